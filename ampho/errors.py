@@ -1,0 +1,242 @@
+"""Every error that Ampho raises on purpose, and nothing else.
+
+::
+
+    AmphoError
+    ├── ConfigurationError          a setting, an argument, or the app itself
+    │   ├── AppNotFoundError        the command line found no app, or could not load it
+    │   ├── DriverError             a sync URL for AsyncAmpho, or an async one for Ampho
+    │   └── EnvironmentFileError    the host's env.py breaks the contract
+    ├── PackageError                a package, or what was typed for one
+    │   ├── PackageNameError        not a name that a package can have
+    │   ├── PackageNotFoundError    not importable, or not a package with a folder of its own
+    │   └── MigrationsFolderError   its migrations folder is missing, taken, or out of bounds
+    ├── HistoryError                the revision files contradict themselves
+    │   ├── RevisionFileError       a file that cannot be read, parsed or imported
+    │   ├── DuplicateRevisionError  one id or label in two files
+    │   ├── MissingRevisionError    a parent or dependency that no file has
+    │   └── CycleError              revisions that wait for each other
+    ├── RevisionInputError          what was typed for a new revision cannot be written
+    ├── SpecifierError              a specifier that means nothing here
+    ├── DependentsError             a downgrade that would take other packages along
+    ├── UnknownRevisionsError       version rows that no file explains
+    ├── RenderError                 a revision that cannot be written as SQL
+    ├── NestedRunError              a migration started inside a migration
+    ├── DatabaseError               the database refused, or could not be reached
+    └── RevisionFailedError         a revision failed while it ran
+
+Each carries what it is about as attributes, as well as a text that names the remedy; ``exit_code`` is what the command
+line exits with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class AmphoError(Exception):
+    """The base of all errors of Ampho."""
+
+    exit_code: int = 1
+
+
+class ConfigurationError(AmphoError):
+    """A setting, an argument of an extension, or the app is not usable.
+
+    :ivar setting: the name of the setting, where one is to blame.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class AppNotFoundError(ConfigurationError):
+    """No app was found, or it could not be loaded."""
+
+
+class DriverError(ConfigurationError):
+    """The database URL names a driver of the other kind, sync or async."""
+
+
+class EnvironmentFileError(ConfigurationError):
+    """The host's ``env.py`` cannot be used for a run.
+
+    :ivar path: the file.
+    :ivar line: the line to look at, where it is known.
+    """
+
+    def __init__(self, message: str, *, path: Path, line: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = line
+
+
+class PackageError(AmphoError):
+    """A package cannot be used.
+
+    :ivar package: its name as it was given.
+    """
+
+    def __init__(self, message: str, *, package: str) -> None:
+        super().__init__(message)
+        self.package = package
+
+
+class PackageNameError(PackageError):
+    """The text is not a name that a package with migrations can have."""
+
+
+class PackageNotFoundError(PackageError):
+    """No package of that name is importable, or listed."""
+
+
+class MigrationsFolderError(PackageError):
+    """The package's migrations folder is missing, already there, or not inside the package.
+
+    :ivar path: the folder.
+    """
+
+    def __init__(self, message: str, *, package: str, path: Path) -> None:
+        super().__init__(message, package=package)
+        self.path = path
+
+
+class HistoryError(AmphoError):
+    """The revision files of the packages do not form a history.
+
+    :ivar package: the package of the file, where one file is to blame.
+    :ivar revision: the revision's id, where it is known.
+    :ivar path: the file, where one file is to blame.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        package: str | None = None,
+        revision: str | None = None,
+        path: Path | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.package = package
+        self.revision = revision
+        self.path = path
+
+
+class RevisionFileError(HistoryError):
+    """A revision file cannot be read, parsed or imported."""
+
+
+class DuplicateRevisionError(HistoryError):
+    """Two files claim one id, or one branch label."""
+
+
+class MissingRevisionError(HistoryError):
+    """A revision names a parent or a dependency that no file has."""
+
+
+class CycleError(HistoryError):
+    """Revisions stand on each other in a circle.
+
+    :ivar revisions: the ids of the circle, in order.
+    """
+
+    def __init__(self, message: str, *, revisions: Sequence[str]) -> None:
+        super().__init__(message, revision=revisions[0])
+        self.revisions = tuple(revisions)
+
+
+class RevisionInputError(AmphoError):
+    """A message, id, head or dependency for a new revision cannot be written.
+
+    :ivar package: the package that the revision was meant for.
+    """
+
+    def __init__(self, message: str, *, package: str) -> None:
+        super().__init__(message)
+        self.package = package
+
+
+class SpecifierError(AmphoError):
+    """A specifier is malformed, unknown, ambiguous, or out of place.
+
+    :ivar specifier: the specifier as it was typed.
+    """
+
+    def __init__(self, message: str, *, specifier: str) -> None:
+        super().__init__(message)
+        self.specifier = specifier
+
+
+class DependentsError(AmphoError):
+    """A downgrade would take along applied revisions of other packages.
+
+    :ivar specifier: the specifier as it was typed.
+    :ivar dependents: ids of the revisions that would go too.
+    """
+
+    def __init__(self, message: str, *, specifier: str, dependents: Sequence[str]) -> None:
+        super().__init__(message)
+        self.specifier = specifier
+        self.dependents = tuple(dependents)
+
+
+class UnknownRevisionsError(AmphoError):
+    """The version table holds rows that no revision file explains.
+
+    :ivar rows: those rows.
+    """
+
+    def __init__(self, message: str, *, rows: Sequence[str]) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
+
+
+class RenderError(AmphoError):
+    """A revision cannot be written as SQL.
+
+    :ivar revision: its id.
+    :ivar package: its package.
+    :ivar path: its file.
+    """
+
+    def __init__(self, message: str, *, revision: str, package: str, path: Path) -> None:
+        super().__init__(message)
+        self.revision = revision
+        self.package = package
+        self.path = path
+
+
+class NestedRunError(AmphoError):
+    """A migration was started inside a migration of the same process."""
+
+
+class DatabaseError(AmphoError):
+    """The database could not be reached, or refused a statement that belongs to no revision."""
+
+
+class RevisionFailedError(AmphoError):
+    """A revision failed while it ran.
+
+    :ivar revision: its id.
+    :ivar package: its package.
+    :ivar path: its file.
+    :ivar applied: ids of the revisions that the same run had finished before, in order.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        revision: str,
+        package: str,
+        path: Path,
+        applied: Sequence[str],
+    ) -> None:
+        super().__init__(message)
+        self.revision = revision
+        self.package = package
+        self.path = path
+        self.applied = tuple(applied)
