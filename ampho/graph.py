@@ -1,0 +1,251 @@
+"""The revisions of all packages as one graph: who owns what, what stands on what, and what is wrong with it.
+
+Pure: it is made from revisions that were read already, and knows no database. A revision *stands on* its parents and
+on what it depends on; inside its package it has parents only where those are of the same package.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import CycleError, DuplicateRevisionError, MissingRevisionError
+from .revision import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What a name before ``@`` stands for: a package, or the part of one that carries a label.
+
+    :ivar name: the name as it was typed.
+    :ivar package: the package of its revisions.
+    :ivar ids: its revisions, in the graph's order.
+    """
+
+    name: str
+    package: str
+    ids: tuple[str, ...]
+
+
+class Graph:
+    """The history of all packages.
+
+    :param revisions: the revisions of all packages.
+    :param packages: the names of the packages, in the order in which they are listed.
+    :raises HistoryError: if the revisions contradict themselves.
+    """
+
+    def __init__(self, revisions: Iterable[Revision], packages: Sequence[str]) -> None:
+        self.packages = tuple(packages)
+        self._revisions = _by_id(revisions)
+        self._labels = _by_label(self._revisions.values(), self.packages)
+        self._first = self._first_revisions()
+        self._parents = {revision.id: self._resolve_parents(revision) for revision in self._revisions.values()}
+        self._children = _inverted(self._parents)
+        self._order = self._sorted()
+        self._of_package: dict[str, tuple[str, ...]] = {name: () for name in self.packages}
+        for name, ids in self._grouped().items():
+            self._of_package[name] = tuple(ids)
+
+    def __contains__(self, revision_id: object) -> bool:
+        return revision_id in self._revisions
+
+    def __getitem__(self, revision_id: str) -> Revision:
+        return self._revisions[revision_id]
+
+    def __len__(self) -> int:
+        return len(self._revisions)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids, each after what it stands on. The order depends on the files alone, and is the same every time."""
+        return tuple(self._order)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The id of the revision that carries each label."""
+        return self._labels
+
+    def parents(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids that a revision stands on: parents first, then dependencies."""
+        return self._parents[revision_id]
+
+    def children(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids that stand on a revision."""
+        return self._children[revision_id]
+
+    def dependencies(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids that a revision depends on: of ``depends_on``, and of parents in another package."""
+        revision = self[revision_id]
+        own = {parent for parent in revision.down_revisions if self[parent].package == revision.package}
+        return tuple(parent for parent in self._parents[revision_id] if parent not in own)
+
+    def of_package(self, package: str) -> tuple[str, ...]:
+        """Return the ids of a package, in the graph's order."""
+        return self._of_package[package]
+
+    def heads(self, package: str) -> tuple[str, ...]:
+        """Return the ids of a package that are the parent of no other revision of it."""
+        return self.tips(self._of_package[package])
+
+    def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``ids`` of one package that no other of them has as parent, in the graph's order."""
+        among = set(ids)
+        below = {parent for revision_id in among for parent in self[revision_id].down_revisions}
+        return self.sort(among - below)
+
+    def branch(self, name: str) -> Branch | None:
+        """Return the branch of a name: a package's, or a label's with what descends from it inside its package."""
+        if name in self._of_package:
+            return Branch(name, name, self._of_package[name])
+        if name not in self._labels:
+            return None
+        first = self[self._labels[name]]
+        return Branch(name, first.package, self.sort({first.id} | self.descendants([first.id], within=first.package)))
+
+    def ancestors(self, ids: Iterable[str]) -> set[str]:
+        """Return all that the given revisions stand on, at whatever distance, and themselves."""
+        return _reach(ids, self._parents)
+
+    def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
+        """Return all that stands on the given revisions, at whatever distance, without themselves.
+
+        :param within: a package; then only its revisions, by ways that do not leave it.
+        """
+        start = set(ids)
+        children = self._children
+        if within is not None:
+            children = {
+                revision_id: tuple(child for child in self._children[revision_id] if self[child].package == within)
+                for revision_id in self._of_package[within]
+            }
+        return _reach(start, children) - start
+
+    def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the given ids, each after what it stands on."""
+        return tuple(sorted(ids, key=self._order.__getitem__))
+
+    def _first_revisions(self) -> dict[str, str]:
+        """Return the first revision of each package that has just one: what an unlabelled branch answers to."""
+        bases: defaultdict[str, list[str]] = defaultdict(list)
+        for revision in self._revisions.values():
+            if not revision.down_revisions:
+                bases[revision.package].append(revision.id)
+        return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
+
+    def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
+        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or for dependencies by label."""
+        parents = dict.fromkeys(revision.down_revisions)
+        for name in revision.depends_on:
+            if name in self._revisions:
+                parents[name] = None
+            else:
+                parents[self._labels.get(name) or self._first.get(name) or name] = None
+        for parent in parents:
+            if parent not in self._revisions:
+                raise MissingRevisionError(
+                    f"{revision.id} of {revision.package} ({revision.path}) stands on {parent}, which no file has."
+                    " Restore that file, list the package it belongs to, or correct the line.",
+                    package=revision.package,
+                    revision=revision.id,
+                    path=revision.path,
+                )
+        return tuple(parents)
+
+    def _sorted(self) -> dict[str, int]:
+        """Return the position of each id: after what it stands on, then by package as listed, then by id."""
+        rank = {name: position for position, name in enumerate(self.packages)}
+        waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
+
+        def key(revision_id: str) -> tuple[int, str]:
+            return rank.get(self[revision_id].package, len(rank)), revision_id
+
+        ready = [key(revision_id) for revision_id, count in waiting.items() if not count]
+        heapq.heapify(ready)
+        order: dict[str, int] = {}
+        while ready:
+            revision_id = heapq.heappop(ready)[1]
+            order[revision_id] = len(order)
+            for child in self._children[revision_id]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    heapq.heappush(ready, key(child))
+        if len(order) < len(waiting):
+            raise self._cycle({revision_id for revision_id in waiting if revision_id not in order})
+        return order
+
+    def _cycle(self, unordered: set[str]) -> CycleError:
+        """Name one circle among revisions that no order puts after what they stand on."""
+        way = [min(unordered)]
+        while way[-1] not in way[:-1]:
+            way.append(min(parent for parent in self._parents[way[-1]] if parent in unordered))
+        circle = way[way.index(way[-1]) :]
+        files = ", ".join(str(self[revision_id].path) for revision_id in circle[:-1])
+        return CycleError(
+            f"Revisions stand on each other in a circle: {' -> '.join(circle)}. Remove one of the links in {files}.",
+            revisions=circle[:-1],
+        )
+
+    def _grouped(self) -> dict[str, list[str]]:
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for revision_id in self._order:
+            groups[self[revision_id].package].append(revision_id)
+        return groups
+
+
+def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
+    by_id: dict[str, Revision] = {}
+    for revision in revisions:
+        other = by_id.setdefault(revision.id, revision)
+        if other is not revision:
+            raise DuplicateRevisionError(
+                f"Two files have the id {revision.id}: {other.path} of {other.package} and {revision.path} of"
+                f" {revision.package}. Give one of them another id, in its file and where others name it.",
+                package=revision.package,
+                revision=revision.id,
+                path=revision.path,
+            )
+    return by_id
+
+
+def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, Revision] = {}
+    for revision in revisions:
+        for label in revision.labels:
+            other = labels.setdefault(label, revision)
+            if other is not revision:
+                raise _label_error(label, revision, f"already that of {other.id} ({other.path})")
+            if label in packages and label != revision.package:
+                raise _label_error(label, revision, f"the name of the package {label}")
+    return {label: revision.id for label, revision in labels.items()}
+
+
+def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisionError:
+    return DuplicateRevisionError(
+        f"{revision.id} of {revision.package} ({revision.path}) carries the branch label {label}, which is {whose}."
+        " Remove it from one of them.",
+        package=revision.package,
+        revision=revision.id,
+        path=revision.path,
+    )
+
+
+def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    children: dict[str, list[str]] = {revision_id: [] for revision_id in parents}
+    for revision_id, ids in parents.items():
+        for parent in ids:
+            children[parent].append(revision_id)
+    return {revision_id: tuple(ids) for revision_id, ids in children.items()}
+
+
+def _reach(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
+    found = set(start)
+    todo = list(found)
+    while todo:
+        for neighbour in edges.get(todo.pop(), ()):
+            if neighbour not in found:
+                found.add(neighbour)
+                todo.append(neighbour)
+    return found

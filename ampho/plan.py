@@ -1,0 +1,242 @@
+"""What a command would do to a database as it stands: (graph, version rows, specifier) -> plan.
+
+Pure: no I/O, no Alembic, and the same answer every time. Every form that Alembic would answer with something else than
+was typed is decided, or refused, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .applied import Applied
+from .errors import DependentsError, SpecifierError
+from .graph import Branch, Graph
+from .revision import Revision
+from .specifier import Specifier, find_branch, find_target, parse
+
+
+class Direction(StrEnum):
+    """Which way a step goes."""
+
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One revision, to be applied or taken back."""
+
+    revision: Revision
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered steps that a command would run.
+
+    :ivar specifier: what was typed.
+    :ivar direction: which way all steps go.
+    :ivar steps: the steps, in the order in which they run.
+    :ivar rows: the version rows from which the plan was made.
+    """
+
+    specifier: str
+    direction: Direction
+    steps: tuple[Step, ...]
+    rows: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that the steps touch, in the order of the steps."""
+        return tuple(dict.fromkeys(step.revision.package for step in self.steps))
+
+
+def plan_upgrade(graph: Graph, rows: Iterable[str], specifier: str = "heads") -> Plan:
+    """Plan an upgrade.
+
+    :param rows: the version rows of the database.
+    :raises SpecifierError: if the specifier does not say where to go.
+    :raises UnknownRevisionsError: if no file explains one of the rows.
+    """
+    rows = tuple(rows)
+    applied = Applied.from_rows(graph, rows)
+    spec = parse(specifier)
+    targets = _upgrade_targets(graph, applied.known, spec)
+    applied.check_known()
+    steps = graph.sort(graph.ancestors(targets) - applied.known)
+    return _plan(graph, spec, Direction.UPGRADE, steps, rows)
+
+
+def plan_downgrade(graph: Graph, rows: Iterable[str], specifier: str = "-1", *, cascade: bool = False) -> Plan:
+    """Plan a downgrade.
+
+    :param rows: the version rows of the database.
+    :param cascade: whether applied revisions of other packages that depend on what goes may go too.
+    :raises SpecifierError: if the specifier does not say what to take back.
+    :raises DependentsError: if other packages would be taken along, and ``cascade`` is not set.
+    :raises UnknownRevisionsError: if no file explains one of the rows.
+    """
+    rows = tuple(rows)
+    applied = Applied.from_rows(graph, rows)
+    spec = parse(specifier)
+    removed = _downgrade_targets(graph, applied.known, spec)
+    applied.check_known()
+    along = (graph.descendants(removed) & applied.known) - removed
+    if along and not cascade:
+        raise _dependents_error(graph, spec, along)
+    steps = reversed(graph.sort(removed | along))
+    return _plan(graph, spec, Direction.DOWNGRADE, steps, rows)
+
+
+def _plan(graph: Graph, spec: Specifier, direction: Direction, ids: Iterable[str], rows: tuple[str, ...]) -> Plan:
+    steps = tuple(Step(graph[revision_id], direction) for revision_id in ids)
+    return Plan(spec.text, direction, steps, tuple(sorted(rows)))
+
+
+def _upgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+    match spec:
+        case Specifier(branch=None, target="heads"):
+            return set(graph.ids)
+        case Specifier(branch=None, target="head"):
+            raise _invalid(spec, "every package has a head of its own. Type 'heads' for all, or PACKAGE@head")
+        case Specifier(target="base") | Specifier(offset=-999999 | -1):
+            raise _goes_down(spec)
+        case Specifier(offset=offset) if offset < 0:
+            raise _goes_down(spec)
+        case Specifier(branch=None, offset=offset) if offset:
+            return _next_steps(graph, applied, spec)
+        case Specifier(branch=str(name), offset=offset) if offset:
+            return _next_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
+        case Specifier(branch=str(name), target="head" | "heads"):
+            branch = find_branch(graph, name, spec.text)
+            if spec.target == "head":
+                _check_one_head(graph, branch, spec)
+            return set(branch.ids)
+    target = find_target(graph, spec)
+    return set(target.ids) if isinstance(target, Branch) else {target}
+
+
+def _goes_down(spec: Specifier) -> SpecifierError:
+    return _invalid(spec, f"that goes down. Type 'db-down {spec.text}' to take revisions back")
+
+
+def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+    heads = graph.tips(branch.ids)
+    if len(heads) > 1:
+        raise _invalid(
+            spec, f"{branch.name} has {len(heads)} heads: {', '.join(heads)}. Type one of them, or {branch.name}@heads"
+        )
+
+
+def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+    pending = [revision_id for revision_id in graph.ids if revision_id not in applied]
+    if spec.offset > len(pending):
+        raise _too_many(spec, f"to apply in all packages: {len(pending)}")
+    return set(pending[: spec.offset])
+
+
+def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
+    """Return the next revisions of a branch, one after the other as long as there is no choice."""
+    done = set(applied)
+    pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
+    if spec.offset > len(pending):
+        raise _too_many(spec, f"to apply in {branch.name}: {len(pending)}")
+    for _ in range(spec.offset):
+        # Within the branch, the first of a sorted run is always ready; another one that is ready too is a choice.
+        ready = [rid for rid in pending if not _own_parents(graph, rid, branch.package) - done]
+        if len(ready) > 1:
+            raise _invalid(spec, f"{branch.name} goes on in {len(ready)} ways: {', '.join(ready)}. Type one of them")
+        done.add(ready[0])
+        pending.remove(ready[0])
+    return done - applied
+
+
+def _own_parents(graph: Graph, revision_id: str, package: str) -> set[str]:
+    return {parent for parent in graph.parents(revision_id) if graph[parent].package == package}
+
+
+def _downgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+    match spec:
+        case Specifier(branch=None, target="base"):
+            return set(applied)
+        case Specifier(target="head" | "heads"):
+            raise _goes_up(spec)
+        case Specifier(offset=offset) if offset > 0:
+            raise _goes_up(spec)
+        case Specifier(branch=None, offset=offset) if offset:
+            return _last_steps(graph, applied, spec)
+        case Specifier(branch=str(name), offset=offset) if offset:
+            return _last_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
+        case Specifier(branch=str(name), target="base"):
+            return set(find_branch(graph, name, spec.text).ids) & applied
+    target = find_target(graph, spec)
+    if isinstance(target, Branch):
+        raise _invalid(
+            spec,
+            f"that does not say how far down. Type {target.name}@-1 for its last revision, {target.name}@base for all",
+        )
+    if target not in applied:
+        raise _invalid(spec, f"{target} is not applied. Type the id of an applied revision; see 'ampho db-current'")
+    return graph.descendants([target], within=graph[target].package) & applied
+
+
+def _goes_up(spec: Specifier) -> SpecifierError:
+    return _invalid(spec, f"that goes up. Type 'db-up {spec.text}' to apply revisions")
+
+
+def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+    """Return the revisions applied last, where the graph leaves no doubt which they are."""
+    left = set(applied)
+    if -spec.offset > len(left):
+        raise _too_many(spec, f"to take back in all packages: {len(left)}")
+    for _ in range(-spec.offset):
+        tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
+        if len(tips) > 1:
+            ways = ", ".join(f"'db-down {name}'" for name in _ways_down(graph, tips))
+            raise _invalid(spec, f"nothing records which of {len(tips)} revisions was applied last. Type {ways}")
+        left -= set(tips)
+    return set(applied) - left
+
+
+def _ways_down(graph: Graph, tips: Iterable[str]) -> list[str]:
+    return [f"{name}@-1" for name in dict.fromkeys(graph[tip].package for tip in tips)]
+
+
+def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
+    left = set(branch.ids) & applied
+    if -spec.offset > len(left):
+        raise _too_many(spec, f"to take back in {branch.name}: {len(left)}")
+    removed: set[str] = set()
+    for _ in range(-spec.offset):
+        tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
+        if len(tips) > 1:
+            raise _invalid(
+                spec,
+                f"{branch.name} has {len(tips)} last revisions: {', '.join(tips)}. Type the id of the one to go down"
+                f" to, or {branch.name}@base",
+            )
+        left -= set(tips)
+        removed |= set(tips)
+    return removed
+
+
+def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> DependentsError:
+    ids = graph.sort(along)
+    shown = ", ".join(f"{revision_id} ({graph[revision_id].package})" for revision_id in ids[:10])
+    more = f", and {len(ids) - 10} more" if len(ids) > 10 else ""
+    return DependentsError(
+        f"Applied revisions depend on what 'db-down {spec.text}' takes back: {shown}{more}."
+        f" Type 'db-down {spec.text} --cascade' to take them back too.",
+        specifier=spec.text,
+        dependents=ids,
+    )
+
+
+def _invalid(spec: Specifier, why: str) -> SpecifierError:
+    return SpecifierError(f"{spec.text}: {why}.", specifier=spec.text)
+
+
+def _too_many(spec: Specifier, available: str) -> SpecifierError:
+    return _invalid(spec, f"there are not that many revisions {available}")

@@ -1,0 +1,167 @@
+"""One revision, and reading it from its file without running the file.
+
+What Alembic would learn by executing the file is read from its syntax tree; a file that computes its header is
+executed, because only Python can tell what it says.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from ._describe import describe, location
+from .errors import RevisionFileError
+from .package import MigrationPackage, is_revision_file
+
+_HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
+_ILLEGAL = frozenset("@-+:'\"\\ \t\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One migration, as the head of its file declares it.
+
+    :ivar id: the revision's id.
+    :ivar package: the name of the package that owns it.
+    :ivar path: its file.
+    :ivar down_revisions: ids of its parents; none for a first revision, several for a merge.
+    :ivar depends_on: ids or labels that it depends on, as written in the file.
+    :ivar labels: the branch labels that the file carries.
+    :ivar doc: the docstring of the file.
+    """
+
+    id: str
+    package: str
+    path: Path
+    down_revisions: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    doc: str = ""
+
+    @property
+    def message(self) -> str:
+        """The first paragraph of the docstring, in one line."""
+        return " ".join(self.doc.strip().split("\n\n")[0].split())
+
+    def __str__(self) -> str:
+        return self.id
+
+
+def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
+    """Read the revisions of a package in the order of their file names; none if it has no migrations folder.
+
+    :raises RevisionFileError: if a file cannot be read, or says nothing usable.
+    """
+    folder = package.versions
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if is_revision_file(path.name) and path.is_file():
+            yield read_revision(path, package.name)
+
+
+def read_revision(path: Path, package: str) -> Revision:
+    """Read one revision file.
+
+    :raises RevisionFileError: if it cannot be read, or says nothing usable.
+    """
+    try:
+        source = path.read_bytes()
+        tree = ast.parse(source, filename=str(path))
+    except (OSError, SyntaxError, ValueError, RecursionError) as exc:
+        line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
+        raise _unreadable(path, package, f"cannot be read:{line} {describe(exc)}") from exc
+    header = _literal_header(tree)
+    doc = ast.get_docstring(tree) or ""
+    if header is None:
+        module = load_module(path, package)
+        header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
+        doc = module.__doc__ or ""
+    return _from_header(header, doc, path, package)
+
+
+def load_module(path: Path, package: str) -> ModuleType:
+    """Execute a revision file and return its module, as Alembic does: not in ``sys.modules``.
+
+    :raises RevisionFileError: if it raises anything, ``SystemExit`` included.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as exc:
+        where = location(exc, path) or str(path)
+        raise _unreadable(path, package, f"cannot be imported: {describe(exc)} (at {where})") from exc
+    return module
+
+
+def _literal_header(tree: ast.Module) -> dict[str, object] | None:
+    """Return what the module's top level assigns to the names of a header, or None if it has to be executed."""
+    header: dict[str, object] = {}
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _HEADER:
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in _HEADER:
+                pass
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                continue
+            case _ if _may_bind_header(node):
+                return None
+            case _:
+                continue
+        try:
+            header[name] = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return header
+
+
+def _may_bind_header(node: ast.stmt) -> bool:
+    if isinstance(node, ast.AnnAssign) and node.value is None:
+        return False
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, (ast.Store, ast.Del)) and part.id in _HEADER:
+            return True
+        if isinstance(part, ast.alias) and ((part.asname or part.name) in _HEADER or part.name == "*"):
+            return True
+    return False
+
+
+def _from_header(header: dict[str, object], doc: str, path: Path, package: str) -> Revision:
+    if "revision" not in header:
+        raise _unreadable(path, package, "declares no revision id. Add a line revision = '...', or move the file away")
+    revision_id = header["revision"]
+    if not isinstance(revision_id, str) or not revision_id or _ILLEGAL & set(revision_id):
+        raise _unreadable(path, package, f"has the id {ascii(revision_id)}, which cannot be one")
+    if "down_revision" not in header:
+        raise _unreadable(path, package, "declares no down_revision. Add a line, down_revision = None for the first")
+    return Revision(
+        id=revision_id,
+        package=package,
+        path=path,
+        down_revisions=_strings(header, "down_revision", path, package),
+        depends_on=_strings(header, "depends_on", path, package),
+        labels=_strings(header, "branch_labels", path, package),
+        doc=doc,
+    )
+
+
+def _strings(header: dict[str, object], name: str, path: Path, package: str) -> tuple[str, ...]:
+    """Return a header's value, a string or a sequence of them, as a tuple without repetitions."""
+    value = header.get(name)
+    if value is None:
+        return ()
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple, set)) or not all(isinstance(item, str) and item for item in values):
+        raise _unreadable(path, package, f"has a {name} that is neither a string nor a sequence of strings")
+    return tuple(dict.fromkeys(sorted(values) if isinstance(values, set) else values))
+
+
+def _unreadable(path: Path, package: str, what: str) -> RevisionFileError:
+    return RevisionFileError(f"The revision file {path} of {package} {what}.", package=package, path=path)

@@ -1,0 +1,116 @@
+"""What a user types for a revision: its syntax, and the names in it.
+
+Pure. What a specifier *means* depends on the command and on the database, and is decided in ``plan``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from .errors import SpecifierError
+from .graph import Branch, Graph
+
+_OFFSET = re.compile(r"[+-][0-9]+")
+_NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
+SYMBOLS = ("head", "heads", "base")
+
+
+@dataclass(frozen=True, slots=True)
+class Specifier:
+    """A specifier, taken apart.
+
+    :ivar text: as it was typed.
+    :ivar branch: the name before ``@``, or None.
+    :ivar target: ``head``, ``heads``, ``base``, a name, or the empty string where ``offset`` is given.
+    :ivar offset: the number of steps, as ``+2`` and ``-1`` give it, or 0.
+    """
+
+    text: str
+    branch: str | None
+    target: str
+    offset: int = 0
+
+
+def parse(text: str) -> Specifier:
+    """Take a specifier apart.
+
+    :raises SpecifierError: if it has no form that a specifier can have.
+    """
+    if not text.strip() or not text.isprintable() or len(text) > 300:
+        raise SpecifierError(
+            f"{ascii(text[:60])} is not a specifier. Give a package, a revision id, or 'heads'.", specifier=text
+        )
+    if ":" in text:
+        raise SpecifierError(
+            f"{text} is a range, which has no place here. Give the one revision to go to.", specifier=text
+        )
+    branch, at, rest = text.strip().rpartition("@")
+    if at and (not branch or not rest or "@" in branch):
+        raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, PACKAGE@ID.", specifier=text)
+    if _OFFSET.fullmatch(rest):
+        if len(rest) > 7 or not int(rest):
+            raise SpecifierError(f"{text} is no number of steps. Give 1 or more.", specifier=text)
+        return Specifier(text, branch or None, "", int(rest))
+    return Specifier(text, branch or None, rest)
+
+
+def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
+    """Return the branch that a name before ``@`` stands for: a package, or a label in the files.
+
+    :raises SpecifierError: if there is none.
+    """
+    branch = graph.branch(name)
+    if branch is None:
+        raise _unknown(graph, name, specifier, "is no package with migrations here")
+    return branch
+
+
+def find_target(graph: Graph, spec: Specifier) -> Branch | str:
+    """Return what the name in a specifier stands for: a branch, or the id of a revision.
+
+    In this order: a package, a full id, another label, a unique prefix of an id.
+
+    :raises SpecifierError: if it stands for nothing, for several revisions, or for one of another package.
+    """
+    if spec.branch is None and (spec.target in graph.packages or spec.target not in graph):
+        found = graph.branch(spec.target)
+        if found is not None:
+            return found
+    branch = None if spec.branch is None else find_branch(graph, spec.branch, spec.text)
+    revision_id = _find_id(graph, spec, None if branch is None else branch.package)
+    if branch is not None and graph[revision_id].package != branch.package:
+        raise SpecifierError(
+            f"{revision_id} belongs to {graph[revision_id].package}, not to {branch.package}. Type {revision_id}.",
+            specifier=spec.text,
+        )
+    return revision_id
+
+
+def _find_id(graph: Graph, spec: Specifier, package: str | None) -> str:
+    if spec.target in graph:
+        return spec.target
+    candidates = graph.ids if package is None else graph.of_package(package)
+    matches = [revision_id for revision_id in candidates if revision_id.startswith(spec.target)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        shown = ", ".join(sorted(matches)[:5]) + (", ..." if len(matches) > 5 else "")
+        raise SpecifierError(
+            f"{spec.target} begins {len(matches)} ids: {shown}. Type more of the one you mean.", specifier=spec.text
+        )
+    both = _NAME_AND_OFFSET.fullmatch(spec.target)
+    if both and (both["name"] in graph or graph.branch(both["name"])):
+        raise SpecifierError(
+            f"{spec.text} counts from a name, which Ampho does not do. Type PACKAGE@{both['offset']}, or the id to go"
+            " to.",
+            specifier=spec.text,
+        )
+    raise _unknown(graph, spec.target, spec.text, "is neither a package, a revision id, nor the beginning of one")
+
+
+def _unknown(graph: Graph, name: str, specifier: str, what: str) -> SpecifierError:
+    close = get_close_matches(name, [*graph.packages, *graph.labels, *graph.ids], n=1, cutoff=0.75)
+    remedy = f"Did you mean {close[0]}?" if close else "See 'ampho db-show' for what there is."
+    return SpecifierError(f"{name} {what}. {remedy}", specifier=specifier)
