@@ -1,0 +1,166 @@
+"""Database URLs: what is read from a setting, which driver it may name, and how it is shown without its secrets.
+
+Nothing here knows a framework or opens a connection.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from ampho.errors import ConfigurationError, DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MASK = "***"
+_SHORT = 3
+
+_ASYNC_DRIVERS = {
+    "sqlite": ("sqlite+aiosqlite",),
+    "postgresql": ("postgresql+asyncpg", "postgresql+psycopg"),
+    "mysql": ("mysql+asyncmy",),
+    "mariadb": ("mariadb+asyncmy",),
+    "oracle": ("oracle+oracledb_async",),
+    "mssql": ("mssql+aioodbc",),
+}
+_SYNC_DRIVERS = {
+    "sqlite": ("sqlite",),
+    "postgresql": ("postgresql+psycopg",),
+    "mysql": ("mysql+pymysql",),
+    "mariadb": ("mariadb+pymysql",),
+    "oracle": ("oracle+oracledb",),
+    "mssql": ("mssql+pyodbc",),
+}
+
+# What is left of a URL after the user and the password as SQLAlchemy's parser delimits them.
+_AFTER_CREDENTIALS = re.compile(r"[\w+]+://[^:/]*(?::[^@]*)?@(?P<rest>.*)", re.DOTALL)
+# Of a host name, an address, or a list of them; "(" and the backslash are SQL Server's.
+_HOST = re.compile(r"[\w.,:%~()\\-]*")
+_SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)
+
+
+def parse_url(value: object, setting: str) -> URL:
+    """Return the URL that a setting holds.
+
+    A raw ``@`` after the one that ends the password is refused, and so is a host with characters that no host has:
+    they are all but always a password's own, and SQLAlchemy would take the rest of that password for the host or the
+    database, which errors quote.
+
+    :param value: what the setting holds, a ``str`` or a :class:`sqlalchemy.URL`.
+    :param setting: the setting's name, for errors.
+    :raises ConfigurationError: if it is no database URL. The text never quotes any part of it.
+    """
+    if isinstance(value, URL):
+        return value
+    if isinstance(value, str) and not _splits_password(value):
+        try:
+            url = make_url(value)
+            if _HOST.fullmatch(url.host or ""):
+                return url
+        except (ArgumentError, ValueError):
+            pass  # these quote the URL: raised outside of the handler, the error below has no context that shows it
+    kind = "" if isinstance(value, str) else f" (it is of type {type(value).__name__})"
+    raise ConfigurationError(
+        f"{setting} is not a database URL{kind}. Write dialect+driver://user:password@host/database, with the "
+        "special characters of user and password percent-encoded (urllib.parse.quote_plus), or give "
+        "sqlalchemy.URL.create(...).",
+        setting=setting,
+    )
+
+
+def _splits_password(value: str) -> bool:
+    match = _AFTER_CREDENTIALS.match(value)
+    if match is None:
+        return False
+    place, _, query = match["rest"].partition("?")
+    return "@" in place or any("@" in pair and "=" not in pair for pair in query.split("&"))
+
+
+def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATABASE_URI") -> None:
+    """Check that a URL names a driver of the right kind; psycopg is of both.
+
+    A URL without a driver counts as sync: which driver SQLAlchemy then takes changes between its versions.
+
+    :param is_async: whether the driver must be async.
+    :param setting: the name of the setting that the URL is from.
+    :raises DriverError: if the driver is of the other kind, or unknown to SQLAlchemy; names one that fits.
+    """
+    backend = url.get_backend_name()
+    fitting = (_ASYNC_DRIVERS if is_async else _SYNC_DRIVERS).get(backend)
+    remedy = f" Use {' or '.join(f'{name}://' for name in fitting)} instead." if fitting else ""
+    try:
+        dialect = url.get_dialect(_is_async=is_async)
+    except NoSuchModuleError:
+        fault = "is no dialect and driver that SQLAlchemy knows"
+        if backend == "postgres":
+            remedy = " The dialect's name is postgresql."
+    else:
+        if is_async and not (dialect.is_async and "+" in url.drivername):
+            fault = "is a sync driver, and an async one is needed"
+        elif dialect.is_async and not is_async:
+            fault = "is an async driver, and a sync one is needed"
+        else:
+            return
+    raise DriverError(f"{setting}: {url.drivername!r} {fault}.{remedy}", setting=setting)
+
+
+def display(url: URL) -> str:
+    """Return a URL as text with its password, and what its query has of passwords and tokens, masked.
+
+    SQLAlchemy's own rendering shows ``?password=`` and the like.
+    """
+    masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
+    return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
+
+
+def redact(text: str, *urls: URL) -> str:
+    """Return a text with the passwords of URLs masked, however they are spelled.
+
+    Each character of a password may stand as it is, percent-encoded (once or more, in either case of hex digits), or
+    escaped as in a ``repr``, an ini file or an SQL literal. A password of three characters or more goes wherever it
+    stands, inside a word too. A shorter one would take half of the text along, and so goes only where a password
+    belongs: between ``:`` and ``@``, and after ``password=`` or the like. An empty one hides nothing.
+
+    :param text: for example the message of a driver's error.
+    :param urls: the URLs whose passwords, and secrets in the query, may be in it.
+    """
+    secrets = {secret for url in urls for secret in _secrets(url)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        spelling = "".join(map(_spelling, secret))
+        if len(secret) < _SHORT:
+            place = rf"(:(?={spelling}@)|(?i:pass\w*|pwd)['\"]?\s*[=:]\s*['\"]?)"
+            text = re.sub(rf"{place}{spelling}(?!\w)", rf"\g<1>{MASK}", text)
+        else:
+            text = re.sub(spelling, MASK, text)
+    return text
+
+
+def _secrets(url: URL) -> Iterator[str]:
+    if url.password:
+        yield str(url.password)
+    for key, value in url.query.items():
+        if _SECRET_KEY.search(key):
+            yield from filter(None, (value,) if isinstance(value, str) else value)
+
+
+def _spelling(character: str) -> str:
+    """Return a pattern of the ways in which one character of a password may be written."""
+    code = ord(character)
+    percent = "".join(rf"%(?:25){{0,2}}(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
+    forms = [percent, rf"\\+(?i:x{code:02x}|u{code:04x}|U{code:08x})"]
+    if character in "'\"":
+        forms += [rf"\\+{character}", character * 2]
+    elif character == "\\":
+        forms += [r"\\{2,4}"]
+    elif character == "%":
+        forms += ["%%"]
+    elif character == " ":
+        forms += [r"\+", "%(?:25){0,2}2[Bb]"]
+    elif not character.isprintable():
+        forms += [rf"\\+{character.encode('unicode_escape').decode()[1:]}"]
+    return f"(?:{'|'.join([*forms, re.escape(character)])})"
