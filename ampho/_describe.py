@@ -1,0 +1,167 @@
+"""What went wrong, in one line that is safe to show: no password, no bound parameter, no control character.
+
+It describes exceptions of other people's code (an app, a revision file, an ``env.py``, a driver). It imports no
+framework and no SQLAlchemy, since the command line needs it before, and without, either.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ampho.errors import AmphoError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, TracebackType
+
+MALFORMED_URL = (
+    "the database URL is malformed: percent-encode the special characters of its user and password, "
+    "or build it with sqlalchemy.URL.create()"
+)
+
+_LONGEST_MESSAGE = 500
+_LONGEST_OWN_MESSAGE = 4000
+_LONGEST_STATEMENT = 200
+
+# The last "@" ends the credentials: a raw password may hold spaces, slashes, and "@" itself.
+_CREDENTIALS = re.compile(r"://[^/\s@:]*:.*@")
+_SECRET_ARGUMENT = re.compile(r"(?i)((?:password|passwd|pwd)=)[^\s&,)]+")
+_BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
+# asyncpg's errors, as SQLAlchemy before 2.1 words them
+_WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
+# These look a dialect up by its name, and quote nothing else of the URL.
+_NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
+
+
+def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
+    """Return a text as one printable line, without the credentials of URLs.
+
+    :param limit: in characters; a longer text is cut, and ends in ``...``.
+    """
+    line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
+    line = _SECRET_ARGUMENT.sub(r"\1***", line)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def describe(exc: BaseException) -> str:
+    """Return an exception as one line, ``TypeName: first line of its message``.
+
+    An error of a statement is told in the driver's words, all of them, followed by the statement's beginning; its
+    parameters are left out. An error from the parsing of a database URL is told without its own words, which quote
+    the URL. An :class:`~ampho.errors.AmphoError` is one clear line already.
+    """
+    if isinstance(exc, AmphoError):
+        return one_line(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
+    if quotes_url(exc):
+        return MALFORMED_URL
+    if isinstance(exc, SystemExit):
+        return one_line(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called")
+    if _is_statement_error(exc):
+        return _describe_statement_error(exc)
+    if isinstance(exc, BaseExceptionGroup):
+        return one_line(f"{_sentence(exc, _first_line(_text(exc)))}, the first: {describe(exc.exceptions[0])}")
+    return one_line(_sentence(exc, _first_line(_text(exc))))
+
+
+def location(exc: BaseException, below: Path | None) -> str | None:
+    """Return where an exception comes from, as ``file:line``: the innermost frame in a given place.
+
+    :param below: a file or a folder; without one, whatever is neither Python's own, installed, nor Ampho's.
+    :return: a path relative to the current folder if it is in there; None if no frame is in the place.
+    """
+    place = None if below is None else Path(os.path.realpath(below))
+    found = [(file, line) for file, line in _lines(exc) if _is_in(file, place)]
+    if not found:
+        return None
+    file, line = found[-1]
+    return one_line(f"{_shown(file)}:{line}")
+
+
+def quotes_url(exc: BaseException) -> bool:
+    """Tell whether an exception, or one that it stands on, may quote a database URL that could not be parsed."""
+    return any(
+        name == "sqlalchemy.engine.url" and code.co_name not in _NAMES_DIALECT_ONLY
+        for link in _chain(exc)
+        for name, code, _ in _frames(link.__traceback__)
+    )
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        link = waiting.pop()
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        members = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+        waiting += [other for other in (link.__cause__, link.__context__, *members) if other is not None]
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[object, CodeType, int]]:
+    while traceback is not None:
+        yield traceback.tb_frame.f_globals.get("__name__"), traceback.tb_frame.f_code, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _lines(exc: BaseException) -> Iterator[tuple[str, int]]:
+    for _, code, line in _frames(exc.__traceback__):
+        yield code.co_filename, line
+    if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
+        yield exc.filename, exc.lineno
+
+
+def _is_in(file: str, place: Path | None) -> bool:
+    if file.startswith("<"):
+        return False
+    path = Path(os.path.realpath(file))
+    if place is not None:
+        return path.is_relative_to(place)
+    return _INSTALLED.isdisjoint(path.parts) and not any(map(path.is_relative_to, _LIBRARIES))
+
+
+def _shown(file: str) -> Path:
+    path = Path(os.path.realpath(file))
+    here = Path(os.path.realpath("."))
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _is_statement_error(exc: BaseException) -> bool:
+    module = sys.modules.get("sqlalchemy.exc")
+    return module is not None and isinstance(exc, module.StatementError)
+
+
+def _describe_statement_error(exc: BaseException) -> str:
+    error = getattr(exc, "orig", None) or exc
+    # from SQLAlchemy 2.1 on, what an async driver raised is inside an exception of SQLAlchemy's own
+    error = getattr(error, "orig", None) or error
+    words = str(exc.args[0]) if error is exc else _text(error)
+    statement = getattr(exc, "statement", None)
+    sql = f" [SQL: {one_line(str(statement), _LONGEST_STATEMENT)}]" if statement else ""
+    return one_line(_sentence(error, words)) + sql
+
+
+def _sentence(exc: BaseException, words: str) -> str:
+    wrapped = _WRAPPED_CLASS.match(words)
+    name = wrapped[1] if wrapped else type(exc).__name__
+    words = words[wrapped.end() :] if wrapped else words
+    return f"{name}: {words}" if words else name
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return _BACKGROUND.sub("", str(exc)).strip()
+    except Exception:  # noqa: BLE001 - other people's __str__ may do anything
+        return "(its message cannot be shown)"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

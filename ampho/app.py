@@ -1,0 +1,375 @@
+"""Finding the app, as the command line and a generated ``env.py`` need it; nothing that is done with it.
+
+The rules are those of ``flask --app``, for apps of Flask and of Quart alike. Flask's own ``ScriptInfo`` rejects apps of
+Quart, Quart's rejects those of Flask, and to try both would call a factory twice.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import inspect
+import os
+import re
+import sys
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from ampho._describe import describe, location, one_line, quotes_url
+from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+    from flask.sansio.app import App
+
+VARIABLES = ("AMPHO_APP", "FLASK_APP", "QUART_APP")
+FILES = ("wsgi.py", "app.py", "asgi.py")
+
+_NAMES = ("app", "application")
+_FACTORIES = ("create_app", "make_app")
+_REMEDY = "name the app with --app or AMPHO_APP (module, module:name or module:create_app()), or add an app.py"
+_LONGEST_MESSAGE = 1000
+
+
+class AppLoader:
+    """Load the app that a command is for, once.
+
+    It stands in for the ``ScriptInfo`` of Flask and of Quart: commands use nothing but its ``load_app()``.
+
+    :param import_path: what ``--app`` said; without it the environment says, and then the usual files do.
+    """
+
+    def __init__(self, import_path: str | None = None) -> None:
+        self.import_path = import_path
+        self._app: App | None = None
+
+    def load_app(self) -> App:
+        """Return the app, and import it or call its factory the first time.
+
+        As with ``flask``, ``app.run()`` does nothing meanwhile, and ``FLASK_DEBUG``, or ``QUART_DEBUG`` for an app of
+        Quart, decides about ``app.debug``. What the app prints goes to standard error: output is the command's.
+
+        :raises AppNotFoundError: if there is none, or it cannot be loaded.
+        """
+        if self._app is None:
+            _require_framework()
+            os.environ["FLASK_RUN_FROM_CLI"] = "true"
+            with redirect_stdout(sys.stderr):
+                app = _load(_targets(self.import_path))
+            app.debug = _debug_flag(app)
+            self._app = app
+        return self._app
+
+
+def current_or_load() -> App:
+    """Return the app whose context is active, or else load the one that the environment or the folder names.
+
+    :raises AppNotFoundError: if there is none, or it cannot be loaded.
+    """
+    app = _current_app()
+    if app is None:
+        load_env_files()
+        app = AppLoader().load_app()
+    return app
+
+
+def load_env_files() -> None:
+    """Set what ``.env``, ``.flaskenv`` and ``.quartenv`` hold, in this order, where the environment does not yet.
+
+    As with ``flask`` and ``quart``, the files are searched upwards from the current folder, need python-dotenv, and
+    are left alone if ``FLASK_SKIP_DOTENV`` or ``QUART_SKIP_DOTENV`` says so.
+
+    :raises ConfigurationError: if a file cannot be read.
+    """
+    _require_framework()
+    from flask.cli import load_dotenv  # noqa: PLC0415 - `import ampho.app` imports no framework
+
+    if _is_set("FLASK_SKIP_DOTENV") or _is_set("QUART_SKIP_DOTENV"):
+        return
+    try:
+        load_dotenv()
+        _load_quartenv()
+    except (OSError, ValueError) as exc:
+        files = "one of .env, .flaskenv and .quartenv"
+        remedy = "repair it, or set FLASK_SKIP_DOTENV=1"
+        raise ConfigurationError(f"{files} cannot be read: {describe(exc)}; {remedy}") from exc
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One place to look for the app.
+
+    :ivar origin: ``--app`` or the variable that names it; empty for a usual file.
+    :ivar text: what it says.
+    """
+
+    origin: str
+    text: str
+
+    @property
+    def path(self) -> str:
+        return self._split[0]
+
+    @property
+    def name(self) -> str | None:
+        return self._split[1] if len(self._split) > 1 else None
+
+    @property
+    def shown(self) -> str:
+        """The place as messages show it."""
+        text = _masked(self.text)
+        return f"{self.origin}{' ' if self.origin == '--app' else '='}{text}" if self.origin else text
+
+    @property
+    def _split(self) -> list[str]:
+        # as Flask does: the colon of a Windows drive separates nothing
+        return re.split(r":(?![\\/])", self.text, maxsplit=1)
+
+    def error(self, message: str) -> AppNotFoundError:
+        setting = self.origin if self.origin in VARIABLES else None
+        return AppNotFoundError(one_line(f"{self.shown}: {message}", _LONGEST_MESSAGE), setting=setting)
+
+
+def _masked(text: str) -> str:
+    """Leave out the arguments of a factory, which may be secrets."""
+    return re.sub(r"\(.*", "(...)", text, flags=re.DOTALL)
+
+
+def _require_framework() -> None:
+    try:
+        importlib.import_module("flask.sansio.app")
+    except ImportError as exc:
+        remedy = 'pip install "ampho[flask]", or "ampho[quart]" for Quart, which needs Flask too'
+        raise AppNotFoundError(f"Flask cannot be imported ({describe(exc)}): {remedy}") from exc
+
+
+def _targets(import_path: str | None) -> list[_Target]:
+    typed = {"--app": import_path} | {variable: os.environ.get(variable) for variable in VARIABLES}
+    named = [_Target(origin, text) for origin, text in typed.items() if text]
+    return named[:1] or [_Target("", file) for file in FILES]
+
+
+def _load(targets: Sequence[_Target]) -> App:
+    for target in targets:
+        module = _import(target)
+        if module is not None:
+            return _best_app(module, target) if target.name is None else _named_app(module, target)
+    tried = ", ".join(target.shown for target in targets)
+    where = one_line(os.path.realpath("."))
+    raise AppNotFoundError(f"no app found: looked for {tried} in {where}; {_REMEDY}")
+
+
+def _import(target: _Target) -> ModuleType | None:
+    """Import the target's module; None if a usual file is not there."""
+    from flask.cli import prepare_import  # noqa: PLC0415 - `import ampho.app` imports no framework
+
+    with _reporting(target, "it cannot be imported"):
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)  # a console script's own folder is there instead
+        name = prepare_import(target.path)
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if not _is_absent(name, exc):
+                raise
+            module = None
+    if module is None and target.origin:
+        raise target.error(f"there is no module {_masked(name)!r}; {_REMEDY}")
+    if not target.origin and getattr(module, "__file__", None) is None:
+        return None  # absent, or a folder of that name that is no package
+    return module
+
+
+def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
+    """Tell a module that does not exist from one that imports something that does not."""
+    if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
+        return False
+    own = {_import.__code__.co_filename, importlib.import_module.__code__.co_filename}
+    traceback = exc.__traceback__
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if file not in own and not file.startswith("<frozen importlib"):
+            return False
+        traceback = traceback.tb_next
+    return True
+
+
+@contextmanager
+def _reporting(target: _Target, doing: str) -> Iterator[None]:
+    """Tell what user code raises in one line; ``sys.exit()`` too, which would end the command as a success."""
+    try:
+        yield
+    except AmphoError:
+        raise
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - an app may raise anything
+        where = location(exc, None)
+        place = f" (at {where})" if where else ""
+        error = target.error(f"{doing}: {describe(exc)}{place}; repair it, or {_REMEDY}")
+        raise error from (None if quotes_url(exc) else exc)
+
+
+def _best_app(module: ModuleType, target: _Target) -> App:
+    with _reporting(target, f"module {module.__name__!r} cannot be searched"):
+        apps = _apps(module)
+        factories = [(name, getattr(module, name, None)) for name in _FACTORIES]
+    for name in _NAMES:
+        if name in apps:
+            return apps[name]
+    if apps:
+        return _only(apps, module, target)
+    for name, factory in factories:
+        if _is_factory(factory):
+            return _call(factory, name, (), {}, target)
+    raise target.error(f"module {module.__name__!r} holds no app of Flask or Quart{_instead(module)}; {_REMEDY}")
+
+
+def _only(apps: Mapping[str, App], module: ModuleType, target: _Target) -> App:
+    """Return the one app, under however many names."""
+    first_names = {id(app): name for name, app in reversed(apps.items())}
+    names = [name for name in apps if name in first_names.values()]
+    if len(names) > 1:
+        choices = ", ".join(f"{name} ({type(apps[name]).__name__})" for name in names)
+        remedy = f"pick one, as in --app {target.path}:{names[0]}"
+        raise target.error(f"module {module.__name__!r} holds several apps: {choices}; {remedy}")
+    return apps[names[0]]
+
+
+def _apps(module: ModuleType) -> dict[str, App]:
+    found = {name: _as_app(value) for name, value in vars(module).items()}
+    # a module may compute names only when asked for them
+    found |= {name: _as_app(getattr(module, name, None)) for name in _NAMES}
+    return {name: app for name, app in found.items() if app is not None}
+
+
+def _instead(module: ModuleType) -> str:
+    """Say what the module has in the place of an app: the wrapped app of ``app = ProxyFix(app)``, for one."""
+    others = [f"{name!r} is {_kind(getattr(module, name))}" for name in _NAMES if hasattr(module, name)]
+    return f" ({', '.join(others)})" if others else " and no create_app or make_app function"
+
+
+def _named_app(module: ModuleType, target: _Target) -> App:
+    name, args, kwargs = _parse(target)
+    with _reporting(target, f"{name!r} cannot be looked up"):
+        found = hasattr(module, name)
+        value = getattr(module, name, None)
+        app = _as_app(value)
+    if not found:
+        raise target.error(f"module {module.__name__!r} has no {name!r}; {_REMEDY}")
+    if _is_factory(value):
+        return _call(value, name, args, kwargs, target)
+    return _checked(app, value, name, target)
+
+
+def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]:
+    """Return the name, and the literal arguments if it is a call."""
+    try:
+        expression = ast.parse((target.name or "").strip(), mode="eval").body
+        if isinstance(expression, ast.Name):
+            return expression.id, (), {}
+        if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name):
+            args = tuple(map(ast.literal_eval, expression.args))
+            kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in expression.keywords}
+            return expression.func.id, args, kwargs
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        pass  # what they say quotes the arguments
+    raise target.error("after the colon stands a name, or a call with literal arguments: create_app('x', debug=True)")
+
+
+def _is_factory(value: object) -> TypeGuard[Callable[..., object]]:
+    return inspect.isroutine(value) or isinstance(value, functools.partial)
+
+
+def _call(
+    factory: Callable[..., object],
+    name: str,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    target: _Target,
+) -> App:
+    if problem := _mismatch(factory, args, kwargs):
+        example = f"--app \"{target.path}:{name}('x', debug=True)\""
+        raise target.error(f"the factory {name} cannot be called so: {problem}; give it literal arguments: {example}")
+    with _reporting(target, f"the factory {name} failed"):
+        value = factory(*args, **kwargs)
+        app = _as_app(value)
+    if inspect.iscoroutine(value):
+        value.close()
+        raise target.error(
+            f"the factory {name} is async, and the app is needed before a loop runs: make it a plain function, and "
+            "move what it awaits to @app.before_serving"
+        )
+    return _checked(app, value, f"{name}()", target)
+
+
+def _mismatch(factory: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
+    """Say why a factory does not take the arguments, without calling it."""
+    try:
+        # What a decorator wraps may take other arguments than the decorator does.
+        signature = inspect.signature(factory, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None  # written in C: only the call tells
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        return str(exc)
+    return None
+
+
+def _checked(app: App | None, value: object, name: str, target: _Target) -> App:
+    if app is None:
+        raise target.error(f"{name} is {_kind(value)}, not an app of Flask or Quart; {_REMEDY}")
+    return app
+
+
+def _as_app(value: object) -> App | None:
+    from flask.sansio.app import App  # noqa: PLC0415 - `import ampho.app` imports no framework
+
+    if not isinstance(value, App):
+        return None
+    # `current_app` passes for the app that it stands for
+    current = getattr(type(value), "_get_current_object", None)
+    return value if current is None else _as_app(current(value))
+
+
+def _kind(value: object) -> str:
+    """Say what a value is: ``a Quart object``, ``the class Flask``, ``None``."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name} object"
+
+
+def _debug_flag(app: App) -> bool:
+    quart = sys.modules.get("quart")
+    of_quart = quart is not None and isinstance(app, quart.Quart)
+    return _is_set("QUART_DEBUG" if of_quart else "FLASK_DEBUG")
+
+
+def _is_set(flag: str) -> bool:
+    """Read a switch as ``get_debug_flag`` and ``get_load_dotenv`` of both frameworks do."""
+    return os.environ.get(flag, "").lower() not in {"", "0", "false", "no"}
+
+
+def _load_quartenv() -> None:
+    with suppress(ModuleNotFoundError):
+        import dotenv  # noqa: PLC0415 - an optional requirement
+
+        if path := dotenv.find_dotenv(".quartenv", usecwd=True):
+            dotenv.load_dotenv(path, encoding="utf-8")
+
+
+def _current_app() -> App | None:
+    for framework in ("flask", "quart"):
+        module = sys.modules.get(f"{framework}.globals")
+        if module is not None:
+            with suppress(RuntimeError):
+                app: App = module.current_app._get_current_object()  # noqa: SLF001 - Werkzeug's documented way
+                return app
+    return None
