@@ -1,0 +1,140 @@
+"""Fixtures that all tests share: real servers, a fresh database for each driver, and a throwaway project.
+
+``database``, ``sync_database`` and ``async_database`` run a test once per driver; ``@pytest.mark.drivers(...)`` narrows
+that. ``AMPHO_REQUIRE_SERVERS=1`` turns a missing server from a skip into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import Project
+from servers import (
+    ASYNC_DRIVERS,
+    DRIVERS,
+    SYNC_DRIVERS,
+    Database,
+    Server,
+    ServerMissingError,
+    database_on,
+    describe,
+    server_for,
+    stop_servers,
+)
+
+RUN = pytest.StashKey[tuple[Path, int]]()
+PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    shared = getattr(config, "workerinput", None)
+    if shared is None:
+        config.stash[RUN] = (Path(tempfile.mkdtemp(prefix="ampho-tests-")), os.getpid())
+    else:
+        config.stash[RUN] = (Path(shared["ampho_run"]), shared["ampho_owner"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    run, owner = node.config.stash[RUN]
+    node.workerinput |= {"ampho_run": str(run), "ampho_owner": owner}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        stop_servers(config.stash[RUN][0])
+
+
+def pytest_report_header() -> list[str]:
+    return describe()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture, drivers in PARAMETRIZED.items():
+        if fixture in metafunc.fixturenames:
+            chosen = [driver for driver in drivers if _wanted(metafunc.definition, driver)]
+            metafunc.parametrize(fixture, [_parameter(driver) for driver in chosen], indirect=True)
+
+
+def _wanted(test: pytest.Item, driver: str) -> bool:
+    names = {name for marker in test.iter_markers("drivers") for name in marker.args}
+    unknown = names - set(DRIVERS) - {driver.partition("+")[0] for driver in DRIVERS}
+    if unknown:
+        raise pytest.UsageError(f"{test.nodeid}: no such driver or backend: {', '.join(sorted(unknown))}")
+    return not names or driver in names or driver.partition("+")[0] in names
+
+
+def _parameter(driver: str) -> Any:
+    backend, _, name = driver.partition("+")
+    return pytest.param(driver, id=name, marks=getattr(pytest.mark, backend))
+
+
+def _server(backend: str, config: pytest.Config) -> Server:
+    try:
+        return server_for(backend, *config.stash[RUN])
+    except ServerMissingError as error:
+        return _missing(error)
+
+
+def _missing(error: ServerMissingError) -> Any:
+    if os.environ.get("AMPHO_REQUIRE_SERVERS") == "1":
+        pytest.fail(f"AMPHO_REQUIRE_SERVERS is set, but: {error}")
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Server:
+    return _server("postgresql", pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(pytestconfig: pytest.Config) -> Server:
+    return _server("mariadb", pytestconfig)
+
+
+@pytest.fixture
+def make_database(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[Callable[[str], Database]]:
+    """Make fresh databases: ``make_database("postgresql+asyncpg")``, as many as a test wants."""
+    with ExitStack() as databases:
+
+        def make(driver: str) -> Database:
+            backend = driver.partition("+")[0]
+            server = None if backend == "sqlite" else _server(backend, pytestconfig)
+            try:
+                return databases.enter_context(database_on(server, driver, tmp_path))
+            except ServerMissingError as error:
+                return _missing(error)  # type: ignore[no-any-return]
+
+        yield make
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
+    """A fresh database, once for each of the seven drivers."""
+    return make_database(request.param)
+
+
+@pytest.fixture
+def sync_database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
+    """A fresh database, once for each sync driver: what Flask uses."""
+    return make_database(request.param)
+
+
+@pytest.fixture
+def async_database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
+    """A fresh database, once for each async driver: what Quart uses."""
+    return make_database(request.param)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A throwaway project in a folder of its own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return Project(folder)

