@@ -101,7 +101,7 @@ def _upgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -> 
             return set(graph.ids)
         case Specifier(branch=None, target="head"):
             raise _invalid(spec, "every package has a head of its own. Type 'heads' for all, or PACKAGE@head")
-        case Specifier(target="base") | Specifier(offset=-999999 | -1):
+        case Specifier(target="base"):
             raise _goes_down(spec)
         case Specifier(offset=offset) if offset < 0:
             raise _goes_down(spec)

@@ -1,0 +1,306 @@
+"""The only file that touches Alembic's private names, and the only one that runs an ``env.py``.
+
+What is private, and why it is needed:
+
+- ``ScriptDirectory._load_revisions`` is where the graph's revisions enter, so that no file is read twice or executed
+  to learn the graph.
+- ``MigrationContext._transaction_per_migration``, ``_in_external_transaction``, ``_has_version_table``,
+  ``_ensure_version_table`` and ``_version`` tell how ``env.py`` configured the run, and write the version table when
+  the plan is accepted, not before.
+- ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
+- ``alembic.op._proxy`` stays bound after a failure, and is cleared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import alembic
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+
+from ._describe import describe, location, with_hint
+from .applied import VersionRows
+from .errors import AmphoError, DatabaseError, EnvironmentFileError, RevisionFileError
+from .graph import Graph
+from .plan import Direction, Step
+from .project import Project
+from .revision import Revision, load_module
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from .render import DialectOnly
+
+DRIVEN = "ampho"
+"""The key in ``config.attributes`` under which a run that Ampho drives is found by ``ampho.environment``."""
+
+Work = Callable[[tuple[str, ...], MigrationContext], Iterable[RevisionStep]]
+"""What a run does: from the version rows, and within the context that ``env.py`` configured, to Alembic's steps."""
+
+
+class LazyScript(Script):
+    """A revision of the graph as Alembic wants it, executed when its step runs."""
+
+    def __init__(self, revision: Revision, dependencies: Sequence[str]) -> None:
+        self._source = revision
+        self._module: ModuleType | None = None
+        self.path = str(revision.path)
+        super(Script, self).__init__(
+            revision.id,
+            revision.down_revisions or None,
+            dependencies=tuple(dependencies) or None,
+            branch_labels=revision.labels or None,
+        )
+
+    @property
+    def module(self) -> ModuleType:  # type: ignore[override]  # Alembic has an attribute that is set at once
+        if self._module is None:
+            self._module = load_module(self._source.path, self._source.package)
+        return self._module
+
+    @property
+    def longdoc(self) -> str:
+        return self._source.doc.strip()
+
+
+class GraphScripts(ScriptDirectory):
+    """The script directory of a project: the host's folder, with the revisions of the graph."""
+
+    def __init__(self, project: Project) -> None:
+        self._graph = project.graph
+        super().__init__(project.env_folder, version_locations=[package.versions for package in project.packages])
+
+    def _load_revisions(self) -> Iterator[Script]:
+        graph = self._graph
+        for revision_id in graph.ids:
+            revision = graph[revision_id]
+            parents = graph.parents(revision_id)
+            yield LazyScript(revision, [parent for parent in parents if parent not in revision.down_revisions])
+
+
+class ExactStep(RevisionStep):
+    """A step whose version rows are known beforehand, where Alembic's own arithmetic fails on cross-package graphs."""
+
+    def __init__(self, script: ScriptDirectory, revision_id: str, direction: Direction, rows: VersionRows) -> None:
+        up = direction is Direction.UPGRADE
+        super().__init__(script.revision_map, script.get_revision(revision_id), up)
+        self._removed, self._added = rows.upgrade(revision_id) if up else rows.downgrade(revision_id)
+
+    def should_create_branch(self, heads: set[str]) -> bool:
+        return not self._removed
+
+    def should_delete_branch(self, heads: set[str]) -> bool:
+        return not self._added
+
+    def should_merge_branches(self, heads: set[str]) -> bool:
+        return len(self._removed) > 1
+
+    def should_unmerge_branches(self, heads: set[str]) -> bool:
+        return len(self._added) > 1
+
+    def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
+        return self._removed[:-1], self._removed[-1], self._added[0]
+
+    def unmerge_branch_idents(self, heads: set[str]) -> tuple[str, str, tuple[str, ...]]:
+        return self._removed[0], self._added[-1], tuple(self._added[:-1])
+
+    def update_version_num(self, heads: set[str]) -> tuple[str, str]:
+        return self._removed[0], self._added[0]
+
+
+def load_steps(script: ScriptDirectory, graph: Graph, rows: Iterable[str], steps: Iterable[Step]) -> list[ExactStep]:
+    """Load the modules of a plan's steps, and return the steps as Alembic runs them.
+
+    :raises RevisionFileError: if a module cannot be imported, or lacks the function of its step.
+    """
+    version_rows = VersionRows(rows, graph.parents)
+    loaded: list[ExactStep] = []
+    for step in steps:
+        _check_function(script, step)
+        loaded.append(ExactStep(script, step.revision.id, step.direction, version_rows))
+    return loaded
+
+
+def _check_function(script: ScriptDirectory, step: Step) -> None:
+    revision = step.revision
+    if not callable(getattr(script.get_revision(revision.id).module, step.direction.value, None)):
+        raise RevisionFileError(
+            f"The revision file {revision.path} of {revision.package} has no function {step.direction.value}()."
+            " Add one; 'pass' is enough where there is nothing to do.",
+            package=revision.package,
+            revision=revision.id,
+            path=revision.path,
+        )
+
+
+def with_exact_rows(fn: Work) -> Work:
+    """Wrap the work of a plain Alembic command, so that its steps write exact version rows."""
+
+    def work(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+        rows: VersionRows | None = None
+        for step in fn(heads, context):
+            if type(step) is not RevisionStep or context.script is None:
+                yield step
+                continue
+            script = context.script
+            if rows is None:
+                rows = VersionRows(heads, lambda revision_id: script.get_revision(revision_id)._all_down_revisions)
+            direction = Direction.UPGRADE if step.is_upgrade else Direction.DOWNGRADE
+            yield ExactStep(script, step.revision.revision, direction, rows)
+
+    return work
+
+
+def make_config(project: Project, x: Sequence[str] = ()) -> Config:
+    """Return Alembic's configuration for a project: the host's ``alembic.ini``, with the present list of folders."""
+    ini = project.env_folder / "alembic.ini"
+    config = Config(str(ini) if ini.is_file() else None)
+    config.cmd_opts = argparse.Namespace(x=list(x))
+    set_locations(config, project)
+    if project.configure is not None:
+        config = project.configure(config)
+    return config
+
+
+def set_locations(config: Config, project: Project) -> None:
+    """Name the host's folder and every package's folder of revisions in a configuration."""
+    folders = [str(package.versions) for package in project.packages]
+    config.set_main_option("script_location", str(project.env_folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(folders).replace("%", "%%"))
+
+
+def show_present_folders(script: ScriptDirectory, project: Project) -> None:
+    """Let a plain Alembic command see the packages that are configured now, and not those of its ini file."""
+    folders = [str(package.versions) for package in project.packages]
+    if [str(Path(folder)) for folder in script._version_locations] == folders:
+        return
+    fresh = ScriptDirectory(script.dir, version_locations=folders)
+    script.version_locations = fresh.version_locations
+    script.__dict__.pop("_version_locations", None)
+    script.revision_map = type(script.revision_map)(script._load_revisions)
+
+
+@dataclass
+class EnvironmentRun:
+    """One run of a project's ``env.py``.
+
+    :ivar connection: what ``env.py`` is handed.
+    :ivar x: the values of ``-x``.
+    :ivar rows: for SQL, the version rows to start from; None for a run on a connection.
+    :ivar output: for SQL, where it goes.
+    """
+
+    project: Project
+    connection: Connection | DialectOnly
+    x: Sequence[str] = ()
+    rows: Sequence[str] | None = None
+    output: TextIO | None = None
+    line: int | None = field(default=None, init=False)
+    _ran: bool = field(default=False, init=False)
+    _error: AmphoError | None = field(default=None, init=False)
+
+    @property
+    def offline(self) -> bool:
+        """Whether SQL is written instead of run."""
+        return self.rows is not None
+
+    @property
+    def path(self) -> Path:
+        """The ``env.py``."""
+        return self.project.env_folder / "env.py"
+
+    def perform(self, work: Callable[[tuple[str, ...], MigrationContext, ScriptDirectory], Iterable[RevisionStep]]) -> None:
+        """Run ``env.py`` once, and ``work`` within it, which gets the version rows of the user's own version table.
+
+        :raises EnvironmentFileError: if ``env.py`` breaks the contract.
+        :raises Exception: whatever ``env.py``, a revision, Alembic or the database raise; see :meth:`failure`.
+        """
+        script = GraphScripts(self.project)
+
+        def fn(rows: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+            self._ran = True
+            try:
+                self._check(context)
+                yield from work(rows, context, script)
+            except AmphoError as exc:
+                self._error = exc
+                raise
+
+        self._execute(script, fn)
+        if self._error is not None:
+            raise self._error
+        if not self._ran:
+            raise self.refused("never runs the migrations. Call context.run_migrations() after context.configure()")
+
+    def _execute(self, script: ScriptDirectory, fn: Work) -> None:
+        config = make_config(self.project, self.x)
+        config.attributes["connection"] = self.connection
+        config.attributes[DRIVEN] = self
+        options: dict[str, Any] = {"fn": fn, "dont_mutate": True, "destination_rev": "heads"}
+        if self.offline:
+            options |= {"as_sql": True, "starting_rev": list(self.rows or ()), "output_buffer": self.output}
+        environment = EnvironmentContext(config, script, **options)
+        configure = environment.configure
+
+        def configure_here(*args: Any, **kwargs: Any) -> None:
+            self.line = self._calling_line()
+            configure(*args, **kwargs)
+
+        environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
+        try:
+            with environment:
+                script.run_env()
+        finally:
+            bound = getattr(alembic.op, "_proxy", None)
+            if bound is not None:
+                bound._remove_proxy()
+
+    def _calling_line(self) -> int | None:
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename != str(self.path):
+            frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+        return None if frame is None else frame.f_lineno
+
+    def _check(self, context: MigrationContext) -> None:
+        """Check that ``env.py`` configured what the promises need, before anything is written."""
+        if self.offline:
+            return
+        if context.connection is not self.connection:
+            raise self.refused("uses a connection of its own. Configure with the one that run_migrations() is given")
+        if context._in_external_transaction:
+            raise self.refused(
+                "runs a statement before context.configure(), which puts all revisions into one transaction that is"
+                " lost. Run it after configure()"
+            )
+        if not context._transaction_per_migration:
+            raise self.refused(
+                "switches off the transaction per revision. Pass transaction_per_migration=True, as"
+                " environment.options() does"
+            )
+        if context.dialect.name in ("sqlite", "postgresql") and not context.impl.transactional_ddl:
+            raise self.refused("switches off transactional DDL. Leave transactional_ddl as environment.options() has it")
+
+    def refused(self, why: str) -> EnvironmentFileError:
+        """Return the error for an ``env.py`` that breaks the contract."""
+        where = f"{self.path}, line {self.line}," if self.line else str(self.path)
+        return EnvironmentFileError(f"{where} {why}.", path=self.path, line=self.line)
+
+    def failure(self, exc: BaseException) -> AmphoError:
+        """Return what raised outside of any revision as an error of Ampho."""
+        if isinstance(exc, AmphoError):
+            return exc
+        if isinstance(exc, DBAPIError):
+            return DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.")
+        where = location(exc, self.path) or str(self.path)
+        return EnvironmentFileError(f"env.py failed at {where}: {describe(exc)}.", path=self.path, line=self.line)

@@ -1,0 +1,166 @@
+"""What SQLite needs on the connection that migrates, and giving the connection back as it was.
+
+The driver's own transaction handling commits before DDL, so a revision that fails half-way would leave half of itself
+behind. Here the driver keeps its hands off, and BEGIN IMMEDIATE and COMMIT are real statements. Foreign keys are not
+enforced meanwhile, because rebuilding a parent table would empty its children; they are checked before each commit.
+"""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from .errors import DatabaseError
+
+_BUSY_TIMEOUT_MS = 5000
+
+
+@contextmanager
+def transactional(connection: Connection) -> Iterator[Connection]:
+    """Give a connection on the same DBAPI connection whose transactions hold DDL too.
+
+    :raises DatabaseError: if the DBAPI connection is inside a transaction of someone else's.
+    """
+    dbapi = _Dbapi(connection)
+    if dbapi.in_transaction:
+        raise DatabaseError(
+            "The database's only connection is inside a transaction of the app. Commit or close the session before"
+            " migrating, or use a database file instead of one in memory."
+        )
+    restore = dbapi.prepare()
+    shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
+    try:
+        yield shadow
+    finally:
+        try:
+            if shadow.in_transaction():
+                shadow.rollback()
+            restore()
+        except BaseException:
+            connection.invalidate()  # nobody shall meet it half restored
+            raise
+
+
+class _Dbapi:
+    """The DBAPI connection under a SQLAlchemy connection, of pysqlite or behind SQLAlchemy's adapter of aiosqlite."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._fairy = connection.connection
+        self._connection: Any = self._fairy.dbapi_connection
+        self._driver: Any = self._fairy.driver_connection
+        self.foreign_keys = False
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._driver.in_transaction)
+
+    def pragma(self, statement: str) -> Any:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA {statement}")
+            return cursor.fetchall()
+        finally:
+            cursor.close()
+
+    def prepare(self) -> Any:
+        """Set what a migration needs; return what puts it back."""
+        autocommit = self._leave_autocommit_attribute()
+        isolation_level = self._connection.isolation_level
+        self._connection.isolation_level = None
+        busy_timeout = self.pragma("busy_timeout")[0][0]
+        self.pragma(f"busy_timeout = {max(busy_timeout, _BUSY_TIMEOUT_MS)}")
+        self.foreign_keys = bool(self.pragma("foreign_keys")[0][0])
+        if self.foreign_keys:
+            self.pragma("foreign_keys = OFF")
+
+        def restore() -> None:
+            if self.foreign_keys:
+                self.pragma("foreign_keys = ON")
+            self.pragma(f"busy_timeout = {busy_timeout}")
+            self._connection.isolation_level = isolation_level
+            if autocommit is not None:
+                self._set_autocommit(autocommit)
+
+        return restore
+
+    def _leave_autocommit_attribute(self) -> bool | None:
+        """From Python 3.12 on, switch ``Connection.autocommit`` to its legacy mode; return what it was.
+
+        See the documentation of Python's ``sqlite3``, "Transaction control via the autocommit attribute".
+        """
+        legacy = getattr(sqlite3, "LEGACY_TRANSACTION_CONTROL", None)
+        if legacy is None:
+            return None
+        raw = self._raw
+        value = raw.autocommit
+        if value == legacy:
+            return None
+        self._set_autocommit(legacy)
+        return bool(value)
+
+    @property
+    def _raw(self) -> Any:
+        """The ``sqlite3.Connection``; aiosqlite has no public name for its own."""
+        return self._driver if isinstance(self._driver, sqlite3.Connection) else self._driver._conn
+
+    def _set_autocommit(self, value: int) -> None:
+        if isinstance(self._driver, sqlite3.Connection):
+            self._driver.autocommit = value  # type: ignore[attr-defined,unused-ignore]  # Python 3.12
+            return
+        from sqlalchemy.util import await_only
+
+        await_only(self._driver._execute(setattr, self._raw, "autocommit", value))
+
+
+def _shadow_engine(connection: Connection, dbapi: _Dbapi) -> Engine:
+    """Return an engine on the app's pool that has none of the app's events, and leaves the isolation level alone."""
+    dialect = copy.copy(connection.dialect)
+    dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
+    dialect.skip_autocommit_rollback = False
+    engine = Engine(connection.engine.pool, dialect, connection.engine.url, hide_parameters=True)
+    event.listen(engine, "begin", _begin_immediate)
+    if dbapi.foreign_keys:
+        _check_foreign_keys(engine, dbapi)
+    return engine
+
+
+def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
+    """Stand in for the dialect's method, which would switch the driver's transaction handling on again."""
+
+
+def _begin_immediate(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _check_foreign_keys(engine: Engine, dbapi: _Dbapi) -> None:
+    """Refuse to commit more violations of foreign keys than there were before."""
+    before = [_violations(dbapi)]
+
+    @event.listens_for(engine, "commit")
+    def check(connection: Connection) -> None:
+        now = _violations(dbapi)
+        if now is None or before[0] is None:
+            return  # the schema cannot be checked: a key points at columns that are not unique
+        added = now - before[0]
+        if added:
+            broken = ", ".join(f"{table} to {parent}" for table, parent in sorted(added))
+            cause = sqlite3.IntegrityError(f"rows whose foreign key finds nothing: {broken}")
+            raise IntegrityError("PRAGMA foreign_key_check", None, cause)
+        before[0] = now
+
+
+def _violations(dbapi: _Dbapi) -> Counter[tuple[str, str]] | None:
+    """Count the rows that violate a foreign key, by table and parent; None where SQLite cannot tell."""
+    try:
+        return Counter((table, parent) for table, _, parent, _ in dbapi.pragma("foreign_key_check"))
+    except (sqlite3.OperationalError, DBAPIError):
+        return None

@@ -1,0 +1,65 @@
+"""One run at a time in a process.
+
+``alembic.op`` and ``alembic.context`` are process-wide, so two runs at once would write into each other's databases.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+
+from .errors import NestedRunError
+
+_POLL_SECONDS = 0.01
+_lock = threading.Lock()
+_inside: ContextVar[bool] = ContextVar("ampho_inside_run", default=False)
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Wait until no run goes on in this process, and keep others waiting.
+
+    :raises NestedRunError: if this is called inside a run, which would wait for itself.
+    """
+    _check_not_inside()
+    with _lock, _marked():
+        yield
+
+
+@asynccontextmanager
+async def exclusive_async() -> AsyncIterator[None]:
+    """Do the same without blocking the running loop.
+
+    The lock is polled: held across an ``await`` and waited for in the same loop, it would never be free.
+
+    :raises NestedRunError: if this is called inside a run, which would wait for itself.
+    """
+    import anyio
+
+    _check_not_inside()
+    while not _lock.acquire(blocking=False):
+        await anyio.sleep(_POLL_SECONDS)
+    try:
+        with _marked():
+            yield
+    finally:
+        _lock.release()
+
+
+def _check_not_inside() -> None:
+    if _inside.get():
+        raise NestedRunError(
+            "A migration was started inside a migration. A revision must not call Ampho: let the app do it after the"
+            " run, or make the other change a revision that this one depends on."
+        )
+
+
+@contextmanager
+def _marked() -> Iterator[None]:
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)

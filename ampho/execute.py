@@ -1,0 +1,267 @@
+"""Running on a connection: where the database is, what would be done, and doing it.
+
+Everything here takes a sync ``Connection``. Flask passes one; Quart passes the one that ``AsyncConnection.run_sync``
+gives. Nothing is printed: an :class:`Observer` is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ._describe import describe, location, with_hint
+from .errors import AmphoError, RevisionFailedError
+from .graph import Graph
+from .plan import Direction, Plan, Step, plan_downgrade, plan_upgrade
+from .project import Project
+from .state import CurrentState, current_state
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.script import ScriptDirectory
+    from sqlalchemy.engine import Connection
+
+    from ._alembic import EnvironmentRun
+
+log = logging.getLogger("ampho")
+
+
+class Observer:
+    """Is told what a run does. Override what you want to hear of."""
+
+    def planned(self, plan: Plan) -> None:
+        """The plan is accepted, and about to run."""
+
+    def started(self, step: Step) -> None:
+        """A step begins."""
+
+    def applied(self, step: Step, duration: float) -> None:
+        """A step is committed, after ``duration`` seconds."""
+
+    def failed(self, step: Step, error: AmphoError) -> None:
+        """A step failed; the run ends with ``error``."""
+
+    def warned(self, message: str) -> None:
+        """Something about the configuration is odd. Goes to the logger ``ampho`` unless overridden."""
+        log.warning(message)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """A step that was run.
+
+    :ivar duration: seconds, the commit included.
+    """
+
+    step: Step
+    duration: float
+    outcome: str = "applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command did.
+
+    :ivar plan: what it set out to do; a plan without steps means that there was nothing to do.
+    :ivar steps: what it did.
+    """
+
+    plan: Plan
+    steps: tuple[StepRun, ...]
+
+
+@contextmanager
+def migrating(connection: Connection) -> Iterator[Connection]:
+    """Give the connection on which revisions run, with real transactions; what it needs ends with it.
+
+    :param connection: a fresh connection, on which nothing was executed.
+    """
+    if connection.dialect.name == "sqlite":
+        from ._sqlite import transactional
+
+        with transactional(connection) as shadow:
+            yield shadow
+        return
+    if connection.get_isolation_level() == "AUTOCOMMIT":
+        level = connection.default_isolation_level
+        connection = connection.execution_options(
+            isolation_level="READ COMMITTED" if level in (None, "AUTOCOMMIT") else level
+        )
+    yield connection
+
+
+def upgrade(
+    project: Project,
+    connection: Connection,
+    specifier: str = "heads",
+    *,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Run:
+    """Upgrade the database of a connection.
+
+    :param x: values for ``context.get_x_argument()``.
+    :raises AmphoError: before anything is changed, or naming the revision that failed.
+    """
+    return _run(project, connection, lambda graph, rows: plan_upgrade(graph, rows, specifier), x, observer)
+
+
+def downgrade(
+    project: Project,
+    connection: Connection,
+    specifier: str = "-1",
+    *,
+    cascade: bool = False,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Run:
+    """Downgrade the database of a connection.
+
+    :param cascade: whether revisions of other packages that depend on what goes may go too.
+    :param x: values for ``context.get_x_argument()``.
+    :raises AmphoError: before anything is changed, or naming the revision that failed.
+    """
+
+    def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:
+        return plan_downgrade(graph, rows, specifier, cascade=cascade)
+
+    return _run(project, connection, make_plan, x, observer)
+
+
+def plan(
+    project: Project,
+    connection: Connection,
+    specifier: str | None = None,
+    *,
+    direction: Direction | str = Direction.UPGRADE,
+    cascade: bool = False,
+    x: Sequence[str] = (),
+) -> Plan:
+    """Return what :func:`upgrade` or :func:`downgrade` would do now, and do nothing."""
+    rows = read_rows(project, connection, x)
+    if Direction(direction) is Direction.UPGRADE:
+        return plan_upgrade(project.graph, rows, "heads" if specifier is None else specifier)
+    return plan_downgrade(project.graph, rows, "-1" if specifier is None else specifier, cascade=cascade)
+
+
+def current(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> CurrentState:
+    """Return what is applied, per package."""
+    return current_state(project.graph, read_rows(project, connection, x))
+
+
+def read_rows(project: Project, connection: Connection, x: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the rows of the version table that the host's ``env.py`` configures; none if there is no table."""
+    found: list[tuple[str, ...]] = []
+
+    def work(rows: tuple[str, ...], *context: object) -> Iterable[RevisionStep]:
+        found.append(rows)
+        return ()
+
+    perform(project, connection, x, work)
+    return found[0]
+
+
+def perform(
+    project: Project,
+    connection: Connection,
+    x: Sequence[str],
+    work: Callable[[tuple[str, ...], MigrationContext, ScriptDirectory], Iterable[RevisionStep]],
+) -> None:
+    """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step."""
+    from ._alembic import EnvironmentRun
+
+    environment = EnvironmentRun(project, connection, x)
+    try:
+        environment.perform(work)
+    except (Exception, SystemExit) as exc:
+        raise environment.failure(exc) from exc
+
+
+def _run(
+    project: Project,
+    connection: Connection,
+    make_plan: Callable[[Graph, tuple[str, ...]], Plan],
+    x: Sequence[str],
+    observer: Observer | None,
+) -> Run:
+    from ._alembic import EnvironmentRun
+
+    project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
+    with migrating(connection) as migrating_connection:
+        runner = _Runner(project.graph, make_plan, observer or Observer())
+        environment = EnvironmentRun(project, migrating_connection, x)
+        try:
+            environment.perform(runner.work)
+        except (Exception, SystemExit) as exc:
+            raise runner.failure(exc, environment) from exc
+        return runner.result(environment)
+
+
+@dataclass
+class _Runner:
+    """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them."""
+
+    graph: Graph
+    make_plan: Callable[[Graph, tuple[str, ...]], Plan]
+    observer: Observer
+    plan: Plan | None = None
+    current: Step | None = None
+    done: list[StepRun] = field(default_factory=list)
+    dialect: str = ""
+
+    def work(
+        self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory
+    ) -> Iterator[RevisionStep]:
+        from ._alembic import load_steps
+
+        self.dialect = context.dialect.name
+        self.plan = self.make_plan(self.graph, rows)
+        steps = load_steps(script, self.graph, rows, self.plan.steps)
+        self.observer.planned(self.plan)
+        if steps and not rows:
+            context._ensure_version_table()
+        for step, alembic_step in zip(self.plan.steps, steps, strict=True):
+            self.current = step
+            self.observer.started(step)
+            begun = time.perf_counter()
+            yield alembic_step
+            self.done.append(StepRun(step, time.perf_counter() - begun))
+            self.current = None
+            self.observer.applied(step, self.done[-1].duration)
+
+    def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
+        """Return what was raised as an error that names the revision, if one was running."""
+        if self.current is None:
+            return environment.failure(exc)
+        revision = self.current.revision
+        where = location(exc, revision.path) or str(revision.path)
+        before = ", ".join(run.step.revision.id for run in self.done) or "none"
+        error = RevisionFailedError(
+            f"Revision {revision.id} of {revision.package} failed at {where}: {with_hint(describe(exc))}."
+            f" {self._what_is_left()} Finished before it: {before}.",
+            revision=revision.id,
+            package=revision.package,
+            path=revision.path,
+            applied=[run.step.revision.id for run in self.done],
+        )
+        self.observer.failed(self.current, error)
+        return error
+
+    def _what_is_left(self) -> str:
+        if self.dialect in ("sqlite", "postgresql"):
+            return "Its transaction was rolled back."
+        return (
+            "This database commits DDL at once, so statements before the failing one may have stayed: compare, repair"
+            " by hand, and run again."
+        )
+
+    def result(self, environment: EnvironmentRun) -> Run:
+        """Return the run, which came to its end."""
+        if self.plan is None or self.current is not None:
+            revision = self.current.revision.id if self.current else "of the run"
+            raise environment.refused(f"hides the failure of revision {revision}. Let the error through")
+        return Run(self.plan, tuple(self.done))

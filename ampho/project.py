@@ -1,0 +1,145 @@
+"""What the migrations of one app consist of: its packages, their graph, the host, and Alembic's options.
+
+A project is made anew for each command, so that what lies on the disk now is what counts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
+from .graph import Graph
+from .package import SETTING, MigrationPackage, find_package
+from .revision import read_revisions
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import MetaData
+    from sqlalchemy.engine import URL
+
+ENV_SETTING = "AMPHO_ENV_PACKAGE"
+"""The setting, and environment variable, that names the host."""
+
+TEMPLATES = Path(__file__).with_name("templates")
+_USES_AMPHO = re.compile(r"^\s*(from\s+ampho(\.environment)?\s+import\b|import\s+ampho\.environment\b)", re.MULTILINE)
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """The migrations of one app.
+
+    :ivar packages: the configured packages, in their order.
+    :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, if anything.
+    :ivar metadata: the tables of the models, for ``target_metadata``.
+    :ivar options: further arguments for Alembic's ``context.configure``.
+    :ivar configure: what has a say in Alembic's ``Config``, such as Flask-Migrate's callbacks.
+    :ivar url: the database.
+    :ivar template: which ``env.py`` is written, ``sync`` or ``aio``.
+    """
+
+    packages: tuple[MigrationPackage, ...]
+    url: URL
+    template: str
+    metadata: MetaData | Sequence[MetaData] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    configure: Callable[[Config], Config] | None = None
+    host_name: str | None = None
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph of all packages, read on first use.
+
+        :raises HistoryError: if the files do not form one.
+        """
+        names = [package.name for package in self.packages]
+        return Graph((revision for package in self.packages for revision in read_revisions(package)), names)
+
+    def package(self, name: str) -> MigrationPackage:
+        """Return the configured package of that name.
+
+        :raises PackageNotFoundError: if it is not configured.
+        """
+        for package in self.packages:
+            if package.name == name:
+                return package
+        find_package(name)
+        raise PackageNotFoundError(
+            f"{name} is not a configured package. {self.setting_hint(name)}",
+            package=name,
+        )
+
+    def setting_hint(self, entry: str) -> str:
+        """Say how to list a package."""
+        entries = ",".join([*(package.entry for package in self.packages), entry])
+        return f"Add it to the packages of the app: {SETTING}={entries}"
+
+    def check_addressed(self, name: str) -> None:
+        """Check that a package which a command addresses has migrations.
+
+        :raises MigrationsFolderError: if it has no folder for them.
+        """
+        for package in self.packages:
+            if package.name == name and not package.exists:
+                raise MigrationsFolderError(
+                    f"{name} has no migrations folder, {package.folder}. Write one with 'ampho db-init {name}'.",
+                    package=name,
+                    path=package.folder,
+                )
+
+    @cached_property
+    def host(self) -> MigrationPackage | None:
+        """The package whose ``env.py`` configures every run; None for the built-in one.
+
+        :raises ConfigurationError: if ``AMPHO_ENV_PACKAGE`` names a package that cannot be the host.
+        """
+        if self.host_name:
+            for package in self.packages:
+                if package.name == self.host_name and package.env_py.is_file():
+                    return package
+            raise ConfigurationError(
+                f"{ENV_SETTING} is {ascii(self.host_name)}, which is not a configured package with an env.py. Name one"
+                f" of {', '.join(package.name for package in self.packages) or 'the packages in ' + SETTING}.",
+                setting=ENV_SETTING,
+            )
+        for package in self.packages:
+            if not package.installed and _uses_ampho(package.env_py):
+                return package
+        return None
+
+    @property
+    def env_folder(self) -> Path:
+        """The folder of the ``env.py`` that configures every run."""
+        return self.host.folder if self.host else TEMPLATES / self.template
+
+    def warnings(self) -> Iterator[str]:
+        """Say what is odd about the configuration, but no error."""
+        if not self.packages:
+            yield f"No package with migrations is configured. {self.setting_hint('PACKAGE')}"
+        for package in self.packages:
+            if not package.exists:
+                yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
+            elif self.host is None and not package.installed and package.env_py.is_file():
+                yield (
+                    f"{package.env_py} is not used, because it does not import ampho.environment. Set"
+                    f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from the one of"
+                    " 'ampho db-init'."
+                )
+
+
+def _uses_ampho(env_py: Path) -> bool:
+    try:
+        return bool(_USES_AMPHO.search(env_py.read_text(encoding="utf-8", errors="replace")))
+    except OSError:
+        return False
+
+
+def host_name(setting: object) -> str | None:
+    """Return what ``AMPHO_ENV_PACKAGE`` says: the app's configuration, else the environment."""
+    value = setting if setting is not None else os.environ.get(ENV_SETTING)
+    return str(value) if value else None

@@ -1,0 +1,160 @@
+"""What a user is shown of revisions: those that exist, and those that are applied. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .applied import Applied
+from .errors import SpecifierError
+from .graph import Branch, Graph
+from .specifier import Specifier, find_branch, find_target, parse
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """A revision and its place in the graph.
+
+    :ivar down_revisions: ids of its parents.
+    :ivar depends_on: ids of what it depends on beyond its parents.
+    :ivar required_by: ids of what stands on it.
+    :ivar is_head: whether it is a head of its package.
+    """
+
+    id: str
+    package: str
+    message: str
+    doc: str
+    path: Path
+    down_revisions: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    required_by: tuple[str, ...]
+    labels: tuple[str, ...]
+    is_head: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PackageState:
+    """Where a database is in the history of one package.
+
+    :ivar applied: the applied revisions, in order.
+    :ivar pending: the others, in order.
+    :ivar current: ids of the last applied ones: one, none, or several where the package has several heads.
+    """
+
+    package: str
+    applied: tuple[RevisionRecord, ...]
+    pending: tuple[RevisionRecord, ...]
+    current: tuple[str, ...]
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether nothing is pending."""
+        return not self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentState:
+    """Where a database is: one record per package.
+
+    :ivar packages: the records, in the order of the packages.
+    :ivar unknown: version rows that no revision file explains.
+    """
+
+    packages: tuple[PackageState, ...]
+    unknown: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[PackageState]:
+        return iter(self.packages)
+
+    def __len__(self) -> int:
+        return len(self.packages)
+
+    def __getitem__(self, package: str) -> PackageState:
+        for state in self.packages:
+            if state.package == package:
+                return state
+        raise KeyError(package)
+
+
+def record(graph: Graph, revision_id: str, heads: frozenset[str] | None = None) -> RevisionRecord:
+    """Return the record of one revision.
+
+    :param heads: the heads of its package, where the caller has them.
+    """
+    revision = graph[revision_id]
+    if heads is None:
+        heads = frozenset(graph.heads(revision.package))
+    return RevisionRecord(
+        id=revision.id,
+        package=revision.package,
+        message=revision.message,
+        doc=revision.doc,
+        path=revision.path,
+        down_revisions=revision.down_revisions,
+        depends_on=tuple(rid for rid in graph.parents(revision_id) if rid not in revision.down_revisions),
+        required_by=graph.sort(graph.children(revision_id)),
+        labels=revision.labels,
+        is_head=revision_id in heads,
+    )
+
+
+def _records(graph: Graph, package: str, ids: Iterable[str]) -> tuple[RevisionRecord, ...]:
+    heads = frozenset(graph.heads(package))
+    return tuple(record(graph, revision_id, heads) for revision_id in ids)
+
+
+def current_state(graph: Graph, rows: Iterable[str]) -> CurrentState:
+    """Return what version rows mean, per package."""
+    applied = Applied.from_rows(graph, rows)
+    return CurrentState(
+        tuple(_package_state(graph, package, applied.known) for package in graph.packages), applied.unknown
+    )
+
+
+def _package_state(graph: Graph, package: str, known: frozenset[str]) -> PackageState:
+    ids = graph.of_package(package)
+    applied = [revision_id for revision_id in ids if revision_id in known]
+    return PackageState(
+        package,
+        _records(graph, package, applied),
+        _records(graph, package, (revision_id for revision_id in ids if revision_id not in known)),
+        graph.tips(applied),
+    )
+
+
+def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
+    """Return the revisions that a specifier stands for.
+
+    :param specifier: a package or label, an id or the unique beginning of one, ``heads``, ``PACKAGE@head(s)``; None
+        for all revisions.
+    :raises SpecifierError: if it stands for no revision.
+    """
+    if specifier is None:
+        return tuple(item for name in graph.packages for item in _records(graph, name, graph.of_package(name)))
+    spec = parse(specifier)
+    match spec:
+        case Specifier(branch=None, target="heads"):
+            return tuple(record(graph, rid) for name in graph.packages for rid in graph.heads(name))
+        case Specifier(branch=str(name), target="head" | "heads"):
+            return _branch_heads(graph, find_branch(graph, name, specifier), spec)
+        case Specifier(offset=offset, target=target) if offset or target in ("head", "base"):
+            raise SpecifierError(
+                f"{specifier}: that names no revision by itself. Type a package, an id, 'heads', or PACKAGE@head.",
+                specifier=specifier,
+            )
+    target = find_target(graph, spec)
+    if isinstance(target, Branch):
+        return _records(graph, target.package, target.ids)
+    return (record(graph, target),)
+
+
+def _branch_heads(graph: Graph, branch: Branch, spec: Specifier) -> tuple[RevisionRecord, ...]:
+    heads = graph.tips(branch.ids)
+    if spec.target == "head" and len(heads) > 1:
+        raise SpecifierError(
+            f"{spec.text}: {branch.name} has {len(heads)} heads: {', '.join(heads)}. Type {branch.name}@heads.",
+            specifier=spec.text,
+        )
+    return tuple(record(graph, head) for head in heads)
