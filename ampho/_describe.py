@@ -29,7 +29,7 @@ _LONGEST_STATEMENT = 200
 
 # The last "@" ends the credentials: a raw password may hold spaces, slashes, and "@" itself.
 _CREDENTIALS = re.compile(r"://[^/\s@:]*:.*@")
-_SECRET_ARGUMENT = re.compile(r"(?i)((?:password|passwd|pwd)=)[^\s&,)]+")
+_SECRET_ARGUMENT = re.compile(r"""(?i)((?:password|passwd|pwd)['"]?\s?[=:]\s?)('[^']*'|"[^"]*"|[^\s&,)'"]+)""")
 _BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
 # asyncpg's errors, as SQLAlchemy before 2.1 words them
 _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
@@ -46,9 +46,7 @@ def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
     :param limit: in characters; a longer text is cut, and ends in ``...``.
     """
     line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
-    line = _SECRET_ARGUMENT.sub(r"\1***", line)
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+    return _printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
 
 
 def describe(exc: BaseException) -> str:
@@ -59,7 +57,8 @@ def describe(exc: BaseException) -> str:
     the URL. An :class:`~ampho.errors.AmphoError` is one clear line already.
     """
     if isinstance(exc, AmphoError):
-        return one_line(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
+        # not masked: such a text may show what a URL looks like, and never shows one
+        return _printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
         return MALFORMED_URL
     if isinstance(exc, SystemExit):
@@ -92,6 +91,12 @@ def quotes_url(exc: BaseException) -> bool:
         for link in _chain(exc)
         for name, code, _ in _frames(link.__traceback__)
     )
+
+
+def _printable(text: str, limit: int) -> str:
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

@@ -216,34 +216,35 @@ def _reporting(target: _Target, doing: str) -> Iterator[None]:
 def _best_app(module: ModuleType, target: _Target) -> App:
     with _reporting(target, f"module {module.__name__!r} cannot be searched"):
         apps = _apps(module)
-        factories = [(name, getattr(module, name, None)) for name in _FACTORIES]
-    for name in _NAMES:
-        if name in apps:
-            return apps[name]
+        factories = {name: getattr(module, name, None) for name in _FACTORIES}
     if apps:
         return _only(apps, module, target)
-    for name, factory in factories:
+    for name, factory in factories.items():
         if _is_factory(factory):
             return _call(factory, name, (), {}, target)
     raise target.error(f"module {module.__name__!r} holds no app of Flask or Quart{_instead(module)}; {_REMEDY}")
 
 
-def _only(apps: Mapping[str, App], module: ModuleType, target: _Target) -> App:
-    """Return the one app, under however many names."""
-    first_names = {id(app): name for name, app in reversed(apps.items())}
-    names = [name for name in apps if name in first_names.values()]
-    if len(names) > 1:
-        choices = ", ".join(f"{name} ({type(apps[name]).__name__})" for name in names)
-        remedy = f"pick one, as in --app {target.path}:{names[0]}"
-        raise target.error(f"module {module.__name__!r} holds several apps: {choices}; {remedy}")
-    return apps[names[0]]
-
-
 def _apps(module: ModuleType) -> dict[str, App]:
-    found = {name: _as_app(value) for name, value in vars(module).items()}
-    # a module may compute names only when asked for them
-    found |= {name: _as_app(getattr(module, name, None)) for name in _NAMES}
-    return {name: app for name, app in found.items() if app is not None}
+    """Return the app with a usual name, else every app, each with its first name."""
+    for name in _NAMES:
+        app = _as_app(getattr(module, name, None))
+        if app is not None:
+            return {name: app}
+    found: dict[int, tuple[str, App]] = {}
+    for name, value in list(vars(module).items()):
+        app = _as_app(value)
+        if app is not None:
+            found.setdefault(id(app), (name, app))
+    return dict(found.values())
+
+
+def _only(apps: Mapping[str, App], module: ModuleType, target: _Target) -> App:
+    if len(apps) > 1:
+        choices = ", ".join(f"{name} ({type(app).__name__})" for name, app in apps.items())
+        remedy = f"pick one, as in --app {target.path}:{next(iter(apps))}"
+        raise target.error(f"module {module.__name__!r} holds several apps: {choices}; {remedy}")
+    return next(iter(apps.values()))
 
 
 def _instead(module: ModuleType) -> str:
@@ -273,8 +274,9 @@ def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]
             return expression.id, (), {}
         if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name):
             args = tuple(map(ast.literal_eval, expression.args))
-            kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in expression.keywords}
-            return expression.func.id, args, kwargs
+            kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in expression.keywords if keyword.arg}
+            if len(kwargs) == len(expression.keywords):  # `**` has no name
+                return expression.func.id, args, kwargs
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass  # what they say quotes the arguments
     raise target.error("after the colon stands a name, or a call with literal arguments: create_app('x', debug=True)")
@@ -332,8 +334,8 @@ def _as_app(value: object) -> App | None:
     if not isinstance(value, App):
         return None
     # `current_app` passes for the app that it stands for
-    current = getattr(type(value), "_get_current_object", None)
-    return value if current is None else _as_app(current(value))
+    current = getattr(value, "_get_current_object", None)
+    return value if current is None else _as_app(current())
 
 
 def _kind(value: object) -> str:
