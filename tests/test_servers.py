@@ -134,7 +134,9 @@ def test_a_database_in_use_is_dropped_all_the_same(forgotten: list[Connection], 
 def test_a_missing_server_skips_and_fails_where_servers_are_required(tmp_path: Path, backend: str) -> None:
     fixture = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}[backend]
     here = Path(__file__).parent
-    (tmp_path / "conftest.py").write_text(f"import sys; sys.path.insert(0, {str(here)!r}); from conftest_of_ampho import *")
+    (tmp_path / "conftest.py").write_text(
+        f"import sys; sys.path.insert(0, {str(here)!r}); from conftest_of_ampho import *"
+    )
     (tmp_path / "conftest_of_ampho.py").write_text((here / "conftest.py").read_text("utf-8"), "utf-8")
     (tmp_path / "test_it.py").write_text(f"def test_it({fixture}): pass")
 

@@ -1,0 +1,86 @@
+# make demo    one application with three packages, in Flask and in Quart
+# make test    every promise, on SQLite, PostgreSQL and MariaDB
+# make check   format, lint, types, the import order, the documents
+#
+# Each does its own set-up, in .venv, from a Python of 3.11 or newer.
+#
+#   PYTHON=python3.12      the Python to make .venv with
+#   REQUIREMENTS=lowest    the lowest supported versions instead of the newest
+#   AMPHO_WHEEL=dist/...   install this wheel instead of the working tree
+#   PYTEST_ARGS="-k plan"  more arguments for pytest
+#   COVERAGE=0             the least share of covered lines and of covered branches, in percent
+
+PYTHON ?= python3
+REQUIREMENTS ?= dev
+AMPHO_WHEEL ?=
+PYTEST_ARGS ?=
+COVERAGE ?= 95
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The stamps name what is installed, so that another choice installs again.
+LIBRARIES := $(VENV)/.libraries-$(REQUIREMENTS)
+READY := $(VENV)/.ready-$(REQUIREMENTS)-$(or $(notdir $(AMPHO_WHEEL)),tree)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check format wheel lock clean venv
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+test: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERAGE)
+	$(BIN)/coverage json --quiet -o - | $(BIN)/python -c 'import json, sys; \
+	share = json.load(sys.stdin)["totals"]["percent_branches_covered"]; \
+	print(f"{share:.1f} % of the branches are covered, $(COVERAGE) % are required"); \
+	sys.exit(share < $(COVERAGE))'
+
+check: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes ampho --ignoreexternal
+	$(BIN)/python docs/check.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+wheel: $(LIBRARIES)
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation
+
+# The pins come out the same on every supported Python; 3.11 knows of the lowest versions, so use that one.
+lock:
+	for pins in dev lowest; do \
+	  rm -rf build/lock && $(PYTHON) -m venv build/lock && \
+	  build/lock/bin/pip install --quiet --requirement requirements/$$pins.in && \
+	  { echo "# Made from $$pins.in by \`make lock\`; the same on Python 3.11, 3.12 and 3.13."; \
+	    build/lock/bin/pip freeze --exclude ampho | LC_ALL=C sort --ignore-case; } > requirements/$$pins.txt || exit 1; \
+	done
+	rm -rf build/lock
+
+clean:
+	rm -rf $(VENV) build dist .demo .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+venv: $(READY)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ampho needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(LIBRARIES): requirements/$(REQUIREMENTS).txt | $(BIN)/python
+	$(PIP) install --requirement $<
+	@rm -f $(VENV)/.libraries-* $(VENV)/.ready-*
+	@touch $@
+
+$(READY): pyproject.toml $(LIBRARIES) $(AMPHO_WHEEL)
+	$(PIP) install --no-deps --force-reinstall $(or $(AMPHO_WHEEL),--editable .)
+	@rm -f $(VENV)/.ready-*
+	@touch $@
