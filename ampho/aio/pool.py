@@ -1,0 +1,119 @@
+"""The pool of an in-memory SQLite database: its one connection, lent to one user at a time, and never thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy.exc import InvalidRequestError, TimeoutError  # noqa: A004 (what pools raise)
+from sqlalchemy.pool import StaticPool
+from sqlalchemy.util import await_only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_PAUSE_SECONDS = 0.002
+_REMEDY = "Commit, roll back or close that one first, or use a database file."
+
+
+class OneConnectionPool(StaticPool):
+    """Lend the only connection of an in-memory database to one session or connection at a time.
+
+    :class:`sqlalchemy.pool.StaticPool` lends it to several at once. They then share one transaction, in which a
+    rollback by one takes back, silently, what the others wrote. And it closes a connection whose user was cancelled
+    in the middle of a statement, as when a client disconnects, which destroys an in-memory database.
+
+    The users may be of different event loops and threads.
+
+    :param timeout: for how many seconds to wait for the connection; an engine's ``pool_timeout``.
+    """
+
+    def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 10.0, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(creator, **options)
+        self._timeout = timeout
+        self._turn = threading.Lock()
+        self._user: asyncio.Task[object] | None = None
+        self._interrupted: DBAPIConnection | None = None
+
+    def status(self) -> str:
+        """Return what the pool is and whether its connection is in use, for logs."""
+        return f"OneConnectionPool in use: {self.checkedout()}"
+
+    def checkedout(self) -> int:
+        """Return the number of connections in use: 0 or 1."""
+        return int(self._turn.locked())
+
+    def recreate(self) -> OneConnectionPool:
+        """Return a pool like this one, for an engine that has disposed of it."""
+        pool = cast("OneConnectionPool", super().recreate())
+        pool._timeout = self._timeout  # noqa: SLF001 (of its own class)
+        return pool
+
+    def dispose(self) -> None:
+        """Close the connection, and with it the database."""
+        super().dispose()
+        if self._interrupted is not None:
+            interrupted, self._interrupted = self._interrupted, None
+            self._close_connection(interrupted)
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self._take_turn()
+        try:
+            if self._interrupted is not None:
+                self._resume(self._interrupted)
+            return super()._do_get()
+        except BaseException:
+            self._end_turn()
+            raise
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        self._end_turn()
+
+    def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
+        if terminate:
+            self._interrupted = connection
+        else:
+            super()._close_connection(connection)
+
+    def _resume(self, connection: DBAPIConnection) -> None:
+        self._interrupted = None
+        try:
+            # Queued behind the interrupted statement, and so run when that is over.
+            connection.rollback()
+            self._dialect.do_ping(connection)
+        except self._dialect.loaded_dbapi.Error:
+            return  # it is beyond saving: the record connects anew
+        self.connection.dbapi_connection = connection
+
+    def _take_turn(self) -> None:
+        user = asyncio.current_task()
+        if not self._turn.acquire(blocking=False):
+            if user is self._user:
+                raise InvalidRequestError(
+                    "The in-memory SQLite database has one connection, and this task uses it already, through another "
+                    f"session or connection. {_REMEDY}"
+                )
+            await_only(self._wait())
+        self._user = user
+
+    async def _wait(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        # Polled, since the other user may be of another event loop, or be freed by the garbage collector.
+        while not self._turn.acquire(blocking=False):
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    "The in-memory SQLite database has one connection, and another session or connection has kept it "
+                    f"for {self._timeout:g} seconds (pool_timeout in SQLALCHEMY_ENGINE_OPTIONS). {_REMEDY}"
+                )
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _end_turn(self) -> None:
+        self._user = None
+        self._turn.release()
