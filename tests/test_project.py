@@ -30,7 +30,9 @@ def tracked_files() -> list[Path]:
 def modules_after(statement: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after a statement."""
     code = f"{statement}\nimport sys; print(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    # -P: what is installed counts, not what lies in the current folder.
+    command = [sys.executable, "-P", "-c", code]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
 @pytest.fixture(scope="module")
