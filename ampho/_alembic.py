@@ -7,6 +7,8 @@ What is private, and why it is needed:
 - ``MigrationContext._transaction_per_migration``, ``_in_external_transaction``, ``_has_version_table``,
   ``_ensure_version_table`` and ``_version`` tell how ``env.py`` configured the run, and write the version table when
   the plan is accepted, not before.
+- ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._run_hooks`` make a new file look as the
+  package's ``alembic.ini`` says.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
 - ``alembic.op._proxy`` stays bound after a failure, and is cleared.
 """
@@ -14,6 +16,8 @@ What is private, and why it is needed:
 from __future__ import annotations
 
 import argparse
+import configparser
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +25,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TextIO
 
-import alembic
+import alembic.context
+import alembic.op
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
-from alembic.script import Script, ScriptDirectory
+from alembic import util
+from alembic.script import Script, ScriptDirectory, write_hooks
+from alembic.util import CommandError
+from mako.template import Template
 from sqlalchemy.exc import DBAPIError
 
-from ._describe import describe, location, with_hint
+from ._describe import describe, location
+from ._hints import with_hint
 from .applied import VersionRows
-from .errors import AmphoError, DatabaseError, EnvironmentFileError, RevisionFileError
+from .errors import AmphoError, DatabaseError, EnvironmentFileError, RevisionFileError, RevisionInputError
 from .graph import Graph
 from .plan import Direction, Step
-from .project import Project
+from .package import MigrationPackage
+from .project import TEMPLATES, Project
 from .revision import Revision, load_module
 
 if TYPE_CHECKING:
@@ -304,3 +314,93 @@ class EnvironmentRun:
             return DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.")
         where = location(exc, self.path) or str(self.path)
         return EnvironmentFileError(f"env.py failed at {where}: {describe(exc)}.", path=self.path, line=self.line)
+
+
+class RevisionFiles:
+    """How a package's new revision files look and are called: its ``alembic.ini`` and ``script.py.mako``."""
+
+    def __init__(self, package: MigrationPackage) -> None:
+        self._package = package
+        ini = package.folder / "alembic.ini"
+        self._config = Config(str(ini) if ini.is_file() else None)
+        get = self._config.get_main_option
+        try:
+            self._script = ScriptDirectory(
+                package.folder,
+                file_template=get("file_template") or "%(rev)s_%(slug)s",
+                truncate_slug_length=int(get("truncate_slug_length") or 40),
+                timezone=get("timezone"),
+            )
+            self._date = self._script._generate_create_date()
+        except (CommandError, ValueError, configparser.Error) as exc:
+            raise self._error(f"{ini} cannot be used: {describe(exc)}") from exc
+
+    def path(self, revision_id: str, message: str) -> Path:
+        """Return the path of a new file.
+
+        :raises RevisionInputError: if it is taken, or would not be in the folder of the package's revisions.
+        """
+        folder = self._package.versions
+        path = Path(self._script._rev_path(folder, revision_id, message, self._date))
+        if not re.search(r"\w", message):
+            path = folder / f"{revision_id}.py"
+        if path.resolve().parent != folder.resolve() or not folder.resolve().is_relative_to(
+            self._package.root.resolve()
+        ):
+            raise self._error(f"{path} is not in {folder}, inside the package. Correct file_template in alembic.ini")
+        if path.exists():
+            raise self._error(f"{path} is there already")
+        return path
+
+    def render(self, revision: Revision) -> bytes:
+        """Return the text of a new revision's file.
+
+        :raises RevisionInputError: if the template fails.
+        """
+        source = self._package.folder / "script.py.mako"
+        if not source.is_file():
+            source = TEMPLATES / "script.py.mako"
+        try:
+            text = Template(filename=str(source), input_encoding="utf-8").render_unicode(  # noqa: S702  # Python, not HTML
+                message=_for_docstring(revision.doc),
+                up_revision=revision.id,
+                down_revision=revision.down_revisions[0] if revision.down_revisions else None,
+                branch_labels=revision.labels or None,
+                depends_on=revision.depends_on or None,
+                create_date=self._date,
+                comma=lambda ids: ", ".join(util.to_list(ids, [])),
+                config=self._config,
+                imports="",
+                upgrades="",
+                downgrades="",
+            )
+        except Exception as exc:
+            raise self._error(f"the template {source} fails: {describe(exc)}") from exc
+        return text.encode("utf-8")
+
+    def run_hooks(self, path: Path) -> None:
+        """Run the ``post_write_hooks`` of the package's ``alembic.ini``.
+
+        :raises RevisionInputError: if one fails; the file is there then.
+        """
+        try:
+            hooks = self._config.get_hooks_list()
+            if hooks:
+                write_hooks._run_hooks(path, hooks)
+        except (Exception, SystemExit) as exc:
+            raise self._error(f"{path} was written, but a post_write_hook failed: {describe(exc)}") from exc
+
+    def _error(self, what: str) -> RevisionInputError:
+        return RevisionInputError(f"{what}.", package=self._package.name)
+
+
+def _for_docstring(message: str) -> str:
+    """Escape a message so that between triple quotes, and in a comment, it is what was typed and nothing more."""
+    escaped = message.replace("\\", "\\\\").replace('"', '\\"').replace("'''", "\\'\\'\\'")
+    return escaped.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def current_environment() -> EnvironmentContext:
+    """Return the environment context behind ``alembic.context``, where plain Alembic made it."""
+    environment: EnvironmentContext = alembic.context._proxy  # type: ignore[attr-defined]  # set by Alembic's proxy
+    return environment

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ._describe import describe, location, with_hint
+from ._describe import describe, location
+from ._hints import with_hint
 from .errors import AmphoError, RevisionFailedError
 from .graph import Graph
 from .plan import Direction, Plan, Step, plan_downgrade, plan_upgrade

@@ -71,10 +71,21 @@ def read_revision(path: Path, package: str) -> Revision:
     """
     try:
         source = path.read_bytes()
+    except OSError as exc:
+        raise _unreadable(path, package, f"cannot be read: {describe(exc)}") from exc
+    return parse_revision(source, path, package)
+
+
+def parse_revision(source: bytes, path: Path, package: str) -> Revision:
+    """Read a revision from the text of its file.
+
+    :raises RevisionFileError: if the text cannot be parsed, or says nothing usable.
+    """
+    try:
         tree = ast.parse(source, filename=str(path))
-    except (OSError, SyntaxError, ValueError, RecursionError) as exc:
+    except (SyntaxError, ValueError, RecursionError) as exc:
         line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
-        raise _unreadable(path, package, f"cannot be read:{line} {describe(exc)}") from exc
+        raise _unreadable(path, package, f"cannot be parsed:{line} {describe(exc)}") from exc
     header = _literal_header(tree)
     doc = ast.get_docstring(tree) or ""
     if header is None:

@@ -1,0 +1,62 @@
+"""Django-style, per-package database migrations for Flask and Quart, on plain Alembic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import AmphoError
+
+if TYPE_CHECKING:
+    from .aio import AsyncAmpho, AsyncSQLAlchemy
+    from .execute import Observer, Run, StepRun
+    from .plan import Direction, Plan, Step
+    from .state import CurrentState, PackageState, RevisionRecord
+    from .sync import Ampho
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Ampho",
+    "AmphoError",
+    "AsyncAmpho",
+    "AsyncSQLAlchemy",
+    "CurrentState",
+    "Direction",
+    "Observer",
+    "PackageState",
+    "Plan",
+    "RevisionRecord",
+    "Run",
+    "Step",
+    "StepRun",
+]
+
+_HOME = {
+    "Ampho": "sync",
+    "AsyncAmpho": "aio",
+    "AsyncSQLAlchemy": "aio",
+    "CurrentState": "state",
+    "Direction": "plan",
+    "Observer": "execute",
+    "PackageState": "state",
+    "Plan": "plan",
+    "RevisionRecord": "state",
+    "Run": "execute",
+    "Step": "plan",
+    "StepRun": "execute",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use, so that ``import ampho`` imports no framework."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

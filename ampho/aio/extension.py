@@ -1,0 +1,243 @@
+"""``AsyncAmpho``, the extension for Quart."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from quart import Quart, current_app, has_app_context
+
+from .. import execute, render, revise
+from ..errors import ConfigurationError
+from ..exclusive import exclusive_async
+from ..execute import Observer, Run
+from ..extension import Extension, connecting, warn, without_secrets
+from ..plan import Direction, Plan
+from ..project import Project
+from ..revise import Initialized
+from ..revision import Revision
+from ..state import CurrentState, RevisionRecord, show
+from .database import Database, adapt
+from .sqlalchemy import AsyncSQLAlchemy
+
+if TYPE_CHECKING:
+    from flask.sansio.app import App
+    from sqlalchemy import URL, MetaData
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+T = TypeVar("T")
+
+_DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
+
+
+class AsyncAmpho(Extension):
+    """Per-package migrations for a Quart app.
+
+    :param app: the app; leave it out in a factory, and call :meth:`init_app` there.
+    :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``;
+        without one, the ``AsyncSQLAlchemy`` registered on the app is used, or one is made.
+    :param metadata: the tables of the models, where ``db`` is an engine.
+    :param packages: names of packages with migrations, beside those of ``AMPHO_MIGRATION_PACKAGES``.
+    :param options: further arguments for Alembic's ``context.configure``, such as ``include_object``.
+
+    The methods are awaited in an app context, or outside of one if there is one app only.
+    """
+
+    is_async: ClassVar[bool] = True
+    _template: ClassVar[str] = "aio"
+
+    def __init__(
+        self,
+        app: Quart | None = None,
+        db: object | None = None,
+        *,
+        metadata: MetaData | None = None,
+        packages: Iterable[str] | None = None,
+        **options: object,
+    ) -> None:
+        super().__init__(packages)
+        self._db = db
+        self._given_metadata = metadata
+        self._configure_options = _DEFAULTS | options
+        self._databases: WeakKeyDictionary[App, Database] = WeakKeyDictionary()
+        self._dbs: WeakKeyDictionary[App, Any] = WeakKeyDictionary()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Quart, db: object | None = None) -> None:
+        """Register this extension, and what it needs, on an app.
+
+        :raises ConfigurationError: if the app or its database is not for this extension.
+        """
+        if not isinstance(app, Quart):
+            raise ConfigurationError(
+                f"AsyncAmpho is for Quart, and this is a {type(app).__name__} app. Use ampho.Ampho for Flask."
+            )
+        db = self._register_db(app, db or self._db)
+        self._databases[app] = adapt(app, db, self._given_metadata)
+        self._dbs[app] = db
+        self._apps.add(app)
+        app.extensions["ampho"] = self
+        if "ampho" not in app.cli.commands:
+            from ..cli import cli
+
+            app.cli.add_command(cli)
+
+    def _register_db(self, app: Quart, db: object | None) -> object:
+        registered = app.extensions.get("sqlalchemy")
+        if db is None:
+            db = registered or AsyncSQLAlchemy()
+        if isinstance(db, AsyncSQLAlchemy) and db is not registered:
+            db.init_app(app)
+        return db
+
+    @property
+    def db(self) -> Any:
+        """The database extension of the current app, or outside of an app context of the only one."""
+        return self._dbs[self._app()]
+
+    def _current_app(self) -> App | None:
+        return cast("Any", current_app)._get_current_object() if has_app_context() else None
+
+    def engine(self, app: App, bind_key: str | None = None) -> AsyncEngine:
+        """Return an engine of an app for the running loop."""
+        return self._databases[app].engine(bind_key)
+
+    async def dispose(self, app: App) -> None:
+        """Close the connections of an app in the running loop, at the end of a command."""
+        await self._databases[app].dispose()
+
+    def _url(self, app: App) -> URL:
+        return self._databases[app].url()
+
+    def _metadata(self, app: App) -> MetaData | None:
+        return self._databases[app].metadata()
+
+    def _options(self, app: App) -> Mapping[str, object]:
+        return self._configure_options
+
+    async def init(self, package: str) -> Initialized:
+        """Write the migrations folder of a package; see :meth:`ampho.Ampho.init`."""
+        return revise.init(self.project(self._app()), package)
+
+    async def revision(
+        self,
+        package: str,
+        message: str,
+        *,
+        depends_on: Iterable[str] = (),
+        head: str | None = None,
+        splice: bool = False,
+        rev_id: str | None = None,
+    ) -> Revision:
+        """Write a revision on the branch of a package; see :func:`ampho.revise.revision`."""
+        project = self.project(self._app())
+        return revise.revision(
+            project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
+        )
+
+    async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
+        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
+        return show(self.project(self._app()).graph, specifier)
+
+    async def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
+        """Return what is applied, one record per package; see :meth:`ampho.Ampho.current`."""
+        return await self._perform(partial(execute.current, x=x), observer)
+
+    async def plan(
+        self,
+        specifier: str | None = None,
+        *,
+        direction: Direction | str = Direction.UPGRADE,
+        cascade: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Plan:
+        """Return what an upgrade or downgrade would do now, and do nothing; see :meth:`ampho.Ampho.plan`."""
+        work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
+        return await self._perform(work, observer)
+
+    async def upgrade(
+        self, specifier: str = "heads", *, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Run:
+        """Upgrade the database; see :meth:`ampho.Ampho.upgrade`."""
+        return await self._perform(
+            partial(execute.upgrade, specifier=specifier, x=x, observer=observer), observer, renews=True
+        )
+
+    async def downgrade(
+        self,
+        specifier: str = "-1",
+        *,
+        cascade: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Run:
+        """Downgrade the database; see :meth:`ampho.Ampho.downgrade`."""
+        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, x=x, observer=observer)
+        return await self._perform(work, observer, renews=True)
+
+    async def upgrade_sql(
+        self,
+        specifier: str = "heads",
+        *,
+        start: str | Sequence[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> str:
+        """Return the SQL that an upgrade would run; see :meth:`ampho.Ampho.upgrade_sql`."""
+        work = partial(render.upgrade_sql, specifier=specifier, start=start, x=x)
+        return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
+
+    async def downgrade_sql(
+        self,
+        specifier: str = "-1",
+        *,
+        cascade: bool = False,
+        start: str | Sequence[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> str:
+        """Return the SQL that a downgrade would run; see :meth:`ampho.Ampho.downgrade_sql`."""
+        work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
+        return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
+
+    async def _perform(
+        self, work: Callable[[Project, Connection], T], observer: Observer | None, *, renews: bool = False
+    ) -> T:
+        app = self._app()
+        project = self.project(app)
+        warn(project, observer)
+        with without_secrets(project.url):
+            async with exclusive_async(), self._connect(app, renews=renews) as connection:
+                return await connection.run_sync(partial(work, project))
+
+    async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
+        project = self.project(self._app())
+        warn(project, observer)
+        with without_secrets(project.url):
+            async with exclusive_async():
+                return work(project, None)
+
+    @asynccontextmanager
+    async def _connect(
+        self, app: App, bind_key: str | None = None, *, renews: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        """Open the connection that migrates.
+
+        :param renews: whether the schema may change: asyncpg's connections remember types and statements of the old
+            one, so its pool is made anew; connections in use go on, and are closed when they are given back.
+        """
+        engine = self.engine(app, bind_key)
+        with connecting(engine.url):
+            connection = await engine.connect()
+        try:
+            async with connection:
+                yield connection
+        finally:
+            if renews and engine.dialect.driver == "asyncpg":
+                await engine.dispose()

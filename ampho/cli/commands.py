@@ -1,0 +1,131 @@
+"""The commands, each a thin caller of the extension's method of the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import output
+from .driver import call
+from .group import AmphoGroup, SpecifierType
+
+_SPEC = SpecifierType()
+
+_x = click.option(
+    "-x", "x", multiple=True, metavar="KEY=VALUE", help="An argument for env.py and revisions (context.get_x_argument())."
+)
+_sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
+_start = click.option(
+    "--start",
+    multiple=True,
+    type=_SPEC,
+    metavar="REV",
+    help="With --sql: start from this revision, or 'base', and not from the database. May be given several times.",
+)
+
+
+@click.group("ampho", cls=AmphoGroup)
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> None:
+    """Database migrations, package by package.
+
+    SPEC is a package (app), a revision id or the beginning of one, app@head, app@+1, app@-1, app@base, heads, base, or
+    a number of steps, +1 or -1.
+    """
+    ctx.meta["ampho.verbose"] = verbose
+
+
+@cli.command("db-init")
+@click.argument("package")
+@click.pass_context
+def db_init(ctx: click.Context, package: str) -> None:
+    """Write the migrations folder of PACKAGE.
+
+    PACKAGE:FOLDER names another folder than 'migrations'.
+    """
+    done = call(ctx, "init", package)
+    names = ", ".join(path.name for path in done.files)
+    click.echo(f"Wrote {output.shown_path(done.package.folder)}: {names}")
+    if done.hint:
+        click.echo(done.hint)
+    click.echo(f'Next: ampho db-rev {done.package.name} "Initial"')
+
+
+@cli.command("db-rev")
+@click.argument("package")
+@click.argument("message")
+@click.option(
+    "--depends-on", multiple=True, metavar="REV", help="A revision, or a package's head, that must be applied before."
+)
+@click.option("--head", metavar="REV", help="The revision to go on from, where the package has several heads.")
+@click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
+@click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@click.pass_context
+def db_rev(ctx: click.Context, package: str, message: str, **options: Any) -> None:
+    """Write a revision on the branch of PACKAGE."""
+    new = call(ctx, "revision", package, message, **options)
+    click.echo(f"Wrote {output.shown_path(new.path)}")
+
+
+@cli.command("db-up")
+@click.argument("spec", type=_SPEC, default="heads")
+@_sql
+@_start
+@_x
+@click.pass_context
+def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: tuple[str, ...]) -> None:
+    """Upgrade to SPEC, which is 'heads' (everything) by default."""
+    if _wants_sql(sql, start):
+        observer = output.WarningsOnly()
+        click.echo(call(ctx, "upgrade_sql", spec, start=start or None, x=x, observer=observer), nl=False)
+    else:
+        output.print_run(call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
+
+
+@cli.command("db-down")
+@click.argument("spec", type=_SPEC, default="-1")
+@click.option("--cascade", is_flag=True, help="Take back revisions of other packages that depend on it, too.")
+@_sql
+@_start
+@_x
+@click.pass_context
+def db_down(
+    ctx: click.Context, spec: str, cascade: bool, sql: bool, start: tuple[str, ...], x: tuple[str, ...]
+) -> None:
+    """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
+    options: dict[str, Any] = {"cascade": cascade, "x": x}
+    if _wants_sql(sql, start):
+        observer = output.WarningsOnly()
+        click.echo(call(ctx, "downgrade_sql", spec, start=start or None, observer=observer, **options), nl=False)
+    else:
+        output.print_run(call(ctx, "downgrade", spec, observer=output.Reporter(), **options))
+
+
+def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
+    if start and not sql:
+        raise click.UsageError("--start goes with -s/--sql: a run starts from where the database is.")
+    return sql
+
+
+@cli.command("db-current")
+@click.option("-v", "--verbose", is_flag=True, help="List each revision.")
+@_x
+@click.pass_context
+def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
+    """Print what is applied, a line per package."""
+    state = call(ctx, "current", x=x, observer=output.WarningsOnly())
+    output.print_current(state, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
+
+
+@cli.command("db-show")
+@click.argument("spec", type=_SPEC, required=False)
+@click.pass_context
+def db_show(ctx: click.Context, spec: str | None) -> None:
+    """Print the revisions: all, those of a package, or one in full."""
+    records = call(ctx, "show", spec)
+    if spec is not None and len(records) == 1 and spec not in {records[0].package, "heads", *records[0].labels}:
+        output.print_revision(records[0])
+    else:
+        output.print_revisions(records)

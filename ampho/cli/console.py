@@ -1,0 +1,46 @@
+"""The console script ``ampho``: the same commands, with an app that it finds itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .commands import cli
+from .group import AmphoGroup
+
+if TYPE_CHECKING:
+    from flask.sansio.app import App
+
+
+class ConsoleLoader:
+    """Finds the app when a command first needs it, so that help needs none.
+
+    :param import_path: what ``--app`` says.
+    """
+
+    def __init__(self, import_path: str | None) -> None:
+        self._import_path = import_path
+
+    def load_app(self) -> App:
+        """Load the app, after the environment files."""
+        from ..app import AppLoader, load_env_files
+
+        load_env_files()
+        return AppLoader(self._import_path).load_app()
+
+
+@click.group("ampho", cls=AmphoGroup, help=cli.help, commands=dict(cli.commands))
+@click.option("--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.version_option(package_name="ampho", message="Ampho %(version)s")
+@click.pass_context
+def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:
+    """Hand the loader to the commands."""
+    ctx.obj = ConsoleLoader(import_path)
+    ctx.meta["ampho.verbose"] = verbose
+
+
+def main() -> None:
+    """Run the console script."""
+    console(prog_name="ampho")

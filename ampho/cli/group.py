@@ -1,0 +1,67 @@
+"""How the group parses and fails: ``-1`` is an argument, and each error is one line and an exit code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from .._describe import one_line
+from ..errors import AmphoError
+
+_STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
+_MINUS = "\N{MINUS SIGN}"
+
+
+class Failure(click.ClickException):
+    """An error as Click shows it: one line on standard error."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Show an error of Ampho, or an interruption, as one line."""
+    try:
+        yield
+    except AmphoError as exc:
+        raise Failure(one_line(str(exc), 20_000), exc.exit_code) from exc
+    except KeyboardInterrupt as exc:
+        raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
+
+
+class SpecifierType(click.ParamType):
+    """A specifier; gives ``-1`` its own sign back."""
+
+    name = "spec"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value).replace(_MINUS, "-")
+
+
+class SpecifierCommand(click.Command):
+    """A command among whose arguments ``-1`` is a specifier and no option; ``--cascad`` stays an unknown option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
+
+
+class AmphoGroup(click.Group):
+    """A group whose errors are one line, wherever it is mounted."""
+
+    command_class = SpecifierCommand
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with one_line_errors():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_line_errors():
+            return super().invoke(ctx)

@@ -1,0 +1,138 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from ..execute import Observer, Run
+from ..plan import Direction, Plan, Step
+from ..state import CurrentState, PackageState, RevisionRecord
+
+
+class Reporter(Observer):
+    """Prints a run as it goes: a line for each revision, ended by how long it took."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def planned(self, plan: Plan) -> None:
+        if not plan.steps:
+            click.echo(f"Nothing to do: {_already(plan)}.")
+            return
+        self._width = max(len(step.revision.id) for step in plan.steps)
+        verb = "Upgrading" if plan.direction is Direction.UPGRADE else "Downgrading"
+        click.echo(f"{verb} ({plan.specifier}): {_count(len(plan.steps))} of {', '.join(plan.packages)}")
+
+    def started(self, step: Step) -> None:
+        sign = "+" if step.direction is Direction.UPGRADE else "-"
+        click.echo(f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... ", nl=False)
+
+    def applied(self, step: Step, duration: float) -> None:
+        click.echo(_seconds(duration))
+
+    def failed(self, step: Step, error: Exception) -> None:
+        click.echo("failed")
+
+    def warned(self, message: str) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+
+class WarningsOnly(Observer):
+    """Prints warnings to standard error, and leaves standard output to the data."""
+
+    def warned(self, message: str) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+
+def _already(plan: Plan) -> str:
+    return f"{plan.specifier} is what the database is at"
+
+
+def _count(number: int) -> str:
+    return "1 revision" if number == 1 else f"{number} revisions"
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration * 1000:.0f} ms" if duration < 1 else f"{duration:.1f} s"
+
+
+def print_run(run: Run) -> None:
+    """Print the sum of a run."""
+    if run.steps:
+        verb = "Applied" if run.plan.direction is Direction.UPGRADE else "Took back"
+        click.echo(f"{verb} {_count(len(run.steps))} in {_seconds(sum(step.duration for step in run.steps))}.")
+
+
+def shown_path(path: Path) -> str:
+    """Return a path relative to the current folder, if it is below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def print_current(state: CurrentState, *, verbose: bool) -> None:
+    """Print where the database is, a line per package; with ``verbose`` also each revision."""
+    width = max((len(package.package) for package in state), default=0)
+    for package in state:
+        click.echo(f"{package.package:<{width}}  {_position(package)}")
+        if verbose:
+            _print_lines(package.applied, "    applied  ")
+            _print_lines(package.pending, "    pending  ")
+    for row in state.unknown:
+        click.echo(f"{ascii(row)} is in the database, and no revision file explains it.")
+
+
+def _position(package: PackageState) -> str:
+    pending = f", {len(package.pending)} pending" if package.pending else ""
+    if not package.applied:
+        return f"nothing applied{pending}"
+    heads = {record.id for record in package.applied if record.is_head}
+    marks = [f"{revision_id} (head)" if revision_id in heads else revision_id for revision_id in package.current]
+    return f"{', '.join(marks)}{pending}"
+
+
+def print_revisions(records: Sequence[RevisionRecord]) -> None:
+    """Print revisions under the names of their packages."""
+    for package in dict.fromkeys(record.package for record in records):
+        click.echo(package)
+        _print_lines([record for record in records if record.package == package], "  ")
+    if not records:
+        click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
+
+
+def _print_lines(records: Iterable[RevisionRecord], indent: str) -> None:
+    records = list(records)
+    width = max((len(record.id) for record in records), default=0)
+    for record in records:
+        notes = []
+        if record.is_head:
+            notes.append("head")
+        if len(record.down_revisions) > 1:
+            notes.append(f"merges {', '.join(record.down_revisions)}")
+        if record.depends_on:
+            notes.append(f"needs {', '.join(record.depends_on)}")
+        note = f"  ({'; '.join(notes)})" if notes else ""
+        click.echo(f"{indent}{record.id:<{width}}  {record.message}{note}")
+
+
+def print_revision(record: RevisionRecord) -> None:
+    """Print one revision in full."""
+    fields = {
+        "Revision": f"{record.id}{' (head)' if record.is_head else ''}",
+        "Package": record.package,
+        "Stands on": ", ".join(record.down_revisions) or "nothing: it is a first revision",
+        "Needs": ", ".join(record.depends_on),
+        "Needed by": ", ".join(record.required_by),
+        "Labels": ", ".join(record.labels),
+        "File": shown_path(record.path),
+    }
+    for name, value in fields.items():
+        if value:
+            click.echo(f"{name + ':':<11}{value}")
+    click.echo("")
+    for line in record.doc.strip().splitlines():
+        click.echo(f"    {line}".rstrip())

@@ -1,0 +1,135 @@
+"""What both facades share: the packages of an extension, and the project of an app. Nothing here waits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakSet
+
+from ._describe import describe
+from .errors import AmphoError, ConfigurationError, DatabaseError
+from .execute import Observer
+from .package import SETTING, configured_packages
+from .project import ENV_SETTING, Project, host_name
+from .url import display, redact
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from flask.sansio.app import App
+    from sqlalchemy import URL, Engine, MetaData
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+URL_SETTING = "SQLALCHEMY_DATABASE_URI"
+
+
+class Extension(ABC):
+    """The base of ``Ampho`` and ``AsyncAmpho``."""
+
+    is_async: ClassVar[bool]
+    _template: ClassVar[str]
+
+    def __init__(self, packages: Iterable[str] | None) -> None:
+        self._packages = None if packages is None else _entries(packages)
+        self._added: list[str] = []
+        self._apps: WeakSet[App] = WeakSet()
+
+    def add_package(self, entry: str) -> None:
+        """Add a package with migrations, as a plug-in or a blueprint does for its own.
+
+        :param entry: the package's name, or ``package:folder``. It is looked for when a command runs.
+        """
+        if entry not in self._added:
+            self._added.append(entry)
+
+    def project(self, app: App) -> Project:
+        """Return the migrations of an app, as they lie on the disk now.
+
+        :raises AmphoError: if the configuration is not usable.
+        """
+        return Project(
+            packages=configured_packages(app.config.get(SETTING), self._packages, self._added, app.import_name),
+            url=self._url(app),
+            template=self._template,
+            metadata=self._metadata(app),
+            options=self._options(app),
+            configure=lambda config: self._configure(app, config),
+            host_name=host_name(app.config.get(ENV_SETTING)),
+        )
+
+    def _app(self) -> App:
+        """Return the current app; outside of an app context, the only one."""
+        app = self._current_app()
+        if app is None and len(self._apps) == 1:
+            app = next(iter(self._apps))
+        if app is None or app not in self._apps:
+            raise ConfigurationError(
+                f"{type(self).__name__} does not know which app is meant. Call init_app(app) before, and use it in an"
+                " app context of that app."
+            )
+        return app
+
+    @abstractmethod
+    def _current_app(self) -> App | None:
+        """Return the app whose context is active, if one is."""
+
+    @abstractmethod
+    def engine(self, app: App, bind_key: str | None = None) -> Engine | AsyncEngine:
+        """Return an engine of an app."""
+
+    @abstractmethod
+    def _url(self, app: App) -> URL: ...
+
+    @abstractmethod
+    def _metadata(self, app: App) -> MetaData | None: ...
+
+    @abstractmethod
+    def _options(self, app: App) -> Mapping[str, object]: ...
+
+    def _configure(self, app: App, config: Config) -> Config:
+        """Have a say in Alembic's configuration."""
+        return config
+
+
+def _entries(packages: Iterable[str]) -> list[str]:
+    if isinstance(packages, str):
+        raise ConfigurationError(f'packages= is one string. Give a list of names, such as ["{packages}"].')
+    return list(packages)
+
+
+def warn(project: Project, observer: Observer | None) -> None:
+    """Tell an observer what is odd about a project."""
+    told = observer or Observer()
+    for message in project.warnings():
+        told.warned(message)
+
+
+@contextmanager
+def connecting(url: URL) -> Iterator[None]:
+    """Turn what a driver raises while it connects into one clear error.
+
+    :raises DatabaseError: if the connection fails.
+    """
+    try:
+        yield
+    except AmphoError:
+        raise
+    except Exception as exc:
+        raise DatabaseError(
+            f"Cannot connect to {display(url)}: {redact(describe(exc), url)}. Check {URL_SETTING}, and that the"
+            " database is up."
+        ) from None
+
+
+@contextmanager
+def without_secrets(url: URL) -> Iterator[None]:
+    """Take the password of a URL out of the errors that pass."""
+    try:
+        yield
+    except AmphoError as exc:
+        text = redact(str(exc), url)
+        if text == str(exc):
+            raise
+        exc.args = (text,)
+        raise exc from None

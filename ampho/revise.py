@@ -1,0 +1,270 @@
+"""Writing files: a package's migrations folder, and new revisions. Everything is decided before a byte is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._describe import describe
+from .errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
+from .graph import Branch, Graph
+from .package import MigrationPackage, find_package
+from .project import TEMPLATES, Project
+from .revision import Revision, parse_revision
+from .specifier import SYMBOLS, Specifier, find_target, parse
+
+_MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
+_MAX_PREFIX = 21  # what "_" and ten digits leave of it
+_MAX_MESSAGE = 1000
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Initialized:
+    """A migrations folder that was written.
+
+    :ivar files: what was written, in order.
+    :ivar hint: which setting to add so that the package is found, or None if it is.
+    """
+
+    package: MigrationPackage
+    files: tuple[Path, ...]
+    hint: str | None
+
+
+def init(project: Project, entry: str) -> Initialized:
+    """Write the migrations folder of a package.
+
+    :param entry: the package, or ``package:folder`` for another folder than ``migrations``.
+    :raises PackageError: if the package cannot have one, or has one already.
+    """
+    package = _package_to_init(project, entry)
+    package.check_writable()
+    if package.folder.exists() and (not package.folder.is_dir() or any(package.folder.iterdir())):
+        raise MigrationsFolderError(
+            f"{package.folder} is there already. Write a revision with 'ampho db-rev {package.name} MESSAGE'; to start"
+            " over, move the folder away.",
+            package=package.name,
+            path=package.folder,
+        )
+    try:
+        _write_folder(project, package)
+    except OSError as exc:
+        raise MigrationsFolderError(
+            f"{package.folder} cannot be written: {describe(exc)}.", package=package.name, path=package.folder
+        ) from exc
+    listed = any(other.name == package.name for other in project.packages)
+    files = tuple(sorted(package.folder.iterdir()))
+    return Initialized(package, files, None if listed else project.setting_hint(package.entry))
+
+
+def _package_to_init(project: Project, entry: str) -> MigrationPackage:
+    for package in project.packages:
+        if package.name == entry:
+            return package
+    return find_package(entry)
+
+
+def _write_folder(project: Project, package: MigrationPackage) -> None:
+    """Write the folder under another name first, so that it is there whole or not at all."""
+    source = TEMPLATES / project.template
+    package.folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".ampho-", dir=package.folder.parent))
+    try:
+        draft.chmod(0o777 & ~_umask())
+        (draft / "versions").mkdir()
+        for name in ("env.py", "script.py.mako", "README"):
+            common = source / name if (source / name).is_file() else TEMPLATES / name
+            (draft / name).write_bytes(common.read_bytes())
+        (draft / "alembic.ini").write_text(_ini_text(project, package), encoding="utf-8")
+        draft.rename(package.folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _ini_text(project: Project, package: MigrationPackage) -> str:
+    packages = {other.name: other for other in project.packages} | {package.name: package}
+    locations = "\n".join(f"    {other.location}" for other in packages.values())
+    text = (TEMPLATES / "alembic.ini").read_text(encoding="utf-8")
+    return text.replace("    {version_locations}", locations.replace("%", "%%"))
+
+
+def revision(
+    project: Project,
+    package: str,
+    message: str,
+    *,
+    depends_on: Iterable[str] = (),
+    head: str | None = None,
+    splice: bool = False,
+    rev_id: str | None = None,
+) -> Revision:
+    """Write a revision on the branch of a package.
+
+    :param message: what it does, for the docstring and the file's name.
+    :param depends_on: ids, or packages whose present head is meant.
+    :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
+    :param splice: whether ``head`` may have a successor already.
+    :param rev_id: the id, instead of the generated one.
+    :raises AmphoError: if anything of it cannot be; then nothing was written.
+    """
+    owner = project.package(package)
+    owner.check_writable()
+    project.check_addressed(package)
+    _check_message(message, package)
+    graph = project.graph
+    down = _down_revision(graph, package, head, splice)
+    new = Revision(
+        id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
+        package=package,
+        path=owner.versions,
+        down_revisions=() if down is None else (down,),
+        depends_on=tuple(dict.fromkeys(_dependency(graph, package, name) for name in depends_on)),
+        labels=() if graph.of_package(package) or package in graph.labels else (package,),
+        doc=message,
+    )
+    return _write_revision(owner, new)
+
+
+def _check_message(message: str, package: str) -> None:
+    if not message.strip():
+        raise RevisionInputError("The message is empty. Say what the revision does.", package=package)
+    if len(message) > _MAX_MESSAGE:
+        raise RevisionInputError(
+            f"The message has {len(message)} characters. Say it in {_MAX_MESSAGE} or less.", package=package
+        )
+    if not all(char.isprintable() or char in "\n\t" for char in message):
+        raise RevisionInputError(
+            f"The message {ascii(message[:60])} has characters that cannot be printed. Leave them out.", package=package
+        )
+
+
+def _down_revision(graph: Graph, package: str, head: str | None, splice: bool) -> str | None:
+    """Return the revision that a new one stands on; None for a first one."""
+    heads = graph.heads(package)
+    if head is None:
+        if len(heads) > 1:
+            raise RevisionInputError(
+                f"{package} has {len(heads)} heads: {', '.join(heads)}. Say which one to go on from: --head"
+                f" {heads[0]}.",
+                package=package,
+            )
+        return heads[0] if heads else None
+    if head == "base":
+        return None
+    target = _single_revision(graph, package, head, "--head")
+    if graph[target].package != package:
+        raise RevisionInputError(
+            f"--head {head} is {target}, which belongs to {graph[target].package}. To need it, say --depends-on"
+            f" {target}.",
+            package=package,
+        )
+    if target not in heads and not splice:
+        raise RevisionInputError(
+            f"--head {head} is {target}, which has a successor already. Add --splice to branch off from it.",
+            package=package,
+        )
+    return target
+
+
+def _dependency(graph: Graph, package: str, name: str) -> str:
+    return _single_revision(graph, package, name, "--depends-on")
+
+
+def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
+    """Return the one revision that an option names: by id, or as the head of a package."""
+    spec = parse(name)
+    if spec.branch is not None and spec.target in ("head", "heads"):
+        spec = Specifier(name, None, spec.branch)
+    elif spec.offset or spec.target in SYMBOLS:
+        raise RevisionInputError(
+            f"{option} {name} names no revision. Give an id, or a package for its head.", package=package
+        )
+    target = find_target(graph, spec)
+    if not isinstance(target, Branch):
+        return target
+    heads = graph.tips(target.ids)
+    if len(heads) != 1:
+        have = f"{len(heads)} heads: {', '.join(heads)}. Name one of them" if heads else "no revision yet. Write it first"
+        raise RevisionInputError(f"{option} {name}: {target.name} has {have}.", package=package)
+    return heads[0]
+
+
+def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
+    reserved = rev_id in SYMBOLS or graph.branch(rev_id) is not None
+    if not _ID.fullmatch(rev_id) or len(rev_id) > _MAX_ID or reserved:
+        raise RevisionInputError(
+            f"--rev-id {ascii(rev_id[:60])} cannot be an id. Use letters, digits, '_' and '.', {_MAX_ID} at most, and"
+            " no word or package that a specifier has another meaning for.",
+            package=package,
+        )
+    taken = next((other for other in graph.ids if other.lower() == rev_id.lower()), None)
+    if taken is not None:
+        raise RevisionInputError(
+            f"--rev-id {rev_id} is taken by {graph[taken].path}. Give another one.", package=package
+        )
+    return rev_id
+
+
+def _new_id(graph: Graph, package: str) -> str:
+    """Return an id of the package's name and the time, which no file has: ``app_1595770095``."""
+    prefix = package.replace(".", "_")
+    if len(prefix) > _MAX_PREFIX:
+        digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
+        prefix = f"{prefix[: _MAX_PREFIX - 7]}_{digest}"
+    taken = {revision_id.lower() for revision_id in graph.ids}
+    seconds = int(time.time())
+    while f"{prefix}_{seconds}".lower() in taken:
+        seconds += 1
+    return f"{prefix}_{seconds}"
+
+
+def _write_revision(owner: MigrationPackage, new: Revision) -> Revision:
+    from ._alembic import RevisionFiles
+
+    files = RevisionFiles(owner)
+    path = files.path(new.id, new.doc)
+    source = files.render(new)
+    written = _as_written(source, new, path)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("xb") as file:
+            file.write(source)
+    except OSError as exc:
+        raise RevisionInputError(f"{path} cannot be written: {describe(exc)}.", package=new.package) from exc
+    files.run_hooks(path)
+    return written
+
+
+def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
+    """Read back what would be written, and check that it says what was meant."""
+    try:
+        written = parse_revision(source, path, new.package)
+    except HistoryError as exc:
+        raise _template_error(new, f"renders to something that is no revision: {exc}") from exc
+    for name in ("id", "down_revisions", "depends_on", "labels"):
+        if getattr(written, name) != getattr(new, name):
+            raise _template_error(new, f"loses the {name} {getattr(new, name)}")
+    return written
+
+
+def _template_error(new: Revision, what: str) -> AmphoError:
+    return RevisionInputError(
+        f"The template script.py.mako of {new.package} {what}. Repair it, or write it anew with 'ampho db-init' in"
+        " another package and copy it.",
+        package=new.package,
+    )

@@ -1,0 +1,5 @@
+"""Ampho for Flask, through Flask-SQLAlchemy and Flask-Migrate."""
+
+from .extension import Ampho
+
+__all__ = ["Ampho"]

@@ -1,0 +1,42 @@
+"""The ``SQLAlchemy`` that Ampho makes where the app brings none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+_FILE = "file:"
+
+
+class QuietSQLAlchemy(SQLAlchemy):
+    """Flask-SQLAlchemy's extension, except that it makes the instance folder on the first connection only.
+
+    An app that starts must not write to the disk; in a container the folder may well be read-only.
+    """
+
+    def _apply_driver_defaults(self, options: dict[str, Any], app: Flask) -> None:
+        url = sa.make_url(options["url"])
+        path = (url.database or "").removeprefix(_FILE)
+        if url.get_backend_name() == "sqlite" and path not in ("", ":memory:") and not Path(path).is_absolute():
+            prefix = _FILE if url.query.get("uri") else ""
+            options["url"] = url.set(database=f"{prefix}{Path(app.instance_path, path)}")
+        super()._apply_driver_defaults(options, app)
+
+    def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> sa.Engine:
+        engine = super()._make_engine(bind_key, options, app)
+        path = (engine.url.database or "").removeprefix(_FILE)
+        folder = Path(app.instance_path)
+        if engine.dialect.name == "sqlite" and Path(path).is_relative_to(folder):
+
+            @event.listens_for(engine, "do_connect")
+            def make_folder(*args: object) -> None:
+                folder.mkdir(parents=True, exist_ok=True)
+
+        return engine

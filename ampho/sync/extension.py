@@ -1,0 +1,309 @@
+"""``Ampho``, the extension for Flask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from flask import current_app, has_app_context
+
+from .. import execute, render, revise
+from ..errors import ConfigurationError
+from ..exclusive import exclusive
+from ..execute import Observer, Run
+from ..extension import URL_SETTING, Extension, connecting, warn, without_secrets
+from ..plan import Direction, Plan
+from ..project import Project
+from ..revise import Initialized
+from ..revision import Revision
+from ..state import CurrentState, RevisionRecord, show
+from ..url import parse_url, require_driver
+from .migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from flask import Flask
+    from flask.sansio.app import App
+    from flask_migrate import Migrate
+    from flask_sqlalchemy import SQLAlchemy
+    from sqlalchemy import URL, Engine, MetaData
+    from sqlalchemy.engine import Connection
+
+T = TypeVar("T")
+
+
+class Ampho(Extension):
+    """Per-package migrations for a Flask app.
+
+    :param app: the app; leave it out in a factory, and call :meth:`init_app` there.
+    :param db: the app's ``SQLAlchemy``; without one, the one registered on the app is used, or one is made.
+    :param migrate: the app's ``Migrate``; without one, the same goes.
+    :param packages: names of packages with migrations, beside those of ``AMPHO_MIGRATION_PACKAGES``.
+    :param options: arguments for the ``Migrate`` that is made, such as ``compare_type`` or ``include_object``.
+
+    The methods want an app context, as Flask-SQLAlchemy does.
+    """
+
+    is_async: ClassVar[bool] = False
+    _template: ClassVar[str] = "sync"
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        db: SQLAlchemy | None = None,
+        migrate: Migrate | None = None,
+        *,
+        packages: Iterable[str] | None = None,
+        **options: object,
+    ) -> None:
+        super().__init__(packages)
+        self._db = db
+        self._migrate = migrate
+        self._migrate_options = options
+        self._dbs: WeakKeyDictionary[App, SQLAlchemy] = WeakKeyDictionary()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask, db: SQLAlchemy | None = None, migrate: Migrate | None = None) -> None:
+        """Register this extension, and what it needs, on an app.
+
+        :raises ConfigurationError: if the app or its database URL is not for this extension.
+        """
+        _check_app(app)
+        _check_urls(app)
+        db = self._register_db(app, db or self._db)
+        self._register_migrate(app, db, migrate or self._migrate)
+        app.extensions["ampho"] = self
+        self._dbs[app] = db
+        self._apps.add(app)
+        if "ampho" not in app.cli.commands:
+            from ..cli import cli
+
+            app.cli.add_command(cli)
+
+    def _register_db(self, app: Flask, db: SQLAlchemy | None) -> SQLAlchemy:
+        registered = app.extensions.get("sqlalchemy")
+        if registered is None:
+            from .database import QuietSQLAlchemy
+
+            db = db or QuietSQLAlchemy()
+            db.init_app(app)
+        elif db is not None and db is not registered:
+            raise ConfigurationError(
+                "Ampho was given another SQLAlchemy than the one registered on the app. Pass the registered one, or none."
+            )
+        return db or cast("SQLAlchemy", registered)
+
+    def _register_migrate(self, app: Flask, db: SQLAlchemy, migrate: Migrate | None) -> None:
+        registered = app.extensions.get(KEY)
+        if registered is None and migrate is None:
+            stand_in = MigrateOnDemand(app, db, dict(self._migrate_options))
+            app.extensions[KEY] = stand_in
+            app.cli.add_command(DbCommand(stand_in))
+            return
+        if registered is None:
+            cast("Migrate", migrate).init_app(app, db)
+            registered = app.extensions[KEY]
+        feed(registered.migrate)
+
+    @property
+    def db(self) -> SQLAlchemy:
+        """The ``SQLAlchemy`` of the current app, or outside of an app context of the only one."""
+        return self._dbs[self._app()]
+
+    @property
+    def migrate(self) -> Migrate:
+        """The ``Migrate`` of the current app, made when first asked for."""
+        return cast("Migrate", self._app().extensions[KEY].migrate)
+
+    def _current_app(self) -> App | None:
+        return cast("Any", current_app)._get_current_object() if has_app_context() else None
+
+    def engine(self, app: App, bind_key: str | None = None) -> Engine:
+        """Return an engine of an app."""
+        with cast("Flask", app).app_context():
+            engine = self._dbs[app].engines.get(bind_key)
+        if engine is None:
+            raise ConfigurationError(f"{URL_SETTING} is not set, so there is nothing to migrate.", setting=URL_SETTING)
+        return engine
+
+    def _url(self, app: App) -> URL:
+        return self.engine(app).url
+
+    def _metadata(self, app: App) -> MetaData | None:
+        return self._dbs[app].metadatas.get(None)
+
+    def _options(self, app: App) -> Mapping[str, object]:
+        registered = app.extensions[KEY]
+        if isinstance(registered, MigrateOnDemand):
+            options = DEFAULTS | registered.options
+            return {name: value for name, value in options.items() if name not in ("directory", "command")}
+        return cast("Mapping[str, object]", registered.configure_args)
+
+    def _configure(self, app: App, config: Config) -> Config:
+        registered = app.extensions[KEY]
+        if isinstance(registered, MigrateOnDemand):
+            return config
+        with cast("Flask", app).app_context():
+            return cast("Config", registered.migrate.call_configure_callbacks(config))
+
+    def init(self, package: str) -> Initialized:
+        """Write the migrations folder of a package.
+
+        :param package: the package, or ``package:folder``.
+        :raises PackageError: if the package cannot have one, or has one already.
+        """
+        return revise.init(self.project(self._app()), package)
+
+    def revision(
+        self,
+        package: str,
+        message: str,
+        *,
+        depends_on: Iterable[str] = (),
+        head: str | None = None,
+        splice: bool = False,
+        rev_id: str | None = None,
+    ) -> Revision:
+        """Write a revision on the branch of a package; see :func:`ampho.revise.revision`."""
+        project = self.project(self._app())
+        return revise.revision(
+            project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
+        )
+
+    def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
+        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
+        project = self.project(self._app())
+        return show(project.graph, specifier)
+
+    def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
+        """Return what is applied, one record per package.
+
+        :param x: values for ``context.get_x_argument()``.
+        :raises AmphoError: if the history or the database cannot be read.
+        """
+        return self._perform(partial(execute.current, x=x), observer)
+
+    def plan(
+        self,
+        specifier: str | None = None,
+        *,
+        direction: Direction | str = Direction.UPGRADE,
+        cascade: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Plan:
+        """Return what an upgrade or downgrade would do now, and do nothing.
+
+        :param direction: ``upgrade`` or ``downgrade``.
+        :raises AmphoError: as the command itself would before its first step.
+        """
+        work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
+        return self._perform(work, observer)
+
+    def upgrade(self, specifier: str = "heads", *, x: Sequence[str] = (), observer: Observer | None = None) -> Run:
+        """Upgrade the database.
+
+        :param specifier: where to; see "What a specifier means" in the documentation.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: is told of each step.
+        :raises AmphoError: before anything is changed, or naming the revision that failed.
+        """
+        return self._perform(partial(execute.upgrade, specifier=specifier, x=x, observer=observer), observer)
+
+    def downgrade(
+        self,
+        specifier: str = "-1",
+        *,
+        cascade: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Run:
+        """Downgrade the database.
+
+        :param specifier: how far; see "What a specifier means" in the documentation.
+        :param cascade: whether revisions of other packages that depend on what goes may go too.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: is told of each step.
+        :raises AmphoError: before anything is changed, or naming the revision that failed.
+        """
+        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, x=x, observer=observer)
+        return self._perform(work, observer)
+
+    def upgrade_sql(
+        self,
+        specifier: str = "heads",
+        *,
+        start: str | Sequence[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> str:
+        """Return the SQL that an upgrade would run.
+
+        :param start: ``base``, or ids, to start from instead of the database, which is not needed then.
+        :raises RenderError: if a revision of the plan needs a live database.
+        """
+        work = partial(render.upgrade_sql, specifier=specifier, start=start, x=x)
+        return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
+
+    def downgrade_sql(
+        self,
+        specifier: str = "-1",
+        *,
+        cascade: bool = False,
+        start: str | Sequence[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> str:
+        """Return the SQL that a downgrade would run.
+
+        :param start: ids to start from instead of the database, which is not needed then.
+        :raises RenderError: if a revision of the plan needs a live database.
+        """
+        work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
+        return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
+
+    def _perform(self, work: Callable[[Project, Connection], T], observer: Observer | None) -> T:
+        app = self._app()
+        project = self.project(app)
+        warn(project, observer)
+        with without_secrets(project.url), exclusive(), self._connect(app) as connection:
+            return work(project, connection)
+
+    def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
+        project = self.project(self._app())
+        warn(project, observer)
+        with without_secrets(project.url), exclusive():
+            return work(project, None)
+
+    @contextmanager
+    def _connect(self, app: App, bind_key: str | None = None) -> Iterator[Connection]:
+        """Open the connection that migrates."""
+        engine = self.engine(app, bind_key)
+        with connecting(engine.url):
+            connection = engine.connect()
+        with connection:
+            yield connection
+
+
+def _check_app(app: object) -> None:
+    from flask import Flask
+
+    if not isinstance(app, Flask):
+        raise ConfigurationError(
+            f"Ampho is for Flask, and this app is a {type(app).__module__.split('.')[0]} app. Use ampho.AsyncAmpho for"
+            " Quart."
+        )
+
+
+def _check_urls(app: Flask) -> None:
+    """Check the URLs before Flask-SQLAlchemy does, whose errors quote them, and which accepts async drivers."""
+    urls = {URL_SETTING: app.config.get(URL_SETTING)}
+    for key, bind in (app.config.get("SQLALCHEMY_BINDS") or {}).items():
+        urls[f"SQLALCHEMY_BINDS[{key!r}]"] = bind.get("url") if isinstance(bind, dict) else bind
+    for setting, value in urls.items():
+        if value is not None:
+            require_driver(parse_url(value, setting), is_async=False, setting=setting)

@@ -1,0 +1,97 @@
+"""Flask-Migrate beside Ampho: made when first asked for, and shown the same graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import click
+from flask import current_app
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from flask import Flask
+    from flask_migrate import Migrate
+    from flask_sqlalchemy import SQLAlchemy
+
+KEY = "migrate"
+DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
+"""What ``Migrate`` passes to ``context.configure`` unless told otherwise."""
+
+_fed: WeakSet[Migrate] = WeakSet()
+
+
+class MigrateOnDemand:
+    """Stands in ``app.extensions["migrate"]`` until someone asks it for something.
+
+    Flask-Migrate imports Alembic and Mako, which a web worker has no use for.
+    """
+
+    def __init__(self, app: Flask, db: SQLAlchemy, options: dict[str, Any]) -> None:
+        self.__dict__.update(_app=app, _db=db, options=options)
+
+    def make(self) -> Any:
+        """Make the ``Migrate``, which puts its own object into this one's place; return that object."""
+        from flask_migrate import Migrate
+
+        if self._app.extensions[KEY] is self:
+            feed(Migrate(self._app, self._db, **self.options))
+        return self._app.extensions[KEY]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.make(), name)
+
+
+class DbCommand(click.Group):
+    """The group ``flask db``, loaded when it is called."""
+
+    def __init__(self, stand_in: MigrateOnDemand) -> None:
+        super().__init__("db", help="Perform database migrations.")
+        self._stand_in = stand_in
+
+    def _group(self) -> click.Group:
+        self._stand_in.make()
+        from flask_migrate.cli import db
+
+        group: click.Group = db
+        return group
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return self._group().make_context(*args, **kwargs)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._group().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._group().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return ctx.command.invoke(ctx) if ctx.command is not self else super().invoke(ctx)
+
+
+def feed(migrate: Migrate) -> Migrate:
+    """Let the ``flask db`` commands of a ``Migrate`` see the packages of the current app; once, for all its apps."""
+    if migrate not in _fed:
+        _fed.add(migrate)
+        migrate.configure(_configurer(migrate))
+    return migrate
+
+
+def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
+    def configure(config: Config) -> Config:
+        from .._alembic import set_locations
+
+        extension = current_app.extensions.get("ampho")
+        if extension is None:
+            return config
+        script_location = config.get_main_option("script_location")
+        set_locations(config, extension.project(current_app))
+        if script_location and Path(migrate.directory).is_dir():
+            config.set_main_option("script_location", script_location.replace("%", "%%"))
+        return config
+
+    return configure
