@@ -236,8 +236,8 @@ class AsyncAmpho(Extension):
         with connecting(engine.url):
             connection = await engine.connect()
         try:
-            async with connection:
-                yield connection
+            yield connection
         finally:
+            await connection.close()
             if renews and engine.dialect.driver == "asyncpg":
                 await engine.dispose()

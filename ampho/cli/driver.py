@@ -63,11 +63,17 @@ def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
     """Run ``work`` in a loop of its own; in another thread if this one has a running loop, as in an async test."""
     import anyio
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _has_running_loop():
         return anyio.run(work)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(anyio.run, work).result()
+
+
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
