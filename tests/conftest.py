@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from project import Project
@@ -79,10 +79,10 @@ def _server(backend: str, config: pytest.Config) -> Server:
     try:
         return server_for(backend, *config.stash[RUN])
     except ServerMissingError as error:
-        return _missing(error)
+        _missing(error)
 
 
-def _missing(error: ServerMissingError) -> Any:
+def _missing(error: ServerMissingError) -> NoReturn:
     if os.environ.get("AMPHO_REQUIRE_SERVERS") == "1":
         pytest.fail(f"AMPHO_REQUIRE_SERVERS is set, but: {error}")
     pytest.skip(str(error))
@@ -109,7 +109,7 @@ def make_database(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[Calla
             try:
                 return databases.enter_context(database_on(server, driver, tmp_path))
             except ServerMissingError as error:
-                return _missing(error)  # type: ignore[no-any-return]
+                _missing(error)
 
         yield make
 

@@ -406,8 +406,13 @@ def _reachable(programs: Path, folder: Path, user: str | None) -> Path:
             == 0
         ):
             return programs
-    shutil.copytree(programs.parent, folder / "install", symlinks=True)
-    return folder / "install" / programs.name
+    # Its libraries lie in a folder beside the package, and are found from there.
+    package = programs.parent.parent
+    install = folder / "install"
+    shutil.copytree(programs.parent, install / package.name / programs.parent.name, symlinks=True)
+    for libraries in package.parent.glob(f"{package.name}.libs"):
+        shutil.copytree(libraries, install / libraries.name)
+    return install / package.name / programs.parent.name / programs.name
 
 
 def _give(folder: Path, user: str | None) -> None:
@@ -419,6 +424,7 @@ def _give(folder: Path, user: str | None) -> None:
 def _prepare(command: Sequence[str], user: str | None, folder: Path) -> None:
     done = subprocess.run(command, user=user, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
 
 
