@@ -83,14 +83,16 @@ class OneConnectionPool(StaticPool):
             super()._close_connection(connection)
 
     def _resume(self, connection: DBAPIConnection) -> None:
-        self._interrupted = None
         try:
             # Queued behind the interrupted statement, and so run when that is over.
             connection.rollback()
             self._dialect.do_ping(connection)
         except self._dialect.loaded_dbapi.Error:
-            return  # it is beyond saving: the record connects anew
-        self.connection.dbapi_connection = connection
+            pass  # it is beyond saving: the record connects anew
+        else:
+            self.connection.dbapi_connection = connection
+        # Not before: a cancellation of the above would lose the database.
+        self._interrupted = None
 
     def _take_turn(self) -> None:
         user = asyncio.current_task()

@@ -121,8 +121,12 @@ class Sessions:
         self._ended.discard(context)
 
     async def close(self, context: AppContext) -> None:
-        """Close the session of a context that ends, also where the task is cancelled meanwhile."""
+        """End the session of a context that ends."""
         self._ended.add(context)
+        await self.discard(context)
+
+    async def discard(self, context: AppContext) -> None:
+        """Close the session of a context, also where the task is cancelled meanwhile."""
         session = self._open.pop(context, None)
         if session is not None:
             cast("RoutingSession", session.sync_session).ended = True

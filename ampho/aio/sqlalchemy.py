@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from quart import Quart, has_app_context
 from quart.globals import app_ctx
@@ -85,6 +85,7 @@ class AsyncSQLAlchemy:
         self._engine_options = dict(engine_options or {})
         self._sessions = Sessions(session_options or {})
         self._engines: WeakKeyDictionary[Quart, Engines] = WeakKeyDictionary()
+        self._last_contexts: WeakSet[AppContext] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -106,11 +107,11 @@ class AsyncSQLAlchemy:
         specs = read_specs(app.config, self._engine_options, str(app.instance_path))
         for key in specs:
             self._metadatas[key]
-        engines = self._engines[app] = Engines(specs)
+        self._engines[app] = Engines(specs)
         app.extensions["sqlalchemy"] = self
         appcontext_pushed.connect(self._reopen_session, app)
         app.teardown_appcontext(self._close_session)
-        app.after_serving(engines.dispose)
+        app.after_serving(self._end_serving)
 
     @property
     def Model(self) -> type[DeclarativeBase]:  # noqa: N802 (Flask-SQLAlchemy's name)
@@ -201,12 +202,15 @@ class AsyncSQLAlchemy:
     async def dispose(self, app: Quart | None = None) -> None:
         """Close the connections of an app's engines in the running event loop, at the end of a command or a test.
 
-        Serving does it by itself when it ends. It ends in-memory databases; other engines connect anew when they are
-        used again.
+        The session of the current app context is closed first, without a commit. Serving does all this by itself when
+        it ends. It ends in-memory databases; other engines connect anew when they are used again.
 
         :param app: by default the current app.
         """
-        await self._engines_of(app or _current_context().app).dispose()
+        engines = self._engines_of(app or _current_context().app)
+        if has_app_context() and self._engines.get(_current_context().app) is engines:
+            await self._sessions.discard(_current_context())
+        await engines.dispose()
 
     async def _for_binds(
         self, bind_key: str | Iterable[str | None] | None, action: Callable[[MetaData], Callable[..., None]]
@@ -234,7 +238,14 @@ class AsyncSQLAlchemy:
         self._sessions.reopen(_current_context())
 
     async def _close_session(self, error: BaseException | None) -> None:
-        await self._sessions.close(_current_context())
+        context = _current_context()
+        await self._sessions.close(context)
+        if context in self._last_contexts:
+            await self._engines_of(context.app).dispose()
+
+    async def _end_serving(self) -> None:
+        # Not yet: functions that the app has for the end of serving too may come after this one, and use the database.
+        self._last_contexts.add(_current_context())
 
 
 def _current_context() -> AppContext:

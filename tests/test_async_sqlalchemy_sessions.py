@@ -1,0 +1,514 @@
+"""AsyncSQLAlchemy's sessions: one for each app context, on every driver, with nothing lost and nothing left open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from quart import Quart, copy_current_app_context, g, websocket
+from sqlalchemy import Column, Integer, Table, func, insert, select, text, union_all, update
+from sqlalchemy.exc import InvalidRequestError, OperationalError, TimeoutError  # noqa: A004 (what pools raise)
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm.exc import UnmappedClassError
+
+from ampho.aio.sessions import RoutingSession
+from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPScope
+    from servers import Database
+    from sqlalchemy import URL
+
+MEMORY = "sqlite+aiosqlite://"
+pytestmark = pytest.mark.asyncio
+
+
+class Shop:
+    """An app that notes down what it is sent."""
+
+    def __init__(self, url: str | URL, **options: Any) -> None:
+        self.app = Quart(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = url
+        self.app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
+        self.db = db = AsyncSQLAlchemy(self.app)
+        self.started = asyncio.Event()
+
+        class Note(db.Model):  # type: ignore[name-defined, misc]
+            id: Mapped[int] = mapped_column(primary_key=True)
+            number: Mapped[int]
+
+        self.Note = Note
+        self.app.post("/notes/<int:number>")(self.add)
+        self.app.post("/slow/<int:number>")(self.add_slowly)
+        self.app.websocket("/feed")(self.feed)
+
+    async def add(self, number: int) -> tuple[str, int]:
+        before = await self.db.session.scalar(select(func.count()).select_from(self.Note))
+        self.db.session.add(self.Note(number=number))
+        await self.db.session.flush()
+        await asyncio.sleep(0.001)
+        if number % 3 == 0:
+            await self.db.session.rollback()
+            return "refused", 409
+        await self.db.session.commit()
+        return str(before), 200
+
+    async def add_slowly(self, number: int) -> str:
+        self.db.session.add(self.Note(number=number))
+        await self.db.session.flush()
+        self.started.set()
+        await asyncio.sleep(30)
+        return ""
+
+    async def feed(self) -> None:
+        while True:
+            number = int(await websocket.receive())
+            self.db.session.add(self.Note(number=number))
+            await self.db.session.commit()
+            await websocket.send(f"{id(self.db.session)}")
+
+    async def create(self) -> None:
+        async with self.app.app_context():
+            await self.db.create_all()
+
+    async def numbers(self) -> list[int]:
+        async with self.app.app_context():
+            return sorted((await self.db.session.scalars(select(self.Note.number))).all())
+
+    async def in_use(self) -> int:
+        async with self.app.app_context():
+            return self.db.engine.pool.checkedout()  # type: ignore[attr-defined, no-any-return]
+
+    async def disconnected(self, path: str, after: float | None) -> None:
+        """Send a request whose client goes away: after some seconds, or when the view has written a row."""
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"localhost")],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+            "state": {},  # type: ignore[typeddict-item]
+            "extensions": {},
+        }
+        events: list[Any] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> ASGIReceiveEvent:
+            if events:
+                return events.pop()  # type: ignore[no-any-return]
+            await (self.started.wait() if after is None else asyncio.sleep(after))
+            return {"type": "http.disconnect"}
+
+        async def send(event: ASGISendEvent) -> None: ...
+
+        await self.app(scope, receive, send)
+
+
+# Concurrency
+
+
+async def test_60_concurrent_requests_keep_their_writes_apart_and_leak_nothing(async_database: Database) -> None:
+    shop = Shop(async_database.url, pool_size=5, max_overflow=5)
+    await shop.create()
+    client = shop.app.test_client()
+    responses = await asyncio.gather(*(client.post(f"/notes/{number}") for number in range(60)))
+    assert {r.status_code for r in responses} == {200, 409}
+    assert await shop.numbers() == [n for n, r in enumerate(responses) if r.status_code == 200]
+    assert await shop.in_use() == 0
+    await shop.db.dispose(shop.app)
+
+
+async def test_in_memory_no_answered_write_is_lost() -> None:
+    shop = Shop(MEMORY)
+    await shop.create()
+    client = shop.app.test_client()
+    responses = await asyncio.gather(*(client.post(f"/notes/{number}") for number in range(60)))
+    written = [n for n, r in enumerate(responses) if r.status_code == 200]
+    assert written == [n for n in range(60) if n % 3]
+    assert await shop.numbers() == written
+    seen = [int(await r.get_data(as_text=True)) for r in responses if r.status_code == 200]
+    assert sorted(seen) == list(range(40)), "each request saw what those before it had committed, and nothing else"
+    assert await shop.in_use() == 0
+    await shop.db.dispose(shop.app)
+
+
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying:sqlalchemy.exc.SAWarning")
+async def test_clients_that_disconnect_leak_no_connection(async_database: Database) -> None:
+    shop = Shop(async_database.url, pool_size=4, max_overflow=0)
+    await shop.create()
+    for round_ in range(10):
+        await asyncio.gather(*(shop.disconnected(f"/notes/{n}", after=round_ * 0.0007) for n in range(1, 3)))
+    shop.started.clear()
+    await asyncio.gather(*(shop.disconnected("/slow/1000000", after=None) for _ in range(3)))
+    assert await shop.in_use() == 0
+    assert 1000000 not in await shop.numbers()
+    assert (await shop.app.test_client().post("/notes/1")).status_code == 200
+    await shop.db.dispose(shop.app)
+
+
+async def test_in_memory_a_client_that_disconnects_leaves_the_database_alone() -> None:
+    shop = Shop(MEMORY)
+    await shop.create()
+    assert (await shop.app.test_client().post("/notes/1")).status_code == 200
+    for round_ in range(40):
+        await shop.disconnected("/notes/2", after=round_ * 0.0002)
+        shop.started.clear()
+        await shop.disconnected("/slow/5", after=None if round_ % 4 == 0 else round_ * 0.0002)
+    numbers = await shop.numbers()
+    assert numbers[0] == 1
+    assert set(numbers) <= {1, 2}
+    assert await shop.in_use() == 0
+    await shop.db.dispose(shop.app)
+
+
+async def test_in_memory_a_statement_that_is_cancelled_is_rolled_back_before_the_next() -> None:
+    shop = Shop(MEMORY)
+    await shop.create()
+    slow = text(
+        "INSERT INTO note (number) WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 900000) "
+        "SELECT count(*) FROM c"
+    )
+
+    async def run() -> None:
+        async with shop.app.app_context():
+            await shop.db.session.execute(slow)
+
+    for _ in range(2):
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await shop.numbers() == []
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.wait([task])
+    await shop.db.dispose(shop.app)
+    with pytest.raises(OperationalError, match="no such table"):
+        await shop.numbers()
+    await shop.db.dispose(shop.app)
+
+
+async def test_in_memory_a_connection_beyond_saving_is_replaced() -> None:
+    shop = Shop(MEMORY)
+    async with shop.app.app_context():
+        connection = await shop.db.session.connection()
+        raw = await connection.get_raw_connection()
+        await raw.driver_connection.close()  # type: ignore[union-attr]
+        await connection.invalidate()
+    async with shop.app.app_context():
+        assert await shop.db.session.scalar(text("SELECT 1")) == 1
+    await shop.db.dispose(shop.app)
+
+
+async def test_in_memory_waiting_for_ones_own_task_is_an_error_at_once() -> None:
+    shop = Shop(MEMORY)
+    async with shop.app.app_context():
+        await shop.db.session.execute(text("SELECT 1"))
+        began = time.monotonic()
+        async with shop.app.app_context():
+            with pytest.raises(InvalidRequestError, match=r"this task uses it already.*Commit, roll back or close"):
+                await shop.db.session.execute(text("SELECT 1"))
+        assert time.monotonic() - began < 1
+        await shop.db.session.commit()
+        async with shop.app.app_context():
+            assert await shop.db.session.scalar(text("SELECT 2")) == 2
+    await shop.db.dispose(shop.app)
+
+
+async def test_in_memory_waiting_for_a_task_that_waits_for_oneself_ends_with_words() -> None:
+    shop = Shop(MEMORY, pool_timeout=1)
+
+    async def other() -> None:
+        async with shop.app.app_context():
+            await shop.db.session.execute(text("SELECT 1"))
+
+    async with shop.app.app_context():
+        await shop.db.session.execute(text("SELECT 1"))
+        with pytest.raises(TimeoutError, match=r"kept it for 1 seconds.*Commit, roll back or close"):
+            await asyncio.create_task(other())
+        await shop.db.dispose()
+    async with shop.app.app_context():
+        assert shop.db.engine.pool.status() == "OneConnectionPool in use: 0"
+        # A pool that was disposed of has a successor with the same patience.
+        async with shop.db.engine.connect():
+            with pytest.raises(TimeoutError, match="for 1 seconds"):
+                await asyncio.create_task(other())
+        await shop.db.dispose()
+
+
+# What a context is
+
+
+async def test_a_context_has_one_session_closed_at_its_end() -> None:
+    shop = Shop(MEMORY)
+    async with shop.app.app_context():
+        session = shop.db.session
+        assert session is shop.db.session
+        assert isinstance(session, AsyncSession)
+        await session.execute(text("SELECT 1"))
+        assert await shop.in_use() == 1
+    assert await shop.in_use() == 0
+    with pytest.raises(RuntimeError, match=r"context .* has ended.*add_background_task.*copy_current_app_context"):
+        await session.execute(text("SELECT 1"))
+    async with shop.app.app_context():
+        assert shop.db.session is not session
+    await shop.db.dispose(shop.app)
+
+
+async def test_a_view_that_fails_leaves_nothing_open(async_database: Database) -> None:
+    shop = Shop(async_database.url)
+    await shop.create()
+
+    @shop.app.get("/fails")
+    async def fails() -> str:
+        shop.db.session.add(shop.Note(number=1))
+        await shop.db.session.flush()
+        raise ValueError
+
+    assert (await shop.app.test_client().get("/fails")).status_code == 500
+    assert await shop.in_use() == 0
+    assert await shop.numbers() == []
+    await shop.db.dispose(shop.app)
+
+
+async def test_websockets_have_sessions_of_their_own_for_as_long_as_they_live(async_database: Database) -> None:
+    shop = Shop(async_database.url)
+    await shop.create()
+    client = shop.app.test_client()
+
+    async def talk(number: int) -> set[str]:
+        async with client.websocket("/feed") as connection:
+            answers = set()
+            for _ in range(3):
+                await connection.send(str(number))
+                answers.add(await connection.receive())
+                await talking.wait()
+        return answers
+
+    talking = asyncio.Barrier(10)
+    answers = await asyncio.gather(*(talk(number) for number in range(10)))
+    assert [len(answer) for answer in answers] == [1] * 10
+    assert len(set.union(*answers)) == 10
+    assert await shop.numbers() == sorted([*range(10)] * 3)
+    assert await shop.in_use() == 0
+    await shop.db.dispose(shop.app)
+
+
+async def test_a_copied_context_has_its_own_session_though_it_shares_g() -> None:
+    shop = Shop(MEMORY)
+    found: list[AsyncSession] = []
+
+    @shop.app.get("/")
+    async def index() -> str:
+        g.shared = True
+
+        @copy_current_app_context
+        async def work() -> None:
+            assert g.shared
+            found.append(shop.db.session)
+            await shop.db.session.execute(text("SELECT 1"))
+
+        mine = shop.db.session
+        await work()
+        await asyncio.create_task(work())
+        await mine.execute(text("SELECT 1"))
+        assert shop.db.session is mine
+        found.append(mine)
+        return ""
+
+    assert (await shop.app.test_client().get("/")).status_code == 200
+    assert len(set(map(id, found))) == 3
+    assert await shop.in_use() == 0
+    await shop.db.dispose(shop.app)
+
+
+async def test_a_background_task_has_its_own_session() -> None:
+    shop = Shop(MEMORY)
+    await shop.create()
+
+    async def work() -> None:
+        shop.db.session.add(shop.Note(number=5))
+        await shop.db.session.commit()
+
+    @shop.app.get("/")
+    async def index() -> str:
+        shop.app.add_background_task(work)
+        return ""
+
+    assert (await shop.app.test_client().get("/")).status_code == 200
+    await asyncio.gather(*shop.app.background_tasks)
+    assert await shop.numbers() == [5]
+    await shop.db.dispose(shop.app)
+
+
+async def test_a_task_that_outlives_its_request_is_told_so() -> None:
+    shop = Shop(MEMORY)
+    tasks = []
+    gone = asyncio.Event()
+
+    async def work() -> None:
+        await gone.wait()
+        await shop.db.session.execute(text("SELECT 1"))
+
+    @shop.app.get("/")
+    async def index() -> str:
+        tasks.append(asyncio.create_task(work()))
+        return ""
+
+    assert (await shop.app.test_client().get("/")).status_code == 200
+    gone.set()
+    with pytest.raises(RuntimeError, match=r"has ended.*add_background_task"):
+        await tasks[0]
+    await shop.db.dispose(shop.app)
+
+
+async def test_the_session_works_before_during_and_after_serving() -> None:
+    shop = Shop(MEMORY)
+
+    @shop.app.before_serving
+    async def before() -> None:
+        await shop.db.create_all()
+        shop.db.session.add(shop.Note(number=1))
+        await shop.db.session.commit()
+
+    @shop.app.after_serving
+    async def after() -> None:
+        assert (await shop.db.session.scalars(select(shop.Note.number))).all() == [1, 2]
+
+    async with shop.app.test_app() as serving:
+        assert (await serving.test_client().post("/notes/2")).status_code == 200
+    with pytest.raises(OperationalError, match="no such table"):
+        await shop.numbers()
+    await shop.db.dispose(shop.app)
+
+
+async def test_a_cancelled_end_of_a_context_still_closes_the_session(async_database: Database) -> None:
+    shop = Shop(async_database.url)
+    in_teardown = asyncio.Event()
+
+    @shop.app.teardown_appcontext
+    async def slow(error: BaseException | None) -> None:
+        in_teardown.set()
+
+    async def work() -> None:
+        async with shop.app.app_context():
+            await shop.db.session.execute(text("SELECT 1"))
+
+    for wait in (False, True):
+        task = asyncio.create_task(work())
+        if wait:
+            await in_teardown.wait()
+        else:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.sleep(0.05)
+        assert await shop.in_use() == 0
+    await shop.db.dispose(shop.app)
+
+
+@pytest.mark.anyio
+async def test_the_session_works_under_anyios_plugin_too() -> None:
+    shop = Shop(MEMORY)
+    await shop.create()
+    assert (await shop.app.test_client().post("/notes/1")).status_code == 200
+    assert await shop.numbers() == [1]
+    await shop.db.dispose(shop.app)
+
+
+# Options and binds
+
+
+async def test_attributes_stay_loaded_after_a_commit_unless_the_options_say_otherwise() -> None:
+    app = Quart(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = MEMORY
+    for options, expected in (({}, False), ({"expire_on_commit": True}, True)):
+        app.extensions.clear()
+        db = AsyncSQLAlchemy(app, session_options=options)
+        async with app.app_context():
+            assert db.session.sync_session.expire_on_commit is expected
+
+
+async def test_session_classes_of_yours_are_used() -> None:
+    class Sync(RoutingSession): ...
+
+    class Mine(AsyncSession):
+        sync_session_class = Sync
+
+    app = Quart(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = MEMORY
+    db = AsyncSQLAlchemy(app, session_options={"class_": Mine, "autoflush": False})
+    async with app.app_context():
+        assert isinstance(db.session, Mine)
+        assert isinstance(db.session.sync_session, Sync)
+        assert db.session.autoflush is False
+
+
+async def test_a_sync_session_class_that_cannot_route_is_refused() -> None:
+    class Sync(Session): ...
+
+    with pytest.raises(ConfigurationError, match="Sync must be a subclass of RoutingSession"):
+        AsyncSQLAlchemy(session_options={"sync_session_class": Sync})
+
+
+async def test_models_and_tables_find_the_engine_of_their_bind(tmp_path: Path) -> None:
+    app = Quart(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite+aiosqlite:///{tmp_path}/main.db"
+    app.config["SQLALCHEMY_BINDS"] = {"audit": f"sqlite+aiosqlite:///{tmp_path}/audit.db"}
+    db = AsyncSQLAlchemy(app)
+
+    class User(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Entry(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "audit"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        text: Mapped[str]
+
+    log = Table("log", db.metadatas["audit"], Column("id", Integer, primary_key=True))
+    async with app.app_context():
+        await db.create_all()
+        db.session.add_all([User(), Entry(text="a")])
+        await db.session.execute(insert(log).values(id=3))
+        await db.session.execute(update(Entry).values(text="b"))
+        await db.session.commit()
+        assert (await db.session.scalars(select(Entry.text))).all() == ["b"]
+        assert (await db.session.scalars(select(log.c.id))).all() == [3]
+        assert (await db.session.scalars(union_all(select(log.c.id), select(log.c.id)))).all() == [3, 3]
+        assert (await db.session.scalars(select(User.id))).all() == [1]
+        files = {
+            str(await db.session.scalar(text("SELECT file FROM pragma_database_list"), bind_arguments=arguments))
+            for arguments in ({}, {"mapper": Entry}, {"clause": log}, {"bind": db.get_engine("audit").sync_engine})
+        }
+        assert files == {f"{tmp_path}/main.db", f"{tmp_path}/audit.db"}
+        await db.dispose()
+
+
+async def test_a_bind_that_no_setting_has_and_a_class_that_is_no_model_are_errors() -> None:
+    app = Quart(__name__)
+    app.config["SQLALCHEMY_BINDS"] = {"audit": MEMORY}
+    db = AsyncSQLAlchemy(app)
+    lost = Table("lost", db.metadatas["adit"], Column("id", Integer, primary_key=True))
+    async with app.app_context():
+        with pytest.raises(ConfigurationError, match="bind key 'adit'"):
+            await db.session.execute(select(lost))
+        with pytest.raises(InvalidRequestError, match="Could not locate a bind"):
+            await db.session.execute(text("SELECT 1"))
+        with pytest.raises(UnmappedClassError):
+            db.session.sync_session.get_bind(Shop)
+        with pytest.raises(InvalidRequestError, match="No inspection system"):
+            db.session.sync_session.get_bind(42)
