@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import AmphoError
+from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
-    from .aio import AsyncAmpho, AsyncSQLAlchemy
-    from .execute import Observer, Run, StepRun
-    from .plan import Direction, Plan, Step
-    from .state import CurrentState, PackageState, RevisionRecord
-    from .sync import Ampho
+    from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
+    from ampho.execute import Observer, Run, StepRun
+    from ampho.plan import Direction, Plan, Step
+    from ampho.state import CurrentState, PackageState, RevisionRecord
+    from ampho.sync import Ampho
 
 __version__ = "0.1.0"
 

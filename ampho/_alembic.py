@@ -22,40 +22,47 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TextIO
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import alembic.context
 import alembic.op
+from alembic import util
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
-from alembic import util
 from alembic.script import Script, ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from mako.template import Template
 from sqlalchemy.exc import DBAPIError
 
-from ._describe import describe, location
-from ._hints import with_hint
-from .applied import VersionRows
-from .errors import AmphoError, DatabaseError, EnvironmentFileError, RevisionFileError, RevisionInputError
-from .graph import Graph
-from .plan import Direction, Step
-from .package import MigrationPackage
-from .project import TEMPLATES, Project
-from .revision import Revision, load_module
+from ampho._describe import describe, location
+from ampho._hints import with_hint
+from ampho.applied import VersionRows
+from ampho.errors import AmphoError, DatabaseError, EnvironmentFileError, RevisionFileError, RevisionInputError
+from ampho.graph import Graph
+from ampho.package import MigrationPackage
+from ampho.plan import Direction, Step
+from ampho.project import TEMPLATES, Project
+from ampho.revision import Revision, load_module
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Dialect
 
-    from .render import DialectOnly
 
 DRIVEN = "ampho"
 """The key in ``config.attributes`` under which a run that Ampho drives is found by ``ampho.environment``."""
 
-Work = Callable[[tuple[str, ...], MigrationContext], Iterable[RevisionStep]]
+Rows = tuple[str, ...]
+Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
 """What a run does: from the version rows, and within the context that ``env.py`` configured, to Alembic's steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialectOnly:
+    """What ``env.py`` is handed where SQL is written: all that Alembic asks of a connection then is its dialect."""
+
+    dialect: Dialect
 
 
 class LazyScript(Script):
@@ -164,11 +171,15 @@ def with_exact_rows(fn: Work) -> Work:
                 continue
             script = context.script
             if rows is None:
-                rows = VersionRows(heads, lambda revision_id: script.get_revision(revision_id)._all_down_revisions)
+                rows = VersionRows(heads, _parents_in(script))
             direction = Direction.UPGRADE if step.is_upgrade else Direction.DOWNGRADE
             yield ExactStep(script, step.revision.revision, direction, rows)
 
     return work
+
+
+def _parents_in(script: ScriptDirectory) -> Callable[[str], Sequence[str]]:
+    return lambda revision_id: script.get_revision(revision_id)._all_down_revisions
 
 
 def make_config(project: Project, x: Sequence[str] = ()) -> Config:
@@ -230,7 +241,7 @@ class EnvironmentRun:
         """The ``env.py``."""
         return self.project.env_folder / "env.py"
 
-    def perform(self, work: Callable[[tuple[str, ...], MigrationContext, ScriptDirectory], Iterable[RevisionStep]]) -> None:
+    def perform(self, work: Callable[[Rows, MigrationContext, ScriptDirectory], Iterable[RevisionStep]]) -> None:
         """Run ``env.py`` once, and ``work`` within it, which gets the version rows of the user's own version table.
 
         :raises EnvironmentFileError: if ``env.py`` breaks the contract.
@@ -263,7 +274,7 @@ class EnvironmentRun:
         environment = EnvironmentContext(config, script, **options)
         configure = environment.configure
 
-        def configure_here(*args: Any, **kwargs: Any) -> None:
+        def configure_here(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (it passes on what env.py gives)
             self.line = self._calling_line()
             configure(*args, **kwargs)
 
@@ -277,9 +288,9 @@ class EnvironmentRun:
                 bound._remove_proxy()
 
     def _calling_line(self) -> int | None:
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename != str(self.path):
-            frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+            frame = frame.f_back
         return None if frame is None else frame.f_lineno
 
     def _check(self, context: MigrationContext) -> None:
@@ -299,7 +310,9 @@ class EnvironmentRun:
                 " environment.options() does"
             )
         if context.dialect.name in ("sqlite", "postgresql") and not context.impl.transactional_ddl:
-            raise self.refused("switches off transactional DDL. Leave transactional_ddl as environment.options() has it")
+            raise self.refused(
+                "switches off transactional DDL. Leave transactional_ddl as environment.options() has it"
+            )
 
     def refused(self, why: str) -> EnvironmentFileError:
         """Return the error for an ``env.py`` that breaks the contract."""
@@ -314,6 +327,44 @@ class EnvironmentRun:
             return DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.")
         where = location(exc, self.path) or str(self.path)
         return EnvironmentFileError(f"env.py failed at {where}: {describe(exc)}.", path=self.path, line=self.line)
+
+
+def has_version_table(context: MigrationContext) -> bool:
+    """Tell whether the database has the version table that ``env.py`` configured."""
+    return context._has_version_table()
+
+
+def ensure_version_table(context: MigrationContext) -> None:
+    """Create the version table that ``env.py`` configured, in the transaction of the first step."""
+    context._ensure_version_table()
+
+
+def leave_version_table(context: MigrationContext) -> None:
+    """Keep Alembic from writing CREATE TABLE for a version table that is there, but empty."""
+    context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # of this one table
+
+
+class _NoResult:
+    """What a statement returns where nothing is executed; using it is an error, and never silently empty."""
+
+    def _refuse(self, *args: object) -> NoReturn:
+        raise RuntimeError("it reads data")
+
+    __getattr__ = __iter__ = __bool__ = __len__ = __getitem__ = __call__ = _refuse
+
+
+def refuse_results(context: MigrationContext) -> None:
+    """Make ``op.get_bind()`` write its statements where SQL is written, and refuse to read."""
+    connection: Any = context.connection
+    write = connection._execute_impl
+
+    def execute(statement: object, parameters: object = None, *args: object, **kwargs: object) -> _NoResult:
+        if parameters:
+            raise RuntimeError("it passes parameters beside the statement; bind them with .values() or bindparams()")
+        write(statement)
+        return _NoResult()
+
+    connection._execute_impl = execute
 
 
 class RevisionFiles:
@@ -376,7 +427,7 @@ class RevisionFiles:
             )
         except Exception as exc:
             raise self._error(f"the template {source} fails: {describe(exc)}") from exc
-        return text.encode("utf-8")
+        return str(text).encode("utf-8")
 
     def run_hooks(self, path: Path) -> None:
         """Run the ``post_write_hooks`` of the package's ``alembic.ini``.

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from .errors import DatabaseError
+from ampho.errors import DatabaseError
 
 _BUSY_TIMEOUT_MS = 5000
 

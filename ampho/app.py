@@ -87,7 +87,7 @@ def load_env_files() -> None:
     :raises ConfigurationError: if a file cannot be read.
     """
     _require_framework()
-    from flask.cli import load_dotenv  # noqa: PLC0415 - `import ampho.app` imports no framework
+    from flask.cli import load_dotenv
 
     if _is_set("FLASK_SKIP_DOTENV") or _is_set("QUART_SKIP_DOTENV"):
         return
@@ -166,7 +166,7 @@ def _load(targets: Sequence[_Target]) -> App:
 
 def _import(target: _Target) -> ModuleType | None:
     """Import the target's module; None if a usual file is not there."""
-    from flask.cli import prepare_import  # noqa: PLC0415 - `import ampho.app` imports no framework
+    from flask.cli import prepare_import
 
     with _reporting(target, "it cannot be imported"):
         if (here := str(Path.cwd())) not in sys.path:
@@ -329,7 +329,7 @@ def _checked(app: App | None, value: object, name: str, target: _Target) -> App:
 
 
 def _as_app(value: object) -> App | None:
-    from flask.sansio.app import App  # noqa: PLC0415 - `import ampho.app` imports no framework
+    from flask.sansio.app import App
 
     if not isinstance(value, App):
         return None
@@ -361,7 +361,7 @@ def _is_set(flag: str) -> bool:
 
 def _load_quartenv() -> None:
     with suppress(ModuleNotFoundError):
-        import dotenv  # noqa: PLC0415 - an optional requirement
+        import dotenv
 
         if path := dotenv.find_dotenv(".quartenv", usecwd=True):
             dotenv.load_dotenv(path, encoding="utf-8")

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .errors import UnknownRevisionsError
-from .graph import Graph
+from ampho.errors import UnknownRevisionsError
+from ampho.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 from alembic import context
 from sqlalchemy.engine import Connection, Engine
 
-from ._alembic import DRIVEN, EnvironmentRun, current_environment, show_present_folders, with_exact_rows
-from .app import current_or_load
-from .errors import ConfigurationError
+from ampho._alembic import DRIVEN, EnvironmentRun, current_environment, show_present_folders, with_exact_rows
+from ampho.app import current_or_load
+from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from .extension import Extension
+    from ampho.extension import Extension
 
 __all__ = ["connect", "connect_async", "is_async", "options"]
 

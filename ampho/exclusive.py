@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
-from .errors import NestedRunError
+from ampho.errors import NestedRunError
 
 _POLL_SECONDS = 0.01
 _lock = threading.Lock()
@@ -39,7 +39,7 @@ async def exclusive_async() -> AsyncIterator[None]:
     import anyio
 
     _check_not_inside()
-    while not _lock.acquire(blocking=False):
+    while not _lock.acquire(blocking=False):  # noqa: ASYNC110 (who holds it may be a thread without a loop)
         await anyio.sleep(_POLL_SECONDS)
     try:
         with _marked():

@@ -13,20 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ._describe import describe, location
-from ._hints import with_hint
-from .errors import AmphoError, RevisionFailedError
-from .graph import Graph
-from .plan import Direction, Plan, Step, plan_downgrade, plan_upgrade
-from .project import Project
-from .state import CurrentState, current_state
+from ampho._describe import describe, location
+from ampho._hints import with_hint
+from ampho.errors import AmphoError, RevisionFailedError
+from ampho.graph import Graph
+from ampho.plan import Direction, Plan, Step, plan_downgrade, plan_upgrade
+from ampho.project import Project
+from ampho.state import CurrentState, current_state
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
 
-    from ._alembic import EnvironmentRun
+    from ampho._alembic import EnvironmentRun
 
 log = logging.getLogger("ampho")
 
@@ -35,19 +35,19 @@ class Observer:
     """Is told what a run does. Override what you want to hear of."""
 
     def planned(self, plan: Plan) -> None:
-        """The plan is accepted, and about to run."""
+        """Hear that the plan is accepted, and about to run."""
 
     def started(self, step: Step) -> None:
-        """A step begins."""
+        """Hear that a step begins."""
 
     def applied(self, step: Step, duration: float) -> None:
-        """A step is committed, after ``duration`` seconds."""
+        """Hear that a step is committed, after ``duration`` seconds."""
 
     def failed(self, step: Step, error: AmphoError) -> None:
-        """A step failed; the run ends with ``error``."""
+        """Hear that a step failed; the run ends with ``error``."""
 
     def warned(self, message: str) -> None:
-        """Something about the configuration is odd. Goes to the logger ``ampho`` unless overridden."""
+        """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
         log.warning(message)
 
 
@@ -82,7 +82,7 @@ def migrating(connection: Connection) -> Iterator[Connection]:
     :param connection: a fresh connection, on which nothing was executed.
     """
     if connection.dialect.name == "sqlite":
-        from ._sqlite import transactional
+        from ampho._sqlite import transactional
 
         with transactional(connection) as shadow:
             yield shadow
@@ -173,7 +173,7 @@ def perform(
     work: Callable[[tuple[str, ...], MigrationContext, ScriptDirectory], Iterable[RevisionStep]],
 ) -> None:
     """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step."""
-    from ._alembic import EnvironmentRun
+    from ampho._alembic import EnvironmentRun
 
     environment = EnvironmentRun(project, connection, x)
     try:
@@ -189,7 +189,7 @@ def _run(
     x: Sequence[str],
     observer: Observer | None,
 ) -> Run:
-    from ._alembic import EnvironmentRun
+    from ampho._alembic import EnvironmentRun
 
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
     with migrating(connection) as migrating_connection:
@@ -214,17 +214,15 @@ class _Runner:
     done: list[StepRun] = field(default_factory=list)
     dialect: str = ""
 
-    def work(
-        self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory
-    ) -> Iterator[RevisionStep]:
-        from ._alembic import load_steps
+    def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
+        from ampho._alembic import ensure_version_table, load_steps
 
         self.dialect = context.dialect.name
         self.plan = self.make_plan(self.graph, rows)
         steps = load_steps(script, self.graph, rows, self.plan.steps)
         self.observer.planned(self.plan)
         if steps and not rows:
-            context._ensure_version_table()
+            ensure_version_table(context)
         for step, alembic_step in zip(self.plan.steps, steps, strict=True):
             self.current = step
             self.observer.started(step)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakSet
 
-from ._describe import describe
-from .errors import AmphoError, ConfigurationError, DatabaseError
-from .execute import Observer
-from .package import SETTING, configured_packages
-from .project import ENV_SETTING, Project, host_name
-from .url import display, redact
+from ampho._describe import describe
+from ampho.errors import AmphoError, ConfigurationError, DatabaseError
+from ampho.execute import Observer
+from ampho.package import SETTING, configured_packages
+from ampho.project import ENV_SETTING, Project, host_name
+from ampho.url import display, redact
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -115,7 +115,7 @@ def connecting(url: URL) -> Iterator[None]:
         yield
     except AmphoError:
         raise
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
         raise DatabaseError(
             f"Cannot connect to {display(url)}: {redact(describe(exc), url)}. Check {URL_SETTING}, and that the"
             " database is up."

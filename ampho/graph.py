@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .errors import CycleError, DuplicateRevisionError, MissingRevisionError
-from .revision import Revision
+from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError
+from ampho.revision import Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Graph:
         self._parents = {revision.id: self._resolve_parents(revision) for revision in self._revisions.values()}
         self._children = _inverted(self._parents)
         self._order = self._sorted()
-        self._of_package: dict[str, tuple[str, ...]] = {name: () for name in self.packages}
+        self._of_package: dict[str, tuple[str, ...]] = dict.fromkeys(self.packages, ())
         for name, ids in self._grouped().items():
             self._of_package[name] = tuple(ids)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from .errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
+from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
 
 SETTING = "AMPHO_MIGRATION_PACKAGES"
 """The setting, and environment variable, that lists the packages."""
@@ -23,6 +23,7 @@ FOLDER = "migrations"
 """The name of a package's migrations folder where the entry names no other."""
 
 _MAX_NAME = 200
+_SHOWN = 60
 _RESERVED = frozenset({"head", "heads", "base"})
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -46,7 +47,8 @@ class MigrationPackage:
     @property
     def versions(self) -> Path:
         """The folder of the revision files: ``versions`` inside the migrations folder, or, in a folder made without
-        one that has revision files, that folder itself."""
+        one that has revision files, that folder itself.
+        """
         versions = self.folder / "versions"
         if not versions.is_dir() and any(is_revision_file(path.name) for path in _files(self.folder)):
             return self.folder
@@ -130,7 +132,7 @@ def check_name(name: str) -> str:
 
     :raises PackageNameError: if it cannot.
     """
-    shown = ascii(name) if len(name) <= 60 else f"{ascii(name[:60])}..."
+    shown = ascii(name) if len(name) <= 60 else f"{name[:60]!a}..."
     if not all(_IDENTIFIER.fullmatch(part) and not keyword.iskeyword(part) for part in name.split(".")):
         raise PackageNameError(
             f"{shown} is not the name of a package. Give a dotted name of ASCII letters, digits and underscores, such"
@@ -163,7 +165,7 @@ def find_package(entry: str) -> MigrationPackage:
     parts = folder.split("/") if colon else [FOLDER]
     if not all(_FOLDER_PART.fullmatch(part) for part in parts) or len(folder) > _MAX_NAME:
         raise PackageNameError(
-            f"{ascii(entry[:80])} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
+            f"{entry[:80]!a} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
             package=name,
         )
     root = _package_root(name)

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .applied import Applied
-from .errors import DependentsError, SpecifierError
-from .graph import Branch, Graph
-from .revision import Revision
-from .specifier import Specifier, find_branch, find_target, parse
+from ampho.applied import Applied
+from ampho.errors import DependentsError, SpecifierError
+from ampho.graph import Branch, Graph
+from ampho.revision import Revision
+from ampho.specifier import Specifier, find_branch, find_target, parse
+
+_SHOWN = 10
 
 
 class Direction(StrEnum):
@@ -224,8 +226,8 @@ def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
 
 def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> DependentsError:
     ids = graph.sort(along)
-    shown = ", ".join(f"{revision_id} ({graph[revision_id].package})" for revision_id in ids[:10])
-    more = f", and {len(ids) - 10} more" if len(ids) > 10 else ""
+    shown = ", ".join(f"{revision_id} ({graph[revision_id].package})" for revision_id in ids[:_SHOWN])
+    more = f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return DependentsError(
         f"Applied revisions depend on what 'db-down {spec.text}' takes back: {shown}{more}."
         f" Type 'db-down {spec.text} --cascade' to take them back too.",

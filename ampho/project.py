@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
-from .graph import Graph
-from .package import SETTING, MigrationPackage, find_package
-from .revision import read_revisions
+from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
+from ampho.graph import Graph
+from ampho.package import SETTING, MigrationPackage, find_package
+from ampho.revision import read_revisions
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -103,7 +103,7 @@ class Project:
                 if package.name == self.host_name and package.env_py.is_file():
                     return package
             raise ConfigurationError(
-                f"{ENV_SETTING} is {ascii(self.host_name)}, which is not a configured package with an env.py. Name one"
+                f"{ENV_SETTING} is {self.host_name!a}, which is not a configured package with an env.py. Name one"
                 f" of {', '.join(package.name for package in self.packages) or 'the packages in ' + SETTING}.",
                 setting=ENV_SETTING,
             )

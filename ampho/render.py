@@ -5,28 +5,21 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from ._describe import describe
-from .applied import exact_rows
-from .errors import AmphoError, RenderError, SpecifierError
-from .execute import perform
-from .graph import Branch, Graph
-from .plan import Plan, Step, plan_downgrade, plan_upgrade
-from .project import Project
-from .specifier import find_target, parse
+from ampho._describe import describe
+from ampho.applied import exact_rows
+from ampho.errors import AmphoError, RenderError, SpecifierError
+from ampho.execute import perform
+from ampho.graph import Branch, Graph
+from ampho.plan import Plan, Step, plan_downgrade, plan_upgrade
+from ampho.project import Project
+from ampho.specifier import find_target, parse
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection, Dialect
-
-
-@dataclass(frozen=True, slots=True)
-class DialectOnly:
-    """What ``env.py`` is handed where SQL is written: all that Alembic asks of a connection then is its dialect."""
-
-    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +77,7 @@ def _render(
     start: str | Sequence[str] | None,
     x: Sequence[str],
 ) -> str:
-    from ._alembic import EnvironmentRun
+    from ampho._alembic import DialectOnly, EnvironmentRun
 
     if start is not None or connection is None:
         state = _given_start(project.graph, start or ())
@@ -120,10 +113,12 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
 
 
 def _present_start(project: Project, connection: Connection, x: Sequence[str]) -> _Start:
+    from ampho._alembic import has_version_table
+
     found: list[_Start] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
-        found.append(_Start(rows, context._has_version_table()))
+        found.append(_Start(rows, has_version_table(context)))
         return ()
 
     perform(project, connection, x, work)
@@ -135,7 +130,8 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
 
     A connection makes it know the server, as MariaDB's types need.
     """
-    dialect: Dialect = project.url.get_dialect()(paramstyle="named")
+    make: Callable[..., Dialect] = project.url.get_dialect()
+    dialect = make(paramstyle="named")
     if connection is not None:
         dialect.dbapi = connection.dialect.dbapi
         dialect.initialize(connection)
@@ -153,12 +149,12 @@ class _Writer:
         self.current: Step | None = None
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
-        from ._alembic import load_steps
+        from ampho._alembic import leave_version_table, load_steps, refuse_results
 
         steps = load_steps(script, self.graph, self.start.rows, self.plan.steps)
-        _refuse_results(context.connection)
+        refuse_results(context)
         if self.start.has_table:
-            context._version.create = _leave_table  # type: ignore[method-assign]  # Alembic sees no rows, so no table
+            leave_version_table(context)
         for step, alembic_step in zip(self.plan.steps, steps, strict=True):
             self.current = step
             yield alembic_step
@@ -176,29 +172,3 @@ class _Writer:
             package=revision.package,
             path=revision.path,
         )
-
-
-def _leave_table(*args: object, **kwargs: object) -> None:
-    """Stand in for ``Table.create`` of a version table that is there already."""
-
-
-class _NoResult:
-    """What a statement returns where nothing is executed; using it is an error, and never silently empty."""
-
-    def _refuse(self, *args: object) -> NoReturn:
-        raise RuntimeError("it reads data")
-
-    __getattr__ = __iter__ = __bool__ = __len__ = __getitem__ = __call__ = _refuse
-
-
-def _refuse_results(connection: Any) -> None:
-    """Make the connection of a revision, ``op.get_bind()``, write its statements and refuse to read."""
-    write = connection._execute_impl
-
-    def execute(statement: object, parameters: object = None, *args: object, **kwargs: object) -> _NoResult:
-        if parameters:
-            raise RuntimeError("it passes parameters beside the statement; bind them with .values() or bindparams()")
-        write(statement)
-        return _NoResult()
-
-    connection._execute_impl = execute

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._describe import describe
-from .errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
-from .graph import Branch, Graph
-from .package import MigrationPackage, find_package
-from .project import TEMPLATES, Project
-from .revision import Revision, parse_revision
-from .specifier import SYMBOLS, Specifier, find_target, parse
+from ampho._describe import describe
+from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
+from ampho.graph import Branch, Graph
+from ampho.package import MigrationPackage, find_package
+from ampho.project import TEMPLATES, Project
+from ampho.revision import Revision, parse_revision
+from ampho.specifier import SYMBOLS, Specifier, find_target, parse
 
 _MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
@@ -149,7 +149,7 @@ def _check_message(message: str, package: str) -> None:
         )
     if not all(char.isprintable() or char in "\n\t" for char in message):
         raise RevisionInputError(
-            f"The message {ascii(message[:60])} has characters that cannot be printed. Leave them out.", package=package
+            f"The message {message[:60]!a} has characters that cannot be printed. Leave them out.", package=package
         )
 
 
@@ -199,7 +199,9 @@ def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
         return target
     heads = graph.tips(target.ids)
     if len(heads) != 1:
-        have = f"{len(heads)} heads: {', '.join(heads)}. Name one of them" if heads else "no revision yet. Write it first"
+        have = (
+            f"{len(heads)} heads: {', '.join(heads)}. Name one of them" if heads else "no revision yet. Write it first"
+        )
         raise RevisionInputError(f"{option} {name}: {target.name} has {have}.", package=package)
     return heads[0]
 
@@ -208,7 +210,7 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     reserved = rev_id in SYMBOLS or graph.branch(rev_id) is not None
     if not _ID.fullmatch(rev_id) or len(rev_id) > _MAX_ID or reserved:
         raise RevisionInputError(
-            f"--rev-id {ascii(rev_id[:60])} cannot be an id. Use letters, digits, '_' and '.', {_MAX_ID} at most, and"
+            f"--rev-id {rev_id[:60]!a} cannot be an id. Use letters, digits, '_' and '.', {_MAX_ID} at most, and"
             " no word or package that a specifier has another meaning for.",
             package=package,
         )
@@ -234,7 +236,7 @@ def _new_id(graph: Graph, package: str) -> str:
 
 
 def _write_revision(owner: MigrationPackage, new: Revision) -> Revision:
-    from ._alembic import RevisionFiles
+    from ampho._alembic import RevisionFiles
 
     files = RevisionFiles(owner)
     path = files.path(new.id, new.doc)

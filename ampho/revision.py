@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ._describe import describe, location
-from .errors import RevisionFileError
-from .package import MigrationPackage, is_revision_file
+from ampho._describe import describe, location
+from ampho.errors import RevisionFileError
+from ampho.package import MigrationPackage, is_revision_file
 
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\ \t\r\n")
@@ -101,7 +101,8 @@ def load_module(path: Path, package: str) -> ModuleType:
     :raises RevisionFileError: if it raises anything, ``SystemExit`` included.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    if spec is None or spec.loader is None:
+        raise _unreadable(path, package, "cannot be imported: Python has no loader for a file of this name")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -149,7 +150,7 @@ def _from_header(header: dict[str, object], doc: str, path: Path, package: str) 
         raise _unreadable(path, package, "declares no revision id. Add a line revision = '...', or move the file away")
     revision_id = header["revision"]
     if not isinstance(revision_id, str) or not revision_id or _ILLEGAL & set(revision_id):
-        raise _unreadable(path, package, f"has the id {ascii(revision_id)}, which cannot be one")
+        raise _unreadable(path, package, f"has the id {revision_id!a}, which cannot be one")
     if "down_revision" not in header:
         raise _unreadable(path, package, "declares no down_revision. Add a line, down_revision = None for the first")
     return Revision(

@@ -9,11 +9,14 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from .errors import SpecifierError
-from .graph import Branch, Graph
+from ampho.errors import SpecifierError
+from ampho.graph import Branch, Graph
 
 _OFFSET = re.compile(r"[+-][0-9]+")
 _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
+_MAX_LENGTH = 300
+_MAX_DIGITS = 7
+_SHOWN = 5
 SYMBOLS = ("head", "heads", "base")
 
 
@@ -38,9 +41,9 @@ def parse(text: str) -> Specifier:
 
     :raises SpecifierError: if it has no form that a specifier can have.
     """
-    if not text.strip() or not text.isprintable() or len(text) > 300:
+    if not text.strip() or not text.isprintable() or len(text) > _MAX_LENGTH:
         raise SpecifierError(
-            f"{ascii(text[:60])} is not a specifier. Give a package, a revision id, or 'heads'.", specifier=text
+            f"{text[:60]!a} is not a specifier. Give a package, a revision id, or 'heads'.", specifier=text
         )
     if ":" in text:
         raise SpecifierError(
@@ -50,7 +53,7 @@ def parse(text: str) -> Specifier:
     if at and (not branch or not rest or "@" in branch):
         raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, PACKAGE@ID.", specifier=text)
     if _OFFSET.fullmatch(rest):
-        if len(rest) > 7 or not int(rest):
+        if len(rest) > _MAX_DIGITS or not int(rest):
             raise SpecifierError(f"{text} is no number of steps. Give 1 or more.", specifier=text)
         return Specifier(text, branch or None, "", int(rest))
     return Specifier(text, branch or None, rest)
@@ -96,7 +99,7 @@ def _find_id(graph: Graph, spec: Specifier, package: str | None) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        shown = ", ".join(sorted(matches)[:5]) + (", ..." if len(matches) > 5 else "")
+        shown = ", ".join(sorted(matches)[:_SHOWN]) + (", ..." if len(matches) > _SHOWN else "")
         raise SpecifierError(
             f"{spec.target} begins {len(matches)} ids: {shown}. Type more of the one you mean.", specifier=spec.text
         )

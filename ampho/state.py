@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .applied import Applied
-from .errors import SpecifierError
-from .graph import Branch, Graph
-from .specifier import Specifier, find_branch, find_target, parse
+from ampho.applied import Applied
+from ampho.errors import SpecifierError
+from ampho.graph import Branch, Graph
+from ampho.specifier import Specifier, find_branch, find_target, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
                 f"{specifier}: that names no revision by itself. Type a package, an id, 'heads', or PACKAGE@head.",
                 specifier=specifier,
             )
-    target = find_target(graph, spec)
-    if isinstance(target, Branch):
-        return _records(graph, target.package, target.ids)
-    return (record(graph, target),)
+    found = find_target(graph, spec)
+    if isinstance(found, Branch):
+        return _records(graph, found.package, found.ids)
+    return (record(graph, found),)
 
 
 def _branch_heads(graph: Graph, branch: Branch, spec: Specifier) -> tuple[RevisionRecord, ...]:

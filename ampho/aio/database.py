@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ..errors import ConfigurationError, DriverError
-from .engines import URI
-from .sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.engines import URI
+from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -98,7 +98,9 @@ def adapt(app: Quart, db: Any, metadata: MetaData | None) -> Database:
     if home == "advanced_alchemy" and hasattr(db, "get_engine"):
         engine = db.get_engine()
         if not isinstance(engine, AsyncEngine):
-            raise DriverError("AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig.")
+            raise DriverError(
+                "AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig."
+            )
         return EngineDatabase(engine, metadata or db.metadata)
     if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
         raise ConfigurationError(

@@ -10,18 +10,18 @@ from weakref import WeakKeyDictionary
 
 from quart import Quart, current_app, has_app_context
 
-from .. import execute, render, revise
-from ..errors import ConfigurationError
-from ..exclusive import exclusive_async
-from ..execute import Observer, Run
-from ..extension import Extension, connecting, warn, without_secrets
-from ..plan import Direction, Plan
-from ..project import Project
-from ..revise import Initialized
-from ..revision import Revision
-from ..state import CurrentState, RevisionRecord, show
-from .database import Database, adapt
-from .sqlalchemy import AsyncSQLAlchemy
+from ampho import execute, render, revise
+from ampho.aio.database import Database, adapt
+from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.errors import ConfigurationError
+from ampho.exclusive import exclusive_async
+from ampho.execute import Observer, Run
+from ampho.extension import Extension, connecting, warn, without_secrets
+from ampho.plan import Direction, Plan
+from ampho.project import Project
+from ampho.revise import Initialized
+from ampho.revision import Revision
+from ampho.state import CurrentState, RevisionRecord, show
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -83,7 +83,7 @@ class AsyncAmpho(Extension):
         self._apps.add(app)
         app.extensions["ampho"] = self
         if "ampho" not in app.cli.commands:
-            from ..cli import cli
+            from ampho.cli import cli
 
             app.cli.add_command(cli)
 
@@ -101,7 +101,7 @@ class AsyncAmpho(Extension):
         return self._dbs[self._app()]
 
     def _current_app(self) -> App | None:
-        return cast("Any", current_app)._get_current_object() if has_app_context() else None
+        return cast("Any", current_app)._get_current_object() if has_app_context() else None  # noqa: SLF001 (documented)
 
     def engine(self, app: App, bind_key: str | None = None) -> AsyncEngine:
         """Return an engine of an app for the running loop."""

@@ -6,14 +6,18 @@ from typing import Any
 
 import click
 
-from . import output
-from .driver import call
-from .group import AmphoGroup, SpecifierType
+from ampho.cli import output
+from ampho.cli.driver import call
+from ampho.cli.group import AmphoGroup, SpecifierType
 
 _SPEC = SpecifierType()
 
 _x = click.option(
-    "-x", "x", multiple=True, metavar="KEY=VALUE", help="An argument for env.py and revisions (context.get_x_argument())."
+    "-x",
+    "x",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An argument for env.py and revisions (context.get_x_argument()).",
 )
 _sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
 _start = click.option(
@@ -63,7 +67,7 @@ def db_init(ctx: click.Context, package: str) -> None:
 @click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
 @click.pass_context
-def db_rev(ctx: click.Context, package: str, message: str, **options: Any) -> None:
+def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
     """Write a revision on the branch of PACKAGE."""
     new = call(ctx, "revision", package, message, **options)
     click.echo(f"Wrote {output.shown_path(new.path)}")

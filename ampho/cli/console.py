@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .commands import cli
-from .group import AmphoGroup
+from ampho.cli.commands import cli
+from ampho.cli.group import AmphoGroup
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -24,14 +24,16 @@ class ConsoleLoader:
 
     def load_app(self) -> App:
         """Load the app, after the environment files."""
-        from ..app import AppLoader, load_env_files
+        from ampho.app import AppLoader, load_env_files
 
         load_env_files()
         return AppLoader(self._import_path).load_app()
 
 
 @click.group("ampho", cls=AmphoGroup, help=cli.help, commands=dict(cli.commands))
-@click.option("--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name.")
+@click.option(
+    "--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.version_option(package_name="ampho", message="Ampho %(version)s")
 @click.pass_context

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from .._describe import describe
-from ..errors import AmphoError, AppNotFoundError, ConfigurationError
+from ampho._describe import describe
+from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -28,7 +28,7 @@ def call(ctx: click.Context, method: str, *args: object, **kwargs: object) -> An
 
     :raises AmphoError: what the method raises, or that there is no such app.
     """
-    app = _load(ctx.find_object(object))
+    app = _load(ctx.obj)
     extension = app.extensions.get("ampho")
     if extension is None:
         raise ConfigurationError(
@@ -40,10 +40,8 @@ def call(ctx: click.Context, method: str, *args: object, **kwargs: object) -> An
     return _in_a_loop(lambda: _call_async(app, extension, method, *args, **kwargs))
 
 
-def _load(loader: Loader | None) -> App:
+def _load(loader: Loader) -> App:
     try:
-        if loader is None or not hasattr(loader, "load_app"):
-            raise AppNotFoundError("This group was called without an app. Run it as 'ampho', 'flask' or 'quart'.")
         return loader.load_app()
     except (AmphoError, click.ClickException):
         raise

@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._describe import one_line
-from ..errors import AmphoError
+from ampho._describe import one_line
+from ampho.errors import AmphoError
 
 _STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
 _MINUS = "\N{MINUS SIGN}"
+
+
+if TYPE_CHECKING:
+    _StrType = click.ParamType[str]
+else:
+    _StrType = click.ParamType  # generic from Click 8.4 on
 
 
 class Failure(click.ClickException):
@@ -21,7 +27,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.__dict__["exit_code"] = exit_code  # Click has it on the class
 
 
 @contextmanager
@@ -35,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
         raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
 
 
-class SpecifierType(click.ParamType):
+class SpecifierType(_StrType):
     """A specifier; gives ``-1`` its own sign back."""
 
     name = "spec"

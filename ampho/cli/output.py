@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..execute import Observer, Run
-from ..plan import Direction, Plan, Step
-from ..state import CurrentState, PackageState, RevisionRecord
+from ampho.execute import Observer, Run
+from ampho.plan import Direction, Plan, Step
+from ampho.state import CurrentState, PackageState, RevisionRecord
 
 
 class Reporter(Observer):
@@ -83,7 +83,7 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
             _print_lines(package.applied, "    applied  ")
             _print_lines(package.pending, "    pending  ")
     for row in state.unknown:
-        click.echo(f"{ascii(row)} is in the database, and no revision file explains it.")
+        click.echo(f"{row!a} is in the database, and no revision file explains it.")
 
 
 def _position(package: PackageState) -> str:

@@ -1,5 +1,5 @@
 """Ampho for Flask, through Flask-SQLAlchemy and Flask-Migrate."""
 
-from .extension import Ampho
+from ampho.sync.extension import Ampho
 
 __all__ = ["Ampho"]

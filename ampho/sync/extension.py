@@ -10,18 +10,18 @@ from weakref import WeakKeyDictionary
 
 from flask import current_app, has_app_context
 
-from .. import execute, render, revise
-from ..errors import ConfigurationError
-from ..exclusive import exclusive
-from ..execute import Observer, Run
-from ..extension import URL_SETTING, Extension, connecting, warn, without_secrets
-from ..plan import Direction, Plan
-from ..project import Project
-from ..revise import Initialized
-from ..revision import Revision
-from ..state import CurrentState, RevisionRecord, show
-from ..url import parse_url, require_driver
-from .migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
+from ampho import execute, render, revise
+from ampho.errors import ConfigurationError
+from ampho.exclusive import exclusive
+from ampho.execute import Observer, Run
+from ampho.extension import URL_SETTING, Extension, connecting, warn, without_secrets
+from ampho.plan import Direction, Plan
+from ampho.project import Project
+from ampho.revise import Initialized
+from ampho.revision import Revision
+from ampho.state import CurrentState, RevisionRecord, show
+from ampho.sync.migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
+from ampho.url import parse_url, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -80,20 +80,21 @@ class Ampho(Extension):
         self._dbs[app] = db
         self._apps.add(app)
         if "ampho" not in app.cli.commands:
-            from ..cli import cli
+            from ampho.cli import cli
 
             app.cli.add_command(cli)
 
     def _register_db(self, app: Flask, db: SQLAlchemy | None) -> SQLAlchemy:
         registered = app.extensions.get("sqlalchemy")
         if registered is None:
-            from .database import QuietSQLAlchemy
+            from ampho.sync.database import QuietSQLAlchemy
 
             db = db or QuietSQLAlchemy()
             db.init_app(app)
         elif db is not None and db is not registered:
             raise ConfigurationError(
-                "Ampho was given another SQLAlchemy than the one registered on the app. Pass the registered one, or none."
+                "Ampho was given another SQLAlchemy than the one registered on the app. Pass the registered one, or"
+                " none."
             )
         return db or cast("SQLAlchemy", registered)
 
@@ -120,7 +121,7 @@ class Ampho(Extension):
         return cast("Migrate", self._app().extensions[KEY].migrate)
 
     def _current_app(self) -> App | None:
-        return cast("Any", current_app)._get_current_object() if has_app_context() else None
+        return cast("Any", current_app)._get_current_object() if has_app_context() else None  # noqa: SLF001 (documented)
 
     def engine(self, app: App, bind_key: str | None = None) -> Engine:
         """Return an engine of an app."""

@@ -83,7 +83,7 @@ def feed(migrate: Migrate) -> Migrate:
 
 def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
     def configure(config: Config) -> Config:
-        from .._alembic import set_locations
+        from ampho._alembic import set_locations
 
         extension = current_app.extensions.get("ampho")
         if extension is None:
