@@ -109,7 +109,7 @@ class _Dbapi:
     @property
     def _raw(self) -> Any:
         """The ``sqlite3.Connection``; aiosqlite has no public name for its own."""
-        return self._driver if isinstance(self._driver, sqlite3.Connection) else self._driver._conn
+        return self._driver if isinstance(self._driver, sqlite3.Connection) else self._driver._conn  # noqa: SLF001
 
     def _set_autocommit(self, value: int) -> None:
         if isinstance(self._driver, sqlite3.Connection):
@@ -117,7 +117,11 @@ class _Dbapi:
             return
         from sqlalchemy.util import await_only
 
-        await_only(self._driver._execute(setattr, self._raw, "autocommit", value))
+        await_only(
+            self._driver._execute(  # noqa: SLF001 (it runs in the thread of the connection)
+                setattr, self._raw, "autocommit", value
+            )
+        )
 
 
 def _shadow_engine(connection: Connection, dbapi: _Dbapi) -> Engine:

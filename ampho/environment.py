@@ -14,9 +14,12 @@ from ampho.app import current_or_load
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from flask.sansio.app import App
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ampho.extension import Extension
+
+_APP = "ampho_app"
 
 __all__ = ["connect", "connect_async", "is_async", "options"]
 
@@ -29,7 +32,7 @@ def options() -> dict[str, Any]:
     now, and write exact version rows.
     """
     run = _run()
-    project = run.project if run else _extension().project(current_or_load())
+    project = run.project if run else _extension().project(_app())
     arguments: dict[str, Any] = {
         "target_metadata": project.metadata,
         "transaction_per_migration": True,
@@ -75,7 +78,7 @@ def connect() -> Iterator[Connection | None]:
             " one that 'ampho db-init' writes in the Quart app."
         )
     else:
-        engine = given if isinstance(given, Engine) else _extension().engine(current_or_load())
+        engine = given if isinstance(given, Engine) else _extension().engine(_app())
         with cast("Engine", engine).connect() as connection:
             yield connection
 
@@ -84,7 +87,7 @@ def connect() -> Iterator[Connection | None]:
 async def connect_async() -> AsyncIterator[AsyncConnection]:
     """Give a connection of the async engine that was handed over, else of the app's."""
     given = context.config.attributes.get("connection")
-    engine = cast("AsyncEngine", given if given is not None else _extension().engine(current_or_load()))
+    engine = cast("AsyncEngine", given if given is not None else _extension().engine(_app()))
     try:
         async with engine.connect() as connection:
             yield connection
@@ -97,8 +100,16 @@ def _run() -> EnvironmentRun | None:
     return cast("EnvironmentRun | None", context.config.attributes.get(DRIVEN))
 
 
+def _app() -> App:
+    """Return the app, found once in a run of ``env.py``, since finding it may call a factory."""
+    attributes = context.config.attributes
+    if _APP not in attributes:
+        attributes[_APP] = current_or_load()
+    return cast("App", attributes[_APP])
+
+
 def _extension() -> Extension:
-    app = current_or_load()
+    app = _app()
     extension = app.extensions.get("ampho")
     if extension is None:
         raise ConfigurationError(

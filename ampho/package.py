@@ -24,6 +24,7 @@ FOLDER = "migrations"
 
 _MAX_NAME = 200
 _SHOWN = 60
+_SHOWN = 60
 _RESERVED = frozenset({"head", "heads", "base"})
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -46,8 +47,10 @@ class MigrationPackage:
 
     @property
     def versions(self) -> Path:
-        """The folder of the revision files: ``versions`` inside the migrations folder, or, in a folder made without
-        one that has revision files, that folder itself.
+        """The folder of the revision files.
+
+        It is ``versions`` inside the migrations folder, or, in a folder made without one that has revision files, that
+        folder itself.
         """
         versions = self.folder / "versions"
         if not versions.is_dir() and any(is_revision_file(path.name) for path in _files(self.folder)):
@@ -132,7 +135,7 @@ def check_name(name: str) -> str:
 
     :raises PackageNameError: if it cannot.
     """
-    shown = ascii(name) if len(name) <= 60 else f"{name[:60]!a}..."
+    shown = ascii(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!a}..."
     if not all(_IDENTIFIER.fullmatch(part) and not keyword.iskeyword(part) for part in name.split(".")):
         raise PackageNameError(
             f"{shown} is not the name of a package. Give a dotted name of ASCII letters, digits and underscores, such"

@@ -127,7 +127,7 @@ def revision(
     project.check_addressed(package)
     _check_message(message, package)
     graph = project.graph
-    down = _down_revision(graph, package, head, splice)
+    down = _down_revision(graph, package, head, splice=splice)
     new = Revision(
         id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
         package=package,
@@ -153,7 +153,7 @@ def _check_message(message: str, package: str) -> None:
         )
 
 
-def _down_revision(graph: Graph, package: str, head: str | None, splice: bool) -> str | None:
+def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool) -> str | None:
     """Return the revision that a new one stands on; None for a first one."""
     heads = graph.heads(package)
     if head is None:

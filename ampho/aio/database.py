@@ -108,6 +108,6 @@ def adapt(app: Quart, db: Any, metadata: MetaData | None) -> Database:
             " loop. Use ampho.AsyncSQLAlchemy, or pass an AsyncEngine and metadata=."
         )
     raise ConfigurationError(
-        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as database. Pass an AsyncSQLAlchemy, an"
-        " AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
+        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as database. Pass an AsyncSQLAlchemy,"
+        " an AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
     )

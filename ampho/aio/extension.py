@@ -96,7 +96,7 @@ class AsyncAmpho(Extension):
         return db
 
     @property
-    def db(self) -> Any:
+    def db(self) -> Any:  # noqa: ANN401 (it is what the app passed)
         """The database extension of the current app, or outside of an app context of the only one."""
         return self._dbs[self._app()]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from ampho.cli import output
@@ -95,11 +93,8 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
 @_start
 @_x
 @click.pass_context
-def db_down(
-    ctx: click.Context, spec: str, cascade: bool, sql: bool, start: tuple[str, ...], x: tuple[str, ...]
-) -> None:
+def db_down(ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], **options: object) -> None:
     """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
-    options: dict[str, Any] = {"cascade": cascade, "x": x}
     if _wants_sql(sql, start):
         observer = output.WarningsOnly()
         click.echo(call(ctx, "downgrade_sql", spec, start=start or None, observer=observer, **options), nl=False)
