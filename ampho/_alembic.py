@@ -39,7 +39,14 @@ from sqlalchemy.exc import DBAPIError
 from ampho._describe import describe, location
 from ampho._hints import with_hint
 from ampho.applied import VersionRows
-from ampho.errors import AmphoError, DatabaseError, EnvironmentFileError, RevisionFileError, RevisionInputError
+from ampho.errors import (
+    AmphoError,
+    ConfigurationError,
+    DatabaseError,
+    EnvironmentFileError,
+    RevisionFileError,
+    RevisionInputError,
+)
 from ampho.graph import Graph
 from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
@@ -187,7 +194,10 @@ def make_config(project: Project, x: Sequence[str] = ()) -> Config:
     ini = project.env_folder / "alembic.ini"
     config = Config(str(ini) if ini.is_file() else None)
     config.cmd_opts = argparse.Namespace(x=list(x))
-    set_locations(config, project)
+    try:
+        set_locations(config, project)
+    except configparser.Error as exc:
+        raise ConfigurationError(f"{ini} cannot be read: {describe(exc)}.") from exc
     if project.configure is not None:
         config = project.configure(config)
     return config
@@ -295,9 +305,7 @@ class EnvironmentRun:
 
     def _check(self, context: MigrationContext) -> None:
         """Check that ``env.py`` configured what the promises need, before anything is written."""
-        if self.offline:
-            return
-        if context.connection is not self.connection:
+        if not self.offline and context.connection is not self.connection:
             raise self.refused("uses a connection of its own. Configure with the one that run_migrations() is given")
         if context._in_external_transaction:
             raise self.refused(

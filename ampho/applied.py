@@ -53,7 +53,7 @@ class VersionRows:
     """
 
     def __init__(self, rows: Iterable[str], parents: Callable[[str], Sequence[str]]) -> None:
-        self.current = set(rows)
+        self.current: set[str] = set(rows)
         self._parents = parents
         self._applied = self._closure()
         self._standing = Counter(parent for revision_id in self._applied for parent in parents(revision_id))

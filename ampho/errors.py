@@ -145,7 +145,7 @@ class CycleError(HistoryError):
 
     def __init__(self, message: str, *, revisions: Sequence[str]) -> None:
         super().__init__(message, revision=revisions[0])
-        self.revisions = tuple(revisions)
+        self.revisions: tuple[str, ...] = tuple(revisions)
 
 
 class RevisionInputError(AmphoError):
@@ -180,7 +180,7 @@ class DependentsError(AmphoError):
     def __init__(self, message: str, *, specifier: str, dependents: Sequence[str]) -> None:
         super().__init__(message)
         self.specifier = specifier
-        self.dependents = tuple(dependents)
+        self.dependents: tuple[str, ...] = tuple(dependents)
 
 
 class UnknownRevisionsError(AmphoError):
@@ -191,7 +191,7 @@ class UnknownRevisionsError(AmphoError):
 
     def __init__(self, message: str, *, rows: Sequence[str]) -> None:
         super().__init__(message)
-        self.rows = tuple(rows)
+        self.rows: tuple[str, ...] = tuple(rows)
 
 
 class RenderError(AmphoError):
@@ -239,4 +239,4 @@ class RevisionFailedError(AmphoError):
         self.revision = revision
         self.package = package
         self.path = path
-        self.applied = tuple(applied)
+        self.applied: tuple[str, ...] = tuple(applied)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ampho._alembic import EnvironmentRun
 
-log = logging.getLogger("ampho")
+_log = logging.getLogger("ampho")
 
 
 class Observer:
@@ -48,7 +48,7 @@ class Observer:
 
     def warned(self, message: str) -> None:
         """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
-        log.warning(message)
+        _log.warning(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ def upgrade(
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
+    project.check_specifier(specifier)
     return _run(project, connection, lambda graph, rows: plan_upgrade(graph, rows, specifier), x, observer)
 
 
@@ -127,6 +128,8 @@ def downgrade(
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
 
+    project.check_specifier(specifier)
+
     def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:
         return plan_downgrade(graph, rows, specifier, cascade=cascade)
 
@@ -143,6 +146,7 @@ def plan(
     x: Sequence[str] = (),
 ) -> Plan:
     """Return what :func:`upgrade` or :func:`downgrade` would do now, and do nothing."""
+    project.check_specifier(specifier)
     rows = read_rows(project, connection, x)
     if Direction(direction) is Direction.UPGRADE:
         return plan_upgrade(project.graph, rows, "heads" if specifier is None else specifier)

@@ -38,7 +38,7 @@ class Graph:
     """
 
     def __init__(self, revisions: Iterable[Revision], packages: Sequence[str]) -> None:
-        self.packages = tuple(packages)
+        self.packages: tuple[str, ...] = tuple(packages)
         self._revisions = _by_id(revisions)
         self._labels = _by_label(self._revisions.values(), self.packages)
         self._first = self._first_revisions()

@@ -17,6 +17,7 @@ from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFo
 from ampho.graph import Graph
 from ampho.package import SETTING, MigrationPackage, find_package
 from ampho.revision import read_revisions
+from ampho.specifier import parse
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -78,6 +79,16 @@ class Project:
         """Say how to list a package."""
         entries = ",".join([*(package.entry for package in self.packages), entry])
         return f"Add it to the packages of the app: {SETTING}={entries}"
+
+    def check_specifier(self, specifier: str | None) -> None:
+        """Check that a package which a specifier addresses has migrations.
+
+        :raises SpecifierError: if it is none.
+        :raises MigrationsFolderError: if the package has no folder for them.
+        """
+        if specifier is not None:
+            spec = parse(specifier)
+            self.check_addressed(spec.branch or spec.target)
 
     def check_addressed(self, name: str) -> None:
         """Check that a package which a command addresses has migrations.

@@ -44,6 +44,7 @@ def upgrade_sql(
     :param start: ``base``, or the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
+    project.check_specifier(specifier)
     return _render(project, connection, lambda graph, rows: plan_upgrade(graph, rows, specifier), start, x)
 
 
@@ -63,6 +64,8 @@ def downgrade_sql(
     :param start: the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
+
+    project.check_specifier(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:
         return plan_downgrade(graph, rows, specifier, cascade=cascade)

@@ -18,7 +18,7 @@ from ampho.errors import RevisionFileError
 from ampho.package import MigrationPackage, is_revision_file
 
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
-_ILLEGAL = frozenset("@-+:'\"\\ \t\r\n")
+_ILLEGAL = frozenset("@-+:'\"\\% \t\r\n")
 
 
 @dataclass(frozen=True, slots=True)

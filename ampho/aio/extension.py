@@ -142,7 +142,9 @@ class AsyncAmpho(Extension):
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
-        return show(self.project(self._app()).graph, specifier)
+        project = self.project(self._app())
+        project.check_specifier(specifier)
+        return show(project.graph, specifier)
 
     async def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
         """Return what is applied, one record per package; see :meth:`ampho.Ampho.current`."""

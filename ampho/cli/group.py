@@ -60,7 +60,7 @@ class SpecifierCommand(click.Command):
 class AmphoGroup(click.Group):
     """A group whose errors are one line, wherever it is mounted."""
 
-    command_class = SpecifierCommand
+    command_class: type[click.Command] | None = SpecifierCommand
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

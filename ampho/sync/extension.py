@@ -178,6 +178,7 @@ class Ampho(Extension):
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
         project = self.project(self._app())
+        project.check_specifier(specifier)
         return show(project.graph, specifier)
 
     def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:

@@ -3,11 +3,12 @@
 import asyncio
 
 from alembic import context
+from sqlalchemy import Connection
 
 from ampho import environment
 
 
-def run_migrations(connection):
+def run_migrations(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
         # The models' tables, a transaction for each revision, and what was passed to AsyncAmpho(...). Further
@@ -18,15 +19,19 @@ def run_migrations(connection):
         context.run_migrations()
 
 
-async def run_async_migrations():
+def main() -> None:
+    # The connection that Ampho hands over, made by run_sync() in the loop of the app.
+    with environment.connect() as connection:
+        run_migrations(connection)
+
+
+async def main_async() -> None:
+    # Plain Alembic has no connection, and gets one of the app's async engine.
     async with environment.connect_async() as connection:
         await connection.run_sync(run_migrations)
 
 
 if environment.is_async():
-    # Plain Alembic has no connection, and gets one of the app's async engine.
-    asyncio.run(run_async_migrations())
+    asyncio.run(main_async())
 else:
-    # Ampho has one already, made by run_sync() in the loop of the app.
-    with environment.connect() as connection:
-        run_migrations(connection)
+    main()

@@ -1,11 +1,12 @@
 """Configures every migration run, of Ampho and of plain Alembic. What you change here takes effect."""
 
 from alembic import context
+from sqlalchemy import Connection
 
 from ampho import environment
 
 
-def run_migrations(connection):
+def run_migrations(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
         # The models' tables, a transaction for each revision, and what was passed to Migrate(...). Further arguments
@@ -16,6 +17,10 @@ def run_migrations(connection):
         context.run_migrations()
 
 
-# The connection that Ampho hands over; plain Alembic has none, and gets one of the app's engine.
-with environment.connect() as connection:
-    run_migrations(connection)
+def main() -> None:
+    # The connection that Ampho hands over; plain Alembic has none, and gets one of the app's engine.
+    with environment.connect() as connection:
+        run_migrations(connection)
+
+
+main()
