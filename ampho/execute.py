@@ -127,7 +127,6 @@ def downgrade(
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
-
     project.check_specifier(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:

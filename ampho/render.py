@@ -64,7 +64,6 @@ def downgrade_sql(
     :param start: the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
-
     project.check_specifier(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:

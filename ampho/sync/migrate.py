@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import click
@@ -89,7 +89,8 @@ def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
         if extension is None:
             return config
         script_location = config.get_main_option("script_location")
-        set_locations(config, extension.project(current_app))
+        app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 (documented)
+        set_locations(config, extension.project(app))
         if script_location and Path(migrate.directory).is_dir():
             config.set_main_option("script_location", script_location.replace("%", "%%"))
         return config
