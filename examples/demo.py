@@ -1,0 +1,130 @@
+"""Walk through Ampho with the shop beside this file: once as a Flask app, once as a Quart app, on SQLite.
+
+Everything happens in a temporary folder, with the commands that a person would type. Exits with 1 if one of them does
+something else than it should.
+"""
+
+import asyncio
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from inspect import isawaitable
+from pathlib import Path
+
+SHOP = Path(__file__).with_name("shop")
+AMPHO = shutil.which("ampho", path=Path(sys.executable).parent)
+
+ORDER = {"email": "Ada@example.org", "name": "Ada", "isbn": "9781473216068", "quantity": 2}
+ORDERED = [{"order": 1, "quantity": 2, "title": "The Dispossessed"}]
+
+
+class UnexpectedError(Exception):
+    """The walk does not go as it should."""
+
+
+def main():
+    heading("The shop: three packages, and 'orders' depends on 'accounts' and 'catalog'")
+    with tempfile.TemporaryDirectory(prefix="ampho-demo-") as folder:
+        try:
+            for framework in ("flask", "quart"):
+                walk(framework, Path(folder, framework))
+        except UnexpectedError as error:
+            sys.exit(f"\nThis is not as it should be: {error}")
+    print("\nBoth apps did the same, with the same packages. The code is in examples/shop.")
+
+
+def walk(framework, folder):
+    shutil.copytree(SHOP, folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
+    shop = Shop(folder, f"{framework}_app")
+    heading(f"{framework.capitalize()}: {shop.module}.py, on a fresh SQLite database")
+    shop.say(f"export AMPHO_APP={shop.module}")
+
+    shop.ampho("db-show", expect="orders_1767693600 .* accounts_1767607200, catalog_1767690000")
+    shop.ampho("db-up", expect="Applied 7 revisions")
+    shop.ampho("db-current", expect="orders +orders_1769421600 .head.")
+
+    heading("A request that writes, and one that reads")
+    shop.request("POST", "/orders", ORDER, expect={"order": 1, "left": 8})
+    shop.request("GET", "/orders/ada@example.org", expect=ORDERED)
+
+    heading("Accounts cannot go while orders need them")
+    shop.ampho("db-down accounts@base", expect="orders_1767693600.*--cascade", exit_code=1)
+
+    heading("The SQL of a step, which only prints it")
+    shop.ampho("db-down -s orders@-1", expect="DROP INDEX ix_orders_customer_id_placed_at")
+
+    heading("One step of one package, down and up: SQLite builds the table anew, and no order is lost")
+    shop.ampho("db-down catalog@-1", expect="Took back 1 revision")
+    shop.ampho("db-current", expect="catalog +catalog_1767690000, 1 pending.*orders +orders_1769421600 .head.")
+    shop.ampho("db-up", expect="Applied 1 revision")
+    shop.request("GET", "/orders/ada@example.org", expect=ORDERED)
+
+
+class Shop:
+    """A copy of the shop, served by one framework."""
+
+    def __init__(self, folder, module):
+        self.folder = folder
+        self.module = module
+        foreign = re.compile("(AMPHO|FLASK|QUART|SQLALCHEMY)_")
+        self.environment = {name: value for name, value in os.environ.items() if not foreign.match(name)}
+        self.environment |= {"AMPHO_APP": module, "PYTHONUTF8": "1"}
+
+    def say(self, command):
+        print(f"\n$ {command}", flush=True)
+
+    def ampho(self, arguments, *, expect, exit_code=0):
+        """Run a command of Ampho, show what it prints, and check that it is what is expected."""
+        self.say(f"ampho {arguments}")
+        done = self.run([AMPHO, *shlex.split(arguments)])
+        print(done.stdout.strip(), flush=True)
+        if done.returncode != exit_code:
+            raise UnexpectedError(f"exit code {done.returncode}, where {exit_code} is right")
+        if not re.search(expect, done.stdout, re.DOTALL):
+            raise UnexpectedError(f"the output has no {expect!r}")
+
+    def request(self, method, path, body=None, *, expect):
+        """Send a request to the app's test client, in a process of its own, and check the answer."""
+        print("\n>", method, path, *[json.dumps(body)] if body else [], flush=True)
+        done = self.run([sys.executable, __file__, self.module, method, path, json.dumps(body)])
+        print(done.stdout.strip(), flush=True)
+        if done.returncode or json.loads(done.stdout) != expect:
+            raise UnexpectedError(f"the answer is not {expect}")
+
+    def run(self, command):
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
+        )
+
+
+def heading(text):
+    print(f"\n{text}\n{'-' * len(text)}")
+
+
+def answer(module, method, path, body):
+    """Print what an app answers to one request."""
+    sys.path.insert(0, str(Path.cwd()))
+    app = importlib.import_module(module).app
+    response = app.test_client().open(path, method=method, json=json.loads(body))
+    print(asyncio.run(serve(app, response)) if isawaitable(response) else response.get_data(as_text=True))
+
+
+async def serve(app, response):
+    async with app.test_app():
+        return await (await response).get_data(as_text=True)
+
+
+if __name__ == "__main__":
+    answer(*sys.argv[1:]) if len(sys.argv) > 1 else main()
