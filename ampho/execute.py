@@ -87,12 +87,22 @@ def migrating(connection: Connection) -> Iterator[Connection]:
         with transactional(connection) as shadow:
             yield shadow
         return
-    if connection.get_isolation_level() == "AUTOCOMMIT":
+    if _autocommits(connection):
         level = connection.default_isolation_level
         connection = connection.execution_options(
             isolation_level="READ COMMITTED" if level in (None, "AUTOCOMMIT") else level
         )
     yield connection
+
+
+def _autocommits(connection: Connection) -> bool:
+    """Tell whether the driver commits each statement; ``get_isolation_level()`` knows that on few drivers."""
+    try:
+        return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
+    except (AttributeError, NotImplementedError):  # SQLAlchemy before 2.0.43, or another dialect
+        options = connection.get_execution_options()
+        engines_own = getattr(connection.dialect, "_on_connect_isolation_level", None)
+        return "AUTOCOMMIT" in (options.get("isolation_level"), engines_own, connection.get_isolation_level())
 
 
 def upgrade(
