@@ -1,0 +1,170 @@
+"""The pages as tests see them: the fenced blocks of a Markdown file, run in the order in which a reader meets them.
+
+A comment before a block says what is done with it; the reader does not see it.
+
+=========================== ==========================================================================
+``<!-- project: ... -->``   from here on in another, empty folder
+``<!-- continue: NAME -->`` from here on in the folder of the heading that NAME ends
+``<!-- file: PATH -->``     the block is the file's content
+``<!-- functions: GLOB -->`` the block takes the place of ``upgrade`` and ``downgrade`` in that file
+``<!-- serve: PATH gives TEXT -->`` the block's command is a server, which answers a request so
+``<!-- not run: WHY -->``   the block is for the reader only
+=========================== ==========================================================================
+
+Without one, a ``console`` block is run, and prints what it shows; a ``python`` block is run as a program.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+from project import FOREIGN, PROGRAMS, Project
+
+ROOT = Path(__file__).parent.parent
+COMMENT = re.compile(r"<!-- ([a-z ]+): (.+?) -->")
+# Of what a command prints, everything but these is shown as it is.
+VARIABLE = (
+    (re.compile(r"_\d{10}(?!\d)"), "_<seconds>"),
+    (re.compile(r"\b\d+ ms\b|\b\d+\.\d s\b"), "<duration>"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?"), "<date>"),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, or a comment that stands alone.
+
+    :ivar language: of the fence; empty for a comment.
+    :ivar note: what the comment before it says to do, and with what.
+    """
+
+    language: str
+    text: str
+    note: tuple[str, str]
+    heading: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Find the fenced blocks of a page, each with the comment before it."""
+    note, heading, fence, lines = ("", ""), "", None, []
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
+        if fence is not None and line == "```":
+            yield Block(fence, "".join(f"{text}\n" for text in lines), note, heading, number - len(lines))
+            note, fence = ("", ""), None
+        elif fence is not None:
+            lines.append(line)
+        elif line.startswith("```"):
+            fence, lines = line[3:], []
+        elif comment := COMMENT.fullmatch(line):
+            note = (comment[1], comment[2])
+            if comment[1] in ("project", "continue"):
+                yield Block("", "", note, heading, number)
+                note = ("", "")
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
+
+
+def run_page(page: Path, folder: Path) -> int:
+    """Do what a page shows, and check that it happens; return how many blocks that were."""
+    projects = {"": Project(folder / "start")}
+    project = projects[""]
+    project.folder.mkdir()
+    count = 0
+    for block in blocks(page):
+        word, argument = block.note
+        if word == "project":
+            project = projects[block.heading] = Project(folder / f"project{len(projects)}")
+            project.folder.mkdir()
+        elif word == "continue":
+            project = next(project for heading, project in projects.items() if heading.endswith(argument))
+        elif word != "not run":
+            _do(block, project, word, argument)
+            count += 1
+    return count
+
+
+def _do(block: Block, project: Project, word: str, argument: str) -> None:
+    if word == "file":
+        project.write(argument, block.text)
+    elif word == "functions":
+        (path,) = project.folder.glob(argument)
+        path.write_text(path.read_text("utf-8").partition("def upgrade")[0] + block.text, "utf-8")
+    elif word == "serve":
+        path, _, answer = argument.partition(" gives ")
+        assert served(project, shlex.split(block.text.removeprefix("$ ")), path) == answer
+    elif block.language == "console":
+        for command, expected in commands(block):
+            printed = output(project, command)
+            where = f"line {block.line}: $ {command}\n{printed}"
+            assert normalised(printed) == normalised(expected), where
+    elif block.language == "python":
+        project.run(sys.executable, "-W", "error", "-c", block.text)
+    else:
+        raise AssertionError(f"a block of {block.language or 'nothing'} in line {block.line}")
+
+
+def commands(block: Block) -> Iterator[tuple[str, str]]:
+    """Take a console block apart into commands and what each prints."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        yield command, expected
+
+
+def output(project: Project, command: str) -> str:
+    """Run a line of a shell, and return what a person would see."""
+    path = f"export PATH={shlex.quote(str(PROGRAMS))}:$PATH"
+    done = project.run("sh", "-c", f"{path}; exec 2>&1; {command}", check=False)
+    return done.stdout
+
+
+def normalised(text: str) -> str:
+    for pattern, name in VARIABLE:
+        text = pattern.sub(name, text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def served(project: Project, command: list[str], path: str) -> str:
+    """Start a server, and return what it answers to a request."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+    server = subprocess.Popen(
+        [PROGRAMS / command[0], *command[1:], "--port", str(port)],
+        cwd=project.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        return _answer(f"http://127.0.0.1:{port}{path}")
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _answer(url: str, patience: float = 20) -> str:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with urlopen(url, timeout=5) as response:
+                return str(response.read().decode()).strip()
+        except ConnectionError:
+            pass
+        except OSError as error:
+            if not isinstance(getattr(error, "reason", None), ConnectionError):
+                raise
+        assert time.monotonic() < deadline, f"{url} does not answer"
+        time.sleep(0.1)
