@@ -226,6 +226,7 @@ class _Runner:
     current: Step | None = None
     done: list[StepRun] = field(default_factory=list)
     dialect: str = ""
+    _committed_early: bool = field(default=False, init=False)
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
         from ampho._alembic import ensure_version_table, load_steps
@@ -236,14 +237,27 @@ class _Runner:
         self.observer.planned(self.plan)
         if steps and not rows:
             ensure_version_table(context)
+        self._watch_autocommit_blocks(context)
         for step, alembic_step in zip(self.plan.steps, steps, strict=True):
-            self.current = step
+            self.current, self._committed_early = step, False
             self.observer.started(step)
             begun = time.perf_counter()
             yield alembic_step
             self.done.append(StepRun(step, time.perf_counter() - begun))
             self.current = None
             self.observer.applied(step, self.done[-1].duration)
+
+    def _watch_autocommit_blocks(self, context: MigrationContext) -> None:
+        """Learn of each ``op.get_context().autocommit_block()``, which commits what the revision did before it."""
+        block = context.autocommit_block
+
+        @contextmanager
+        def watched() -> Iterator[None]:
+            self._committed_early = True
+            with block():
+                yield
+
+        context.autocommit_block = watched  # type: ignore[method-assign]  # of this run only
 
     def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
         """Return what was raised as an error that names the revision, if one was running."""
@@ -264,12 +278,13 @@ class _Runner:
         return error
 
     def _what_is_left(self) -> str:
-        if self.dialect in ("sqlite", "postgresql"):
+        if self.dialect not in ("sqlite", "postgresql"):
+            why = "This database commits DDL at once"
+        elif self._committed_early:
+            why = "Its autocommit_block() commits what is before and in it"
+        else:
             return "Its transaction was rolled back."
-        return (
-            "This database commits DDL at once, so statements before the failing one may have stayed: compare, repair"
-            " by hand, and run again."
-        )
+        return f"{why}, so statements before the failing one may have stayed: compare, repair by hand, and run again."
 
     def result(self, environment: EnvironmentRun) -> Run:
         """Return the run, which came to its end."""
