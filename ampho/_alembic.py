@@ -289,13 +289,12 @@ class EnvironmentRun:
             configure(*args, **kwargs)
 
         environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
+        environment.__enter__()
         try:
-            with environment:
-                script.run_env()
+            script.run_env()
         finally:
-            bound = getattr(alembic.op, "_proxy", None)
-            if bound is not None:
-                bound._remove_proxy()
+            _release(alembic.op)
+            _release(alembic.context)
 
     def _calling_line(self) -> int | None:
         frame: FrameType | None = sys._getframe(1)
@@ -373,6 +372,13 @@ def refuse_results(context: MigrationContext) -> None:
         return _NoResult()
 
     connection._execute_impl = execute
+
+
+def _release(module: Any) -> None:  # noqa: ANN401 (both are made of proxies)
+    """Unbind ``alembic.op`` or ``alembic.context``, unless a revision that ran Alembic itself has done it."""
+    bound = getattr(module, "_proxy", None)
+    if bound is not None:
+        bound._remove_proxy()
 
 
 class RevisionFiles:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from ampho._alembic import DRIVEN, EnvironmentRun, current_environment, show_present_folders, with_exact_rows
 from ampho.app import current_or_load
 from ampho.errors import ConfigurationError
+from ampho.exclusive import check_not_inside
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -97,7 +98,10 @@ async def connect_async() -> AsyncIterator[AsyncConnection]:
 
 
 def _run() -> EnvironmentRun | None:
-    return cast("EnvironmentRun | None", context.config.attributes.get(DRIVEN))
+    run = cast("EnvironmentRun | None", context.config.attributes.get(DRIVEN))
+    if run is None:
+        check_not_inside()  # plain Alembic, called by a revision: the two would wait for each other's locks
+    return run
 
 
 def _app() -> App:

@@ -23,7 +23,7 @@ def exclusive() -> Iterator[None]:
 
     :raises NestedRunError: if this is called inside a run, which would wait for itself.
     """
-    _check_not_inside()
+    check_not_inside()
     with _lock, _marked():
         yield
 
@@ -38,7 +38,7 @@ async def exclusive_async() -> AsyncIterator[None]:
     """
     import anyio
 
-    _check_not_inside()
+    check_not_inside()
     while not _lock.acquire(blocking=False):  # noqa: ASYNC110 (who holds it may be a thread without a loop)
         await anyio.sleep(_POLL_SECONDS)
     try:
@@ -48,7 +48,11 @@ async def exclusive_async() -> AsyncIterator[None]:
         _lock.release()
 
 
-def _check_not_inside() -> None:
+def check_not_inside() -> None:
+    """Check that no run is going on around the caller.
+
+    :raises NestedRunError: if one is.
+    """
     if _inside.get():
         raise NestedRunError(
             "A migration was started inside a migration. A revision must not call Ampho: let the app do it after the"
