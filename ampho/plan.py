@@ -141,22 +141,18 @@ def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[s
 
 def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
     """Return the next revisions of a branch, one after the other as long as there is no choice."""
-    done = set(applied)
+    done, members = set(applied), set(branch.ids)
     pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
     if spec.offset > len(pending):
         raise _too_many(spec, f"to apply in {branch.name}: {len(pending)}")
     for _ in range(spec.offset):
         # Within the branch, the first of a sorted run is always ready; another one that is ready too is a choice.
-        ready = [rid for rid in pending if not _own_parents(graph, rid, branch.package) - done]
+        ready = [rid for rid in pending if members.intersection(graph.parents(rid)) <= done]
         if len(ready) > 1:
             raise _invalid(spec, f"{branch.name} goes on in {len(ready)} ways: {', '.join(ready)}. Type one of them")
         done.add(ready[0])
         pending.remove(ready[0])
     return done - applied
-
-
-def _own_parents(graph: Graph, revision_id: str, package: str) -> set[str]:
-    return {parent for parent in graph.parents(revision_id) if graph[parent].package == package}
 
 
 def _downgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
@@ -185,7 +181,8 @@ def _downgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -
 
 
 def _goes_up(spec: Specifier) -> SpecifierError:
-    return _invalid(spec, f"that goes up. Type 'db-up {spec.text}' to apply revisions")
+    typed = "heads" if spec.text == "head" else spec.text
+    return _invalid(spec, f"that goes up. Type 'db-up {typed}' to apply revisions")
 
 
 def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:

@@ -1,0 +1,427 @@
+"""What each form of a specifier means to ``db-up`` and ``db-down``: every row of the table, and every refusal.
+
+No database and no files: a graph, the version rows, and what is typed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from revisions import graph
+
+from ampho.applied import Applied, VersionRows, exact_rows
+from ampho.errors import AmphoError, DependentsError, SpecifierError, UnknownRevisionsError
+from ampho.graph import Graph
+from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
+
+# core <- app <- acme.billing and back again; zoo has two heads, twin two bases, and old no label of its name.
+TEXT = """
+    core: core_1
+    core: core_2 < core_1
+    core: core_3 < core_2
+    app: app_1 & core_1
+    app: app_2 < app_1 & core_2
+    app: app_3 < app_2
+    acme.billing: acme_billing_1
+    acme.billing: acme_billing_2 < acme_billing_1 & app_2
+    zoo: zoo_1
+    zoo: zoo_2 < zoo_1
+    zoo: zoo_3 < zoo_1 & core_3
+    twin: twin_a
+    twin: twin_b
+    mend: mend_1
+    mend: mend_2 < mend_1
+    mend: mend_3 < mend_1
+    mend: mend_4 < mend_2 mend_3
+    old: x1 = legacy
+    old: x10 < x1
+    old: x100 < x10 = late
+    old: x2 < x100
+    empty_but_listed: none_1 =
+"""
+ALL = graph(TEXT)
+EVERYTHING = tuple(ALL.ids)
+
+
+def planned(typed: str, rows: str = "", of: Graph = ALL) -> Plan:
+    """Plan what ``db-up ...`` or ``db-down ...`` would do to a database with these version rows."""
+    command, *arguments = typed.split(" ")
+    cascade = arguments[-1:] == ["--cascade"]
+    specifier = arguments[: -1 if cascade else None]
+    if command == "db-up":
+        return plan_upgrade(of, rows.split(), *specifier)
+    return plan_downgrade(of, rows.split(), *specifier, cascade=cascade)
+
+
+def ids(plan: Plan) -> list[str]:
+    return [step.revision.id for step in plan.steps]
+
+
+def refusal(typed: str, rows: str = "", of: Graph = ALL, error: type[AmphoError] = SpecifierError) -> str:
+    with pytest.raises(error) as caught:
+        planned(typed, rows, of)
+    return str(caught.value)
+
+
+UP = [
+    ("db-up", "x2 zoo_2 zoo_3 twin_a twin_b mend_4 acme_billing_2", "app_3 none_1"),
+    ("db-up heads", "x2 zoo_2 zoo_3 twin_a twin_b mend_4 acme_billing_2", "app_3 none_1"),
+    ("db-up app@heads", "", "core_1 core_2 app_1 app_2 app_3"),
+    ("db-up app", "", "core_1 core_2 app_1 app_2 app_3"),
+    ("db-up app", "core_3", "app_1 app_2 app_3"),
+    ("db-up app@head", "app_1", "core_2 app_2 app_3"),
+    ("db-up acme.billing", "", "core_1 core_2 app_1 app_2 acme_billing_1 acme_billing_2"),
+    ("db-up acme.billing@head", "app_3", "acme_billing_1 acme_billing_2"),
+    ("db-up zoo", "core_3", "zoo_1 zoo_2 zoo_3"),
+    ("db-up zoo@heads", "core_3 zoo_2", "zoo_3"),
+    ("db-up mend@head", "mend_2", "mend_3 mend_4"),
+    ("db-up app@+1", "", "core_1 app_1"),
+    ("db-up app@+1", "app_1", "core_2 app_2"),
+    ("db-up app@+1", "core_3 app_1", "app_2"),
+    ("db-up app@+2", "app_1", "core_2 app_2 app_3"),
+    ("db-up acme.billing@+1", "", "acme_billing_1"),
+    ("db-up acme.billing@+1", "acme_billing_1", "core_1 core_2 app_1 app_2 acme_billing_2"),
+    ("db-up zoo@+1", "", "zoo_1"),
+    ("db-up zoo@+1", "zoo_2", "core_1 core_2 core_3 zoo_3"),
+    ("db-up twin@+1", "twin_a", "twin_b"),
+    ("db-up mend@+1", "mend_2 mend_3", "mend_4"),
+    ("db-up app_2", "", "core_1 core_2 app_1 app_2"),
+    ("db-up app@app_2", "core_2 app_1", "app_2"),
+    ("db-up core@core_2", "", "core_1 core_2"),
+    ("db-up +2", "", "core_1 core_2"),
+    ("db-up +3", "core_2", "core_3 app_1 app_2"),
+    ("db-up x1", "", "x1"),
+    ("db-up x10", "", "x1 x10"),
+    ("db-up x100", "x1", "x10 x100"),
+    ("db-up old", "x10", "x100 x2"),
+    ("db-up old@head", "", "x1 x10 x100 x2"),
+    ("db-up old@+1", "x1", "x10"),
+    ("db-up legacy", "", "x1 x10 x100 x2"),
+    ("db-up legacy@head", "x10", "x100 x2"),
+    ("db-up late@+1", "x10", "x100"),
+    ("db-up late@+1", "", "x1 x10 x100"),
+    ("db-up late@+2", "x1", "x10 x100 x2"),
+    ("db-up old@x100", "x10", "x100"),
+    ("db-up legacy@x10", "x1", "x10"),
+    ("db-up acme_billing_1", "", "acme_billing_1"),
+    ("db-up non", "", "none_1"),
+    ("db-up twin_b", "", "twin_b"),
+]
+
+
+@pytest.mark.parametrize(("typed", "rows", "steps"), UP, ids=[f"{typed} from [{rows}]" for typed, rows, _ in UP])
+def test_up(typed: str, rows: str, steps: str) -> None:
+    plan = planned(typed, rows)
+    assert ids(plan) == steps.split()
+    assert {step.direction for step in plan.steps} == {Direction.UPGRADE}
+    assert plan.direction is Direction.UPGRADE
+
+
+NOTHING_TO_DO = [
+    ("db-up", " ".join(EVERYTHING)),
+    ("db-up app", "app_3 core_3"),
+    ("db-up app@head", "app_3"),
+    ("db-up core_2", "app_2"),
+    ("db-up core@core_1", "acme_billing_2"),
+    ("db-down base", ""),
+    ("db-down app@base", "core_3 zoo_1"),
+    ("db-down app_3", "app_3"),
+    ("db-down twin_a", "twin_a twin_b"),
+]
+
+
+@pytest.mark.parametrize(("typed", "rows"), NOTHING_TO_DO, ids=[typed for typed, _ in NOTHING_TO_DO])
+def test_what_is_so_already_is_a_plan_without_steps(typed: str, rows: str) -> None:
+    plan = planned(typed, rows)
+    assert plan.steps == ()
+    assert plan.packages == ()
+
+
+DOWN = [
+    ("db-down app@-1", "app_3 core_3", "app_3"),
+    ("db-down app@-2", "app_3", "app_3 app_2"),
+    ("db-down app@-3", "app_3 core_3 zoo_2", "app_3 app_2 app_1"),
+    ("db-down acme.billing@-1", "acme_billing_2 app_3", "acme_billing_2"),
+    ("db-down zoo@-1", "zoo_2 core_3", "zoo_2"),
+    ("db-down app@base", "app_2 core_3 acme_billing_1", "app_2 app_1"),
+    ("db-down acme.billing@base", "acme_billing_2", "acme_billing_2 acme_billing_1"),
+    ("db-down zoo@base", "zoo_2 zoo_3", "zoo_3 zoo_2 zoo_1"),
+    ("db-down app_1", "app_3 core_3", "app_3 app_2"),
+    ("db-down app@app_1", "app_3", "app_3 app_2"),
+    ("db-down app@app_2", "app_3", "app_3"),
+    ("db-down zoo_1", "zoo_2 zoo_3", "zoo_3 zoo_2"),
+    ("db-down mend_1", "mend_4", "mend_4 mend_3 mend_2"),
+    ("db-down mend_2", "mend_4", "mend_4"),
+    ("db-down mend@-1", "mend_4", "mend_4"),
+    ("db-down x1", "x100", "x100 x10"),
+    ("db-down x10", "x2", "x2 x100"),
+    ("db-down old@-1", "x100", "x100"),
+    ("db-down legacy@-2", "x100", "x100 x10"),
+    ("db-down late@base", "x2", "x2 x100"),
+    ("db-down legacy@base", "x2", "x2 x100 x10 x1"),
+    ("db-down base", "app_1 twin_a", "twin_a app_1 core_1"),
+    ("db-down", "core_3", "core_3"),
+    ("db-down -1", "core_3", "core_3"),
+    ("db-down -1", "app_2", "app_2"),
+    ("db-down -2", "core_3", "core_3 core_2"),
+    ("db-down -1", "acme_billing_2", "acme_billing_2"),
+]
+
+
+@pytest.mark.parametrize(("typed", "rows", "steps"), DOWN, ids=[f"{typed} from [{rows}]" for typed, rows, _ in DOWN])
+def test_down(typed: str, rows: str, steps: str) -> None:
+    plan = planned(typed, rows)
+    assert ids(plan) == steps.split()
+    assert {step.direction for step in plan.steps} == {Direction.DOWNGRADE}
+    assert plan.direction is Direction.DOWNGRADE
+
+
+CASCADE = [
+    ("db-down core@-1", "core_3 zoo_3", "zoo_3", "zoo_3 core_3"),
+    ("db-down core_1", "app_2 acme_billing_1", "app_2", "app_2 core_2"),
+    ("db-down core@base", "acme_billing_2", "app_1 app_2 acme_billing_2", "acme_billing_2 app_2 app_1 core_2 core_1"),
+    ("db-down app@base", "acme_billing_2 app_3", "acme_billing_2", "acme_billing_2 app_3 app_2 app_1"),
+    ("db-down app_1", "acme_billing_2", "acme_billing_2", "acme_billing_2 app_2"),
+]
+
+
+@pytest.mark.parametrize(("typed", "rows", "dependents", "steps"), CASCADE, ids=[row[0] for row in CASCADE])
+def test_other_packages_go_along_only_with_cascade(typed: str, rows: str, dependents: str, steps: str) -> None:
+    with pytest.raises(DependentsError) as caught:
+        planned(typed, rows)
+    assert caught.value.dependents == tuple(dependents.split())
+    assert f"'{typed} --cascade'" in str(caught.value)
+    for revision in dependents.split():
+        assert f"{revision} ({ALL[revision].package})" in str(caught.value)
+    assert ids(planned(f"{typed} --cascade", rows)) == steps.split()
+
+
+def test_refusal_of_a_downgrade_names_ten_dependents_and_counts_the_rest() -> None:
+    lines = [f"b: b_{number:02} & a_1" for number in range(14)]
+    many = graph("\n".join(["a: a_1", *lines]))
+    text = refusal("db-down a@base", " ".join(many.of_package("b")), many, DependentsError)
+    assert "b_09 (b), and 4 more" in text
+
+
+REFUSED = [
+    ("db-up app@head", "db-up zoo@head", "", "zoo has 2 heads: zoo_2, zoo_3", "zoo@heads"),
+    ("two heads leave a choice", "db-up zoo@+1", "zoo_1 core_3", "zoo goes on in 2 ways: zoo_2, zoo_3", "Type one"),
+    ("two bases leave a choice", "db-up twin@+1", "", "twin goes on in 2 ways: twin_a, twin_b", "Type one"),
+    ("the second of two steps is a choice", "db-up zoo@+2", "", "zoo goes on in 2 ways: zoo_2, zoo_3", "Type one"),
+    ("the id is another package's", "db-up app@core_2", "", "core_2 belongs to core, not to app", "Type core_2"),
+    ("the id is another package's", "db-down app@core_2", "core_2", "core_2 belongs to core, not to app", "core_2"),
+    ("not applied", "db-down app_2", "app_1", "app_2 is not applied", "db-current"),
+    ("a bare package", "db-down app", "app_2", "how far down", "app@-1"),
+    ("a bare package", "db-down app", "app_2", "how far down", "app@base"),
+    ("a bare label", "db-down late", "x2", "how far down", "late@-1"),
+    ("goes down", "db-up -1", "core_1", "goes down", "'db-down -1'"),
+    ("goes down", "db-up app@-1", "app_1", "goes down", "'db-down app@-1'"),
+    ("goes down", "db-up base", "", "goes down", "'db-down base'"),
+    ("goes down", "db-up app@base", "", "goes down", "'db-down app@base'"),
+    ("goes up", "db-down +1", "core_1", "goes up", "'db-up +1'"),
+    ("goes up", "db-down app@+1", "core_1", "goes up", "'db-up app@+1'"),
+    ("goes up", "db-down heads", "core_1", "goes up", "'db-up heads'"),
+    ("goes up", "db-down head", "core_1", "goes up", "'db-up heads'"),
+    ("goes up", "db-down app@head", "core_1", "goes up", "'db-up app@head'"),
+    ("one head for many packages", "db-up head", "", "every package has a head of its own", "'heads'"),
+    ("counting from an id", "db-up app_1+1", "", "counts from a name", "PACKAGE@+1"),
+    ("counting from an id", "db-down app_2-1", "app_2", "counts from a name", "PACKAGE@-1"),
+    ("counting from a package", "db-up app+1", "", "counts from a name", "PACKAGE@+1"),
+    ("a range", "db-up core_1:core_2", "", "is a range", "one revision"),
+    ("a range", "db-down core_2:core_1", "core_2", "is a range", "one revision"),
+    ("too many", "db-up +99", "", f"to apply in all packages: {len(EVERYTHING)}", "not that many"),
+    ("too many", "db-up app@+4", "", "to apply in app: 3", "not that many"),
+    ("too many", "db-up app@+1", "app_3", "to apply in app: 0", "not that many"),
+    ("too many", "db-up +1", " ".join(EVERYTHING), "to apply in all packages: 0", "not that many"),
+    ("too many", "db-down -4", "core_3", "to take back in all packages: 3", "not that many"),
+    ("too many", "db-down", "", "to take back in all packages: 0", "not that many"),
+    ("too many", "db-down app@-3", "app_2", "to take back in app: 2", "not that many"),
+    ("no number", "db-up +0", "", "no number of steps", "1 or more"),
+    ("no number", "db-down -0", "core_1", "no number of steps", "1 or more"),
+    ("no number", "db-up app@+0", "", "no number of steps", "1 or more"),
+    ("no number", "db-up +99999999999999999999", "", "no number of steps", "1 or more"),
+    ("unknown", "db-up nope", "", "nope is neither a package, a revision id", "db-show"),
+    ("unknown", "db-up nope@head", "", "nope is no package with migrations here", "db-show"),
+    ("unknown", "db-up nope@+1", "", "nope is no package with migrations here", "db-show"),
+    ("unknown", "db-down nope@-1", "", "nope is no package with migrations here", "db-show"),
+    ("unknown", "db-down nope@base", "", "nope is no package with migrations here", "db-show"),
+    ("misspelt", "db-up core_22", "", "core_22 is neither", "Did you mean core_2?"),
+    ("misspelt", "db-up acme.biling@head", "", "acme.biling is no package", "Did you mean acme.billing?"),
+    ("a name in other case", "db-up HEADS", "", "HEADS is neither", "db-show"),
+    ("an ambiguous prefix", "db-up cor", "", "cor begins 3 ids: core_1, core_2, core_3", "Type more"),
+    ("an ambiguous prefix", "db-up old@x", "", "x begins 4 ids: x1, x10, x100, x2", "Type more"),
+    ("an id's beginning in another package", "db-up app@core_", "", "core_ is neither", "core_3?"),
+    (
+        "several last of a package",
+        "db-down zoo@-1",
+        "zoo_2 zoo_3",
+        "zoo has 2 last revisions: zoo_2, zoo_3",
+        "zoo@base",
+    ),
+    ("several last of a package", "db-down mend@-2", "mend_4", "mend has 2 last revisions", "mend@base"),
+]
+
+
+@pytest.mark.parametrize(
+    ("typed", "rows", "what", "remedy"), [row[1:] for row in REFUSED], ids=[f"{row[1]} ({row[0]})" for row in REFUSED]
+)
+def test_refused_with_what_is_wrong_and_what_to_type(typed: str, rows: str, what: str, remedy: str) -> None:
+    text = refusal(typed, rows)
+    assert what in text
+    assert remedy in text
+    assert "\n" not in text
+
+
+def test_last_step_is_refused_where_nothing_records_the_order_with_a_command_for_each_package() -> None:
+    text = refusal("db-down", "app_1 acme_billing_1 twin_a twin_b")
+    assert "nothing records which of 4 revisions was applied last" in text
+    assert "'db-down app@-1', 'db-down acme.billing@-1', 'db-down twin@-1'" in text
+
+
+def test_candidates_for_the_last_step_are_only_what_no_applied_revision_stands_on() -> None:
+    assert ids(planned("db-down -1", "core_2 app_2")) == ["app_2"]
+    assert ids(planned("db-down -1", "core_3 zoo_3")) == ["zoo_3"]
+
+
+@pytest.mark.parametrize("typed", ["db-down -2", "db-down -3"])
+def test_several_last_steps_are_taken_back_all_or_not_at_all(typed: str) -> None:
+    """app_2 went last for sure, but then core_2 and app_1 are both candidates."""
+    assert "nothing records which of 2 revisions" in refusal(typed, "app_2")
+
+
+def test_every_way_down_that_a_refusal_names_is_accepted() -> None:
+    rows = "app_1 acme_billing_1 x2"
+    text = refusal("db-down", rows)
+    ways = [part for part in text.split("'") if part.startswith("db-down ")]
+    assert len(ways) == 3
+    assert [len(planned(way, rows).steps) for way in ways] == [1, 1, 1]
+
+
+def test_a_package_comes_before_an_id_an_id_before_a_label_and_a_label_before_the_beginning_of_an_id() -> None:
+    named = graph("""
+        app: blog
+        app: app_2 < blog = sub
+        blog: sub
+        blog: blog_2 < sub
+        core: labelled_1 = lab
+        core: core_2 < labelled_1
+    """)
+    assert ids(planned("db-up blog", "", named)) == ["sub", "blog_2"]
+    assert ids(planned("db-up app@blog", "", named)) == ["blog"]
+    assert ids(planned("db-up sub", "", named)) == ["sub"]
+    assert ids(planned("db-up lab", "", named)) == ["labelled_1", "core_2"]
+    assert ids(planned("db-up labe", "", named)) == ["labelled_1"]
+
+
+def test_a_package_without_revisions_is_up_to_date() -> None:
+    nothing = graph("core: core_1", packages="core bare")
+    assert planned("db-up bare", "core_1", nothing).steps == ()
+    assert planned("db-up bare@head", "core_1", nothing).steps == ()
+    assert planned("db-down bare@base", "core_1", nothing).steps == ()
+    assert "to apply in bare: 0" in refusal("db-up bare@+1", "", nothing)
+
+
+def test_nothing_configured_is_up_to_date() -> None:
+    assert plan_upgrade(Graph([], []), []).steps == ()
+    assert plan_downgrade(Graph([], []), [], "base").steps == ()
+
+
+def test_dependencies_of_dependencies_run_first_and_once() -> None:
+    zigzag = graph("""
+        a: a_1
+        b: b_1 & a_1
+        a: a_2 < a_1 & b_1
+        b: b_2 < b_1 & a_2 a_1
+    """)
+    assert ids(planned("db-up b", "", zigzag)) == ["a_1", "b_1", "a_2", "b_2"]
+    assert ids(planned("db-down base", "b_2", zigzag)) == ["b_2", "a_2", "b_1", "a_1"]
+    assert ids(planned("db-down a_1 --cascade", "b_2", zigzag)) == ["b_2", "a_2"]
+
+
+def test_a_way_back_through_another_package_is_a_dependent_too() -> None:
+    """b_2 stands on b_1 within the package, and a_2 on b_1 from outside."""
+    zigzag = graph("""
+        a: a_1
+        b: b_1 & a_1
+        a: a_2 < a_1 & b_1
+        b: b_2 < b_1
+    """)
+    assert ids(planned("db-down b_1", "a_2 b_2", zigzag)) == ["b_2"]
+    assert "a_2 (a)" in refusal("db-down b@base", "a_2 b_2", zigzag, DependentsError)
+
+
+def test_own_revisions_that_stand_on_another_package_go_along_with_cascade_only() -> None:
+    """Down to twin_1: twin_2 is no descendant within the package, but stands on other_1, which stands on it."""
+    ring = graph("""
+        twin: twin_1
+        other: other_1 & twin_1
+        twin: twin_2 & other_1
+    """)
+    assert planned("db-down twin_1", "twin_2", ring).steps == ()
+    assert ids(planned("db-down other@base --cascade", "twin_2", ring)) == ["twin_2", "other_1"]
+
+
+def test_plan_says_what_was_typed_and_from_where() -> None:
+    plan = planned("db-up app@+1", "core_3 app_1")
+    assert plan.specifier == "app@+1"
+    assert plan.rows == ("app_1", "core_3")
+    assert planned("db-up acme.billing").packages == ("core", "app", "acme.billing")
+
+
+ROWS_UNKNOWN = ["db-up", "db-up heads", "db-up app", "db-up +1", "db-up app@+1", "db-up core_1"]
+ROWS_UNKNOWN += ["db-down", "db-down base", "db-down core@-1", "db-down core@base", "db-down core_1"]
+
+
+@pytest.mark.parametrize("typed", ROWS_UNKNOWN)
+def test_rows_that_no_file_explains_are_named_and_nothing_is_planned(typed: str) -> None:
+    with pytest.raises(UnknownRevisionsError) as caught:
+        planned(typed, "core_2 gone_7 gone_8")
+    assert caught.value.rows == ("gone_7", "gone_8")
+    assert "gone_7" in str(caught.value)
+    assert "gone_8" in str(caught.value)
+
+
+def test_applied_is_the_rows_and_all_they_stand_on() -> None:
+    applied = Applied.from_rows(ALL, ["acme_billing_2", "gone", "gone"])
+    assert applied.known == {"acme_billing_1", "acme_billing_2", "app_1", "app_2", "core_1", "core_2"}
+    assert applied.unknown == ("gone",)
+    assert exact_rows(ALL, applied.known) == ("acme_billing_2",)
+
+
+def test_version_rows_leave_out_what_another_applied_revision_stands_on() -> None:
+    rows = VersionRows(["core_3", "app_1"], ALL.parents)
+    assert rows.upgrade("app_2") == (["app_1"], ["app_2"])
+    assert rows.current == {"core_3", "app_2"}
+    assert rows.upgrade("zoo_1") == ([], ["zoo_1"])
+    assert rows.upgrade("zoo_3") == (["zoo_1", "core_3"], ["zoo_3"])
+    assert rows.downgrade("zoo_3") == (["zoo_3"], ["zoo_1", "core_3"])
+    assert rows.downgrade("core_3") == (["core_3"], [])
+    assert rows.current == {"zoo_1", "app_2"}
+    assert rows.downgrade("app_2") == (["app_2"], ["app_1", "core_2"])
+
+
+ORDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_plan import ALL, ids, planned
+print(" ".join(ids(planned("db-up"))), "|", " ".join(ids(planned("db-down base", "acme_billing_2 x2 mend_4 zoo_3"))))
+"""
+
+
+def test_order_of_a_plan_does_not_vary_with_the_hash_seed() -> None:
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", ORDER, str(Path(__file__).parent)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2", "3")
+    }
+    assert len(orders) == 1
+    assert orders.pop().startswith("core_1 core_2 core_3 app_1 ")
