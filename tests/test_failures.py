@@ -1,0 +1,759 @@
+"""What a revision that fails leaves behind, which is nothing wherever the database can, and what is said about it.
+
+Every failure is followed by a run that succeeds, in the same process: a failure must not stay in the app, its pool or
+Alembic's globals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.context
+import alembic.op
+import pytest
+from facade import Facade, facade, one_error_line
+from project import FOREIGN, PROGRAMS, Project
+from servers import Database
+from sqlalchemy import event, inspect, text
+from sqlalchemy.pool import QueuePool
+
+from ampho import AmphoError
+from ampho.errors import NestedRunError, RevisionFailedError, RevisionFileError
+
+AUTHOR = """
+op.create_table("author", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))
+op.execute("INSERT INTO author VALUES (1, 'Ann')")
+"""
+NO_AUTHOR = 'op.drop_table("author")'
+BOOK = """
+op.create_table("book", sa.Column("id", sa.Integer, primary_key=True), sa.Column("title", sa.String(50)))
+op.execute("INSERT INTO book VALUES (1, 'Sagas')")
+"""
+# Each fails for another reason, after it has made a table and filled it.
+TRANSACTIONAL = ("sqlite", "postgresql")
+
+
+def on(database: Database) -> str:
+    return "quart" if database.is_async else "flask"
+
+
+@contextmanager
+def running(project: Project, database: Database, **config: object) -> Any:
+    with facade(project, on(database), ["core"], database.url, **config) as each:
+        yield each
+
+
+def two_revisions(project: Project, second: str, **header: Any) -> Path:
+    """Write ``core_1``, which is fine, and ``core_2``, whose path is returned."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=AUTHOR, downgrade=NO_AUTHOR)
+    return project.revision("core", "core_2", "core_1", upgrade=second, downgrade='op.drop_table("book")', **header)
+
+
+def line_of(path: Path, words: str) -> int:
+    return next(number for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if words in line)
+
+
+def failure(each: Facade, method: str = "upgrade", *args: object) -> AmphoError:
+    with pytest.raises(AmphoError) as caught:
+        each.call(method, *args)
+    assert alembic.op._proxy is None
+    assert alembic.context._proxy is None
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+def assert_at_first(database: Database) -> None:
+    """Exactly the first revision is in the database."""
+    assert database.data() == {"alembic_version": [("core_1",)], "author": [(1, "Ann")]}
+
+
+def assert_at_second(database: Database) -> None:
+    assert database.data() == {"alembic_version": [("core_2",)], "author": [(1, "Ann")], "book": [(1, "Sagas")]}
+
+
+def repair(project: Project, each: Facade, database: Database) -> None:
+    """Correct the file, and run again in the same process."""
+    two_revisions(project, BOOK)
+    each.call("upgrade")
+    assert_at_second(database)
+
+
+# ---- half-way ----
+
+
+@pytest.mark.drivers(*TRANSACTIONAL)
+def test_a_revision_that_fails_half_way_leaves_nothing_of_itself(project: Project, database: Database) -> None:
+    path = two_revisions(project, BOOK + "op.execute('SELECT nonsense')")
+    with running(project, database) as each:
+        error = failure(each)
+        assert_at_first(database)
+
+        assert isinstance(error, RevisionFailedError)
+        assert (error.revision, error.package, error.path) == ("core_2", "core", path)
+        assert error.applied == ("core_1",)
+        place = f"core/migrations/versions/core_2_by_hand.py:{line_of(path, 'nonsense')}"
+        assert str(error).startswith(f"Revision core_2 of core failed at {place}: ")
+        assert "[SQL: SELECT nonsense]. Its transaction was rolled back. Finished before it: core_1." in str(error)
+
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("mariadb")
+def test_where_ddl_cannot_be_rolled_back_the_message_says_so(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK + "op.execute('SELECT nonsense')")
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert "rolled back" not in str(error)
+        assert "statements before the failing one may have stayed" in str(error)
+        assert database.rows() == ["core_1"]
+        assert "book" in database.tables()
+
+        database.run("DROP TABLE book")
+        repair(project, each, database)
+
+
+@pytest.mark.drivers(*TRANSACTIONAL)
+def test_a_downgrade_that_fails_half_way_takes_nothing_back(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK)
+    with running(project, database) as each:
+        each.call("upgrade")
+        project.revision("core", "core_2", "core_1", downgrade="op.drop_table('book')\nop.execute('SELECT nonsense')")
+
+        error = failure(each, "downgrade", "core@base")
+        assert_at_second(database)
+        assert "Revision core_2 of core failed" in str(error)
+        assert "Finished before it: none." in str(error)
+
+        project.revision("core", "core_2", "core_1", downgrade="op.drop_table('book')")
+        each.call("downgrade", "core@-1")
+        assert_at_first(database)
+
+
+@pytest.mark.drivers(*TRANSACTIONAL)
+def test_the_very_first_revision_leaves_an_empty_database(project: Project, database: Database) -> None:
+    two_revisions(project, "pass")
+    project.revision("core", "core_1", upgrade=AUTHOR + "op.execute('SELECT nonsense')")
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert database.tables() == []
+        assert isinstance(error, RevisionFailedError)
+        assert error.applied == ()
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite", "postgresql+psycopg", "postgresql+asyncpg")
+def test_what_ran_before_in_other_packages_stays(project: Project, database: Database) -> None:
+    project.package("shop")
+    project.revision("shop", "shop_1", upgrade='op.create_table("shop", sa.Column("id", sa.Integer, primary_key=True))')
+    two_revisions(project, BOOK + "raise ValueError('no')", depends_on="shop_1")
+    with facade(project, on(database), ["core", "shop"], database.url) as each:
+        error = failure(each)
+
+        assert database.rows() == ["core_1", "shop_1"]
+        assert database.tables() == ["alembic_version", "author", "shop"]
+        assert str(error).endswith("Finished before it: core_1, shop_1.")
+
+
+def test_the_commands_say_the_same(project: Project, make_database: Callable[[str], Database]) -> None:
+    path = two_revisions(project, BOOK + "op.execute('SELECT nonsense')")
+    place = f"core/migrations/versions/core_2_by_hand.py:{line_of(path, 'nonsense')}"
+    for framework, driver in (("flask", "sqlite+pysqlite"), ("quart", "sqlite+aiosqlite")):
+        database = make_database(driver)
+        project.app(framework, ["core"], database.url)
+
+        result = project.run("ampho", "db-up", check=False)
+
+        assert result.exit_code == 1
+        assert one_error_line(result.stderr) == (
+            f"Revision core_2 of core failed at {place}: OperationalError: no such column: nonsense"
+            " [SQL: SELECT nonsense]. Its transaction was rolled back. Finished before it: core_1."
+        )
+        assert re.sub(r"\d+ ms", "N ms", result.stdout).splitlines() == [
+            "Upgrading (heads): 2 revisions of core",
+            "  + core_1  by hand ... N ms",
+            "  + core_2  by hand ... failed",
+        ]
+        assert_at_first(database)
+
+
+# ---- at the commit ----
+
+DEFERRED = """
+op.create_table("book", sa.Column("id", sa.Integer, primary_key=True), sa.Column("author", sa.Integer))
+op.create_foreign_key("book_author", "book", "author", ["author"], ["id"], deferrable=True, initially="DEFERRED")
+op.execute("INSERT INTO book VALUES (1, 77)")
+"""
+
+
+@pytest.mark.drivers("postgresql")
+def test_a_failure_at_commit_is_the_revisions_own(project: Project, database: Database) -> None:
+    two_revisions(project, DEFERRED)
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert_at_first(database)
+        assert isinstance(error, RevisionFailedError)
+        assert "core_2" in str(error)
+        assert "book_author" in str(error)
+        assert "rolled back" in str(error)
+        repair(project, each, database)
+
+
+class Enforcing(sqlite3.Connection):
+    """A connection that enforces foreign keys, as apps have it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA foreign_keys = ON")
+
+
+ENFORCING = {"SQLALCHEMY_ENGINE_OPTIONS": {"connect_args": {"factory": Enforcing}}}
+CHILD = """
+op.create_table(
+    "book",
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("author", sa.Integer, sa.ForeignKey("author.id", ondelete="CASCADE")),
+)
+"""
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_refuses_to_commit_rows_whose_parent_is_missing(project: Project, database: Database) -> None:
+    two_revisions(project, CHILD + "op.execute('INSERT INTO book VALUES (1, 77)')")
+    with running(project, database, **ENFORCING) as each:
+        error = failure(each)
+
+        assert_at_first(database)
+        assert isinstance(error, RevisionFailedError)
+        assert "Revision core_2 of core failed" in str(error)
+        assert "book to author" in str(error)
+        assert "rolled back" in str(error)
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_does_not_check_what_the_app_does_not_enforce(project: Project, database: Database) -> None:
+    two_revisions(project, CHILD + "op.execute('INSERT INTO book VALUES (1, 77)')")
+    with running(project, database) as each:
+        each.call("upgrade")
+
+    assert database.query("SELECT * FROM book") == [(1, 77)]
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_old_violations_are_no_fault_of_a_revision(project: Project, database: Database) -> None:
+    two_revisions(project, CHILD + "op.execute('INSERT INTO book VALUES (1, 77)')")
+    with running(project, database) as each:
+        each.call("upgrade")
+    project.revision("core", "core_3", "core_2", upgrade="op.add_column('book', sa.Column('title', sa.String(9)))")
+    project.revision("core", "core_4", "core_3", upgrade="op.execute('INSERT INTO book VALUES (2, 78, NULL)')")
+
+    with running(project, database, **ENFORCING) as each:
+        error = failure(each)
+
+    assert isinstance(error, RevisionFailedError)
+    assert error.revision == "core_4"
+    assert error.applied == ("core_3",)
+    assert database.query("SELECT * FROM book") == [(1, 77, None)]
+    assert database.rows() == ["core_3"]
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_a_schema_whose_keys_cannot_be_checked_is_no_obstacle(project: Project, database: Database) -> None:
+    """ "foreign key mismatch": the key points at a column that is not unique. Such schemas are old and in use."""
+    two_revisions(project, "op.execute('CREATE TABLE book (id INTEGER PRIMARY KEY, a TEXT REFERENCES author (name))')")
+    project.revision("core", "core_3", "core_2", upgrade="op.add_column('author', sa.Column('born', sa.Integer))")
+    with running(project, database, **ENFORCING) as each:
+        each.call("upgrade")
+
+    assert database.rows() == ["core_3"]
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_batch_mode_on_a_parent_keeps_its_children(project: Project, database: Database) -> None:
+    """To rebuild a table is to drop it, and ON DELETE CASCADE would empty the tables that refer to it."""
+    two_revisions(project, CHILD + "op.execute('INSERT INTO book VALUES (1, 1)')")
+    rebuild = "with op.batch_alter_table('author', recreate='always') as batch:\n    batch.alter_column("
+    project.revision("core", "core_3", "core_2", upgrade=f"{rebuild}'name', nullable=False)")
+    with running(project, database, **ENFORCING) as each:
+        each.call("upgrade")
+
+    assert database.data() == {"alembic_version": [("core_3",)], "author": [(1, "Ann")], "book": [(1, 1)]}
+
+
+# ---- the connection afterwards ----
+
+SETTINGS = ("foreign_keys", "busy_timeout", "recursive_triggers")
+
+
+def sqlite_state(connection: Any) -> dict[str, object]:
+    """What a migration changes on a connection: the pragmas, and the driver's transaction handling."""
+    fairy = connection.connection
+    state = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in SETTINGS}
+    return state | {
+        "connection": id(fairy.driver_connection),
+        "isolation_level": fairy.driver_connection.isolation_level,
+        "in_transaction": fairy.driver_connection.in_transaction,
+    }
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+@pytest.mark.parametrize("second", [BOOK, BOOK + "raise ValueError('no')"], ids=["success", "failure"])
+def test_sqlite_the_pooled_connection_is_as_it_was(project: Project, database: Database, second: str) -> None:
+    two_revisions(project, second)
+    options = {"connect_args": {"factory": Enforcing, "timeout": 1.5}, "poolclass": QueuePool, "pool_size": 1}
+    with running(project, database, SQLALCHEMY_ENGINE_OPTIONS=options) as each, each.app.app_context():
+        with each.ampho.db.engine.connect() as connection:
+            before = sqlite_state(connection)
+        try:
+            each.call("upgrade")
+        except RevisionFailedError:
+            assert_at_first(database)
+
+        with each.ampho.db.engine.connect() as connection:
+            assert sqlite_state(connection) == before
+            # The app's transactions are the driver's again, and roll back.
+            connection.execute(text("INSERT INTO author VALUES (2, 'Bo')"))
+            connection.rollback()
+        assert database.query("SELECT count(*) FROM author") == [(1,)]
+
+
+@pytest.mark.drivers("sqlite+aiosqlite")
+@pytest.mark.parametrize("second", [BOOK, BOOK + "raise ValueError('no')"], ids=["success", "failure"])
+def test_sqlite_the_pooled_connection_is_as_it_was_async(project: Project, database: Database, second: str) -> None:
+    two_revisions(project, second)
+    options = {"connect_args": {"factory": Enforcing, "timeout": 1.5}, "pool_size": 1}
+
+    async def run(each: Facade) -> None:
+        async with each.app.app_context():
+            engine = each.ampho.db.engine
+            async with engine.connect() as connection:
+                before = await connection.run_sync(sqlite_state)
+            try:
+                await each.ampho.upgrade()
+            except RevisionFailedError:
+                assert_at_first(database)
+
+            async with engine.connect() as connection:
+                assert await connection.run_sync(sqlite_state) == before
+                await connection.execute(text("INSERT INTO author VALUES (2, 'Bo')"))
+                await connection.rollback()
+            assert database.query("SELECT count(*) FROM author") == [(1,)]
+            await each.ampho.dispose(each.app)
+
+    with running(project, database, SQLALCHEMY_ENGINE_OPTIONS=options) as each:
+        asyncio.run(run(each))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3.connect(autocommit=...) is new in Python 3.12")
+@pytest.mark.drivers("sqlite")
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_sqlite_pythons_own_autocommit_argument(project: Project, database: Database, autocommit: bool) -> None:
+    path = two_revisions(project, BOOK + "raise ValueError('no')")
+    options = {"connect_args": {"autocommit": autocommit}, "pool_size": 1}
+    with running(project, database, SQLALCHEMY_ENGINE_OPTIONS=options) as each:
+        failure(each)
+        assert_at_first(database)
+        repair(project, each, database)
+        if not database.is_async:
+            with each.app.app_context(), each.ampho.db.engine.connect() as connection:
+                assert connection.connection.driver_connection.autocommit is autocommit
+    assert path.exists()
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_sqlite_an_apps_own_transaction_hooks_do_not_get_in_the_way(project: Project, database: Database) -> None:
+    """The recipe of SQLAlchemy's manual, which many apps have."""
+    two_revisions(project, BOOK + "raise ValueError('no')")
+    with running(project, database) as each, each.app.app_context():
+        engine = each.ampho.db.engine
+
+        @event.listens_for(engine, "connect")
+        def leave_transactions_alone(dbapi_connection: Any, record: object) -> None:
+            dbapi_connection.isolation_level = None
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+        failure(each)
+        assert_at_first(database)
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+@pytest.mark.parametrize("second", [BOOK, BOOK + "raise ValueError('no')"], ids=["success", "failure"])
+def test_an_engine_in_autocommit_mode_gets_transactions_and_keeps_its_mode(
+    project: Project, database: Database, second: str
+) -> None:
+    two_revisions(project, second)
+    options = {"isolation_level": "AUTOCOMMIT", "pool_size": 1}
+
+    def assert_that_statements_are_committed_at_once(each: Facade) -> None:
+        with each.app.app_context(), each.ampho.db.engine.connect() as connection:
+            connection.execute(text("INSERT INTO author VALUES (2, 'Bo')"))
+            assert database.query("SELECT count(*) FROM author") == [(2,)]
+
+    with running(project, database, SQLALCHEMY_ENGINE_OPTIONS=options) as each:
+        if second is BOOK:
+            each.call("upgrade")
+            assert_at_second(database)
+        else:
+            failure(each)
+            assert database.rows() == ["core_1"]
+            if database.backend == "postgresql":
+                assert_at_first(database)
+        if not database.is_async:
+            assert_that_statements_are_committed_at_once(each)
+
+
+# ---- what a revision may do ----
+
+CAUSES = {
+    "raise ValueError('not today')": "ValueError: not today",
+    "raise SystemExit": "sys.exit() was called",
+    "import sys; sys.exit(0)": "sys.exit(0) was called",
+    "import sys; sys.exit(3)": "sys.exit(3) was called",
+    "def deeper(): deeper()\ndeeper()": "RecursionError",
+    "raise ExceptionGroup('several', [ValueError('a'), KeyError('b')])": "several",
+    "raise StopIteration": "StopIteration",
+    "assert 1 > 2": "AssertionError",
+    "op.rename_table('nowhere', 'somewhere')": "nowhere",
+    "op.nonsense()": "nonsense",
+    "open('/nowhere/at/all')": "FileNotFoundError",
+    "raise ValueError('two\\nlines \\x1b[31m and a colour')": "ValueError: two",
+}
+
+
+@pytest.mark.drivers("sqlite", "postgresql+psycopg", "postgresql+asyncpg")
+def test_whatever_a_revision_raises_is_one_line_and_no_success(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK)
+    with running(project, database) as each:
+        each.call("upgrade", "core_1")
+        for cause, words in CAUSES.items():
+            path = two_revisions(project, BOOK + cause)
+            line = each.error_line("db-up")
+
+            assert words in line, cause
+            assert line.startswith(f"Revision core_2 of core failed at {path.relative_to(project.folder)}:"), cause
+            assert line.endswith("Its transaction was rolled back. Finished before it: none."), cause
+            assert_at_first(database)
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite", "postgresql+psycopg", "postgresql+asyncpg")
+def test_an_interrupted_revision_is_one_line_and_exit_code_130(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK + "raise KeyboardInterrupt")
+    with running(project, database) as each:
+        result = each.run("db-up")
+
+        assert result.exit_code == 130
+        assert one_error_line(result.stderr) == "Interrupted. What was running was rolled back where the database can."
+        assert_at_first(database)
+        assert alembic.op._proxy is None
+        repair(project, each, database)
+
+
+SIGNALLED = {
+    "sqlite+pysqlite": "import time; time.sleep(30)",
+    "postgresql+psycopg": "op.execute('SELECT pg_sleep(30)')",
+    "postgresql+asyncpg": "op.execute('SELECT pg_sleep(30)')",
+}
+
+
+@pytest.mark.drivers(*SIGNALLED)
+def test_control_c_ends_a_run_at_once(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK + SIGNALLED[database.driver])
+    project.app(on(database), ["core"], database.url)
+    process = start(project, "db-up")
+    assert process.stdout is not None
+    said = ""
+    while "core_2" not in said:  # its line begins before it runs
+        said += process.stdout.read(1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, stderr = process.communicate(timeout=20)
+
+    assert time.monotonic() - begun < 10
+    assert process.returncode == 130
+    assert one_error_line(stderr).startswith("Interrupted.")
+    assert_at_first(database)
+
+
+@pytest.mark.drivers("sqlite")
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ("import nowhere_at_all", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("raise ValueError('while importing')", "cannot be imported: ValueError: while importing"),
+        ("import sys; sys.exit(0)", "cannot be imported: sys.exit(0) was called"),
+        ("del upgrade", "has no function upgrade(). Add one; 'pass' is enough"),
+        ("upgrade = 'a string'", "has no function upgrade()"),
+    ],
+)
+def test_every_file_of_a_plan_is_loaded_before_anything_runs(
+    project: Project, database: Database, second: str, words: str
+) -> None:
+    path = two_revisions(project, BOOK)
+    with path.open("a") as file:
+        file.write(f"\n\n{second}\n")
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert isinstance(error, RevisionFileError)
+        assert (error.package, error.path) == ("core", path)
+        assert words in str(error)
+        assert database.tables() == []
+        assert each.error_line("db-up") == str(error)
+
+        each.call("upgrade", "core_1")  # its plan does not need the file
+        assert_at_first(database)
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_revision_without_a_downgrade_can_be_applied_and_not_taken_back(project: Project, database: Database) -> None:
+    path = two_revisions(project, BOOK)
+    with path.open("a") as file:
+        file.write("\n\ndel downgrade\n")
+    with running(project, database) as each:
+        each.call("upgrade")
+
+        error = failure(each, "downgrade", "core@base")
+
+        assert "core_2_by_hand.py of core has no function downgrade()" in str(error)
+        assert_at_second(database)
+
+
+NESTED = {
+    "flask": "from flask import current_app; current_app.extensions['ampho'].upgrade('core_1')",
+    "quart": (
+        "from quart import current_app; from sqlalchemy.util import await_only;"
+        " await_only(current_app.extensions['ampho'].upgrade('core_1'))"
+    ),
+}
+
+
+@pytest.mark.drivers("sqlite", "postgresql+psycopg", "postgresql+asyncpg")
+def test_a_revision_that_starts_a_migration_fails(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK + NESTED[on(database)])
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert isinstance(error, RevisionFailedError)
+        assert isinstance(error.__cause__, NestedRunError)
+        assert "A migration was started inside a migration" in str(error)
+        assert_at_first(database)
+        repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+def test_a_revision_that_starts_plain_alembic_fails(project: Project, database: Database) -> None:
+    plain = (
+        "from alembic import command, config; command.upgrade(config.Config('core/migrations/alembic.ini'), 'heads')"
+    )
+    project.package("core")
+    with running(project, database) as each:
+        each.call("init", "core")
+        two_revisions(project, BOOK + plain)
+
+        error = failure(each)
+
+        assert "A migration was started inside a migration" in str(error)
+        assert_at_first(database)
+        repair(project, each, database)
+
+
+# ---- what databases refuse ----
+
+
+@pytest.mark.drivers("postgresql+asyncpg")
+def test_asyncpg_several_statements_in_one_string(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK + "op.execute(\"INSERT INTO book VALUES (2, 'B'); INSERT INTO book VALUES (3, 'C')\")")
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert "cannot insert multiple commands into a prepared statement" in str(error)
+        assert "(asyncpg runs one statement at a time: split it up)" in str(error)
+        assert_at_first(database)
+        repair(project, each, database)
+
+
+ENUM = """
+op.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+op.create_table("book", sa.Column("id", sa.Integer, primary_key=True), sa.Column("mood", sa.Text))
+op.execute("ALTER TABLE book ALTER mood TYPE mood USING mood::mood")
+"""
+NEW_VALUE = "op.execute(\"ALTER TYPE mood ADD VALUE 'great'\")\n"
+USED = "op.execute(\"INSERT INTO book VALUES (1, 'great')\")"
+
+
+@pytest.mark.drivers("postgresql")
+def test_a_new_value_of_an_enum_is_committed_before_it_is_used(project: Project, database: Database) -> None:
+    two_revisions(project, ENUM)
+    project.revision("core", "core_3", "core_2", upgrade=NEW_VALUE + USED)
+    with running(project, database) as each:
+        error = failure(each)
+        assert "op.get_context().autocommit_block()" in str(error)
+        assert database.rows() == ["core_2"]
+        assert database.schema()["enums"][0]["labels"] == ["sad", "ok"]
+
+        block = "with op.get_context().autocommit_block():\n    "
+        project.revision("core", "core_3", "core_2", upgrade=block + NEW_VALUE + USED)
+        each.call("upgrade")
+        assert database.rows() == ["core_3"]
+        assert database.query("SELECT id, CAST(mood AS TEXT) FROM book") == [(1, "great")]
+
+
+@pytest.mark.drivers("postgresql")
+def test_what_needs_to_be_outside_of_a_transaction_is_told_how(project: Project, database: Database) -> None:
+    index = "op.create_index('author_name', 'author', ['name'], postgresql_concurrently=True)"
+    two_revisions(project, index)
+    with running(project, database) as each:
+        error = failure(each)
+        assert "put it into op.get_context().autocommit_block()" in str(error)
+        assert_at_first(database)
+
+        two_revisions(project, f"with op.get_context().autocommit_block():\n    {index}\n{BOOK}")
+        each.call("upgrade")
+        assert_at_second(database)
+        assert [index["name"] for index in database.schema()["tables"]["author"]["indexes"]] == ["author_name"]
+
+
+@pytest.mark.drivers(*TRANSACTIONAL)
+def test_what_an_autocommit_block_committed_is_not_said_to_be_rolled_back(project: Project, database: Database) -> None:
+    block = "with op.get_context().autocommit_block():\n    op.execute('CREATE INDEX author_name ON author (name)')\n"
+    two_revisions(project, BOOK + block + "op.execute('SELECT nonsense')")
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert "book" in database.tables()
+        assert database.rows() == ["core_1"]
+        assert "Its transaction was rolled back." not in str(error)
+        assert "autocommit_block()" in str(error)
+        assert "may have stayed" in str(error)
+
+        project.revision("core", "core_2", "core_1", upgrade="raise ValueError('no')")
+        assert "Its transaction was rolled back." in str(failure(each))
+
+
+# ---- a connection that is lost ----
+
+LOSE = {
+    "postgresql": "SELECT pg_terminate_backend(:pid)",
+    "mariadb": "KILL :pid",
+}
+PID = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_a_connection_that_is_lost_ends_the_run_and_no_more(project: Project, database: Database) -> None:
+    """Another connection kills this one while its transaction is open."""
+    url = database.sync_url.render_as_string(hide_password=False)
+    kill = f"""
+pid = op.get_bind().exec_driver_sql({PID[database.backend]!r}).scalar_one()
+killer = sa.create_engine({url!r}, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect()
+killer.execute(sa.text({LOSE[database.backend]!r}), {{"pid": pid}})
+killer.close()
+import time; time.sleep(0.2)
+op.execute("SELECT 1")
+"""
+    two_revisions(project, kill if database.backend == "mariadb" else BOOK + kill)
+    with running(project, database) as each:
+        error = failure(each)
+
+        assert isinstance(error, RevisionFailedError)
+        assert "Revision core_2 of core failed" in str(error)
+        assert_at_first(database)
+        repair(project, each, database)
+
+
+# ---- a process that is killed ----
+
+
+def start(project: Project, *command: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+    return subprocess.Popen(
+        [str(PROGRAMS / "ampho"), *command],
+        cwd=project.folder,
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+REVISIONS = 12
+SLOW = """
+import time
+op.create_table("t{n}", sa.Column("id", sa.Integer, primary_key=True))
+op.execute("INSERT INTO t{n} VALUES (1)")
+time.sleep(0.01)
+op.create_index("i{n}", "t{n}", ["id"])
+op.execute("INSERT INTO t{n} VALUES (2)")
+"""
+
+
+def whole_revisions(database: Database) -> int:
+    """The number of revisions that are applied, each with all that it does and nothing of the next one."""
+    data = database.data()
+    rows = data.pop("alembic_version", [])
+    count = int(rows[0][0].removeprefix("core_")) if rows else 0
+    assert data == {f"t{number}": [(1,), (2,)] for number in range(1, count + 1)}
+    with database.connect() as connection:
+        indexes = {table: [index["name"] for index in inspect(connection).get_indexes(table)] for table in data}
+    assert indexes == {table: [f"i{table[1:]}"] for table in data}
+    return count
+
+
+def kill_at_random(project: Project, database: Database, times: int) -> None:
+    project.package("core")
+    for number in range(1, REVISIONS + 1):
+        below = f"core_{number - 1:02}" if number > 1 else None
+        project.revision(
+            "core", f"core_{number:02}", below, upgrade=SLOW.format(n=number), downgrade=f"op.drop_table('t{number}')"
+        )
+    project.app(on(database), ["core"], database.url)
+    chance = random.Random(42)
+    caught = []
+    with running(project, database) as each:
+        for _ in range(times):
+            process = start(project, "db-up")
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.2))
+            process.kill()
+            process.communicate()
+
+            caught.append(whole_revisions(database))
+            each.call("upgrade")
+            assert whole_revisions(database) == REVISIONS
+            each.call("downgrade", "base")
+            assert whole_revisions(database) == 0
+    assert any(0 < count < REVISIONS for count in caught), caught
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_a_killed_process_leaves_no_half_revision(project: Project, database: Database) -> None:
+    kill_at_random(project, database, 6)
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_postgresql_a_killed_process_leaves_no_half_revision(project: Project, database: Database) -> None:
+    kill_at_random(project, database, 3)
