@@ -5,6 +5,7 @@ A comment before a block says what is done with it; the reader does not see it.
 =========================== ==========================================================================
 ``<!-- project: ... -->``   from here on in another, empty folder
 ``<!-- continue: NAME -->`` from here on in the folder of the heading that NAME ends
+``<!-- shop: APP -->``      from here on in a copy of the example, with this app
 ``<!-- file: PATH -->``     the block is the file's content
 ``<!-- functions: GLOB -->`` the block takes the place of ``upgrade`` and ``downgrade`` in that file
 ``<!-- serve: PATH gives TEXT -->`` the block's command is a server, which answers a request so
@@ -19,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from urllib.request import urlopen
 from project import FOREIGN, PROGRAMS, Project
 
 ROOT = Path(__file__).parent.parent
+SHOP = ROOT / "examples" / "shop"
 COMMENT = re.compile(r"<!-- ([a-z ]+): (.+?) -->")
 # Of what a command prints, everything but these is shown as it is.
 VARIABLE = (
@@ -69,7 +72,7 @@ def blocks(page: Path) -> Iterator[Block]:
             fence, lines = line[3:], []
         elif comment := COMMENT.fullmatch(line):
             note = (comment[1], comment[2])
-            if comment[1] in ("project", "continue"):
+            if comment[1] in ("project", "shop", "continue"):
                 yield Block("", "", note, heading, number)
                 note = ("", "")
         elif line.startswith("#"):
@@ -87,6 +90,10 @@ def run_page(page: Path, folder: Path) -> int:
         if word == "project":
             project = projects[block.heading] = Project(folder / f"project{len(projects)}")
             project.folder.mkdir()
+        elif word == "shop":
+            project = projects[block.heading] = Project(folder / f"project{len(projects)}")
+            shutil.copytree(SHOP, project.folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
+            project.write(".env", f"AMPHO_APP={argument}\n")
         elif word == "continue":
             project = next(project for heading, project in projects.items() if heading.endswith(argument))
         elif word != "not run":

@@ -16,12 +16,12 @@ branch_labels = None
 depends_on = None
 
 # The tables as they are here, and not the models, which go on changing.
-authors = sa.table("authors", sa.column("id"), sa.column("name"))
+authors = sa.table("authors", sa.column("id", sa.Integer), sa.column("name", sa.String))
 books = sa.table(
     "books",
-    sa.column("author_id"),
-    sa.column("isbn"),
-    sa.column("title"),
+    sa.column("author_id", sa.Integer),
+    sa.column("isbn", sa.String),
+    sa.column("title", sa.String),
     sa.column("price", sa.Numeric(8, 2)),
 )
 
