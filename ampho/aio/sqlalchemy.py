@@ -234,7 +234,7 @@ class AsyncSQLAlchemy:
                 "object at app.extensions['sqlalchemy']."
             ) from None
 
-    async def _reopen_session(self, app: Quart) -> None:
+    async def _reopen_session(self, app: Quart, **sent: object) -> None:
         self._sessions.reopen(_current_context())
 
     async def _close_session(self, error: BaseException | None) -> None:
