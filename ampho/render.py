@@ -132,7 +132,8 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
 
     A connection makes it know the server, as MariaDB's types need.
     """
-    make: Callable[..., Dialect] = project.url.get_dialect()
+    # Of psycopg there are two dialects, for one URL.
+    make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
     dialect = make(paramstyle="named")
     if connection is not None:
         dialect.dbapi = connection.dialect.dbapi
