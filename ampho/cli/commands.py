@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
+
 import click
 
 from ampho.cli import output
@@ -80,8 +83,7 @@ def db_rev(ctx: click.Context, /, package: str, message: str, **options: object)
 def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: tuple[str, ...]) -> None:
     """Upgrade to SPEC, which is 'heads' (everything) by default."""
     if _wants_sql(sql, start):
-        observer = output.WarningsOnly()
-        click.echo(call(ctx, "upgrade_sql", spec, start=start or None, x=x, observer=observer), nl=False)
+        _print_sql(ctx, "upgrade_sql", spec, start=start or None, x=x)
     else:
         output.print_run(call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
 
@@ -96,10 +98,16 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
 def db_down(ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], **options: object) -> None:
     """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
     if _wants_sql(sql, start):
-        observer = output.WarningsOnly()
-        click.echo(call(ctx, "downgrade_sql", spec, start=start or None, observer=observer, **options), nl=False)
+        _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:
         output.print_run(call(ctx, "downgrade", spec, observer=output.Reporter(), **options))
+
+
+def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) -> None:
+    # What the app and the revisions print themselves must not get between the statements.
+    with redirect_stdout(sys.stderr):
+        sql = call(ctx, method, spec, observer=output.WarningsOnly(), **options)
+    click.echo(sql, nl=False)
 
 
 def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
