@@ -22,10 +22,11 @@ SETTING = "AMPHO_MIGRATION_PACKAGES"
 FOLDER = "migrations"
 """The name of a package's migrations folder where the entry names no other."""
 
+RESERVED = frozenset({"head", "heads", "base"})
+"""What means something else in a specifier, so that no package and no revision can be called that."""
+
 _MAX_NAME = 200
 _SHOWN = 60
-_SHOWN = 60
-_RESERVED = frozenset({"head", "heads", "base"})
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -147,7 +148,7 @@ def check_name(name: str) -> str:
             f"The package name {shown} has {len(name)} characters. Use a name of {_MAX_NAME} characters or less.",
             package=name,
         )
-    if name in _RESERVED:
+    if name in RESERVED:
         raise PackageNameError(
             f"{shown} means something else in a specifier, so no package with migrations can be called that. Rename"
             " the package, or list it by a longer dotted name.",

@@ -15,10 +15,10 @@ from pathlib import Path
 from ampho._describe import describe
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.graph import Branch, Graph
-from ampho.package import MigrationPackage, find_package
+from ampho.package import RESERVED, MigrationPackage, find_package
 from ampho.project import TEMPLATES, Project
 from ampho.revision import Revision, parse_revision
-from ampho.specifier import SYMBOLS, Specifier, find_target, parse
+from ampho.specifier import Specifier, find_target, parse
 
 _MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
@@ -190,7 +190,7 @@ def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
     spec = parse(name)
     if spec.branch is not None and spec.target in ("head", "heads"):
         spec = Specifier(name, None, spec.branch)
-    elif spec.offset or spec.target in SYMBOLS:
+    elif spec.offset or spec.target in RESERVED:
         raise RevisionInputError(
             f"{option} {name} names no revision. Give an id, or a package for its head.", package=package
         )
@@ -207,7 +207,7 @@ def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
 
 
 def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
-    reserved = rev_id in SYMBOLS or graph.branch(rev_id) is not None
+    reserved = rev_id in RESERVED or graph.branch(rev_id) is not None
     if not _ID.fullmatch(rev_id) or len(rev_id) > _MAX_ID or reserved:
         raise RevisionInputError(
             f"--rev-id {rev_id[:60]!a} cannot be an id. Use letters, digits, '_' and '.', {_MAX_ID} at most, and"

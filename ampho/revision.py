@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from types import ModuleType
 
 from ampho._describe import describe, location
 from ampho.errors import RevisionFileError
-from ampho.package import MigrationPackage, is_revision_file
+from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
-_ILLEGAL = frozenset("@-+:'\"\\% \t\r\n")
+_ILLEGAL = frozenset("@-+:'\"\\% ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if is_revision_file(path.name) and path.is_file():
+        if is_revision_file(path.name) and not path.is_dir():
             yield read_revision(path, package.name)
 
 
@@ -91,7 +92,7 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
     if header is None:
         module = load_module(path, package)
         header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
-        doc = module.__doc__ or ""
+        doc = inspect.cleandoc(module.__doc__ or "")
     return _from_header(header, doc, path, package)
 
 
@@ -149,7 +150,7 @@ def _from_header(header: dict[str, object], doc: str, path: Path, package: str) 
     if "revision" not in header:
         raise _unreadable(path, package, "declares no revision id. Add a line revision = '...', or move the file away")
     revision_id = header["revision"]
-    if not isinstance(revision_id, str) or not revision_id or _ILLEGAL & set(revision_id):
+    if not isinstance(revision_id, str) or not _can_be_id(revision_id):
         raise _unreadable(path, package, f"has the id {revision_id!a}, which cannot be one")
     if "down_revision" not in header:
         raise _unreadable(path, package, "declares no down_revision. Add a line, down_revision = None for the first")
@@ -164,15 +165,19 @@ def _from_header(header: dict[str, object], doc: str, path: Path, package: str) 
     )
 
 
+def _can_be_id(text: str) -> bool:
+    return bool(text) and text.isprintable() and not _ILLEGAL & set(text) and text not in RESERVED
+
+
 def _strings(header: dict[str, object], name: str, path: Path, package: str) -> tuple[str, ...]:
     """Return a header's value, a string or a sequence of them, as a tuple without repetitions."""
     value = header.get(name)
     if value is None:
         return ()
     values = (value,) if isinstance(value, str) else value
-    if not isinstance(values, (list, tuple, set)) or not all(isinstance(item, str) and item for item in values):
+    if not isinstance(values, (list, tuple, set, frozenset)) or not all(isinstance(item, str) and item for item in values):
         raise _unreadable(path, package, f"has a {name} that is neither a string nor a sequence of strings")
-    return tuple(dict.fromkeys(sorted(values) if isinstance(values, set) else values))
+    return tuple(dict.fromkeys(sorted(values) if isinstance(values, (set, frozenset)) else values))
 
 
 def _unreadable(path: Path, package: str, what: str) -> RevisionFileError:

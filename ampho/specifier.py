@@ -17,7 +17,6 @@ _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
 _MAX_LENGTH = 300
 _MAX_DIGITS = 7
 _SHOWN = 5
-SYMBOLS = ("head", "heads", "base")
 
 
 @dataclass(frozen=True, slots=True)
