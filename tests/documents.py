@@ -39,7 +39,7 @@ COMMENT = re.compile(r"<!-- ([a-z ]+): (.+?) -->")
 # Of what a command prints, everything but these is shown as it is.
 VARIABLE = (
     (re.compile(r"_\d{10}(?!\d)"), "_<seconds>"),
-    (re.compile(r"\b\d+ ms\b|\b\d+\.\d s\b"), "<duration>"),
+    (re.compile(r"\b\d+ ms\b|\b\d+\.\d+ ?s\b"), "<duration>"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?"), "<date>"),
 )
 

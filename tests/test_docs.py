@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from documents import ROOT, run_page
 
-PAGES = ("commands",)
+PAGES = ("async", "commands", "configuration")
 
 
 @pytest.mark.parametrize("page", PAGES)
