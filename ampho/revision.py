@@ -175,7 +175,9 @@ def _strings(header: dict[str, object], name: str, path: Path, package: str) -> 
     if value is None:
         return ()
     values = (value,) if isinstance(value, str) else value
-    if not isinstance(values, (list, tuple, set, frozenset)) or not all(isinstance(item, str) and item for item in values):
+    if not isinstance(values, (list, tuple, set, frozenset)) or not all(
+        isinstance(item, str) and item for item in values
+    ):
         raise _unreadable(path, package, f"has a {name} that is neither a string nor a sequence of strings")
     return tuple(dict.fromkeys(sorted(values) if isinstance(values, (set, frozenset)) else values))
 
