@@ -181,7 +181,7 @@ async def test_keys_and_precedence_are_those_of_flask_sqlalchemy(config: dict[st
         expected = {key: facts(engine) for key, engine in theirs.engines.items()}
     async with app.app_context():
         found = {key: facts(engine.sync_engine) for key, engine in ours.engines.items()}
-        assert ours.urls == {key: engine.url for key, engine in ours.engines.items()}
+        assert all(ours.get_url(key) == engine.url for key, engine in ours.engines.items())
     assert found == expected
     assert ours.metadatas.keys() == theirs.metadatas.keys()
 
@@ -209,7 +209,7 @@ async def test_a_relative_path_is_in_the_instance_folder_made_with_the_engine(tm
     app = make_app(tmp_path / "instance", SQLALCHEMY_DATABASE_URI="sqlite+aiosqlite:///shop.db")
     db = AsyncSQLAlchemy(app)
     async with app.app_context():
-        assert db.urls[None].database == str(tmp_path / "instance" / "shop.db")
+        assert db.get_url().database == str(tmp_path / "instance" / "shop.db")
         assert not (tmp_path / "instance").exists()
         assert (await db.session.execute(text("CREATE TABLE t (x)"))) is not None
         await db.dispose()
@@ -244,7 +244,7 @@ async def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.Monke
 
 def test_outside_of_an_app_context_the_error_names_the_remedy() -> None:
     db = AsyncSQLAlchemy(make_app(SQLALCHEMY_DATABASE_URI=MEMORY))
-    for name in ("engine", "engines", "session", "urls"):
+    for name in ("engine", "engines", "session"):
         with pytest.raises(RuntimeError, match=r"async with app\.app_context\(\)"):
             getattr(db, name)
 

@@ -37,7 +37,7 @@ class Shop:
         self.app.config["SQLALCHEMY_DATABASE_URI"] = url
         self.app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
         self.db = db = AsyncSQLAlchemy(self.app)
-        self.started = asyncio.Event()
+        self.waiting = asyncio.Semaphore(0)
 
         class Note(db.Model):  # type: ignore[name-defined, misc]
             id: Mapped[int] = mapped_column(primary_key=True)
@@ -62,7 +62,7 @@ class Shop:
     async def add_slowly(self, number: int) -> str:
         self.db.session.add(self.Note(number=number))
         await self.db.session.flush()
-        self.started.set()
+        self.waiting.release()
         await asyncio.sleep(30)
         return ""
 
@@ -85,8 +85,8 @@ class Shop:
         async with self.app.app_context():
             return self.db.engine.pool.checkedout()  # type: ignore[attr-defined, no-any-return]
 
-    async def disconnected(self, path: str, after: float | None) -> None:
-        """Send a request whose client goes away: after some seconds, or when the view has written a row."""
+    async def disconnected(self, path: str, after: float, written: asyncio.Event | None = None) -> None:
+        """Send a request whose client goes away: after some seconds, or on an event."""
         scope: HTTPScope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -108,7 +108,7 @@ class Shop:
         async def receive() -> ASGIReceiveEvent:
             if events:
                 return events.pop()  # type: ignore[no-any-return]
-            await (self.started.wait() if after is None else asyncio.sleep(after))
+            await (written.wait() if written else asyncio.sleep(after))
             return {"type": "http.disconnect"}
 
         async def send(event: ASGISendEvent) -> None: ...
@@ -150,8 +150,13 @@ async def test_clients_that_disconnect_leak_no_connection(async_database: Databa
     await shop.create()
     for round_ in range(10):
         await asyncio.gather(*(shop.disconnected(f"/notes/{n}", after=round_ * 0.0007) for n in range(1, 3)))
-    shop.started.clear()
-    await asyncio.gather(*(shop.disconnected("/slow/1000000", after=None) for _ in range(3)))
+    for _ in range(3):
+        written = asyncio.Event()
+        client = asyncio.create_task(shop.disconnected("/slow/1000000", 0, written))
+        await shop.waiting.acquire()
+        assert await shop.in_use() == 1
+        written.set()
+        await client
     assert await shop.in_use() == 0
     assert 1000000 not in await shop.numbers()
     assert (await shop.app.test_client().post("/notes/1")).status_code == 200
@@ -164,8 +169,7 @@ async def test_in_memory_a_client_that_disconnects_leaves_the_database_alone() -
     assert (await shop.app.test_client().post("/notes/1")).status_code == 200
     for round_ in range(40):
         await shop.disconnected("/notes/2", after=round_ * 0.0002)
-        shop.started.clear()
-        await shop.disconnected("/slow/5", after=None if round_ % 4 == 0 else round_ * 0.0002)
+        await shop.disconnected("/slow/5", after=round_ * 0.0002)
     numbers = await shop.numbers()
     assert numbers[0] == 1
     assert set(numbers) <= {1, 2}

@@ -150,16 +150,24 @@ class Engines:
     _in_memory: dict[str | None, AsyncEngine] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
+    def spec(self, key: str | None) -> EngineSpec:
+        """Return how to make the engine of a bind key.
+
+        :raises ConfigurationError: if no setting has that key.
+        """
+        try:
+            return self.specs[key]
+        except KeyError:
+            setting, name = (URI, "the default bind") if key is None else (BINDS, f"the bind key {key!r}")
+            known = ", ".join(map(repr, self.specs))
+        raise ConfigurationError(f"{setting} has nothing for {name}; there is {known}.", setting=setting)
+
     def get(self, key: str | None) -> AsyncEngine:
         """Return the engine of a bind key for the running event loop.
 
         :raises ConfigurationError: if no setting has that key, or what it says is unusable.
         """
-        if key not in self.specs:
-            setting, name = (URI, "the default bind") if key is None else (BINDS, f"the bind key {key!r}")
-            known = ", ".join(map(repr, self.specs))
-            raise ConfigurationError(f"{setting} has nothing for {name}; there is {known}.", setting=setting)
-        spec = self.specs[key]
+        spec = self.spec(key)
         with self._lock:
             engines = self._in_memory if spec.in_memory else self._of_running_loop()
             if key not in engines:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy.exc import InvalidRequestError, TimeoutError  # noqa: A004 (what pools raise)
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-_PAUSE_SECONDS = 0.002
 _REMEDY = "Commit, roll back or close that one first, or use a database file."
 
 
@@ -29,15 +30,17 @@ class OneConnectionPool(StaticPool):
     rollback by one takes back, silently, what the others wrote. And it closes a connection whose user was cancelled
     in the middle of a statement, as when a client disconnects, which destroys an in-memory database.
 
-    The users may be of different event loops and threads.
+    The users may be of different event loops and threads, and the garbage collector may return the connection at any
+    moment: so there is no lock around the waiting, and whoever is woken tries again.
 
     :param timeout: for how many seconds to wait for the connection; an engine's ``pool_timeout``.
     """
 
-    def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 10.0, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 30.0, **options: Any) -> None:  # noqa: ANN401
         super().__init__(creator, **options)
         self._timeout = timeout
         self._turn = threading.Lock()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._user: asyncio.Task[object] | None = None
         self._interrupted: DBAPIConnection | None = None
 
@@ -107,15 +110,45 @@ class OneConnectionPool(StaticPool):
 
     async def _wait(self) -> None:
         deadline = time.monotonic() + self._timeout
-        # Polled, since the other user may be of another event loop, or be freed by the garbage collector.
         while not self._turn.acquire(blocking=False):
-            if time.monotonic() > deadline:
+            patience = deadline - time.monotonic()
+            if patience <= 0:
                 raise TimeoutError(
                     "The in-memory SQLite database has one connection, and another session or connection has kept it "
                     f"for {self._timeout:g} seconds (pool_timeout in SQLALCHEMY_ENGINE_OPTIONS). {_REMEDY}"
                 )
-            await asyncio.sleep(_PAUSE_SECONDS)
+            woken = asyncio.get_running_loop().create_future()
+            self._waiting.append(woken)
+            try:
+                if self._turn.locked():  # else it was freed before it could know of this future
+                    await asyncio.wait([woken], timeout=patience)
+            except asyncio.CancelledError:
+                if not self._withdraw(woken):
+                    self._wake_next()
+                raise
+            self._withdraw(woken)
+
+    def _withdraw(self, woken: asyncio.Future[None]) -> bool:
+        try:
+            self._waiting.remove(woken)
+        except ValueError:
+            return False
+        return True
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            woken = self._waiting.popleft()
+            # The loop of one that waited may be closed.
+            with suppress(RuntimeError):
+                woken.get_loop().call_soon_threadsafe(_wake, woken)
+                return
 
     def _end_turn(self) -> None:
         self._user = None
         self._turn.release()
+        self._wake_next()
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

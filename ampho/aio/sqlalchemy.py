@@ -54,7 +54,7 @@ class AsyncSQLAlchemy:
 
     An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it one after the
     other, each from its first statement to its commit, rollback or close, so that none takes back what another wrote.
-    One that waits for more than 10 seconds (``pool_timeout`` in the engine options) gets
+    One that waits for more than 30 seconds (``pool_timeout`` in the engine options) gets
     :exc:`sqlalchemy.exc.TimeoutError`, and one that would wait for its own task
     :exc:`sqlalchemy.exc.InvalidRequestError`.
 
@@ -162,21 +162,23 @@ class AsyncSQLAlchemy:
         engines = self._engines_of(_current_context().app)
         return {key: engines.get(key) for key in engines.specs}
 
-    @property
-    def urls(self) -> dict[str | None, URL]:
-        """The database URL of each bind key of the current app, with the defaults for its driver.
+    def get_engine(self, bind_key: str | None = None, *, app: Quart | None = None) -> AsyncEngine:
+        """Return the engine of a bind key, for the running event loop.
 
-        :raises RuntimeError: outside of an app context.
-        """
-        return {key: spec.url for key, spec in self._engines_of(_current_context().app).specs.items()}
-
-    def get_engine(self, bind_key: str | None = None) -> AsyncEngine:
-        """Return the engine of a bind key of the current app, for the running event loop.
-
+        :param app: by default the current app.
         :raises ConfigurationError: if the bind key is in no setting.
-        :raises RuntimeError: outside of an app context or of an event loop.
+        :raises RuntimeError: outside of an event loop, or of an app context if no app is given.
         """
-        return self._engines_of(_current_context().app).get(bind_key)
+        return self._engines_of(app or _current_context().app).get(bind_key)
+
+    def get_url(self, bind_key: str | None = None, *, app: Quart | None = None) -> URL:
+        """Return the database URL of a bind key, with the defaults for its driver; make no engine.
+
+        :param app: by default the current app.
+        :raises ConfigurationError: if the bind key is in no setting.
+        :raises RuntimeError: outside of an app context if no app is given.
+        """
+        return self._engines_of(app or _current_context().app).spec(bind_key).url
 
     async def create_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
         """Create the tables that do not exist, without migrations.
