@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,18 +23,28 @@ from ampho.errors import DatabaseError
 _BUSY_TIMEOUT_MS = 5000
 
 
+def check_not_in_use(connection: Connection) -> None:
+    """Check that no transaction of someone else is open on the DBAPI connection, as it may be in memory.
+
+    :raises DatabaseError: if there is one, which goes on.
+    """
+    if _Dbapi(connection).in_transaction:
+        fairy: Any = connection.connection
+        fairy._close_special(transaction_reset=True)  # noqa: SLF001 (to close it would roll that transaction back)
+        raise DatabaseError(
+            "The database's only connection is inside a transaction of the app. Commit or close the session before"
+            " migrating, or use a database file instead of one in memory."
+        )
+
+
 @contextmanager
 def transactional(connection: Connection) -> Iterator[Connection]:
     """Give a connection on the same DBAPI connection whose transactions hold DDL too.
 
     :raises DatabaseError: if the DBAPI connection is inside a transaction of someone else's.
     """
+    check_not_in_use(connection)
     dbapi = _Dbapi(connection)
-    if dbapi.in_transaction:
-        raise DatabaseError(
-            "The database's only connection is inside a transaction of the app. Commit or close the session before"
-            " migrating, or use a database file instead of one in memory."
-        )
     restore = dbapi.prepare()
     shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
     try:
@@ -60,6 +70,13 @@ class _Dbapi:
 
     @property
     def in_transaction(self) -> bool:
+        """Whether the connection is inside a transaction that may be somebody's.
+
+        With ``autocommit=False`` it always is in one. That is empty where the pool gave out a connection that nobody
+        else has; the only connection of a database in memory may be in use.
+        """
+        if self._autocommit is False:
+            return any(name == "main" and not file for _, name, file in self.pragma("database_list"))
         return bool(self._driver.in_transaction)
 
     def pragma(self, statement: str) -> Any:
@@ -96,32 +113,34 @@ class _Dbapi:
 
         See the documentation of Python's ``sqlite3``, "Transaction control via the autocommit attribute".
         """
-        legacy = getattr(sqlite3, "LEGACY_TRANSACTION_CONTROL", None)
-        if legacy is None:
+        value = self._autocommit
+        if value is None:
             return None
-        raw = self._raw
-        value = raw.autocommit
-        if value == legacy:
-            return None
-        self._set_autocommit(legacy)
-        return bool(value)
+        self._set_autocommit(sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
+        self._connection.rollback()  # of the empty transaction that autocommit=False opens
+        return value
+
+    @property
+    def _autocommit(self) -> bool | None:
+        """``Connection.autocommit``; None in its legacy mode, and before Python 3.12."""
+        value = self._in_its_thread(getattr, self._raw, "autocommit", -1)
+        return value if isinstance(value, bool) else None
+
+    def _set_autocommit(self, value: int) -> None:
+        self._in_its_thread(setattr, self._raw, "autocommit", value)
 
     @property
     def _raw(self) -> Any:
         """The ``sqlite3.Connection``; aiosqlite has no public name for its own."""
         return self._driver if isinstance(self._driver, sqlite3.Connection) else self._driver._conn  # noqa: SLF001
 
-    def _set_autocommit(self, value: int) -> None:
+    def _in_its_thread(self, call: Callable[..., Any], *args: object) -> Any:
+        """Call where the connection may be used: for aiosqlite, in the connection's thread."""
         if isinstance(self._driver, sqlite3.Connection):
-            self._driver.autocommit = value  # type: ignore[attr-defined,unused-ignore]  # Python 3.12
-            return
+            return call(*args)
         from sqlalchemy.util import await_only
 
-        await_only(
-            self._driver._execute(  # noqa: SLF001 (it runs in the thread of the connection)
-                setattr, self._raw, "autocommit", value
-            )
-        )
+        return await_only(self._driver._execute(call, *args))  # noqa: SLF001 (it has no public way)
 
 
 def _shadow_engine(connection: Connection, dbapi: _Dbapi) -> Engine:

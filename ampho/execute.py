@@ -188,6 +188,10 @@ def perform(
     """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step."""
     from ampho._alembic import EnvironmentRun
 
+    if connection.dialect.name == "sqlite":
+        from ampho._sqlite import check_not_in_use
+
+        check_not_in_use(connection)
     environment = EnvironmentRun(project, connection, x)
     try:
         environment.perform(work)
@@ -267,7 +271,7 @@ class _Runner:
         where = location(exc, revision.path) or str(revision.path)
         before = ", ".join(run.step.revision.id for run in self.done) or "none"
         error = RevisionFailedError(
-            f"Revision {revision.id} of {revision.package} failed at {where}: {with_hint(describe(exc))}."
+            f"Revision {revision.id} of {revision.package} failed at {where}: {with_hint(describe(exc)).rstrip('.')}."
             f" {self._what_is_left()} Finished before it: {before}.",
             revision=revision.id,
             package=revision.package,

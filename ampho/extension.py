@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakSet
 
+from sqlalchemy.exc import InvalidRequestError
+
 from ampho._describe import describe
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError
 from ampho.execute import Observer
@@ -115,9 +117,11 @@ def connecting(url: URL) -> Iterator[None]:
         yield
     except AmphoError:
         raise
+    except InvalidRequestError as exc:  # the database in memory has one connection, which is in use
+        raise DatabaseError(redact(str(exc), url)) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
         raise DatabaseError(
-            f"Cannot connect to {display(url)}: {redact(describe(exc), url)}. Check {URL_SETTING}, and that the"
+            f"Cannot connect to {display(url)}: {redact(describe(exc), url).rstrip('.')}. Check {URL_SETTING}, and that the"
             " database is up."
         ) from None
 

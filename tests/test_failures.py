@@ -30,7 +30,7 @@ from sqlalchemy import event, inspect, text
 from sqlalchemy.pool import QueuePool
 
 from ampho import AmphoError
-from ampho.errors import NestedRunError, RevisionFailedError, RevisionFileError
+from ampho.errors import DatabaseError, NestedRunError, RevisionFailedError, RevisionFileError
 
 AUTHOR = """
 op.create_table("author", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))
@@ -360,20 +360,72 @@ def test_sqlite_the_pooled_connection_is_as_it_was_async(project: Project, datab
         asyncio.run(run(each))
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3.connect(autocommit=...) is new in Python 3.12")
+new_in_python_3_12 = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="sqlite3.connect(autocommit=...) is new in Python 3.12"
+)
+
+
+@new_in_python_3_12
 @pytest.mark.drivers("sqlite")
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_sqlite_pythons_own_autocommit_argument(project: Project, database: Database, autocommit: bool) -> None:
-    path = two_revisions(project, BOOK + "raise ValueError('no')")
+    two_revisions(project, BOOK + "raise ValueError('no')")
     options = {"connect_args": {"autocommit": autocommit}, "pool_size": 1}
     with running(project, database, SQLALCHEMY_ENGINE_OPTIONS=options) as each:
-        failure(each)
+        assert isinstance(failure(each), RevisionFailedError)
         assert_at_first(database)
         repair(project, each, database)
         if not database.is_async:
             with each.app.app_context(), each.ampho.db.engine.connect() as connection:
                 assert connection.connection.driver_connection.autocommit is autocommit
-    assert path.exists()
+
+
+@new_in_python_3_12
+def test_sqlite_in_memory_a_transaction_that_is_always_open_may_be_the_apps(project: Project) -> None:
+    two_revisions(project, BOOK)
+    for autocommit, refused in ((True, False), (False, True)):
+        options = {"connect_args": {"autocommit": autocommit}}
+        with facade(project, "flask", ["core"], "sqlite://", SQLALCHEMY_ENGINE_OPTIONS=options) as each:
+            if refused:
+                assert "is inside a transaction of the app" in str(failure(each))
+            else:
+                each.call("upgrade")
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_sqlite_in_memory_the_apps_open_transaction_is_left_alone(project: Project, framework: str) -> None:
+    two_revisions(project, BOOK)
+    url = {"flask": "sqlite://", "quart": "sqlite+aiosqlite://"}[framework]
+    insert = text("INSERT INTO author VALUES (2, 'Bo')")
+
+    def flask(each: Facade) -> None:
+        with each.app.app_context():
+            each.ampho.upgrade("core_1")
+            each.ampho.db.session.execute(insert)
+            for method in (each.ampho.upgrade, each.ampho.current):
+                with pytest.raises(DatabaseError, match="inside a transaction of the app"):
+                    method()
+            each.ampho.db.session.commit()
+            each.ampho.upgrade()
+            assert each.ampho.db.session.execute(text("SELECT count(*) FROM author")).scalar() == 2
+
+    async def quart(each: Facade) -> None:
+        async with each.app.app_context():
+            await each.ampho.upgrade("core_1")
+            await each.ampho.db.session.execute(insert)
+            for method in (each.ampho.upgrade, each.ampho.current):
+                with pytest.raises(
+                    DatabaseError,
+                    match="^The in-memory SQLite database has one connection, and this task uses it already",
+                ):
+                    await method()
+            await each.ampho.db.session.commit()
+            await each.ampho.upgrade()
+            assert (await each.ampho.db.session.execute(text("SELECT count(*) FROM author"))).scalar() == 2
+            await each.ampho.dispose(each.app)
+
+    with facade(project, framework, ["core"], url) as each:
+        asyncio.run(quart(each)) if framework == "quart" else flask(each)
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
