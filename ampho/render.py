@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import CompileError
 
 from ampho._describe import describe
 from ampho.applied import exact_rows
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.elements import BindParameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,27 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
     # Of psycopg there are two dialects, for one URL.
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
     dialect = make(paramstyle="named")
+    dialect.statement_compiler = _with_all_values(dialect.statement_compiler)
     if connection is not None:
         dialect.dbapi = connection.dialect.dbapi
         dialect.initialize(connection)
     return dialect
+
+
+def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
+    """Return a compiler that refuses a parameter without a value, as a driver does, and does not write NULL for it."""
+
+    write: Callable[..., str] = compiler.render_literal_bindparam
+
+    def render_literal_bindparam(self: SQLCompiler, bindparam: BindParameter[Any], **options: Any) -> str:  # noqa: ANN401
+        if bindparam.required and bindparam.value is None and bindparam.callable is None:
+            raise CompileError(
+                f"A value is required for bind parameter {bindparam.key!r}; a colon in the text of a statement is"
+                rf" written \:{bindparam.key}"
+            )
+        return write(self, bindparam, **options)
+
+    return type(compiler.__name__, (compiler,), {"render_literal_bindparam": render_literal_bindparam})
 
 
 class _Writer:

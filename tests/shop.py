@@ -50,7 +50,7 @@ op.create_table(
 PEOPLE = f"""
 users = sa.table("users", sa.column("id", sa.Integer), sa.column("name", sa.String))
 op.bulk_insert(users, [{{"id": 1, "name": "Ann"}}, {{"id": 2, "name": "O'Neil"}}])
-posts = sa.table("posts", sa.column("id"), sa.column("user_id"), sa.column("title", sa.String))
+posts = sa.table("posts", *(sa.column(name, sa.Integer) for name in ("id", "user_id")), sa.column("title", sa.String))
 op.execute(posts.insert().values(id=1, user_id=1, title={TRICKY!r}))
 """
 NO_PEOPLE = """
