@@ -2,14 +2,127 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
+import click
 import pytest
 from documents import ROOT, run_page
 
-PAGES = ("async", "commands", "configuration")
+import ampho
+from ampho import errors
+from ampho.cli.commands import cli
+from ampho.cli.console import console
+
+DOCS = ROOT / "docs"
+SOURCES = [path for path in (ROOT / "ampho").rglob("*.py") if "templates" not in path.parts]
+SETTING = re.compile(r"(AMPHO|FLASK|QUART|SQLALCHEMY)_[A-Z_]+")
+ERRORS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.AmphoError)]
 
 
-@pytest.mark.parametrize("page", PAGES)
+def text(page: str) -> str:
+    return (DOCS / f"{page}.md").read_text("utf-8")
+
+
+def section(page: str, heading: str) -> str:
+    """Return what stands below a heading, up to the next one of the same rank."""
+    rank = heading.partition(" ")[0]
+    return text(page).partition(f"\n{heading}\n")[2].partition(f"\n{rank} ")[0]
+
+
+@pytest.mark.parametrize("page", ["async", "commands", "configuration", "errors"])
 def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
-    assert run_page(ROOT / "docs" / f"{page}.md", tmp_path) > 0
+    assert run_page(DOCS / f"{page}.md", tmp_path) > 0
+
+
+def test_every_link_leads_somewhere() -> None:
+    done = subprocess.run([sys.executable, DOCS / "check.py"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_is_described_with_its_arguments_and_options(name: str) -> None:
+    described = section("commands", f"## {name}")
+
+    assert described
+    for parameter in cli.commands[name].params:
+        if isinstance(parameter, click.Option):
+            for option in parameter.opts:
+                assert f"`{option}" in described, option
+        else:
+            assert parameter.human_readable_name in described
+
+
+def test_every_option_of_the_program_is_described() -> None:
+    described = section("commands", "## Finding the app")
+
+    for parameter in [*console.params, *cli.params]:
+        assert all(f"`{option}" in described for option in parameter.opts), parameter.opts
+
+
+def test_every_setting_that_the_code_names_is_described() -> None:
+    named = {
+        node.value
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SETTING.fullmatch(node.value)
+    }
+
+    assert {"AMPHO_MIGRATION_PACKAGES", "AMPHO_ENV_PACKAGE", "SQLALCHEMY_DATABASE_URI"} <= named
+    assert {name for name in named if f"`{name}`" not in text("configuration")} == set()
+
+
+@pytest.mark.parametrize("kind", [ampho.Ampho, ampho.AsyncAmpho])
+def test_every_method_of_the_extensions_is_described_with_its_arguments(kind: type) -> None:
+    described = section("configuration", "## Methods")
+    apart = {"init_app", "add_package", "project", "engine", "dispose"}  # described where they belong, or not for users
+
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if name.startswith("_") or name in apart:
+            continue
+        (line,) = re.findall(rf"^\| `{name}\((.*)\)` \|", described, re.MULTILINE)
+        for argument in set(inspect.signature(method).parameters) - {"self", "x", "observer"}:
+            assert re.search(rf"\b{argument}\b", line), f"{name}({argument}=)"
+
+
+def test_every_public_name_is_described() -> None:
+    everything = "".join(page.read_text("utf-8") for page in DOCS.glob("*.md"))
+
+    for name in ampho.__all__:
+        assert re.search(rf"`{name}[`(]", everything), name
+
+
+@pytest.mark.parametrize("name", ["Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord"])
+def test_every_field_of_what_a_method_returns_is_described(name: str) -> None:
+    kind = getattr(ampho, name)
+    (line,) = re.findall(rf"^\| `{name}` \|.*", section("configuration", "## Methods"), re.MULTILINE)
+
+    for field in kind.__dataclass_fields__:
+        assert f"`{field}`" in line or (name, field) == ("CurrentState", "packages"), field
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_is_described_with_its_attributes(kind: type[errors.AmphoError]) -> None:
+    page = text("errors")
+    described = page if kind is errors.AmphoError else section("errors", f"### {kind.__name__}")
+
+    assert described
+    assert re.search(rf"^[│ ]*[├└]── {kind.__name__}$|^{kind.__name__}$", page, re.MULTILINE), "the tree"
+    for attribute in re.findall(r":ivar (\w+):", vars(kind).get("__doc__") or ""):
+        assert f"`{attribute}`" in described, attribute
+
+
+def test_the_modules_are_described_in_the_order_that_the_import_contract_holds_them_to() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["id"] == "order"]
+    order = [name for layer in reversed(layers) for name in sorted(re.findall(r"\w+", layer), reverse=True)]
+
+    described = re.findall(r"`(\w+)(?:\.py|/)`", section("design", "## Modules in reading order"))
+
+    assert [name for name in described if name != "templates"] == order
