@@ -326,14 +326,20 @@ class EnvironmentRun:
         where = f"{self.path}, line {self.line}," if self.line else str(self.path)
         return EnvironmentFileError(f"{where} {why}.", path=self.path, line=self.line)
 
-    def failure(self, exc: BaseException) -> AmphoError:
-        """Return what raised outside of any revision as an error of Ampho."""
+    def failure(self, exc: BaseException, finished: Sequence[str] = ()) -> AmphoError:
+        """Return what raised outside of any revision as an error of Ampho.
+
+        :param finished: ids of the revisions that the run had finished before.
+        """
         if isinstance(exc, AmphoError):
             return exc
+        before = f" Finished before it: {', '.join(finished)}." if finished else ""
         if isinstance(exc, DBAPIError):
-            return DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.")
+            before = before or " This command changed nothing."
+            return DatabaseError(f"The database refused: {with_hint(describe(exc)).rstrip('.')}.{before}")
         where = location(exc, self.path) or str(self.path)
-        return EnvironmentFileError(f"env.py failed at {where}: {describe(exc)}.", path=self.path, line=self.line)
+        text = f"env.py failed at {where}: {describe(exc).rstrip('.')}.{before}"
+        return EnvironmentFileError(text, path=self.path, line=self.line)
 
 
 def has_version_table(context: MigrationContext) -> bool:

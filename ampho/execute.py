@@ -265,18 +265,19 @@ class _Runner:
 
     def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
         """Return what was raised as an error that names the revision, if one was running."""
+        finished = [run.step.revision.id for run in self.done]
         if self.current is None:
-            return environment.failure(exc)
+            return environment.failure(exc, finished)
         revision = self.current.revision
         where = location(exc, revision.path) or str(revision.path)
-        before = ", ".join(run.step.revision.id for run in self.done) or "none"
+        before = ", ".join(finished) or "none"
         error = RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {with_hint(describe(exc)).rstrip('.')}."
             f" {self._what_is_left()} Finished before it: {before}.",
             revision=revision.id,
             package=revision.package,
             path=revision.path,
-            applied=[run.step.revision.id for run in self.done],
+            applied=finished,
         )
         self.observer.failed(self.current, error)
         return error

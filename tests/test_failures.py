@@ -191,6 +191,29 @@ def test_the_commands_say_the_same(project: Project, make_database: Callable[[st
         assert_at_first(database)
 
 
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_an_env_py_that_fails_after_the_revisions_does_not_hide_them(project: Project, database: Database) -> None:
+    project.package("core")
+    with running(project, database) as each:
+        each.call("init", "core")
+        two_revisions(project, BOOK)
+        env_py = project.migrations("core") / "env.py"
+        intact = env_py.read_text("utf-8")
+        for cause, words in {
+            "raise ValueError('afterwards')": "env.py failed at core/migrations/env.py:",
+            "context.execute('SELECT nonsense')": "The database refused: OperationalError: no such column: nonsense",
+        }.items():
+            env_py.write_text(f"{intact}\n{cause}\n", "utf-8")
+            error = failure(each)
+
+            assert str(error).startswith(words)
+            assert str(error).endswith(" Finished before it: core_1, core_2.")
+            assert_at_second(database)
+
+            env_py.write_text(intact, "utf-8")
+            each.call("downgrade", "base")
+
+
 # ---- at the commit ----
 
 DEFERRED = """
@@ -416,7 +439,7 @@ def test_sqlite_in_memory_the_apps_open_transaction_is_left_alone(project: Proje
             for method in (each.ampho.upgrade, each.ampho.current):
                 with pytest.raises(
                     DatabaseError,
-                    match="^The in-memory SQLite database has one connection, and this task uses it already",
+                    match=r"^The in-memory SQLite database has one connection, and this task uses it already",
                 ):
                     await method()
             await each.ampho.db.session.commit()
