@@ -148,7 +148,6 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
 
 def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
     """Return a compiler that refuses a parameter without a value, as a driver does, and does not write NULL for it."""
-
     write: Callable[..., str] = compiler.render_literal_bindparam
 
     def render_literal_bindparam(self: SQLCompiler, bindparam: BindParameter[Any], **options: Any) -> str:  # noqa: ANN401
