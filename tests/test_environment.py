@@ -150,8 +150,6 @@ def test_x_arguments_reach_it_and_the_revisions(opened: Shop) -> None:
 @pytest.mark.drivers(*BOTH)
 def test_statements_after_configure_are_fine(opened: Shop) -> None:
     edit(opened, "    with context.begin", "    connection.exec_driver_sql('SELECT 1')\n    with context.begin")
-    # Otherwise the transaction that the statement began would be that of all revisions.
-    edit(opened, "    with context.begin", "    connection.commit()\n    with context.begin")
 
     opened.run("db-up")
 
