@@ -65,8 +65,8 @@ def plan_upgrade(graph: Graph, rows: Iterable[str], specifier: str = "heads") ->
     rows = tuple(rows)
     applied = Applied.from_rows(graph, rows)
     spec = parse(specifier)
-    targets = _upgrade_targets(graph, applied.known, spec)
     applied.check_known()
+    targets = _upgrade_targets(graph, applied.known, spec)
     steps = graph.sort(graph.ancestors(targets) - applied.known)
     return _plan(graph, spec, Direction.UPGRADE, steps, rows)
 
@@ -83,8 +83,8 @@ def plan_downgrade(graph: Graph, rows: Iterable[str], specifier: str = "-1", *, 
     rows = tuple(rows)
     applied = Applied.from_rows(graph, rows)
     spec = parse(specifier)
-    removed = _downgrade_targets(graph, applied.known, spec)
     applied.check_known()
+    removed = _downgrade_targets(graph, applied.known, spec)
     along = (graph.descendants(removed) & applied.known) - removed
     if along and not cascade:
         raise _dependents_error(graph, spec, along)
