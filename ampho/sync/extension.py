@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from flask import current_app, has_app_context
 
 from ampho import execute, render, revise
-from ampho.errors import ConfigurationError
+from ampho.errors import ConfigurationError, DriverError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
 from ampho.extension import URL_SETTING, Extension, connecting, warn, without_secrets
@@ -90,7 +90,12 @@ class Ampho(Extension):
             from ampho.sync.database import QuietSQLAlchemy
 
             db = db or QuietSQLAlchemy()
-            db.init_app(app)
+            try:
+                db.init_app(app)
+            except ImportError as exc:
+                raise DriverError(
+                    f"{URL_SETTING}, or a bind: the driver cannot be imported ({exc}). Install it.", setting=URL_SETTING
+                ) from exc
         elif db is not None and db is not registered:
             raise ConfigurationError(
                 "Ampho was given another SQLAlchemy than the one registered on the app. Pass the registered one, or"
