@@ -443,7 +443,7 @@ class RevisionFiles:
                 branch_labels=revision.labels or None,
                 depends_on=revision.depends_on or None,
                 create_date=self._date,
-                comma=lambda ids: ", ".join(util.to_list(ids, [])),
+                comma=util.format_as_comma,
                 config=self._config,
                 imports="",
                 upgrades="",

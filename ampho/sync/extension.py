@@ -74,6 +74,8 @@ class Ampho(Extension):
         """
         _check_app(app)
         _check_urls(app)
+        if db is None and self._db is None and "sqlalchemy" not in app.extensions:
+            _check_configured(app)
         db = self._register_db(app, db or self._db)
         self._register_migrate(app, db, migrate or self._migrate)
         app.extensions["ampho"] = self
@@ -303,6 +305,16 @@ def _check_app(app: object) -> None:
         raise ConfigurationError(
             f"Ampho is for Flask, and this app is a {type(app).__module__.split('.')[0]} app. Use ampho.AsyncAmpho for"
             " Quart."
+        )
+
+
+def _check_configured(app: Flask) -> None:
+    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+    if not (app.config.get(URL_SETTING) or app.config.get("SQLALCHEMY_BINDS") or "url" in options):
+        raise ConfigurationError(
+            f"{URL_SETTING} is not set. Set it in app.config before Ampho(app) or init_app(app), for example to"
+            " sqlite:///app.db.",
+            setting=URL_SETTING,
         )
 
 
