@@ -103,6 +103,13 @@ def quotes_url(exc: BaseException) -> bool:
     )
 
 
+def all_words(exc: BaseException) -> str:
+    """Return what an exception says, and all that it stands on, as a traceback would show it. Nothing is hidden."""
+    return "\n".join(
+        word for link in _chain(exc) for word in (_text(link), repr(link.args), *getattr(link, "__notes__", ()))
+    )
+
+
 def _chain(exc: BaseException) -> Iterator[BaseException]:
     waiting, seen = [exc], set[int]()
     while waiting:

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from sqlalchemy.exc import InvalidRequestError
 
-from ampho._describe import describe
+from ampho._describe import all_words, describe
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError
 from ampho.execute import Observer
 from ampho.package import SETTING, configured_packages
@@ -128,12 +128,13 @@ def connecting(url: URL) -> Iterator[None]:
 
 @contextmanager
 def without_secrets(url: URL) -> Iterator[None]:
-    """Take the password of a URL out of the errors that pass."""
+    """Take the password of a URL out of the errors that pass, and out of what a log would show as their causes."""
     try:
         yield
     except AmphoError as exc:
-        text = redact(str(exc), url)
-        if text == str(exc):
+        words = all_words(exc)
+        if redact(words, url) == words:
             raise
-        exc.args = (text,)
+        exc.args = (redact(str(exc), url),)
+        exc.__context__ = None
         raise exc from None

@@ -320,7 +320,8 @@ def _check_configured(app: Flask) -> None:
 
 def _check_urls(app: Flask) -> None:
     """Check the URLs before Flask-SQLAlchemy does, whose errors quote them, and which accepts async drivers."""
-    urls = {URL_SETTING: app.config.get(URL_SETTING)}
+    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+    urls = {URL_SETTING: app.config.get(URL_SETTING), "SQLALCHEMY_ENGINE_OPTIONS['url']": options.get("url")}
     for key, bind in (app.config.get("SQLALCHEMY_BINDS") or {}).items():
         urls[f"SQLALCHEMY_BINDS[{key!r}]"] = bind.get("url") if isinstance(bind, dict) else bind
     for setting, value in urls.items():
