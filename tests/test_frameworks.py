@@ -560,6 +560,9 @@ def test_asyncpg_connections_from_before_a_schema_change_are_renewed(
 
                 assert (await in_use.execute(sa.text("SELECT 1"))).scalar() == 1
                 await in_use.commit()
+                driver: Any = (await in_use.get_raw_connection()).driver_connection
+                assert not driver.is_closed()
+            assert driver.is_closed(), "of the old pool, where nobody would ever use or close it"
             for _ in range(3):
                 async with engine.connect() as connection:
                     await connection.execute(query)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 from quart import Quart, current_app, has_app_context
+from sqlalchemy import event
 
 from ampho import execute, render, revise
 from ampho.aio.database import Database, adapt
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, MetaData
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 T = TypeVar("T")
 
@@ -244,7 +246,13 @@ class AsyncAmpho(Extension):
         finally:
             await connection.close()
             if renews and engine.dialect.driver == "asyncpg":
+                event.listen(engine.sync_engine.pool, "checkin", _close)
                 await engine.dispose()
+
+
+def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
+    """Close a connection that comes back to a pool which nobody uses any more, and which would keep it open."""
+    entry.close()
 
 
 async def _connection(engine: AsyncEngine) -> AsyncConnection:
