@@ -33,6 +33,7 @@ class _ModelMixin:
 
     if TYPE_CHECKING:
         metadata: ClassVar[MetaData]
+        __tablename__: str
 
     def __init_subclass__(cls, **options: object) -> None:
         if hasattr(cls, "__bind_key__") and not {"metadata", "__table__"} & cls.__dict__.keys():
@@ -56,9 +57,9 @@ class _ModelMixin:
         has_key = any(isinstance(i, PrimaryKeyConstraint) or (isinstance(i, Column) and i.primary_key) for i in items)
         has_parent = any("__table__" in parent.__dict__ for parent in cls.__mro__[1:])
         if is_reflected or has_key or not has_parent:
-            return Table(name, metadata, *items, **options)  # type: ignore[arg-type]  # they come from SQLAlchemy
+            return Table(name, metadata, *cast("tuple[Any, ...]", items), **options)  # they come from SQLAlchemy
         if "__tablename__" in cls.__dict__:
-            del cls.__tablename__  # type: ignore[attr-defined]
+            del cls.__tablename__
         return None
 
 
@@ -94,7 +95,7 @@ def make_model(model_class: type | None, metadatas: Metadatas) -> type[Declarati
         if isinstance(model_class, DeclarativeMeta):
             return base
         return _new_class((_ModelMixin, base), {"__abstract__": True, "__metadatas__": metadatas})
-    parents = () if model_class in {None, DeclarativeBase} else (cast("type", model_class),)
+    parents = () if model_class in {None, DeclarativeBase} else (model_class,)
     content = {"metadata": metadatas[None], "__abstract__": True, "__metadatas__": metadatas}
     return _new_class((_ModelMixin, *parents, DeclarativeBase), content)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _REMEDY = "Commit, roll back or close that one first, or use a database file."
@@ -86,11 +86,12 @@ class OneConnectionPool(StaticPool):
             super()._close_connection(connection)
 
     def _resume(self, connection: DBAPIConnection) -> None:
+        dialect = cast("Dialect", self._dialect)  # the engine's, from its first connection on
         try:
             # Queued behind the interrupted statement, and so run when that is over.
             connection.rollback()
-            self._dialect.do_ping(connection)
-        except self._dialect.loaded_dbapi.Error:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error:
             pass  # it is beyond saving: the record connects anew
         else:
             self.connection.dbapi_connection = connection
