@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,9 @@ async def test_clients_that_disconnect_leak_no_connection(async_database: Databa
     assert 1000000 not in await shop.numbers()
     assert (await shop.app.test_client().post("/notes/1")).status_code == 200
     await shop.db.dispose(shop.app)
+    # psycopg leaves the socket of a cancelled connection attempt to the garbage collector, and PostgreSQL waits for its
+    # login before it drops a database.
+    gc.collect()
 
 
 async def test_in_memory_a_client_that_disconnects_leaves_the_database_alone() -> None:
@@ -203,6 +207,31 @@ async def test_in_memory_a_statement_that_is_cancelled_is_rolled_back_before_the
     await shop.db.dispose(shop.app)
     with pytest.raises(OperationalError, match="no such table"):
         await shop.numbers()
+    await shop.db.dispose(shop.app)
+
+
+@pytest.mark.drivers("sqlite+aiosqlite")
+async def test_a_statement_that_is_cancelled_keeps_no_lock_on_a_file(async_database: Database) -> None:
+    shop = Shop(async_database.url)
+    await shop.create()
+    for number in range(2):
+        async_database.run(f"INSERT INTO note (number) VALUES ({number})")
+    slow = text(
+        "SELECT number, (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 200000 + number) "
+        "SELECT count(*) FROM c) FROM note"
+    )
+
+    async def run() -> None:
+        async with shop.app.app_context():
+            await shop.db.session.execute(slow)
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    async_database.run("INSERT INTO note (number) VALUES (2)")
+    assert caught.value.__traceback__ is not None, "which keeps whatever the statement left behind"
     await shop.db.dispose(shop.app)
 
 

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sqlalchemy import URL
+    from sqlalchemy.engine import ExceptionContext
 
 URI = "SQLALCHEMY_DATABASE_URI"
 BINDS = "SQLALCHEMY_BINDS"
@@ -55,13 +57,28 @@ class EngineSpec:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            return async_engine_from_config({**self.options, "url": self.url}, prefix="")
+            engine = async_engine_from_config({**self.options, "url": self.url}, prefix="")
         except ImportError as error:
             fault = f"the driver of {self.url.drivername!r} cannot be imported ({error}). Install it."
             raise DriverError(f"{self.setting}: {fault}", setting=self.setting) from error
         except (ArgumentError, TypeError, ValueError) as error:
-            fault = redact(str(error), self.url)
-        raise ConfigurationError(f"{self.setting}, or an engine option with it: {fault}", setting=self.setting)
+            fault = f"{self.setting}, or an engine option with it: {redact(str(error), self.url)}"
+        else:
+            if self.url.get_backend_name() == "sqlite":
+                event.listen(engine.sync_engine, "handle_error", _end_statement)
+            return engine
+        raise ConfigurationError(fault, setting=self.setting)
+
+
+def _end_statement(error: ExceptionContext) -> None:
+    """Close the cursor of a cancelled statement.
+
+    Since Python 3.11 a closed connection of :mod:`sqlite3` keeps its lock on the file for as long as there is an open
+    cursor, and the traceback of the cancellation has one until the garbage collector comes.
+    """
+    statement = error.execution_context
+    if isinstance(error.original_exception, asyncio.CancelledError) and statement is not None:
+        statement.cursor.close()
 
 
 def read_specs(
