@@ -603,7 +603,6 @@ def elsewhere(url: URL) -> dict[str, URL]:
         "a wrong password": url.set(password="wrong"),
         "a user that does not exist": url.set(username="nobody_here"),
         "a database that does not exist": url.set(database="nowhere_at_all"),
-        "a host that does not exist": url.set(host="nowhere.invalid"),
     }
 
 
