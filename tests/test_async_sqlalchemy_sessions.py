@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from quart import Quart, copy_current_app_context, g, websocket
-from sqlalchemy import Column, Integer, Table, func, insert, select, text, union_all, update
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text, union_all, update
 from sqlalchemy.exc import InvalidRequestError, OperationalError, TimeoutError  # noqa: A004 (what pools raise)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -283,6 +283,28 @@ async def test_in_memory_waiting_for_a_task_that_waits_for_oneself_ends_with_wor
         await shop.db.dispose()
 
 
+@pytest.mark.parametrize("freed", [False, True], ids=["while it waits", "when it has just been woken"])
+async def test_in_memory_one_that_is_cancelled_while_it_waits_does_not_hold_up_the_next(freed: bool) -> None:
+    shop = Shop(MEMORY)
+
+    async def other() -> int | None:
+        async with shop.app.app_context():
+            return await shop.db.session.scalar(text("SELECT 1"))
+
+    async with shop.app.app_context():
+        await shop.db.session.execute(text("SELECT 1"))
+        first, second = (asyncio.create_task(other()) for _ in range(2))
+        await asyncio.sleep(0.01)
+        if freed:
+            await shop.db.session.commit()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await shop.db.session.commit()
+        assert await asyncio.wait_for(second, 5) == 1
+    await shop.db.dispose(shop.app)
+
+
 # What a context is
 
 
@@ -523,6 +545,7 @@ async def test_models_and_tables_find_the_engine_of_their_bind(tmp_path: Path) -
         assert (await db.session.scalars(select(log.c.id))).all() == [3]
         assert (await db.session.scalars(union_all(select(log.c.id), select(log.c.id)))).all() == [3, 3]
         assert (await db.session.scalars(select(User.id))).all() == [1]
+        assert (await db.session.scalars(select(Table("user", MetaData(), Column("id", Integer))))).all() == [1]
         files = {
             str(await db.session.scalar(text("SELECT file FROM pragma_database_list"), bind_arguments=arguments))
             for arguments in ({}, {"mapper": Entry}, {"clause": log}, {"bind": db.get_engine("audit").sync_engine})
