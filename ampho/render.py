@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import BindParameter
 
 
+_NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspection system")
+
+
 @dataclass(frozen=True, slots=True)
 class _Start:
     """The state to start from: the version rows, and whether the version table is there."""
@@ -203,4 +206,6 @@ def _why_not(exc: BaseException) -> str:
         return f"{text}. Give the column, or the bind parameter, a type that has a literal form."
     if "batch mode" in text:
         text = "SQLite's batch mode rebuilds the table from what the database has"
-    return f"{text}. It needs a live database: run the command without -s/--sql."
+    if any(part in text for part in _NEED_DATABASE):
+        return f"{text}. It needs a live database: run the command without -s/--sql."
+    return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."
