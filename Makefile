@@ -56,12 +56,12 @@ wheel: $(LIBRARIES)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation
 
-# The pins come out the same on every supported Python; 3.11 knows of the lowest versions, so use that one.
+# Python 3.11 knows of the lowest versions, so use that one. What newer Pythons add is put in by hand: Quart 0.23.
 lock:
 	for pins in dev lowest; do \
 	  rm -rf build/lock && $(PYTHON) -m venv build/lock && \
 	  build/lock/bin/pip install --quiet --requirement requirements/$$pins.in && \
-	  { echo "# Made from $$pins.in by \`make lock\`; the same on Python 3.11, 3.12 and 3.13."; \
+	  { echo "# Made from $$pins.in by \`make lock\`."; \
 	    build/lock/bin/pip freeze --exclude ampho | LC_ALL=C sort --ignore-case; } > requirements/$$pins.txt || exit 1; \
 	done
 	rm -rf build/lock
