@@ -126,7 +126,7 @@ def test_requirements_name_versions_and_no_places(path: Path) -> None:
         assert " @ " not in line
         assert not line.startswith(("-i", "--", "-f", "/"))
         if path.suffix == ".txt":
-            assert re.fullmatch(r"[\w.-]+==[\w.+-]+", line)
+            assert re.fullmatch(r"[\w.-]+==[\w.+-]+(; python_version (<|>=) '3\.\d+')?", line)
 
 
 def test_lowest_requirements_are_the_lowest_that_are_allowed() -> None:
