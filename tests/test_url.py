@@ -149,7 +149,7 @@ def test_display_of_a_url_without_secrets_is_that_url() -> None:
 @pytest.mark.parametrize("query", [False, True])
 def test_redact_finds_a_password_in_every_spelling(password: str, query: bool) -> None:
     place = {"query": {"password": password}} if query else {"password": password}
-    url = URL.create("postgresql+asyncpg", "scott", host="h", **place)  # type: ignore[arg-type]
+    url = URL.create("postgresql+asyncpg", "scott", host="h", **place)
     for spelling in spellings(password):
         assert redact(f"could not connect (as {spelling}, {spelling}!)", url) == "could not connect (as ***, ***!)"
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from traceback import clear_frames
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -76,9 +77,11 @@ def _end_statement(error: ExceptionContext) -> None:
     Since Python 3.11 a closed connection of :mod:`sqlite3` keeps its lock on the file for as long as there is an open
     cursor, and the traceback of the cancellation has one until the garbage collector comes.
     """
-    statement = error.execution_context
-    if isinstance(error.original_exception, asyncio.CancelledError) and statement is not None:
-        statement.cursor.close()
+    if isinstance(error.original_exception, asyncio.CancelledError):
+        if error.execution_context is not None:
+            error.execution_context.cursor.close()
+        # SQLAlchemy 2.0 has it in a local variable, out of reach.
+        clear_frames(error.original_exception.__traceback__)
 
 
 def read_specs(

@@ -83,8 +83,8 @@ def _tables(mapper: object, clause: ClauseElement | None) -> Iterator[Table]:
 class Sessions:
     """The sessions of the app contexts that are open.
 
-    They are kept by the context itself: ``g`` is shared with the copies that ``copy_current_app_context`` makes, whose
-    end would close the session of the request.
+    They are kept by the context itself: up to Quart 0.22 ``g`` is shared with the copies that
+    ``copy_current_app_context`` makes, whose end would close the session of the request.
 
     :param options: arguments of :class:`~sqlalchemy.ext.asyncio.AsyncSession`, and ``class_``, a subclass of it.
     """

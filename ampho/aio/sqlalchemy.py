@@ -137,8 +137,8 @@ class AsyncSQLAlchemy:
         """The session of the current app context, closed when that ends.
 
         A request, a websocket and a background task of Quart have a context each. A websocket's session lives as
-        long as it: commit or roll back to give the connection back. A request that the test client makes inside an
-        ``app.app_context()`` shares that one's session.
+        long as it: commit or roll back to give the connection back. Before Quart 0.23 a request that the test client
+        makes inside an ``app.app_context()`` is in that context too, and so shares its session.
 
         :raises RuntimeError: outside of an app context, or after its end.
         """
