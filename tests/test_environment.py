@@ -7,10 +7,10 @@ from pathlib import Path
 
 import alembic.op
 import pytest
-import shop
+import zigzag
 from project import Project
 from servers import Database
-from shop import Shop
+from zigzag import Shop
 
 import ampho
 from ampho.errors import EnvironmentFileError
@@ -23,12 +23,12 @@ BOTH = ("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql
 @pytest.fixture
 def opened(project: Project, database: Database) -> Iterator[Shop]:
     """The shop without its last package, where ``app`` has an ``env.py`` as ``db-init`` writes it."""
-    shop.write_packages(project, "app", "blog")
-    project.revision("app", "app_1", upgrade=shop.USERS, downgrade="op.drop_table('users')", message="users")
-    project.revision("blog", "blog_1", None, "app_1", upgrade=shop.POSTS, downgrade="op.drop_table('posts')")
-    project.app(shop.framework_of(database), ["app", "blog"], database.url, path="wsgi.py", import_name="wsgi")
-    write_env(project, "app", shop.framework_of(database))
-    with shop.app_in(project) as app:
+    zigzag.write_packages(project, "app", "blog")
+    project.revision("app", "app_1", upgrade=zigzag.USERS, downgrade="op.drop_table('users')", message="users")
+    project.revision("blog", "blog_1", None, "app_1", upgrade=zigzag.POSTS, downgrade="op.drop_table('posts')")
+    project.app(zigzag.framework_of(database), ["app", "blog"], database.url, path="wsgi.py", import_name="wsgi")
+    write_env(project, "app", zigzag.framework_of(database))
+    with zigzag.app_in(project) as app:
         yield Shop(project, database, app)
 
 
@@ -158,7 +158,7 @@ def test_statements_after_configure_are_fine(opened: Shop) -> None:
 
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+psycopg_async")
 def test_the_one_of_the_other_framework_serves_as_well(opened: Shop) -> None:
-    other = {"flask": "quart", "quart": "flask"}[shop.framework_of(opened.database)]
+    other = {"flask": "quart", "quart": "flask"}[zigzag.framework_of(opened.database)]
     write_env(opened.project, "app", other)
     edit(opened, OPTIONS, f'{OPTIONS}        version_table="changes",\n')
 

@@ -15,8 +15,8 @@ from typing import Any
 import flask
 import pytest
 import quart
-import shop
 import sqlalchemy as sa
+import zigzag
 from facade import Facade, facade
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -57,7 +57,7 @@ def history(project: Project) -> Project:
 
 @pytest.fixture
 def crm(history: Project, database: Database) -> Iterator[Facade]:
-    with facade(history, shop.framework_of(database), ["crm"], database.url) as crm:
+    with facade(history, zigzag.framework_of(database), ["crm"], database.url) as crm:
         yield crm
 
 
@@ -172,7 +172,7 @@ def test_the_test_runner_works_inside_a_running_loop(crm: Facade, database: Data
 def test_the_three_ways_to_call_a_command_print_the_same(
     history: Project, database: Database, make_database: Make
 ) -> None:
-    framework = shop.framework_of(database)
+    framework = zigzag.framework_of(database)
     history.app(framework, ["crm", "empty"], "the one of the environment")
     history.package("empty")
     text = history.read("app.py").replace("'the one of the environment'", "__import__('os').environ['CRM_URL']")
@@ -519,7 +519,7 @@ def test_the_apps_logging_is_never_replaced(crm: Facade, history: Project) -> No
 
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_a_relative_path_is_in_the_instance_folder(history: Project, database: Database) -> None:
-    framework = shop.framework_of(database)
+    framework = zigzag.framework_of(database)
     with facade(history, framework, ["crm"], database.url.set(database="crm.db")) as crm:
         crm.call("upgrade")
         assert Path(crm.app.instance_path, "crm.db").is_file()

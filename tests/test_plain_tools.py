@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import shop
+import zigzag
 from project import Project, Result
 from servers import Database
-from shop import PACKAGES, Shop
+from zigzag import PACKAGES, Shop
 
 Make = Callable[[str], Database]
 RAISES = "raise RuntimeError('the env.py of a third party ran')\n"
@@ -21,13 +21,13 @@ RAISES = "raise RuntimeError('the env.py of a third party ran')\n"
 @pytest.fixture
 def opened(project: Project, database: Database) -> Iterator[Shop]:
     """The shop of three packages, with the files that ``db-init`` writes."""
-    shop.write_packages(project)
-    project.app(shop.framework_of(database), PACKAGES, database.url, path="wsgi.py", import_name="wsgi")
-    with shop.app_in(project) as app:
+    zigzag.write_packages(project)
+    project.app(zigzag.framework_of(database), PACKAGES, database.url, path="wsgi.py", import_name="wsgi")
+    with zigzag.app_in(project) as app:
         opened = Shop(project, database, app)
         for package in PACKAGES:
             opened.run("db-init", package)
-        shop.write_revisions(project, batch=database.backend != "sqlite")
+        zigzag.write_revisions(project, batch=database.backend != "sqlite")
         yield opened
 
 
@@ -49,7 +49,7 @@ def test_alembic_up_and_down_with_exact_rows(opened: Shop, make_database: Make) 
     assert opened.database.rows() == ["acme_billing_2"]
     alembic(opened, "upgrade", "heads", package="acme.billing")
     assert opened.database.rows() == ["app_3"]
-    assert opened.applied() == sorted(shop.ORDER)
+    assert opened.applied() == sorted(zigzag.ORDER)
     there = content(opened.database)
 
     alembic(opened, "downgrade", "base")
@@ -77,7 +77,7 @@ def test_alembic_goes_on_where_ampho_stopped_and_back(opened: Shop) -> None:
 def test_alembic_sees_every_package(opened: Shop) -> None:
     assert "app_3 (app) (head)" in alembic(opened, "heads", package="acme.billing").stdout
     history = alembic(opened, "history").stdout
-    assert all(revision in history for revision in shop.ORDER)
+    assert all(revision in history for revision in zigzag.ORDER)
     # alembic.ini has the packages of the day on which it was written; those of today count for what runs env.py.
     opened.project.write("wsgi.py", opened.project.read("wsgi.py").replace("'acme.billing'", "'acme.billing', 'later'"))
     opened.project.package("later")
@@ -106,7 +106,7 @@ def flask_db(opened: Shop, *command: str) -> str:
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
 def test_flask_db_sees_the_same_graph(opened: Shop) -> None:
     assert "app_3 (app)" in flask_db(opened, "heads")
-    assert all(revision in flask_db(opened, "history") for revision in shop.ORDER[:1])
+    assert all(revision in flask_db(opened, "history") for revision in zigzag.ORDER[:1])
     flask_db(opened, "upgrade", "heads")
     assert opened.database.rows() == ["app_3"]
     assert "app_3" in flask_db(opened, "current")
@@ -178,14 +178,14 @@ from pytest_alembic.tests import test_model_definitions_match_ddl, test_up_down_
 
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg")
 def test_pytest_alembic(project: Project, database: Database) -> None:
-    framework = shop.framework_of(database)
-    shop.write_packages(project, "app", "blog")
+    framework = zigzag.framework_of(database)
+    zigzag.write_packages(project, "app", "blog")
     project.app(framework, ["app", "blog"], database.url, path="wsgi.py", import_name="wsgi", body=MODELS)
-    with shop.app_in(project) as app:
+    with zigzag.app_in(project) as app:
         for package in ("app", "blog"):
             Shop(project, database, app).run("db-init", package)
-    project.revision("app", "app_1", upgrade=shop.USERS, downgrade="op.drop_table('users')")
-    project.revision("blog", "blog_1", None, "app_1", upgrade=shop.POSTS, downgrade="op.drop_table('posts')")
+    project.revision("app", "app_1", upgrade=zigzag.USERS, downgrade="op.drop_table('users')")
+    project.revision("blog", "blog_1", None, "app_1", upgrade=zigzag.POSTS, downgrade="op.drop_table('posts')")
     project.revision("blog", "blog_2", "blog_1")
     make = "create_async_engine" if database.is_async else "create_engine"
     project.write("conftest.py", CONFTEST.format(make=make, url=database.url.render_as_string(hide_password=False)))
@@ -238,13 +238,13 @@ def test_a_package_from_a_wheel(
     """It is listed first, and yet its ``env.py`` configures nothing; its branch answers to its name."""
     monkeypatch.syspath_prepend(site_packages)
     packages = ["acme_accounts:alembic", "app", "acme.billing"]
-    shop.write_packages(project, "app", "acme.billing")
-    project.app(shop.framework_of(database), packages, database.url, path="wsgi.py", import_name="wsgi")
-    with shop.app_in(project) as app:
+    zigzag.write_packages(project, "app", "acme.billing")
+    project.app(zigzag.framework_of(database), packages, database.url, path="wsgi.py", import_name="wsgi")
+    with zigzag.app_in(project) as app:
         opened = Shop(project, database, app)
         for package in ("app", "acme.billing"):
             opened.run("db-init", package)
-        project.revision("app", "app_1", depends_on="2e", upgrade=shop.USERS, downgrade="op.drop_table('users')")
+        project.revision("app", "app_1", depends_on="2e", upgrade=zigzag.USERS, downgrade="op.drop_table('users')")
         project.revision("acme.billing", "bill_1", None, ["app_1", "1f"])
 
         opened.run("db-up", "acme_accounts@+1")

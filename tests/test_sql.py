@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import shop
+import zigzag
 from project import Project
 from servers import Database
-from shop import PACKAGES, Shop
+from zigzag import PACKAGES, Shop
 
 Make = Callable[[str], Database]
 
@@ -39,7 +39,7 @@ op.bulk_insert(
             kind="it's 100 %",
             note=note,
         )
-        for number, note in enumerate([{shop.TRICKY!r}, "", "two\\nlines", "ends in \\\\"], 1)
+        for number, note in enumerate([{zigzag.TRICKY!r}, "", "two\\nlines", "ends in \\\\"], 1)
     ],
 )
 op.execute("UPDATE types SET price = price + 1 WHERE note LIKE '100 %' AND note LIKE '%\\\\:name%'")
@@ -52,7 +52,7 @@ sa.Enum(name="kind").drop(op.get_bind(), checkfirst=False)
 
 @pytest.fixture
 def opened(project: Project, database: Database) -> Iterator[Shop]:
-    with shop.open_shop(project, database, batch=database.backend != "sqlite") as opened:
+    with zigzag.open_shop(project, database, batch=database.backend != "sqlite") as opened:
         yield opened
 
 
@@ -114,13 +114,13 @@ def test_values_of_all_types_survive(opened: Shop, twin: Database) -> None:
 def test_start_needs_no_database_at_all(opened: Shop, twin: Database) -> None:
     project = opened.project
     project.app(
-        shop.framework_of(opened.database),
+        zigzag.framework_of(opened.database),
         PACKAGES,
         unreachable(opened.database),
         path="nowhere.py",
         import_name="wsgi",
     )
-    with shop.app_in(project, "nowhere") as app:
+    with zigzag.app_in(project, "nowhere") as app:
         nowhere = Shop(project, opened.database, app)
         opened.run("db-up", "app_2")
         twin.client(nowhere.run("db-up", "-s", "--start", "base", "app_2").stdout)
@@ -151,10 +151,10 @@ def test_start_may_name_several_revisions(opened: Shop, twin: Database) -> None:
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_only_sql_is_on_standard_output(project: Project, database: Database, body: str) -> None:
     """Warnings are on standard error, and so is what the app and the revisions print."""
-    shop.write_packages(project, "app", "empty")
-    project.revision("app", "app_1", upgrade=f"{shop.USERS}\n{body}", downgrade="op.drop_table('users')")
+    zigzag.write_packages(project, "app", "empty")
+    project.revision("app", "app_1", upgrade=f"{zigzag.USERS}\n{body}", downgrade="op.drop_table('users')")
     project.app(
-        *(shop.framework_of(database), ["app", "empty"], database.url),
+        *(zigzag.framework_of(database), ["app", "empty"], database.url),
         body=body,
         path="wsgi.py",
         import_name="wsgi",
@@ -196,7 +196,7 @@ def test_a_revision_that_reads_is_refused_before_anything_is_printed(opened: Sho
 
 @pytest.mark.drivers("sqlite")
 def test_a_table_that_sqlite_makes_anew_is_refused(project: Project, database: Database) -> None:
-    with shop.open_shop(project, database, batch=True) as opened:
+    with zigzag.open_shop(project, database, batch=True) as opened:
         result = opened.run("db-up", "-s", exit_code=1)
 
         assert result.stdout == ""

@@ -8,10 +8,10 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-import shop
+import zigzag
 from project import Project
 from servers import Database
-from shop import PACKAGES, Shop
+from zigzag import PACKAGES, Shop
 
 RAW_INDEX = """
 with op.get_context().autocommit_block():
@@ -25,7 +25,7 @@ with op.get_context().autocommit_block():
 
 @pytest.fixture
 def opened(project: Project, database: Database) -> Iterator[Shop]:
-    with shop.open_shop(project, database) as opened:
+    with zigzag.open_shop(project, database) as opened:
         yield opened
 
 
@@ -49,8 +49,8 @@ def write_revision(project: Project, *command: str) -> tuple[str, Path]:
 
 def test_first_hour(project: Project, database: Database) -> None:
     """The whole walk in real processes, from empty packages to an empty database."""
-    project.app(shop.framework_of(database), PACKAGES, database.url, path="wsgi.py", import_name="wsgi")
-    shop.write_packages(project)
+    project.app(zigzag.framework_of(database), PACKAGES, database.url, path="wsgi.py", import_name="wsgi")
+    zigzag.write_packages(project)
 
     # write
     for package in PACKAGES:
@@ -65,11 +65,11 @@ def test_first_hour(project: Project, database: Database) -> None:
     assert re.fullmatch(r"app_\d{10}", users)
     assert users_file.name == f"{users}_users.py"
     assert re.fullmatch(r"acme_billing_\d{10}", bills)
-    fill(users_file, shop.USERS, "op.drop_table('users')")
-    fill(posts_file, shop.POSTS + shop.PEOPLE, shop.NO_PEOPLE + "op.drop_table('posts')")
-    fill(bills_file, shop.INVOICES, "op.drop_table('invoices')")
+    fill(users_file, zigzag.USERS, "op.drop_table('users')")
+    fill(posts_file, zigzag.POSTS + zigzag.PEOPLE, zigzag.NO_PEOPLE + "op.drop_table('posts')")
+    fill(bills_file, zigzag.INVOICES, "op.drop_table('invoices')")
     raw = (RAW_INDEX, NO_RAW_INDEX) if database.backend == "postgresql" else ("", "")
-    fill(slug_file, shop.SLUG + raw[0], raw[1] + shop.NO_SLUG)
+    fill(slug_file, zigzag.SLUG + raw[0], raw[1] + zigzag.NO_SLUG)
 
     # look
     shown = project.run("ampho", "db-show").stdout
@@ -86,7 +86,7 @@ def test_first_hour(project: Project, database: Database) -> None:
     assert users not in rest
     assert rest.index(posts) < rest.index(slug)
     assert database.rows() == sorted([bills, slug])
-    assert database.query("SELECT title, slug FROM posts") == [(shop.TRICKY, "-")]
+    assert database.query("SELECT title, slug FROM posts") == [(zigzag.TRICKY, "-")]
     current = project.run("ampho", "db-current").stdout.splitlines()
     assert current == [f"app           {users} (head)", f"blog          {slug} (head)", f"acme.billing  {bills} (head)"]
 
@@ -108,10 +108,10 @@ def test_first_hour(project: Project, database: Database) -> None:
 def test_up_to_everything_in_the_order_of_dependencies(opened: Shop) -> None:
     output = opened.run("db-up").stdout
 
-    assert re.findall(r"  \+ (\w+)", output) == list(shop.ORDER)
+    assert re.findall(r"  \+ (\w+)", output) == list(zigzag.ORDER)
     assert opened.database.rows() == ["app_3"]
     assert opened.database.query("SELECT name FROM users ORDER BY id") == [("Ann: \\o/",), ("O'Neil",)]
-    assert opened.database.query("SELECT title, slug FROM posts") == [(shop.TRICKY, "-")]
+    assert opened.database.query("SELECT title, slug FROM posts") == [(zigzag.TRICKY, "-")]
     indexes = [index["name"] for index in opened.database.schema()["tables"]["invoices"]["indexes"]]
     assert "invoices_total" in indexes
     assert opened.run("db-up").stdout == "Nothing to do: everything is applied.\n"
@@ -120,12 +120,12 @@ def test_up_to_everything_in_the_order_of_dependencies(opened: Shop) -> None:
 def test_each_step_down_restores_what_was_there_before_the_step_up(opened: Shop) -> None:
     database = opened.database
     before = []
-    for _ in shop.ORDER:
+    for _ in zigzag.ORDER:
         before.append((database.schema()["tables"].keys() - {"alembic_version"}, database.schema(), database.data()))
         opened.run("db-up", "+1")
     assert database.rows() == ["app_3"]
 
-    for revision, (tables, schema, data) in reversed(list(zip(shop.ORDER, before, strict=True))):
+    for revision, (tables, schema, data) in reversed(list(zip(zigzag.ORDER, before, strict=True))):
         package = opened.app.extensions["ampho"].project(opened.app).graph[revision].package
         opened.run("db-down", f"{package}@-1")
         if tables:
@@ -138,9 +138,9 @@ def test_each_step_down_restores_what_was_there_before_the_step_up(opened: Shop)
 @pytest.mark.parametrize(
     ("specifier", "applied"),
     [
-        ("app", shop.ORDER),
-        ("app@head", shop.ORDER),
-        ("app@heads", shop.ORDER),
+        ("app", zigzag.ORDER),
+        ("app@head", zigzag.ORDER),
+        ("app@heads", zigzag.ORDER),
         ("blog", ("app_1", "blog_1", "app_2", "blog_2")),
         ("acme.billing@+1", ("app_1", "acme_billing_1")),
         ("acme.billing@+2", ("app_1", "acme_billing_1", "blog_1", "app_2", "blog_2", "acme_billing_2")),
@@ -167,7 +167,7 @@ def test_up_to_a_part(opened: Shop, specifier: str, applied: tuple[str, ...]) ->
         (("db-down", "acme.billing@-1", "--cascade"), ("app_3", "acme_billing_2")),
         (("db-down", "blog_1", "--cascade"), ("app_3", "acme_billing_2", "blog_2")),
         (("db-down", "blog@base", "--cascade"), ("app_3", "acme_billing_2", "blog_2", "app_2", "blog_1")),
-        (("db-down", "base"), shop.ORDER),
+        (("db-down", "base"), zigzag.ORDER),
     ],
 )
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg")
@@ -177,7 +177,7 @@ def test_down_to_a_part(opened: Shop, command: tuple[str, ...], gone: tuple[str,
     output = opened.run(*command).stdout
 
     assert set(re.findall(r"  - (\w+)", output)) == set(gone)
-    assert opened.applied() == sorted(set(shop.ORDER) - set(gone))
+    assert opened.applied() == sorted(set(zigzag.ORDER) - set(gone))
 
 
 @pytest.mark.parametrize(
