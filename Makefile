@@ -22,12 +22,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The stamps name what is installed, so that another choice installs again.
 LIBRARIES := $(VENV)/.libraries-$(REQUIREMENTS)
+DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready-$(REQUIREMENTS)-$(or $(notdir $(AMPHO_WHEEL)),tree)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test check format wheel lock clean venv
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/python examples/demo.py
 
 test: $(READY)
@@ -74,6 +75,11 @@ venv: $(READY)
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ampho needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+
+# The demo needs little of what the tests need, and has all of it where they were set up.
+$(DEMO): pyproject.toml requirements/dev.txt | $(BIN)/python
+	test -e $(READY) || $(PIP) install --constraint requirements/dev.txt --editable '.[flask,quart]'
+	@touch $@
 
 $(LIBRARIES): requirements/$(REQUIREMENTS).txt | $(BIN)/python
 	$(PIP) install --requirement $<

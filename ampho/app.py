@@ -209,7 +209,7 @@ def _reporting(target: _Target, doing: str) -> Iterator[None]:
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - an app may raise anything
         where = location(exc, None)
         place = f" (at {where})" if where else ""
-        error = target.error(f"{doing}: {describe(exc)}{place}; repair it, or {_REMEDY}")
+        error = target.error(f"{doing}: {describe(exc)}{place}; repair it, or name another app with --app or AMPHO_APP")
         raise error from (None if quotes_url(exc) else exc)
 
 

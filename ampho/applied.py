@@ -39,8 +39,9 @@ class Applied:
         """
         if self.unknown:
             raise UnknownRevisionsError(
-                f"The database is at {', '.join(map(ascii, self.unknown))}, which no revision file explains. Install"
-                " or list the package that it belongs to, or use the release that applied it; nothing was changed.",
+                f"The database is at {', '.join(map(ascii, self.unknown))}, which no revision file explains."
+                " Restore the file, install or list the package that it belongs to, or use the release that applied"
+                " it; nothing was changed.",
                 rows=self.unknown,
             )
 

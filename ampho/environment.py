@@ -13,6 +13,7 @@ from ampho._alembic import DRIVEN, EnvironmentRun, current_environment, show_pre
 from ampho.app import current_or_load
 from ampho.errors import ConfigurationError
 from ampho.exclusive import check_not_inside
+from ampho.project import TEMPLATES
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -75,8 +76,8 @@ def connect() -> Iterator[Connection | None]:
         yield None
     elif is_async():
         raise ConfigurationError(
-            "The app's engine is async, and this env.py is the one for Flask. Write it anew: move it away, and copy the"
-            " one that 'ampho db-init' writes in the Quart app."
+            "The app's engine is async, and this env.py is the one for Flask. Copy the one for Quart over it:"
+            f" {TEMPLATES / 'aio' / 'env.py'}"
         )
     else:
         engine = given if isinstance(given, Engine) else _extension().engine(_app())

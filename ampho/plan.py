@@ -213,12 +213,18 @@ def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
         if len(tips) > 1:
             raise _invalid(
                 spec,
-                f"{branch.name} has {len(tips)} last revisions: {', '.join(tips)}. Type the id of the one to go down"
-                f" to, or {branch.name}@base",
+                f"{branch.name} has {len(tips)} last revisions, {', '.join(tips)}, side by side. Type"
+                f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to take both back",
             )
         left -= set(tips)
         removed |= set(tips)
     return removed
+
+
+def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
+    """Return the revision of the branch that all of several stand on, if there is one: the way down that takes them."""
+    common = set.intersection(*(set(graph.ancestors([tip])) - {tip} for tip in tips)) & set(branch.ids)
+    return list(graph.sort(common)[-1:])
 
 
 def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> DependentsError:

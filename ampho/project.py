@@ -132,11 +132,13 @@ class Project:
         """Say what is odd about the configuration, but no error."""
         if not self.packages:
             yield (
-                f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["app"], and'
+                f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
                 " write the folder of one with 'ampho db-init PACKAGE'."
             )
         for package in self.packages:
-            if not package.exists:
+            if not package.exists and package.installed:
+                yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."
+            elif not package.exists:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
             elif self.host is None and not package.installed and package.env_py.is_file():
                 yield (

@@ -14,9 +14,10 @@ from ampho.applied import exact_rows
 from ampho.errors import AmphoError, RenderError, SpecifierError
 from ampho.execute import perform
 from ampho.graph import Branch, Graph
+from ampho.package import RESERVED
 from ampho.plan import Plan, Step, plan_downgrade, plan_upgrade
 from ampho.project import Project
-from ampho.specifier import find_target, parse
+from ampho.specifier import find_branch, find_target, parse
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -110,14 +111,19 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
     names = [start] if isinstance(start, str) else list(start)
     if names == ["base"]:
         return _Start((), has_table=False)
-    ids = []
+    ids: list[str] = []
     for name in names:
-        target = find_target(graph, parse(name))
-        if isinstance(target, Branch):
+        spec = parse(name)
+        if spec.offset or spec.target == "base" or (spec.branch is None and spec.target in RESERVED):
             raise SpecifierError(
-                f"{name} names no single revision to start from. Give an id, or 'base'.", specifier=name
+                f"{name} names no revision to start from. Give ids, packages for their heads, or 'base'.",
+                specifier=name,
             )
-        ids.append(target)
+        if spec.branch is not None and spec.target in RESERVED:
+            ids += find_branch(graph, spec.branch, name).ids
+            continue
+        target = find_target(graph, spec)
+        ids += target.ids if isinstance(target, Branch) else (target,)
     return _Start(exact_rows(graph, graph.ancestors(ids)), has_table=True)
 
 

@@ -81,6 +81,18 @@ def _splits_password(value: str) -> bool:
     return "@" in place or any("@" in pair and "=" not in pair for pair in query.split("&"))
 
 
+_EXTRAS = {"sqlite": "quart", "postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
+
+
+def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
+    """Return the error for a driver that is not installed; it names the extra of Ampho that brings one."""
+    extra = _EXTRAS.get(url.get_backend_name())
+    remedy = f"Install it: pip install 'ampho[{extra}]', or the driver that you want" if extra else "Install it"
+    return DriverError(
+        f"{setting}: the driver of {url.drivername!r} cannot be imported ({error}). {remedy}.", setting=setting
+    )
+
+
 def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATABASE_URI") -> None:
     """Check that a URL names a driver of the right kind; psycopg is of both.
 

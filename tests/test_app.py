@@ -427,7 +427,7 @@ def test_an_exception_is_told_with_its_place_in_the_code_of_the_user(project: Pr
     )
     assert (
         "app.py: it cannot be imported: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 "
-        "column 2 (char 1) (at shop/settings.py:3); repair it, or name the app with --app" in failure()
+        "column 2 (char 1) (at shop/settings.py:3); repair it, or name another app with --app" in failure()
     )
 
 

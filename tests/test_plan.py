@@ -259,7 +259,7 @@ REFUSED = [
         "several last of a package",
         "db-down zoo@-1",
         "zoo_2 zoo_3",
-        "zoo has 2 last revisions: zoo_2, zoo_3",
+        "zoo has 2 last revisions, zoo_2, zoo_3, side by side",
         "zoo@base",
     ),
     ("several last of a package", "db-down mend@-2", "mend_4", "mend has 2 last revisions", "mend@base"),

@@ -16,8 +16,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 
 from ampho.aio.pool import OneConnectionPool
-from ampho.errors import ConfigurationError, DriverError
-from ampho.url import parse_url, redact, require_driver
+from ampho.errors import ConfigurationError
+from ampho.url import missing_driver, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -60,8 +60,7 @@ class EngineSpec:
         try:
             engine = async_engine_from_config({**self.options, "url": self.url}, prefix="")
         except ImportError as error:
-            fault = f"the driver of {self.url.drivername!r} cannot be imported ({error}). Install it."
-            raise DriverError(f"{self.setting}: {fault}", setting=self.setting) from error
+            raise missing_driver(self.url, error, self.setting) from error
         except (ArgumentError, TypeError, ValueError) as error:
             fault = f"{self.setting}, or an engine option with it: {redact(str(error), self.url)}"
         else:

@@ -108,6 +108,8 @@ def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) ->
     with redirect_stdout(sys.stderr):
         sql = call(ctx, method, spec, observer=output.WarningsOnly(), **options)
     click.echo(sql, nl=False)
+    if not sql:
+        click.echo("Nothing to do.", err=True)
 
 
 def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:

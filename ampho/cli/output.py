@@ -89,6 +89,8 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
             _print_lines(package.pending, "    pending  ")
     for row in state.unknown:
         click.echo(f"{row!a} is in the database, and no revision file explains it.")
+    if state.unknown:
+        click.echo("What such a row stands on is applied too, and may be shown as pending here.")
 
 
 def _position(package: PackageState) -> str:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from flask import current_app, has_app_context
 
 from ampho import execute, render, revise
-from ampho.errors import ConfigurationError, DriverError
+from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
 from ampho.extension import URL_SETTING, Extension, connecting, warn, without_secrets
@@ -21,7 +21,7 @@ from ampho.revise import Initialized
 from ampho.revision import Revision
 from ampho.state import CurrentState, RevisionRecord, show
 from ampho.sync.migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
-from ampho.url import parse_url, require_driver
+from ampho.url import missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -95,9 +95,8 @@ class Ampho(Extension):
             try:
                 db.init_app(app)
             except ImportError as exc:
-                raise DriverError(
-                    f"{URL_SETTING}, or a bind: the driver cannot be imported ({exc}). Install it.", setting=URL_SETTING
-                ) from exc
+                setting, url = next(iter(_urls(app).items()))
+                raise missing_driver(url, exc, setting) from exc
         elif db is not None and db is not registered:
             raise ConfigurationError(
                 "Ampho was given another SQLAlchemy than the one registered on the app. Pass the registered one, or"
@@ -320,10 +319,14 @@ def _check_configured(app: Flask) -> None:
 
 def _check_urls(app: Flask) -> None:
     """Check the URLs before Flask-SQLAlchemy does, whose errors quote them, and which accepts async drivers."""
+    for setting, url in _urls(app).items():
+        require_driver(url, is_async=False, setting=setting)
+
+
+def _urls(app: Flask) -> dict[str, URL]:
+    """Return the URLs of an app's configuration, by the settings that they are from."""
     options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
     urls = {URL_SETTING: app.config.get(URL_SETTING), "SQLALCHEMY_ENGINE_OPTIONS['url']": options.get("url")}
     for key, bind in (app.config.get("SQLALCHEMY_BINDS") or {}).items():
         urls[f"SQLALCHEMY_BINDS[{key!r}]"] = bind.get("url") if isinstance(bind, dict) else bind
-    for setting, value in urls.items():
-        if value is not None:
-            require_driver(parse_url(value, setting), is_async=False, setting=setting)
+    return {setting: parse_url(value, setting) for setting, value in urls.items() if value is not None}
