@@ -387,6 +387,15 @@ def _release(module: Any) -> None:  # noqa: ANN401 (both are made of proxies)
         bound._remove_proxy()
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a revision's functions do, as Python that is indented but for its first line, and what they import."""
+
+    upgrades: str
+    downgrades: str
+    imports: str
+
+
 class RevisionFiles:
     """How a package's new revision files look and are called: its ``alembic.ini`` and ``script.py.mako``."""
 
@@ -423,7 +432,7 @@ class RevisionFiles:
             raise self._error(f"{path} is there already")
         return path
 
-    def render(self, revision: Revision) -> bytes:
+    def render(self, revision: Revision, body: Body | None = None) -> bytes:
         """Return the text of a new revision's file.
 
         :raises RevisionInputError: if the template fails.
@@ -441,9 +450,9 @@ class RevisionFiles:
                 create_date=self._date,
                 comma=lambda ids: ", ".join(util.to_list(ids, [])),
                 config=self._config,
-                imports="",
-                upgrades="",
-                downgrades="",
+                imports=body.imports if body else "",
+                upgrades=body.upgrades if body else "",
+                downgrades=body.downgrades if body else "",
             )
         except Exception as exc:
             raise self._error(f"the template {source} fails: {describe(exc)}") from exc

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ampho._describe import describe
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
@@ -19,6 +20,9 @@ from ampho.package import RESERVED, MigrationPackage, find_package
 from ampho.project import TEMPLATES, Project
 from ampho.revision import Revision, parse_revision
 from ampho.specifier import Specifier, find_target, parse
+
+if TYPE_CHECKING:
+    from ampho._alembic import Body
 
 _MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
@@ -113,7 +117,7 @@ def revision(
     splice: bool = False,
     rev_id: str | None = None,
 ) -> Revision:
-    """Write a revision on the branch of a package.
+    """Write a revision on the branch of a package, with functions that do nothing yet.
 
     :param message: what it does, for the docstring and the file's name.
     :param depends_on: ids, or packages whose present head is meant.
@@ -122,13 +126,31 @@ def revision(
     :param rev_id: the id, instead of the generated one.
     :raises AmphoError: if anything of it cannot be; then nothing was written.
     """
+    new = prepare_revision(project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id)
+    return write_revision(project, new)
+
+
+def prepare_revision(
+    project: Project,
+    package: str,
+    message: str,
+    *,
+    depends_on: Iterable[str] = (),
+    head: str | None = None,
+    splice: bool = False,
+    rev_id: str | None = None,
+) -> Revision:
+    """Decide all of a new revision but what it does, and write nothing; see :func:`revision`.
+
+    :return: the revision, whose ``path`` is the folder that its file will be in.
+    """
     owner = project.package(package)
     owner.check_writable()
     project.check_addressed(package)
     _check_message(message, package)
     graph = project.graph
     down = _down_revision(graph, package, head, splice=splice)
-    new = Revision(
+    return Revision(
         id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
         package=package,
         path=owner.versions,
@@ -137,7 +159,6 @@ def revision(
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
         doc=message,
     )
-    return _write_revision(owner, new)
 
 
 def _check_message(message: str, package: str) -> None:
@@ -235,12 +256,17 @@ def _new_id(graph: Graph, package: str) -> str:
     return f"{prefix}_{seconds}"
 
 
-def _write_revision(owner: MigrationPackage, new: Revision) -> Revision:
+def write_revision(project: Project, new: Revision, body: Body | None = None) -> Revision:
+    """Write the file of a prepared revision.
+
+    :param body: what its functions do; nothing by default.
+    :raises RevisionInputError: if it cannot be written as it was meant; then it was not.
+    """
     from ampho._alembic import RevisionFiles
 
-    files = RevisionFiles(owner)
+    files = RevisionFiles(project.package(new.package))
     path = files.path(new.id, new.doc)
-    source = files.render(new)
+    source = files.render(new, body)
     written = _as_written(source, new, path)
     try:
         path.parent.mkdir(exist_ok=True)

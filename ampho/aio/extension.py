@@ -10,9 +10,11 @@ from weakref import WeakKeyDictionary
 
 from quart import Quart, current_app, has_app_context
 
+from ampho import autogenerate as compare
 from ampho import execute, render, revise
 from ampho.aio.database import Database, adapt
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
@@ -129,16 +131,40 @@ class AsyncAmpho(Extension):
         package: str,
         message: str,
         *,
+        autogenerate: bool = False,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
         rev_id: str | None = None,
-    ) -> Revision:
-        """Write a revision on the branch of a package; see :func:`ampho.revise.revision`."""
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Revision | None:
+        """Write a revision on the branch of a package.
+
+        :param autogenerate: whether to fill it by comparing the package's models with the database.
+        :param depends_on: ids, or packages whose present head is meant.
+        :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
+        :param splice: whether ``head`` may have a successor already.
+        :param rev_id: the id, instead of the generated one.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: is told of warnings.
+        :return: the revision; with ``autogenerate``, None if nothing differs.
+        :raises AmphoError: if anything of it cannot be; then nothing was written.
+        """
         project = self.project(self._app())
-        return revise.revision(
+        new = revise.prepare_revision(
             project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
         )
+        if not autogenerate:
+            return revise.write_revision(project, new)
+        return await self._perform(partial(compare.autogenerate, new=new, x=x, observer=observer), observer)
+
+    async def check(self, *packages: str, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Drift, ...]:
+        """Return how the models of packages, by default of all, differ from the database.
+
+        :raises NotUpToDateError: if a revision of one of them is not applied.
+        """
+        return await self._perform(partial(compare.check, packages=packages, x=x), observer)
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""

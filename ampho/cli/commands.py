@@ -67,11 +67,16 @@ def db_init(ctx: click.Context, package: str) -> None:
 @click.option("--head", metavar="REV", help="The revision to go on from, where the package has several heads.")
 @click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
+@_x
 @click.pass_context
 def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
     """Write a revision on the branch of PACKAGE."""
-    new = call(ctx, "revision", package, message, **options)
-    click.echo(f"Wrote {output.shown_path(new.path)}")
+    new = call(ctx, "revision", package, message, observer=output.WarningsOnly(), **options)
+    if new is None:
+        click.echo(f"Nothing to do: the tables of {package} are what its models say.")
+    else:
+        click.echo(f"Wrote {output.shown_path(new.path)}")
 
 
 @cli.command("db-up")
@@ -114,6 +119,18 @@ def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
         raise click.UsageError("--start goes with -s/--sql: a run starts from where the database is.")
     return sql
+
+
+@cli.command("db-check")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@_x
+@click.pass_context
+def db_check(ctx: click.Context, packages: tuple[str, ...], x: tuple[str, ...]) -> None:
+    """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
+    drifts = call(ctx, "check", *packages, x=x, observer=output.WarningsOnly())
+    output.print_drifts(drifts)
+    if any(drift.operations for drift in drifts):
+        ctx.exit(1)
 
 
 @cli.command("db-current")

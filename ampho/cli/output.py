@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ampho.autogenerate import Drift
 from ampho.execute import Observer, Run
 from ampho.plan import Direction, Plan, Step
 from ampho.state import CurrentState, PackageState, RevisionRecord
@@ -93,6 +94,16 @@ def _position(package: PackageState) -> str:
     heads = {record.id for record in package.applied if record.is_head}
     marks = [f"{revision_id} (head)" if revision_id in heads else revision_id for revision_id in package.current]
     return f"{', '.join(marks)}{pending}"
+
+
+def print_drifts(drifts: Sequence[Drift]) -> None:
+    """Print what differs, a line per operation."""
+    width = max((len(drift.package) for drift in drifts), default=0)
+    for drift in drifts:
+        count = len(drift.operations)
+        click.echo(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
+        for line in drift.operations:
+            click.echo(f"    {line}")
 
 
 def print_revisions(records: Sequence[RevisionRecord]) -> None:

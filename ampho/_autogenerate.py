@@ -1,0 +1,207 @@
+"""Alembic's autogenerate for the tables of one package; the only file that touches autogenerate's private names.
+
+- ``compare._populate_migration_script`` is the comparison itself: the public ``produce_migrations`` keeps its context
+  to itself, which rendering needs.
+- ``render._render_python_into_templatevars`` renders what was found.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate import compare, render
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import ops
+from sqlalchemy import ForeignKeyConstraint, inspect
+
+from ampho._alembic import Body
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import ForeignKey, Table
+
+_TEMPLATE_NAMES = frozenset({"op", "sa"})
+
+
+@dataclass
+class Comparison:
+    """What differs between the database and the models, in the tables of one package.
+
+    :param context: as ``env.py`` configured it; the user's filters and hooks in it apply.
+    :param is_own: tells of a table's key whether the package owns the table.
+    """
+
+    context: MigrationContext
+    is_own: Callable[[str], bool]
+    seen: list[str] = field(default_factory=list, init=False)
+    _script: ops.MigrationScript = field(init=False)
+    _autogen: AutogenContext = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self._filtered(self.context.opts)
+        self._script = ops.MigrationScript(None, ops.UpgradeOps([]), ops.DowngradeOps([]))
+        self._upgrade.upgrade_token = options["upgrade_token"]
+        self._downgrade.downgrade_token = options["downgrade_token"]
+        self._autogen = AutogenContext(self.context, opts=options)
+        compare._populate_migration_script(self._autogen, self._script)
+
+    def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options with the package's tables as the first filter, before the user's own."""
+        users_name, users_object = options.get("include_name"), options.get("include_object")
+
+        def include_name(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
+            if type_ == "table":
+                key = str(parents.get("schema_qualified_table_name") or name)
+                self.seen.append(key)
+                if not self.is_own(key):
+                    return False
+            return users_name is None or bool(users_name(name, type_, parents))
+
+        def include_object(item: Any, name: str, type_: str, reflected: bool, other: Any) -> bool:  # noqa: ANN401, FBT001 (Alembic's signature)
+            table: Table = item if type_ == "table" else item.table
+            if not self.is_own(table.key):
+                return False
+            return users_object is None or bool(users_object(item, name, type_, reflected, other))
+
+        return {**options, "include_name": include_name, "include_object": include_object}
+
+    @property
+    def _upgrade(self) -> ops.UpgradeOps:
+        return self._script.upgrade_ops_list[-1]
+
+    @property
+    def _downgrade(self) -> ops.DowngradeOps:
+        return self._script.downgrade_ops_list[-1]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        return self._upgrade.is_empty()
+
+    def has_table(self, key: str) -> bool:
+        """Tell whether the database has a table."""
+        schema, _, name = key.rpartition(".")
+        return inspect(self.context.connection).has_table(name, schema=schema or None)
+
+    def references(self) -> set[str]:
+        """Return the keys of the tables that the found changes point at by foreign key."""
+        return {key for operation in self._operations() for key in _targets(operation)}
+
+    def leave_out_references(self, keys: set[str]) -> None:
+        """Leave out the foreign keys to some tables, which another revision adds later."""
+        for container in self._containers(self._upgrade):
+            container.ops[:] = [
+                operation
+                for operation in container.ops
+                if not (isinstance(operation, ops.CreateForeignKeyOp) and keys.intersection(_targets(operation)))
+            ]
+            for operation in container.ops:
+                if isinstance(operation, ops.CreateTableOp):
+                    operation.columns = [
+                        item
+                        for item in operation.columns
+                        if not (isinstance(item, ForeignKeyConstraint) and keys & set(map(_target, item.elements)))
+                    ]
+        self._upgrade.reverse_into(self._downgrade)
+
+    def apply_users_hook(self, rows: tuple[str, ...]) -> None:
+        """Let the user's ``process_revision_directives`` change or drop what was found."""
+        hook = self.context.opts.get("process_revision_directives")
+        if hook is not None:
+            directives = [self._script]
+            hook(self.context, rows, directives)
+            self._script = directives[0] if directives else _empty_like(self._script)
+
+    def descriptions(self) -> list[str]:
+        """Return the changes as the lines of Python that would make them, one each."""
+        lines = []
+        for operation in self._upgrade.ops:
+            lines += [" ".join(text.split()) for text in render.render_op(self._autogen, operation)]
+        return [line for line in lines if not line.startswith("with ") or len(lines) == 1]
+
+    def body(self) -> Body:
+        """Return the changes as a revision's functions."""
+        texts: dict[str, Any] = {}
+        self._autogen.imports = set(self._script.imports)
+        render._render_python_into_templatevars(self._autogen, self._script, texts)
+        upgrades = _without_remarks(texts[self._upgrade.upgrade_token])
+        downgrades = _without_remarks(texts[self._downgrade.downgrade_token])
+        imports = {line for line in texts["imports"].splitlines() if line}
+        for code in (upgrades, downgrades):
+            imports |= _missing_imports(code, imports)
+        return Body(upgrades, downgrades, "\n".join(sorted(imports)))
+
+    def _operations(self) -> Iterator[ops.MigrateOperation]:
+        for container in self._containers(self._upgrade):
+            yield from container.ops
+
+    def _containers(self, container: ops.OpContainer) -> Iterator[ops.OpContainer]:
+        yield container
+        for operation in container.ops:
+            if isinstance(operation, ops.OpContainer):
+                yield from self._containers(operation)
+
+
+def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
+    upgrade, downgrade = script.upgrade_ops_list[-1], script.downgrade_ops_list[-1]
+    return ops.MigrationScript(
+        None,
+        ops.UpgradeOps([], upgrade_token=upgrade.upgrade_token),
+        ops.DowngradeOps([], downgrade_token=downgrade.downgrade_token),
+    )
+
+
+def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
+    """Return the keys of the tables that an operation points at."""
+    if isinstance(operation, ops.CreateForeignKeyOp):
+        schema = operation.kw.get("referent_schema")
+        return [f"{schema}.{operation.referent_table}" if schema else operation.referent_table]
+    if isinstance(operation, ops.CreateTableOp):
+        return [
+            _target(element)
+            for item in operation.columns
+            if isinstance(item, ForeignKeyConstraint)
+            for element in item.elements
+        ]
+    if isinstance(operation, ops.AddColumnOp):
+        return [_target(element) for element in operation.column.foreign_keys]
+    return []
+
+
+def _target(element: ForeignKey) -> str:
+    return element.target_fullname.rpartition(".")[0]
+
+
+def _without_remarks(text: str) -> str:
+    lines = [line for line in text.splitlines() if not line.strip().startswith("# ###")]
+    return "\n".join(lines).strip()
+
+
+def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
+    """Return imports of the modules whose types the code names in full, as Alembic renders the app's own types."""
+    bound = set(_TEMPLATE_NAMES)
+    for node in ast.walk(ast.parse("\n".join(imports))):
+        if isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+    found: set[str] = set()
+    tree = ast.parse("\n".join(line.removeprefix("    ") for line in code.splitlines()))
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            dotted = _dotted(node)
+            if dotted and dotted.partition(".")[0] not in bound | stored and dotted in sys.modules:
+                found.add(f"import {dotted}")
+    return {line for line in found if not any(other.startswith(f"{line}.") for other in found)}
+
+
+def _dotted(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        before = _dotted(node.value)
+        return None if before is None else f"{before}.{node.attr}"
+    return None
