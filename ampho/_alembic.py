@@ -444,7 +444,7 @@ class RevisionFiles:
             text = Template(filename=str(source), input_encoding="utf-8").render_unicode(  # noqa: S702  # Python, not HTML
                 message=_for_docstring(revision.doc),
                 up_revision=revision.id,
-                down_revision=revision.down_revisions[0] if revision.down_revisions else None,
+                down_revision=_scalar(revision.down_revisions),
                 branch_labels=revision.labels or None,
                 depends_on=revision.depends_on or None,
                 create_date=self._date,
@@ -472,6 +472,10 @@ class RevisionFiles:
 
     def _error(self, what: str) -> RevisionInputError:
         return RevisionInputError(f"{what}.", package=self._package.name)
+
+
+def _scalar(ids: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return ids if len(ids) > 1 else next(iter(ids), None)
 
 
 def _for_docstring(message: str) -> str:

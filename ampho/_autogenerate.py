@@ -118,10 +118,16 @@ class Comparison:
 
     def descriptions(self) -> list[str]:
         """Return the changes as the lines of Python that would make them, one each."""
-        lines = []
-        for operation in self._upgrade.ops:
-            lines += [" ".join(text.split()) for text in render.render_op(self._autogen, operation)]
-        return [line for line in lines if not line.startswith("with ") or len(lines) == 1]
+        as_rendered = self._autogen.opts
+        self._autogen.opts = {**as_rendered, "render_as_batch": False}
+        try:
+            return [
+                " ".join(text.split())
+                for operation in self._upgrade.ops
+                for text in render.render_op(self._autogen, operation)
+            ]
+        finally:
+            self._autogen.opts = as_rendered
 
     def body(self) -> Body:
         """Return the changes as a revision's functions."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ampho.applied import Applied
 from ampho.errors import NotUpToDateError, RevisionInputError
-from ampho.execute import Observer, perform
+from ampho.execute import Observer, perform, upgrade
 from ampho.graph import Graph
 from ampho.ownership import Ownership, find_owners
 from ampho.project import Project
@@ -58,13 +58,20 @@ class _Found:
 
 
 def autogenerate(
-    project: Project, connection: Connection, new: Revision, *, x: Sequence[str] = (), observer: Observer | None = None
+    project: Project,
+    connection: Connection,
+    new: Revision,
+    *,
+    scratch: bool = False,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> Revision | None:
     """Write the revision that takes a package's tables from what the database has to what the models say.
 
     Only tables that the package owns are looked at. Foreign keys to tables of other packages become ``depends_on``.
 
     :param new: the revision as :func:`ampho.revise.prepare_revision` gives it.
+    :param scratch: whether the database is an empty one, on which the package's history runs first.
     :param x: values for ``context.get_x_argument()``.
     :param observer: is warned of tables that nobody owns, and of foreign keys that are left for later.
     :return: the revision; None if nothing differs, and nothing was written.
@@ -72,6 +79,8 @@ def autogenerate(
     :raises AmphoError: if the revision cannot be written; then nothing was.
     """
     owners = find_owners(project.packages, project.graph, project.metadata)
+    if scratch:
+        replay(project, connection, [new.package], x)
 
     def compare(rows: tuple[str, ...], context: MigrationContext) -> _Found:
         _check_up_to_date(project.graph, rows, new.package)
@@ -87,16 +96,32 @@ def autogenerate(
     return write_revision(project, complete, found.body)
 
 
+def replay(project: Project, connection: Connection, packages: Sequence[str], x: Sequence[str]) -> None:
+    """Build the tables of packages, by default of all, on an empty database by running their histories."""
+    for specifier in packages or ["heads"]:
+        if specifier not in project.graph.packages or project.graph.of_package(specifier):
+            upgrade(project, connection, specifier, x=x)
+            connection.rollback()  # of what was read where there was nothing to do
+
+
 def check(
-    project: Project, connection: Connection, packages: Sequence[str] = (), *, x: Sequence[str] = ()
+    project: Project,
+    connection: Connection,
+    packages: Sequence[str] = (),
+    *,
+    scratch: bool = False,
+    x: Sequence[str] = (),
 ) -> tuple[Drift, ...]:
     """Return how the models of packages differ from the database.
 
     :param packages: the packages; all by default.
+    :param scratch: whether the database is an empty one, on which the histories run first.
     :raises NotUpToDateError: if a revision of one of them is not applied.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
     owners = find_owners(project.packages, project.graph, project.metadata)
+    if scratch:
+        replay(project, connection, packages, x)
 
     def compare(rows: tuple[str, ...], context: MigrationContext) -> tuple[Drift, ...]:
         for name in names:

@@ -146,7 +146,7 @@ def _mapped_classes(names: Sequence[str]) -> Iterator[Any]:
 
 
 def _defined(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of Core tables: the package of the module that assigns them to a name, not that imports them."""
+    """Return the owners of Core tables: the packages of the modules that assign, and not import, them."""
     from sqlalchemy import Table
 
     found: dict[Table, list[tuple[str, ModuleType]]] = {}
@@ -211,7 +211,7 @@ def _table_calls(tree: ast.Module) -> Iterator[tuple[str, list[str], str | None]
             schema = next((keyword.value for keyword in node.keywords if keyword.arg == "schema"), None)
             if texts:
                 name = node.func.attr  # type: ignore[attr-defined]  # an attribute, as _calls_in_order checks
-                yield name, texts, schema.value if isinstance(schema, ast.Constant) else None
+                yield name, texts, str(schema.value) if isinstance(schema, ast.Constant) and schema.value else None
 
 
 def _calls_in_order(function: ast.FunctionDef) -> list[ast.Call]:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 _MAX_MESSAGE = 1000
+_TWO = 2
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
@@ -128,6 +129,21 @@ def revision(
     """
     new = prepare_revision(project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id)
     return write_revision(project, new)
+
+
+def merge(project: Project, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+    """Write a revision that makes one head of the several that a package has.
+
+    :param message: what is merged, for the docstring and the file's name.
+    :param rev_id: the id, instead of the generated one.
+    :raises RevisionInputError: if the package has one head, or none.
+    """
+    heads = project.graph.heads(project.package(package).name)
+    if len(heads) < _TWO:
+        have = f"one head, {heads[0]}" if heads else "no revision"
+        raise RevisionInputError(f"{package} has {have}: there is nothing to merge.", package=package)
+    new = prepare_revision(project, package, message, head=heads[0], rev_id=rev_id)
+    return write_revision(project, replace(new, down_revisions=heads))
 
 
 def prepare_revision(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -13,6 +13,7 @@ from quart import Quart, current_app, has_app_context
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
 from ampho.aio.database import Database, adapt
+from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
@@ -132,6 +133,7 @@ class AsyncAmpho(Extension):
         message: str,
         *,
         autogenerate: bool = False,
+        scratch: bool = False,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
@@ -142,6 +144,8 @@ class AsyncAmpho(Extension):
         """Write a revision on the branch of a package.
 
         :param autogenerate: whether to fill it by comparing the package's models with the database.
+        :param scratch: with ``autogenerate``, whether to compare with a throw-away database on which the package's
+            history runs, instead of the app's.
         :param depends_on: ids, or packages whose present head is meant.
         :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
         :param splice: whether ``head`` may have a successor already.
@@ -157,14 +161,19 @@ class AsyncAmpho(Extension):
         )
         if not autogenerate:
             return revise.write_revision(project, new)
-        return await self._perform(partial(compare.autogenerate, new=new, x=x, observer=observer), observer)
+        work = partial(compare.autogenerate, new=new, scratch=scratch, x=x, observer=observer)
+        return await self._perform(work, observer, scratch=scratch)
 
-    async def check(self, *packages: str, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Drift, ...]:
+    async def check(
+        self, *packages: str, scratch: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> tuple[Drift, ...]:
         """Return how the models of packages, by default of all, differ from the database.
 
+        :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
-        return await self._perform(partial(compare.check, packages=packages, x=x), observer)
+        work = partial(compare.check, packages=packages, scratch=scratch, x=x)
+        return await self._perform(work, observer, scratch=scratch)
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
@@ -235,13 +244,18 @@ class AsyncAmpho(Extension):
         return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
 
     async def _perform(
-        self, work: Callable[[Project, Connection], T], observer: Observer | None, *, renews: bool = False
+        self,
+        work: Callable[[Project, Connection], T],
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        renews: bool = False,
     ) -> T:
         app = self._app()
         project = self.project(app)
         warn(project, observer)
         with without_secrets(project.url):
-            async with exclusive_async(), self._connect(app, renews=renews) as connection:
+            async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
                 return await connection.run_sync(partial(work, project))
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
@@ -253,19 +267,21 @@ class AsyncAmpho(Extension):
 
     @asynccontextmanager
     async def _connect(
-        self, app: App, bind_key: str | None = None, *, renews: bool = False
+        self, app: App, bind_key: str | None = None, *, scratch: bool = False, renews: bool = False
     ) -> AsyncIterator[AsyncConnection]:
         """Open the connection that migrates.
 
+        :param scratch: whether it is to a throw-away database.
         :param renews: whether the schema may change: asyncpg's connections remember types and statements of the old
             one, so its pool is made anew; connections in use go on, and are closed when they are given back.
         """
         engine = self.engine(app, bind_key)
-        with connecting(engine.url):
-            connection = await engine.connect()
-        try:
-            yield connection
-        finally:
-            await connection.close()
-            if renews and engine.dialect.driver == "asyncpg":
-                await engine.dispose()
+        async with scratch_engine(engine) if scratch else nullcontext(engine) as target:
+            with connecting(target.url):
+                connection = await target.connect()
+            try:
+                yield connection
+            finally:
+                await connection.close()
+                if renews and engine.dialect.driver == "asyncpg":
+                    await engine.dispose()

@@ -21,6 +21,9 @@ _x = click.option(
     help="An argument for env.py and revisions (context.get_x_argument()).",
 )
 _sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
+_scratch = click.option(
+    "--scratch", is_flag=True, help="Compare with a throw-away database on which the history runs, not with the app's."
+)
 _start = click.option(
     "--start",
     multiple=True,
@@ -68,6 +71,7 @@ def db_init(ctx: click.Context, package: str) -> None:
 @click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
 @click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
+@_scratch
 @_x
 @click.pass_context
 def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
@@ -123,11 +127,12 @@ def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
 
 @cli.command("db-check")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@_scratch
 @_x
 @click.pass_context
-def db_check(ctx: click.Context, packages: tuple[str, ...], x: tuple[str, ...]) -> None:
+def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, x: tuple[str, ...]) -> None:
     """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
-    drifts = call(ctx, "check", *packages, x=x, observer=output.WarningsOnly())
+    drifts = call(ctx, "check", *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
     output.print_drifts(drifts)
     if any(drift.operations for drift in drifts):
         ctx.exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from ampho.revise import Initialized
 from ampho.revision import Revision
 from ampho.state import CurrentState, RevisionRecord, show
 from ampho.sync.migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
+from ampho.sync.scratch import scratch_engine
 from ampho.url import parse_url, require_driver
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ class Ampho(Extension):
         message: str,
         *,
         autogenerate: bool = False,
+        scratch: bool = False,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
@@ -177,6 +179,8 @@ class Ampho(Extension):
         """Write a revision on the branch of a package.
 
         :param autogenerate: whether to fill it by comparing the package's models with the database.
+        :param scratch: with ``autogenerate``, whether to compare with a throw-away database on which the package's
+            history runs, instead of the app's.
         :param depends_on: ids, or packages whose present head is meant.
         :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
         :param splice: whether ``head`` may have a successor already.
@@ -192,14 +196,19 @@ class Ampho(Extension):
         )
         if not autogenerate:
             return revise.write_revision(project, new)
-        return self._perform(partial(compare.autogenerate, new=new, x=x, observer=observer), observer)
+        work = partial(compare.autogenerate, new=new, scratch=scratch, x=x, observer=observer)
+        return self._perform(work, observer, scratch=scratch)
 
-    def check(self, *packages: str, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Drift, ...]:
+    def check(
+        self, *packages: str, scratch: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> tuple[Drift, ...]:
         """Return how the models of packages, by default of all, differ from the database.
 
+        :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
-        return self._perform(partial(compare.check, packages=packages, x=x), observer)
+        work = partial(compare.check, packages=packages, scratch=scratch, x=x)
+        return self._perform(work, observer, scratch=scratch)
 
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
@@ -294,11 +303,13 @@ class Ampho(Extension):
         work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
 
-    def _perform(self, work: Callable[[Project, Connection], T], observer: Observer | None) -> T:
+    def _perform(
+        self, work: Callable[[Project, Connection], T], observer: Observer | None, *, scratch: bool = False
+    ) -> T:
         app = self._app()
         project = self.project(app)
         warn(project, observer)
-        with without_secrets(project.url), exclusive(), self._connect(app) as connection:
+        with without_secrets(project.url), exclusive(), self._connect(app, scratch=scratch) as connection:
             return work(project, connection)
 
     def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
@@ -308,13 +319,17 @@ class Ampho(Extension):
             return work(project, None)
 
     @contextmanager
-    def _connect(self, app: App, bind_key: str | None = None) -> Iterator[Connection]:
-        """Open the connection that migrates."""
+    def _connect(self, app: App, bind_key: str | None = None, *, scratch: bool = False) -> Iterator[Connection]:
+        """Open the connection that migrates.
+
+        :param scratch: whether it is to a throw-away database.
+        """
         engine = self.engine(app, bind_key)
-        with connecting(engine.url):
-            connection = engine.connect()
-        with connection:
-            yield connection
+        with scratch_engine(engine) if scratch else nullcontext(engine) as target:
+            with connecting(target.url):
+                connection = target.connect()
+            with connection:
+                yield connection
 
 
 def _check_app(app: object) -> None:

@@ -1,7 +1,7 @@
 """${message}
 
 Revision ID: ${up_revision}
-Revises: ${down_revision or "-"}
+Revises: ${comma(down_revision) or "-"}
 Create Date: ${create_date}
 """
 

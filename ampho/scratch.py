@@ -1,0 +1,47 @@
+"""A throw-away database beside the app's: on the same server, or in memory for SQLite. Pure; the facades open it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+_PREFIX = "ampho_scratch_"
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """How to make, reach and drop a throw-away database.
+
+    :ivar url: its address.
+    :ivar create: the statement that makes it, on a connection of the app's database; None if it makes itself.
+    :ivar drop: the statement that drops it, likewise.
+    """
+
+    url: URL
+    create: str | None = None
+    drop: str | None = None
+
+
+def scratch_of(url: URL) -> Scratch:
+    """Return a throw-away database of the kind of ``url``'s, under a name that nobody has.
+
+    :raises ConfigurationError: if Ampho knows no way to make one there.
+    """
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return Scratch(url.set(database=None, query={}))
+    name = f"{_PREFIX}{secrets.token_hex(6)}"
+    if backend == "postgresql":
+        drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+        return Scratch(url.set(database=name), f'CREATE DATABASE "{name}"', drop)
+    if backend in ("mysql", "mariadb"):
+        return Scratch(url.set(database=name), f"CREATE DATABASE `{name}`", f"DROP DATABASE IF EXISTS `{name}`")
+    raise ConfigurationError(
+        f"Ampho knows no throw-away database for {backend}. Compare with the app's, without --scratch."
+    )
