@@ -7,7 +7,7 @@ What is private, and why it is needed:
 - ``MigrationContext._transaction_per_migration``, ``_in_external_transaction``, ``_has_version_table``,
   ``_ensure_version_table`` and ``_version`` tell how ``env.py`` configured the run, and write the version table when
   the plan is accepted, not before.
-- ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._run_hooks`` make a new file look as the
+- ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._invoke`` make a new file look as the
   package's ``alembic.ini`` says.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
 - ``alembic.op._proxy`` stays bound after a failure, and is cleared.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -421,14 +422,17 @@ class RevisionFiles:
         :raises RevisionInputError: if it is taken, or would not be in the folder of the package's revisions.
         """
         folder = self._package.versions
-        path = Path(self._script._rev_path(folder, revision_id, message, self._date))
+        try:
+            path = Path(self._script._rev_path(folder, revision_id, message, self._date))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise self._error(f"file_template in alembic.ini cannot be used: {describe(exc)}") from exc
         if not re.search(r"\w", message):
             path = folder / f"{revision_id}.py"
         if path.resolve().parent != folder.resolve() or not folder.resolve().is_relative_to(
             self._package.root.resolve()
         ):
             raise self._error(f"{path} is not in {folder}, inside the package. Correct file_template in alembic.ini")
-        if path.exists():
+        if os.path.lexists(path):
             raise self._error(f"{path} is there already")
         return path
 
@@ -454,7 +458,7 @@ class RevisionFiles:
                 upgrades=body.upgrades if body else "",
                 downgrades=body.downgrades if body else "",
             )
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise self._error(f"the template {source} fails: {describe(exc)}") from exc
         return str(text).encode("utf-8")
 
@@ -464,9 +468,8 @@ class RevisionFiles:
         :raises RevisionInputError: if one fails; the file is there then.
         """
         try:
-            hooks = self._config.get_hooks_list()
-            if hooks:
-                write_hooks._run_hooks(path, hooks)
+            for hook in self._config.get_hooks_list():
+                write_hooks._invoke(hook.get("type", ""), path, hook)  # _run_hooks() prints
         except (Exception, SystemExit) as exc:
             raise self._error(f"{path} was written, but a post_write_hook failed: {describe(exc)}") from exc
 

@@ -14,14 +14,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from inspect import isawaitable
 from pathlib import Path
 
 SHOP = Path(__file__).with_name("shop")
 AMPHO = shutil.which("ampho", path=Path(sys.executable).parent)
 
+# Method, path, what is sent, and what the answer must be.
 ORDER = {"email": "Ada@example.org", "name": "Ada", "isbn": "9781473216068", "quantity": 2}
-ORDERED = [{"order": 1, "quantity": 2, "title": "The Dispossessed"}]
+PLACE_ORDER = ("POST", "/orders", ORDER, {"order": 1, "left": 8})
+LIST_ORDERS = ("GET", "/orders/ada@example.org", None, [{"order": 1, "quantity": 2, "title": "The Dispossessed"}])
 
 
 class UnexpectedError(Exception):
@@ -50,8 +51,7 @@ def walk(framework, folder):
     shop.ampho("db-current", expect="orders +orders_1769421600 .head.")
 
     heading("A request that writes, and one that reads")
-    shop.request("POST", "/orders", ORDER, expect={"order": 1, "left": 8})
-    shop.request("GET", "/orders/ada@example.org", expect=ORDERED)
+    shop.requests(PLACE_ORDER, LIST_ORDERS)
 
     heading("Accounts cannot go while orders need them")
     shop.ampho("db-down accounts@base", expect="orders_1767693600.*--cascade", exit_code=1)
@@ -63,7 +63,7 @@ def walk(framework, folder):
     shop.ampho("db-down catalog@-1", expect="Took back 1 revision")
     shop.ampho("db-current", expect="catalog +catalog_1767690000, 1 pending.*orders +orders_1769421600 .head.")
     shop.ampho("db-up", expect="Applied 1 revision")
-    shop.request("GET", "/orders/ada@example.org", expect=ORDERED)
+    shop.requests(LIST_ORDERS)
 
 
 class Shop:
@@ -89,13 +89,16 @@ class Shop:
         if not re.search(expect, done.stdout, re.DOTALL):
             raise UnexpectedError(f"the output has no {expect!r}")
 
-    def request(self, method, path, body=None, *, expect):
-        """Send a request to the app's test client, in a process of its own, and check the answer."""
-        print("\n>", method, path, *[json.dumps(body)] if body else [], flush=True)
-        done = self.run([sys.executable, __file__, self.module, method, path, json.dumps(body)])
-        print(done.stdout.strip(), flush=True)
-        if done.returncode or json.loads(done.stdout) != expect:
-            raise UnexpectedError(f"the answer is not {expect}")
+    def requests(self, *wanted):
+        """Send requests to the app's test client, in a process of its own, and check the answers."""
+        done = self.run([sys.executable, __file__, self.module, json.dumps([request[:3] for request in wanted])])
+        if done.returncode:
+            raise UnexpectedError(done.stdout)
+        for (method, path, body, expected), answer in zip(wanted, done.stdout.splitlines(), strict=True):
+            print(f"\n> {method} {path}", *[json.dumps(body)] if body else [])
+            print(answer, flush=True)
+            if json.loads(answer) != expected:
+                raise UnexpectedError(f"the answer is not {expected}")
 
     def run(self, command):
         return subprocess.run(
@@ -113,17 +116,28 @@ def heading(text):
     print(f"\n{text}\n{'-' * len(text)}")
 
 
-def answer(module, method, path, body):
-    """Print what an app answers to one request."""
+def answer(module, requests):
+    """Print what an app answers to requests, a line for each."""
     sys.path.insert(0, str(Path.cwd()))
     app = importlib.import_module(module).app
-    response = app.test_client().open(path, method=method, json=json.loads(body))
-    print(asyncio.run(serve(app, response)) if isawaitable(response) else response.get_data(as_text=True))
+    send = send_to_quart if module == "quart_app" else send_to_flask
+    for text in send(app, json.loads(requests)):
+        print(text.strip())
 
 
-async def serve(app, response):
-    async with app.test_app():
-        return await (await response).get_data(as_text=True)
+def send_to_flask(app, requests):
+    client = app.test_client()
+    return [client.open(path, method=method, json=body).text for method, path, body in requests]
+
+
+def send_to_quart(app, requests):
+    async def send():
+        async with app.test_app() as test_app:
+            client = test_app.test_client()
+            responses = [await client.open(path, method=method, json=body) for method, path, body in requests]
+            return [await response.get_data(as_text=True) for response in responses]
+
+    return asyncio.run(send())
 
 
 if __name__ == "__main__":

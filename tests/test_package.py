@@ -306,7 +306,7 @@ def test_setting_is_a_list_or_a_string_with_commas(value: object, entries: tuple
     assert read_setting(value, "here") == entries
 
 
-@pytest.mark.parametrize("value", [1, True, b"app", {"app": 1}, {"app"}, ["app", 1], [None], object()], ids=repr)
+@pytest.mark.parametrize("value", [1, True, b"app", {"app": 1}, {"app"}, ["app", 1], [None], range(2)], ids=repr)
 def test_setting_of_another_type_is_an_error_that_says_where_it_is_from(value: object) -> None:
     with pytest.raises(ConfigurationError, match=rf"{SETTING} \(in the app's configuration\)") as caught:
         configured_packages(value)

@@ -114,7 +114,7 @@ def test_up_to_everything_in_the_order_of_dependencies(opened: Shop) -> None:
     assert opened.database.query("SELECT title, slug FROM posts") == [(shop.TRICKY, "-")]
     indexes = [index["name"] for index in opened.database.schema()["tables"]["invoices"]["indexes"]]
     assert "invoices_total" in indexes
-    assert opened.run("db-up").stdout == "Nothing to do: heads is what the database is at.\n"
+    assert opened.run("db-up").stdout == "Nothing to do: everything is applied.\n"
 
 
 def test_each_step_down_restores_what_was_there_before_the_step_up(opened: Shop) -> None:

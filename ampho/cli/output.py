@@ -49,7 +49,12 @@ class WarningsOnly(Observer):
 
 
 def _already(plan: Plan) -> str:
-    return f"{plan.specifier} is what the database is at"
+    if plan.direction is Direction.UPGRADE:
+        return "everything is applied" if plan.specifier == "heads" else f"{plan.specifier} is applied"
+    package, _, target = plan.specifier.rpartition("@")
+    if target == "base":
+        return f"nothing of {package} is applied" if package else "nothing is applied"
+    return f"nothing after {target} is applied"
 
 
 def _count(number: int) -> str:

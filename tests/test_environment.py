@@ -1,0 +1,339 @@
+"""The host's ``env.py`` is live: what a user edits there takes effect, and what would break a promise is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import alembic.op
+import pytest
+import shop
+from project import Project
+from servers import Database
+from shop import Shop
+
+import ampho
+from ampho.errors import EnvironmentFileError
+
+TEMPLATES = Path(ampho.__file__).with_name("templates")
+OPTIONS = "**environment.options(),\n"
+BOTH = ("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg")
+
+
+@pytest.fixture
+def opened(project: Project, database: Database) -> Iterator[Shop]:
+    """The shop without its last package, where ``app`` has an ``env.py`` as ``db-init`` writes it."""
+    shop.write_packages(project, "app", "blog")
+    project.revision("app", "app_1", upgrade=shop.USERS, downgrade="op.drop_table('users')", message="users")
+    project.revision("blog", "blog_1", None, "app_1", upgrade=shop.POSTS, downgrade="op.drop_table('posts')")
+    project.app(shop.framework_of(database), ["app", "blog"], database.url, path="wsgi.py", import_name="wsgi")
+    write_env(project, "app", shop.framework_of(database))
+    with shop.app_in(project) as app:
+        yield Shop(project, database, app)
+
+
+def write_env(project: Project, package: str, framework: str) -> Path:
+    template = TEMPLATES / {"flask": "sync", "quart": "aio"}[framework] / "env.py"
+    return project.write(project.migrations(package) / "env.py", template.read_text("utf-8"))
+
+
+def edit(opened: Shop, old: str, new: str, package: str = "app") -> int:
+    """Edit an ``env.py``, and return the line of the edit."""
+    path = opened.project.migrations(package) / "env.py"
+    text = path.read_text("utf-8")
+    assert old in text, text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+    return text[: text.index(old)].count("\n") + 1
+
+
+def untouched(opened: Shop) -> bool:
+    return opened.database.tables() == []
+
+
+# What takes effect.
+
+
+def test_another_version_table(opened: Shop) -> None:
+    edit(opened, OPTIONS, f'{OPTIONS}        version_table="changes",\n')
+
+    sql = opened.run("db-up", "-s", "app").stdout
+    opened.run("db-up")
+
+    assert "CREATE TABLE changes" in sql
+    assert opened.database.tables() == ["changes", "posts", "users"]
+    assert opened.database.rows("changes") == ["blog_1"]
+    assert opened.run("db-current").stdout.splitlines() == ["app   app_1 (head)", "blog  blog_1 (head)"]
+    opened.run("db-down", "base")
+    assert opened.database.tables() == ["changes"]
+
+
+@pytest.mark.drivers("postgresql")
+def test_a_schema_for_the_version_table(opened: Shop) -> None:
+    opened.database.run("CREATE SCHEMA meta")
+    edit(opened, OPTIONS, f'{OPTIONS}        version_table_schema="meta",\n')
+
+    sql = opened.run("db-up", "-s").stdout
+    opened.run("db-up", "app")
+
+    assert "CREATE TABLE meta.alembic_version" in sql
+    assert opened.database.query("SELECT version_num FROM meta.alembic_version") == [("app_1",)]
+    assert "blog  nothing applied, 1 pending" in opened.run("db-current").stdout
+    assert "CREATE TABLE meta.alembic_version" not in opened.run("db-up", "-s").stdout
+    opened.run("db-up")
+    assert opened.database.tables() == ["posts", "users"]
+
+
+@pytest.mark.drivers(*BOTH)
+def test_an_include_object(opened: Shop) -> None:
+    """A revision that compares, as plain Alembic's recipes do, sees what ``env.py`` lets it see."""
+    edit(opened, OPTIONS, f'{OPTIONS}        include_object=lambda item, name, *args: name != "users",\n')
+    opened.project.revision(
+        *("blog", "blog_2", "blog_1"),
+        upgrade="""
+        from alembic.autogenerate import compare_metadata
+        found = compare_metadata(op.get_context(), sa.MetaData())
+        op.create_table("found", sa.Column("name", sa.String(50)))
+        table = sa.table("found", sa.column("name", sa.String))
+        op.bulk_insert(table, [{"name": item[1].name} for item in found if item[0] == "remove_table"])
+        """,
+    )
+
+    opened.run("db-up")
+
+    assert opened.database.query("SELECT name FROM found") == [("posts",)]
+
+
+@pytest.mark.drivers(*BOTH)
+def test_a_callback_for_each_version(opened: Shop) -> None:
+    log = opened.project.folder / "log"
+    edit(
+        opened,
+        "def run_migrations",
+        f"""
+def note(step, run_args, **kwargs):
+    with open({str(log)!r}, "a") as file:
+        print("up" if step.is_upgrade else "down", step.up_revision_id, run_args, file=file)
+
+
+def run_migrations""",
+    )
+    edit(opened, OPTIONS, f"{OPTIONS}        on_version_apply=note,\n")
+    edit(opened, "context.run_migrations()", "context.run_migrations(who='me')")
+    for revision in opened.project.folder.rglob("versions/*.py"):
+        revision.write_text(revision.read_text("utf-8").replace("grade():", "grade(who):"), "utf-8")
+
+    opened.run("db-up")
+    opened.run("db-down")
+
+    assert log.read_text().splitlines() == [
+        "up app_1 {'who': 'me'}",
+        "up blog_1 {'who': 'me'}",
+        "down blog_1 {'who': 'me'}",
+    ]
+
+
+@pytest.mark.drivers("sqlite")
+def test_x_arguments_reach_it_and_the_revisions(opened: Shop) -> None:
+    edit(opened, OPTIONS, f'{OPTIONS}        version_table=context.get_x_argument(as_dictionary=True)["table"],\n')
+    opened.project.revision(
+        *("blog", "blog_2", "blog_1"),
+        upgrade="from alembic import context; op.create_table(context.get_x_argument()[1], sa.Column('x', sa.Text))",
+    )
+
+    opened.run("db-up", "-x", "table=changes", "-x", "extra")
+
+    assert opened.database.tables() == ["changes", "extra", "posts", "users"]
+    assert "blog_2 (head)" in opened.run("db-current", "-x", "table=changes").stdout
+    assert "nothing applied" in opened.run("db-current", "-x", "table=other").stdout
+
+
+@pytest.mark.drivers(*BOTH)
+def test_statements_after_configure_are_fine(opened: Shop) -> None:
+    edit(opened, "    with context.begin", "    connection.exec_driver_sql('SELECT 1')\n    with context.begin")
+
+    opened.run("db-up")
+
+    assert opened.database.rows() == ["blog_1"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+psycopg_async")
+def test_the_one_of_the_other_framework_serves_as_well(opened: Shop) -> None:
+    other = {"flask": "quart", "quart": "flask"}[shop.framework_of(opened.database)]
+    write_env(opened.project, "app", other)
+    edit(opened, OPTIONS, f'{OPTIONS}        version_table="changes",\n')
+
+    opened.run("db-up")
+
+    assert opened.database.rows("changes") == ["blog_1"]
+
+
+# Which one is the host.
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_the_first_package_is_the_host_unless_a_setting_says_otherwise(
+    opened: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_env(opened.project, "blog", "flask")
+    edit(opened, OPTIONS, f'{OPTIONS}        version_table="of_blog",\n', "blog")
+
+    assert "CREATE TABLE alembic_version" in opened.run("db-up", "-s", "app_1").stdout
+    monkeypatch.setenv("AMPHO_ENV_PACKAGE", "blog")
+    assert "CREATE TABLE of_blog" in opened.run("db-up", "-s", "app_1").stdout
+    opened.app.config["AMPHO_ENV_PACKAGE"] = "app"
+    assert "CREATE TABLE alembic_version" in opened.run("db-up", "-s", "app_1").stdout
+    opened.app.config["AMPHO_ENV_PACKAGE"] = "shop"
+    error = opened.run("db-up", exit_code=1).stderr
+    assert "AMPHO_ENV_PACKAGE is 'shop', which is not a configured package with an env.py" in error
+    assert untouched(opened)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_one_that_knows_nothing_of_ampho_is_skipped_with_a_warning(opened: Shop) -> None:
+    path = opened.project.write(opened.project.migrations("app") / "env.py", "raise RuntimeError('I ran')")
+
+    result = opened.run("db-up")
+
+    assert f"Warning: {path} is not used, because it does not import ampho.environment" in result.stderr
+    assert "AMPHO_ENV_PACKAGE=app" in result.stderr
+    assert "I ran" not in result.output
+    assert opened.database.rows() == ["blog_1"]
+    opened.app.config["AMPHO_ENV_PACKAGE"] = "app"
+    assert "I ran" in opened.run("db-current", exit_code=1).stderr
+
+
+# What is refused, before anything is written.
+
+
+REFUSED = {
+    "a connection of its own": (
+        "    context.configure(\n",
+        """    from sqlalchemy import create_engine, pool
+    connection = create_engine("sqlite://", poolclass=pool.StaticPool).connect()
+    context.configure(
+""",
+        "uses a connection of its own. Configure with the one that run_migrations() is given",
+    ),
+    "no migrations run": ("        context.run_migrations()", "        pass", "never runs the migrations"),
+    "one transaction for all": (
+        OPTIONS,
+        '**environment.options() | {"transaction_per_migration": False},\n',
+        "switches off the transaction per revision. Pass transaction_per_migration=True",
+    ),
+    "no options at all": (OPTIONS, "target_metadata=None,\n", "switches off the transaction per revision"),
+    "a statement before configure": (
+        "    context.configure(",
+        "    connection.exec_driver_sql('SELECT 1')\n    context.configure(",
+        "runs a statement before context.configure()",
+    ),
+    "no transactional DDL": (
+        OPTIONS,
+        '**environment.options() | {"transactional_ddl": False},\n',
+        "switches off transactional DDL",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.drivers(*BOTH)
+def test_it_is_refused(opened: Shop, case: str) -> None:
+    old, new, message = REFUSED[case]
+    edit(opened, old, new)
+    path = opened.project.migrations("app") / "env.py"
+    lines = path.read_text("utf-8").splitlines()
+    configured = next(
+        number for number, line in enumerate(lines, 1) if "context.configure(" in line and "#" not in line
+    )
+
+    for command in ("db-up", "db-current"):
+        error = opened.run(command, exit_code=1).stderr
+        assert message in error
+        assert f"{path}, line {configured}" in error
+        assert len(error.splitlines()) == 1
+    assert untouched(opened)
+
+
+FAILING = {
+    "raises": (
+        "    context.configure(",
+        "    raise RuntimeError('boom')\n    context.configure(",
+        "RuntimeError: boom",
+    ),
+    "exits": ("    context.configure(", "    raise SystemExit(0)\n    context.configure(", "sys.exit(0) was called"),
+    "a wrong argument": (OPTIONS, f"{OPTIONS}        transaction_per_migration=True,\n", "TypeError"),
+    "a name that is missing": ("    context.configure(", "    contxt.configure(", "NameError"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+@pytest.mark.drivers(*BOTH)
+def test_a_failure_in_it_is_named_with_its_line(opened: Shop, case: str) -> None:
+    old, new, message = FAILING[case]
+    line = edit(opened, old, new) - (2 if case == "a wrong argument" else 0)
+    where = "env.py:"
+
+    for command in ("db-up", "db-current", "db-down"):
+        error = opened.run(command, exit_code=1).stderr
+        assert message in error
+        assert where in error
+        found = int(error.split(where)[1].split(":")[0])
+        assert found in range(line - 3, line + 1)
+        assert len(error.splitlines()) == 1
+    assert untouched(opened)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_syntax_error_in_it_is_one_line(opened: Shop) -> None:
+    line = edit(opened, "    with context.begin", "    with with context.begin")
+
+    error = opened.run("db-up", exit_code=1).stderr
+
+    assert f"env.py:{line}" in error
+    assert "SyntaxError" in error
+    assert len(error.splitlines()) == 1
+    assert untouched(opened)
+
+
+@pytest.mark.drivers(*BOTH)
+def test_it_cannot_hide_the_failure_of_a_revision(opened: Shop) -> None:
+    edit(
+        opened,
+        "        context.run_migrations()",
+        """        try:
+            context.run_migrations()
+        except Exception:
+            pass""",
+    )
+    opened.project.revision("blog", "blog_2", "blog_1", upgrade="op.execute('nonsense')")
+
+    result = opened.run("db-up", exit_code=1)
+
+    assert "hides the failure of revision blog_2. Let the error through" in result.stderr
+    assert opened.database.rows() == ["blog_1"]
+    # and not that of a plan either
+    assert "nope is neither a package" in opened.run("db-up", "nope", exit_code=1).stderr
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_the_error_has_the_file_and_the_line(opened: Shop) -> None:
+    line = edit(opened, OPTIONS, "target_metadata=None,\n")
+    with opened.app.app_context(), pytest.raises(EnvironmentFileError) as caught:
+        opened.app.extensions["ampho"].upgrade()
+
+    assert caught.value.path == opened.project.migrations("app") / "env.py"
+    assert caught.value.line in range(line - 5, line + 1)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_failed_run_leaves_nothing_behind_for_the_next(opened: Shop) -> None:
+    """Alembic's process-wide proxies and this connection's state are as they were."""
+    path = opened.project.migrations("app") / "env.py"
+    good = path.read_text("utf-8")
+    edit(opened, "        context.run_migrations()", "        context.run_migrations()\n        raise KeyError('x')")
+    assert "KeyError" in opened.run("db-up", exit_code=1).stderr
+    path.write_text(good, "utf-8")
+
+    opened.run("db-up")
+
+    assert opened.database.rows() == ["blog_1"]
+    assert alembic.op._proxy is None
