@@ -353,6 +353,20 @@ def ensure_version_table(context: MigrationContext) -> None:
     context._ensure_version_table()
 
 
+def write_rows(context: MigrationContext, before: Iterable[str], after: Iterable[str]) -> None:
+    """Write other rows into the version table that ``env.py`` configured, in one transaction."""
+    connection = context.connection
+    if connection is None or set(before) == set(after):
+        return
+    if not connection.in_transaction():
+        connection.begin()
+    context._ensure_version_table()
+    connection.execute(context._version.delete())
+    for row in sorted(after):
+        connection.execute(context._version.insert().values(version_num=row))
+    connection.commit()
+
+
 def leave_version_table(context: MigrationContext) -> None:
     """Keep Alembic from writing CREATE TABLE for a version table that is there, but empty."""
     context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # of this one table

@@ -12,6 +12,7 @@ from quart import Quart, current_app, has_app_context
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import stamp as stamping
 from ampho.aio.database import Database, adapt
 from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
@@ -24,6 +25,7 @@ from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
 from ampho.revision import Revision
+from ampho.stamp import Stamped
 from ampho.state import CurrentState, RevisionRecord, show
 
 if TYPE_CHECKING:
@@ -174,6 +176,16 @@ class AsyncAmpho(Extension):
         """
         work = partial(compare.check, packages=packages, scratch=scratch, x=x)
         return await self._perform(work, observer, scratch=scratch)
+
+    async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+        """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
+        return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+
+    async def stamp(
+        self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
+        return await self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""

@@ -125,6 +125,35 @@ def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
     return sql
 
 
+@cli.command("db-merge")
+@click.argument("package")
+@click.argument("message", default="Merge heads")
+@click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@click.pass_context
+def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
+    """Write a revision that makes one head of the several that PACKAGE has."""
+    new = call(ctx, "merge", package, message, rev_id=rev_id)
+    click.echo(f"Wrote {output.shown_path(new.path)}")
+
+
+@cli.command("db-heads")
+@click.pass_context
+def db_heads(ctx: click.Context) -> None:
+    """Print the heads of each package: one is normal, several are a conflict."""
+    output.print_heads(call(ctx, "show", "heads"))
+
+
+@cli.command("db-stamp")
+@click.argument("spec", type=_SPEC)
+@click.option("--purge", is_flag=True, help="Forget all rows before, those that no file explains included.")
+@_x
+@click.pass_context
+def db_stamp(ctx: click.Context, spec: str, purge: bool, x: tuple[str, ...]) -> None:
+    """Say that what SPEC names is applied, and nothing after it; run no revision."""
+    done = call(ctx, "stamp", spec, purge=purge, x=x, observer=output.WarningsOnly())
+    output.print_stamped(done)
+
+
 @cli.command("db-check")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 @_scratch

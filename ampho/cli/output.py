@@ -10,6 +10,7 @@ import click
 from ampho.autogenerate import Drift
 from ampho.execute import Observer, Run
 from ampho.plan import Direction, Plan, Step
+from ampho.stamp import Stamped
 from ampho.state import CurrentState, PackageState, RevisionRecord
 
 
@@ -109,6 +110,28 @@ def print_drifts(drifts: Sequence[Drift]) -> None:
         click.echo(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
         for line in drift.operations:
             click.echo(f"    {line}")
+
+
+def print_heads(records: Sequence[RevisionRecord]) -> None:
+    """Print the heads of each package, and how to mend it where a package has several."""
+    packages = list(dict.fromkeys(record.package for record in records))
+    width = max(map(len, packages), default=0)
+    for package in packages:
+        heads = [record for record in records if record.package == package]
+        click.echo(f"{package:<{width}}  {', '.join(record.id for record in heads)}")
+        if len(heads) > 1:
+            for record in heads:
+                click.echo(f"    {record.id}: {record.message} ({shown_path(record.path)})")
+            click.echo(f"    Two heads in one package: join them with 'ampho db-merge {package}'.")
+
+
+def print_stamped(stamped: Stamped) -> None:
+    """Print what became of the version rows."""
+    if stamped.before == stamped.after:
+        click.echo("Nothing to do: the version table says so already.")
+        return
+    click.echo(f"Before: {', '.join(stamped.before) or 'nothing'}")
+    click.echo(f"Now:    {', '.join(stamped.after) or 'nothing'}")
 
 
 def print_revisions(records: Sequence[RevisionRecord]) -> None:

@@ -12,6 +12,7 @@ from flask import current_app, has_app_context
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import stamp as stamping
 from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
@@ -21,6 +22,7 @@ from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
 from ampho.revision import Revision
+from ampho.stamp import Stamped
 from ampho.state import CurrentState, RevisionRecord, show
 from ampho.sync.migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
 from ampho.sync.scratch import scratch_engine
@@ -209,6 +211,16 @@ class Ampho(Extension):
         """
         work = partial(compare.check, packages=packages, scratch=scratch, x=x)
         return self._perform(work, observer, scratch=scratch)
+
+    def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+        """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
+        return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+
+    def stamp(
+        self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
+        return self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
 
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
