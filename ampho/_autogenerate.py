@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import sys
+import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import compare, render
@@ -134,8 +136,8 @@ class Comparison:
         texts: dict[str, Any] = {}
         self._autogen.imports = set(self._script.imports)
         render._render_python_into_templatevars(self._autogen, self._script, texts)
-        upgrades = _without_remarks(texts[self._upgrade.upgrade_token])
-        downgrades = _without_remarks(texts[self._downgrade.downgrade_token])
+        upgrades = _formatted(texts[self._upgrade.upgrade_token])
+        downgrades = _formatted(texts[self._downgrade.downgrade_token])
         imports = {line for line in texts["imports"].splitlines() if line}
         for code in (upgrades, downgrades):
             imports |= _missing_imports(code, imports)
@@ -182,9 +184,36 @@ def _target(element: ForeignKey) -> str:
     return element.target_fullname.rpartition(".")[0]
 
 
-def _without_remarks(text: str) -> str:
-    lines = [line for line in text.splitlines() if not line.strip().startswith("# ###")]
-    return "\n".join(lines).strip()
+def _formatted(text: str) -> str:
+    """Return rendered code without Alembic's remarks, and with what is inside of brackets indented."""
+    lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("# ###")]
+    code = "\n".join(lines).strip()
+    depths = _bracket_depths(code)
+    return "\n".join(
+        f"{'    ' * depth if line else ''}{line}" for line, depth in zip(code.splitlines(), depths, strict=True)
+    )
+
+
+def _bracket_depths(code: str) -> list[int]:
+    """Return for each line how many brackets are open at its start, not counting those that it closes first."""
+    depths = [0] * len(code.splitlines())
+    depth = 0
+    # The first line lacks the indent that the others have.
+    for token in tokenize.generate_tokens(StringIO(f"if 1:\n    {code}\n").readline):
+        if token.type != tokenize.OP:
+            continue
+        if token.string in "([{":
+            depth += 1
+        elif token.string in ")]}":
+            depth -= 1
+        else:
+            continue
+        row = token.start[0] - 2
+        closes_first = token.string in ")]}" and not token.line[: token.start[1]].strip()
+        depths[row + 1 :] = [depth] * (len(depths) - row - 1)
+        if closes_first:
+            depths[row] = depth
+    return depths
 
 
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:

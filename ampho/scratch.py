@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from sqlalchemy import URL
 
 from ampho.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL
 
 _PREFIX = "ampho_scratch_"
 
@@ -35,7 +33,7 @@ def scratch_of(url: URL) -> Scratch:
     """
     backend = url.get_backend_name()
     if backend == "sqlite":
-        return Scratch(url.set(database=None, query={}))
+        return Scratch(URL.create(url.drivername))
     name = f"{_PREFIX}{secrets.token_hex(6)}"
     if backend == "postgresql":
         drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'

@@ -82,11 +82,11 @@ def _stamped(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]
                 " 'base'.",
                 specifier=spec.text,
             )
-    target = find_target(graph, spec)
-    if isinstance(target, Branch):
-        return set(applied) | graph.ancestors(target.ids)
-    later = graph.descendants([target], within=graph[target].package)
-    return _without(graph, applied, later, spec) | graph.ancestors([target])
+    named = find_target(graph, spec)
+    if isinstance(named, Branch):
+        return set(applied) | graph.ancestors(named.ids)
+    later = graph.descendants([named], within=graph[named].package)
+    return _without(graph, applied, later, spec) | graph.ancestors([named])
 
 
 def _without(graph: Graph, applied: frozenset[str], removed: set[str], spec: Specifier) -> set[str]:

@@ -12,6 +12,7 @@ from quart import Quart, current_app, has_app_context
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import rebase as rebasing
 from ampho import stamp as stamping
 from ampho.aio.database import Database, adapt
 from ampho.aio.scratch import scratch_engine
@@ -180,6 +181,10 @@ class AsyncAmpho(Extension):
     async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
         return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+
+    async def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
+        """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
+        return await self._perform(partial(rebasing.rebase, package=package, x=x), observer)
 
     async def stamp(
         self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None

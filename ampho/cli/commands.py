@@ -136,6 +136,16 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
     click.echo(f"Wrote {output.shown_path(new.path)}")
 
 
+@cli.command("db-rebase")
+@click.argument("package")
+@_x
+@click.pass_context
+def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
+    """Put the later of two parallel lines of PACKAGE, not applied yet, after the other."""
+    moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
+    click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
+
+
 @cli.command("db-heads")
 @click.pass_context
 def db_heads(ctx: click.Context) -> None:

@@ -122,7 +122,10 @@ def print_heads(records: Sequence[RevisionRecord]) -> None:
         if len(heads) > 1:
             for record in heads:
                 click.echo(f"    {record.id}: {record.message} ({shown_path(record.path)})")
-            click.echo(f"    Two heads in one package: join them with 'ampho db-merge {package}'.")
+            click.echo(
+                f"    These are parallel: join them with 'ampho db-merge {package}', or put the later one after the"
+                f" other with 'ampho db-rebase {package}'."
+            )
 
 
 def print_stamped(stamped: Stamped) -> None:

@@ -12,6 +12,7 @@ from flask import current_app, has_app_context
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import rebase as rebasing
 from ampho import stamp as stamping
 from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
@@ -215,6 +216,10 @@ class Ampho(Extension):
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
         return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+
+    def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
+        """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
+        return self._perform(partial(rebasing.rebase, package=package, x=x), observer)
 
     def stamp(
         self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
