@@ -213,14 +213,14 @@ def set_locations(config: Config, project: Project) -> None:
 
 
 def show_present_folders(script: ScriptDirectory, project: Project) -> None:
-    """Let a plain Alembic command see the packages that are configured now, and not those of its ini file."""
-    folders = [str(package.versions) for package in project.packages]
-    if [str(Path(folder)) for folder in script._version_locations] == folders:
-        return
-    fresh = ScriptDirectory(script.dir, version_locations=folders)
-    script.version_locations = fresh.version_locations
+    """Let a plain Alembic command see the graph of the packages that are configured now, and not that of its ini file.
+
+    No file is executed to learn it, least of all a third party's ``env.py`` that lies beside its revision files.
+    """
+    present = GraphScripts(project)
+    script.version_locations = present.version_locations
     script.__dict__.pop("_version_locations", None)
-    script.revision_map = type(script.revision_map)(script._load_revisions)
+    script.revision_map = present.revision_map
 
 
 @dataclass
@@ -466,7 +466,7 @@ class RevisionFiles:
                 branch_labels=revision.labels or None,
                 depends_on=revision.depends_on or None,
                 create_date=self._date,
-                comma=lambda ids: ", ".join(util.to_list(ids, [])),
+                comma=util.format_as_comma,
                 config=self._config,
                 imports=body.imports if body else "",
                 upgrades=body.upgrades if body else "",

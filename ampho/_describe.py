@@ -46,7 +46,17 @@ def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
     :param limit: in characters; a longer text is cut, and ends in ``...``.
     """
     line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
-    return _printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
+    return printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
+
+
+def printable(text: str, limit: int) -> str:
+    """Return a text as one printable line, and hide nothing: for texts of Ampho's own, whose parts were masked.
+
+    :param limit: in characters; a longer text is cut, and ends in ``...``.
+    """
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 def describe(exc: BaseException) -> str:
@@ -58,7 +68,7 @@ def describe(exc: BaseException) -> str:
     """
     if isinstance(exc, AmphoError):
         # not masked: such a text may show what a URL looks like, and never shows one
-        return _printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
+        return printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
         return MALFORMED_URL
     if isinstance(exc, SystemExit):
@@ -91,12 +101,6 @@ def quotes_url(exc: BaseException) -> bool:
         for link in _chain(exc)
         for name, code, _ in _frames(link.__traceback__)
     )
-
-
-def _printable(text: str, limit: int) -> str:
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

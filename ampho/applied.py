@@ -57,6 +57,7 @@ class VersionRows:
         self._parents = parents
         self._applied = self._closure()
         self._standing = Counter(parent for revision_id in self._applied for parent in parents(revision_id))
+        self._stale = [row for row in sorted(self.current) if self._standing[row]]
 
     def _closure(self) -> set[str]:
         applied = set(self.current)
@@ -71,7 +72,9 @@ class VersionRows:
     def upgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
         """Apply a revision whose ancestors are applied; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
-        removed = [parent for parent in parents if parent in self.current]
+        stale = [row for row in self._stale if self._standing[row] and row not in parents]
+        self._stale = []  # of another tool's making; they go with the first step that can take them
+        removed = stale + [parent for parent in parents if parent in self.current]
         self._applied.add(revision_id)
         self._standing.update(parents)
         self.current.difference_update(removed)

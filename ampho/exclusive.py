@@ -14,7 +14,8 @@ from ampho.errors import NestedRunError
 
 _POLL_SECONDS = 0.01
 _lock = threading.Lock()
-_inside: ContextVar[bool] = ContextVar("ampho_inside_run", default=False)
+_run: object | None = None
+_inside: ContextVar[object | None] = ContextVar("ampho_inside_run", default=None)
 
 
 @contextmanager
@@ -53,7 +54,8 @@ def check_not_inside() -> None:
 
     :raises NestedRunError: if one is.
     """
-    if _inside.get():
+    # A task that a run started keeps the run's mark after the run.
+    if _run is not None and _inside.get() is _run:
         raise NestedRunError(
             "A migration was started inside a migration. A revision must not call Ampho: let the app do it after the"
             " run, or make the other change a revision that this one depends on."
@@ -62,8 +64,11 @@ def check_not_inside() -> None:
 
 @contextmanager
 def _marked() -> Iterator[None]:
-    token = _inside.set(True)
+    global _run  # noqa: PLW0603 (there is one run in a process, and who holds the lock writes this)
+    _run = object()
+    token = _inside.set(_run)
     try:
         yield
     finally:
         _inside.reset(token)
+        _run = None

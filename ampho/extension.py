@@ -120,7 +120,7 @@ def connecting(url: URL) -> Iterator[None]:
     except InvalidRequestError as exc:  # the database in memory has one connection, which is in use
         raise DatabaseError(redact(str(exc), url)) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
-        why = redact(describe(exc), url).rstrip(".")
+        why = redact(describe(exc), url).rstrip(".?")
         raise DatabaseError(
             f"Cannot connect to {display(url)}: {why}. Check {URL_SETTING}, and that the database is up."
         ) from None

@@ -26,6 +26,7 @@ RESERVED = frozenset({"head", "heads", "base"})
 """What means something else in a specifier, so that no package and no revision can be called that."""
 
 _MAX_NAME = 200
+_STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -65,8 +66,10 @@ class MigrationPackage:
 
     @property
     def installed(self) -> bool:
-        """Whether the package lies in site-packages, where nothing is ever written."""
-        return bool({"site-packages", "dist-packages"} & set(self.root.parts))
+        """Whether the package lies in site-packages or is Python's own: nothing is ever written there."""
+        return bool({"site-packages", "dist-packages"} & set(self.root.parts)) or self.root.resolve().is_relative_to(
+            _STDLIB
+        )
 
     @property
     def env_py(self) -> Path:

@@ -65,8 +65,8 @@ def plan_upgrade(graph: Graph, rows: Iterable[str], specifier: str = "heads") ->
     rows = tuple(rows)
     applied = Applied.from_rows(graph, rows)
     spec = parse(specifier)
-    targets = _upgrade_targets(graph, applied.known, spec)
     applied.check_known()
+    targets = _upgrade_targets(graph, applied.known, spec)
     steps = graph.sort(graph.ancestors(targets) - applied.known)
     return _plan(graph, spec, Direction.UPGRADE, steps, rows)
 
@@ -83,8 +83,8 @@ def plan_downgrade(graph: Graph, rows: Iterable[str], specifier: str = "-1", *, 
     rows = tuple(rows)
     applied = Applied.from_rows(graph, rows)
     spec = parse(specifier)
-    removed = _downgrade_targets(graph, applied.known, spec)
     applied.check_known()
+    removed = _downgrade_targets(graph, applied.known, spec)
     along = (graph.descendants(removed) & applied.known) - removed
     if along and not cascade:
         raise _dependents_error(graph, spec, along)
@@ -135,7 +135,7 @@ def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
 def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
     pending = [revision_id for revision_id in graph.ids if revision_id not in applied]
     if spec.offset > len(pending):
-        raise _too_many(spec, f"to apply in all packages: {len(pending)}")
+        raise _too_many(spec, len(pending), "to apply")
     return set(pending[: spec.offset])
 
 
@@ -144,7 +144,7 @@ def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
     done, members = set(applied), set(branch.ids)
     pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
     if spec.offset > len(pending):
-        raise _too_many(spec, f"to apply in {branch.name}: {len(pending)}")
+        raise _too_many(spec, len(pending), f"to apply in {branch.name}")
     for _ in range(spec.offset):
         # Within the branch, the first of a sorted run is always ready; another one that is ready too is a choice.
         ready = [rid for rid in pending if members.intersection(graph.parents(rid)) <= done]
@@ -189,7 +189,7 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[s
     """Return the revisions applied last, where the graph leaves no doubt which they are."""
     left = set(applied)
     if -spec.offset > len(left):
-        raise _too_many(spec, f"to take back in all packages: {len(left)}")
+        raise _too_many(spec, len(left), "to take back")
     for _ in range(-spec.offset):
         tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
         if len(tips) > 1:
@@ -206,7 +206,7 @@ def _ways_down(graph: Graph, tips: Iterable[str]) -> list[str]:
 def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
     left = set(branch.ids) & applied
     if -spec.offset > len(left):
-        raise _too_many(spec, f"to take back in {branch.name}: {len(left)}")
+        raise _too_many(spec, len(left), f"to take back in {branch.name}")
     removed: set[str] = set()
     for _ in range(-spec.offset):
         tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
@@ -237,5 +237,7 @@ def _invalid(spec: Specifier, why: str) -> SpecifierError:
     return SpecifierError(f"{spec.text}: {why}.", specifier=spec.text)
 
 
-def _too_many(spec: Specifier, available: str) -> SpecifierError:
-    return _invalid(spec, f"there are not that many revisions {available}")
+def _too_many(spec: Specifier, available: int, what: str) -> SpecifierError:
+    if not available:
+        return _invalid(spec, f"there is nothing {what}")
+    return _invalid(spec, f"there {'is' if available == 1 else 'are'} only {available} {what}")

@@ -78,7 +78,7 @@ class Project:
     def setting_hint(self, entry: str) -> str:
         """Say how to list a package."""
         entries = ",".join([*(package.entry for package in self.packages), entry])
-        return f"Add it to the packages of the app: {SETTING}={entries}"
+        return f'Add "{entry}" to app.config["{SETTING}"], or in the environment {SETTING}={entries}.'
 
     def check_specifier(self, specifier: str | None) -> None:
         """Check that a package which a specifier addresses has migrations.
@@ -131,7 +131,10 @@ class Project:
     def warnings(self) -> Iterator[str]:
         """Say what is odd about the configuration, but no error."""
         if not self.packages:
-            yield f"No package with migrations is configured. {self.setting_hint('PACKAGE')}"
+            yield (
+                f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["app"], and'
+                " write the folder of one with 'ampho db-init PACKAGE'."
+            )
         for package in self.packages:
             if not package.exists:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
 
-from ampho._describe import describe
+from ampho._describe import describe, location
 from ampho.applied import exact_rows
 from ampho.errors import AmphoError, RenderError, SpecifierError
 from ampho.execute import perform
@@ -188,10 +188,19 @@ class _Writer:
         if self.current is None:
             return None
         revision = self.current.revision
+        where = location(exc, revision.path) or str(revision.path)
         return RenderError(
-            f"Revision {revision.id} of {revision.package} ({revision.path}) cannot be written as SQL:"
-            f" {describe(exc)}. It needs a live database: run the command without -s/--sql.",
+            f"Revision {revision.id} of {revision.package} cannot be written as SQL, at {where}: {_why_not(exc)}",
             revision=revision.id,
             package=revision.package,
             path=revision.path,
         )
+
+
+def _why_not(exc: BaseException) -> str:
+    text = describe(exc)
+    if "literal value renderer" in text or "without a renderable value" in text:
+        return f"{text}. Give the column, or the bind parameter, a type that has a literal form."
+    if "batch mode" in text:
+        text = "SQLite's batch mode rebuilds the table from what the database has"
+    return f"{text}. It needs a live database: run the command without -s/--sql."

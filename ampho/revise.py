@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ampho._describe import describe
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.graph import Branch, Graph
-from ampho.package import RESERVED, MigrationPackage, find_package
+from ampho.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.project import TEMPLATES, Project
 from ampho.revision import Revision, parse_revision
 from ampho.specifier import Specifier, find_target, parse
@@ -71,10 +71,18 @@ def init(project: Project, entry: str) -> Initialized:
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:
+    found = find_package(entry)
     for package in project.packages:
-        if package.name == entry:
+        if package.name == found.name and entry not in (package.name, package.entry):
+            raise MigrationsFolderError(
+                f"{package.name} is configured with the folder {package.folder}. Write that with 'ampho db-init"
+                f" {package.name}', or name the other folder in {SETTING} first.",
+                package=package.name,
+                path=found.folder,
+            )
+        if package.name == found.name:
             return package
-    return find_package(entry)
+    return found
 
 
 def _write_folder(project: Project, package: MigrationPackage) -> None:

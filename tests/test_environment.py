@@ -77,7 +77,7 @@ def test_a_schema_for_the_version_table(opened: Shop) -> None:
 
     assert "CREATE TABLE meta.alembic_version" in sql
     assert opened.database.query("SELECT version_num FROM meta.alembic_version") == [("app_1",)]
-    assert "blog  nothing applied, 1 pending" in opened.run("db-current").stdout
+    assert "blog  nothing applied (1 pending)" in opened.run("db-current").stdout
     assert "CREATE TABLE meta.alembic_version" not in opened.run("db-up", "-s").stdout
     opened.run("db-up")
     assert opened.database.tables() == ["posts", "users"]

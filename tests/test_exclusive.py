@@ -296,3 +296,20 @@ def test_run_inside_a_run_is_refused_in_all_four_ways() -> None:
             asyncio.run(inside())
     assert isinstance(caught.value, AmphoError)
     asyncio.run(main())
+
+
+def test_task_that_a_run_started_may_run_after_it() -> None:
+    async def main() -> str:
+        started = asyncio.Event()
+
+        async def later() -> str:
+            await started.wait()
+            async with exclusive_async():
+                return "ran"
+
+        async with exclusive_async():
+            task = asyncio.create_task(later())
+        started.set()
+        return await task
+
+    assert asyncio.run(main()) == "ran"

@@ -233,13 +233,13 @@ REFUSED = [
     ("counting from a package", "db-up app+1", "", "counts from a name", "PACKAGE@+1"),
     ("a range", "db-up core_1:core_2", "", "is a range", "one revision"),
     ("a range", "db-down core_2:core_1", "core_2", "is a range", "one revision"),
-    ("too many", "db-up +99", "", f"to apply in all packages: {len(EVERYTHING)}", "not that many"),
-    ("too many", "db-up app@+4", "", "to apply in app: 3", "not that many"),
-    ("too many", "db-up app@+1", "app_3", "to apply in app: 0", "not that many"),
-    ("too many", "db-up +1", " ".join(EVERYTHING), "to apply in all packages: 0", "not that many"),
-    ("too many", "db-down -4", "core_3", "to take back in all packages: 3", "not that many"),
-    ("too many", "db-down", "", "to take back in all packages: 0", "not that many"),
-    ("too many", "db-down app@-3", "app_2", "to take back in app: 2", "not that many"),
+    ("too many", "db-up +99", "", f"only {len(EVERYTHING)} to apply", "there are"),
+    ("too many", "db-up app@+4", "", "only 3 to apply in app", "there are"),
+    ("too many", "db-up app@+1", "app_3", "nothing to apply in app", "there is"),
+    ("too many", "db-up +1", " ".join(EVERYTHING), "nothing to apply", "there is"),
+    ("too many", "db-down -4", "core_3", "only 3 to take back", "there are"),
+    ("too many", "db-down", "", "nothing to take back", "there is"),
+    ("too many", "db-down app@-3", "app_2", "only 2 to take back in app", "there are"),
     ("no number", "db-up +0", "", "no number of steps", "1 or more"),
     ("no number", "db-down -0", "core_1", "no number of steps", "1 or more"),
     ("no number", "db-up app@+0", "", "no number of steps", "1 or more"),
@@ -322,7 +322,7 @@ def test_a_package_without_revisions_is_up_to_date() -> None:
     assert planned("db-up bare", "core_1", nothing).steps == ()
     assert planned("db-up bare@head", "core_1", nothing).steps == ()
     assert planned("db-down bare@base", "core_1", nothing).steps == ()
-    assert "to apply in bare: 0" in refusal("db-up bare@+1", "", nothing)
+    assert "nothing to apply in bare" in refusal("db-up bare@+1", "", nothing)
 
 
 def test_nothing_configured_is_up_to_date() -> None:
@@ -402,6 +402,18 @@ def test_version_rows_leave_out_what_another_applied_revision_stands_on() -> Non
     assert rows.downgrade("core_3") == (["core_3"], [])
     assert rows.current == {"zoo_1", "app_2"}
     assert rows.downgrade("app_2") == (["app_2"], ["app_1", "core_2"])
+
+
+def test_rows_that_another_tool_left_behind_go_with_the_first_upgrade() -> None:
+    rows = VersionRows(["core_1", "core_2"], ALL.parents)
+    assert rows.upgrade("core_3") == (["core_1", "core_2"], ["core_3"])
+    assert rows.current == {"core_3"}
+
+
+def test_rows_that_another_tool_left_behind_do_not_disturb_a_downgrade() -> None:
+    rows = VersionRows(["core_1", "core_2"], ALL.parents)
+    assert rows.downgrade("core_2") == (["core_2"], [])
+    assert rows.current == {"core_1"}
 
 
 ORDER = """

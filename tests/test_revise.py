@@ -113,7 +113,10 @@ def test_ini_file_lists_every_package_for_plain_alembic(here: Project) -> None:
 def test_init_of_a_package_that_is_not_listed_says_which_setting_to_add(here: Project) -> None:
     packages(here, "acme.billing")
     done = init("acme.billing")
-    assert done.hint == "Add it to the packages of the app: AMPHO_MIGRATION_PACKAGES=app,core,acme.billing"
+    assert done.hint == (
+        'Add "acme.billing" to app.config["AMPHO_MIGRATION_PACKAGES"], or in the environment'
+        " AMPHO_MIGRATION_PACKAGES=app,core,acme.billing."
+    )
     assert "    acme.billing:migrations/versions" in here.read("acme/billing/migrations/alembic.ini")
 
 
@@ -122,7 +125,11 @@ def test_init_of_another_folder_says_the_entry_to_list(here: Project) -> None:
     done = init("blog:db/alembic")
     assert done.package.folder == here.folder / "blog" / "db" / "alembic"
     assert done.hint is not None
-    assert done.hint.endswith("=app,core,blog:db/alembic")
+    assert done.hint.endswith("=app,core,blog:db/alembic.")
+
+
+def test_init_of_another_folder_than_the_configured_one_is_refused(here: Project) -> None:
+    refused(here, MigrationsFolderError, "is configured with the folder .*migrations", lambda: init("app:db/alembic"))
 
 
 def test_init_of_an_empty_folder_fills_it(here: Project) -> None:

@@ -240,14 +240,14 @@ def test_current_lists_each_package_and_with_v_each_revision(opened: Shop) -> No
     opened.run("db-up", "app_2")
 
     assert opened.run("db-current").stdout.splitlines() == [
-        "app           app_2, 1 pending",
-        "blog          blog_1, 1 pending",
-        "acme.billing  nothing applied, 2 pending",
+        "app           app_2 (1 pending)",
+        "blog          blog_1 (1 pending)",
+        "acme.billing  nothing applied (2 pending)",
     ]
     verbose = opened.run("-v", "db-current").stdout
     assert verbose == opened.run("db-current", "-v").stdout
     assert verbose.splitlines()[:4] == [
-        "app           app_2, 1 pending",
+        "app           app_2 (1 pending)",
         "    applied  app_1  users",
         "    applied  app_2  people  (needs blog_1)",
         "    pending  app_3  names with a face  (head; needs acme_billing_2)",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ampho.aio.engines import URI
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import ConfigurationError, DriverError
 
@@ -41,13 +40,10 @@ class OwnDatabase:
     db: AsyncSQLAlchemy
 
     def url(self) -> URL:
-        spec = self.db._engines_of(self.app).specs.get(None)
-        if spec is None:
-            raise ConfigurationError(f"{URI} is not set, so there is nothing to migrate.", setting=URI)
-        return spec.url
+        return self.db.get_url(app=self.app)
 
     def engine(self, bind_key: str | None) -> AsyncEngine:
-        return self.db._engines_of(self.app).get(bind_key)
+        return self.db.get_engine(bind_key, app=self.app)
 
     def metadata(self) -> MetaData | None:
         return self.db.metadata

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+import anyio
 from quart import Quart, current_app, has_app_context
 
 from ampho import autogenerate as compare
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LAST_WORD_SECONDS = 0.05
 _DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 
 
@@ -295,10 +297,20 @@ class AsyncAmpho(Extension):
         engine = self.engine(app, bind_key)
         async with scratch_engine(engine) if scratch else nullcontext(engine) as target:
             with connecting(target.url):
-                connection = await target.connect()
+                connection = await _connection(target)
             try:
                 yield connection
             finally:
                 await connection.close()
                 if renews and engine.dialect.driver == "asyncpg":
                     await engine.dispose()
+
+
+async def _connection(engine: AsyncEngine) -> AsyncConnection:
+    try:
+        return await engine.connect()
+    except Exception:
+        if engine.dialect.driver == "aiosqlite":
+            # Its thread has a last word for the loop, and prints a traceback if that is closed by then.
+            await anyio.sleep(_LAST_WORD_SECONDS)
+        raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampho._describe import one_line
+from ampho._describe import printable
 from ampho.errors import AmphoError
 
 _STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
@@ -36,7 +36,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except AmphoError as exc:
-        raise Failure(one_line(str(exc), 20_000), exc.exit_code) from exc
+        raise Failure(printable(str(exc), 20_000), exc.exit_code) from exc
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
 

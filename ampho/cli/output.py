@@ -94,7 +94,7 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
 
 
 def _position(package: PackageState) -> str:
-    pending = f", {len(package.pending)} pending" if package.pending else ""
+    pending = f" ({len(package.pending)} pending)" if package.pending else ""
     if not package.applied:
         return f"nothing applied{pending}"
     heads = {record.id for record in package.applied if record.is_head}

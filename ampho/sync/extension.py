@@ -15,7 +15,7 @@ from ampho import execute, render, revise
 from ampho import rebase as rebasing
 from ampho import stamp as stamping
 from ampho.autogenerate import Drift
-from ampho.errors import ConfigurationError
+from ampho.errors import ConfigurationError, DriverError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
 from ampho.extension import URL_SETTING, Extension, connecting, warn, without_secrets
@@ -80,6 +80,8 @@ class Ampho(Extension):
         """
         _check_app(app)
         _check_urls(app)
+        if db is None and self._db is None and "sqlalchemy" not in app.extensions:
+            _check_configured(app)
         db = self._register_db(app, db or self._db)
         self._register_migrate(app, db, migrate or self._migrate)
         app.extensions["ampho"] = self
@@ -96,7 +98,12 @@ class Ampho(Extension):
             from ampho.sync.database import QuietSQLAlchemy
 
             db = db or QuietSQLAlchemy()
-            db.init_app(app)
+            try:
+                db.init_app(app)
+            except ImportError as exc:
+                raise DriverError(
+                    f"{URL_SETTING}, or a bind: the driver cannot be imported ({exc}). Install it.", setting=URL_SETTING
+                ) from exc
         elif db is not None and db is not registered:
             raise ConfigurationError(
                 "Ampho was given another SQLAlchemy than the one registered on the app. Pass the registered one, or"
@@ -356,6 +363,16 @@ def _check_app(app: object) -> None:
         raise ConfigurationError(
             f"Ampho is for Flask, and this app is a {type(app).__module__.split('.')[0]} app. Use ampho.AsyncAmpho for"
             " Quart."
+        )
+
+
+def _check_configured(app: Flask) -> None:
+    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+    if not (app.config.get(URL_SETTING) or app.config.get("SQLALCHEMY_BINDS") or "url" in options):
+        raise ConfigurationError(
+            f"{URL_SETTING} is not set. Set it in app.config before Ampho(app) or init_app(app), for example to"
+            " sqlite:///app.db.",
+            setting=URL_SETTING,
         )
 
 
