@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
@@ -185,33 +186,43 @@ def _target(element: ForeignKey) -> str:
 
 
 def _formatted(text: str) -> str:
-    """Return rendered code without Alembic's remarks, and with what is inside of brackets indented."""
+    """Return rendered code as a formatter would leave it, long lines apart, and without Alembic's remarks."""
     lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("# ###")]
-    code = "\n".join(lines).strip()
+    code = _with_double_quotes("\n".join(lines).strip())
+    code = re.sub(r'^( *)(op\.create_table\()(".*",)$', r"\1\2\n\1\3", code, flags=re.MULTILINE)
+    code = re.sub(r"(?<![,(])\n( *\))$", r",\n\1", code, flags=re.MULTILINE)
     depths = _bracket_depths(code)
     return "\n".join(
         f"{'    ' * depth if line else ''}{line}" for line, depth in zip(code.splitlines(), depths, strict=True)
     )
 
 
+def _tokens(code: str) -> Iterator[tokenize.TokenInfo]:
+    """Give the tokens of code whose first line lacks the indent that the others have, with rows from 2 on."""
+    yield from tokenize.generate_tokens(StringIO(f"if 1:\n    {code}\n").readline)
+
+
+def _with_double_quotes(code: str) -> str:
+    lines = f"if 1:\n    {code}\n".splitlines()
+    for token in _tokens(code):
+        text = token.string
+        if token.type == tokenize.STRING and text.startswith("'") and not {'"', "\\"} & set(text) and "\n" not in text:
+            row, (start, end) = token.start[0] - 1, (token.start[1], token.end[1])
+            lines[row] = f'{lines[row][:start]}"{lines[row][start + 1 : end - 1]}"{lines[row][end:]}'
+    return "\n".join(lines[1:]).strip()
+
+
 def _bracket_depths(code: str) -> list[int]:
     """Return for each line how many brackets are open at its start, not counting those that it closes first."""
     depths = [0] * len(code.splitlines())
     depth = 0
-    # The first line lacks the indent that the others have.
-    for token in tokenize.generate_tokens(StringIO(f"if 1:\n    {code}\n").readline):
-        if token.type != tokenize.OP:
+    for token in _tokens(code):
+        if token.type != tokenize.OP or token.string not in "()[]{}":
             continue
-        if token.string in "([{":
-            depth += 1
-        elif token.string in ")]}":
-            depth -= 1
-        else:
-            continue
+        depth += 1 if token.string in "([{" else -1
         row = token.start[0] - 2
-        closes_first = token.string in ")]}" and not token.line[: token.start[1]].strip()
         depths[row + 1 :] = [depth] * (len(depths) - row - 1)
-        if closes_first:
+        if token.string in ")]}" and not token.line[: token.start[1]].strip():
             depths[row] = depth
     return depths
 
