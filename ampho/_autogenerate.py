@@ -189,7 +189,7 @@ def _formatted(text: str) -> str:
     """Return rendered code as a formatter would leave it, long lines apart, and without Alembic's remarks."""
     lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("# ###")]
     code = _with_double_quotes("\n".join(lines).strip())
-    code = re.sub(r'^( *)(op\.create_table\()(".*",)$', r"\1\2\n\1\3", code, flags=re.MULTILINE)
+    code = re.sub(r'^( *)(op\.create_table\()(".*",)$', r"\1\2\n    \3", code, flags=re.MULTILINE)
     code = re.sub(r"(?<![,(])\n( *\))$", r",\n\1", code, flags=re.MULTILINE)
     depths = _bracket_depths(code)
     return "\n".join(
