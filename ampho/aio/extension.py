@@ -186,7 +186,7 @@ class AsyncAmpho(Extension):
 
     async def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
-        return await self._perform(partial(rebasing.rebase, package=package, x=x), observer)
+        return await self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
     async def stamp(
         self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
@@ -269,18 +269,19 @@ class AsyncAmpho(Extension):
         *,
         scratch: bool = False,
         renews: bool = False,
+        mending: str | None = None,
     ) -> T:
         app = self._app()
         project = self.project(app)
-        warn(project, observer)
         with without_secrets(project.url):
+            warn(project, observer, mending)
             async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
                 return await connection.run_sync(partial(work, project))
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
-        warn(project, observer)
         with without_secrets(project.url):
+            warn(project, observer)
             async with exclusive_async():
                 return work(project, None)
 

@@ -149,7 +149,10 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
 @cli.command("db-heads")
 @click.pass_context
 def db_heads(ctx: click.Context) -> None:
-    """Print the heads of each package: one is normal, several are a conflict."""
+    """Print the heads of each package.
+
+    One head in each of several packages is normal; several heads in one package are a conflict.
+    """
     output.print_heads(call(ctx, "show", "heads"))
 
 

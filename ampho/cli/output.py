@@ -14,6 +14,9 @@ from ampho.stamp import Stamped
 from ampho.state import CurrentState, PackageState, RevisionRecord
 
 
+_TWO = 2
+
+
 class Reporter(Observer):
     """Prints a run as it goes: a line for each revision, ended by how long it took."""
 
@@ -120,12 +123,18 @@ def print_heads(records: Sequence[RevisionRecord]) -> None:
         heads = [record for record in records if record.package == package]
         click.echo(f"{package:<{width}}  {', '.join(record.id for record in heads)}")
         if len(heads) > 1:
-            for record in heads:
-                click.echo(f"    {record.id}: {record.message} ({shown_path(record.path)})")
-            click.echo(
-                f"    These are parallel: join them with 'ampho db-merge {package}', or put the later one after the"
-                f" other with 'ampho db-rebase {package}'."
-            )
+            _print_conflict(package, heads)
+    if len(records) == len(packages) > 1:
+        click.echo("One head in each package is normal: there is nothing to merge.")
+    if not records:
+        _say_that_there_are_none()
+
+
+def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
+    for record in heads:
+        click.echo(f"    {record.id}: {record.message} ({shown_path(record.path)})")
+    rebase = f", or put the later one after the other with 'ampho db-rebase {package}'" if len(heads) == _TWO else ""
+    click.echo(f"    These are parallel: join them with 'ampho db-merge {package}'{rebase}.")
 
 
 def print_stamped(stamped: Stamped) -> None:
@@ -143,7 +152,11 @@ def print_revisions(records: Sequence[RevisionRecord]) -> None:
         click.echo(package)
         _print_lines([record for record in records if record.package == package], "  ")
     if not records:
-        click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
+        _say_that_there_are_none()
+
+
+def _say_that_there_are_none() -> None:
+    click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
 
 
 def _print_lines(records: Iterable[RevisionRecord], indent: str) -> None:

@@ -226,7 +226,7 @@ class Ampho(Extension):
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
-        return self._perform(partial(rebasing.rebase, package=package, x=x), observer)
+        return self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
     def stamp(
         self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
@@ -328,19 +328,26 @@ class Ampho(Extension):
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
 
     def _perform(
-        self, work: Callable[[Project, Connection], T], observer: Observer | None, *, scratch: bool = False
+        self,
+        work: Callable[[Project, Connection], T],
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        mending: str | None = None,
     ) -> T:
         app = self._app()
         project = self.project(app)
-        warn(project, observer)
-        with without_secrets(project.url), exclusive(), self._connect(app, scratch=scratch) as connection:
-            return work(project, connection)
+        with without_secrets(project.url):
+            warn(project, observer, mending)
+            with exclusive(), self._connect(app, scratch=scratch) as connection:
+                return work(project, connection)
 
     def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
-        warn(project, observer)
-        with without_secrets(project.url), exclusive():
-            return work(project, None)
+        with without_secrets(project.url):
+            warn(project, observer)
+            with exclusive():
+                return work(project, None)
 
     @contextmanager
     def _connect(self, app: App, bind_key: str | None = None, *, scratch: bool = False) -> Iterator[Connection]:
