@@ -13,7 +13,6 @@ from ampho.plan import Direction, Plan, Step
 from ampho.stamp import Stamped
 from ampho.state import CurrentState, PackageState, RevisionRecord
 
-
 _TWO = 2
 
 
