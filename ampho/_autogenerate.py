@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate import compare, render
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
-from sqlalchemy import ForeignKeyConstraint, inspect
+from sqlalchemy import ForeignKeyConstraint, MetaData, Table, inspect
 
 from ampho._alembic import Body
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import ForeignKey, Table
+    from sqlalchemy import ForeignKey
 
 _TEMPLATE_NAMES = frozenset({"op", "sa"})
 
@@ -36,6 +36,7 @@ class Comparison:
 
     :param context: as ``env.py`` configured it; the user's filters and hooks in it apply.
     :param is_own: tells of a table's key whether the package owns the table.
+    :ivar seen: the keys of the database's tables, without those that the user's ``include_name`` leaves out.
     """
 
     context: MigrationContext
@@ -57,16 +58,15 @@ class Comparison:
         users_name, users_object = options.get("include_name"), options.get("include_object")
 
         def include_name(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
-            if type_ == "table":
-                key = str(parents.get("schema_qualified_table_name") or name)
-                self.seen.append(key)
-                if not self.is_own(key):
-                    return False
-            return users_name is None or bool(users_name(name, type_, parents))
+            wanted = users_name is None or bool(users_name(name, type_, parents))
+            if type_ != "table" or not wanted:
+                return wanted
+            self.seen.append(str(parents.get("schema_qualified_table_name") or name))
+            return self.is_own(self.seen[-1])
 
         def include_object(item: Any, name: str, type_: str, reflected: bool, other: Any) -> bool:  # noqa: ANN401, FBT001 (Alembic's signature)
-            table: Table = item if type_ == "table" else item.table
-            if not self.is_own(table.key):
+            table: Table | None = item if type_ == "table" else getattr(item, "table", None)
+            if table is not None and not self.is_own(table.key):
                 return False
             return users_object is None or bool(users_object(item, name, type_, reflected, other))
 
@@ -85,6 +85,15 @@ class Comparison:
         """Whether nothing differs."""
         return self._upgrade.is_empty()
 
+    def others(self) -> list[str]:
+        """Return the tables of the database that the package does not own, without those that the user leaves out."""
+        include_object = self.context.opts.get("include_object")
+        others = [key for key in self.seen if not self.is_own(key)]
+        if include_object is None:
+            return others
+        tables = {key: _bare_table(key) for key in others}
+        return [key for key, table in tables.items() if include_object(table, table.name, "table", True, None)]  # noqa: FBT003 (Alembic's signature)
+
     def has_table(self, key: str) -> bool:
         """Tell whether the database has a table."""
         schema, _, name = key.rpartition(".")
@@ -93,6 +102,14 @@ class Comparison:
     def references(self) -> set[str]:
         """Return the keys of the tables that the found changes point at by foreign key."""
         return {key for operation in self._operations() for key in _targets(operation)}
+
+    def changed(self) -> set[str]:
+        """Return the keys of the tables that the found changes find there."""
+        return {
+            f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
+            for operation in self._upgrade.ops
+            if isinstance(operation, (ops.ModifyTableOps, ops.DropTableOp))
+        }
 
     def leave_out_references(self, keys: set[str]) -> None:
         """Leave out the foreign keys to some tables, which another revision adds later."""
@@ -109,6 +126,11 @@ class Comparison:
                         for item in operation.columns
                         if not (isinstance(item, ForeignKeyConstraint) and keys & set(map(_target, item.elements)))
                     ]
+        self._upgrade.ops[:] = [
+            operation
+            for operation in self._upgrade.ops
+            if not (isinstance(operation, ops.ModifyTableOps) and operation.is_empty())
+        ]
         self._upgrade.reverse_into(self._downgrade)
 
     def apply_users_hook(self, rows: tuple[str, ...]) -> None:
@@ -153,6 +175,11 @@ class Comparison:
         for operation in container.ops:
             if isinstance(operation, ops.OpContainer):
                 yield from self._containers(operation)
+
+
+def _bare_table(key: str) -> Table:
+    schema, _, name = key.rpartition(".")
+    return Table(name, MetaData(), schema=schema or None)
 
 
 def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +13,7 @@ from ampho.execute import Observer, perform, upgrade
 from ampho.graph import Graph
 from ampho.ownership import Ownership, find_owners
 from ampho.project import Project
-from ampho.revise import write_revision
+from ampho.revise import id_prefix, write_revision
 from ampho.revision import Revision
 
 if TYPE_CHECKING:
@@ -42,14 +43,8 @@ class _Found:
     body: Body | None
     depends_on: tuple[str, ...]
     left_out: tuple[str, ...]
-    unowned: tuple[str, ...]
 
     def warnings(self, package: str) -> Iterator[str]:
-        if self.unowned:
-            yield (
-                f"No package owns {_tables(self.unowned)} of the database. Nothing was done to that: name a package in"
-                " the table's info={'ampho_package': ...}, or leave it."
-            )
         if self.left_out:
             yield (
                 f"The foreign keys to {_tables(self.left_out)} are left out, because that package needs {package} in"
@@ -84,11 +79,14 @@ def autogenerate(
 
     def compare(rows: tuple[str, ...], context: MigrationContext) -> _Found:
         _check_up_to_date(project.graph, rows, new.package)
-        return _compare(project.graph, owners, new.package, rows, context)
+        comparison = _comparison(owners, new.package, context)
+        _warn_of_unowned(owners, comparison.others(), told)
+        return _find(project.graph, owners, new.package, rows, comparison)
 
+    told = observer or Observer()
     found = _in_environment(project, connection, x, compare)
     for warning in found.warnings(new.package):
-        (observer or Observer()).warned(warning)
+        told.warned(warning)
     if found.body is None:
         return None
     depends_on = tuple(dict.fromkeys([*new.depends_on, *found.depends_on]))
@@ -111,11 +109,14 @@ def check(
     *,
     scratch: bool = False,
     x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> tuple[Drift, ...]:
     """Return how the models of packages differ from the database.
 
     :param packages: the packages; all by default.
     :param scratch: whether the database is an empty one, on which the histories run first.
+    :param x: values for ``context.get_x_argument()``.
+    :param observer: is warned of tables that nobody owns.
     :raises NotUpToDateError: if a revision of one of them is not applied.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
@@ -126,7 +127,11 @@ def check(
     def compare(rows: tuple[str, ...], context: MigrationContext) -> tuple[Drift, ...]:
         for name in names:
             _check_up_to_date(project.graph, rows, name)
-        return tuple(Drift(name, tuple(_comparison(owners, name, context).descriptions())) for name in names)
+        comparisons = {name: _comparison(owners, name, context) for name in names}
+        _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], observer or Observer())
+        for comparison in comparisons.values():
+            comparison.apply_users_hook(rows)
+        return tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())
 
     return _in_environment(project, connection, x, compare)
 
@@ -152,10 +157,20 @@ def _tables(keys: Sequence[str]) -> str:
     return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
 
 
+def _warn_of_unowned(owners: Ownership, keys: Iterable[str], observer: Observer) -> None:
+    remedy = "Nothing was done to that: name a package in the table's info={'ampho_package': ...}, or leave it."
+    unowned = sorted({key for key in keys if owners.owner(key) is None} - set(owners.unowned))
+    if unowned:
+        observer.warned(f"No package owns {_tables(unowned)} of the database. {remedy}")
+    if owners.unowned:
+        observer.warned(f"No package owns {_tables(owners.unowned)} of the models. {remedy}")
+
+
 def _check_up_to_date(graph: Graph, rows: Iterable[str], package: str) -> None:
     applied = Applied.from_rows(graph, rows)
     missing = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
-    ahead = [row for row in applied.unknown if row.startswith(f"{package.replace('.', '_')}_")]
+    own_id = re.compile(rf"{re.escape(id_prefix(package))}_\d+")
+    ahead = [row for row in applied.unknown if own_id.fullmatch(row)]
     if missing:
         raise NotUpToDateError(
             f"The database lacks {', '.join(missing)} of {package}, so it cannot be compared with the models. Apply it"
@@ -178,18 +193,23 @@ def _comparison(owners: Ownership, package: str, context: MigrationContext) -> C
     return Comparison(context, lambda key: owners.owner(key) == package)
 
 
-def _compare(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], context: MigrationContext) -> _Found:
-    comparison = _comparison(owners, package, context)
-    unowned = tuple(sorted({key for key in comparison.seen if owners.owner(key) is None}))
+def _find(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Found:
     left_out = _not_there_yet(owners, package, comparison)
     if left_out:
         comparison.leave_out_references(left_out)
     comparison.apply_users_hook(rows)
     if comparison.is_empty:
-        return _Found(None, (), tuple(sorted(left_out)), unowned)
-    needed = {owners.owner(key) for key in comparison.references()} - {None, package}
-    depends_on = tuple(_head(graph, str(name), package) for name in sorted(map(str, needed)))
-    return _Found(comparison.body(), depends_on, tuple(sorted(left_out)), unowned)
+        return _Found(None, (), tuple(sorted(left_out)))
+    keys = comparison.references() | comparison.changed()
+    needed = {maker for key in keys for maker in _makers(graph, owners, key)} - {package}
+    depends_on = tuple(_head(graph, name, package) for name in sorted(needed))
+    return _Found(comparison.body(), depends_on, tuple(sorted(left_out)))
+
+
+def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
+    """Return the packages on whose revisions a table stands; of two, not one that has none."""
+    makers = owners.makers(key)
+    return {name for name in makers if graph.of_package(name)} or makers
 
 
 def _not_there_yet(owners: Ownership, package: str, comparison: Comparison) -> set[str]:

@@ -21,6 +21,7 @@ from ampho.package import MigrationPackage
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData, Table
+    from sqlalchemy.orm import Mapper
 
 INFO_KEY = "ampho_package"
 """The key in a table's ``info`` that names its package."""
@@ -33,15 +34,21 @@ class Ownership:
     :ivar models: of tables that the metadata describes.
     :ivar history: of tables that revisions made, whether a model describes them or not.
     :ivar references: of each package with models, the packages that their foreign keys point at.
+    :ivar unowned: tables that the metadata describes and nobody owns.
     """
 
     models: Mapping[str, str]
     history: Mapping[str, str]
     references: Mapping[str, frozenset[str]]
+    unowned: tuple[str, ...] = ()
 
     def owner(self, key: str) -> str | None:
         """Return the package that a table belongs to, or None if nobody owns it."""
         return self.models.get(key) or self.history.get(key)
+
+    def makers(self, key: str) -> set[str]:
+        """Return the packages whose revisions a table needs: the one that made it, and the one that has it now."""
+        return {owner for owner in (self.history.get(key), self.models.get(key)) if owner is not None}
 
     def needed_by(self, package: str) -> set[str]:
         """Return the packages that a package's foreign keys lead to, at whatever distance."""
@@ -72,7 +79,8 @@ def find_owners(
         owner = _stated(table, names) or mapped.get(table) or defined.get(table)
         if owner is not None:
             owners[key] = owner
-    return Ownership(owners, tables_of_history(graph), _references(tables.values(), owners))
+    unowned = tuple(sorted(tables.keys() - owners.keys()))
+    return Ownership(owners, tables_of_history(graph), _references(tables.values(), owners), unowned)
 
 
 def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str, frozenset[str]]:
@@ -122,27 +130,27 @@ def _stated(table: Table, names: Sequence[str]) -> str | None:
 
 def _mapped(names: Sequence[str]) -> dict[Table, str]:
     """Return the owners of the tables of mapped classes; of a table that several map, the first one's."""
+    from sqlalchemy import Table
+
     owners: dict[Table, str] = {}
-    for class_ in _mapped_classes(names):
-        owner = package_of_module(class_.__module__, names)
-        table = getattr(class_, "__table__", None)
-        if owner is not None and table is not None and not isinstance(table, type):
-            owners.setdefault(table, owner)
+    for mapper in _mappers(names):
+        owner = package_of_module(mapper.class_.__module__, names)
+        shares_its_base_s = mapper.inherits is not None and mapper.inherits.local_table is mapper.local_table
+        if owner is not None and isinstance(mapper.local_table, Table) and not shares_its_base_s:
+            owners.setdefault(mapper.local_table, owner)
     return owners
 
 
-def _mapped_classes(names: Sequence[str]) -> Iterator[Any]:
-    """Give all classes of the registries that the packages' modules use, in the order in which they were mapped."""
+def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
+    """Return all mappers of the registries that the packages' modules use, in an order of their own."""
     registries = {
-        id(value.registry): value.registry
+        id(mapper.registry): mapper.registry
         for _, module in _modules(names)
-        for value in vars(module).values()
-        if isinstance(value, type) and hasattr(value, "__mapper__") and hasattr(value, "registry")
+        for value in list(vars(module).values())
+        if isinstance(value, type) and (mapper := getattr(value, "__mapper__", None)) is not None
     }
-    for registry in registries.values():
-        yield from sorted(
-            (mapper.class_ for mapper in registry.mappers), key=lambda class_: (class_.__module__, class_.__qualname__)
-        )
+    mappers = [mapper for registry in registries.values() for mapper in registry.mappers]
+    return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
 
 
 def _defined(names: Sequence[str]) -> dict[Table, str]:

@@ -267,12 +267,18 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     return rev_id
 
 
-def _new_id(graph: Graph, package: str) -> str:
-    """Return an id of the package's name and the time, which no file has: ``app_1595770095``."""
+def id_prefix(package: str) -> str:
+    """Return what the generated ids of a package's revisions have before the last underscore and the time."""
     prefix = package.replace(".", "_")
     if len(prefix) > _MAX_PREFIX:
         digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
         prefix = f"{prefix[: _MAX_PREFIX - 7]}_{digest}"
+    return prefix
+
+
+def _new_id(graph: Graph, package: str) -> str:
+    """Return an id of the package's name and the time, which no file has: ``app_1595770095``."""
+    prefix = id_prefix(package)
     taken = {revision_id.lower() for revision_id in graph.ids}
     seconds = int(time.time())
     while f"{prefix}_{seconds}".lower() in taken:

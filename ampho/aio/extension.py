@@ -177,7 +177,7 @@ class AsyncAmpho(Extension):
         :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
-        work = partial(compare.check, packages=packages, scratch=scratch, x=x)
+        work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
         return await self._perform(work, observer, scratch=scratch)
 
     async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
