@@ -356,7 +356,7 @@ def ensure_version_table(context: MigrationContext) -> None:
 def write_rows(context: MigrationContext, before: Iterable[str], after: Iterable[str]) -> None:
     """Write other rows into the version table that ``env.py`` configured, in one transaction."""
     connection = context.connection
-    if connection is None or set(before) == set(after):
+    if connection is None or sorted(map(str, before)) == sorted(after):
         return
     if not connection.in_transaction():
         connection.begin()

@@ -51,7 +51,7 @@ def stamp(
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
         after = rows_after_stamp(graph, () if purge else rows, specifier)
         write_rows(context, rows, after)
-        found.append(Stamped(tuple(sorted(rows)), after))
+        found.append(Stamped(tuple(sorted(map(str, rows))), after))  # of another tool's making, a row may be NULL
         return ()
 
     with migrating(connection) as migrating_connection:
@@ -75,7 +75,9 @@ def _stamped(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]
         case Specifier(branch=str(name), target="base"):
             return _without(graph, applied, set(find_branch(graph, name, spec.text).ids), spec)
         case Specifier(branch=str(name), target="head" | "heads"):
-            return set(applied) | graph.ancestors(find_branch(graph, name, spec.text).ids)
+            branch = find_branch(graph, name, spec.text)
+            _check_one_head(graph, branch, spec)
+            return set(applied) | graph.ancestors(branch.ids)
         case Specifier(offset=offset, target=target) if offset or target == "head":
             raise SpecifierError(
                 f"{spec.text}: that does not say what is applied. Type 'heads', a package, an id, PACKAGE@base or"
@@ -87,6 +89,16 @@ def _stamped(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]
         return set(applied) | graph.ancestors(named.ids)
     later = graph.descendants([named], within=graph[named].package)
     return _without(graph, applied, later, spec) | graph.ancestors([named])
+
+
+def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+    heads = graph.tips(branch.ids)
+    if spec.target == "head" and len(heads) > 1:
+        raise SpecifierError(
+            f"{spec.text}: {branch.name} has {len(heads)} heads: {', '.join(heads)}. Type {branch.name}@heads for all"
+            " of it, or the id of one.",
+            specifier=spec.text,
+        )
 
 
 def _without(graph: Graph, applied: frozenset[str], removed: set[str], spec: Specifier) -> set[str]:

@@ -141,8 +141,13 @@ def print_stamped(stamped: Stamped) -> None:
     if stamped.before == stamped.after:
         click.echo("Nothing to do: the version table says so already.")
         return
-    click.echo(f"Before: {', '.join(stamped.before) or 'nothing'}")
-    click.echo(f"Now:    {', '.join(stamped.after) or 'nothing'}")
+    click.echo(f"Before: {_rows(stamped.before)}")
+    click.echo(f"Now:    {_rows(stamped.after)}")
+
+
+def _rows(rows: Sequence[str]) -> str:
+    """Return rows as text; of another tool's making, one may be anything."""
+    return ", ".join(row if row and row.isprintable() else ascii(row) for row in rows) or "nothing"
 
 
 def print_revisions(records: Sequence[RevisionRecord]) -> None:
