@@ -20,6 +20,7 @@ from alembic.autogenerate import compare, render
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint, MetaData, Table, inspect
+from sqlalchemy.exc import InvalidRequestError
 
 from ampho._alembic import Body
 
@@ -209,7 +210,10 @@ def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
 
 
 def _target(element: ForeignKey) -> str:
-    return element.target_fullname.rpartition(".")[0]
+    try:
+        return str(element.column.table.key)
+    except InvalidRequestError:  # of a column that the user's hook made
+        return element.target_fullname.rpartition(".")[0]
 
 
 def _formatted(text: str) -> str:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ampho._describe import describe
 from ampho.errors import ConfigurationError
 from ampho.graph import Graph
-from ampho.package import MigrationPackage
+from ampho.package import SETTING, MigrationPackage
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData, Table
+    from sqlalchemy import ForeignKey, MetaData, Table
     from sqlalchemy.orm import Mapper
 
 INFO_KEY = "ampho_package"
@@ -66,7 +66,8 @@ def find_owners(
 ) -> Ownership:
     """Return who owns what; imports each package and, where it exists, its ``models`` module first.
 
-    :raises ConfigurationError: if a module cannot be imported, or a table names a package that is not configured.
+    :raises ConfigurationError: if a module cannot be imported, a table names a package that is not configured, or a
+        foreign key points nowhere.
     """
     names = [package.name for package in packages]
     for package in packages:
@@ -87,10 +88,22 @@ def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str,
     references: dict[str, set[str]] = {}
     for table in tables:
         for key in table.foreign_keys:
-            owner, target = owners.get(table.key), owners.get(key.target_fullname.rpartition(".")[0])
+            owner, target = owners.get(table.key), owners.get(_referred(key))
             if owner is not None and target is not None and owner != target:
                 references.setdefault(owner, set()).add(target)
     return {owner: frozenset(targets) for owner, targets in references.items()}
+
+
+def _referred(key: ForeignKey) -> str:
+    from sqlalchemy.exc import NoReferenceError
+
+    try:
+        return str(key.column.table.key)
+    except NoReferenceError as exc:
+        raise ConfigurationError(
+            f"The column {key.parent} points at {key.target_fullname}, which no model describes. Correct it, or list"
+            f" the package that has the model in {SETTING}."
+        ) from exc
 
 
 def import_models(package: MigrationPackage) -> None:

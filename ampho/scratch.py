@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
-from ampho.errors import ConfigurationError
+from ampho._describe import describe
+from ampho.errors import ConfigurationError, DatabaseError
 
 _PREFIX = "ampho_scratch_"
 
@@ -39,7 +43,26 @@ def scratch_of(url: URL) -> Scratch:
         drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
         return Scratch(url.set(database=name), f'CREATE DATABASE "{name}"', drop)
     if backend in ("mysql", "mariadb"):
-        return Scratch(url.set(database=name), f"CREATE DATABASE `{name}`", f"DROP DATABASE IF EXISTS `{name}`")
+        return Scratch(
+            url.set(database=name),
+            f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4",
+            f"DROP DATABASE IF EXISTS `{name}`",
+        )
     raise ConfigurationError(
         f"Ampho knows no throw-away database for {backend}. Compare with the app's, without --scratch."
     )
+
+
+@contextmanager
+def managing(scratch: Scratch) -> Iterator[None]:
+    """Turn what the server says to the making or dropping of a throw-away database into one clear error.
+
+    :raises DatabaseError: if the server refuses.
+    """
+    try:
+        yield
+    except DBAPIError as exc:
+        raise DatabaseError(
+            f"The throw-away database {scratch.url.database} cannot be made or dropped: {describe(exc).rstrip('.')}."
+            " --scratch needs a user that may do both."
+        ) from None

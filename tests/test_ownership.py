@@ -246,3 +246,14 @@ def test_models_that_cannot_be_imported_are_named(shop: Store) -> None:
     error = shop.refused("db-check", "catalog")
 
     assert "The models of accounts cannot be imported: RuntimeError: no luck" in error
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_a_foreign_key_to_a_table_that_no_model_describes_is_named(project: Project, database: Database) -> None:
+    point = table("orders", "Order", "customer_id = sa.Column(sa.ForeignKey('customers.id'))")
+    shop = open_store(project, database, {"orders": point})
+
+    error = shop.refused("db-rev", "orders", "Tables", "-a")
+
+    assert "The column orders.customer_id points at customers.id, which no model describes." in error
+    assert "list the package that has the model in AMPHO_MIGRATION_PACKAGES" in error

@@ -10,7 +10,7 @@ from sqlalchemy import NullPool, StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ampho.extension import connecting
-from ampho.scratch import scratch_of
+from ampho.scratch import Scratch, managing, scratch_of
 
 
 @asynccontextmanager
@@ -20,19 +20,24 @@ async def scratch_engine(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
     :raises DatabaseError: if the database cannot be made.
     """
     scratch = scratch_of(engine.url)
-    await _execute(engine, scratch.create)
     made = create_async_engine(scratch.url, poolclass=NullPool if scratch.drop else StaticPool)
     try:
+        await _execute(engine, scratch, scratch.create)
         yield made
     finally:
         with anyio.CancelScope(shield=True):
             await made.dispose()
-            await _execute(engine, scratch.drop)
+            await _execute(engine, scratch, scratch.drop)
 
 
-async def _execute(engine: AsyncEngine, statement: str | None) -> None:
-    if statement is not None:
-        with connecting(engine.url):
-            async with engine.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await connection.exec_driver_sql(statement)
+async def _execute(engine: AsyncEngine, scratch: Scratch, statement: str | None) -> None:
+    if statement is None:
+        return
+    with connecting(engine.url):
+        connection = await engine.connect()
+    try:
+        with managing(scratch):
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.exec_driver_sql(statement)
+    finally:
+        await connection.close()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine
 
 from ampho.extension import connecting
-from ampho.scratch import scratch_of
+from ampho.scratch import Scratch, managing, scratch_of
 
 
 @contextmanager
@@ -18,16 +18,19 @@ def scratch_engine(engine: Engine) -> Iterator[Engine]:
     :raises DatabaseError: if the database cannot be made.
     """
     scratch = scratch_of(engine.url)
-    _execute(engine, scratch.create)
     made = create_engine(scratch.url, poolclass=NullPool if scratch.drop else StaticPool)
     try:
+        _execute(engine, scratch, scratch.create)
         yield made
     finally:
         made.dispose()
-        _execute(engine, scratch.drop)
+        _execute(engine, scratch, scratch.drop)
 
 
-def _execute(engine: Engine, statement: str | None) -> None:
-    if statement is not None:
-        with connecting(engine.url), engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
+def _execute(engine: Engine, scratch: Scratch, statement: str | None) -> None:
+    if statement is None:
+        return
+    with connecting(engine.url):
+        connection = engine.connect()
+    with connection, managing(scratch):
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
