@@ -220,12 +220,7 @@ def _formatted(text: str) -> str:
     """Return rendered code as a formatter would leave it, long lines apart, and without Alembic's remarks."""
     lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("# ###")]
     code = _with_double_quotes("\n".join(lines).strip())
-    code = re.sub(r'^( *)(op\.create_table\()(".*",)$', r"\1\2\n    \3", code, flags=re.MULTILINE)
-    code = re.sub(r"(?<![,(])\n( *\))$", r",\n\1", code, flags=re.MULTILINE)
-    depths = _bracket_depths(code)
-    return "\n".join(
-        f"{'    ' * depth if line else ''}{line}" for line, depth in zip(code.splitlines(), depths, strict=True)
-    )
+    return _indented(_one_argument_a_line(code))
 
 
 def _tokens(code: str) -> Iterator[tokenize.TokenInfo]:
@@ -233,14 +228,55 @@ def _tokens(code: str) -> Iterator[tokenize.TokenInfo]:
     yield from tokenize.generate_tokens(StringIO(f"if 1:\n    {code}\n").readline)
 
 
-def _with_double_quotes(code: str) -> str:
+def _edited(code: str, edits: Iterable[tuple[tuple[int, int], tuple[int, int], str]]) -> str:
+    """Return code with the text between two places of a row replaced, each given as :func:`_tokens` counts them."""
     lines = f"if 1:\n    {code}\n".splitlines()
-    for token in _tokens(code):
-        text = token.string
-        if token.type == tokenize.STRING and text.startswith("'") and not {'"', "\\"} & set(text) and "\n" not in text:
-            row, (start, end) = token.start[0] - 1, (token.start[1], token.end[1])
-            lines[row] = f'{lines[row][:start]}"{lines[row][start + 1 : end - 1]}"{lines[row][end:]}'
+    for (row, start), (_, end), text in sorted(edits, reverse=True):
+        lines[row - 1] = f"{lines[row - 1][:start]}{text}{lines[row - 1][end:]}"
     return "\n".join(lines[1:]).strip()
+
+
+def _with_double_quotes(code: str) -> str:
+    """Return code with the quotes that need fewer backslashes, and of equals the double ones."""
+    strings = [token for token in _tokens(code) if token.type == tokenize.STRING and token.string[0] == "'"]
+    fewer = [token for token in strings if token.string.count('"') <= token.string.count("\\'")]
+    return _edited(code, [(token.start, token.end, _double_quoted(token.string[1:-1])) for token in fewer])
+
+
+def _double_quoted(inner: str) -> str:
+    text = re.sub(r"""\\'|\\.|\"""", lambda match: {"\\'": "'", '"': '\\"'}.get(match[0], match[0]), inner)
+    return f'"{text}"'
+
+
+def _one_argument_a_line(code: str) -> str:
+    """Return code in which a call of several lines has one for each argument, with a comma after the last."""
+    edits: list[tuple[tuple[int, int], tuple[int, int], str]] = []
+    opened: list[tokenize.TokenInfo] = []
+    breaks: list[tokenize.TokenInfo] = []
+    before: tokenize.TokenInfo | None = None
+    for token in _tokens(code):
+        if token.type == tokenize.OP and token.string in "([{":
+            opened.append(token)
+            breaks = [token] if len(opened) == 1 else breaks
+        elif token.string == "," and len(opened) == 1:
+            breaks.append(token)
+        elif token.type == tokenize.OP and token.string in ")]}":
+            start = opened.pop()
+            if not opened and start.start[0] != token.start[0] and before is not None:
+                edits += [(place.end, place.end, "\n") for place in breaks]
+                edits.append((before.end, before.end, "\n" if before.string == "," else ",\n"))
+        before = token if token.type != tokenize.NL else before
+    return "\n".join(line.rstrip() for line in _edited(code, edits).splitlines() if line.strip())
+
+
+def _indented(code: str) -> str:
+    """Return code with its continued lines four spaces deeper for each bracket that is open."""
+    lines, indent = [], ""
+    for line, depth in zip(f"    {code}".splitlines(), _bracket_depths(code), strict=True):
+        if not depth and line.strip()[:1] not in ")]}":
+            indent = line[: len(line) - len(line.lstrip())]
+        lines.append(f"{indent}{'    ' * depth}{line.strip()}")
+    return "\n".join(lines).strip()
 
 
 def _bracket_depths(code: str) -> list[int]:

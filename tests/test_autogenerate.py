@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from project import Project
+from project import PROGRAMS, Project
 from servers import Database
 from store import TABLES, Store, open_store
 
@@ -119,3 +121,149 @@ def test_dependencies_given_by_hand_stay(bookshop: Store) -> None:
 
     assert catalog.depends_on == (accounts.id,)
     assert bookshop.auto("orders").depends_on == (catalog.id,)
+
+
+OTHERS = """
+class Plain(db.Model):
+    __tablename__ = "plain"
+    id = sa.Column(sa.Integer, primary_key=True)
+
+
+class Other(db.Model):
+    __tablename__ = "others"
+    id = sa.Column(sa.Integer, primary_key=True)
+"""
+THINGS = """
+class Thing(db.Model):
+    __tablename__ = "things"
+    __table_args__ = ({args})
+    id = sa.Column(sa.Integer, primary_key=True)
+    name = sa.Column({name})
+    other_id = sa.Column({other})
+    {more}
+"""
+BEFORE = {"args": "", "name": "sa.String(20)", "other": "sa.Integer", "more": ""}
+CHANGES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "column": ({}, {"more": "added = sa.Column(sa.Date)"}),
+    "column, not null": ({}, {"more": "added = sa.Column(sa.Integer, nullable=False, server_default='0')"}),
+    "nullable": ({}, {"name": "sa.String(20), nullable=False"}),
+    "index": ({}, {"args": "sa.Index('things_name', 'name'),"}),
+    "unique index": ({}, {"args": "sa.Index('things_name', 'name', 'other_id', unique=True),"}),
+    "unique constraint": ({}, {"args": "sa.UniqueConstraint('name', name='things_unique'),"}),
+    "foreign key": ({}, {"other": "sa.ForeignKey('others.id', name='things_other')"}),
+    "foreign key, otherwise": (
+        {"other": "sa.ForeignKey('others.id', name='things_other')"},
+        {"other": "sa.ForeignKey('others.id', name='things_other', ondelete='CASCADE')"},
+    ),
+    "length": ({}, {"name": "sa.String(50)"}),
+    "type": ({}, {"name": "sa.Text"}),
+    "number": ({"name": "sa.Integer"}, {"name": "sa.Numeric(10, 2)"}),
+    "server default": ({"name": "sa.String(20), server_default='-'"}, {"name": "sa.String(20), server_default='+'"}),
+    "first server default": ({}, {"name": "sa.String(20), server_default='so it is'"}),
+    "everything": (
+        {},
+        {
+            "args": "sa.Index('things_name', 'name'), sa.UniqueConstraint('other_id', name='things_unique'),",
+            "name": "sa.String(50), nullable=False, server_default='-'",
+            "other": "sa.ForeignKey('others.id', name='things_other')",
+            "more": "added = sa.Column(sa.Date)",
+        },
+    ),
+}
+COMMENTS = {
+    "table's comment": ({}, {"args": "{'comment': 'It\\'s a \"thing\", 100 %'}"}),
+    "column's comment": ({}, {"name": "sa.String(20), comment='What it is'"}),
+}
+
+
+def things(**parts: str) -> str:
+    return THINGS.format(**(BEFORE | parts))
+
+
+def both_ways(changes: dict[str, tuple[dict[str, str], dict[str, str]]]) -> list[object]:
+    there = [pytest.param(old, new, id=name) for name, (old, new) in changes.items()]
+    return there + [pytest.param(new, old, id=f"{name}, taken away") for name, (old, new) in changes.items()]
+
+
+def comments(database: Database) -> list[tuple[object, ...]]:
+    if database.backend != "postgresql":
+        return []
+    return database.query(
+        "SELECT objoid::regclass::text, objsubid, description FROM pg_description"
+        " WHERE classoid = 'pg_class'::regclass AND objoid >= 16384 ORDER BY 1, 2"
+    )
+
+
+def check_a_change(project: Project, database: Database, old: dict[str, str], new: dict[str, str]) -> None:
+    """Make a change to a model, and follow it: seen by its owner alone, applied, seen no more, and taken back."""
+    models = {"others": OTHERS, "things": things(**old)}
+    shop = open_store(project, database, models, options="dict(compare_server_default=True)")
+    for package in models:
+        shop.auto(package)
+    shop.run("db-up")
+    before = (database.schema(), comments(database))
+
+    shop.models("things", things(**new))
+    shop.nothing_to_do("others")
+    assert shop.run("db-check", "others").stdout == "others  as its models say\n"
+    drift = shop.run("db-check", exit_code=1).stdout.splitlines()
+    assert drift[0] == "others  as its models say"
+    assert drift[1].startswith("things  ")
+    assert all(line.startswith("    op.") for line in drift[2:])
+    path = shop.auto("things").path
+    assert formatted(path)
+    shop.run("db-up")
+    shop.nothing_to_do("things")
+    shop.nothing_to_do("others")
+    shop.run("db-down", "things@-1")
+    assert (database.schema(), comments(database)) == before
+
+
+def formatted(path: Path) -> bool:
+    command = [PROGRAMS / "ruff", "format", "--diff", "--isolated", "--line-length", "320", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
+
+
+@pytest.mark.parametrize(("old", "new"), both_ways(CHANGES))
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+def test_each_kind_of_change_is_its_owner_s(
+    project: Project, database: Database, old: dict[str, str], new: dict[str, str]
+) -> None:
+    check_a_change(project, database, old, new)
+
+
+@pytest.mark.parametrize(("old", "new"), both_ways(COMMENTS))
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_comment_is_its_owner_s(
+    project: Project, database: Database, old: dict[str, str], new: dict[str, str]
+) -> None:
+    check_a_change(project, database, old, new)
+
+
+@pytest.mark.parametrize(("old", "new"), [CHANGES["everything"], CHANGES["everything"][::-1]], ids=["to", "back"])
+@pytest.mark.drivers("mariadb", "sqlite+aiosqlite", "postgresql+asyncpg")
+def test_everything_at_once_on_the_other_drivers(
+    project: Project, database: Database, old: dict[str, str], new: dict[str, str]
+) -> None:
+    check_a_change(project, database, old, new)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+def test_a_table_is_made_and_dropped_again(project: Project, database: Database) -> None:
+    more = things() + things().replace("things", "more").replace("Thing", "More")
+    shop = open_store(project, database, {"others": OTHERS, "things": more})
+    for package in shop.packages:
+        shop.auto(package)
+    shop.run("db-up")
+    before = database.schema()
+
+    shop.models("things", things())
+    shop.nothing_to_do("others")
+    shop.auto("things")
+    shop.run("db-up")
+    assert "more" not in database.tables()
+    shop.nothing_to_do("things")
+    shop.run("db-down", "things@-1")
+    assert database.schema() == before
