@@ -53,6 +53,27 @@ class Comparison:
         self._downgrade.downgrade_token = options["downgrade_token"]
         self._autogen = AutogenContext(self.context, opts=options)
         compare._populate_migration_script(self._autogen, self._script)
+        if self.context.dialect.supports_alter:
+            self._make_altering_keys()
+
+    def _make_altering_keys(self) -> None:
+        """Have foreign keys with ``use_alter`` made, which ``op.create_table`` leaves out where there is ALTER TABLE.
+
+        They go into the table's own statement, or to the end if they point at another table that the revision makes.
+        """
+        made = [operation for operation in self._upgrade.ops if isinstance(operation, ops.CreateTableOp)]
+        names = {_key(operation) for operation in made}
+        for operation in made:
+            keys = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint) and item.use_alter]
+            for item in keys:
+                items = [other for other in operation.columns if other is not item]
+                if (names - {_key(operation)}).intersection(map(_target, item.elements)):
+                    key = ops.CreateForeignKeyOp.from_constraint(item)
+                    self._upgrade.ops.append(ops.ModifyTableOps(operation.table_name, [key], schema=operation.schema))
+                else:
+                    items.append(_without_alter(item))
+                operation.columns = items
+        self._upgrade.reverse_into(self._downgrade)
 
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options with the package's tables as the first filter, before the user's own."""
@@ -106,11 +127,8 @@ class Comparison:
 
     def changed(self) -> set[str]:
         """Return the keys of the tables that the found changes find there."""
-        return {
-            f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
-            for operation in self._upgrade.ops
-            if isinstance(operation, (ops.ModifyTableOps, ops.DropTableOp))
-        }
+        found = [item for item in self._upgrade.ops if isinstance(item, (ops.ModifyTableOps, ops.DropTableOp))]
+        return set(map(_key, found))
 
     def leave_out_references(self, keys: set[str]) -> None:
         """Leave out the foreign keys to some tables, which another revision adds later."""
@@ -190,6 +208,18 @@ def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
         ops.UpgradeOps([], upgrade_token=upgrade.upgrade_token),
         ops.DowngradeOps([], downgrade_token=downgrade.downgrade_token),
     )
+
+
+def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
+    return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
+
+
+def _without_alter(constraint: ForeignKeyConstraint) -> ForeignKeyConstraint:
+    copy = constraint._copy()
+    copy.use_alter = False
+    for element in copy.elements:
+        element.use_alter = False
+    return copy
 
 
 def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
