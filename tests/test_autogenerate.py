@@ -267,3 +267,111 @@ def test_a_table_is_made_and_dropped_again(project: Project, database: Database)
     shop.nothing_to_do("things")
     shop.run("db-down", "things@-1")
     assert database.schema() == before
+
+
+TYPES = """
+import enum
+from sqlalchemy.dialects import postgresql
+from {package}.kinds import Money
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+class Typed(db.Model):
+    __tablename__ = "typed"
+    id = sa.Column(sa.Integer, primary_key=True)
+    price = sa.Column(Money(12))
+    colour = sa.Column(sa.Enum(Colour, name="colour"))
+    {more}
+"""
+OWN_TYPE = """
+from sqlalchemy.types import TypeDecorator, Integer
+
+class Money(TypeDecorator):
+    impl = Integer
+    cache_ok = True
+
+    def __init__(self, digits=10):
+        self.digits = digits
+        super().__init__()
+
+    def __repr__(self):
+        return f"Money(digits={self.digits})"
+"""
+OF_POSTGRES = """
+    data = sa.Column(postgresql.JSONB, server_default=sa.text("'{}'::jsonb"))
+    tags = sa.Column(postgresql.ARRAY(sa.String(20)))
+    address = sa.Column(postgresql.INET)
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+asyncmy")
+def test_the_app_s_own_types_and_those_of_a_dialect_are_imported(project: Project, database: Database) -> None:
+    more = OF_POSTGRES.strip() if database.backend == "postgresql" else ""
+    shop = open_store(
+        project, database, {"acme.things": TYPES.replace("{package}", "acme.things").replace("{more}", more)}
+    )
+    project.write("acme/things/kinds.py", OWN_TYPE)
+
+    path = shop.auto("acme.things").path
+
+    source = path.read_text("utf-8")
+    assert "\nimport acme.things.kinds\n" in source
+    assert "acme.things.kinds.Money(digits=12)" in source
+    assert formatted(path)
+    shop.run("db-up")
+    shop.nothing_to_do("acme.things")
+    shop.run("db-check", "--scratch")
+    shop.models("acme.things", "")
+    dropping = shop.auto("acme.things").path
+    assert formatted(dropping)
+    shop.run("db-up")
+    assert "typed" not in database.tables()
+    if database.backend != "postgresql":  # where Alembic drops a table without its enum's type, and makes both again
+        shop.run("db-down", "acme.things@-1")
+        assert "typed" in database.tables()
+
+
+ENV_PY = """
+def include_object(item, name, type_, reflected, compare_to):
+    return name != "secret"
+
+
+def include_name(name, type_, parents):
+    return name != "gone"
+
+
+def process_revision_directives(context, rows, directives):
+    (script,) = directives
+    if script.upgrade_ops.ops:
+        script.upgrade_ops.ops.insert(0, ops.ExecuteSQLOp("SELECT 1"))
+
+
+def run_migrations"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_what_env_py_configures_applies(project: Project, database: Database) -> None:
+    shop = open_store(project, database, {"things": things(more="secret = sa.Column(sa.Integer)")})
+    (project.migrations("things") / "versions").rmdir()
+    project.migrations("things").rmdir()
+    shop.run("db-init", "things")
+    env_py = project.migrations("things") / "env.py"
+    source = env_py.read_text("utf-8").replace("\ndef run_migrations", ENV_PY, 1)
+    source = source.replace(
+        "from alembic import context", "from alembic import context\nfrom alembic.operations import ops"
+    )
+    options = "include_object=include_object, include_name=include_name, process_revision_directives"
+    call = f"{options}=process_revision_directives, **environment.options()"
+    env_py.write_text(source.replace("**environment.options()", call), "utf-8")
+
+    source = shop.auto("things").path.read_text("utf-8")
+
+    assert 'op.execute("SELECT 1")' in source
+    shop.run("db-up")
+    shop.nothing_to_do("things")
+    shop.models("things", things(more="secret = sa.Column(sa.String(9))\n    seen = sa.Column(sa.Integer)"))
+    drift = shop.run("db-check", exit_code=1).stdout
+    assert "seen" in drift
+    assert "secret" not in drift
