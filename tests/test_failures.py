@@ -158,17 +158,15 @@ def test_the_very_first_revision_leaves_an_empty_database(project: Project, data
 
 @pytest.mark.drivers("sqlite", "postgresql+psycopg", "postgresql+asyncpg")
 def test_what_ran_before_in_other_packages_stays(project: Project, database: Database) -> None:
-    project.package("market")
-    project.revision(
-        "market", "market_1", upgrade='op.create_table("market", sa.Column("id", sa.Integer, primary_key=True))'
-    )
-    two_revisions(project, BOOK + "raise ValueError('no')", depends_on="market_1")
-    with facade(project, on(database), ["core", "market"], database.url) as each:
+    project.package("shop")
+    project.revision("shop", "shop_1", upgrade='op.create_table("shop", sa.Column("id", sa.Integer, primary_key=True))')
+    two_revisions(project, BOOK + "raise ValueError('no')", depends_on="shop_1")
+    with facade(project, on(database), ["core", "shop"], database.url) as each:
         error = failure(each)
 
-        assert database.rows() == ["core_1", "market_1"]
-        assert database.tables() == ["alembic_version", "author", "market"]
-        assert str(error).endswith("Finished before it: core_1, market_1.")
+        assert database.rows() == ["core_1", "shop_1"]
+        assert database.tables() == ["alembic_version", "author", "shop"]
+        assert str(error).endswith("Finished before it: core_1, shop_1.")
 
 
 def test_the_commands_say_the_same(project: Project, make_database: Callable[[str], Database]) -> None:
