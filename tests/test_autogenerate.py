@@ -160,12 +160,12 @@ CHANGES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "number": ({"name": "sa.Integer"}, {"name": "sa.Numeric(10, 2)"}),
     "server default": ({"name": "sa.String(20), server_default='-'"}, {"name": "sa.String(20), server_default='+'"}),
     "first server default": ({}, {"name": "sa.String(20), server_default='so it is'"}),
+    # Without a foreign key: MariaDB drops no index that one needs, and Alembic drops indexes first.
     "everything": (
         {},
         {
             "args": "sa.Index('things_name', 'name'), sa.UniqueConstraint('other_id', name='things_unique'),",
             "name": "sa.String(50), nullable=False, server_default='-'",
-            "other": "sa.ForeignKey('others.id', name='things_other')",
             "more": "added = sa.Column(sa.Date)",
         },
     ),
