@@ -8,8 +8,10 @@ from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
+    from ampho.autogenerate import Drift
     from ampho.execute import Observer, Run, StepRun
     from ampho.plan import Direction, Plan, Step
+    from ampho.stamp import Stamped
     from ampho.state import CurrentState, PackageState, RevisionRecord
     from ampho.sync import Ampho
 
@@ -22,11 +24,13 @@ __all__ = [
     "AsyncSQLAlchemy",
     "CurrentState",
     "Direction",
+    "Drift",
     "Observer",
     "PackageState",
     "Plan",
     "RevisionRecord",
     "Run",
+    "Stamped",
     "Step",
     "StepRun",
 ]
@@ -37,11 +41,13 @@ _HOME = {
     "AsyncSQLAlchemy": "aio",
     "CurrentState": "state",
     "Direction": "plan",
+    "Drift": "autogenerate",
     "Observer": "execute",
     "PackageState": "state",
     "Plan": "plan",
     "RevisionRecord": "state",
     "Run": "execute",
+    "Stamped": "stamp",
     "Step": "plan",
     "StepRun": "execute",
 }

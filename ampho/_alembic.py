@@ -353,6 +353,20 @@ def ensure_version_table(context: MigrationContext) -> None:
     context._ensure_version_table()
 
 
+def write_rows(context: MigrationContext, before: Iterable[str], after: Iterable[str]) -> None:
+    """Write other rows into the version table that ``env.py`` configured, in one transaction."""
+    connection = context.connection
+    if connection is None or sorted(map(str, before)) == sorted(after):
+        return
+    if not connection.in_transaction():
+        connection.begin()
+    context._ensure_version_table()
+    connection.execute(context._version.delete())
+    for row in sorted(after):
+        connection.execute(context._version.insert().values(version_num=row))
+    connection.commit()
+
+
 def leave_version_table(context: MigrationContext) -> None:
     """Keep Alembic from writing CREATE TABLE for a version table that is there, but empty."""
     context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # of this one table
@@ -386,6 +400,15 @@ def _release(module: Any) -> None:  # noqa: ANN401 (both are made of proxies)
     bound = getattr(module, "_proxy", None)
     if bound is not None:
         bound._remove_proxy()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a revision's functions do, as Python that is indented but for its first line, and what they import."""
+
+    upgrades: str
+    downgrades: str
+    imports: str
 
 
 class RevisionFiles:
@@ -427,7 +450,7 @@ class RevisionFiles:
             raise self._error(f"{path} is there already")
         return path
 
-    def render(self, revision: Revision) -> bytes:
+    def render(self, revision: Revision, body: Body | None = None) -> bytes:
         """Return the text of a new revision's file.
 
         :raises RevisionInputError: if the template fails.
@@ -439,15 +462,15 @@ class RevisionFiles:
             text = Template(filename=str(source), input_encoding="utf-8").render_unicode(  # noqa: S702  # Python, not HTML
                 message=_for_docstring(revision.doc),
                 up_revision=revision.id,
-                down_revision=revision.down_revisions[0] if revision.down_revisions else None,
+                down_revision=_scalar(revision.down_revisions),
                 branch_labels=revision.labels or None,
                 depends_on=revision.depends_on or None,
                 create_date=self._date,
                 comma=util.format_as_comma,
                 config=self._config,
-                imports="",
-                upgrades="",
-                downgrades="",
+                imports=body.imports if body else "",
+                upgrades=body.upgrades if body else "",
+                downgrades=body.downgrades if body else "",
             )
         except (Exception, SystemExit) as exc:
             raise self._error(f"the template {source} fails: {describe(exc)}") from exc
@@ -466,6 +489,10 @@ class RevisionFiles:
 
     def _error(self, what: str) -> RevisionInputError:
         return RevisionInputError(f"{what}.", package=self._package.name)
+
+
+def _scalar(ids: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return ids if len(ids) > 1 else next(iter(ids), None)
 
 
 def _for_docstring(message: str) -> str:

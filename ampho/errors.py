@@ -18,6 +18,7 @@
     │   └── CycleError              revisions that wait for each other
     ├── RevisionInputError          what was typed for a new revision cannot be written
     ├── SpecifierError              a specifier that means nothing here
+    ├── NotUpToDateError            the database is behind or ahead of the package that is compared
     ├── DependentsError             a downgrade that would take other packages along
     ├── UnknownRevisionsError       version rows that no file explains
     ├── RenderError                 a revision that cannot be written as SQL
@@ -168,6 +169,19 @@ class SpecifierError(AmphoError):
     def __init__(self, message: str, *, specifier: str) -> None:
         super().__init__(message)
         self.specifier = specifier
+
+
+class NotUpToDateError(AmphoError):
+    """A package's revisions and the database are not at the same point, so its models cannot be compared.
+
+    :ivar package: the package.
+    :ivar revisions: ids of the revisions that the database lacks, or that only it has.
+    """
+
+    def __init__(self, message: str, *, package: str, revisions: Sequence[str]) -> None:
+        super().__init__(message)
+        self.package = package
+        self.revisions: tuple[str, ...] = tuple(revisions)
 
 
 class DependentsError(AmphoError):

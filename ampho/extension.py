@@ -100,10 +100,13 @@ def _entries(packages: Iterable[str]) -> list[str]:
     return list(packages)
 
 
-def warn(project: Project, observer: Observer | None) -> None:
-    """Tell an observer what is odd about a project."""
+def warn(project: Project, observer: Observer | None, mending: str | None = None) -> None:
+    """Tell an observer what is odd about a project.
+
+    :param mending: the package whose several heads the command is about.
+    """
     told = observer or Observer()
-    for message in project.warnings():
+    for message in project.warnings(mending):
         told.warned(message)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ENV_SETTING = "AMPHO_ENV_PACKAGE"
 """The setting, and environment variable, that names the host."""
 
+_TWO = 2
 TEMPLATES = Path(__file__).with_name("templates")
 _USES_AMPHO = re.compile(r"^\s*(from\s+ampho(\.environment)?\s+import\b|import\s+ampho\.environment\b)", re.MULTILINE)
 
@@ -128,8 +129,12 @@ class Project:
         """The folder of the ``env.py`` that configures every run."""
         return self.host.folder if self.host else TEMPLATES / self.template
 
-    def warnings(self) -> Iterator[str]:
-        """Say what is odd about the configuration, but no error."""
+    def warnings(self, mending: str | None = None) -> Iterator[str]:
+        """Say what is odd about the configuration or the revisions, but no error.
+
+        :param mending: the package whose several heads the command is about.
+        :raises HistoryError: if the files do not form a graph.
+        """
         if not self.packages:
             yield (
                 f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
@@ -146,6 +151,18 @@ class Project:
                     f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from the one of"
                     " 'ampho db-init'."
                 )
+            if package.name != mending and len(heads := self.graph.heads(package.name)) > 1:
+                yield self._conflict(package, heads)
+
+    def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
+        """Say that a package has several heads, and how to make one of them."""
+        remedy = f"Join them with 'ampho db-merge {package.name}'"
+        if package.installed:
+            remedy = "It is installed, so its own project has to join them"
+        elif len(heads) == _TWO:
+            remedy += f", or put the later one after the other with 'ampho db-rebase {package.name}'"
+        files = " and ".join(f"{head} ({self.graph[head].path})" for head in heads)
+        return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."
 
 
 def _uses_ampho(env_py: Path) -> bool:

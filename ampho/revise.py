@@ -9,8 +9,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ampho._describe import describe
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
@@ -20,9 +21,13 @@ from ampho.project import TEMPLATES, Project
 from ampho.revision import Revision, parse_revision
 from ampho.specifier import Specifier, find_target, parse
 
+if TYPE_CHECKING:
+    from ampho._alembic import Body
+
 _MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 _MAX_MESSAGE = 1000
+_TWO = 2
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
@@ -121,7 +126,7 @@ def revision(
     splice: bool = False,
     rev_id: str | None = None,
 ) -> Revision:
-    """Write a revision on the branch of a package.
+    """Write a revision on the branch of a package, with functions that do nothing yet.
 
     :param message: what it does, for the docstring and the file's name.
     :param depends_on: ids, or packages whose present head is meant.
@@ -130,13 +135,46 @@ def revision(
     :param rev_id: the id, instead of the generated one.
     :raises AmphoError: if anything of it cannot be; then nothing was written.
     """
+    new = prepare_revision(project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id)
+    return write_revision(project, new)
+
+
+def merge(project: Project, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+    """Write a revision that makes one head of the several that a package has.
+
+    :param message: what is merged, for the docstring and the file's name.
+    :param rev_id: the id, instead of the generated one.
+    :raises RevisionInputError: if the package has one head, or none.
+    """
+    heads = project.graph.heads(project.package(package).name)
+    if len(heads) < _TWO:
+        have = f"one head, {heads[0]}" if heads else "no revision"
+        raise RevisionInputError(f"{package} has {have}: there is nothing to merge.", package=package)
+    new = prepare_revision(project, package, message, head=heads[0], rev_id=rev_id)
+    return write_revision(project, replace(new, down_revisions=heads))
+
+
+def prepare_revision(
+    project: Project,
+    package: str,
+    message: str,
+    *,
+    depends_on: Iterable[str] = (),
+    head: str | None = None,
+    splice: bool = False,
+    rev_id: str | None = None,
+) -> Revision:
+    """Decide all of a new revision but what it does, and write nothing; see :func:`revision`.
+
+    :return: the revision, whose ``path`` is the folder that its file will be in.
+    """
     owner = project.package(package)
     owner.check_writable()
     project.check_addressed(package)
     _check_message(message, package)
     graph = project.graph
     down = _down_revision(graph, package, head, splice=splice)
-    new = Revision(
+    return Revision(
         id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
         package=package,
         path=owner.versions,
@@ -145,7 +183,6 @@ def revision(
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
         doc=message,
     )
-    return _write_revision(owner, new)
 
 
 def _check_message(message: str, package: str) -> None:
@@ -230,12 +267,18 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     return rev_id
 
 
-def _new_id(graph: Graph, package: str) -> str:
-    """Return an id of the package's name and the time, which no file has: ``app_1595770095``."""
+def id_prefix(package: str) -> str:
+    """Return what the generated ids of a package's revisions have before the last underscore and the time."""
     prefix = package.replace(".", "_")
     if len(prefix) > _MAX_PREFIX:
         digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
         prefix = f"{prefix[: _MAX_PREFIX - 7]}_{digest}"
+    return prefix
+
+
+def _new_id(graph: Graph, package: str) -> str:
+    """Return an id of the package's name and the time, which no file has: ``app_1595770095``."""
+    prefix = id_prefix(package)
     taken = {revision_id.lower() for revision_id in graph.ids}
     seconds = int(time.time())
     while f"{prefix}_{seconds}".lower() in taken:
@@ -243,12 +286,17 @@ def _new_id(graph: Graph, package: str) -> str:
     return f"{prefix}_{seconds}"
 
 
-def _write_revision(owner: MigrationPackage, new: Revision) -> Revision:
+def write_revision(project: Project, new: Revision, body: Body | None = None) -> Revision:
+    """Write the file of a prepared revision.
+
+    :param body: what its functions do; nothing by default.
+    :raises RevisionInputError: if it cannot be written as it was meant; then it was not.
+    """
     from ampho._alembic import RevisionFiles
 
-    files = RevisionFiles(owner)
+    files = RevisionFiles(project.package(new.package))
     path = files.path(new.id, new.doc)
-    source = files.render(new)
+    source = files.render(new, body)
     written = _as_written(source, new, path)
     try:
         path.parent.mkdir(exist_ok=True)

@@ -19,6 +19,9 @@ from sqlalchemy import URL
 from ampho import Ampho, AsyncAmpho
 from ampho.cli import cli
 
+FRAMEWORKS = ("flask", "quart")
+URLS = {"flask": "sqlite:///app.db", "quart": "sqlite+aiosqlite:///app.db"}
+
 
 @dataclass(frozen=True)
 class Facade:

@@ -98,7 +98,10 @@ def test_every_public_name_is_described() -> None:
         assert re.search(rf"`{name}[`(]", everything), name
 
 
-@pytest.mark.parametrize("name", ["Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord"])
+@pytest.mark.parametrize(
+    "name",
+    ["Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord", "Drift", "Stamped"],
+)
 def test_every_field_of_what_a_method_returns_is_described(name: str) -> None:
     kind = getattr(ampho, name)
     (line,) = re.findall(rf"^\| `{name}` \|.*", section("configuration", "## Methods"), re.MULTILINE)

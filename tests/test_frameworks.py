@@ -197,7 +197,10 @@ def test_the_three_ways_to_call_a_command_print_the_same(
 @pytest.mark.drivers(*SQLITE)
 def test_help_and_usage(crm: Facade) -> None:
     commands = re.findall(r"^  (db-\w+)", crm.run("--help").stdout, re.MULTILINE)
-    assert commands == ["db-current", "db-down", "db-init", "db-rev", "db-show", "db-up"]
+    assert commands == [
+        *("db-check", "db-current", "db-down", "db-heads", "db-init", "db-merge", "db-rebase", "db-rev", "db-show"),
+        *("db-stamp", "db-up"),
+    ]
     assert crm.run("db-nope").exit_code == 2
     assert "Show this message" in crm.run("db-up", "--help").stdout
 

@@ -17,7 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project
 
 
 def test_every_block_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
-    assert run_page(README, tmp_path) >= 13
+    assert run_page(README, tmp_path) >= 10
 
 
 def test_both_quick_starts_begin_in_an_empty_folder() -> None:

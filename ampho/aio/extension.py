@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -12,9 +12,14 @@ import anyio
 from quart import Quart, current_app, has_app_context
 from sqlalchemy import event
 
+from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import rebase as rebasing
+from ampho import stamp as stamping
 from ampho.aio.database import Database, adapt
+from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
@@ -23,6 +28,7 @@ from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
 from ampho.revision import Revision
+from ampho.stamp import Stamped
 from ampho.state import CurrentState, RevisionRecord, show
 
 if TYPE_CHECKING:
@@ -133,16 +139,62 @@ class AsyncAmpho(Extension):
         package: str,
         message: str,
         *,
+        autogenerate: bool = False,
+        scratch: bool = False,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
         rev_id: str | None = None,
-    ) -> Revision:
-        """Write a revision on the branch of a package; see :func:`ampho.revise.revision`."""
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Revision | None:
+        """Write a revision on the branch of a package.
+
+        :param autogenerate: whether to fill it by comparing the package's models with the database.
+        :param scratch: with ``autogenerate``, whether to compare with a throw-away database on which the package's
+            history runs, instead of the app's.
+        :param depends_on: ids, or packages whose present head is meant.
+        :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
+        :param splice: whether ``head`` may have a successor already.
+        :param rev_id: the id, instead of the generated one.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: is told of warnings.
+        :return: the revision; with ``autogenerate``, None if nothing differs.
+        :raises AmphoError: if anything of it cannot be; then nothing was written.
+        """
         project = self.project(self._app())
-        return revise.revision(
+        new = revise.prepare_revision(
             project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
         )
+        if not autogenerate:
+            return revise.write_revision(project, new)
+        work = partial(compare.autogenerate, new=new, scratch=scratch, x=x, observer=observer)
+        return await self._perform(work, observer, scratch=scratch)
+
+    async def check(
+        self, *packages: str, scratch: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> tuple[Drift, ...]:
+        """Return how the models of packages, by default of all, differ from the database.
+
+        :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
+        :raises NotUpToDateError: if a revision of one of them is not applied.
+        """
+        work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
+        return await self._perform(work, observer, scratch=scratch)
+
+    async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+        """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
+        return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+
+    async def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
+        """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
+        return await self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
+
+    async def stamp(
+        self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
+        return await self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
@@ -213,41 +265,50 @@ class AsyncAmpho(Extension):
         return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
 
     async def _perform(
-        self, work: Callable[[Project, Connection], T], observer: Observer | None, *, renews: bool = False
+        self,
+        work: Callable[[Project, Connection], T],
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        renews: bool = False,
+        mending: str | None = None,
     ) -> T:
         app = self._app()
         project = self.project(app)
-        warn(project, observer)
         with without_secrets(project.url):
-            async with exclusive_async(), self._connect(app, renews=renews) as connection:
+            warn(project, observer, mending)
+            async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
                 return await connection.run_sync(partial(work, project))
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
-        warn(project, observer)
         with without_secrets(project.url):
+            warn(project, observer)
             async with exclusive_async():
                 return work(project, None)
 
     @asynccontextmanager
     async def _connect(
-        self, app: App, bind_key: str | None = None, *, renews: bool = False
+        self, app: App, bind_key: str | None = None, *, scratch: bool = False, renews: bool = False
     ) -> AsyncIterator[AsyncConnection]:
         """Open the connection that migrates.
 
+        :param scratch: whether it is to a throw-away database.
         :param renews: whether the schema may change: asyncpg's connections remember types and statements of the old
             one, so its pool is made anew; connections in use go on, and are closed when they are given back.
         """
         engine = self.engine(app, bind_key)
-        with connecting(engine.url):
-            connection = await _connection(engine)
-        try:
-            yield connection
-        finally:
-            await connection.close()
-            if renews and engine.dialect.driver == "asyncpg":
-                event.listen(engine.sync_engine.pool, "checkin", _close)
-                await engine.dispose()
+        async with scratch_engine(engine) if scratch else nullcontext(engine) as target:
+            with connecting(target.url):
+                connection = await _connection(target)
+            try:
+                yield connection
+            finally:
+                await connection.close()
+                if renews and engine.dialect.driver == "asyncpg":
+                    old = engine.sync_engine.pool
+                    await engine.dispose()
+                    event.listen(old, "checkin", _close)  # not before: a new pool has the listeners of the old one
 
 
 def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:

@@ -21,6 +21,9 @@ _x = click.option(
     help="An argument for env.py and revisions (context.get_x_argument()).",
 )
 _sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
+_scratch = click.option(
+    "--scratch", is_flag=True, help="Compare with a throw-away database on which the history runs, not with the app's."
+)
 _start = click.option(
     "--start",
     multiple=True,
@@ -67,11 +70,17 @@ def db_init(ctx: click.Context, package: str) -> None:
 @click.option("--head", metavar="REV", help="The revision to go on from, where the package has several heads.")
 @click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
+@_scratch
+@_x
 @click.pass_context
 def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
     """Write a revision on the branch of PACKAGE."""
-    new = call(ctx, "revision", package, message, **options)
-    click.echo(f"Wrote {output.shown_path(new.path)}")
+    new = call(ctx, "revision", package, message, observer=output.WarningsOnly(), **options)
+    if new is None:
+        click.echo(f"Nothing to do: the tables of {package} are what its models say.")
+    else:
+        click.echo(f"Wrote {output.shown_path(new.path)}")
 
 
 @cli.command("db-up")
@@ -116,6 +125,61 @@ def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
         raise click.UsageError("--start goes with -s/--sql: a run starts from where the database is.")
     return sql
+
+
+@cli.command("db-merge")
+@click.argument("package")
+@click.argument("message", default="Merge heads")
+@click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@click.pass_context
+def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
+    """Write a revision that makes one head of the several that PACKAGE has."""
+    new = call(ctx, "merge", package, message, rev_id=rev_id)
+    click.echo(f"Wrote {output.shown_path(new.path)}")
+
+
+@cli.command("db-rebase")
+@click.argument("package")
+@_x
+@click.pass_context
+def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
+    """Put the later of two parallel lines of PACKAGE, not applied yet, after the other."""
+    moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
+    click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
+
+
+@cli.command("db-heads")
+@click.pass_context
+def db_heads(ctx: click.Context) -> None:
+    """Print the heads of each package.
+
+    One head in each of several packages is normal; several heads in one package are a conflict.
+    """
+    output.print_heads(call(ctx, "show", "heads"))
+
+
+@cli.command("db-stamp")
+@click.argument("spec", type=_SPEC)
+@click.option("--purge", is_flag=True, help="Forget all rows before, those that no file explains included.")
+@_x
+@click.pass_context
+def db_stamp(ctx: click.Context, spec: str, purge: bool, x: tuple[str, ...]) -> None:
+    """Say that what SPEC names is applied, and nothing after it; run no revision."""
+    done = call(ctx, "stamp", spec, purge=purge, x=x, observer=output.WarningsOnly())
+    output.print_stamped(done)
+
+
+@cli.command("db-check")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@_scratch
+@_x
+@click.pass_context
+def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, x: tuple[str, ...]) -> None:
+    """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
+    drifts = call(ctx, "check", *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
+    output.print_drifts(drifts)
+    if any(drift.operations for drift in drifts):
+        ctx.exit(1)
 
 
 @cli.command("db-current")

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import click
 
+from ampho.autogenerate import Drift
 from ampho.execute import Observer, Run
 from ampho.plan import Direction, Plan, Step
+from ampho.stamp import Stamped
 from ampho.state import CurrentState, PackageState, RevisionRecord
+
+_TWO = 2
 
 
 class Reporter(Observer):
@@ -102,13 +106,63 @@ def _position(package: PackageState) -> str:
     return f"{', '.join(marks)}{pending}"
 
 
+def print_drifts(drifts: Sequence[Drift]) -> None:
+    """Print what differs, a line per operation."""
+    width = max((len(drift.package) for drift in drifts), default=0)
+    for drift in drifts:
+        count = len(drift.operations)
+        click.echo(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
+        for line in drift.operations:
+            click.echo(f"    {line}")
+
+
+def print_heads(records: Sequence[RevisionRecord]) -> None:
+    """Print the heads of each package, and how to mend it where a package has several."""
+    packages = list(dict.fromkeys(record.package for record in records))
+    width = max(map(len, packages), default=0)
+    for package in packages:
+        heads = [record for record in records if record.package == package]
+        click.echo(f"{package:<{width}}  {', '.join(record.id for record in heads)}")
+        if len(heads) > 1:
+            _print_conflict(package, heads)
+    if len(records) == len(packages) > 1:
+        click.echo("One head in each package is normal: there is nothing to merge.")
+    if not records:
+        _say_that_there_are_none()
+
+
+def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
+    for record in heads:
+        click.echo(f"    {record.id}: {record.message} ({shown_path(record.path)})")
+    rebase = f", or put the later one after the other with 'ampho db-rebase {package}'" if len(heads) == _TWO else ""
+    click.echo(f"    These are parallel: join them with 'ampho db-merge {package}'{rebase}.")
+
+
+def print_stamped(stamped: Stamped) -> None:
+    """Print what became of the version rows."""
+    if stamped.before == stamped.after:
+        click.echo("Nothing to do: the version table says so already.")
+        return
+    click.echo(f"Before: {_rows(stamped.before)}")
+    click.echo(f"Now:    {_rows(stamped.after)}")
+
+
+def _rows(rows: Sequence[str]) -> str:
+    """Return rows as text; of another tool's making, one may be anything."""
+    return ", ".join(row if row and row.isprintable() else ascii(row) for row in rows) or "nothing"
+
+
 def print_revisions(records: Sequence[RevisionRecord]) -> None:
     """Print revisions under the names of their packages."""
     for package in dict.fromkeys(record.package for record in records):
         click.echo(package)
         _print_lines([record for record in records if record.package == package], "  ")
     if not records:
-        click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
+        _say_that_there_are_none()
+
+
+def _say_that_there_are_none() -> None:
+    click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
 
 
 def _print_lines(records: Iterable[RevisionRecord], indent: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask import current_app, has_app_context
 
+from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import rebase as rebasing
+from ampho import stamp as stamping
+from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
@@ -19,8 +23,10 @@ from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
 from ampho.revision import Revision
+from ampho.stamp import Stamped
 from ampho.state import CurrentState, RevisionRecord, show
 from ampho.sync.migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
+from ampho.sync.scratch import scratch_engine
 from ampho.url import missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
@@ -170,16 +176,62 @@ class Ampho(Extension):
         package: str,
         message: str,
         *,
+        autogenerate: bool = False,
+        scratch: bool = False,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
         rev_id: str | None = None,
-    ) -> Revision:
-        """Write a revision on the branch of a package; see :func:`ampho.revise.revision`."""
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Revision | None:
+        """Write a revision on the branch of a package.
+
+        :param autogenerate: whether to fill it by comparing the package's models with the database.
+        :param scratch: with ``autogenerate``, whether to compare with a throw-away database on which the package's
+            history runs, instead of the app's.
+        :param depends_on: ids, or packages whose present head is meant.
+        :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
+        :param splice: whether ``head`` may have a successor already.
+        :param rev_id: the id, instead of the generated one.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: is told of warnings.
+        :return: the revision; with ``autogenerate``, None if nothing differs.
+        :raises AmphoError: if anything of it cannot be; then nothing was written.
+        """
         project = self.project(self._app())
-        return revise.revision(
+        new = revise.prepare_revision(
             project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
         )
+        if not autogenerate:
+            return revise.write_revision(project, new)
+        work = partial(compare.autogenerate, new=new, scratch=scratch, x=x, observer=observer)
+        return self._perform(work, observer, scratch=scratch)
+
+    def check(
+        self, *packages: str, scratch: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> tuple[Drift, ...]:
+        """Return how the models of packages, by default of all, differ from the database.
+
+        :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
+        :raises NotUpToDateError: if a revision of one of them is not applied.
+        """
+        work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
+        return self._perform(work, observer, scratch=scratch)
+
+    def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+        """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
+        return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+
+    def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
+        """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
+        return self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
+
+    def stamp(
+        self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
+        return self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
 
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
@@ -274,27 +326,40 @@ class Ampho(Extension):
         work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
 
-    def _perform(self, work: Callable[[Project, Connection], T], observer: Observer | None) -> T:
+    def _perform(
+        self,
+        work: Callable[[Project, Connection], T],
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        mending: str | None = None,
+    ) -> T:
         app = self._app()
         project = self.project(app)
-        warn(project, observer)
-        with without_secrets(project.url), exclusive(), self._connect(app) as connection:
-            return work(project, connection)
+        with without_secrets(project.url):
+            warn(project, observer, mending)
+            with exclusive(), self._connect(app, scratch=scratch) as connection:
+                return work(project, connection)
 
     def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
-        warn(project, observer)
-        with without_secrets(project.url), exclusive():
-            return work(project, None)
+        with without_secrets(project.url):
+            warn(project, observer)
+            with exclusive():
+                return work(project, None)
 
     @contextmanager
-    def _connect(self, app: App, bind_key: str | None = None) -> Iterator[Connection]:
-        """Open the connection that migrates."""
+    def _connect(self, app: App, bind_key: str | None = None, *, scratch: bool = False) -> Iterator[Connection]:
+        """Open the connection that migrates.
+
+        :param scratch: whether it is to a throw-away database.
+        """
         engine = self.engine(app, bind_key)
-        with connecting(engine.url):
-            connection = engine.connect()
-        with connection:
-            yield connection
+        with scratch_engine(engine) if scratch else nullcontext(engine) as target:
+            with connecting(target.url):
+                connection = target.connect()
+            with connection:
+                yield connection
 
 
 def _check_app(app: object) -> None:

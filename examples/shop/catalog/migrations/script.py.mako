@@ -16,7 +16,7 @@ Create Date: ${create_date}
 
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
+${imports + "\n" if imports else ""}
 revision = ${literal(up_revision)}
 down_revision = ${literal(down_revision)}
 branch_labels = ${literal(branch_labels)}

@@ -1,0 +1,216 @@
+"""``db-check``, and databases that are behind, ahead, or not where the code is; and random projects."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from project import Project
+from servers import Database
+from store import BOOKS, CUSTOMERS, Store, open_store
+
+PROJECTS = int(os.environ.get("AMPHO_PROPERTY_MODELS", "6"))
+ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")
+MORE = "    more = sa.Column(sa.Integer)\n"
+
+
+@pytest.fixture
+def shop(project: Project, database: Database) -> Store:
+    """Accounts and catalog, written and applied."""
+    shop = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS})
+    for package in shop.packages:
+        shop.auto(package)
+    shop.run("db-up")
+    return shop
+
+
+def head(shop: Store, package: str) -> str:
+    return shop.read(package, shop.files(package)[-1]).id
+
+
+@pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
+def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
+    assert shop.run("db-check").stdout == "accounts  as its models say\ncatalog   as its models say\n"
+    shop.models("catalog", BOOKS.replace("nullable=False", "index=True") + MORE)
+
+    lines = shop.run("db-check", exit_code=1).stdout.splitlines()
+
+    assert lines[:2] == ["accounts  as its models say", "catalog   3 to do"]
+    assert sorted(line.partition("(")[0] for line in lines[2:]) == [
+        "    op.add_column",
+        "    op.alter_column",
+        "    op.create_index",
+    ]
+    assert shop.run("db-check", "accounts").stdout == "accounts  as its models say\n"
+    assert shop.run("db-check", "catalog", exit_code=1).stdout.splitlines()[1:] == lines[2:]
+    assert "shop" in shop.refused("db-check", "shop")
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_another_package_may_be_behind(shop: Store) -> None:
+    shop.project.revision("catalog", "catalog_9", head(shop, "catalog"), upgrade="op.execute('nonsense')")
+
+    shop.models("accounts", CUSTOMERS + MORE)
+    assert shop.auto("accounts").depends_on == ()
+    assert shop.run("db-check", "accounts", exit_code=1).stderr.startswith("Error: The database lacks accounts_")
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_the_package_itself_may_not_be_behind(shop: Store) -> None:
+    shop.models("accounts", CUSTOMERS + MORE)
+    new = shop.auto("accounts").id
+
+    for command in (("db-rev", "accounts", "More", "-a"), ("db-check",), ("db-check", "accounts")):
+        error = shop.refused(*command)
+        assert error.startswith(f"The database lacks {new} of accounts")
+        assert "db-up accounts'" in error
+    shop.nothing_to_do("catalog")
+    shop.run("db-check", "catalog")
+    shop.run("db-up")
+    shop.nothing_to_do("accounts")
+
+
+@pytest.mark.drivers(*ONE_EACH)
+@pytest.mark.parametrize("row", ["catalog_1999999999", "gone_1999999999", "acc_1", "accounts_billing_1999999999"])
+def test_rows_of_others_that_no_file_explains_do_not_matter(shop: Store, database: Database, row: str) -> None:
+    database.run(f"INSERT INTO alembic_version (version_num) VALUES ('{row}')")
+
+    shop.nothing_to_do("accounts")
+    assert shop.run("db-check", "accounts").stdout == "accounts  as its models say\n"
+    shop.models("accounts", CUSTOMERS + MORE)
+    assert shop.auto("accounts").depends_on == ()
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_a_package_that_is_ahead_of_its_code_is_refused(shop: Store, database: Database) -> None:
+    database.run("INSERT INTO alembic_version (version_num) VALUES ('accounts_1999999999')")
+
+    for command in (("db-rev", "accounts", "More", "-a"), ("db-check",)):
+        assert "is ahead of the code: it has accounts_1999999999 of accounts" in shop.refused(*command)
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_another_package_may_be_missing(shop: Store) -> None:
+    """Its tables are nobody's then: reported, not dropped."""
+    gone = Store(shop.project, shop.framework, ("accounts",), shop.url)
+    gone.write_app()
+
+    assert "No package owns the table books of the database" in gone.nothing_to_do("accounts").stderr
+    assert "op.drop" not in gone.run("db-check").stdout
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_two_heads(shop: Store, project: Project) -> None:
+    """Of another package they do not matter, unless it is pointed at; of the package itself they do."""
+    first = head(shop, "catalog")
+    for number in (8, 9):
+        project.revision("catalog", f"catalog_{number}", first)
+    shop.models("accounts", CUSTOMERS + MORE)
+    shop.auto("accounts")
+    shop.run("db-up", "accounts")
+
+    shop.models("accounts", CUSTOMERS + MORE + "    book_id = sa.Column(sa.ForeignKey('books.id', name='book'))\n")
+    error = shop.refused("db-rev", "accounts", "Books", "-a")
+    assert "accounts depends on catalog, which has 2 heads, catalog_8, catalog_9: merge them first" in error
+    assert "catalog has 2 heads" in shop.refused("db-rev", "catalog", "Books", "-a")
+
+
+MUTUAL = """
+class {0}(db.Model):
+    __tablename__ = "{1}"
+    id = sa.Column(sa.Integer, primary_key=True)
+    other_id = sa.Column(sa.ForeignKey("{2}.id", name="{1}_{2}", use_alter=True))
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_two_packages_that_point_at_each_other_are_split(project: Project, database: Database) -> None:
+    """The first leaves its foreign key out, the second has its own, and the first adds the other afterwards."""
+    models = {"here": MUTUAL.format("Here", "heres", "theres"), "there": MUTUAL.format("There", "theres", "heres")}
+    shop = open_store(project, database, models)
+
+    warned = shop.run("db-rev", "here", "First", "-a").stderr
+    first = shop.read("here", shop.files("here")[0])
+    assert "The foreign keys to the table theres are left out, because that package needs here in turn." in warned
+    assert first.depends_on == ()
+    shop.run("db-up")
+    assert "left out" in shop.nothing_to_do("here").stderr
+    second = shop.auto("there")
+    assert second.depends_on == (first.id,)
+    shop.run("db-up")
+    third = shop.auto("here")
+
+    source = third.path.read_text("utf-8").partition("def upgrade")[2].partition("def downgrade")[0]
+    assert third.depends_on == (second.id,)
+    assert source.count("create_foreign_key(") == 1
+    assert "create_table" not in source
+    shop.run("db-up")
+    for package in models:
+        shop.nothing_to_do(package)
+    shop.run("db-check")
+    shop.run("db-check", "--scratch")
+    shop.run("db-down", "base")
+    assert database.tables() == ["alembic_version"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_two_tables_of_a_package_that_point_at_each_other(project: Project, database: Database) -> None:
+    mutual = MUTUAL.format("Here", "heres", "theres") + MUTUAL.format("There", "theres", "heres")
+    shop = open_store(project, database, {"both": mutual + MUTUAL.format("Self", "selves", "selves")})
+
+    shop.auto("both")
+    shop.run("db-up")
+
+    shop.nothing_to_do("both")
+    shop.run("db-down", "base")
+    assert database.tables() == ["alembic_version"]
+
+
+def random_models(seed: int) -> dict[str, str]:
+    """Packages p0, p1, ... with tables whose columns and foreign keys, to any table of any package, are random."""
+    rng = random.Random(seed)
+    packages = [f"p{number}" for number in range(rng.randint(2, 4))]
+    tables = [(package, f"{package}_t{n}") for package in packages for n in range(rng.randint(1, 3))]
+    models = dict.fromkeys(packages, "")
+    for package, name in tables:
+        columns = [
+            f"c{n} = sa.Column({rng.choice(('sa.Integer', 'sa.String(30)', 'sa.Numeric(8, 2)', 'sa.DateTime'))},"
+            f" nullable={rng.random() < 0.5}, index={rng.random() < 0.3})"
+            for n in range(rng.randint(0, 3))
+        ]
+        columns += [
+            f"f{n} = sa.Column(sa.ForeignKey('{target}.id', name='{name}_f{n}', use_alter=True))"
+            for n, (_, target) in enumerate(rng.sample(tables, min(len(tables), rng.randint(0, 2))))
+        ]
+        head = f"class {name.title()}(db.Model):\n    __tablename__ = '{name}'\n"
+        models[package] += head + "".join(
+            f"    {line}\n" for line in ["id = sa.Column(sa.Integer, primary_key=True)", *columns]
+        )
+    return models
+
+
+def write_all(shop: Store) -> None:
+    """Write and apply revisions of all packages in whatever order works, until there is nothing to do."""
+    for _ in range(2 * len(shop.packages) + 1):
+        before = len(shop.project.files())
+        for package in shop.packages:
+            result = shop.run("db-rev", package, "Change", "-a", exit_code=None)
+            assert result.exit_code == 0 or "Write that first" in result.stderr, str(result)
+        if len(shop.project.files()) == before:
+            return
+        shop.run("db-up")
+    raise AssertionError("There is always something more to do.")
+
+
+@pytest.mark.parametrize("seed", range(PROJECTS))
+@pytest.mark.drivers(*ONE_EACH)
+def test_random_models_become_a_history_without_drift(project: Project, database: Database, seed: int) -> None:
+    shop = open_store(project, database, random_models(seed))
+
+    write_all(shop)
+
+    for options in ((), ("--scratch",)):
+        assert shop.run("db-check", *options).stdout.count("as its models say") == len(shop.packages)
+    shop.run("db-down", "base")
+    assert database.tables() == ["alembic_version"]

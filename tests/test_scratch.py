@@ -1,0 +1,213 @@
+"""``--scratch``: the history runs on a throw-away database, which is gone afterwards, and the app's is not touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from project import FOREIGN, PROGRAMS, Project
+from servers import Database, Server
+from store import BOOKS, CUSTOMERS, MODELS, Store, open_store
+
+PASSWORD = "p%40:/@#'"
+ON_SERVERS = ("postgresql", "mariadb")
+DATABASES = {
+    "postgresql": "SELECT datname FROM pg_database",
+    "mariadb": "SELECT schema_name FROM information_schema.schemata",
+}
+
+
+def scratch_databases(database: Database) -> set[str]:
+    return {name for (name,) in database.query(DATABASES[database.backend]) if name.startswith("ampho_scratch_")}
+
+
+@contextmanager
+def nothing_left(database: Database) -> Iterator[None]:
+    """Check that the app's database is as before, and that no throw-away database is left on the server."""
+    as_it_was = (database.schema(), database.data())
+    before = set() if database.backend == "sqlite" else scratch_databases(database)
+    yield
+    assert (database.schema(), database.data()) == as_it_was
+    if database.backend != "sqlite":
+        left = scratch_databases(database) - before
+        for _ in range(50):  # what another worker's test has there goes away by itself
+            left &= scratch_databases(database)
+            if not left:
+                return
+            time.sleep(0.1)
+        raise AssertionError(left)
+
+
+@pytest.fixture
+def bookshop(project: Project, database: Database) -> Store:
+    """Accounts is written and applied; catalog is written and not applied; rows in the app's database."""
+    bookshop = open_store(project, database)
+    bookshop.auto("accounts")
+    bookshop.run("db-up")
+    bookshop.auto("catalog")
+    database.run("INSERT INTO customers (id, email) VALUES (1, 'ann@example.com')", "CREATE TABLE by_hand (id INTEGER)")
+    return bookshop
+
+
+def test_revisions_and_checks_leave_the_apps_database_alone(bookshop: Store, database: Database) -> None:
+    with nothing_left(database):
+        assert bookshop.nothing_to_do("catalog", "--scratch").stderr == ""
+        bookshop.auto("orders", "--scratch")
+        checked = bookshop.run("db-check", "--scratch")
+        assert checked.stdout.count("as its models say") == 3
+        bookshop.models("catalog", BOOKS + "    isbn = sa.Column(sa.String(13))\n")
+        drifted = bookshop.run("db-check", "catalog", "--scratch", exit_code=1)
+        assert drifted.stdout.startswith("catalog  1 to do\n    op.add_column('books', "), str(drifted)
+
+
+@pytest.mark.drivers("sqlite")
+def test_no_file_is_made_where_there_is_no_database(project: Project, database: Database) -> None:
+    """SQLite's throw-away database is in memory: the app's may be unreachable, and is not looked at."""
+    url = database.url.set(database=str(project.folder / "no" / "such" / "folder" / "app.db"))
+    bookshop = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS}, url=url)
+
+    bookshop.auto("accounts", "--scratch")
+    bookshop.auto("catalog", "--scratch")
+
+    bookshop.run("db-check", "--scratch")
+    assert not (project.folder / "no").exists()
+    assert "Cannot connect" in bookshop.refused("db-check")
+
+
+FAILURES = {
+    "revision": ("op.execute('nonsense')", "failed at"),
+    "import": ("pass\nimport no_such_module", "no_such_module"),
+    "exit": ("raise SystemExit(3)", "sys.exit(3)"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_it_is_dropped_after_a_failure(bookshop: Store, database: Database, failure: str) -> None:
+    statements, words = FAILURES[failure]
+    path = bookshop.project.revision(
+        "catalog", "catalog_9", bookshop.read("catalog", bookshop.files("catalog")[0]).id, upgrade=statements
+    )
+    if failure == "import":
+        path.write_text("import no_such_module\n" + path.read_text("utf-8"), "utf-8")
+
+    with nothing_left(database):
+        assert words in bookshop.refused("db-check", "--scratch")
+        assert words in bookshop.refused("db-rev", "catalog", "More", "-a", "--scratch")
+
+
+@pytest.mark.drivers(*ON_SERVERS)
+def test_it_is_dropped_when_the_models_cannot_be_imported(bookshop: Store, database: Database) -> None:
+    bookshop.models("catalog", "raise RuntimeError('no luck')")
+
+    with nothing_left(database):
+        assert "no luck" in bookshop.refused("db-check", "--scratch")
+
+
+@pytest.mark.drivers(*ON_SERVERS)
+def test_it_is_dropped_after_control_c(bookshop: Store, database: Database) -> None:
+    """A real process, interrupted in the middle of a revision that runs on the throw-away database."""
+    running = bookshop.project.folder / "running"
+    wait = f"""
+    import pathlib, time
+    pathlib.Path({str(running)!r}).touch()
+    for _ in range(100):
+        time.sleep(0.1)
+        op.execute("SELECT 1")
+    """
+    parent = bookshop.read("catalog", bookshop.files("catalog")[0]).id
+    bookshop.project.revision("catalog", "catalog_9", parent, upgrade=wait)
+
+    with nothing_left(database):
+        process = start(bookshop.project, "db-check", "--scratch")
+        wait_for(running, process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode not in (0, None)
+        assert "Traceback" not in output
+
+
+def start(project: Project, *command: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+    return subprocess.Popen(
+        [PROGRAMS / "ampho", *command],
+        cwd=project.folder,
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def user_on(server: Server, name: str, rights: str) -> Iterator[None]:
+    """A user of the server whose password has characters that URLs, ini files and SQL have other meanings for."""
+    literal = PASSWORD.replace("'", "''")
+    if server.backend == "postgresql":
+        server.execute(f"CREATE ROLE {name} LOGIN {rights} PASSWORD '{literal}'")
+    else:
+        server.execute(f"CREATE USER {name} IDENTIFIED BY '{literal}'", f"GRANT {rights} TO {name}")
+    try:
+        yield
+    finally:
+        if server.backend == "postgresql":
+            server.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER", f"DROP OWNED BY {name}")
+        server.execute(f"DROP {'ROLE' if server.backend == 'postgresql' else 'USER'} {name}")
+
+
+@pytest.mark.parametrize("may", [True, False], ids=["allowed", "refused"])
+@pytest.mark.drivers(*ON_SERVERS)
+def test_a_password_with_special_characters_works_and_is_told_to_nobody(
+    project: Project, database: Database, request: pytest.FixtureRequest, may: bool
+) -> None:
+    server: Server = request.getfixturevalue(
+        "postgres_server" if database.backend == "postgresql" else "mariadb_server"
+    )
+    name = f"scratch_{os.getpid()}_{time.monotonic_ns()}"
+    rights = {
+        "postgresql": "CREATEDB" if may else "NOCREATEDB",
+        "mariadb": "ALL ON *.*" if may else f"ALL ON {database.name}.*",
+    }[database.backend]
+    with user_on(server, name, rights):
+        url = database.url.set(username=name, password=PASSWORD)
+        bookshop = open_store(project, database, {"accounts": CUSTOMERS}, url=url)
+        with nothing_left(database):
+            results = [
+                bookshop.run("db-rev", "accounts", "Tables", "-a", "--scratch", exit_code=0 if may else 1),
+                bookshop.run("db-check", "--scratch", exit_code=0 if may else 1),
+            ]
+
+    for result in results:
+        assert not any(secret in result.output for secret in (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD)))
+        if not may:
+            assert "cannot be made" in result.stderr
+            assert "--scratch needs a user that may" in result.stderr
+    files = {path: data for path, data in project.files().items() if path != "wsgi.py"}
+    assert not any(PASSWORD.encode() in data or quote(PASSWORD).encode() in data for data in files.values())
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_models_become_a_history_without_any_database(project: Project, database: Database) -> None:
+    bookshop = open_store(project, database)
+
+    for package in MODELS:
+        bookshop.auto(package, "--scratch")
+        bookshop.nothing_to_do(package, "--scratch")
+
+    assert database.tables() == []
+    bookshop.run("db-up")
+    bookshop.run("db-check")
