@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from quart import Quart, copy_current_app_context, websocket
-from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text, union_all, update
+from async_shop import MEMORY, Shop
+from quart import Quart, copy_current_app_context
+from sqlalchemy import Column, Integer, MetaData, Table, insert, select, text, union_all, update
 from sqlalchemy.exc import InvalidRequestError, OperationalError, TimeoutError  # noqa: A004 (what pools raise)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -22,99 +22,9 @@ from ampho.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPScope
     from servers import Database
-    from sqlalchemy import URL
 
-MEMORY = "sqlite+aiosqlite://"
 pytestmark = pytest.mark.asyncio
-
-
-class Shop:
-    """An app that notes down what it is sent."""
-
-    def __init__(self, url: str | URL, **options: Any) -> None:
-        self.app = Quart(__name__)
-        self.app.config["SQLALCHEMY_DATABASE_URI"] = url
-        self.app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
-        self.db = db = AsyncSQLAlchemy(self.app)
-        self.waiting = asyncio.Semaphore(0)
-
-        class Note(db.Model):  # type: ignore[name-defined, misc]
-            id: Mapped[int] = mapped_column(primary_key=True)
-            number: Mapped[int]
-
-        self.Note = Note
-        self.app.post("/notes/<int:number>")(self.add)
-        self.app.post("/slow/<int:number>")(self.add_slowly)
-        self.app.websocket("/feed")(self.feed)
-
-    async def add(self, number: int) -> tuple[str, int]:
-        before = await self.db.session.scalar(select(func.count()).select_from(self.Note))
-        self.db.session.add(self.Note(number=number))
-        await self.db.session.flush()
-        await asyncio.sleep(0.001)
-        if number % 3 == 0:
-            await self.db.session.rollback()
-            return "refused", 409
-        await self.db.session.commit()
-        return str(before), 200
-
-    async def add_slowly(self, number: int) -> str:
-        self.db.session.add(self.Note(number=number))
-        await self.db.session.flush()
-        self.waiting.release()
-        await asyncio.sleep(30)
-        return ""
-
-    async def feed(self) -> None:
-        while True:
-            number = int(await websocket.receive())
-            self.db.session.add(self.Note(number=number))
-            await self.db.session.commit()
-            await websocket.send(f"{id(self.db.session)}")
-
-    async def create(self) -> None:
-        async with self.app.app_context():
-            await self.db.create_all()
-
-    async def numbers(self) -> list[int]:
-        async with self.app.app_context():
-            return sorted((await self.db.session.scalars(select(self.Note.number))).all())
-
-    async def in_use(self) -> int:
-        async with self.app.app_context():
-            return self.db.engine.pool.checkedout()  # type: ignore[attr-defined, no-any-return]
-
-    async def disconnected(self, path: str, after: float, written: asyncio.Event | None = None) -> None:
-        """Send a request whose client goes away: after some seconds, or on an event."""
-        scope: HTTPScope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"host", b"localhost")],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-            "state": {},  # type: ignore[typeddict-item]
-            "extensions": {},
-        }
-        events: list[Any] = [{"type": "http.request", "body": b"", "more_body": False}]
-
-        async def receive() -> ASGIReceiveEvent:
-            if events:
-                return events.pop()  # type: ignore[no-any-return]
-            await (written.wait() if written else asyncio.sleep(after))
-            return {"type": "http.disconnect"}
-
-        async def send(event: ASGISendEvent) -> None: ...
-
-        await self.app(scope, receive, send)
 
 
 # Concurrency
@@ -142,98 +52,6 @@ async def test_in_memory_no_answered_write_is_lost() -> None:
     seen = [int(await r.get_data(as_text=True)) for r in responses if r.status_code == 200]
     assert sorted(seen) == list(range(40)), "each request saw what those before it had committed, and nothing else"
     assert await shop.in_use() == 0
-    await shop.db.dispose(shop.app)
-
-
-# A driver may leave what it had opened to the garbage collector when it is cancelled while it connects.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-async def test_clients_that_disconnect_leak_no_connection(async_database: Database) -> None:
-    shop = Shop(async_database.url, pool_size=4, max_overflow=0)
-    await shop.create()
-    for round_ in range(10):
-        await asyncio.gather(*(shop.disconnected(f"/notes/{n}", after=round_ * 0.0007) for n in range(1, 3)))
-    for _ in range(3):
-        written = asyncio.Event()
-        client = asyncio.create_task(shop.disconnected("/slow/1000000", 0, written))
-        await shop.waiting.acquire()
-        assert await shop.in_use() == 1
-        written.set()
-        await client
-    assert await shop.in_use() == 0
-    assert 1000000 not in await shop.numbers()
-    assert (await shop.app.test_client().post("/notes/1")).status_code == 200
-    await shop.db.dispose(shop.app)
-    # Else PostgreSQL waits for such a connection to log in, before it drops the database.
-    gc.collect()
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-async def test_in_memory_a_client_that_disconnects_leaves_the_database_alone() -> None:
-    shop = Shop(MEMORY)
-    await shop.create()
-    assert (await shop.app.test_client().post("/notes/1")).status_code == 200
-    for round_ in range(40):
-        await shop.disconnected("/notes/2", after=round_ * 0.0002)
-        await shop.disconnected("/slow/5", after=round_ * 0.0002)
-    numbers = await shop.numbers()
-    assert numbers[0] == 1
-    assert set(numbers) <= {1, 2}
-    assert await shop.in_use() == 0
-    await shop.db.dispose(shop.app)
-    gc.collect()
-
-
-async def test_in_memory_a_statement_that_is_cancelled_is_rolled_back_before_the_next() -> None:
-    shop = Shop(MEMORY)
-    await shop.create()
-    slow = text(
-        "INSERT INTO note (number) WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 900000) "
-        "SELECT count(*) FROM c"
-    )
-
-    async def run() -> None:
-        async with shop.app.app_context():
-            await shop.db.session.execute(slow)
-
-    for _ in range(2):
-        task = asyncio.create_task(run())
-        await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await shop.numbers() == []
-    task = asyncio.create_task(run())
-    await asyncio.sleep(0.02)
-    task.cancel()
-    await asyncio.wait([task])
-    await shop.db.dispose(shop.app)
-    with pytest.raises(OperationalError, match="no such table"):
-        await shop.numbers()
-    await shop.db.dispose(shop.app)
-
-
-@pytest.mark.drivers("sqlite+aiosqlite")
-async def test_a_statement_that_is_cancelled_keeps_no_lock_on_a_file(async_database: Database) -> None:
-    shop = Shop(async_database.url)
-    await shop.create()
-    for number in range(2):
-        async_database.run(f"INSERT INTO note (number) VALUES ({number})")
-    slow = text(
-        "SELECT number, (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 200000 + number) "
-        "SELECT count(*) FROM c) FROM note"
-    )
-
-    async def run() -> None:
-        async with shop.app.app_context():
-            await shop.db.session.execute(slow)
-
-    task = asyncio.create_task(run())
-    await asyncio.sleep(0.02)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        await task
-    async_database.run("INSERT INTO note (number) VALUES (2)")
-    assert caught.value.__traceback__ is not None, "which keeps whatever the statement left behind"
     await shop.db.dispose(shop.app)
 
 
@@ -447,31 +265,6 @@ async def test_the_session_works_before_during_and_after_serving() -> None:
         assert (await serving.test_client().post("/notes/2")).status_code == 200
     with pytest.raises(OperationalError, match="no such table"):
         await shop.numbers()
-    await shop.db.dispose(shop.app)
-
-
-async def test_a_cancelled_end_of_a_context_still_closes_the_session(async_database: Database) -> None:
-    shop = Shop(async_database.url)
-    in_teardown = asyncio.Event()
-
-    @shop.app.teardown_appcontext
-    async def slow(error: BaseException | None) -> None:
-        in_teardown.set()
-
-    async def work() -> None:
-        async with shop.app.app_context():
-            await shop.db.session.execute(text("SELECT 1"))
-
-    for wait in (False, True):
-        task = asyncio.create_task(work())
-        if wait:
-            await in_teardown.wait()
-        else:
-            await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait([task])
-        await asyncio.sleep(0.05)
-        assert await shop.in_use() == 0
     await shop.db.dispose(shop.app)
 
 
