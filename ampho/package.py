@@ -87,7 +87,7 @@ class MigrationPackage:
         return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
 
     def check_folder(self) -> None:
-        """Check that the folder is inside the package, links included, and there if the configuration names it.
+        """Check that the folder is inside the package, links included.
 
         :raises MigrationsFolderError: if it is not.
         """
@@ -98,6 +98,12 @@ class MigrationPackage:
                 package=self.name,
                 path=self.folder,
             )
+
+    def check_present(self) -> None:
+        """Check that the folder is there if the configuration names it.
+
+        :raises MigrationsFolderError: if it is not.
+        """
         if self.named and not self.exists:
             raise MigrationsFolderError(
                 f"{SETTING} names the folder {self.folder} for {self.name}, which does not exist."
@@ -118,8 +124,7 @@ class MigrationPackage:
                 package=self.name,
                 path=self.folder,
             )
-        if not self.folder.resolve().is_relative_to(self.root.resolve()):
-            self.check_folder()
+        self.check_folder()
 
 
 def is_revision_file(name: str) -> bool:

@@ -57,8 +57,11 @@ class Project:
     def graph(self) -> Graph:
         """The graph of all packages, read on first use.
 
+        :raises MigrationsFolderError: if a folder that the configuration names is missing.
         :raises HistoryError: if the files do not form one.
         """
+        for package in self.packages:
+            package.check_present()
         names = [package.name for package in self.packages]
         return Graph((revision for package in self.packages for revision in read_revisions(package)), names)
 
@@ -143,7 +146,7 @@ class Project:
         for package in self.packages:
             if not package.exists and package.installed:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."
-            elif not package.exists:
+            elif not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
             elif self.host is None and not package.installed and package.env_py.is_file():
                 yield (

@@ -102,6 +102,15 @@ def test_init_of_either_framework_writes_its_own_env_py(here: Project) -> None:
     assert "async" in here.read("core/migrations/env.py")
 
 
+def test_init_writes_a_configured_folder_of_another_name_and_those_beside_it(here: Project) -> None:
+    listed = ("app", "core:alembic")
+    with pytest.raises(MigrationsFolderError, match="Create it with 'ampho db-init core:alembic'"):
+        len(migrations(*listed).graph)
+    init("app", *listed)
+    assert init("core", *listed).package.folder == here.folder / "core" / "alembic"
+    assert revise.revision(migrations(*listed), "core", "first").path.parent == here.folder / "core/alembic/versions"
+
+
 def test_ini_file_lists_every_package_for_plain_alembic(here: Project) -> None:
     packages(here, "acme.billing")
     revise.init(migrations("app", "acme.billing"), "app")
