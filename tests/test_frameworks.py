@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import quart
 import sqlalchemy as sa
 import zigzag
+from alembic.runtime.environment import EnvironmentContext
 from facade import Facade, facade
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -26,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ampho import Ampho, AsyncAmpho, AsyncSQLAlchemy, Direction, Observer, Plan, Run
 from ampho.errors import AmphoError, ConfigurationError, DriverError, RevisionFailedError
+from ampho.extension import OPTIONS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its present release uses what SQLAlchemy 2.1 deprecates
@@ -346,8 +349,66 @@ def test_an_app_that_registered_its_own_before(history: Project) -> None:
             assert ampho.migrate is migrate
             ampho.upgrade()
             db.engine.dispose()
-        with pytest.raises(ConfigurationError, match="another SQLAlchemy than the one registered"):
-            Ampho(app, SQLAlchemy())
+
+
+def flask_app() -> flask.Flask:
+    app = flask.Flask("app")
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    return app
+
+
+def quart_app() -> quart.Quart:
+    app = quart.Quart("app")
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite+aiosqlite://"
+    return app
+
+
+def test_what_contradicts_the_app_is_refused_and_nothing_is_dropped_silently() -> None:
+    app = flask_app()
+    db = SQLAlchemy(app)
+    migrate = Migrate(app, db)
+
+    with pytest.raises(ConfigurationError, match="another SQLAlchemy than the one registered"):
+        Ampho(app, SQLAlchemy())
+    with pytest.raises(ConfigurationError, match="another Migrate than the one registered"):
+        Ampho(app, db, Migrate())
+    for given in (migrate, None):
+        with pytest.raises(ConfigurationError, match=r"compare_type=, include_object= beside a Migrate.* to Migrate\("):
+            Ampho(app, db, given, compare_type=False, include_object=None)
+    assert "ampho" not in app.extensions
+    with pytest.raises(ConfigurationError, match="compare_type= beside a Migrate"):
+        Ampho(flask_app(), migrate=Migrate(), compare_type=False)
+    assert Ampho(app, db, migrate).db is db
+
+
+@pytest.mark.parametrize(("kind", "make_app"), [(Ampho, flask_app), (AsyncAmpho, quart_app)])
+def test_one_app_has_one_ampho(kind: Any, make_app: Callable[[], Any]) -> None:
+    app = make_app()
+    first = kind(app, compare_type=False)
+    with pytest.raises(ConfigurationError, match=rf"has an {kind.__name__} already.*extensions"):
+        kind(app)
+    first.init_app(app)
+    assert app.extensions["ampho"] is first
+
+
+@pytest.mark.parametrize("kind", [Ampho, AsyncAmpho])
+def test_an_option_that_nobody_knows_is_refused_where_it_is_written(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"the option pakages=, .* Did you mean packages=\?"):
+        kind(pakages=["crm"])
+    with pytest.raises(ConfigurationError, match=r"the option zzz=, .* Leave it out"):
+        kind(zzz=1)
+
+
+def test_every_option_of_alembic_and_flask_migrate_is_known() -> None:
+    known = inspect.signature(EnvironmentContext.configure).parameters
+    assert set(known) - {"self", "kw"} <= OPTIONS
+    assert {"command", "directory", "compare_type", "render_as_batch"} == set(inspect.signature(Migrate).parameters) - {
+        "app",
+        "db",
+        "kwargs",
+    }
+    Ampho(**dict.fromkeys([*OPTIONS, "command", "directory"]))
+    AsyncAmpho(**dict.fromkeys(OPTIONS))
 
 
 def test_a_quart_app_that_registered_its_own_before(history: Project) -> None:
@@ -574,3 +635,34 @@ def test_asyncpg_connections_from_before_a_schema_change_are_renewed(
 
     asyncio.run(test())
     assert async_database.rows() == ["crm_3"]
+
+
+@pytest.mark.drivers("postgresql+asyncpg", "postgresql+psycopg_async")
+def test_after_an_upgrade_the_pool_pools_and_one_without_steps_leaves_it_alone(
+    async_crm: Facade, history: Project
+) -> None:
+    app, ampho = async_crm.app, async_crm.ampho
+
+    async def backends() -> set[int]:
+        found = set()
+        for _ in range(10):
+            async with ampho.db.engine.connect() as connection:
+                found.add((await connection.execute(sa.text("SELECT pg_backend_pid()"))).scalar_one())
+        return found
+
+    async def test() -> None:
+        async with app.app_context():
+            before = await backends()
+            await ampho.upgrade()
+            after = await backends()
+            assert len(after) == 1
+            assert len(before | after) == (2 if "asyncpg" in str(ampho.db.engine.url) else 1)
+            await ampho.upgrade()
+            assert await backends() == after
+            history.revision("crm", "crm_3", "crm_2", upgrade="op.execute('SELECT nonsense')")
+            with pytest.raises(RevisionFailedError):
+                await ampho.upgrade()
+            assert await backends() == after, "nothing of the schema changed"
+            await ampho.dispose(app)
+
+    asyncio.run(test())

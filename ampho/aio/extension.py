@@ -23,7 +23,7 @@ from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
-from ampho.extension import Extension, connecting, warn, without_secrets
+from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
 from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LAST_WORD_SECONDS = 0.05
-_DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 
 
 class AsyncAmpho(Extension):
@@ -69,10 +68,10 @@ class AsyncAmpho(Extension):
         packages: Iterable[str] | None = None,
         **options: object,
     ) -> None:
-        super().__init__(packages)
+        super().__init__(packages, options)
         self._db = db
         self._given_metadata = metadata
-        self._configure_options = _DEFAULTS | options
+        self._configure_options = DEFAULTS | options
         self._databases: WeakKeyDictionary[App, Database] = WeakKeyDictionary()
         self._dbs: WeakKeyDictionary[App, Any] = WeakKeyDictionary()
         if app is not None:
@@ -81,12 +80,13 @@ class AsyncAmpho(Extension):
     def init_app(self, app: Quart, db: object | None = None) -> None:
         """Register this extension, and what it needs, on an app.
 
-        :raises ConfigurationError: if the app or its database is not for this extension.
+        :raises ConfigurationError: if the app or its database is not for this extension, or the app has another.
         """
         if not isinstance(app, Quart):
             raise ConfigurationError(
                 f"AsyncAmpho is for Quart, and this is a {type(app).__name__} app. Use ampho.Ampho for Flask."
             )
+        self._check_only_one(app)
         db = self._register_db(app, db or self._db)
         self._databases[app] = adapt(app, db, self._given_metadata)
         self._dbs[app] = db
@@ -295,17 +295,20 @@ class AsyncAmpho(Extension):
 
         :param scratch: whether it is to a throw-away database.
         :param renews: whether the schema may change: asyncpg's connections remember types and statements of the old
-            one, so its pool is made anew; connections in use go on, and are closed when they are given back.
+            one, so its pool is made anew where something was committed; connections in use go on, and are closed when
+            they are given back.
         """
         engine = self.engine(app, bind_key)
         async with scratch_engine(engine) if scratch else nullcontext(engine) as target:
             with connecting(target.url):
                 connection = await _connection(target)
+            commits: list[object] = []
+            event.listen(connection.sync_connection, "commit", commits.append)
             try:
                 yield connection
             finally:
                 await connection.close()
-                if renews and engine.dialect.driver == "asyncpg":
+                if commits and renews and engine.dialect.driver == "asyncpg":
                     old = engine.sync_engine.pool
                     await engine.dispose()
                     event.listen(old, "checkin", _close)  # not before: a new pool has the listeners of the old one
