@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakSet
 
@@ -25,17 +26,82 @@ if TYPE_CHECKING:
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 
+DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
+"""What ``context.configure`` is passed unless told otherwise, as Flask-Migrate does."""
+
+OPTIONS = frozenset(
+    [
+        "alembic_module_prefix",
+        "autogenerate_plugins",
+        "compare_server_default",
+        "compare_type",
+        "connection",
+        "dialect_name",
+        "dialect_opts",
+        "downgrade_token",
+        "include_name",
+        "include_object",
+        "include_schemas",
+        "literal_binds",
+        "mssql_batch_separator",
+        "on_version_apply",
+        "oracle_batch_separator",
+        "output_buffer",
+        "process_revision_directives",
+        "render_as_batch",
+        "render_item",
+        "sqlalchemy_module_prefix",
+        "starting_rev",
+        "tag",
+        "target_metadata",
+        "template_args",
+        "transaction_per_migration",
+        "transactional_ddl",
+        "upgrade_token",
+        "url",
+        "user_module_prefix",
+        "version_table",
+        "version_table_pk",
+        "version_table_schema",
+    ]
+)
+"""The arguments of Alembic's ``context.configure``, known without importing it."""
+
 
 class Extension(ABC):
     """The base of ``Ampho`` and ``AsyncAmpho``."""
 
     is_async: ClassVar[bool]
     _template: ClassVar[str]
+    _known_options: ClassVar[frozenset[str]] = OPTIONS
 
-    def __init__(self, packages: Iterable[str] | None) -> None:
+    def __init__(self, packages: Iterable[str] | None, options: Mapping[str, object]) -> None:
+        for name in options:
+            self._check_option(name)
         self._packages = None if packages is None else _entries(packages)
         self._added: list[str] = []
         self._apps: WeakSet[App] = WeakSet()
+
+    def _check_option(self, name: str) -> None:
+        if name not in self._known_options:
+            close = get_close_matches(name, [*self._known_options, "packages", "metadata", "migrate"], 1)
+            instead = f"Did you mean {close[0]}=?" if close else "Leave it out, or correct the name."
+            raise ConfigurationError(
+                f"{type(self).__name__} got the option {name}=, which Alembic's context.configure() does not know."
+                f" {instead}"
+            )
+
+    def _check_only_one(self, app: App) -> None:
+        """Check that no other extension of Ampho is on an app.
+
+        :raises ConfigurationError: if one is.
+        """
+        other = app.extensions.get("ampho")
+        if other is not None and other is not self:
+            raise ConfigurationError(
+                f'The app {app.import_name} has an {type(other).__name__} already. Use app.extensions["ampho"], or'
+                " make one only."
+            )
 
     def add_package(self, entry: str) -> None:
         """Add a package with migrations, as a plug-in or a blueprint does for its own.

@@ -307,7 +307,8 @@ class AsyncAmpho(Extension):
             try:
                 yield connection
             finally:
-                await connection.close()
+                with anyio.CancelScope(shield=True):
+                    await connection.close()
                 if commits and renews and engine.dialect.driver == "asyncpg":
                     old = engine.sync_engine.pool
                     await engine.dispose()

@@ -18,14 +18,14 @@ from ampho.autogenerate import Drift
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
-from ampho.extension import URL_SETTING, Extension, connecting, warn, without_secrets
+from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
 from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
 from ampho.revision import Revision
 from ampho.stamp import Stamped
 from ampho.state import CurrentState, RevisionRecord, show
-from ampho.sync.migrate import DEFAULTS, KEY, DbCommand, MigrateOnDemand, feed
+from ampho.sync.migrate import KEY, DbCommand, MigrateOnDemand, feed
 from ampho.sync.scratch import scratch_engine
 from ampho.url import missing_driver, parse_url, require_driver
 
@@ -48,13 +48,15 @@ class Ampho(Extension):
     :param db: the app's ``SQLAlchemy``; without one, the one registered on the app is used, or one is made.
     :param migrate: the app's ``Migrate``; without one, the same goes.
     :param packages: names of packages with migrations, beside those of ``AMPHO_MIGRATION_PACKAGES``.
-    :param options: arguments for the ``Migrate`` that is made, such as ``compare_type`` or ``include_object``.
+    :param options: arguments for the ``Migrate`` that is made, such as ``compare_type`` or ``include_object``; an
+        error beside a ``Migrate`` that is there already.
 
     The methods want an app context, as Flask-SQLAlchemy does.
     """
 
     is_async: ClassVar[bool] = False
     _template: ClassVar[str] = "sync"
+    _known_options: ClassVar[frozenset[str]] = OPTIONS | {"command", "directory"}
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Ampho(Extension):
         packages: Iterable[str] | None = None,
         **options: object,
     ) -> None:
-        super().__init__(packages)
+        super().__init__(packages, options)
         self._db = db
         self._migrate = migrate
         self._migrate_options = options
@@ -76,9 +78,12 @@ class Ampho(Extension):
     def init_app(self, app: Flask, db: SQLAlchemy | None = None, migrate: Migrate | None = None) -> None:
         """Register this extension, and what it needs, on an app.
 
-        :raises ConfigurationError: if the app or its database URL is not for this extension.
+        :raises ConfigurationError: if the app or its database URL is not for this extension, or what is registered on
+            the app contradicts what was passed.
         """
         _check_app(app)
+        self._check_only_one(app)
+        self._check_migrate(app, migrate or self._migrate)
         _check_urls(app)
         if db is None and self._db is None and "sqlalchemy" not in app.extensions:
             _check_configured(app)
@@ -109,6 +114,18 @@ class Ampho(Extension):
                 " none."
             )
         return db or cast("SQLAlchemy", registered)
+
+    def _check_migrate(self, app: Flask, migrate: Migrate | None) -> None:
+        registered = app.extensions.get(KEY)
+        if registered is not None and migrate is not None and registered.migrate is not migrate:
+            raise ConfigurationError(
+                "Ampho was given another Migrate than the one registered on the app. Pass the registered one, or none."
+            )
+        if self._migrate_options and app not in self._apps and (registered is not None or migrate is not None):
+            names = ", ".join(f"{name}=" for name in self._migrate_options)
+            raise ConfigurationError(
+                f"Ampho got {names} beside a Migrate, which has options of its own. Pass that to Migrate(...) instead."
+            )
 
     def _register_migrate(self, app: Flask, db: SQLAlchemy, migrate: Migrate | None) -> None:
         registered = app.extensions.get(KEY)

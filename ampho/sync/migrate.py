@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 KEY = "migrate"
-DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
-"""What ``Migrate`` passes to ``context.configure`` unless told otherwise."""
 
 _fed: WeakSet[Migrate] = WeakSet()
 
