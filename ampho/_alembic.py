@@ -191,10 +191,13 @@ def _parents_in(script: ScriptDirectory) -> Callable[[str], Sequence[str]]:
 
 
 def make_config(project: Project, x: Sequence[str] = ()) -> Config:
-    """Return Alembic's configuration for a project: the host's ``alembic.ini``, with the present list of folders."""
+    """Return Alembic's configuration for a project: the host's ``alembic.ini``, with the present list of folders.
+
+    :param x: the values of ``-x``; a string is one.
+    """
     ini = project.env_folder / "alembic.ini"
     config = Config(str(ini) if ini.is_file() else None)
-    config.cmd_opts = argparse.Namespace(x=list(x))
+    config.cmd_opts = argparse.Namespace(x=[x] if isinstance(x, str) else list(x))
     try:
         set_locations(config, project)
     except configparser.Error as exc:

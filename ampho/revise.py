@@ -129,7 +129,7 @@ def revision(
     """Write a revision on the branch of a package, with functions that do nothing yet.
 
     :param message: what it does, for the docstring and the file's name.
-    :param depends_on: ids, or packages whose present head is meant.
+    :param depends_on: ids, or packages whose present head is meant; a string is one.
     :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
     :param splice: whether ``head`` may have a successor already.
     :param rev_id: the id, instead of the generated one.
@@ -173,13 +173,14 @@ def prepare_revision(
     project.check_addressed(package)
     _check_message(message, package)
     graph = project.graph
+    needed = (depends_on,) if isinstance(depends_on, str) else depends_on
     down = _down_revision(graph, package, head, splice=splice)
     return Revision(
         id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
         package=package,
         path=owner.versions,
         down_revisions=() if down is None else (down,),
-        depends_on=tuple(dict.fromkeys(_dependency(graph, package, name) for name in depends_on)),
+        depends_on=tuple(dict.fromkeys(_dependency(graph, package, name) for name in needed)),
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
         doc=message,
     )

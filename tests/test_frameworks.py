@@ -315,6 +315,17 @@ def test_without_an_observer_warnings_go_to_the_log(
     ]
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_one_string_is_one_value_of_x(crm: Facade, history: Project) -> None:
+    history.revision(
+        *("crm", "crm_3", "crm_2"),
+        upgrade="from alembic import context; op.create_table(context.get_x_argument()[0], sa.Column('id', sa.Integer))",
+    )
+    crm.call("upgrade", x="tenant")
+    assert crm.call("current", x="tenant")["crm"].is_up_to_date
+    assert "tenant" in crm.call("upgrade_sql", "crm", start="crm_2", x="tenant")
+
+
 # Apps, factories, and what they bring
 
 

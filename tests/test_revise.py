@@ -102,6 +102,13 @@ def test_init_of_either_framework_writes_its_own_env_py(here: Project) -> None:
     assert "async" in here.read("core/migrations/env.py")
 
 
+def test_depends_on_may_be_one_string(here: Project) -> None:
+    for package in ("app", "core"):
+        init(package)
+    needed = rev("core")
+    assert rev("app", depends_on="core").depends_on == (needed.id,)
+
+
 def test_init_writes_a_configured_folder_of_another_name_and_those_beside_it(here: Project) -> None:
     listed = ("app", "core:alembic")
     with pytest.raises(MigrationsFolderError, match="Create it with 'ampho db-init core:alembic'"):
