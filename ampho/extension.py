@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import InvalidRequestError
 
@@ -80,6 +80,7 @@ class Extension(ABC):
             self._check_option(name)
         self._packages = None if packages is None else _entries(packages)
         self._added: list[str] = []
+        self._added_to: WeakKeyDictionary[App, list[str]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
 
     def _check_option(self, name: str) -> None:
@@ -106,18 +107,23 @@ class Extension(ABC):
     def add_package(self, entry: str) -> None:
         """Add a package with migrations, as a plug-in or a blueprint does for its own.
 
+        In an app context it is added to that app; outside of one, to all apps of this extension.
+
         :param entry: the package's name, or ``package:folder``. It is looked for when a command runs.
         """
-        if entry not in self._added:
-            self._added.append(entry)
+        app = self._current_app()
+        added = self._added if app is None else self._added_to.setdefault(app, [])
+        if entry not in added:
+            added.append(entry)
 
     def project(self, app: App) -> Project:
         """Return the migrations of an app, as they lie on the disk now.
 
         :raises AmphoError: if the configuration is not usable.
         """
+        added = [*self._added, *self._added_to.get(app, ())]
         return Project(
-            packages=configured_packages(app.config.get(SETTING), self._packages, self._added, app.import_name),
+            packages=configured_packages(app.config.get(SETTING), self._packages, added, app.import_name),
             url=self._url(app),
             template=self._template,
             metadata=self._metadata(app),

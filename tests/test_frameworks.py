@@ -319,7 +319,7 @@ def test_without_an_observer_warnings_go_to_the_log(
 def test_one_string_is_one_value_of_x(crm: Facade, history: Project) -> None:
     history.revision(
         *("crm", "crm_3", "crm_2"),
-        upgrade="from alembic import context; op.create_table(context.get_x_argument()[0], sa.Column('id', sa.Integer))",
+        upgrade="from alembic import context; op.create_table(context.get_x_argument()[0], sa.Column('i', sa.Integer))",
     )
     crm.call("upgrade", x="tenant")
     assert crm.call("current", x="tenant")["crm"].is_up_to_date
@@ -457,6 +457,32 @@ def test_one_ampho_for_several_apps(history: Project, framework: str, make_datab
             _ = ampho.db
         for crm in crms:
             crm.dispose()
+
+
+@pytest.mark.parametrize(("kind", "make_app"), [(Ampho, flask_app), (AsyncAmpho, quart_app)])
+def test_a_package_is_added_to_the_app_whose_context_is_active_and_else_to_all(
+    history: Project, kind: Any, make_app: Callable[[], Any]
+) -> None:
+    for package in ("everywhere", "mine"):
+        history.package(package)
+    ampho, apps = kind(), [make_app(), make_app()]
+    for app in apps:
+        ampho.init_app(app)
+
+    async def add_in_context() -> None:
+        async with apps[0].app_context():
+            ampho.add_package("mine")
+
+    with history.importing():
+        ampho.add_package("everywhere")
+        if ampho.is_async:
+            asyncio.run(add_in_context())
+        else:
+            with apps[0].app_context():
+                ampho.add_package("mine")
+
+        found = [[package.name for package in ampho.project(app).packages] for app in apps]
+    assert found == [["everywhere", "mine"], ["everywhere"]]
 
 
 def test_an_engine_with_metadata(history: Project, async_database: Database) -> None:
