@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -122,8 +123,10 @@ class Extension(ABC):
         :raises AmphoError: if the configuration is not usable.
         """
         added = [*self._added, *self._added_to.get(app, ())]
+        find = partial(configured_packages, app.config.get(SETTING), self._packages, added, app.import_name)
         return Project(
-            packages=configured_packages(app.config.get(SETTING), self._packages, added, app.import_name),
+            packages=find(),
+            find_packages=find,
             url=self._url(app),
             template=self._template,
             metadata=self._metadata(app),

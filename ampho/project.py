@@ -43,6 +43,7 @@ class Project:
     :ivar configure: what has a say in Alembic's ``Config``, such as Flask-Migrate's callbacks.
     :ivar url: the database.
     :ivar template: which ``env.py`` is written, ``sync`` or ``aio``.
+    :ivar find_packages: finds the packages anew, for a command that has written one's folder.
     """
 
     packages: tuple[MigrationPackage, ...]
@@ -52,6 +53,7 @@ class Project:
     options: Mapping[str, object] = field(default_factory=dict)
     configure: Callable[[Config], Config] | None = None
     host_name: str | None = None
+    find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -78,6 +80,11 @@ class Project:
             f"{name} is not a configured package. {self.setting_hint(name)}",
             package=name,
         )
+
+    def is_configured_now(self, name: str) -> bool:
+        """Tell whether a package is configured, as the disk is now: the app's own may be once it has a folder."""
+        packages = self.find_packages() if self.find_packages else self.packages
+        return any(package.name == name for package in packages)
 
     def setting_hint(self, entry: str) -> str:
         """Say how to list a package."""

@@ -65,9 +65,10 @@ def init(project: Project, entry: str) -> Initialized:
         raise MigrationsFolderError(
             f"{package.folder} cannot be written: {describe(exc)}.", package=package.name, path=package.folder
         ) from exc
-    listed = any(other.name == package.name for other in project.packages)
     files = tuple(sorted(package.folder.iterdir()))
-    return Initialized(package, files, None if listed else project.setting_hint(package.entry))
+    return Initialized(
+        package, files, None if project.is_configured_now(package.name) else project.setting_hint(package.entry)
+    )
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:

@@ -459,6 +459,19 @@ def test_one_ampho_for_several_apps(history: Project, framework: str, make_datab
             crm.dispose()
 
 
+def test_the_apps_own_package_needs_no_setting_once_it_has_a_folder(project: Project) -> None:
+    for package in ("mysite", "other"):
+        project.package(package)
+    with project.importing():
+        app = flask.Flask("mysite.web", root_path=str(project.folder))
+        app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+        ampho = Ampho(app)
+        with app.app_context():
+            assert 'Add "other" to' in ampho.init("other").hint
+            assert ampho.init("mysite").hint is None
+            assert [state.package for state in ampho.current()] == ["mysite"]
+
+
 @pytest.mark.parametrize(("kind", "make_app"), [(Ampho, flask_app), (AsyncAmpho, quart_app)])
 def test_a_package_is_added_to_the_app_whose_context_is_active_and_else_to_all(
     history: Project, kind: Any, make_app: Callable[[], Any]
