@@ -17,7 +17,7 @@ class RevisionRecord:
     """A revision and its place in the graph.
 
     :ivar down_revisions: ids of its parents.
-    :ivar depends_on: ids of what it depends on beyond its parents.
+    :ivar depends_on: ids of what it depends on: of ``depends_on``, and of parents in another package.
     :ivar required_by: ids of what stands on it.
     :ivar is_head: whether it is a head of its package.
     """
@@ -93,7 +93,7 @@ def record(graph: Graph, revision_id: str, heads: frozenset[str] | None = None) 
         doc=revision.doc,
         path=revision.path,
         down_revisions=revision.down_revisions,
-        depends_on=tuple(rid for rid in graph.parents(revision_id) if rid not in revision.down_revisions),
+        depends_on=graph.dependencies(revision_id),
         required_by=graph.sort(graph.children(revision_id)),
         labels=revision.labels,
         is_head=revision_id in heads,

@@ -96,6 +96,12 @@ def test_record_resolves_a_label_in_depends_on_to_the_id_that_it_means() -> None
     assert record.required_by == ("join_2",)
 
 
+def test_record_counts_a_parent_in_another_package_as_a_dependency() -> None:
+    (record,) = show(GRAPH, "join_2")
+    assert record.down_revisions == ("join_1", "app_2")
+    assert record.depends_on == ("app_2",)
+
+
 def test_a_head_is_a_head_of_its_package_even_where_another_package_stands_on_it() -> None:
     assert [record.id for record in show(GRAPH) if record.is_head] == ["app_2", "app_3", "core_2", "join_2"]
 
