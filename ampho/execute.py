@@ -60,7 +60,6 @@ class StepRun:
 
     step: Step
     duration: float
-    outcome: str = "applied"
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,8 +172,9 @@ def _print_lines(records: Iterable[RevisionRecord], indent: str) -> None:
         notes = []
         if record.is_head:
             notes.append("head")
-        if len(record.down_revisions) > 1:
-            notes.append(f"merges {', '.join(record.down_revisions)}")
+        own = [parent for parent in record.down_revisions if parent not in record.depends_on]
+        if len(own) > 1:
+            notes.append(f"merges {', '.join(own)}")
         if record.depends_on:
             notes.append(f"needs {', '.join(record.depends_on)}")
         note = f"  ({'; '.join(notes)})" if notes else ""
