@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
-from documents import ROOT, run_page
+from documents import ROOT, blocks, run_page
+from project import Project
 
 import ampho
 from ampho import errors
@@ -35,7 +39,7 @@ def section(page: str, heading: str) -> str:
     return text(page).partition(f"\n{heading}\n")[2].partition(f"\n{rank} ")[0]
 
 
-@pytest.mark.parametrize("page", ["async", "commands", "configuration", "errors"])
+@pytest.mark.parametrize("page", ["adopting", "async", "commands", "configuration", "errors"])
 def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
     assert run_page(DOCS / f"{page}.md", tmp_path) > 0
 
@@ -130,3 +134,39 @@ def test_the_modules_are_described_in_the_order_that_the_import_contract_holds_t
     described = re.findall(r"`(\w+)(?:\.py|/)`", " ".join(rows))
 
     assert [name for name in described if name != "templates"] == order
+
+
+@pytest.mark.parametrize("found", ["by default", "as the page says"])
+def test_setuptools_ships_the_revisions_of_a_plugin(found: str, project: Project) -> None:
+    pytest.importorskip("setuptools")
+    project.write("plugin/acme/reviews/__init__.py", "")
+    project.write("plugin/acme/reviews/migrations/versions/reviews_1.py", "")
+    settings = "[project]\nname = 'acme-reviews'\nversion = '1'\n"
+    if found == "as the page says":
+        (block,) = [block for block in blocks(DOCS / "configuration.md") if block.note[1] == "plugin/pyproject.toml"]
+        settings += "[tool.setuptools]\npackages = ['acme.reviews']\n" + block.text
+    project.write("plugin/pyproject.toml", settings)
+
+    build = "import os; os.chdir('plugin'); from setuptools import setup; setup()"
+    project.run(sys.executable, "-W", "ignore", "-c", build, "-q", "build_py", "-d", "../built")
+
+    assert (project.folder / "built/acme/reviews/migrations/versions/reviews_1.py").exists()
+
+
+def test_the_version_table_of_a_database_in_use_is_renamed_as_the_page_says(tmp_path: Path) -> None:
+    shop = Project(tmp_path / "shop")
+    shutil.copytree(ROOT / "examples/shop", shop.folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
+    shop.run("ampho", "--app", "flask_app", "db-up", "accounts")
+    env = shop.read("accounts/migrations/env.py")
+    shop.write(
+        "accounts/migrations/env.py",
+        env.replace("**environment.options()", 'version_table="schema_version", **environment.options()'),
+    )
+
+    empty = shop.run("ampho", "--app", "flask_app", "db-current").stdout
+    (rename,) = re.findall(r"`(ALTER\s+TABLE.+?)`", text("configuration"), re.DOTALL)
+    with closing(sqlite3.connect(shop.folder / "instance/shop.db")) as connection:
+        connection.execute(rename)
+
+    assert "accounts  nothing applied (2 pending)" in empty
+    assert "accounts  accounts_1768816800 (head)" in shop.run("ampho", "--app", "flask_app", "db-current").stdout

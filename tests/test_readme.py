@@ -51,3 +51,16 @@ def test_the_versions_are_those_that_it_is_installed_with() -> None:
     for name in ("Flask", "Quart", "SQLAlchemy", "Alembic"):
         assert f"{name} {lowest[name.lower()]}" in TEXT.partition("## Supported versions")[2]
     assert PYPROJECT["requires-python"] == ">=3.11"
+
+
+def test_the_changes_name_every_command_and_nothing_that_is_not_there_as_done() -> None:
+    done, _, not_yet = (ROOT / "CHANGES.md").read_text("utf-8").partition("\nNot yet:\n")
+
+    assert set(re.findall(r"`(db-\w+)", done)) == set(ampho.cli.cli.commands)
+    assert set(re.findall(r"^- .*?`(db-\w+)`, for", not_yet, re.MULTILINE)) & set(ampho.cli.cli.commands) == set()
+
+
+def test_the_pages_that_it_leads_to_are_all_there_are() -> None:
+    more = TEXT.partition("\n## More\n")[2]
+
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= set(re.findall(r"\]\((.+?)\)", more))
