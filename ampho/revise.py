@@ -28,6 +28,12 @@ _MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 _MAX_MESSAGE = 1000
 _TWO = 2
+# As _ini_text() writes it: nothing but a folder of a package on each line, and no further line of the value after them.
+_LOCATIONS = re.compile(
+    rb"^version_locations =(?P<newline>\r?\n)(?P<lines>(?: {4}[\w.]+:[\w./-]+\r?\n)+)(?=\S|\s*(?:\n\S|\Z))",
+    re.MULTILINE,
+)
+INI = "alembic.ini"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
@@ -37,11 +43,13 @@ class Initialized:
 
     :ivar files: what was written, in order.
     :ivar hint: which setting to add so that the package is found, or None if it is.
+    :ivar updated: the ``alembic.ini`` files of other packages, to which this one was added.
     """
 
     package: MigrationPackage
     files: tuple[Path, ...]
     hint: str | None
+    updated: tuple[Path, ...] = ()
 
 
 def init(project: Project, entry: str) -> Initialized:
@@ -66,9 +74,9 @@ def init(project: Project, entry: str) -> Initialized:
             f"{package.folder} cannot be written: {describe(exc)}.", package=package.name, path=package.folder
         ) from exc
     files = tuple(sorted(package.folder.iterdir()))
-    return Initialized(
-        package, files, None if project.is_configured_now(package.name) else project.setting_hint(package.entry)
-    )
+    updated = tuple(other.folder / INI for other in project.packages if _list_in_ini(other, package))
+    listed = project.is_configured_now(package.name)
+    return Initialized(package, files, None if listed else project.setting_hint(package.entry), updated)
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:
@@ -97,7 +105,7 @@ def _write_folder(project: Project, package: MigrationPackage) -> None:
         for name in ("env.py", "script.py.mako", "README"):
             common = source / name if (source / name).is_file() else TEMPLATES / name
             (draft / name).write_bytes(common.read_bytes())
-        (draft / "alembic.ini").write_text(_ini_text(project, package), encoding="utf-8")
+        (draft / INI).write_text(_ini_text(project, package), encoding="utf-8")
         draft.rename(package.folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -113,8 +121,28 @@ def _umask() -> int:
 def _ini_text(project: Project, package: MigrationPackage) -> str:
     packages = {other.name: other for other in project.packages} | {package.name: package}
     locations = "\n".join(f"    {other.location}" for other in packages.values())
-    text = (TEMPLATES / "alembic.ini").read_text(encoding="utf-8")
+    text = (TEMPLATES / INI).read_text(encoding="utf-8")
     return text.replace("    {version_locations}", locations.replace("%", "%%"))
+
+
+def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
+    """Add a new package to the ``alembic.ini`` of another one, if its list is still as Ampho wrote it.
+
+    Plain Alembic's commands that do not run ``env.py``, such as ``heads``, know the packages from there only.
+    """
+    ini = other.folder / INI
+    if other.name == package.name or other.installed or not ini.resolve().is_relative_to(other.root.resolve()):
+        return False
+    try:
+        text = ini.read_bytes()
+        found = _LOCATIONS.search(text)
+        location = package.location.encode()
+        if found is None or location in found["lines"].split() or len(_LOCATIONS.findall(text)) > 1:
+            return False
+        ini.write_bytes(text[: found.end()] + b"    " + location + found["newline"] + text[found.end() :])
+    except OSError:
+        return False  # it serves plain Alembic only, and the new folder is whole without it
+    return True
 
 
 def revision(

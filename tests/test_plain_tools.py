@@ -73,6 +73,19 @@ def test_alembic_goes_on_where_ampho_stopped_and_back(opened: Shop) -> None:
     assert "acme_billing_2" in alembic(opened, "current").stdout
 
 
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_alembic_sees_a_package_that_came_later_with_the_file_of_an_older_one(opened: Shop) -> None:
+    opened.project.package("late")
+    opened.app.config["AMPHO_MIGRATION_PACKAGES"] = [*PACKAGES, "late"]
+    wrote = opened.run("db-init", "late").stdout
+    opened.project.revision("late", "late_1")
+    opened.project.revision("app", "app_4", "app_3", depends_on="late_1")
+
+    assert all(str(opened.project.migrations(package) / "alembic.ini") in wrote for package in PACKAGES)
+    assert "late_1 (late)" in alembic(opened, "heads").stdout
+    assert "app_4 (app) (head)" in alembic(opened, "heads", package="acme.billing").stdout
+
+
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_alembic_sees_every_package(opened: Shop) -> None:
     assert "app_3 (app) (head)" in alembic(opened, "heads", package="acme.billing").stdout

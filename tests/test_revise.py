@@ -102,6 +102,32 @@ def test_init_of_either_framework_writes_its_own_env_py(here: Project) -> None:
     assert "async" in here.read("core/migrations/env.py")
 
 
+def test_init_adds_the_package_to_the_lists_of_the_others_and_leaves_all_else(here: Project) -> None:
+    packages(here, "own", "late")
+    ini = {name: here.migrations(name) / "alembic.ini" for name in ("app", "core", "own")}
+    for name in ini:
+        init(name, "app", "core", "own")
+    ini["app"].write_bytes(ini["app"].read_bytes().replace(b"\n", b"\r\n") + b"# mine")
+    ini["own"].write_text(here.read("own/migrations/alembic.ini").replace("    own:", "    %(here)s/more\n    own:"))
+    before = {name: path.read_bytes() for name, path in ini.items()}
+
+    done = init("late", "app", "core", "own")
+
+    assert done.updated == (ini["app"], ini["core"])
+    line, versions = b"    late:migrations/versions", b"    own:migrations/versions"
+    assert ini["app"].read_bytes() == before["app"].replace(versions, versions + b"\r\n" + line)
+    assert ini["core"].read_bytes() == before["core"].replace(versions, versions + b"\n" + line)
+    assert ini["own"].read_bytes() == before["own"]
+
+
+@pytest.mark.parametrize("after", ["    more\n", "\n    more\n", "\tmore\n"])
+def test_init_leaves_a_list_that_goes_on_in_another_form(here: Project, after: str) -> None:
+    init("core", "core")
+    ini = here.migrations("core") / "alembic.ini"
+    ini.write_text(here.read("core/migrations/alembic.ini").replace("/versions\n", f"/versions\n{after}"))
+    assert init("app", "core").updated == ()
+
+
 def test_depends_on_may_be_one_string(here: Project) -> None:
     for package in ("app", "core"):
         init(package)

@@ -56,6 +56,8 @@ def db_init(ctx: click.Context, package: str) -> None:
     done = call(ctx, "init", package)
     names = ", ".join(path.name for path in done.files)
     click.echo(f"Wrote {output.shown_path(done.package.folder)}: {names}")
+    if done.updated:
+        click.echo(f"Added {done.package.name} to {', '.join(map(output.shown_path, done.updated))}")
     if done.hint:
         click.echo(done.hint)
     click.echo(f'Next: ampho db-rev {done.package.name} "Initial"')
