@@ -39,6 +39,14 @@ def section(page: str, heading: str) -> str:
     return text(page).partition(f"\n{heading}\n")[2].partition(f"\n{rank} ")[0]
 
 
+@pytest.fixture
+def shop(tmp_path: Path) -> Project:
+    """A copy of the example, in which a command has to say which app it means."""
+    folder = tmp_path / "shop"
+    shutil.copytree(ROOT / "examples/shop", folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
+    return Project(folder)
+
+
 @pytest.mark.parametrize("page", ["adopting", "async", "commands", "configuration", "errors"])
 def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
     assert run_page(DOCS / f"{page}.md", tmp_path) > 0
@@ -153,9 +161,7 @@ def test_setuptools_ships_the_revisions_of_a_plugin(found: str, project: Project
     assert (project.folder / "built/acme/reviews/migrations/versions/reviews_1.py").exists()
 
 
-def test_the_version_table_of_a_database_in_use_is_renamed_as_the_page_says(tmp_path: Path) -> None:
-    shop = Project(tmp_path / "shop")
-    shutil.copytree(ROOT / "examples/shop", shop.folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
+def test_the_version_table_of_a_database_in_use_is_renamed_as_the_page_says(shop: Project) -> None:
     shop.run("ampho", "--app", "flask_app", "db-up", "accounts")
     env = shop.read("accounts/migrations/env.py")
     shop.write(
@@ -170,3 +176,59 @@ def test_the_version_table_of_a_database_in_use_is_renamed_as_the_page_says(tmp_
 
     assert "accounts  nothing applied (2 pending)" in empty
     assert "accounts  accounts_1768816800 (head)" in shop.run("ampho", "--app", "flask_app", "db-current").stdout
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_the_frameworks_own_programs_do_not_read_the_variable_of_ampho(framework: str, shop: Project) -> None:
+    app = f"{framework}_app"
+
+    assert shop.run("ampho", "db-heads", env={"AMPHO_APP": app}).stdout
+    assert shop.run(framework, "ampho", "db-heads", env={"AMPHO_APP": app}, check=False).exit_code != 0
+    assert shop.run(framework, "ampho", "db-heads", env={f"{framework.upper()}_APP": app}).stdout
+    assert shop.run("ampho", "db-heads", "--app", app, check=False).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["flask --app flask_app db migrate", "alembic -c {} revision --autogenerate"])
+def test_plain_tools_put_the_differences_of_all_packages_into_one_file(command: str, shop: Project) -> None:
+    shop.run("ampho", "--app", "flask_app", "db-up")
+    for package, attribute in (("accounts", "name"), ("catalog", "title")):
+        models = f"{package}/models.py"
+        added = re.sub(
+            rf"^(    {attribute}: .*)$", r"\1\n    more: Mapped[str | None]", shop.read(models), flags=re.MULTILINE
+        )
+        shop.write(models, added)
+
+    words = command.format("catalog/migrations/alembic.ini").split()
+    shop.run(*words, "-m", "both", "--head", "accounts@head", env={"AMPHO_APP": "flask_app"})
+
+    (written,) = (path for path in shop.folder.glob("*/migrations/versions/*.py") if path.stem.endswith("_both"))
+    assert written.parts[-4] == "accounts"
+    assert re.findall(r"batch_alter_table\('(\w+)'", written.read_text("utf-8").partition("def down")[0]) == [
+        "books",
+        "customers",
+    ]
+
+
+def test_alembics_commands_without_env_py_see_the_packages_that_its_file_lists(shop: Project) -> None:
+    ini = "accounts/migrations/alembic.ini"
+    shop.write(ini, shop.read(ini).replace("    orders:migrations/versions\n", ""))
+
+    def heads(command: str) -> set[str]:
+        shown = shop.run("alembic", "-c", ini, *command.split(), env={"AMPHO_APP": "flask_app"}).stdout
+        return {package for package in ("accounts", "catalog", "orders") if f"{package}_1" in shown}
+
+    for command in ("heads", "history"):
+        assert heads(command) == {"accounts", "catalog"}
+    shop.run("alembic", "-c", ini, "upgrade", "heads", env={"AMPHO_APP": "flask_app"})
+    assert heads("current") == {"accounts", "catalog", "orders"}
+
+
+@pytest.mark.parametrize("app", ["flask_app", "quart_app"])
+def test_methods_need_no_app_context_where_there_is_one_app_only(app: str, shop: Project) -> None:
+    call = "ampho.current()" if app == "flask_app" else "asyncio.run(ampho.current())"
+    program = f"import asyncio; from {app} import app; ampho = app.extensions['ampho']; print({call})"
+    second = f"import {app}, asyncio; first = {app}.app; app = type(first)('second')\n"
+    second += f"app.config.update(first.config); ampho = first.extensions['ampho']; ampho.init_app(app)\nprint({call})"
+
+    assert "accounts" in shop.run(sys.executable, "-c", program).stdout
+    assert "does not know which app is meant" in shop.run(sys.executable, "-c", second, check=False).stderr
