@@ -11,7 +11,7 @@ import copy
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import event
@@ -49,14 +49,22 @@ def transactional(connection: Connection) -> Iterator[Connection]:
     shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
     try:
         yield shadow
-    finally:
-        try:
-            if shadow.in_transaction():
-                shadow.rollback()
-            restore()
-        except BaseException:
-            connection.invalidate()  # nobody shall meet it half restored
-            raise
+    except BaseException:
+        with suppress(Exception):  # what ended the run may have ended the connection too, and is what to hear of
+            _give_back(connection, shadow, restore)
+        raise
+    _give_back(connection, shadow, restore)
+
+
+def _give_back(connection: Connection, shadow: Connection, restore: Callable[[], None]) -> None:
+    """Put the DBAPI connection back as it was, or out of use: nobody shall meet it half restored."""
+    try:
+        if shadow.in_transaction():
+            shadow.rollback()
+        restore()
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 class _Dbapi:

@@ -46,6 +46,9 @@ class Observer:
     def failed(self, step: Step, error: AmphoError) -> None:
         """Hear that a step failed; the run ends with ``error``."""
 
+    def interrupted(self, step: Step) -> None:
+        """Hear that a step was interrupted, by Ctrl-C or a cancelled task, which ends the run."""
+
     def warned(self, message: str) -> None:
         """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
         _log.warning(message)
@@ -117,7 +120,7 @@ def upgrade(
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
-    project.check_specifier(specifier)
+    project.check_migratable(specifier)
     return _run(project, connection, lambda graph, rows: plan_upgrade(graph, rows, specifier), x, observer)
 
 
@@ -136,7 +139,7 @@ def downgrade(
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
-    project.check_specifier(specifier)
+    project.check_migratable(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:
         return plan_downgrade(graph, rows, specifier, cascade=cascade)
@@ -154,7 +157,7 @@ def plan(
     x: Sequence[str] = (),
 ) -> Plan:
     """Return what :func:`upgrade` or :func:`downgrade` would do now, and do nothing."""
-    project.check_specifier(specifier)
+    project.check_migratable(specifier)
     rows = read_rows(project, connection, x)
     if Direction(direction) is Direction.UPGRADE:
         return plan_upgrade(project.graph, rows, "heads" if specifier is None else specifier)
@@ -215,6 +218,9 @@ def _run(
             environment.perform(runner.work)
         except (Exception, SystemExit) as exc:
             raise runner.failure(exc, environment) from exc
+        except BaseException:
+            runner.interrupted()
+            raise
         return runner.result(environment)
 
 
@@ -280,6 +286,11 @@ class _Runner:
         )
         self.observer.failed(self.current, error)
         return error
+
+    def interrupted(self) -> None:
+        """Tell of an interruption, if it met a revision."""
+        if self.current is not None:
+            self.observer.interrupted(self.current)
 
     def _what_is_left(self) -> str:
         if self.dialect not in ("sqlite", "postgresql"):

@@ -22,6 +22,7 @@ from typing import Any
 
 import alembic.context
 import alembic.op
+import anyio
 import pytest
 from facade import Facade, facade, one_error_line
 from project import FOREIGN, PROGRAMS, Project
@@ -544,8 +545,11 @@ def test_an_interrupted_revision_is_one_line_and_exit_code_130(project: Project,
         repair(project, each, database)
 
 
+# A statement that SQLite works at for a second or two, and that nothing ends before.
+COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000000) SELECT count(*) FROM n"
 SIGNALLED = {
     "sqlite+pysqlite": "import time; time.sleep(30)",
+    "sqlite+aiosqlite": f"op.execute({COUNT!r})",
     "postgresql+psycopg": "op.execute('SELECT pg_sleep(30)')",
     "postgresql+asyncpg": "op.execute('SELECT pg_sleep(30)')",
 }
@@ -563,12 +567,71 @@ def test_control_c_ends_a_run_at_once(project: Project, database: Database) -> N
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     begun = time.monotonic()
-    _, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=20)
 
     assert time.monotonic() - begun < 10
     assert process.returncode == 130
+    assert stdout.endswith("interrupted\n")
     assert one_error_line(stderr).startswith("Interrupted.")
     assert_at_first(database)
+
+
+CANCELLED = {
+    "in a statement": f"op.execute({COUNT!r})",
+    "between two": "import asyncio; from sqlalchemy.util import await_only; await_only(asyncio.sleep(30))",
+}
+
+
+async def cancel(work: Any) -> None:
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0.3)
+    task.cancel()
+    await task
+
+
+async def time_out(work: Any) -> None:
+    async with asyncio.timeout(0.3):
+        await work
+
+
+async def fail_after(work: Any) -> None:
+    with anyio.fail_after(0.3):
+        await work
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+asyncpg")
+@pytest.mark.parametrize(
+    ("end", "error", "where"),
+    [
+        (cancel, asyncio.CancelledError, "in a statement"),
+        (cancel, asyncio.CancelledError, "between two"),
+        (time_out, TimeoutError, "in a statement"),
+        (fail_after, TimeoutError, "between two"),
+    ],
+)
+def test_a_cancelled_run_ends_as_its_caller_expects(
+    project: Project, database: Database, end: Any, error: type[BaseException], where: str
+) -> None:
+    second = CANCELLED[where]
+    if database.backend == "postgresql" and where == "in a statement":
+        second = "op.execute('SELECT pg_sleep(30)')"
+    two_revisions(project, BOOK + second)
+    with running(project, database) as each:
+
+        async def upgrade() -> None:
+            async with each.app.app_context():
+                try:
+                    await each.ampho.upgrade()
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await each.ampho.dispose(each.app)
+
+        with pytest.raises(error):
+            asyncio.run(end(upgrade()))
+
+        assert_at_first(database)
+        assert alembic.op._proxy is None
+        repair(project, each, database)
 
 
 @pytest.mark.drivers("sqlite")

@@ -40,6 +40,9 @@ class Reporter(Observer):
     def failed(self, step: Step, error: Exception) -> None:
         click.echo("failed")
 
+    def interrupted(self, step: Step) -> None:
+        click.echo("interrupted")
+
     def warned(self, message: str) -> None:
         click.echo(f"Warning: {message}", err=True)
 
@@ -53,6 +56,8 @@ class WarningsOnly(Observer):
 
 def _already(plan: Plan) -> str:
     if plan.direction is Direction.UPGRADE:
+        if not plan.rows:
+            return "there are no revisions yet"
         return "everything is applied" if plan.specifier == "heads" else f"{plan.specifier} is applied"
     package, _, target = plan.specifier.rpartition("@")
     if target == "base":
