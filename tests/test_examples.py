@@ -83,6 +83,22 @@ def test_the_folders_of_the_shop_are_what_db_init_writes_in_a_quart_app(package:
         assert written == (templates / source).read_text("utf-8"), f"copy ampho/templates/{source} to {package}"
 
 
+def test_the_commands_of_the_page_work_in_the_folder_of_the_makefile(tmp_path: Path) -> None:
+    if not (Path(sys.prefix) / "bin" / "activate").exists():
+        pytest.skip("the tests do not run in a virtual environment")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("instance", "__pycache__"))
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    page = (ROOT / "examples" / "README.md").read_text("utf-8")
+    typed = "\n".join(re.findall(r"^    (.+)$", page, re.MULTILINE))
+
+    done = Project(tmp_path).run("sh", "-e", "-c", f"{typed}\n../../.venv/bin/ampho db-current")
+
+    assert typed.startswith(". .venv/bin/activate")
+    assert "Applied 7 revisions" in done.stdout
+    assert "orders    orders_1769421600 (head)" in done.stdout
+    assert (tmp_path / "examples/shop/instance/shop.db").exists()
+
+
 def test_the_ids_of_the_shop_have_the_form_that_db_rev_gives() -> None:
     for path in SHOP.glob("*/migrations/versions/*.py"):
         assert re.fullmatch(rf"{path.parts[-4]}_\d{{10}}_[a-z_]+\.py", path.name)
