@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -278,7 +279,7 @@ class AsyncAmpho(Extension):
         with without_secrets(project.url):
             warn(project, observer, mending)
             async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
-                return await connection.run_sync(partial(work, project))
+                return await _cancelled_once(connection.run_sync(partial(work, project)))
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
@@ -318,6 +319,23 @@ class AsyncAmpho(Extension):
 def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
     """Close a connection that comes back to a pool which nobody uses any more, and which would keep it open."""
     entry.close()
+
+
+async def _cancelled_once(run: Coroutine[Any, Any, T]) -> T:
+    """Wait for a run; if that is cancelled, cancel the run once, and wait until it has put everything back.
+
+    AnyIO cancels anew at each ``await``, which would cut short what SQLAlchemy and the driver do at the end.
+    """
+    task = asyncio.ensure_future(run)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # which else is said to be lost; the caller hears of the cancellation
+        raise
 
 
 async def _connection(engine: AsyncEngine) -> AsyncConnection:
