@@ -88,9 +88,12 @@ class _Dbapi:
         return bool(self._driver.in_transaction)
 
     def pragma(self, statement: str) -> Any:
+        return self.query(f"PRAGMA {statement}")
+
+    def query(self, statement: str) -> Any:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(f"PRAGMA {statement}")
+            cursor.execute(statement)
             return cursor.fetchall()
         finally:
             cursor.close()
@@ -174,19 +177,33 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _check_foreign_keys(engine: Engine, dbapi: _Dbapi) -> None:
     """Refuse to commit more violations of foreign keys than there were before."""
-    before = [_violations(dbapi)]
+    before = [(_violations(dbapi), _tables(dbapi))]
 
     @event.listens_for(engine, "commit")
     def check(connection: Connection) -> None:
-        now = _violations(dbapi)
-        if now is None or before[0] is None:
+        now, tables = _violations(dbapi), _tables(dbapi)
+        then, earlier = before[0]
+        if now is None or then is None:
             return  # the schema cannot be checked: a key points at columns that are not unique
-        added = now - before[0]
+        moved = tables ^ earlier  # what a renamed table had is not new
+        added = _anonymous(now, moved) - _anonymous(then, moved)
         if added:
-            broken = ", ".join(f"{table} to {parent}" for table, parent in sorted(added))
+            broken = ", ".join(f"{child} to {parent}" for child, parent in sorted(now - then))
             cause = sqlite3.IntegrityError(f"rows whose foreign key finds nothing: {broken}")
             raise IntegrityError("PRAGMA foreign_key_check", None, cause)
-        before[0] = now
+        before[0] = now, tables
+
+
+def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
+    """Return violations without the names of tables that came or went."""
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    for (child, parent), count in violations.items():
+        counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count
+    return counts
+
+
+def _tables(dbapi: _Dbapi) -> frozenset[str]:
+    return frozenset(name.lower() for (name,) in dbapi.query("SELECT name FROM sqlite_master WHERE type = 'table'"))
 
 
 def _violations(dbapi: _Dbapi) -> Counter[tuple[str, str]] | None:

@@ -298,6 +298,23 @@ def test_sqlite_old_violations_are_no_fault_of_a_revision(project: Project, data
 
 
 @pytest.mark.drivers("sqlite")
+def test_sqlite_old_violations_may_move_with_a_renamed_table(project: Project, database: Database) -> None:
+    two_revisions(project, CHILD + "op.execute('INSERT INTO book VALUES (1, 77)')")
+    with running(project, database) as each:
+        each.call("upgrade")
+    project.revision("core", "core_3", "core_2", upgrade="op.rename_table('book', 'volume')")
+    project.revision("core", "core_4", "core_3", upgrade="op.rename_table('author', 'writer')")
+    project.revision("core", "core_5", "core_4", upgrade="op.execute('INSERT INTO volume VALUES (2, 78)')")
+
+    with running(project, database, **ENFORCING) as each:
+        error = failure(each)
+
+    assert isinstance(error, RevisionFailedError)
+    assert error.applied == ("core_3", "core_4")
+    assert "volume to writer" in str(error)
+
+
+@pytest.mark.drivers("sqlite")
 def test_sqlite_a_schema_whose_keys_cannot_be_checked_is_no_obstacle(project: Project, database: Database) -> None:
     """ "foreign key mismatch": the key points at a column that is not unique. Such schemas are old and in use."""
     two_revisions(project, "op.execute('CREATE TABLE book (id INTEGER PRIMARY KEY, a TEXT REFERENCES author (name))')")
@@ -606,6 +623,7 @@ async def fail_after(work: Any) -> None:
         (cancel, asyncio.CancelledError, "in a statement"),
         (cancel, asyncio.CancelledError, "between two"),
         (time_out, TimeoutError, "in a statement"),
+        (fail_after, TimeoutError, "in a statement"),
         (fail_after, TimeoutError, "between two"),
     ],
 )
