@@ -53,6 +53,7 @@ from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
 from ampho.project import TEMPLATES, Project
 from ampho.revision import Revision, load_module
+from ampho.url import redact
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect
@@ -338,11 +339,12 @@ class EnvironmentRun:
         if isinstance(exc, AmphoError):
             return exc
         before = f" Finished before it: {', '.join(finished)}." if finished else ""
+        why = redact(describe(exc), self.project.url)
         if isinstance(exc, DBAPIError):
             before = before or " This command changed nothing."
-            return DatabaseError(f"The database refused: {with_hint(describe(exc)).rstrip('.')}.{before}")
+            return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
         where = location(exc, self.path) or str(self.path)
-        text = f"env.py failed at {where}: {describe(exc).rstrip('.')}.{before}"
+        text = f"env.py failed at {where}: {why.rstrip('.')}.{before}"
         return EnvironmentFileError(text, path=self.path, line=self.line)
 
 

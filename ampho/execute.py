@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ampho._describe import describe, location
 from ampho._hints import with_hint
@@ -20,6 +20,7 @@ from ampho.graph import Graph
 from ampho.plan import Direction, Plan, Step, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.state import CurrentState, current_state
+from ampho.url import redact
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -198,7 +199,14 @@ def perform(
     try:
         environment.perform(work)
     except (Exception, SystemExit) as exc:
-        raise environment.failure(exc) from exc
+        raise_from(environment.failure(exc), exc)
+
+
+def raise_from(error: AmphoError, exc: BaseException) -> NoReturn:
+    """Raise what became of an exception, which may be that exception itself, and then is no cause of its own."""
+    if error is exc:
+        raise error
+    raise error from exc
 
 
 def _run(
@@ -212,12 +220,12 @@ def _run(
 
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
     with migrating(connection) as migrating_connection:
-        runner = _Runner(project.graph, make_plan, observer or Observer())
+        runner = _Runner(project, make_plan, observer or Observer())
         environment = EnvironmentRun(project, migrating_connection, x)
         try:
             environment.perform(runner.work)
         except (Exception, SystemExit) as exc:
-            raise runner.failure(exc, environment) from exc
+            raise_from(runner.failure(exc, environment), exc)
         except BaseException:
             runner.interrupted()
             raise
@@ -228,7 +236,7 @@ def _run(
 class _Runner:
     """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them."""
 
-    graph: Graph
+    project: Project
     make_plan: Callable[[Graph, tuple[str, ...]], Plan]
     observer: Observer
     plan: Plan | None = None
@@ -236,25 +244,36 @@ class _Runner:
     done: list[StepRun] = field(default_factory=list)
     dialect: str = ""
     _committed_early: bool = field(default=False, init=False)
+    _observer_failed: bool = field(default=False, init=False)
+
+    def tell(self, hear: Callable[..., None], *args: object) -> None:
+        """Tell the observer, which has no say: what the first call of it raises is logged, and the run goes on."""
+        try:
+            hear(*args)
+        except Exception as exc:  # noqa: BLE001 (an observer is anybody's)
+            if not self._observer_failed:
+                why = redact(f"{describe(exc)} ({location(exc, None)})", self.project.url)
+                _log.warning("%s failed, and the run goes on without it: %s", type(self.observer).__name__, why)
+            self._observer_failed = True
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
         from ampho._alembic import ensure_version_table, load_steps
 
         self.dialect = context.dialect.name
-        self.plan = self.make_plan(self.graph, rows)
-        steps = load_steps(script, self.graph, rows, self.plan.steps)
-        self.observer.planned(self.plan)
+        self.plan = self.make_plan(self.project.graph, rows)
+        steps = load_steps(script, self.project.graph, rows, self.plan.steps)
+        self.tell(self.observer.planned, self.plan)
         if steps and not rows:
             ensure_version_table(context)
         self._watch_autocommit_blocks(context)
         for step, alembic_step in zip(self.plan.steps, steps, strict=True):
             self.current, self._committed_early = step, False
-            self.observer.started(step)
+            self.tell(self.observer.started, step)
             begun = time.perf_counter()
             yield alembic_step
             self.done.append(StepRun(step, time.perf_counter() - begun))
             self.current = None
-            self.observer.applied(step, self.done[-1].duration)
+            self.tell(self.observer.applied, step, self.done[-1].duration)
 
     def _watch_autocommit_blocks(self, context: MigrationContext) -> None:
         """Learn of each ``op.get_context().autocommit_block()``, which commits what the revision did before it."""
@@ -276,21 +295,22 @@ class _Runner:
         revision = self.current.revision
         where = location(exc, revision.path) or str(revision.path)
         before = ", ".join(finished) or "none"
+        why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
         error = RevisionFailedError(
-            f"Revision {revision.id} of {revision.package} failed at {where}: {with_hint(describe(exc)).rstrip('.')}."
+            f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
             f" {self._what_is_left()} Finished before it: {before}.",
             revision=revision.id,
             package=revision.package,
             path=revision.path,
             applied=finished,
         )
-        self.observer.failed(self.current, error)
+        self.tell(self.observer.failed, self.current, error)
         return error
 
     def interrupted(self) -> None:
         """Tell of an interruption, if it met a revision."""
         if self.current is not None:
-            self.observer.interrupted(self.current)
+            self.tell(self.observer.interrupted, self.current)
 
     def _what_is_left(self) -> str:
         if self.dialect not in ("sqlite", "postgresql"):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import CompileError
 from ampho._describe import describe, location
 from ampho.applied import exact_rows
 from ampho.errors import AmphoError, RenderError, SpecifierError
-from ampho.execute import perform
+from ampho.execute import perform, raise_from
 from ampho.graph import Branch, Graph
 from ampho.package import RESERVED
 from ampho.plan import Plan, Step, plan_downgrade, plan_upgrade
@@ -52,7 +52,7 @@ def upgrade_sql(
     :param start: ``base``, or the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
-    project.check_specifier(specifier)
+    project.check_migratable(specifier)
     return _render(project, connection, lambda graph, rows: plan_upgrade(graph, rows, specifier), start, x)
 
 
@@ -72,7 +72,7 @@ def downgrade_sql(
     :param start: the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
-    project.check_specifier(specifier)
+    project.check_migratable(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:
         return plan_downgrade(graph, rows, specifier, cascade=cascade)
@@ -101,7 +101,7 @@ def _render(
     try:
         environment.perform(writer.work)
     except (Exception, SystemExit) as exc:
-        raise writer.failure(exc) or environment.failure(exc) from exc
+        raise_from(writer.failure(exc) or environment.failure(exc), exc)
     if writer.current is not None:
         raise environment.refused(f"hides the failure of revision {writer.current.revision.id}. Let the error through")
     return writer.output.getvalue() if plan.steps else ""
@@ -109,6 +109,8 @@ def _render(
 
 def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
     names = [start] if isinstance(start, str) else list(start)
+    if not any(names):
+        raise SpecifierError("start is empty. Give ids, packages for their heads, or 'base'.", specifier="")
     if names == ["base"]:
         return _Start((), has_table=False)
     ids: list[str] = []

@@ -19,7 +19,7 @@ import quart
 import sqlalchemy as sa
 import zigzag
 from alembic.runtime.environment import EnvironmentContext
-from facade import Facade, facade
+from facade import URLS, Facade, facade
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from project import Project
@@ -27,7 +27,7 @@ from servers import Database
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ampho import Ampho, AsyncAmpho, AsyncSQLAlchemy, Direction, Observer, Plan, Run
-from ampho.errors import AmphoError, ConfigurationError, DriverError, RevisionFailedError
+from ampho.errors import AmphoError, ConfigurationError, DriverError, RevisionFailedError, SpecifierError
 from ampho.extension import OPTIONS
 
 with warnings.catch_warnings():
@@ -301,6 +301,53 @@ def test_an_observer_is_told(crm: Facade, history: Project) -> None:
     assert (caught.value.revision, caught.value.package) == ("crm_3", "crm")
 
 
+class Broken(Observer):
+    """Raises at all that a run tells."""
+
+    def planned(self, plan: Plan) -> None:
+        raise BrokenPipeError("planned")
+
+    def started(self, step: Any) -> None:
+        raise ValueError("started")
+
+    def applied(self, step: Any, duration: float) -> None:
+        raise ValueError("applied")
+
+    def failed(self, step: Any, error: AmphoError) -> None:
+        raise ValueError("failed")
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "mariadb+pymysql")
+def test_an_observer_has_no_say(
+    crm: Facade, history: Project, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = crm.call("upgrade", observer=Broken())
+
+    assert ids(run.steps) == IDS
+    assert database.rows() == ["crm_2"]
+    assert [record.message for record in caplog.records if "Broken" in record.message] == [
+        next(line for line in caplog.messages if "BrokenPipeError: planned" in line)
+    ]
+    history.revision("crm", "crm_3", "crm_2", upgrade="op.execute('nonsense')")
+    with pytest.raises(RevisionFailedError, match="Revision crm_3 of crm failed"):
+        crm.call("upgrade", observer=Broken())
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_an_error_is_no_cause_of_itself(crm: Facade) -> None:
+    with pytest.raises(AmphoError) as caught:
+        crm.call("upgrade", "nope")
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+@pytest.mark.parametrize("start", [(), "", [""]])
+def test_sql_from_an_empty_start_is_refused(crm: Facade, start: object) -> None:
+    for method in ("upgrade_sql", "downgrade_sql"):
+        with pytest.raises(SpecifierError, match=r"start is empty.*'base'"):
+            crm.call(method, start=start)
+
+
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_without_an_observer_warnings_go_to_the_log(
     crm: Facade, history: Project, caplog: pytest.LogCaptureFixture
@@ -324,6 +371,29 @@ def test_one_string_is_one_value_of_x(crm: Facade, history: Project) -> None:
     crm.call("upgrade", x="tenant")
     assert crm.call("current", x="tenant")["crm"].is_up_to_date
     assert "tenant" in crm.call("upgrade_sql", "crm", start="crm_2", x="tenant")
+
+
+@pytest.mark.parametrize(("framework", "url"), URLS.items())
+def test_without_a_package_a_deploy_does_not_pass(project: Project, framework: str, url: str) -> None:
+    what = "No package with migrations is configured. List them"
+    with facade(project, framework, [], url) as empty:
+        for command in (["db-up"], ["db-down"], ["db-up", "-s"], ["db-down", "-s", "--start", "base"]):
+            assert what in empty.run(*command).stderr.removeprefix(f"Warning: {what}")
+            assert empty.run(*command).exit_code == 1
+        with pytest.raises(ConfigurationError, match=what):
+            empty.call("plan")
+        assert empty.run("db-current").exit_code == 0
+        assert f"Warning: {what}" in empty.run("db-current").stderr
+        assert empty.run("db-show").exit_code == 0
+
+
+@pytest.mark.parametrize(("framework", "url"), URLS.items())
+def test_without_a_revision_nothing_is_said_to_be_applied(project: Project, framework: str, url: str) -> None:
+    project.package("crm")
+    with facade(project, framework, ["crm"], url) as crm:
+        crm.run("db-init", "crm")
+        assert crm.run("db-up").stdout == "Nothing to do: there are no revisions yet.\n"
+        assert crm.run("db-up", "crm").stdout == "Nothing to do: there are no revisions yet.\n"
 
 
 # Apps, factories, and what they bring

@@ -21,7 +21,7 @@ from project import Project, Result
 from servers import Database
 from sqlalchemy import URL
 
-from ampho import AmphoError
+from ampho import AmphoError, Observer
 
 PASSWORD = "p%40:/@#'"
 ENCODED = quote(PASSWORD, safe="")
@@ -133,6 +133,16 @@ def assert_error_has_no_secret(error: AmphoError) -> None:
     assert_no_secret(f"{error!r} {vars(error)} {''.join(told)}")
 
 
+class Listener(Observer):
+    """Keeps what it hears of a failure at the time."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def failed(self, step: object, error: AmphoError) -> None:
+        self.heard += ["".join(traceback.format_exception(error)), repr(vars(error))]
+
+
 def closed_port() -> int:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
@@ -218,6 +228,11 @@ def test_a_revision_that_fails_with_it_in_its_words(
             packages(account.project, KNOWN + code)
             assert "Revision core_2 of core failed" in said(each, "db-up", exit_code=1), leak
             assert error_of(each, "upgrade").revision == "core_2"  # type: ignore[attr-defined]
+            listener = Listener()
+            with pytest.raises(AmphoError):
+                each.call("upgrade", observer=listener)
+            assert listener.heard
+            assert_no_secret("".join(listener.heard), leak)
             if leak != "a statement":  # which is no failure where it is written, and means what it says
                 said(each, "db-up", "-s", exit_code=1)
 

@@ -186,7 +186,9 @@ class Ampho(Extension):
         :param package: the package, or ``package:folder``.
         :raises PackageError: if the package cannot have one, or has one already.
         """
-        return revise.init(self.project(self._app()), package)
+        project = self.project(self._app())
+        with without_secrets(project.url):
+            return revise.init(project, package)
 
     def revision(
         self,
@@ -217,11 +219,12 @@ class Ampho(Extension):
         :raises AmphoError: if anything of it cannot be; then nothing was written.
         """
         project = self.project(self._app())
-        new = revise.prepare_revision(
-            project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
-        )
-        if not autogenerate:
-            return revise.write_revision(project, new)
+        with without_secrets(project.url):
+            new = revise.prepare_revision(
+                project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
+            )
+            if not autogenerate:
+                return revise.write_revision(project, new)
         work = partial(compare.autogenerate, new=new, scratch=scratch, x=x, observer=observer)
         return self._perform(work, observer, scratch=scratch)
 
@@ -238,7 +241,9 @@ class Ampho(Extension):
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
-        return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+        project = self.project(self._app())
+        with without_secrets(project.url):
+            return revise.merge(project, package, message, rev_id=rev_id)
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
@@ -253,8 +258,9 @@ class Ampho(Extension):
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
         project = self.project(self._app())
-        project.check_specifier(specifier)
-        return show(project.graph, specifier)
+        with without_secrets(project.url):
+            project.check_specifier(specifier)
+            return show(project.graph, specifier)
 
     def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
         """Return what is applied, one record per package.
