@@ -28,6 +28,10 @@ ENV_SETTING = "AMPHO_ENV_PACKAGE"
 """The setting, and environment variable, that names the host."""
 
 _TWO = 2
+_NO_PACKAGE = (
+    f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
+    " write the folder of one with 'ampho db-init PACKAGE'."
+)
 TEMPLATES = Path(__file__).with_name("templates")
 _USES_AMPHO = re.compile(r"^\s*(from\s+ampho(\.environment)?\s+import\b|import\s+ampho\.environment\b)", re.MULTILINE)
 
@@ -101,6 +105,16 @@ class Project:
             spec = parse(specifier)
             self.check_addressed(spec.branch or spec.target)
 
+    def check_migratable(self, specifier: str | None) -> None:
+        """Check that there is something to migrate, and that a package which a specifier addresses has migrations.
+
+        :raises ConfigurationError: if no package is configured: a deploy must not pass for that.
+        :raises AmphoError: as :meth:`check_specifier` does.
+        """
+        if not self.packages:
+            raise ConfigurationError(_NO_PACKAGE, setting=SETTING)
+        self.check_specifier(specifier)
+
     def check_addressed(self, name: str) -> None:
         """Check that a package which a command addresses has migrations.
 
@@ -146,10 +160,7 @@ class Project:
         :raises HistoryError: if the files do not form a graph.
         """
         if not self.packages:
-            yield (
-                f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
-                " write the folder of one with 'ampho db-init PACKAGE'."
-            )
+            yield _NO_PACKAGE
         for package in self.packages:
             if not package.exists and package.installed:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."
