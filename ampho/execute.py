@@ -198,7 +198,7 @@ def perform(
     environment = EnvironmentRun(project, connection, x)
     try:
         environment.perform(work)
-    except (Exception, SystemExit) as exc:
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
         raise_from(environment.failure(exc), exc)
 
 
@@ -224,7 +224,7 @@ def _run(
         environment = EnvironmentRun(project, migrating_connection, x)
         try:
             environment.perform(runner.work)
-        except (Exception, SystemExit) as exc:
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
             raise_from(runner.failure(exc, environment), exc)
         except BaseException:
             runner.interrupted()

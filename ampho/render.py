@@ -100,7 +100,7 @@ def _render(
     environment = EnvironmentRun(project, DialectOnly(dialect), x, rows=state.rows, output=writer.output)
     try:
         environment.perform(writer.work)
-    except (Exception, SystemExit) as exc:
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
         raise_from(writer.failure(exc) or environment.failure(exc), exc)
     if writer.current is not None:
         raise environment.refused(f"hides the failure of revision {writer.current.revision.id}. Let the error through")

@@ -313,3 +313,30 @@ def test_task_that_a_run_started_may_run_after_it() -> None:
         return await task
 
     assert asyncio.run(main()) == "ran"
+
+
+def test_reading_many_revisions_does_not_stop_the_loop(project: Project) -> None:
+    project.package("app")
+    for number in range(500):
+        project.revision("app", f"app_{number}", f"app_{number - 1}" if number else None)
+    app = app_of(Quart, project, "app")
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    async def main() -> float:
+        ampho = AsyncAmpho(app)
+        ticker = asyncio.create_task(tick())
+        async with app.app_context():
+            begun = time.monotonic()
+            assert len(await ampho.show()) == 500
+            took = time.monotonic() - begun
+        ticker.cancel()
+        return took
+
+    with project.importing():
+        took = asyncio.run(main())
+    assert len(ticks) > max(3, took / 0.1)

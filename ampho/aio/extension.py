@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -21,7 +21,7 @@ from ampho.aio.database import Database, adapt
 from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.autogenerate import Drift
-from ampho.errors import ConfigurationError
+from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
@@ -133,7 +133,9 @@ class AsyncAmpho(Extension):
 
     async def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package; see :meth:`ampho.Ampho.init`."""
-        return revise.init(self.project(self._app()), package)
+        project = self.project(self._app())
+        with without_secrets(project.url):
+            return revise.init(project, package)
 
     async def revision(
         self,
@@ -164,11 +166,13 @@ class AsyncAmpho(Extension):
         :raises AmphoError: if anything of it cannot be; then nothing was written.
         """
         project = self.project(self._app())
-        new = revise.prepare_revision(
-            project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
-        )
-        if not autogenerate:
-            return revise.write_revision(project, new)
+        with without_secrets(project.url):
+            await _read_ahead(project)
+            new = revise.prepare_revision(
+                project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
+            )
+            if not autogenerate:
+                return revise.write_revision(project, new)
         work = partial(compare.autogenerate, new=new, scratch=scratch, x=x, observer=observer)
         return await self._perform(work, observer, scratch=scratch)
 
@@ -185,7 +189,10 @@ class AsyncAmpho(Extension):
 
     async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
-        return revise.merge(self.project(self._app()), package, message, rev_id=rev_id)
+        project = self.project(self._app())
+        with without_secrets(project.url):
+            await _read_ahead(project)
+            return revise.merge(project, package, message, rev_id=rev_id)
 
     async def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
@@ -200,8 +207,10 @@ class AsyncAmpho(Extension):
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
         project = self.project(self._app())
-        project.check_specifier(specifier)
-        return show(project.graph, specifier)
+        with without_secrets(project.url):
+            await _read_ahead(project)
+            project.check_specifier(specifier)
+            return show(project.graph, specifier)
 
     async def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
         """Return what is applied, one record per package; see :meth:`ampho.Ampho.current`."""
@@ -277,6 +286,7 @@ class AsyncAmpho(Extension):
         app = self._app()
         project = self.project(app)
         with without_secrets(project.url):
+            await _read_ahead(project)
             warn(project, observer, mending)
             async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
                 return await _cancelled_once(connection.run_sync(partial(work, project)))
@@ -284,6 +294,7 @@ class AsyncAmpho(Extension):
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
         with without_secrets(project.url):
+            await _read_ahead(project)
             warn(project, observer)
             async with exclusive_async():
                 return work(project, None)
@@ -319,6 +330,12 @@ class AsyncAmpho(Extension):
 def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
     """Close a connection that comes back to a pool which nobody uses any more, and which would keep it open."""
     entry.close()
+
+
+async def _read_ahead(project: Project) -> None:
+    """Read the revision files in a thread, as the loop would stand still; what is wrong is said when they are used."""
+    with suppress(AmphoError):
+        await anyio.to_thread.run_sync(lambda: project.graph)
 
 
 async def _cancelled_once(run: Coroutine[Any, Any, T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -66,7 +67,12 @@ def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(anyio.run, work).result()
+        # in this context, by which a run knows that it is inside of another
+        return pool.submit(copy_context().run, asyncio.run, _awaited(work)).result()
+
+
+async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
 
 
 def _has_running_loop() -> bool:
