@@ -18,6 +18,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from ampho._describe import describe
+from ampho._hints import with_hint
 from ampho.errors import DatabaseError
 
 _BUSY_TIMEOUT_MS = 5000
@@ -45,8 +47,12 @@ def transactional(connection: Connection) -> Iterator[Connection]:
     """
     check_not_in_use(connection)
     dbapi = _Dbapi(connection)
-    restore = dbapi.prepare()
-    shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
+    try:
+        restore = dbapi.prepare()
+        shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
+    except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
+        connection.invalidate()
+        raise DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.") from exc
     try:
         yield shadow
     except BaseException:

@@ -11,7 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from project import Project
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine, event
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"
@@ -61,8 +61,9 @@ def test_the_migrations_of_the_shop_make_what_its_models_say_and_can_be_taken_ba
 
     with shop.importing():
         import orders.models  # noqa: F401  # registers the tables of all three
-        from database import Base
+        from database import Base, enforce_foreign_keys
 
+        event.remove(Engine, "connect", enforce_foreign_keys)  # or it would serve the tests after this one, too
         engine = create_engine(f"sqlite:///{shop.folder}/instance/shop.db")
         with engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"render_as_batch": True, "compare_type": True})

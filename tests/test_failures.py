@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,20 @@ def test_sqlite_refuses_to_commit_rows_whose_parent_is_missing(project: Project,
         assert "book to author" in str(error)
         assert "rolled back" in str(error)
         repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite")
+def test_sqlite_file_that_is_no_database_is_told_by_an_app_that_enforces_keys(
+    project: Project, database: Database
+) -> None:
+    two_revisions(project, CHILD)
+    notes = project.write("notes.db", "These are notes, and no database at all. " * 30)
+    other = replace(database, url=database.url.set(database=str(notes)))
+    with running(project, other, **ENFORCING) as each:
+        error = failure(each)
+
+    assert isinstance(error, DatabaseError)
+    assert "file is not a database" in str(error)
 
 
 @pytest.mark.drivers("sqlite")
