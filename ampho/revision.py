@@ -83,7 +83,7 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
     :raises RevisionFileError: if the text cannot be parsed, or says nothing usable.
     """
     try:
-        tree = ast.parse(source, filename=str(path))
+        tree = _parse(source, path)
     except (SyntaxError, ValueError, RecursionError) as exc:
         line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
         raise _unreadable(path, package, f"cannot be parsed:{line} {describe(exc)}") from exc
@@ -94,6 +94,15 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
         header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
         doc = inspect.cleandoc(module.__doc__ or "")
     return _from_header(header, doc, path, package)
+
+
+def _parse(source: bytes, path: Path) -> ast.Module:
+    try:
+        return ast.parse(source, filename=str(path))
+    except SystemError:
+        # Python 3.11 counts the parser's depth once for all: a finalizer that formats a traceback, and so parses too,
+        # upsets it where the garbage collector runs inside the parser (python/cpython#106905).
+        return ast.parse(source, filename=str(path))
 
 
 def load_module(path: Path, package: str) -> ModuleType:
