@@ -15,7 +15,7 @@ REQUIREMENTS ?= dev
 AMPHO_WHEEL ?=
 PYTEST_ARGS ?=
 COVERAGE ?= 95
-WORKERS ?= 2
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin

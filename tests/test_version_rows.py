@@ -26,7 +26,7 @@ from ampho.execute import Observer, Run
 from ampho.plan import Step
 from ampho.project import Project
 
-GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "300"))
+GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them
 COMMANDS = 12
 
