@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
     from ampho.autogenerate import Drift
     from ampho.execute import Observer, Run, StepRun
+    from ampho.journal import Entry, Outcome
     from ampho.plan import Direction, Plan, Step
     from ampho.stamp import Stamped
-    from ampho.state import CurrentState, PackageState, RevisionRecord
+    from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
     from ampho.sync import Ampho
 
 __version__ = "0.1.0"
@@ -25,7 +26,10 @@ __all__ = [
     "CurrentState",
     "Direction",
     "Drift",
+    "Entry",
+    "MissingState",
     "Observer",
+    "Outcome",
     "PackageState",
     "Plan",
     "RevisionRecord",
@@ -42,7 +46,10 @@ _HOME = {
     "CurrentState": "state",
     "Direction": "plan",
     "Drift": "autogenerate",
+    "Entry": "journal",
+    "MissingState": "state",
     "Observer": "execute",
+    "Outcome": "journal",
     "PackageState": "state",
     "Plan": "plan",
     "RevisionRecord": "state",

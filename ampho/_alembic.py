@@ -122,6 +122,10 @@ class ExactStep(RevisionStep):
         super().__init__(script.revision_map, script.get_revision(revision_id), up)
         self._removed, self._added = rows.upgrade(revision_id) if up else rows.downgrade(revision_id)
 
+    def rows_after(self, rows: set[str]) -> set[str]:
+        """Return the version rows after this step, of those before it."""
+        return (rows - set(self._removed)) | set(self._added)
+
     def should_create_branch(self, heads: set[str]) -> bool:
         return not self._removed
 
@@ -358,17 +362,24 @@ def ensure_version_table(context: MigrationContext) -> None:
     context._ensure_version_table()
 
 
-def write_rows(context: MigrationContext, before: Iterable[str], after: Iterable[str]) -> None:
-    """Write other rows into the version table that ``env.py`` configured, in one transaction."""
+def write_rows(
+    context: MigrationContext, before: Iterable[str], after: Iterable[str], record: Callable[[], None]
+) -> None:
+    """Write other rows into the version table that ``env.py`` configured, in one transaction.
+
+    :param record: called in that transaction.
+    """
     connection = context.connection
-    if connection is None or sorted(map(str, before)) == sorted(after):
+    if connection is None:
         return
     if not connection.in_transaction():
         connection.begin()
-    context._ensure_version_table()
-    connection.execute(context._version.delete())
-    for row in sorted(after):
-        connection.execute(context._version.insert().values(version_num=row))
+    if sorted(map(str, before)) != sorted(after):
+        context._ensure_version_table()
+        connection.execute(context._version.delete())
+        for row in sorted(after):
+            connection.execute(context._version.insert().values(version_num=row))
+    record()
     connection.commit()
 
 

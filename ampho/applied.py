@@ -2,48 +2,191 @@
 
 Alembic's version table keeps an applied revision only while no other applied revision stands on it. So what is applied
 is the rows and all their ancestors, and every step removes and adds just the rows that keep this true.
+
+A row whose file is gone hides what it stands on, unless the journal tells.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from ampho.errors import UnknownRevisionsError
+from ampho.errors import UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
+from ampho.journal import Journal
+from ampho.package import RESERVED
+from ampho.revision import Revision, id_prefix
+
+_SHOWN = 5
+_RESTORE = "Restore the file, install or list the package that it belongs to, or use the release that applied it."
+_GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What the version rows of a database mean.
 
+    :ivar graph: the revisions of the files, and those that the database knows of without a file.
     :ivar known: ids of the revisions whose change is in the database.
+    :ivar missing: those of them that no file has.
+    :ivar uncertain: ids of the revisions of which it is not known: nothing records what a missing one stands on.
     :ivar unknown: rows that no revision file explains.
+    :ivar corrupt: rows that cannot be a revision, as text.
     """
 
+    graph: Graph
     known: frozenset[str]
+    missing: frozenset[str] = frozenset()
+    uncertain: frozenset[str] = frozenset()
     unknown: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
 
     @classmethod
-    def from_rows(cls, graph: Graph, rows: Iterable[str]) -> Applied:
+    def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
         """Return what ``rows`` mean in ``graph``."""
         listed = tuple(dict.fromkeys(rows))
-        known = graph.ancestors(row for row in listed if row in graph)
-        return cls(frozenset(known), tuple(row for row in listed if row not in graph))
+        corrupt = tuple(str(row) for row in listed if not _can_be_row(row))
+        unknown = tuple(row for row in listed if _can_be_row(row) and row not in graph)
+        listed = tuple(row for row in listed if _can_be_row(row))
+        if not unknown:
+            return cls(graph, frozenset(graph.ancestors(listed)), corrupt=corrupt)
+        missing, unrecorded = _missing_revisions(graph, unknown, journal or Journal())
+        whole = graph.with_missing(missing)
+        known = frozenset(whole.ancestors(listed))
+        uncertain: frozenset[str] = frozenset()
+        if unrecorded:
+            # Rows are exact: were a revision applied that stands on a row, that would not be a row.
+            above = graph.descendants(row for row in listed if row in graph)
+            uncertain = frozenset(graph.ids) - known - above
+        return cls(whole, known, frozenset(revision.id for revision in missing), uncertain, unknown, corrupt)
 
-    def check_known(self) -> None:
-        """Check that a file explains every row.
+    @property
+    def ahead(self) -> frozenset[str]:
+        """The packages of which the database has more than their files."""
+        return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
+
+    def package(self, revision_id: str) -> str:
+        """Return the package of a revision; an empty name where nobody knows."""
+        return self.graph[revision_id].package
+
+    def check_sound(self) -> None:
+        """Check that each row can be a revision.
+
+        :raises VersionTableError: if one cannot.
+        """
+        if self.corrupt:
+            raise VersionTableError(
+                f"The version table has the row {', '.join(map(ascii, self.corrupt))}, which cannot be a revision."
+                " Correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'; nothing was changed.",
+                rows=self.corrupt,
+            )
+
+    def check_nothing_absent(self) -> None:
+        """Check that the listed packages that are not there have been applied, as one that was uninstalled has.
+
+        :raises PackageNotFoundError: if nothing of one is applied: its name may be mistyped.
+        """
+        applied = {id_prefix(self.package(revision_id)) for revision_id in self.missing}
+        for name, error in self.graph.absent.items():
+            if id_prefix(name) not in applied:
+                raise error
+
+    def describe_missing(self, ids: Iterable[str] | None = None) -> str:
+        """Say which applied revisions no file has, by package."""
+        listed = self.graph.sort(self.missing if ids is None else ids)
+        shown = ", ".join(listed[:_SHOWN]) + (f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+        packages = [name for name in dict.fromkeys(map(self.package, listed)) if name]
+        return f"{shown} of {' and '.join(packages)}" if packages else shown
+
+    def check_appliable(self, ids: Iterable[str]) -> None:
+        """Check that revisions are known not to be applied, and that no later one of their packages is.
 
         :raises UnknownRevisionsError: if not.
         """
-        if self.unknown:
+        beyond = [rid for rid in self.missing if self.package(rid) in self.ahead.intersection(map(self.package, ids))]
+        if beyond:
             raise UnknownRevisionsError(
-                f"The database is at {', '.join(map(ascii, self.unknown))}, which no revision file explains."
-                " Restore the file, install or list the package that it belongs to, or use the release that applied"
-                " it; nothing was changed.",
+                f"The database is ahead of the code: {self.describe_missing(beyond)} {_is(beyond)} applied, and no file"
+                f" explains {_it(beyond)}. Use the release that applied {_it(beyond)}, restore the file, or give up"
+                f" {_it(beyond)} with {' and '.join(self.ways_to_forget(beyond))}; nothing was changed.",
+                rows=beyond,
+            )
+        doubtful = self.graph.sort(self.uncertain.intersection(ids))
+        if doubtful:
+            packages = " ".join(dict.fromkeys(map(self.package, doubtful)))
+            raise UnknownRevisionsError(
+                f"Whether {doubtful[0]} of {self.package(doubtful[0])} is applied is not known:"
+                f" {self.describe_missing(self.unknown)} is, which no file explains, and may stand on it."
+                f" {_RESTORE} Or say what is applied of {packages} with 'ampho db-stamp'; nothing was changed.",
                 rows=self.unknown,
             )
+
+    def check_has_files(self, ids: Iterable[str], specifier: str) -> None:
+        """Check that the files of applied revisions are there.
+
+        :raises UnknownRevisionsError: if one is not.
+        """
+        gone = self.graph.sort(self.missing.intersection(ids))
+        if gone:
+            raise UnknownRevisionsError(
+                f"{specifier}: {self.describe_missing(gone)} {_is(gone)} applied, and no file explains"
+                f" {_it(gone)}. {_RESTORE} Or give up {_it(gone)} with"
+                f" {' and '.join(self.ways_to_forget(gone))}; nothing was changed.",
+                rows=gone,
+            )
+
+    def ways_to_forget(self, ids: Iterable[str]) -> list[str]:
+        """Return the commands that make a database forget missing revisions."""
+        names = dict.fromkeys(
+            self.package(rid) if self.package(rid) and self.package(rid) not in self.graph.packages else rid
+            for rid in ids
+        )
+        return [f"'ampho db-forget {name}'" for name in names]
+
+
+def _is(ids: Sequence[str]) -> str:
+    return "is" if len(ids) == 1 else "are"
+
+
+def _it(ids: Sequence[str]) -> str:
+    return "it" if len(ids) == 1 else "them"
+
+
+def _can_be_row(row: object) -> bool:
+    """Tell whether a row can be the id of some tool's revision."""
+    return isinstance(row, str) and bool(row.strip()) and row not in RESERVED
+
+
+def _missing_revisions(graph: Graph, unknown: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
+    """Return the applied revisions without a file, and whether nothing records what one of them stands on."""
+    found: dict[str, Revision] = {}
+    todo = list(unknown)
+    unrecorded = False
+    while todo:
+        revision_id = todo.pop()
+        if revision_id in graph or revision_id in found:
+            continue
+        entry = journal.applied(revision_id)
+        parents: tuple[str, ...] = ()
+        if entry is None:
+            unrecorded = True
+        else:
+            parents = entry.parents
+            todo += parents
+        package = entry.package if entry else _package_of_id(graph, revision_id)
+        found[revision_id] = Revision(revision_id, package, Path(), parents, is_missing=True)
+    return list(found.values()), unrecorded
+
+
+def _package_of_id(graph: Graph, revision_id: str) -> str:
+    """Return the package that an id names, as far as it does."""
+    match = _GENERATED_ID.fullmatch(revision_id)
+    if match is None:
+        return ""
+    return next((name for name in graph.packages if id_prefix(name) == match["prefix"]), match["prefix"])
 
 
 class VersionRows:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ampho.applied import Applied
 from ampho.errors import NotUpToDateError, RevisionInputError
-from ampho.execute import Observer, perform, upgrade
+from ampho.execute import perform, upgrade
 from ampho.graph import Graph
+from ampho.journal import Journal
 from ampho.ownership import Ownership, find_owners
 from ampho.project import Project
-from ampho.revise import id_prefix, write_revision
+from ampho.revise import write_revision
 from ampho.revision import Revision
+from ampho.runner import Observer, journal_table
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -77,9 +78,9 @@ def autogenerate(
     if scratch:
         replay(project, connection, [new.package], x)
 
-    def compare(rows: tuple[str, ...], context: MigrationContext) -> _Found:
-        _check_up_to_date(project.graph, rows, new.package)
-        comparison = _comparison(owners, new.package, context)
+    def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Found:
+        _check_up_to_date(project.graph, rows, journal, new.package)
+        comparison = _comparison(project, owners, new.package, context)
         _warn_of_unowned(owners, comparison.others(), told)
         return _find(project.graph, owners, new.package, rows, comparison)
 
@@ -124,10 +125,10 @@ def check(
     if scratch:
         replay(project, connection, packages, x)
 
-    def compare(rows: tuple[str, ...], context: MigrationContext) -> tuple[Drift, ...]:
+    def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
         for name in names:
-            _check_up_to_date(project.graph, rows, name)
-        comparisons = {name: _comparison(owners, name, context) for name in names}
+            _check_up_to_date(project.graph, rows, journal, name)
+        comparisons = {name: _comparison(project, owners, name, context) for name in names}
         _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], observer or Observer())
         for comparison in comparisons.values():
             comparison.apply_users_hook(rows)
@@ -140,13 +141,14 @@ def _in_environment(
     project: Project,
     connection: Connection,
     x: Sequence[str],
-    compare: Callable[[tuple[str, ...], MigrationContext], T],
+    compare: Callable[[tuple[str, ...], Journal, MigrationContext], T],
 ) -> T:
     """Run ``compare`` inside the host's ``env.py``, whose options it needs."""
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
-        found.append(compare(rows, context))
+        table = journal_table(project, context)
+        found.append(compare(rows, table.read() if table else Journal(), context))
         return ()
 
     perform(project, connection, x, work)
@@ -166,31 +168,32 @@ def _warn_of_unowned(owners: Ownership, keys: Iterable[str], observer: Observer)
         observer.warned(f"No package owns {_tables(owners.unowned)} of the models. {remedy}")
 
 
-def _check_up_to_date(graph: Graph, rows: Iterable[str], package: str) -> None:
-    applied = Applied.from_rows(graph, rows)
-    missing = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
-    own_id = re.compile(rf"{re.escape(id_prefix(package))}_\d+")
-    ahead = [row for row in applied.unknown if own_id.fullmatch(row)]
-    if missing:
-        raise NotUpToDateError(
-            f"The database lacks {', '.join(missing)} of {package}, so it cannot be compared with the models. Apply it"
-            f" with 'ampho db-up {package}'.",
-            package=package,
-            revisions=missing,
-        )
+def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, package: str) -> None:
+    applied = Applied.from_rows(graph, rows, journal)
+    lacking = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
+    ahead = [revision_id for revision_id in applied.missing if applied.package(revision_id) == package]
     if ahead:
         raise NotUpToDateError(
-            f"The database is ahead of the code: it has {', '.join(ahead)} of {package}, which no file explains. Get"
-            " the file, or compare with another database.",
+            f"The database is ahead of the code: it has {', '.join(sorted(ahead))} of {package}, which no file"
+            " explains. Get the file, or compare with another database.",
             package=package,
             revisions=ahead,
         )
+    applied.check_appliable(lacking)
+    if lacking:
+        raise NotUpToDateError(
+            f"The database lacks {', '.join(lacking)} of {package}, so it cannot be compared with the models. Apply it"
+            f" with 'ampho db-up {package}'.",
+            package=package,
+            revisions=lacking,
+        )
 
 
-def _comparison(owners: Ownership, package: str, context: MigrationContext) -> Comparison:
+def _comparison(project: Project, owners: Ownership, package: str, context: MigrationContext) -> Comparison:
     from ampho._autogenerate import Comparison
 
-    return Comparison(context, lambda key: owners.owner(key) == package)
+    journal = ".".join(filter(None, (context.version_table_schema, project.journal)))
+    return Comparison(context, lambda key: owners.owner(key) == package, journal)
 
 
 def _find(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Found:

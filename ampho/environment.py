@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +39,7 @@ def options() -> dict[str, Any]:
         "target_metadata": project.metadata,
         "transaction_per_migration": True,
         **project.options,
+        "include_name": _without_journal(project.journal, project.options.get("include_name")),
     }
     if context.is_offline_mode():
         arguments["literal_binds"] = True
@@ -53,6 +54,17 @@ def options() -> dict[str, Any]:
     if context.is_offline_mode():
         arguments |= {"dialect_name": project.url.get_dialect().name, "dialect_opts": {"paramstyle": "named"}}
     return arguments
+
+
+def _without_journal(journal: str | None, include_name: object) -> Callable[..., bool]:
+    """Return a filter that leaves out of any comparison the journal, and what the user's leaves out."""
+
+    def included(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
+        if type_ == "table" and name == journal:
+            return False
+        return not callable(include_name) or bool(include_name(name, type_, parents))
+
+    return included
 
 
 def is_async() -> bool:

@@ -20,9 +20,14 @@
     ├── SpecifierError              a specifier that means nothing here
     ├── NotUpToDateError            the database is behind or ahead of the package that is compared
     ├── DependentsError             a downgrade that would take other packages along
-    ├── UnknownRevisionsError       version rows that no file explains
+    ├── UnknownRevisionsError       applied revisions that no file explains
+    ├── VersionTableError           version rows that cannot be revisions
     ├── RenderError                 a revision that cannot be written as SQL
     ├── NestedRunError              a migration started inside a migration
+    ├── LockError                   the database has no lock that keeps others from migrating it
+    │   ├── LockTimeoutError        another process migrates the database, and was not done in time
+    │   └── PoolerError             a pooler makes the lock worthless
+    ├── UnfinishedRevisionError     a revision of which nobody knows what is left
     ├── DatabaseError               the database refused, or could not be reached
     └── RevisionFailedError         a revision failed while it ran
 
@@ -90,7 +95,14 @@ class PackageNameError(PackageError):
 
 
 class PackageNotFoundError(PackageError):
-    """No package of that name is importable, or listed."""
+    """No package of that name is importable, or listed.
+
+    :ivar is_absent: whether nothing at all of that name is importable, as when it was uninstalled.
+    """
+
+    def __init__(self, message: str, *, package: str, is_absent: bool = False) -> None:
+        super().__init__(message, package=package)
+        self.is_absent = is_absent
 
 
 class MigrationsFolderError(PackageError):
@@ -198,9 +210,20 @@ class DependentsError(AmphoError):
 
 
 class UnknownRevisionsError(AmphoError):
-    """The version table holds rows that no revision file explains.
+    """Revisions are applied that no file explains, and they are in the way.
 
-    :ivar rows: those rows.
+    :ivar rows: their ids.
+    """
+
+    def __init__(self, message: str, *, rows: Sequence[str]) -> None:
+        super().__init__(message)
+        self.rows: tuple[str, ...] = tuple(rows)
+
+
+class VersionTableError(AmphoError):
+    """The version table holds rows that cannot be revisions.
+
+    :ivar rows: those rows, as text.
     """
 
     def __init__(self, message: str, *, rows: Sequence[str]) -> None:
@@ -229,6 +252,40 @@ class NestedRunError(AmphoError):
 
 class DatabaseError(AmphoError):
     """The database could not be reached, or refused a statement that belongs to no revision."""
+
+
+class LockError(AmphoError):
+    """The database has no lock that keeps other processes from migrating it."""
+
+
+class LockTimeoutError(LockError):
+    """Another process migrates the database, and was not done in time.
+
+    :ivar holder: who that is, as far as the database tells.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class PoolerError(LockError):
+    """A pooler between here and the database gives each transaction another session."""
+
+
+class UnfinishedRevisionError(AmphoError):
+    """A revision failed half-way, or was interrupted, where the database cannot roll it back.
+
+    :ivar revision: its id.
+    :ivar package: its package.
+    """
+
+    def __init__(self, message: str, *, revision: str, package: str) -> None:
+        super().__init__(message)
+        self.revision = revision
+        self.package = package
 
 
 class RevisionFailedError(AmphoError):

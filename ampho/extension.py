@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words, describe
-from ampho.errors import AmphoError, ConfigurationError, DatabaseError
+from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.execute import Observer
+from ampho.journal_table import journal_name
+from ampho.lock import lock_settings
 from ampho.package import SETTING, configured_packages
 from ampho.project import ENV_SETTING, Project, host_name
 from ampho.url import display, redact
@@ -124,15 +127,19 @@ class Extension(ABC):
         """
         added = [*self._added, *self._added_to.get(app, ())]
         find = partial(configured_packages, app.config.get(SETTING), self._packages, added, app.import_name)
+        absent: dict[str, PackageNotFoundError] = {}
         return Project(
-            packages=find(),
-            find_packages=find,
+            packages=find(absent),
+            absent=absent,
+            find_packages=partial(find, {}),
             url=self._url(app),
             template=self._template,
             metadata=self._metadata(app),
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             host_name=host_name(app.config.get(ENV_SETTING)),
+            journal=journal_name(app.config),
+            lock=lock_settings(app.config, os.environ),
         )
 
     def _app(self) -> App:

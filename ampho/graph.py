@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError
+from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
 from ampho.revision import Revision
 
 
@@ -34,11 +34,18 @@ class Graph:
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
+    :param absent: packages that are listed and not there at all, each with the error that says so.
     :raises HistoryError: if the revisions contradict themselves.
     """
 
-    def __init__(self, revisions: Iterable[Revision], packages: Sequence[str]) -> None:
+    def __init__(
+        self,
+        revisions: Iterable[Revision],
+        packages: Sequence[str],
+        absent: Mapping[str, PackageNotFoundError] | None = None,
+    ) -> None:
         self.packages: tuple[str, ...] = tuple(packages)
+        self.absent: Mapping[str, PackageNotFoundError] = absent or {}
         self._revisions = _by_id(revisions)
         self._labels = _by_label(self._revisions.values(), self.packages)
         self._first = self._first_revisions()
@@ -105,6 +112,13 @@ class Graph:
         first = self[self._labels[name]]
         return Branch(name, first.package, self.sort({first.id} | self.descendants([first.id], within=first.package)))
 
+    def with_missing(self, revisions: Iterable[Revision]) -> Graph:
+        """Return this graph with revisions whose files are gone, which a database knows of.
+
+        :param revisions: what they stand on is in the graph, or among them.
+        """
+        return Graph([*self._revisions.values(), *revisions], self.packages, self.absent)
+
     def ancestors(self, ids: Iterable[str]) -> set[str]:
         """Return all that the given revisions stand on, at whatever distance, and themselves."""
         return _reach(ids, self._parents)
@@ -131,7 +145,7 @@ class Graph:
         """Return the first revision of each package that has just one: what an unlabelled branch answers to."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
-            if not revision.down_revisions:
+            if not revision.down_revisions and not revision.is_missing:
                 bases[revision.package].append(revision.id)
         return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
 

@@ -191,6 +191,7 @@ def _package_root(name: str) -> Path:
             f"There is no package {name}. Check the spelling, and that it is installed or that you run the command in"
             " the project's folder.",
             package=name,
+            is_absent=True,
         )
     if spec.submodule_search_locations is None:
         raise PackageNotFoundError(
@@ -260,6 +261,7 @@ def configured_packages(
     arguments: Iterable[str] | None = None,
     added: Iterable[str] = (),
     import_name: str | None = None,
+    absent: dict[str, PackageNotFoundError] | None = None,
 ) -> tuple[MigrationPackage, ...]:
     """Return the packages of an app, in the order in which they are listed.
 
@@ -268,6 +270,7 @@ def configured_packages(
     :param added: what plug-ins added.
     :param import_name: the app's import name, whose package serves, if it has migrations, where neither a setting nor
         an argument lists any.
+    :param absent: takes the errors of listed packages that are not there at all, by name, instead of the caller.
     :raises AmphoError: if an entry is unusable, or two of them contradict each other.
     """
     listed = read_setting(setting, "in the app's configuration")
@@ -278,7 +281,12 @@ def configured_packages(
     if listed is None and arguments is None and import_name:
         _add(packages, _own_package(import_name))
     for entry in [*entries, *added]:
-        _add(packages, find_package(entry))
+        try:
+            _add(packages, find_package(entry))
+        except PackageNotFoundError as exc:
+            if absent is None or not exc.is_absent:
+                raise
+            absent[exc.package] = exc
     for package in packages.values():
         package.check_folder()
     return tuple(packages.values())

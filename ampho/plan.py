@@ -13,6 +13,7 @@ from enum import StrEnum
 from ampho.applied import Applied
 from ampho.errors import DependentsError, SpecifierError
 from ampho.graph import Branch, Graph
+from ampho.journal import Journal
 from ampho.revision import Revision
 from ampho.specifier import Specifier, find_branch, find_target, parse
 
@@ -42,12 +43,14 @@ class Plan:
     :ivar direction: which way all steps go.
     :ivar steps: the steps, in the order in which they run.
     :ivar rows: the version rows from which the plan was made.
+    :ivar missing: what is applied and no file has, in words; empty if there is nothing of the kind.
     """
 
     specifier: str
     direction: Direction
     steps: tuple[Step, ...]
     rows: tuple[str, ...] = ()
+    missing: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -55,49 +58,77 @@ class Plan:
         return tuple(dict.fromkeys(step.revision.package for step in self.steps))
 
 
-def plan_upgrade(graph: Graph, rows: Iterable[str], specifier: str = "heads") -> Plan:
+def plan_upgrade(
+    graph: Graph, rows: Iterable[str], specifier: str = "heads", *, journal: Journal | None = None
+) -> Plan:
     """Plan an upgrade.
 
     :param rows: the version rows of the database.
+    :param journal: what was done to the database, as far as it is recorded.
     :raises SpecifierError: if the specifier does not say where to go.
-    :raises UnknownRevisionsError: if no file explains one of the rows.
+    :raises PackageNotFoundError: if everything is meant, and a listed package is not there and never was.
+    :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
+    :raises VersionTableError: if one of the rows cannot be a revision.
     """
-    rows = tuple(rows)
-    applied = Applied.from_rows(graph, rows)
-    spec = parse(specifier)
-    applied.check_known()
-    targets = _upgrade_targets(graph, applied.known, spec)
-    steps = graph.sort(graph.ancestors(targets) - applied.known)
-    return _plan(graph, spec, Direction.UPGRADE, steps, rows)
+    rows, spec = tuple(rows), parse(specifier)
+    applied = Applied.from_rows(graph, rows, journal)
+    applied.check_sound()
+    targets = _upgrade_targets(applied, spec)
+    if spec.branch is None and (spec.offset or spec.target == "heads"):
+        applied.check_nothing_absent()
+    else:
+        _check_not_gone(applied, targets, spec)
+    ids = applied.graph.ancestors(targets) - applied.known
+    applied.check_appliable(ids)
+    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows)
 
 
-def plan_downgrade(graph: Graph, rows: Iterable[str], specifier: str = "-1", *, cascade: bool = False) -> Plan:
+def plan_downgrade(
+    graph: Graph,
+    rows: Iterable[str],
+    specifier: str = "-1",
+    *,
+    cascade: bool = False,
+    journal: Journal | None = None,
+) -> Plan:
     """Plan a downgrade.
 
     :param rows: the version rows of the database.
     :param cascade: whether applied revisions of other packages that depend on what goes may go too.
+    :param journal: what was done to the database, as far as it is recorded.
     :raises SpecifierError: if the specifier does not say what to take back.
     :raises DependentsError: if other packages would be taken along, and ``cascade`` is not set.
-    :raises UnknownRevisionsError: if no file explains one of the rows.
+    :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
+    :raises VersionTableError: if one of the rows cannot be a revision.
     """
-    rows = tuple(rows)
-    applied = Applied.from_rows(graph, rows)
-    spec = parse(specifier)
-    applied.check_known()
-    removed = _downgrade_targets(graph, applied.known, spec)
-    along = (graph.descendants(removed) & applied.known) - removed
+    rows, spec = tuple(rows), parse(specifier)
+    applied = Applied.from_rows(graph, rows, journal)
+    applied.check_sound()
+    removed = _downgrade_targets(applied, spec, journal or Journal())
+    along = (applied.graph.descendants(removed) & applied.known) - removed
+    touched = set(map(applied.package, removed))
+    ahead = {rid for rid in applied.missing if removed and applied.package(rid) in applied.ahead & touched}
+    applied.check_has_files(removed | along | ahead, f"db-down {spec.text}")
     if along and not cascade:
-        raise _dependents_error(graph, spec, along)
-    steps = reversed(graph.sort(removed | along))
-    return _plan(graph, spec, Direction.DOWNGRADE, steps, rows)
+        raise _dependents_error(applied.graph, spec, along)
+    steps = reversed(applied.graph.sort(removed | along))
+    return _plan(applied, spec, Direction.DOWNGRADE, steps, rows)
 
 
-def _plan(graph: Graph, spec: Specifier, direction: Direction, ids: Iterable[str], rows: tuple[str, ...]) -> Plan:
-    steps = tuple(Step(graph[revision_id], direction) for revision_id in ids)
-    return Plan(spec.text, direction, steps, tuple(sorted(rows)))
+def _plan(applied: Applied, spec: Specifier, direction: Direction, ids: Iterable[str], rows: tuple[str, ...]) -> Plan:
+    steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
+    missing = applied.describe_missing() if applied.missing else ""
+    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing)
 
 
-def _upgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+def _check_not_gone(applied: Applied, targets: set[str], spec: Specifier) -> None:
+    """Check that not all of what was typed lacks its file."""
+    if targets and targets <= applied.missing:
+        applied.check_has_files(targets, f"db-up {spec.text}")
+
+
+def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
+    graph, applied = state.graph, state.known
     match spec:
         case Specifier(branch=None, target="heads"):
             return set(graph.ids)
@@ -155,7 +186,8 @@ def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
     return done - applied
 
 
-def _downgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set[str]:
+    graph, applied = state.graph, state.known
     match spec:
         case Specifier(branch=None, target="base"):
             return set(applied)
@@ -164,7 +196,7 @@ def _downgrade_targets(graph: Graph, applied: frozenset[str], spec: Specifier) -
         case Specifier(offset=offset) if offset > 0:
             raise _goes_up(spec)
         case Specifier(branch=None, offset=offset) if offset:
-            return _last_steps(graph, applied, spec)
+            return _last_steps(graph, applied, spec, journal)
         case Specifier(branch=str(name), offset=offset) if offset:
             return _last_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
         case Specifier(branch=str(name), target="base"):
@@ -185,22 +217,29 @@ def _goes_up(spec: Specifier) -> SpecifierError:
     return _invalid(spec, f"that goes up. Type 'db-up {typed}' to apply revisions")
 
 
-def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
-    """Return the revisions applied last, where the graph leaves no doubt which they are."""
+def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal: Journal) -> set[str]:
+    """Return the revisions applied last, by the graph where it leaves no doubt, else by the journal."""
     left = set(applied)
     if -spec.offset > len(left):
         raise _too_many(spec, len(left), "to take back")
     for _ in range(-spec.offset):
         tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
-        if len(tips) > 1:
+        entries = [entry for entry in map(journal.applied, tips) if entry is not None] if len(tips) > 1 else []
+        if len(tips) == 1:
+            left.discard(tips[0])
+        elif len(entries) == len(tips):
+            left.discard(max(entries, key=lambda entry: entry.number).revision)
+        elif all(graph[tip].is_missing for tip in tips):
+            return set(tips)  # which is refused for that
+        else:
             ways = ", ".join(f"'db-down {name}'" for name in _ways_down(graph, tips))
             raise _invalid(spec, f"nothing records which of {len(tips)} revisions was applied last. Type {ways}")
-        left -= set(tips)
     return set(applied) - left
 
 
 def _ways_down(graph: Graph, tips: Iterable[str]) -> list[str]:
-    return [f"{name}@-1" for name in dict.fromkeys(graph[tip].package for tip in tips)]
+    present = [graph[tip].package for tip in tips if not graph[tip].is_missing]
+    return [f"{name}@-1" for name in dict.fromkeys(present)]
 
 
 def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:

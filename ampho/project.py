@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
 from ampho.graph import Graph
+from ampho.lock import LockSettings
 from ampho.package import SETTING, MigrationPackage, find_package
 from ampho.revision import read_revisions
 from ampho.specifier import parse
@@ -41,11 +42,14 @@ class Project:
     """The migrations of one app.
 
     :ivar packages: the configured packages, in their order.
+    :ivar lock: how a run waits for its turn.
+    :ivar absent: packages that are listed and not there at all, each with the error that says so.
     :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, if anything.
     :ivar metadata: the tables of the models, for ``target_metadata``.
     :ivar options: further arguments for Alembic's ``context.configure``.
     :ivar configure: what has a say in Alembic's ``Config``, such as Flask-Migrate's callbacks.
     :ivar url: the database.
+    :ivar journal: the name of the journal's table; None for no journal.
     :ivar template: which ``env.py`` is written, ``sync`` or ``aio``.
     :ivar find_packages: finds the packages anew, for a command that has written one's folder.
     """
@@ -57,6 +61,9 @@ class Project:
     options: Mapping[str, object] = field(default_factory=dict)
     configure: Callable[[Config], Config] | None = None
     host_name: str | None = None
+    journal: str | None = None
+    lock: LockSettings = field(default_factory=LockSettings)
+    absent: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
 
     @cached_property
@@ -69,7 +76,8 @@ class Project:
         for package in self.packages:
             package.check_present()
         names = [package.name for package in self.packages]
-        return Graph((revision for package in self.packages for revision in read_revisions(package)), names)
+        revisions = (revision for package in self.packages for revision in read_revisions(package))
+        return Graph(revisions, names, self.absent)
 
     def package(self, name: str) -> MigrationPackage:
         """Return the configured package of that name.
@@ -79,6 +87,7 @@ class Project:
         for package in self.packages:
             if package.name == name:
                 return package
+        self._check_there(name)
         find_package(name)
         raise PackageNotFoundError(
             f"{name} is not a configured package. {self.setting_hint(name)}",
@@ -112,14 +121,18 @@ class Project:
         :raises AmphoError: as :meth:`check_specifier` does.
         """
         if not self.packages:
+            for error in self.absent.values():
+                raise error
             raise ConfigurationError(_NO_PACKAGE, setting=SETTING)
         self.check_specifier(specifier)
 
     def check_addressed(self, name: str) -> None:
         """Check that a package which a command addresses has migrations.
 
+        :raises PackageNotFoundError: if it is listed, and not there.
         :raises MigrationsFolderError: if it has no folder for them.
         """
+        self._check_there(name)
         for package in self.packages:
             if package.name == name and not package.exists:
                 raise MigrationsFolderError(
@@ -127,6 +140,10 @@ class Project:
                     package=name,
                     path=package.folder,
                 )
+
+    def _check_there(self, name: str) -> None:
+        if name in self.absent:
+            raise self.absent[name]
 
     @cached_property
     def host(self) -> MigrationPackage | None:
@@ -161,6 +178,8 @@ class Project:
         """
         if not self.packages:
             yield _NO_PACKAGE
+        for error in self.absent.values():
+            yield f"{error} Or take it out of {SETTING}."
         for package in self.packages:
             if not package.exists and package.installed:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."

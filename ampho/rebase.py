@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ampho._describe import describe
 from ampho.applied import Applied
 from ampho.errors import HistoryError, RevisionInputError
-from ampho.execute import read_rows
+from ampho.execute import read_state
 from ampho.graph import Graph
 from ampho.project import Project
 from ampho.revision import Revision, parse_revision
@@ -47,7 +47,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
     root, onto = _later_line(graph, package)
     _check_result(graph, replace(graph[root], down_revisions=(onto,)))
     line = graph.descendants([root], within=package) | {root}
-    applied = Applied.from_rows(graph, read_rows(project, connection, x)).known & line
+    applied = Applied.from_rows(graph, *read_state(project, connection, x)).known & line
     if applied:
         raise RevisionInputError(
             f"{', '.join(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
 
 from ampho._describe import describe, location
-from ampho.applied import exact_rows
+from ampho.applied import Applied, exact_rows
 from ampho.errors import AmphoError, RenderError, SpecifierError
-from ampho.execute import perform, raise_from
+from ampho.execute import perform
 from ampho.graph import Branch, Graph
+from ampho.journal import Journal
 from ampho.package import RESERVED
 from ampho.plan import Plan, Step, plan_downgrade, plan_upgrade
 from ampho.project import Project
+from ampho.runner import journal_table, raise_from
 from ampho.specifier import find_branch, find_target, parse
 
 if TYPE_CHECKING:
@@ -32,10 +34,11 @@ _NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspectio
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The state to start from: the version rows, and whether the version table is there."""
+    """The state to start from: the version rows, whether the version table is there, and the journal."""
 
     rows: tuple[str, ...]
     has_table: bool
+    journal: Journal = field(default_factory=Journal)
 
 
 def upgrade_sql(
@@ -53,7 +56,11 @@ def upgrade_sql(
     :raises RenderError: if a revision of the plan needs a live database.
     """
     project.check_migratable(specifier)
-    return _render(project, connection, lambda graph, rows: plan_upgrade(graph, rows, specifier), start, x)
+
+    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
+        return plan_upgrade(graph, rows, specifier, journal=journal)
+
+    return _render(project, connection, make_plan, start, x)
 
 
 def downgrade_sql(
@@ -74,8 +81,8 @@ def downgrade_sql(
     """
     project.check_migratable(specifier)
 
-    def make_plan(graph: Graph, rows: Iterable[str]) -> Plan:
-        return plan_downgrade(graph, rows, specifier, cascade=cascade)
+    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
+        return plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
 
     return _render(project, connection, make_plan, start, x)
 
@@ -83,7 +90,7 @@ def downgrade_sql(
 def _render(
     project: Project,
     connection: Connection | None,
-    make_plan: Callable[[Graph, tuple[str, ...]], Plan],
+    make_plan: Callable[[Graph, tuple[str, ...], Journal], Plan],
     start: str | Sequence[str] | None,
     x: Sequence[str],
 ) -> str:
@@ -95,8 +102,9 @@ def _render(
     else:
         state = _present_start(project, connection, x)
         dialect = _dialect(project, connection)
-    plan = make_plan(project.graph, state.rows)
-    writer = _Writer(project.graph, plan, state)
+    plan = make_plan(project.graph, state.rows, state.journal)
+    graph = Applied.from_rows(project.graph, state.rows, state.journal).graph
+    writer = _Writer(graph, plan, state)
     environment = EnvironmentRun(project, DialectOnly(dialect), x, rows=state.rows, output=writer.output)
     try:
         environment.perform(writer.work)
@@ -135,7 +143,8 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
     found: list[_Start] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
-        found.append(_Start(rows, has_version_table(context)))
+        table = journal_table(project, context)
+        found.append(_Start(rows, has_version_table(context), table.read() if table else Journal()))
         return ()
 
     perform(project, connection, x, work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,14 +17,12 @@ from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, Revisi
 from ampho.graph import Branch, Graph
 from ampho.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.project import TEMPLATES, Project
-from ampho.revision import Revision, parse_revision
+from ampho.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.specifier import Specifier, find_target, parse
 
 if TYPE_CHECKING:
     from ampho._alembic import Body
 
-_MAX_ID = 32  # Alembic's version table: version_num VARCHAR(32)
-_MAX_PREFIX = 21  # what "_" and ten digits leave of it
 _MAX_MESSAGE = 1000
 _TWO = 2
 # As _ini_text() writes it: nothing but a folder of a package on each line, and no further line of the value after them.
@@ -283,9 +280,9 @@ def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
 
 def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     reserved = rev_id in RESERVED or graph.branch(rev_id) is not None
-    if not _ID.fullmatch(rev_id) or len(rev_id) > _MAX_ID or reserved:
+    if not _ID.fullmatch(rev_id) or len(rev_id) > MAX_ID or reserved:
         raise RevisionInputError(
-            f"--rev-id {rev_id[:60]!a} cannot be an id. Use letters, digits, '_' and '.', {_MAX_ID} at most, and"
+            f"--rev-id {rev_id[:60]!a} cannot be an id. Use letters, digits, '_' and '.', {MAX_ID} at most, and"
             " no word or package that a specifier has another meaning for.",
             package=package,
         )
@@ -295,15 +292,6 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
             f"--rev-id {rev_id} is taken by {graph[taken].path}. Give another one.", package=package
         )
     return rev_id
-
-
-def id_prefix(package: str) -> str:
-    """Return what the generated ids of a package's revisions have before the last underscore and the time."""
-    prefix = package.replace(".", "_")
-    if len(prefix) > _MAX_PREFIX:
-        digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
-        prefix = f"{prefix[: _MAX_PREFIX - 7]}_{digest}"
-    return prefix
 
 
 def _new_id(graph: Graph, package: str) -> str:

@@ -7,12 +7,14 @@ executed, because only Python can tell what it says.
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TypeGuard
 
 from ampho._describe import describe, location
 from ampho.errors import RevisionFileError
@@ -20,6 +22,11 @@ from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\% ")
+
+MAX_ID = 32
+"""The length of Alembic's ``version_num`` column."""
+
+_MAX_PREFIX = 21  # what "_" and ten digits leave of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Revision:
     :ivar depends_on: ids or labels that it depends on, as written in the file.
     :ivar labels: the branch labels that the file carries.
     :ivar doc: the docstring of the file.
+    :ivar is_missing: whether it is known from a database only, and no file has it.
     """
 
     id: str
@@ -42,6 +50,7 @@ class Revision:
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     doc: str = ""
+    is_missing: bool = False
 
     @property
     def message(self) -> str:
@@ -50,6 +59,15 @@ class Revision:
 
     def __str__(self) -> str:
         return self.id
+
+
+def id_prefix(package: str) -> str:
+    """Return what the generated ids of a package's revisions have before the last underscore and the time."""
+    prefix = package.replace(".", "_")
+    if len(prefix) > _MAX_PREFIX:
+        digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
+        prefix = f"{prefix[: _MAX_PREFIX - 7]}_{digest}"
+    return prefix
 
 
 def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
@@ -159,7 +177,7 @@ def _from_header(header: dict[str, object], doc: str, path: Path, package: str) 
     if "revision" not in header:
         raise _unreadable(path, package, "declares no revision id. Add a line revision = '...', or move the file away")
     revision_id = header["revision"]
-    if not isinstance(revision_id, str) or not _can_be_id(revision_id):
+    if not _can_be_id(revision_id):
         raise _unreadable(path, package, f"has the id {revision_id!a}, which cannot be one")
     if "down_revision" not in header:
         raise _unreadable(path, package, "declares no down_revision. Add a line, down_revision = None for the first")
@@ -174,8 +192,15 @@ def _from_header(header: dict[str, object], doc: str, path: Path, package: str) 
     )
 
 
-def _can_be_id(text: str) -> bool:
-    return bool(text) and text.isprintable() and not _ILLEGAL & set(text) and text not in RESERVED
+def _can_be_id(text: object) -> TypeGuard[str]:
+    """Tell whether something can be the id of a revision."""
+    return (
+        isinstance(text, str)
+        and bool(text)
+        and text.isprintable()
+        and not _ILLEGAL & set(text)
+        and text not in RESERVED
+    )
 
 
 def _strings(header: dict[str, object], name: str, path: Path, package: str) -> tuple[str, ...]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ampho.applied import Applied, exact_rows
 from ampho.errors import DependentsError, SpecifierError
-from ampho.execute import migrating, perform
+from ampho.execute import changing, perform
 from ampho.graph import Branch, Graph
+from ampho.journal import Entry, Journal, Outcome
 from ampho.project import Project
+from ampho.revision import id_prefix
+from ampho.runner import journal_table
 from ampho.specifier import Specifier, find_branch, find_target, parse
 
 if TYPE_CHECKING:
@@ -42,38 +45,136 @@ def stamp(
     :raises SpecifierError: if the specifier does not say what is applied.
     :raises DependentsError: if applied revisions of other packages depend on what would be applied no longer.
     """
+    project.check_specifier(specifier)
+
+    def change(before: Applied) -> set[str]:
+        return known_after_stamp(before, specifier)
+
+    return _write(project, connection, change, Outcome.STAMPED, x, purge=purge)
+
+
+def forget(project: Project, connection: Connection, name: str, *, x: Sequence[str] = ()) -> Stamped:
+    """Remove what a database knows of applied revisions whose files are gone; their tables stay.
+
+    :param name: the package, or the id of one such revision.
+    :param x: values for ``context.get_x_argument()``.
+    :raises SpecifierError: if nothing of that name is applied without a file.
+    :raises DependentsError: if other such revisions stand on them.
+    """
+
+    def change(before: Applied) -> set[str]:
+        return set(before.known) - _forgotten(before, name)
+
+    return _write(project, connection, change, Outcome.FORGOTTEN, x)
+
+
+def _forgotten(before: Applied, name: str) -> set[str]:
+    graph = before.graph
+    gone = {rid for rid in before.missing if rid == name or id_prefix(before.package(rid)) == id_prefix(name)}
+    if name in graph.packages:
+        gone = set()  # of a package that is there, one revision after the other, by its id
+    if not gone:
+        ways = before.ways_to_forget(graph.sort(before.missing))
+        remedy = f"Type {' or '.join(ways)}." if ways else "See 'ampho db-current' for what is applied."
+        raise SpecifierError(f"{name}: nothing of that name is applied without its file. {remedy}", specifier=name)
+    above = (graph.descendants(gone) & before.known) - gone
+    if above:
+        raise DependentsError(
+            f"{before.describe_missing(above)} {'stands' if len(above) == 1 else 'stand'} on what would be forgotten."
+            f" Type {' and '.join(before.ways_to_forget(graph.sort(above)))} first.",
+            specifier=name,
+            dependents=graph.sort(above),
+        )
+    return gone
+
+
+def resolve(
+    project: Project, connection: Connection, revision: str, *, applied: bool, x: Sequence[str] = ()
+) -> Stamped:
+    """Say what came of a revision that was interrupted, or failed half-way, where the database could not roll it back.
+
+    :param revision: its id.
+    :param applied: whether its change is in the database now.
+    :param x: values for ``context.get_x_argument()``.
+    :raises SpecifierError: if it is not unfinished.
+    """
+
+    def change(before: Applied) -> set[str]:
+        if revision not in before.graph:
+            raise SpecifierError(f"{revision}: no file has that revision. Restore it first.", specifier=revision)
+        if applied:
+            return set(before.known) | before.graph.ancestors([revision])
+        return _without(before, {revision}, parse(revision))
+
+    return _write(project, connection, change, Outcome.STAMPED, x, resolving=revision)
+
+
+def _entries_of(revision: str, journal: Journal) -> list[Entry]:
+    entries = [entry for entry in journal.unfinished if entry.revision == revision]
+    if not entries:
+        others = ", ".join(entry.revision for entry in journal.unfinished)
+        remedy = f"Unfinished is {others}." if others else "No revision is unfinished."
+        raise SpecifierError(f"{revision}: nothing is known to be left half done of it. {remedy}", specifier=revision)
+    return entries
+
+
+def _write(
+    project: Project,
+    connection: Connection,
+    change: Callable[[Applied], set[str]],
+    outcome: Outcome,
+    x: Sequence[str],
+    *,
+    purge: bool = False,
+    resolving: str | None = None,
+) -> Stamped:
+    """Change what is applied, in the version table and in the journal, in one transaction.
+
+    :param purge: whether the rows before do not matter.
+    :param resolving: the unfinished revision of which this says what came.
+    """
     from ampho._alembic import write_rows
 
-    project.check_specifier(specifier)
     graph = project.graph
     found: list[Stamped] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
-        after = rows_after_stamp(graph, () if purge else rows, specifier)
-        write_rows(context, rows, after)
+        table = journal_table(project, context)
+        journal = table.read() if table else Journal()
+        entries = _entries_of(resolving, journal) if resolving else []
+        before = Applied.from_rows(graph, () if purge else rows, journal)
+        before.check_sound()
+        known = change(before)
+        after = exact_rows(before.graph, known)
+
+        def record() -> None:
+            if table is not None:
+                for entry in entries:
+                    table.resolve(entry)
+                for direction, ids in (("upgrade", known - before.known), ("downgrade", before.known - known)):
+                    for rid in before.graph.sort(ids):
+                        parents = before.graph.parents(rid)
+                        table.note(rid, before.package(rid), direction, parents, outcome)
+
+        write_rows(context, rows, after, record)
         found.append(Stamped(tuple(sorted(map(str, rows))), after))  # of another tool's making, a row may be NULL
         return ()
 
-    with migrating(connection) as migrating_connection:
+    with changing(project, connection) as migrating_connection:
         perform(project, migrating_connection, x, work)
     return found[0]
 
 
-def rows_after_stamp(graph: Graph, rows: Iterable[str], specifier: str) -> tuple[str, ...]:
-    """Return the version rows after a stamp, sorted."""
-    applied = Applied.from_rows(graph, rows)
-    known = _stamped(graph, applied.known, parse(specifier))
-    return tuple(sorted({*exact_rows(graph, known), *applied.unknown}))
-
-
-def _stamped(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+def known_after_stamp(before: Applied, specifier: str) -> set[str]:
+    """Return what is applied after a stamp."""
+    graph, applied, spec = before.graph, before.known, parse(specifier)
     match spec:
         case Specifier(branch=None, target="heads"):
             return set(graph.ids)
         case Specifier(branch=None, target="base"):
-            return set()
+            return _without(before, set(applied - before.missing), spec)
         case Specifier(branch=str(name), target="base"):
-            return _without(graph, applied, set(find_branch(graph, name, spec.text).ids), spec)
+            return _without(before, set(find_branch(graph, name, spec.text).ids), spec)
         case Specifier(branch=str(name), target="head" | "heads"):
             branch = find_branch(graph, name, spec.text)
             _check_one_head(graph, branch, spec)
@@ -88,7 +189,7 @@ def _stamped(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]
     if isinstance(named, Branch):
         return set(applied) | graph.ancestors(named.ids)
     later = graph.descendants([named], within=graph[named].package)
-    return _without(graph, applied, later, spec) | graph.ancestors([named])
+    return _without(before, later, spec) | graph.ancestors([named])
 
 
 def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
@@ -101,14 +202,18 @@ def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
         )
 
 
-def _without(graph: Graph, applied: frozenset[str], removed: set[str], spec: Specifier) -> set[str]:
+def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
+    before.check_has_files(removed, f"db-stamp {spec.text}")
+    graph, applied = before.graph, before.known
     along = (graph.descendants(removed & applied) & applied) - removed
     if along:
         ids = graph.sort(along)
+        present = dict.fromkeys(graph[rid].package for rid in ids if not graph[rid].is_missing)
+        ways = [f"'ampho db-stamp {name}@base', or less of it" for name in present]
+        ways += before.ways_to_forget(before.missing & along)
         raise DependentsError(
-            f"Applied revisions depend on what '{spec.text}' says is not applied: {', '.join(ids)}. Stamp"
-            f" {' and '.join(f'{name}@base' for name in dict.fromkeys(graph[rid].package for rid in ids))}, or less of"
-            " it, first.",
+            f"Applied revisions depend on what '{spec.text}' says is not applied: {', '.join(ids)}. Type"
+            f" {' and '.join(ways)}, first.",
             specifier=spec.text,
             dependents=ids,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from ampho.applied import Applied
 from ampho.errors import SpecifierError
 from ampho.graph import Branch, Graph
+from ampho.journal import Entry, Journal
 from ampho.specifier import Specifier, find_branch, find_target, parse
 
 
@@ -55,15 +56,38 @@ class PackageState:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingState:
+    """What is applied of a package, and no file has.
+
+    :ivar package: the package's name, as far as the journal or an id tells it; else empty.
+    :ivar revisions: ids of the revisions, in order; without a journal, the last ones only.
+    :ivar is_ahead: whether the package is configured, so that the database is ahead of its files.
+    """
+
+    package: str
+    revisions: tuple[str, ...]
+    is_ahead: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CurrentState:
     """Where a database is: one record per package.
 
     :ivar packages: the records, in the order of the packages.
+    :ivar missing: what is applied and no file has, a record per package.
+    :ivar uncertain: ids of the revisions that are shown as pending and may be applied: nothing records what a missing
+        one stands on.
     :ivar unknown: version rows that no revision file explains.
+    :ivar corrupt: version rows that cannot be a revision, as text.
+    :ivar unfinished: what was interrupted, or failed half-way, where the database could not roll it back.
     """
 
     packages: tuple[PackageState, ...]
+    missing: tuple[MissingState, ...] = ()
+    uncertain: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
+    unfinished: tuple[Entry, ...] = ()
 
     def __iter__(self) -> Iterator[PackageState]:
         return iter(self.packages)
@@ -105,12 +129,27 @@ def _records(graph: Graph, package: str, ids: Iterable[str]) -> tuple[RevisionRe
     return tuple(record(graph, revision_id, heads) for revision_id in ids)
 
 
-def current_state(graph: Graph, rows: Iterable[str]) -> CurrentState:
-    """Return what version rows mean, per package."""
-    applied = Applied.from_rows(graph, rows)
+def current_state(graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> CurrentState:
+    """Return what version rows mean, per package.
+
+    :param journal: what was done to the database, as far as it is recorded.
+    """
+    applied = Applied.from_rows(graph, rows, journal)
     return CurrentState(
-        tuple(_package_state(graph, package, applied.known) for package in graph.packages), applied.unknown
+        packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
+        missing=tuple(_missing_states(applied)),
+        uncertain=graph.sort(applied.uncertain),
+        unknown=applied.unknown,
+        corrupt=applied.corrupt,
+        unfinished=tuple(entry for entry in journal.unfinished if not entry.is_untouched) if journal else (),
     )
+
+
+def _missing_states(applied: Applied) -> Iterator[MissingState]:
+    ids = applied.graph.sort(applied.missing)
+    for package in sorted(set(map(applied.package, ids))):
+        own = tuple(revision_id for revision_id in ids if applied.package(revision_id) == package)
+        yield MissingState(package, own, package in applied.ahead)
 
 
 def _package_state(graph: Graph, package: str, known: frozenset[str]) -> PackageState:

@@ -34,6 +34,7 @@ SYNC_DRIVERS = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 ASYNC_DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy")
 DRIVERS = SYNC_DRIVERS + ASYNC_DRIVERS
 
+JOURNAL = "ampho_journal"
 PASSWORD = "ampho"  # of the servers that the tests start themselves
 START_SECONDS = 60
 
@@ -139,8 +140,9 @@ class Database:
             return [tuple(row) for row in connection.execute(text(statement), parameters)]
 
     def tables(self) -> list[str]:
+        """The tables, without the journal's, which each run that changes something begins or goes on with."""
         with self.connect() as connection:
-            return sorted(inspect(connection).get_table_names())
+            return sorted({*inspect(connection).get_table_names()} - {JOURNAL})
 
     def columns(self, table: str) -> list[str]:
         with self.connect() as connection:
@@ -190,7 +192,7 @@ class Database:
                     "checks": _ordered(inspector.get_check_constraints(table)),
                     "indexes": _ordered(inspector.get_indexes(table)),
                 }
-                for table in sorted(inspector.get_table_names())
+                for table in sorted({*inspector.get_table_names()} - {JOURNAL})
             }
             views = {view: inspector.get_view_definition(view) for view in sorted(inspector.get_view_names())}
             enums = _ordered(inspector.get_enums()) if self.backend == "postgresql" else []  # type: ignore[attr-defined]

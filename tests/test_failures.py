@@ -124,7 +124,12 @@ def test_where_ddl_cannot_be_rolled_back_the_message_says_so(project: Project, d
         assert database.rows() == ["core_1"]
         assert "book" in database.tables()
 
+        assert "'ampho db-resolve core_2 --applied'" in str(error)
+        again = failure(each)
+        assert "failed half-way, and its first statement may have stayed" in str(again)
+        assert "nonsense" in str(again)
         database.run("DROP TABLE book")
+        each.call("resolve", "core_2", applied=False)
         repair(project, each, database)
 
 
@@ -817,6 +822,8 @@ def test_what_an_autocommit_block_committed_is_not_said_to_be_rolled_back(projec
         assert "autocommit_block()" in str(error)
         assert "may have stayed" in str(error)
 
+        assert "failed half-way, and something of it may have stayed" in str(failure(each))
+        each.call("resolve", "core_2", applied=False)
         project.revision("core", "core_2", "core_1", upgrade="raise ValueError('no')")
         assert "Its transaction was rolled back." in str(failure(each))
 

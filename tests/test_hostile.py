@@ -113,9 +113,8 @@ HOSTILE = {
     "n" * 300: "has 300 characters",
     "only_module": "is a single module",
     "only_namespace": "is a namespace package",
-    "not_installed": "There is no package not_installed",
-    "core.not_there": "There is no package core.not_there",
 }
+ABSENT = ("not_installed", "core.not_there")
 COMMANDS = [
     ("db-up",),
     ("db-up", "-s"),
@@ -148,6 +147,20 @@ def test_a_hostile_name_in_the_environment(
         words = "is not the name of a package" if name == " " else HOSTILE[name]
         for command in COMMANDS[:3]:
             assert words in each.error_line(*command), command
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_a_package_that_is_not_there_stops_what_is_for_all_and_is_named_by_the_others(
+    witness: Witness, framework: str, name: str
+) -> None:
+    with witness.untouched(), app(witness, framework, ["core", name]) as each:
+        for command in (*COMMANDS[:3], ("db-up", name), ("db-rev", name, "more"), ("db-show", name), ("db-init", name)):
+            assert f"There is no package {name}" in each.error_line(*command), command
+        for command in (("db-current", "-v"), ("db-show",), ("db-up", "core")):
+            result = each.run(*command)
+            assert result.exit_code == 0, result.output
+    if command[0] != "db-show":
+        assert f"Warning: There is no package {name}" in result.stderr
 
 
 ENTRIES = {
@@ -472,8 +485,8 @@ BROKEN: dict[str, tuple[Callable[[Project], object], list[str], list[tuple[str, 
     ),
     "an applied file that was deleted": (
         lambda project: [path.unlink() for path in (project.folder / VERSIONS).glob("*.py")],
-        ["The database is at 'core_1', which no revision file explains"],
-        [("db-up",), ("db-up", "-s"), ("db-down", "base"), ("db-down",)],
+        ["core_1 of core is applied, and no file explains it"],
+        [("db-down", "base"), ("db-down",)],
     ),
     "migrations that are a file": (
         lambda project: [
@@ -504,7 +517,7 @@ def test_what_no_file_explains_is_shown_all_the_same(witness: Witness, framework
         result = each.run("db-current")
 
         assert result.exit_code == 0
-        assert "'core_1' is in the database, and no revision file explains it." in result.stdout
+        assert "core  ahead of its files: core_1 is applied, and no file explains it" in result.stdout
         assert each.call("current").unknown == ("core_1",)
         assert each.run("db-show").exit_code == 0
 

@@ -17,7 +17,7 @@ from servers import Database
 from ampho import Stamped
 from ampho.applied import Applied, exact_rows
 from ampho.errors import DependentsError, MigrationsFolderError, SpecifierError
-from ampho.stamp import rows_after_stamp
+from ampho.stamp import known_after_stamp
 
 GRAPH = """
     core: core_1
@@ -31,6 +31,11 @@ GRAPH = """
 CORE, SHOP, BLOG = {"core_1", "core_2b"}, {"shop_1", "shop_2"}, {"blog_1", "blog_2", "blog_3"}
 EVERYTHING = CORE | SHOP | BLOG
 PACKAGES = ("core", "shop", "blog")
+
+
+def rows_after_stamp(history, rows, specifier):
+    before = Applied.from_rows(history, rows)
+    return exact_rows(before.graph, known_after_stamp(before, specifier))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
+from ampho.journal import Entry
 from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
@@ -203,6 +204,20 @@ class AsyncAmpho(Extension):
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
         return await self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
+
+    async def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
+        """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
+        return await self._perform(partial(stamping.forget, name=name, x=x), observer)
+
+    async def resolve(
+        self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
+        return await self._perform(partial(stamping.resolve, revision=revision, applied=applied, x=x), observer)
+
+    async def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
+        """Return what was done to the database, the last thing last, as far as its journal tells."""
+        return await self._perform(partial(execute.log, x=x), observer)
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""

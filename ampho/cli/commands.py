@@ -171,6 +171,46 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, x: tuple[str, ...]) -> 
     output.print_stamped(done)
 
 
+@cli.command("db-forget")
+@click.argument("name", metavar="PACKAGE")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@_x
+@click.pass_context
+def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
+    """Remove what the database knows of a PACKAGE that is gone; its tables stay.
+
+    The id of a revision whose file is gone forgets that one alone.
+    """
+    missing = output.print_missing(call(ctx, "current", x=x), name)
+    if missing and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
+        click.confirm("Forget this?", abort=True)
+    output.print_stamped(call(ctx, "forget", name, x=x, observer=output.WarningsOnly()))
+
+
+@cli.command("db-resolve")
+@click.argument("revision", metavar="REV")
+@click.option("--applied/--not-applied", required=True, help="Whether its change is in the database now.")
+@_x
+@click.pass_context
+def db_resolve(ctx: click.Context, revision: str, applied: bool, x: tuple[str, ...]) -> None:
+    """Say what came of REV, which was interrupted or failed half-way where the database could not roll it back."""
+    done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
+    click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
+
+
+@cli.command("db-log")
+@click.option("-n", "--number", type=click.IntRange(min=1), help="Print the last entries only, this many.")
+@click.option("-v", "--verbose", is_flag=True, help="Print all that is known of each.")
+@_x
+@click.pass_context
+def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
+    """Print what was done to the database, by whom and when: the last thing last."""
+    entries = call(ctx, "log", x=x, observer=output.WarningsOnly())
+    output.print_log(entries[-number:] if number else entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
+
+
 @cli.command("db-check")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 @_scratch

@@ -9,9 +9,10 @@ import click
 
 from ampho.autogenerate import Drift
 from ampho.execute import Observer, Run
+from ampho.journal import Entry
 from ampho.plan import Direction, Plan, Step
 from ampho.stamp import Stamped
-from ampho.state import CurrentState, PackageState, RevisionRecord
+from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
 
 _TWO = 2
 
@@ -29,6 +30,9 @@ class Reporter(Observer):
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction is Direction.UPGRADE else "Downgrading"
         click.echo(f"{verb} ({plan.specifier}): {_count(len(plan.steps))} of {', '.join(plan.packages)}")
+
+    def waiting(self, holder: str) -> None:
+        click.echo(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
 
     def started(self, step: Step) -> None:
         sign = "+" if step.direction is Direction.UPGRADE else "-"
@@ -90,16 +94,66 @@ def shown_path(path: Path) -> str:
 
 def print_current(state: CurrentState, *, verbose: bool) -> None:
     """Print where the database is, a line per package; with ``verbose`` also each revision."""
-    width = max((len(package.package) for package in state), default=0)
+    width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for package in state:
         click.echo(f"{package.package:<{width}}  {_position(package)}")
         if verbose:
             _print_lines(package.applied, "    applied  ")
             _print_lines(package.pending, "    pending  ")
-    for row in state.unknown:
-        click.echo(f"{row!a} is in the database, and no revision file explains it.")
-    if state.unknown:
-        click.echo("What such a row stands on is applied too, and may be shown as pending here.")
+    for missing in state.missing:
+        click.echo(_missing_line(missing, width))
+    for row in state.corrupt:
+        click.echo(f"The version table has the row {row!a}, which cannot be a revision.")
+    for entry in state.unfinished:
+        click.echo(f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'.")
+    if state.uncertain:
+        click.echo("Nothing records what that stands on, so some of what is shown as pending may be applied.")
+
+
+def _missing_line(missing: MissingState, width: int) -> str:
+    ids, one = rows(missing.revisions), len(missing.revisions) == 1
+    how = "ahead of its files" if missing.is_ahead else "missing"
+    what = f"{ids} {'is' if one else 'are'} applied, and no file explains {'it' if one else 'them'}"
+    return f"{missing.package or '(unknown)':<{width}}  {how}: {what}"
+
+
+def print_missing(state: CurrentState, name: str) -> bool:
+    """Print what a database would know no longer, if it forgot what is missing of a package, or one revision."""
+    lost = [missing for missing in state.missing if name in (missing.package, *missing.revisions)]
+    for missing in lost:
+        ids = [name] if name in missing.revisions else missing.revisions
+        click.echo(f"{_count(len(ids))} of {missing.package or 'an unknown package'} will be lost from view:")
+        for revision_id in ids:
+            click.echo(f"    {revision_id}")
+    if lost:
+        click.echo("The tables stay. To take them back instead, restore the files, and downgrade.")
+    return bool(lost)
+
+
+def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
+    """Print what a journal tells, a line per entry; with ``verbose`` also what is known of each."""
+    width = max((len(entry.revision) for entry in entries), default=0)
+    for entry in entries:
+        moment = entry.started or entry.finished
+        when = f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "?"
+        sign = "+" if entry.direction == Direction.UPGRADE else "-"
+        took = f", {_seconds(entry.duration)}" if entry.duration is not None else ""
+        who = "@".join(filter(None, (entry.db_user, entry.host)))
+        click.echo(f"{when}  {sign} {entry.revision:<{width}}  {entry.outcome}{took}  ({who})")
+        if verbose:
+            fields = {
+                "Package": entry.package,
+                "Stands on": ", ".join(entry.parents),
+                "File": entry.checksum and f"SHA-256 {entry.checksum}",
+                "Versions": entry.versions,
+                "Statements": entry.statements,
+                "Error": entry.error,
+            }
+            for name, value in fields.items():
+                if value:
+                    click.echo(f"    {name + ':':<12}{value}")
+    if not entries:
+        click.echo("The database has no journal yet. The next 'ampho db-up' or 'db-down' begins one.", err=True)
 
 
 def _position(package: PackageState) -> str:
@@ -148,13 +202,17 @@ def print_stamped(stamped: Stamped) -> None:
     if stamped.before == stamped.after:
         click.echo("Nothing to do: the version table says so already.")
         return
-    click.echo(f"Before: {_rows(stamped.before)}")
-    click.echo(f"Now:    {_rows(stamped.after)}")
+    click.echo(f"Before: {rows(stamped.before)}")
+    click.echo(f"Now:    {rows(stamped.after)}")
 
 
-def _rows(rows: Sequence[str]) -> str:
+def rows(ids: Sequence[str]) -> str:
     """Return rows as text; of another tool's making, one may be anything."""
-    return ", ".join(row if row and row.isprintable() else ascii(row) for row in rows) or "nothing"
+    return ", ".join(_printable(row) for row in ids) or "nothing"
+
+
+def _printable(row: str) -> str:
+    return row if row and row.isprintable() else ascii(row)
 
 
 def print_revisions(records: Sequence[RevisionRecord]) -> None:

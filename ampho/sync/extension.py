@@ -19,6 +19,7 @@ from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
+from ampho.journal import Entry
 from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
@@ -254,6 +255,20 @@ class Ampho(Extension):
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
         return self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
+
+    def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
+        """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
+        return self._perform(partial(stamping.forget, name=name, x=x), observer)
+
+    def resolve(
+        self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
+        return self._perform(partial(stamping.resolve, revision=revision, applied=applied, x=x), observer)
+
+    def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
+        """Return what was done to the database, the last thing last, as far as its journal tells."""
+        return self._perform(partial(execute.log, x=x), observer)
 
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""

@@ -1,0 +1,131 @@
+"""What was done to a database: one entry for each revision run, stamped or forgotten, in the order of the doing.
+
+Pure: ``journal_table`` keeps it in the database. The version rows say what is applied; the journal says in which order,
+from which file, and what a revision stands on whose file is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+
+class Outcome(StrEnum):
+    """What became of a revision."""
+
+    STARTED = "started"
+    """It runs, or was interrupted, on a database that cannot roll it back."""
+    DONE = "done"
+    FAILED = "failed"
+    """It failed, and nothing of it is left."""
+    PARTIAL = "partial"
+    """It failed, and some of it may be left."""
+    STAMPED = "stamped"
+    """It was said to be applied, or not to be, and nothing ran."""
+    FORGOTTEN = "forgotten"
+    """Its row was removed while its file was gone, and nothing ran."""
+    RESOLVED = "resolved"
+    """It was unfinished, and somebody has said what came of it."""
+
+
+EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.FORGOTTEN})
+UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A revision that was run, stamped or forgotten.
+
+    :ivar number: its place in the journal; later entries have greater numbers.
+    :ivar direction: ``upgrade`` or ``downgrade``.
+    :ivar parents: ids of what the revision stands on, its dependencies included.
+    :ivar started: when it began.
+    :ivar finished: when it ended; None if that is not known.
+    :ivar duration: seconds.
+    :ivar statements: how many statements were begun, where they cannot be rolled back.
+    :ivar checksum: the SHA-256 of its file then, in hexadecimal.
+    :ivar db_user: who did it, for the database.
+    :ivar host: the machine that did it.
+    :ivar versions: of Ampho, Alembic and SQLAlchemy.
+    :ivar error: why it failed.
+    """
+
+    number: int
+    revision: str
+    package: str
+    direction: str
+    outcome: Outcome
+    parents: tuple[str, ...] = ()
+    started: datetime | None = None
+    finished: datetime | None = None
+    duration: float | None = None
+    statements: int | None = None
+    checksum: str | None = None
+    db_user: str | None = None
+    host: str | None = None
+    versions: str | None = None
+    error: str | None = None
+
+    @property
+    def is_effective(self) -> bool:
+        """Whether the version rows changed with it."""
+        return self.outcome in EFFECTIVE
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether nobody knows what is left of it."""
+        return self.outcome in UNFINISHED
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is unfinished, and yet known to have changed nothing: none of its statements was begun."""
+        return self.outcome is Outcome.STARTED and self.statements == 0
+
+
+class Journal:
+    """The entries of a database, read when they are first asked for.
+
+    :param read: gives them, in their order.
+    :param read_unfinished: gives those that are unfinished, for less.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterable[Entry]] = tuple,
+        read_unfinished: Callable[[], Iterable[Entry]] | None = None,
+    ) -> None:
+        self._read = read
+        self._read_unfinished = read_unfinished
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in their order."""
+        return tuple(self._read())
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    @cached_property
+    def unfinished(self) -> tuple[Entry, ...]:
+        """The entries of which nobody knows what is left, in their order."""
+        if self._read_unfinished is not None:
+            return tuple(self._read_unfinished())
+        return tuple(entry for entry in self.entries if entry.is_unfinished)
+
+    @cached_property
+    def _applied(self) -> dict[str, Entry]:
+        """The entry that each revision was last applied with, of those not taken back since."""
+        applied: dict[str, Entry] = {}
+        for entry in self.entries:
+            if entry.is_effective:
+                applied.pop(entry.revision, None)
+                if entry.direction == "upgrade":
+                    applied[entry.revision] = entry
+        return applied
+
+    def applied(self, revision_id: str) -> Entry | None:
+        """Return the entry with which a revision was applied; None if none tells of it."""
+        return self._applied.get(revision_id)

@@ -1,0 +1,265 @@
+"""The journal's table: beside the version table, made on the first run, and written in the transaction of each step.
+
+No other module reads or writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, text
+from sqlalchemy.dialects.mysql import DATETIME
+
+from ampho.errors import ConfigurationError
+from ampho.journal import UNFINISHED, Entry, Journal, Outcome
+from ampho.plan import Step
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Row
+
+SETTING = "AMPHO_JOURNAL_TABLE"
+"""The setting that names the table; None for no journal."""
+
+DEFAULT = "ampho_journal"
+
+_MAX_NAME = 63
+_ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+_READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
+_USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
+_NAME, _LONG = String(255), Text()
+_MOMENT = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+
+
+def journal_name(config: Mapping[str, Any]) -> str | None:
+    """Return what a configuration calls the journal's table; None for no journal.
+
+    :raises ConfigurationError: if no table can be called that.
+    """
+    name = config.get(SETTING, DEFAULT)
+    if name is None or (isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= _MAX_NAME):
+        return name
+    raise ConfigurationError(
+        f"{SETTING} is {name!a}. Give the name of a table, of letters, digits and '_', or None for no journal.",
+        setting=SETTING,
+    )
+
+
+class JournalTable:
+    """The journal of one database, on the connection that migrates it.
+
+    :param connection: the connection. What is written here is in its transaction, and committed by the caller.
+    :param name: the table's name.
+    :param schema: the schema of the version table.
+    :ivar left: whether something of the revision that runs stays when it fails.
+    """
+
+    def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
+        self._connection = connection
+        self._table = _table(name, schema)
+        self._number: int | None = None
+        self._is_writing = False
+        self.left = False
+        self._begun = 0
+        self._completed = 0
+
+    @cached_property
+    def _exists(self) -> bool:
+        return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
+
+    def read(self) -> Journal:
+        """Return the journal, whose entries are read when they are first asked for."""
+        return Journal(self._entries, self._unfinished)
+
+    def _entries(self) -> Iterator[Entry]:
+        if self._exists:
+            for row in self._connection.execute(self._table.select().order_by(self._table.c.id)):
+                yield _entry(row)
+
+    def _unfinished(self) -> Iterator[Entry]:
+        if self._exists:
+            column = self._table.c
+            query = self._table.select().where(column.outcome.in_(sorted(UNFINISHED))).order_by(column.id)
+            yield from map(_entry, self._connection.execute(query))
+
+    def ensure(self) -> None:
+        """Create the table if it is not there."""
+        if not self._exists:
+            with self._writing():
+                self._table.create(self._connection)
+            self.__dict__["_exists"] = True
+
+    def start(self, step: Step, parents: Iterable[str], *, counting: bool) -> None:
+        """Write that a revision begins that the database could not roll back.
+
+        :param counting: whether each statement of it is counted, which is for databases that commit DDL by themselves:
+            then the count of what may have stayed is committed with it.
+        """
+        self.left = not counting
+        self._completed = 0
+        statements = 0 if counting else None
+        self._number = self._insert(
+            **_of_step(step, parents), outcome=Outcome.STARTED, started=datetime.now(UTC), statements=statements
+        )
+        if counting:
+            self._begun = 0
+            event.listen(self._connection, "before_cursor_execute", self._begin)
+            event.listen(self._connection, "after_cursor_execute", self._complete)
+
+    def _begin(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
+        if self._is_writing or _READS.match(statement):
+            return
+        self._begun += 1
+        self._update(self._number, statements=self._begun)
+        if self._completed and not _ROLLS_BACK.match(statement):
+            self.left = True  # what came before it is committed with it
+
+    def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
+        if self._is_writing or _READS.match(statement):
+            return
+        self._completed += 1
+        if not _ROLLS_BACK.match(statement):
+            self.left = True
+
+    def _stop_counting(self) -> None:
+        for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
+            if event.contains(self._connection, name, listener):
+                event.remove(self._connection, name, listener)
+
+    def refresh(self) -> None:
+        """Forget what a rollback undid."""
+        self.__dict__.pop("_exists", None)
+
+    def finish(
+        self,
+        step: Step,
+        parents: Iterable[str],
+        outcome: Outcome,
+        duration: float,
+        error: str | None = None,
+    ) -> None:
+        """Write what became of a revision.
+
+        :param duration: seconds, the commit left out.
+        """
+        now = datetime.now(UTC)
+        values = {"outcome": outcome, "finished": now, "duration": duration, "error": error}
+        if self._number is not None:
+            self._stop_counting()
+            self._update(self._number, **values)
+            self._number = None
+        else:
+            self._insert(**_of_step(step, parents), started=now - timedelta(seconds=duration), **values)
+
+    def note(self, revision: str, package: str, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
+        """Write what was said of a revision, without running it."""
+        self._insert(
+            revision=revision,
+            package=package,
+            direction=direction,
+            parents=json.dumps(list(parents)),
+            outcome=outcome,
+            finished=datetime.now(UTC),
+        )
+
+    def resolve(self, entry: Entry) -> None:
+        """Write that somebody has said what came of an unfinished revision."""
+        self._update(entry.number, outcome=Outcome.RESOLVED, finished=datetime.now(UTC))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._is_writing = True
+        try:
+            yield
+        finally:
+            self._is_writing = False
+
+    def _insert(self, **values: object) -> int:
+        self.ensure()
+        values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
+        with self._writing():
+            result = self._connection.execute(self._table.insert(), values)
+        return int((result.inserted_primary_key or (0,))[0])
+
+    def _update(self, number: int | None, **values: object) -> None:
+        with self._writing():
+            self._connection.execute(self._table.update().where(self._table.c.id == number), values)
+
+    @cached_property
+    def _db_user(self) -> str | None:
+        query = _USER.get(self._connection.dialect.name)
+        if query is None:
+            return None
+        with self._writing():
+            return str(self._connection.scalar(text(query)))
+
+
+def _table(name: str, schema: str | None) -> Table:
+    return Table(
+        name,
+        MetaData(),
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("revision", _NAME, nullable=False, index=False),
+        Column("package", _NAME, nullable=False),
+        Column("direction", String(20), nullable=False),
+        Column("outcome", String(20), nullable=False),
+        Column("parents", _LONG, nullable=False),
+        Column("started", _MOMENT),
+        Column("finished", _MOMENT),
+        Column("duration", Float(53)),
+        Column("statements", Integer),
+        Column("checksum", String(64)),
+        Column("db_user", _NAME),
+        Column("host", _NAME),
+        Column("versions", _NAME),
+        Column("error", _LONG),
+        schema=schema,
+    )
+
+
+def _of_step(step: Step, parents: Iterable[str]) -> dict[str, object]:
+    return {
+        "revision": step.revision.id,
+        "package": step.revision.package,
+        "direction": step.direction,
+        "parents": json.dumps(list(parents)),
+        "checksum": hashlib.sha256(step.revision.path.read_bytes()).hexdigest(),
+    }
+
+
+@cache
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name.lower())}" for name in ("Ampho", "Alembic", "SQLAlchemy"))
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        number=row.id,
+        revision=row.revision,
+        package=row.package,
+        direction=row.direction,
+        outcome=Outcome(row.outcome),
+        parents=tuple(json.loads(row.parents)),
+        started=_in_utc(row.started),
+        finished=_in_utc(row.finished),
+        duration=row.duration,
+        statements=row.statements,
+        checksum=row.checksum,
+        db_user=row.db_user,
+        host=row.host,
+        versions=row.versions,
+        error=row.error,
+    )
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """Return a moment with its zone, which SQLite and MariaDB do not keep: it is written in UTC."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -1,0 +1,276 @@
+"""One process at a time on a database: a lock of the database's own, on the connection that migrates.
+
+A lock on another connection would be freed while this one still runs. PostgreSQL's advisory lock and MariaDB's named
+lock belong to the session: they outlive transactions and end with the connection, whatever ends it. They are polled,
+and each try is its own transaction, since who waits inside a snapshot blocks ``CREATE INDEX CONCURRENTLY`` for ever.
+SQLite has one writer at a time anyway; there, each step looks whether another process went on meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from ampho.errors import ConfigurationError, LockError, LockTimeoutError, PoolerError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+SETTING = "AMPHO_LOCK"
+TIMEOUT_SETTING = "AMPHO_LOCK_TIMEOUT"
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds."""
+
+_POLL_SECONDS = 0.2
+_KEY = int.from_bytes(hashlib.blake2b(b"ampho", digest_size=8).digest(), "big", signed=True)
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LockSettings:
+    """How a run waits for its turn.
+
+    :ivar enabled: whether there is a lock at all.
+    :ivar timeout: seconds to wait for it at most.
+    """
+
+    enabled: bool = True
+    timeout: float = DEFAULT_TIMEOUT
+
+
+def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> LockSettings:
+    """Return what an app's configuration says of the lock, and where that says nothing, the environment.
+
+    :raises ConfigurationError: if that means nothing.
+    """
+    timeout = config.get(TIMEOUT_SETTING, environment.get(TIMEOUT_SETTING, DEFAULT_TIMEOUT))
+    try:
+        seconds = float(timeout)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigurationError(
+            f"{TIMEOUT_SETTING} is {timeout!a}. Give a number of seconds, 0 or more.", setting=TIMEOUT_SETTING
+        )
+    enabled = config.get(SETTING, True)
+    if not isinstance(enabled, bool):
+        raise ConfigurationError(f"{SETTING} is {enabled!a}. Give True or False.", setting=SETTING)
+    return LockSettings(enabled, seconds)
+
+
+@contextmanager
+def locked(connection: Connection, settings: LockSettings, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the database's lock.
+
+    :param connection: the connection that migrates, outside of a transaction.
+    :param waiting: told who holds the lock, when that is somebody else.
+    :raises LockTimeoutError: if it is not free in time.
+    :raises LockError: if the database has no such lock.
+    :raises PoolerError: if a pooler between here and the database makes the lock worthless.
+    """
+    lock = _lock_of(connection) if settings.enabled else None
+    if lock is None:
+        yield
+        return
+    _acquire(lock, settings, waiting)
+    try:
+        yield
+    finally:
+        _release(lock)
+
+
+def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + settings.timeout
+    told = ""
+    while not lock.try_acquire():
+        holder = lock.holder()
+        lock.connection.rollback()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LockTimeoutError(
+                f"Another process migrates this database{holder and f': {holder}'}. It was not done within"
+                f" {settings.timeout:g} s. Wait for it, end it, or set {TIMEOUT_SETTING}, in seconds; this command"
+                " changed nothing.",
+                holder=holder,
+            )
+        if holder != told:
+            waiting(holder)
+            told = holder
+        _sleep(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that not all try at once)
+
+
+def _release(lock: _Lock) -> None:
+    """Give the lock back; a connection that cannot is not given back to its pool, and closing it frees the lock."""
+    connection = lock.connection
+    if connection.closed or connection.invalidated:
+        return
+    try:
+        if connection.in_transaction():
+            connection.rollback()
+        lock.release()
+        connection.rollback()
+    except BaseException as exc:
+        connection.invalidate()
+        if not isinstance(exc, Exception):
+            raise
+
+
+def _sleep(connection: Connection, seconds: float) -> None:
+    """Wait, without blocking the loop under an async connection."""
+    if not connection.dialect.is_async:
+        time.sleep(seconds)
+        return
+    import anyio
+    from sqlalchemy.util import await_only
+
+    await_only(anyio.sleep(seconds))
+
+
+class _Lock:
+    """A database's lock, on a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def try_acquire(self) -> bool:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    def holder(self) -> str:
+        """Say who holds it, as far as the database tells."""
+        raise NotImplementedError
+
+
+class _PostgresLock(_Lock):
+    _TRY = text("SELECT pg_try_advisory_lock(:key), pg_backend_pid(), version()").bindparams(key=_KEY)
+    _FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(key=_KEY)
+    _PID = text("SELECT pg_backend_pid()")
+    _HOLDER = text(
+        "SELECT a.pid, a.usename, a.client_addr, a.application_name, a.backend_start FROM pg_locks l"
+        " JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND l.classid::bigint = :high AND l.objid::bigint = :low AND l.objsubid = 1"
+    ).bindparams(high=(_KEY >> 32) & 0xFFFFFFFF, low=_KEY & 0xFFFFFFFF)
+
+    def try_acquire(self) -> bool:
+        mine, pid, version = self.connection.execute(self._TRY).one()
+        self.connection.rollback()
+        if "CockroachDB" in version:
+            raise _no_lock("CockroachDB")
+        if mine and _drivers_pid(self.connection) not in (None, pid):
+            try:
+                self._check_pooler()
+            except PoolerError:
+                self.release()
+                self.connection.rollback()
+                raise
+        return bool(mine)
+
+    def release(self) -> None:
+        self.connection.execute(self._FREE)
+
+    def holder(self) -> str:
+        row = self.connection.execute(self._HOLDER).first()
+        if row is None:
+            return ""
+        program = f" ({row.application_name})" if row.application_name else ""
+        return (
+            f"pid {row.pid}, {row.usename}@{row.client_addr or 'localhost'}{program}, connected since"
+            f" {row.backend_start:%Y-%m-%d %H:%M:%S %Z}"
+        )
+
+    def _check_pooler(self) -> None:
+        """Check that a pooler gives this connection a session of its own.
+
+        In transaction mode a session serves whoever comes next: another connection is given this one's, or this one is
+        given another's.
+        """
+        for _ in range(_ROUNDS):
+            mine = self._pid(self.connection)
+            with self.connection.engine.connect() as other:
+                others = self._pid(other)
+                if mine == others or self._pid(self.connection) != mine:
+                    raise PoolerError(
+                        "A pooler such as PgBouncer is between here and the database, and gives each transaction"
+                        " another session, so that no lock protects the migration. Set AMPHO_DATABASE_URI to the"
+                        " database's own address, which is used for migrations only, or let the pooler work in session"
+                        " mode."
+                    )
+
+    def _pid(self, connection: Connection) -> int:
+        pid: int = connection.execute(self._PID).scalar_one()
+        connection.rollback()
+        return pid
+
+
+def _drivers_pid(connection: Connection) -> int | None:
+    """Return the process of the server as the driver was told it; None where a driver does not say."""
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "get_server_pid"):  # asyncpg
+        return int(driver.get_server_pid())
+    info = getattr(driver, "info", None)  # psycopg and psycopg2
+    pid = getattr(info, "backend_pid", None)
+    return None if pid is None else int(pid)
+
+
+class _MariaDBLock(_Lock):
+    _TRY = text("SELECT GET_LOCK(:name, 0)")
+    _FREE = text("SELECT RELEASE_LOCK(:name)")
+    _HOLDER = text("SELECT id, user, host, time FROM information_schema.processlist WHERE id = IS_USED_LOCK(:name)")
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        database = connection.execute(text("SELECT DATABASE()")).scalar()
+        connection.rollback()
+        # Its names are shared by all databases of the server, and short.
+        self._name = {"name": f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"}
+
+    def try_acquire(self) -> bool:
+        got = self.connection.execute(self._TRY, self._name).scalar()
+        self.connection.rollback()
+        if got not in (0, 1):  # NULL: the server locked nothing
+            raise LockError(
+                "The database refused its lock, GET_LOCK(). Look into the server's log, or if one process only migrates"
+                f" this database, set {SETTING} to False."
+            )
+        return bool(got)
+
+    def release(self) -> None:
+        self.connection.execute(self._FREE, self._name)
+
+    def holder(self) -> str:
+        row = self.connection.execute(self._HOLDER, self._name).first()
+        return "" if row is None else f"connection {row.id}, {row.user}@{row.host}"
+
+
+_LOCKS: Mapping[str, type[_Lock]] = {
+    "postgresql": _PostgresLock,
+    "mysql": _MariaDBLock,
+    "mariadb": _MariaDBLock,
+}
+
+
+def _lock_of(connection: Connection) -> _Lock | None:
+    name = connection.dialect.name
+    if name == "sqlite":
+        return None
+    if name not in _LOCKS:
+        raise _no_lock(name)
+    return _LOCKS[name](connection)
+
+
+def _no_lock(name: str) -> LockError:
+    return LockError(
+        f"Ampho knows no lock for {name}, so nothing keeps two processes from migrating this database at once. If you"
+        f" do, set {SETTING} to False."
+    )

@@ -1,0 +1,334 @@
+"""One run: it plans inside ``env.py``, gives Alembic the steps, and keeps and tells what became of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
+
+from ampho._describe import describe, location
+from ampho._hints import with_hint
+from ampho.applied import Applied
+from ampho.errors import AmphoError, ConfigurationError, RevisionFailedError, UnfinishedRevisionError
+from ampho.graph import Graph
+from ampho.journal import Entry, Journal, Outcome
+from ampho.journal_table import SETTING, JournalTable
+from ampho.plan import Plan, Step
+from ampho.project import Project
+from ampho.url import redact
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.script import ScriptDirectory
+    from sqlalchemy.engine import Connection
+
+    from ampho._alembic import EnvironmentRun
+
+_log = logging.getLogger("ampho")
+
+MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
+
+_MAX_ERROR = 4000
+_TRANSACTIONAL = ("sqlite", "postgresql")
+
+
+class Observer:
+    """Is told what a run does. Override what you want to hear of."""
+
+    def planned(self, plan: Plan) -> None:
+        """Hear that the plan is accepted, and about to run."""
+
+    def waiting(self, holder: str) -> None:
+        """Hear that another process migrates the database, and who that is, as far as the database tells."""
+
+    def started(self, step: Step) -> None:
+        """Hear that a step begins."""
+
+    def applied(self, step: Step, duration: float) -> None:
+        """Hear that a step is committed, after ``duration`` seconds."""
+
+    def failed(self, step: Step, error: AmphoError) -> None:
+        """Hear that a step failed; the run ends with ``error``."""
+
+    def interrupted(self, step: Step) -> None:
+        """Hear that a step was interrupted, by Ctrl-C or a cancelled task, which ends the run."""
+
+    def warned(self, message: str) -> None:
+        """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
+        _log.warning(message)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """A step that was run.
+
+    :ivar duration: seconds, the commit included.
+    """
+
+    step: Step
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command did.
+
+    :ivar plan: what it set out to do; a plan without steps means that there was nothing to do.
+    :ivar steps: what it did.
+    """
+
+    plan: Plan
+    steps: tuple[StepRun, ...]
+
+
+def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:
+    """Return the journal beside the version table that ``env.py`` configured; None if there shall be none.
+
+    :raises ConfigurationError: if both tables are called the same.
+    """
+    if project.journal is None or context.connection is None:
+        return None
+    if project.journal == context.version_table:
+        raise ConfigurationError(
+            f"{SETTING} and version_table name the same table, {project.journal}. Give one of them another name.",
+            setting=SETTING,
+        )
+    return JournalTable(context.connection, project.journal, context.version_table_schema)
+
+
+@dataclass
+class Runner:
+    """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them."""
+
+    project: Project
+    make_plan: MakePlan
+    x: Sequence[str]
+    observer: Observer
+    plan: Plan | None = None
+    current: Step | None = None
+    done: list[StepRun] = field(default_factory=list)
+    dialect: str = ""
+    _committed_early: bool = field(default=False, init=False)
+    _observer_failed: bool = field(default=False, init=False)
+    _table: JournalTable | None = field(default=None, init=False)
+    _begun: float = field(default=0.0, init=False)
+    _why: str | None = field(default=None, init=False)
+
+    def run(self, connection: Connection) -> Run:
+        """Run ``env.py`` on a connection, and the plan within.
+
+        :raises AmphoError: before anything is changed, or naming the revision that failed.
+        """
+        from ampho._alembic import EnvironmentRun
+
+        while True:
+            environment = EnvironmentRun(self.project, connection, self.x)
+            try:
+                environment.perform(self.work)
+            except _OvertakenError:
+                connection.rollback()
+                self.current = None
+                continue
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
+                error = self.failure(exc, environment)
+                self.record_failure(connection)
+                raise_from(error, exc)
+            except BaseException:
+                self.interrupted()
+                raise
+            return self.result(environment)
+
+    def waiting(self, holder: str) -> None:
+        """Tell that another process migrates the database."""
+        self.tell(self.observer.waiting, holder)
+
+    def tell(self, hear: Callable[..., None], *args: object) -> None:
+        """Tell the observer, which has no say: what the first call of it raises is logged, and the run goes on."""
+        try:
+            hear(*args)
+        except Exception as exc:  # noqa: BLE001 (an observer is anybody's)
+            if not self._observer_failed:
+                why = redact(f"{describe(exc)} ({location(exc, None)})", self.project.url)
+                _log.warning("%s failed, and the run goes on without it: %s", type(self.observer).__name__, why)
+            self._observer_failed = True
+
+    def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
+        """Plan from the version rows, within the context that ``env.py`` configured, and give the plan's steps."""
+        from ampho._alembic import ensure_version_table, load_steps
+
+        self.dialect = context.dialect.name
+        self._table = journal_table(self.project, context)
+        journal = self._table.read() if self._table else Journal()
+        self._check_finished(journal)
+        self.plan = self.make_plan(self.project.graph, rows, journal)
+        # revisions without a file take part in the arithmetic of the version rows
+        graph = Applied.from_rows(self.project.graph, rows, journal).graph if self.plan.missing else self.project.graph
+        steps = load_steps(script, graph, rows, self.plan.steps)
+        self.tell(self.observer.planned, self.plan)
+        if self.plan.missing:
+            self.tell(self.observer.warned, f"No file explains {self.plan.missing}; see 'ampho db-current'.")
+        if steps and not rows:
+            ensure_version_table(context)
+        self._watch_autocommit_blocks(context)
+        context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self._record_success)
+        expected = set(rows)
+        for step, alembic_step in zip(self.plan.steps, steps, strict=True):
+            self._check_not_overtaken(context, expected)
+            self.current, self._committed_early = step, False
+            self.tell(self.observer.started, step)
+            self._begun = begun = time.perf_counter()
+            if self.dialect not in _TRANSACTIONAL:
+                self._record_start(context)
+            yield alembic_step
+            expected = alembic_step.rows_after(expected)
+            self.done.append(StepRun(step, time.perf_counter() - begun))
+            self.current = None
+            self.tell(self.observer.applied, step, self.done[-1].duration)
+
+    def _check_not_overtaken(self, context: MigrationContext, expected: set[str]) -> None:
+        """Check, within the transaction of the step, that the database is where the step expects it.
+
+        SQLite's lock is for a transaction only, so between two steps another process may have gone on.
+
+        :raises _OvertakenError: if it is not.
+        """
+        if self.dialect == "sqlite" and self.project.lock.enabled and set(context.get_current_heads()) != expected:
+            raise _OvertakenError
+
+    def _watch_autocommit_blocks(self, context: MigrationContext) -> None:
+        """Learn of each ``op.get_context().autocommit_block()``, which commits what the revision did before it."""
+        block = context.autocommit_block
+
+        @contextmanager
+        def watched() -> Iterator[None]:
+            if not self._committed_early and self.dialect in _TRANSACTIONAL and self._table and self.current:
+                self._table.start(self.current, self._parents, counting=False)
+            self._committed_early = True
+            with block():
+                yield
+
+        context.autocommit_block = watched  # type: ignore[method-assign]  # of this run only
+
+    def _check_finished(self, journal: Journal) -> None:
+        """Check that no revision is half done.
+
+        :raises UnfinishedRevisionError: if one is.
+        """
+        for entry in journal.unfinished if self._table else ():
+            if not entry.is_untouched:
+                raise unfinished_error(entry)
+            cast("JournalTable", self._table).resolve(entry)
+
+    @property
+    def _parents(self) -> tuple[str, ...]:
+        """What the revision that runs stands on."""
+        return self.project.graph.parents(self.current.revision.id) if self.current else ()
+
+    def _record_start(self, context: MigrationContext) -> None:
+        if self._table is not None and self.current is not None and context.connection is not None:
+            self._table.start(self.current, self._parents, counting=True)
+            context.connection.commit()
+
+    def _record_success(self, **event: object) -> None:
+        """Write that the revision is done, in its own transaction; Alembic calls this at the end of each."""
+        if self._table is not None and self.current is not None:
+            duration = time.perf_counter() - self._begun
+            self._table.finish(self.current, self._parents, Outcome.DONE, duration)
+
+    def record_failure(self, connection: Connection) -> None:
+        """Write that the revision failed, as far as the connection still works."""
+        if self._table is None or self.current is None or self._why is None:
+            return
+        outcome = Outcome.PARTIAL if self._committed_early or self._table.left else Outcome.FAILED
+        duration = time.perf_counter() - self._begun
+        try:
+            connection.rollback()
+            self._table.refresh()
+            self._table.finish(self.current, self._parents, outcome, duration, self._why[:_MAX_ERROR])
+            connection.commit()
+        except Exception as exc:  # noqa: BLE001 (the failure itself is what to hear of)
+            _log.debug("The failure could not be written into the journal: %s", describe(exc))
+
+    def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
+        """Return what was raised as an error that names the revision, if one was running."""
+        finished = [run.step.revision.id for run in self.done]
+        if self.current is None:
+            return environment.failure(exc, finished)
+        revision = self.current.revision
+        where = location(exc, revision.path) or str(revision.path)
+        before = ", ".join(finished) or "none"
+        why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
+        self._why = why
+        error = RevisionFailedError(
+            f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
+            f" {self._what_is_left(revision.id)} Finished before it: {before}.",
+            revision=revision.id,
+            package=revision.package,
+            path=revision.path,
+            applied=finished,
+        )
+        self.tell(self.observer.failed, self.current, error)
+        return error
+
+    def interrupted(self) -> None:
+        """Tell of an interruption, if it met a revision."""
+        if self.current is not None:
+            self.tell(self.observer.interrupted, self.current)
+
+    def _what_is_left(self, revision_id: str) -> str:
+        if self.dialect not in _TRANSACTIONAL:
+            why = "This database commits DDL at once"
+        elif self._committed_early:
+            why = "Its autocommit_block() commits what is before and in it"
+        else:
+            return "Its transaction was rolled back."
+        if self._table is None:
+            return f"{why}, so statements before the failing one may have stayed: compare, repair by hand, run again."
+        if not self._committed_early and not self._table.left:
+            return "Nothing of it was committed."
+        return f"{why}, so statements before the failing one may have stayed. {_resolve_hint(revision_id)}"
+
+    def result(self, environment: EnvironmentRun) -> Run:
+        """Return the run, which came to its end."""
+        if self.plan is None or self.current is not None:
+            revision = self.current.revision.id if self.current else "of the run"
+            raise environment.refused(f"hides the failure of revision {revision}. Let the error through")
+        return Run(self.plan, tuple(self.done))
+
+
+class _OvertakenError(AmphoError):
+    """Another process has migrated the database since its rows were read."""
+
+
+def raise_from(error: AmphoError, exc: BaseException) -> NoReturn:
+    """Raise what became of an exception, which may be that exception itself, and then is no cause of its own."""
+    if error is exc:
+        raise error
+    raise error from exc
+
+
+def unfinished_error(entry: Entry) -> UnfinishedRevisionError:
+    """Return the error for a revision that was interrupted where the database could not roll it back."""
+    began = f" on {entry.started:%Y-%m-%d at %H:%M:%S} UTC" if entry.started else ""
+    what = "failed half-way" if entry.outcome is Outcome.PARTIAL else "was interrupted"
+    stayed = "something of it may have stayed"
+    if entry.statements is not None:
+        first = "its first statement" if entry.statements == 1 else f"its first {entry.statements} statements"
+        stayed = f"{first} may have stayed"
+    why = f" It said: {entry.error.rstrip('.')}." if entry.error else ""
+    return UnfinishedRevisionError(
+        f"The {entry.direction} of {entry.revision} of {entry.package}, begun{began} by {entry.host}, {what}, and"
+        f" {stayed}.{why} {_resolve_hint(entry.revision)}",
+        revision=entry.revision,
+        package=entry.package,
+    )
+
+
+def _resolve_hint(revision_id: str) -> str:
+    return (
+        "Compare the database with its file, repair by hand, and say what came of it: 'ampho db-resolve"
+        f" {revision_id} --applied' or '--not-applied'."
+    )
