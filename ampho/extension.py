@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
+from sqlalchemy import NullPool
 from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words, describe
@@ -20,7 +21,7 @@ from ampho.journal_table import journal_name
 from ampho.lock import lock_settings
 from ampho.package import SETTING, configured_packages
 from ampho.project import ENV_SETTING, Project, host_name
-from ampho.url import display, redact
+from ampho.url import display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
+DIRECT_SETTING = "AMPHO_DATABASE_URI"
+"""The setting, and environment variable, for another address of the same database, for migrations only."""
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 """What ``context.configure`` is passed unless told otherwise, as Flask-Migrate does."""
@@ -132,7 +135,7 @@ class Extension(ABC):
             packages=find(absent),
             absent=absent,
             find_packages=partial(find, {}),
-            url=self._url(app),
+            url=self._direct_url(app) or self._url(app),
             template=self._template,
             metadata=self._metadata(app),
             options=self._options(app),
@@ -141,6 +144,21 @@ class Extension(ABC):
             journal=journal_name(app.config),
             lock=lock_settings(app.config, os.environ),
         )
+
+    def _direct_url(self, app: App) -> URL | None:
+        """Return the address that migrations have for themselves, if they have one."""
+        value = app.config.get(DIRECT_SETTING) or os.environ.get(DIRECT_SETTING)
+        if not value:
+            return None
+        url = parse_url(value, DIRECT_SETTING)
+        require_driver(url, is_async=self.is_async, setting=DIRECT_SETTING)
+        return url
+
+    def _direct_options(self, app: App) -> dict[str, Any]:
+        """Return the arguments for an engine on that address: the app's own, but for the pool."""
+        given: Mapping[str, Any] = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+        options = {name: value for name, value in given.items() if not name.startswith(("pool", "max_overflow", "url"))}
+        return {**options, "poolclass": NullPool}
 
     def _app(self) -> App:
         """Return the current app; outside of an app context, the only one."""
@@ -193,8 +211,10 @@ def warn(project: Project, observer: Observer | None, mending: str | None = None
 
 
 @contextmanager
-def connecting(url: URL) -> Iterator[None]:
+def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
     """Turn what a driver raises while it connects into one clear error.
+
+    :param setting: where the address is from.
 
     :raises DatabaseError: if the connection fails.
     """
@@ -207,7 +227,7 @@ def connecting(url: URL) -> Iterator[None]:
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
         why = redact(describe(exc), url).rstrip(".?")
         raise DatabaseError(
-            f"Cannot connect to {display(url)}: {why}. Check {URL_SETTING}, and that the database is up."
+            f"Cannot connect to {display(url)}: {why}. Check {setting}, and that the database is up."
         ) from None
 
 

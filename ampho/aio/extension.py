@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import anyio
 from quart import Quart, current_app, has_app_context
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
@@ -325,8 +326,12 @@ class AsyncAmpho(Extension):
             one, so its pool is made anew where something was committed; connections in use go on, and are closed when
             they are given back.
         """
-        engine = self.engine(app, bind_key)
-        async with scratch_engine(engine) if scratch else nullcontext(engine) as target:
+        async with AsyncExitStack() as stack:
+            apps = engine = self.engine(app, bind_key)
+            if bind_key is None and (url := self._direct_url(app)):
+                engine = create_async_engine(url, **self._direct_options(app))
+                stack.push_async_callback(engine.dispose)
+            target = await stack.enter_async_context(scratch_engine(engine)) if scratch else engine
             with connecting(target.url):
                 connection = await _connection(target)
             commits: list[object] = []
@@ -336,9 +341,9 @@ class AsyncAmpho(Extension):
             finally:
                 with anyio.CancelScope(shield=True):
                     await connection.close()
-                if commits and renews and engine.dialect.driver == "asyncpg":
-                    old = engine.sync_engine.pool
-                    await engine.dispose()
+                if commits and renews and apps.dialect.driver == "asyncpg":
+                    old = apps.sync_engine.pool
+                    await apps.dispose()
                     event.listen(old, "checkin", _close)  # not before: a new pool has the listeners of the old one
 
 

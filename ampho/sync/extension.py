@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask import current_app, has_app_context
+from sqlalchemy import create_engine
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
@@ -392,12 +393,16 @@ class Ampho(Extension):
 
         :param scratch: whether it is to a throw-away database.
         """
-        engine = self.engine(app, bind_key)
-        with scratch_engine(engine) if scratch else nullcontext(engine) as target:
-            with connecting(target.url):
-                connection = target.connect()
-            with connection:
-                yield connection
+        with ExitStack() as stack:
+            engine = self.engine(app, bind_key)
+            if bind_key is None and (url := self._direct_url(app)):
+                engine = create_engine(url, **self._direct_options(app))
+                stack.callback(engine.dispose)
+            if scratch:
+                engine = stack.enter_context(scratch_engine(engine))
+            with connecting(engine.url):
+                connection = engine.connect()
+            yield stack.enter_context(connection)
 
 
 def _check_app(app: object) -> None:
