@@ -20,12 +20,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, create_engine, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -39,6 +41,7 @@ PASSWORD = "ampho"  # of the servers that the tests start themselves
 START_SECONDS = 60
 
 _SYNC_DRIVER_OF = {name.partition("+")[0]: name for name in SYNC_DRIVERS}
+_asked: ContextVar[URL] = ContextVar("_asked")
 
 
 class ServerMissingError(Exception):
@@ -65,8 +68,7 @@ class Server:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        engine = create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
+        with _connect(self.url) as connection:
             yield connection
 
     def execute(self, *statements: str) -> None:
@@ -126,8 +128,7 @@ class Database:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A sync connection that commits by itself and belongs to nobody else."""
-        engine = create_engine(self.sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
+        with _connect(self.sync_url) as connection:
             yield connection
 
     def run(self, *statements: str) -> None:
@@ -180,17 +181,21 @@ class Database:
         """Everything that inspection tells, in an order of its own, to compare two databases."""
         with self.connect() as connection:
             inspector = inspect(connection)
+            # All tables at once, which is a question to the database for each kind, not for each kind and table.
+            columns, keys = inspector.get_multi_columns(), inspector.get_multi_pk_constraint()
+            points, unique = inspector.get_multi_foreign_keys(), inspector.get_multi_unique_constraints()
+            checks, indexes = inspector.get_multi_check_constraints(), inspector.get_multi_indexes()
             tables: dict[str, Any] = {
                 table: {
                     "columns": [
                         {"name": c["name"], "type": repr(c["type"]), "nullable": c["nullable"], "default": c["default"]}
-                        for c in inspector.get_columns(table)
+                        for c in columns[None, table]
                     ],
-                    "primary key": inspector.get_pk_constraint(table),
-                    "foreign keys": _ordered(inspector.get_foreign_keys(table)),
-                    "unique": _ordered(inspector.get_unique_constraints(table)),
-                    "checks": _ordered(inspector.get_check_constraints(table)),
-                    "indexes": _ordered(inspector.get_indexes(table)),
+                    "primary key": keys[None, table],
+                    "foreign keys": _ordered(points[None, table]),
+                    "unique": _ordered(unique[None, table]),
+                    "checks": _ordered(checks[None, table]),
+                    "indexes": _ordered(indexes[None, table]),
                 }
                 for table in sorted({*inspector.get_table_names()} - {JOURNAL})
             }
@@ -200,10 +205,14 @@ class Database:
 
     def data(self) -> dict[str, list[tuple[Any, ...]]]:
         """All rows of all tables, sorted, the version rows among them."""
-        return {table: sorted(self.query(f"SELECT * FROM {self._quote(table)}"), key=repr) for table in self.tables()}
-
-    def _quote(self, name: str) -> str:
-        return self.sync_url.get_dialect()().identifier_preparer.quote_identifier(name)
+        with self.connect() as connection:
+            quote = connection.dialect.identifier_preparer.quote_identifier
+            return {
+                table: sorted(
+                    (tuple(row) for row in connection.execute(text(f"SELECT * FROM {quote(table)}"))), key=repr
+                )
+                for table in sorted(inspect(connection).get_table_names())
+            }
 
 
 @contextmanager
@@ -444,6 +453,32 @@ def _free_port() -> int:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+@contextmanager
+def _connect(url: URL) -> Iterator[Connection]:
+    """A connection that commits by itself and is closed afterwards."""
+    engine = _engine(url.set(database=None))
+    token = _asked.set(url)
+    try:
+        connection = engine.connect()
+    finally:
+        _asked.reset(token)
+    with connection:
+        yield connection
+
+
+@cache
+def _engine(server: URL) -> Engine:
+    """One engine for all databases of a server, so that it compiles its questions once and not for each of them."""
+    engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, *_: object) -> Any:
+        arguments, options = dialect.create_connect_args(_asked.get())
+        return dialect.connect(*arguments, **options)
+
+    return engine
 
 
 def _execute(connection: Connection, statement: str, *, ignore_errors: bool = False) -> None:

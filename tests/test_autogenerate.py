@@ -24,6 +24,7 @@ def bookshop(project: Project, database: Database) -> Store:
 
 
 @pytest.mark.parametrize("order", ORDERS_OF_PACKAGES, ids="-".join)
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+pymysql")
 def test_models_become_a_history_in_every_order_that_is_possible(
     bookshop: Store, database: Database, order: tuple[str, ...]
 ) -> None:
@@ -54,13 +55,15 @@ def test_what_has_to_be_written_first_is_named(bookshop: Store, order: tuple[str
     assert f" db-rev {missing[0]} MESSAGE --autogenerate." in error
 
 
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
 def test_three_real_commands_and_an_upgrade(project: Project, database: Database) -> None:
     """The same in real processes, with the files of ``db-init``, and each package's ``-a`` after an upgrade."""
-    open_store(project, database)
+    bookshop = open_store(project, database)
     for package in TABLES:
         (project.migrations(package) / "versions").rmdir()
         project.migrations(package).rmdir()
-        project.run("ampho", "db-init", package)
+        bookshop.run("db-init", package)
         written = project.run("ampho", "db-rev", package, "Tables", "--autogenerate").stdout
         assert re.fullmatch(rf"Wrote {package}/migrations/versions/{package}_\d+_tables.py\n", written)
     project.run("ampho", "db-up")

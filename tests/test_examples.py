@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"
 PACKAGES = ("accounts", "catalog", "orders")
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Project:
@@ -26,11 +28,7 @@ def shop(tmp_path: Path) -> Project:
     return Project(folder)
 
 
-def test_the_demo_runs_both_apps_and_leaves_nothing_behind(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What the commands cover is measured by other tests; here it would double the time.
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+def test_the_demo_runs_both_apps_and_leaves_nothing_behind(project: Project, tmp_path: Path) -> None:
     before = set((ROOT / "examples").rglob("*"))
 
     done = project.run(sys.executable, str(ROOT / "examples" / "demo.py"), env={"TMPDIR": str(tmp_path)}, timeout=110)

@@ -924,11 +924,13 @@ def kill_at_random(project: Project, database: Database, times: int) -> None:
     assert any(0 < count < REVISIONS for count in caught), caught
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite")
 def test_sqlite_a_killed_process_leaves_no_half_revision(project: Project, database: Database) -> None:
     kill_at_random(project, database, 6)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_postgresql_a_killed_process_leaves_no_half_revision(project: Project, database: Database) -> None:
     kill_at_random(project, database, 3)

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "plain_alembic_rows.py"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_benchmark_prints_a_table_in_which_ampho_never_fails() -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--graphs", "4", "--seed", "7"],

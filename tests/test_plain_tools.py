@@ -15,6 +15,8 @@ from servers import Database
 from zigzag import PACKAGES, Shop
 
 Make = Callable[[str], Database]
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 RAISES = "raise RuntimeError('the env.py of a third party ran')\n"
 
 
@@ -43,6 +45,7 @@ def content(database: Database) -> tuple[Any, ...]:
 # Alembic
 
 
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
 def test_alembic_up_and_down_with_exact_rows(opened: Shop, make_database: Make) -> None:
     """Without the generated ``env.py``, Alembic's own arithmetic fails on this history."""
     alembic(opened, "upgrade", "acme_billing_2")
@@ -61,7 +64,7 @@ def test_alembic_up_and_down_with_exact_rows(opened: Shop, make_database: Make) 
     assert content(twin) == there
 
 
-@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+pymysql")
 def test_alembic_goes_on_where_ampho_stopped_and_back(opened: Shop) -> None:
     opened.run("db-up", "blog")
     alembic(opened, "upgrade", "acme_billing_1", package="blog")

@@ -335,15 +335,20 @@ def test_databases_of_either_side_converge_after_a_rebase(
     assert found == [((LAST,), ["alembic_version", "earlier", "last", "later", "posts"])] * 2
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_the_template_writes_is_rebased_and_plain_alembic_reads_it(project: Project, framework: str) -> None:
     project.package("blog")
     project.app(framework, ["blog"], URLS[framework])
-    project.run("ampho", "db-init", "blog")
-    project.run("ampho", "db-rev", "blog", "one", "--rev-id", "blog_100000000")
-    project.run("ampho", "db-rev", "blog", "two", "--rev-id", "blog_200000000")
     parallel = ("--head", "blog_100000000", "--splice", "--rev-id", "blog_300000000")
-    project.run("ampho", "db-rev", "blog", "three", *parallel)
+    with facade(project, framework, ["blog"], URLS[framework]) as each:
+        for command in (
+            ("db-init", "blog"),
+            ("db-rev", "blog", "one", "--rev-id", "blog_100000000"),
+            ("db-rev", "blog", "two", "--rev-id", "blog_200000000"),
+            ("db-rev", "blog", "three", *parallel),
+        ):
+            assert each.run(*command).exit_code == 0
 
     done = project.run("ampho", "db-rebase", "blog")
 

@@ -88,18 +88,16 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_it_is_dropped_after_a_failure(bookshop: Store, database: Database, failure: str) -> None:
-    statements, words = FAILURES[failure]
-    path = bookshop.project.revision(
-        "catalog", "catalog_9", bookshop.read("catalog", bookshop.files("catalog")[0]).id, upgrade=statements
-    )
-    if failure == "import":
-        path.write_text("import no_such_module\n" + path.read_text("utf-8"), "utf-8")
+def test_it_is_dropped_after_a_failure(bookshop: Store, database: Database) -> None:
+    parent = bookshop.read("catalog", bookshop.files("catalog")[0]).id
+    for failure, (statements, words) in FAILURES.items():
+        path = bookshop.project.revision("catalog", "catalog_9", parent, upgrade=statements)
+        if failure == "import":
+            path.write_text("import no_such_module\n" + path.read_text("utf-8"), "utf-8")
 
-    with nothing_left(database):
-        assert words in bookshop.refused("db-check", "--scratch")
-        assert words in bookshop.refused("db-rev", "catalog", "More", "-a", "--scratch")
+        with nothing_left(database):
+            assert words in bookshop.refused("db-check", "--scratch")
+            assert words in bookshop.refused("db-rev", "catalog", "More", "-a", "--scratch")
 
 
 @pytest.mark.drivers(*ON_SERVERS)

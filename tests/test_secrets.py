@@ -400,6 +400,7 @@ def assert_files_have_no_secret(account: Account) -> None:
 PLAIN = ("alembic", "-c", "core/migrations/alembic.ini")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_real_processes_that_succeed_and_fail(account: Account) -> None:
     account.project.package("core")
@@ -425,6 +426,7 @@ def test_real_processes_that_succeed_and_fail(account: Account) -> None:
     assert_files_have_no_secret(account)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_real_processes_with_a_malformed_url(account: Account) -> None:
     account.project.package("core")
@@ -449,6 +451,7 @@ FAILING_APPS = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg")
 def test_an_app_that_cannot_be_imported(account: Account) -> None:
     packages(account.project)

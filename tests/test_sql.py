@@ -74,6 +74,7 @@ def unreachable(database: Database) -> Any:
 
 def test_the_client_does_what_the_command_does(opened: Shop, twin: Database) -> None:
     """From an empty database, from half-way, back, and from a version table without rows."""
+    before = content(opened.database)
     for command in (
         ("db-up", "app_2"),
         ("db-up",),
@@ -83,7 +84,6 @@ def test_the_client_does_what_the_command_does(opened: Shop, twin: Database) -> 
         ("db-up", "+1"),
         ("db-down", "-1"),
     ):
-        before = content(opened.database)
         sql = opened.run(command[0], "-s", *command[1:])
         assert content(opened.database) == before
         assert sql.stderr == ""
@@ -91,7 +91,8 @@ def test_the_client_does_what_the_command_does(opened: Shop, twin: Database) -> 
         twin.client(sql.stdout)
         opened.run(*command)
 
-        assert content(twin) == content(opened.database), command
+        before = content(opened.database)
+        assert content(twin) == before, command
         assert twin.rows() == opened.database.rows()
 
 
