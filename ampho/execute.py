@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ampho._describe import describe
 from ampho._hints import with_hint
-from ampho.errors import DatabaseError
+from ampho.errors import DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.lock import locked
@@ -66,7 +66,12 @@ def changing(
         except DBAPIError as exc:
             why = redact(with_hint(describe(exc)), project.url).rstrip(".")
             raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
-        yield migrating_connection
+        try:
+            yield migrating_connection
+        except DatabaseError as exc:
+            if connection.dialect.name == "sqlite" and "database is locked" in str(exc):
+                raise LockTimeoutError(str(exc), holder="") from exc
+            raise
 
 
 @contextmanager

@@ -105,7 +105,8 @@ def _render(
     plan = make_plan(project.graph, state.rows, state.journal)
     graph = Applied.from_rows(project.graph, state.rows, state.journal).graph
     writer = _Writer(graph, plan, state)
-    environment = EnvironmentRun(project, DialectOnly(dialect), x, rows=state.rows, output=writer.output)
+    known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails
+    environment = EnvironmentRun(project, DialectOnly(dialect), x, rows=known, output=writer.output)
     try:
         environment.perform(writer.work)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from ampho._describe import describe, location
 from ampho._hints import with_hint
 from ampho.applied import Applied
-from ampho.errors import AmphoError, ConfigurationError, RevisionFailedError, UnfinishedRevisionError
+from ampho.errors import (
+    AmphoError,
+    ConfigurationError,
+    RevisionFailedError,
+    UnfinishedRevisionError,
+)
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable

@@ -13,7 +13,7 @@ from ampho.graph import Branch, Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.project import Project
 from ampho.revision import id_prefix
-from ampho.runner import journal_table
+from ampho.runner import Observer, journal_table
 from ampho.specifier import Specifier, find_branch, find_target, parse
 
 if TYPE_CHECKING:
@@ -35,13 +35,20 @@ class Stamped:
 
 
 def stamp(
-    project: Project, connection: Connection, specifier: str, *, purge: bool = False, x: Sequence[str] = ()
+    project: Project,
+    connection: Connection,
+    specifier: str,
+    *,
+    purge: bool = False,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> Stamped:
     """Write the version rows of what a specifier says is applied, and run no revision.
 
     :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
     :param purge: whether to forget all rows before, those that no file explains included.
     :param x: values for ``context.get_x_argument()``.
+    :param observer: told who migrates the database meanwhile, if somebody does.
     :raises SpecifierError: if the specifier does not say what is applied.
     :raises DependentsError: if applied revisions of other packages depend on what would be applied no longer.
     """
@@ -50,14 +57,22 @@ def stamp(
     def change(before: Applied) -> set[str]:
         return known_after_stamp(before, specifier)
 
-    return _write(project, connection, change, Outcome.STAMPED, x, purge=purge)
+    return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, purge=purge)
 
 
-def forget(project: Project, connection: Connection, name: str, *, x: Sequence[str] = ()) -> Stamped:
+def forget(
+    project: Project,
+    connection: Connection,
+    name: str,
+    *,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Stamped:
     """Remove what a database knows of applied revisions whose files are gone; their tables stay.
 
     :param name: the package, or the id of one such revision.
     :param x: values for ``context.get_x_argument()``.
+    :param observer: told who migrates the database meanwhile, if somebody does.
     :raises SpecifierError: if nothing of that name is applied without a file.
     :raises DependentsError: if other such revisions stand on them.
     """
@@ -65,7 +80,7 @@ def forget(project: Project, connection: Connection, name: str, *, x: Sequence[s
     def change(before: Applied) -> set[str]:
         return set(before.known) - _forgotten(before, name)
 
-    return _write(project, connection, change, Outcome.FORGOTTEN, x)
+    return _write(project, connection, change, x, observer, outcome=Outcome.FORGOTTEN)
 
 
 def _forgotten(before: Applied, name: str) -> set[str]:
@@ -89,13 +104,20 @@ def _forgotten(before: Applied, name: str) -> set[str]:
 
 
 def resolve(
-    project: Project, connection: Connection, revision: str, *, applied: bool, x: Sequence[str] = ()
+    project: Project,
+    connection: Connection,
+    revision: str,
+    *,
+    applied: bool,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> Stamped:
     """Say what came of a revision that was interrupted, or failed half-way, where the database could not roll it back.
 
     :param revision: its id.
     :param applied: whether its change is in the database now.
     :param x: values for ``context.get_x_argument()``.
+    :param observer: told who migrates the database meanwhile, if somebody does.
     :raises SpecifierError: if it is not unfinished.
     """
 
@@ -106,7 +128,7 @@ def resolve(
             return set(before.known) | before.graph.ancestors([revision])
         return _without(before, {revision}, parse(revision))
 
-    return _write(project, connection, change, Outcome.STAMPED, x, resolving=revision)
+    return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, resolving=revision)
 
 
 def _entries_of(revision: str, journal: Journal) -> list[Entry]:
@@ -122,9 +144,10 @@ def _write(
     project: Project,
     connection: Connection,
     change: Callable[[Applied], set[str]],
-    outcome: Outcome,
     x: Sequence[str],
+    observer: Observer | None,
     *,
+    outcome: Outcome,
     purge: bool = False,
     resolving: str | None = None,
 ) -> Stamped:
@@ -160,7 +183,7 @@ def _write(
         found.append(Stamped(tuple(sorted(map(str, rows))), after))  # of another tool's making, a row may be NULL
         return ()
 
-    with changing(project, connection) as migrating_connection:
+    with changing(project, connection, (observer or Observer()).waiting) as migrating_connection:
         perform(project, migrating_connection, x, work)
     return found[0]
 

@@ -64,7 +64,9 @@ def test_the_migrations_of_the_shop_make_what_its_models_say_and_can_be_taken_ba
         event.remove(Engine, "connect", enforce_foreign_keys)  # or it would serve the tests after this one, too
         engine = create_engine(f"sqlite:///{shop.folder}/instance/shop.db")
         with engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"render_as_batch": True, "compare_type": True})
+            options = {"render_as_batch": True, "compare_type": True}
+            options["include_name"] = lambda name, *_: name != "ampho_journal"
+            context = MigrationContext.configure(connection, opts=options)
             difference = compare_metadata(context, Base.metadata)
         engine.dispose()
 

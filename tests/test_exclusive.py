@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from project import Project
 from quart import Quart
+from servers import JOURNAL
 
 from ampho.aio import AsyncAmpho
 from ampho.errors import AmphoError, NestedRunError, RevisionFailedError
@@ -57,7 +58,7 @@ def app_of(kind: type[Any], project: Project, package: str) -> Any:
 def tables(project: Project, package: str) -> set[str]:
     connection = sqlite3.connect(project.folder / f"{package}.sqlite")
     try:
-        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")} - {JOURNAL}
     finally:
         connection.close()
 

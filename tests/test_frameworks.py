@@ -201,8 +201,8 @@ def test_the_three_ways_to_call_a_command_print_the_same(
 def test_help_and_usage(crm: Facade) -> None:
     commands = re.findall(r"^  (db-\w+)", crm.run("--help").stdout, re.MULTILINE)
     assert commands == [
-        *("db-check", "db-current", "db-down", "db-heads", "db-init", "db-merge", "db-rebase", "db-rev", "db-show"),
-        *("db-stamp", "db-up"),
+        *("db-check", "db-current", "db-down", "db-forget", "db-heads", "db-init", "db-log", "db-merge", "db-rebase"),
+        *("db-resolve", "db-rev", "db-show", "db-stamp", "db-up"),
     ]
     assert crm.run("db-nope").exit_code == 2
     assert "Show this message" in crm.run("db-up", "--help").stdout
@@ -412,7 +412,7 @@ def test_a_factory_with_its_own_db_and_migrate(history: Project) -> None:
             assert flask.current_app.extensions["ampho"].db is db
             assert flask.current_app.extensions["ampho"].migrate is migrate
             ampho.upgrade()
-            assert sorted(sa.inspect(db.engine).get_table_names()) == ["changes", "client"]
+            assert sorted(sa.inspect(db.engine).get_table_names()) == ["ampho_journal", "changes", "client"]
             db.engine.dispose()
     assert (history.folder / "instance" / "crm.db").is_file()
 
@@ -782,7 +782,7 @@ def test_after_an_upgrade_the_pool_pools_and_one_without_steps_leaves_it_alone(
             history.revision("crm", "crm_3", "crm_2", upgrade="op.execute('SELECT nonsense')")
             with pytest.raises(RevisionFailedError):
                 await ampho.upgrade()
-            assert await backends() == after, "nothing of the schema changed"
+            assert len(await backends()) == 1
             await ampho.dispose(app)
 
     asyncio.run(test())

@@ -153,14 +153,16 @@ def test_a_hostile_name_in_the_environment(
 def test_a_package_that_is_not_there_stops_what_is_for_all_and_is_named_by_the_others(
     witness: Witness, framework: str, name: str
 ) -> None:
-    with witness.untouched(), app(witness, framework, ["core", name]) as each:
+    with app(witness, framework, ["core", name]) as each:
         for command in (*COMMANDS[:3], ("db-up", name), ("db-rev", name, "more"), ("db-show", name), ("db-init", name)):
-            assert f"There is no package {name}" in each.error_line(*command), command
+            with witness.untouched(command):
+                result = each.run(*command)
+            assert result.exit_code == 1
+            assert f"Error: There is no package {name}" in result.stderr.splitlines()[-1], command
         for command in (("db-current", "-v"), ("db-show",), ("db-up", "core")):
             result = each.run(*command)
             assert result.exit_code == 0, result.output
-    if command[0] != "db-show":
-        assert f"Warning: There is no package {name}" in result.stderr
+            assert command[0] == "db-show" or f"Warning: There is no package {name}" in result.stderr
 
 
 ENTRIES = {
@@ -740,11 +742,11 @@ BROKEN_FOR_REAL = ["a circle of two", "a missing module at the top of a file", "
 
 @pytest.mark.parametrize("defect", BROKEN_FOR_REAL)
 def test_real_processes_name_a_broken_history(witness: Witness, framework: str, defect: str) -> None:
-    breaking, words, _ = BROKEN[defect]
+    breaking, words, commands = BROKEN[defect]
     breaking(witness.project)
     witness.project.app(framework, ["core"], witness.database.url)
     with witness.untouched():
-        result = witness.project.run(framework, "ampho", "db-up", check=False)
+        result = witness.project.run(framework, "ampho", *commands[0], check=False)
 
     assert result.exit_code == 1
     assert result.stdout == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -34,6 +35,33 @@ op.create_table("table_{0}", sa.Column("id", sa.Integer, primary_key=True))
 MAKE = 'op.create_table("counted", sa.Column("id", sa.String(20)))'
 
 
+# What `ampho db-up` does, but that it takes its time between two revisions, where others may get in.
+UP = """
+import asyncio, sys, time
+from ampho import Observer
+from app import app
+
+class Slow(Observer):
+    def applied(self, step, duration):
+        print("+", step.revision.id)
+        time.sleep(0.05)
+
+async def up():
+    async with app.app_context():
+        await app.extensions["ampho"].upgrade(observer=Slow())
+        await app.extensions["ampho"].dispose(app)
+
+try:
+    if app.extensions["ampho"].is_async:
+        asyncio.run(up())
+    else:
+        with app.app_context():
+            app.extensions["ampho"].upgrade(observer=Slow())
+except Exception as exc:
+    sys.exit(f"{type(exc).__name__}: {exc}")
+"""
+
+
 def write(project: Project, database: Database, **config: object) -> None:
     for package in ("core", "shop"):
         project.package(package)
@@ -44,41 +72,40 @@ def write(project: Project, database: Database, **config: object) -> None:
     project.revision("shop", "shop_2", "shop_1", "core_2", upgrade=COUNTED.format("shop_2"))
     framework = "quart" if database.is_async else "flask"
     project.app(framework, ["core", "shop"], database.url, extra_config=config)
+    project.write("up.py", UP)
 
 
-def at_once(project: Project, count: int, *command: str) -> list[tuple[int, str]]:
-    """Run a command in many processes at once; return exit codes and outputs."""
+def up_at_once(project: Project) -> list[tuple[str, int]]:
+    """Upgrade in many processes at once; return their exit codes and outputs."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
     running = [
         subprocess.Popen(
-            [str(PROGRAMS / command[0]), *command[1:]],
+            [sys.executable, "up.py"],
             cwd=project.folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-        for _ in range(count)
+        for _ in range(PROCESSES)
     ]
-    return [(process.wait(), process.communicate()[0]) for process in running]
+    return [(output, process.returncode) for process in running for output in [process.communicate()[0]]]
 
 
 def clean(database: Database) -> None:
     for table in [*database.tables(), "ampho_journal"]:
-        database.run(f"DROP TABLE {table}")
+        database.run(f"DROP TABLE IF EXISTS {table}")
 
 
 @pytest.mark.timeout(0 if PROCESSES > 4 else 120)
 def test_each_revision_is_applied_once(project: Project, database: Database) -> None:
     write(project, database)
     for _ in range(ROUNDS):
-        results = at_once(project, PROCESSES, "ampho", "db-up")
+        results = up_at_once(project)
 
-        assert {code for code, _ in results} == {0}, results
-        ran = Counter(
-            line.split()[1] for _, output in results for line in output.splitlines() if line.startswith("  +")
-        )
-        assert ran == dict.fromkeys(("core_1", "core_2", "core_3", "shop_1", "shop_2"), 1)
+        assert {code for _, code in results} == {0}, results
+        ran = Counter(line for output, _ in results for line in output.splitlines() if line.startswith("+"))
+        assert ran == dict.fromkeys(("+ core_1", "+ core_2", "+ core_3", "+ shop_1", "+ shop_2"), 1)
         assert sorted(database.query("SELECT id FROM counted")) == [("core_2",), ("core_3",), ("shop_1",), ("shop_2",)]
         assert database.rows() == ["core_3", "shop_2"]
         journal = database.query("SELECT revision FROM ampho_journal WHERE outcome = 'done'")
@@ -90,11 +117,9 @@ def test_each_revision_is_applied_once(project: Project, database: Database) -> 
 def test_without_the_lock_they_get_in_each_others_way(project: Project, database: Database) -> None:
     write(project, database, AMPHO_LOCK=False, AMPHO_JOURNAL_TABLE=None)
     for _ in range(10):
-        results = at_once(project, PROCESSES, "ampho", "db-up")
-        if {code for code, _ in results} != {0}:
+        if {code for _, code in up_at_once(project)} != {0}:
             return
-        for table in database.tables():
-            database.run(f"DROP TABLE {table}")
+        clean(database)
     raise AssertionError("ten times nobody met anybody: the test of the lock proves nothing")
 
 
@@ -115,17 +140,16 @@ def held(project: Project, database: Database) -> Iterator[Any]:
     project.revision("core", "core_1", upgrade=f"op.execute('CREATE TABLE t (id INTEGER)')\n{slow}")
     framework = "quart" if database.is_async else "flask"
     project.app(framework, ["core"], database.url)
-    process = subprocess.Popen(
-        [str(PROGRAMS / "ampho"), "db-up"], cwd=project.folder, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("Upgrading")
-        time.sleep(0.3)
-        yield gate.touch
-    finally:
-        gate.touch()
-        assert process.wait(30) == 0
+    command = [str(PROGRAMS / "ampho"), "db-up"]
+    with subprocess.Popen(command, cwd=project.folder, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("Upgrading")
+            time.sleep(0.3)
+            yield gate.touch
+        finally:
+            gate.touch()
+            assert process.wait(30) == 0
 
 
 def test_who_waits_is_told_for_whom_and_ends_in_time(project: Project, database: Database) -> None:
@@ -136,11 +160,11 @@ def test_who_waits_is_told_for_whom_and_ends_in_time(project: Project, database:
             recorder = Recorder()
             with pytest.raises(LockTimeoutError) as caught:
                 each.call("upgrade", observer=recorder)
-            assert 0.4 < time.monotonic() - begun < 5
+            assert 0.4 < time.monotonic() - begun < 8
             assert caught.value.exit_code == 3
             if database.backend != "sqlite":
                 assert recorder.holders == [caught.value.holder]
-                assert caught.value.holder in str(caught.value)
+                assert "Another process migrates this database: " in str(caught.value)
                 who = {"postgresql": r"pid \d+, .+@.+ since", "mariadb": r"connection \d+, .+@"}[database.backend]
                 assert re.search(who, caught.value.holder)
             assert "AMPHO_LOCK_TIMEOUT" in str(caught.value)

@@ -197,7 +197,7 @@ class TestAhead:
         assert up(("core_2",), "shop", known, other) == ["shop_1"]
 
 
-@pytest.mark.parametrize("row", ["", "head", "heads", "base", "core@head", "a b", "-1", "x\ny"])
+@pytest.mark.parametrize("row", ["", " ", "head", "heads", "base"])
 def test_a_row_that_cannot_be_a_revision_is_an_error(row: str) -> None:
     for work in (up, down):
         with pytest.raises(VersionTableError, match="cannot be a revision") as caught:

@@ -9,7 +9,6 @@ import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
-from sqlalchemy import inspect
 
 from ampho.errors import PackageNotFoundError, RevisionInputError
 
@@ -327,8 +326,7 @@ def test_databases_of_either_side_converge_after_a_rebase(
             if len(each.call("show", "heads")) > 1:
                 each.call("rebase", "blog")
             each.call("upgrade")
-            with each_database.connect() as connection:
-                found.append((each.call("plan").rows, sorted(inspect(connection).get_table_names())))
+            found.append((each.call("plan").rows, each_database.tables()))
             each.call("downgrade", "blog@base")
             assert each.call("plan").rows == ()
 

@@ -200,8 +200,7 @@ def write_rows(project: Project, *rows: str | None) -> None:
 def test_a_purge_forgets_rows_that_no_file_explains(shop: Facade, project: Project) -> None:
     write_rows(project, "gone_1", "", "shop_2", "o'hara %s; --", "\x1b[31m")
 
-    kept = shop.call("stamp", "core")
-    assert kept.after == ("", "\x1b[31m", "core_2b", "gone_1", "o'hara %s; --", "shop_2")
+    assert "The version table has the row ''" in shop.error_line("db-stamp", "core")
     purged = shop.run("db-stamp", "core", "--purge")
 
     assert purged.stdout.splitlines() == [

@@ -17,7 +17,17 @@ from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
 _TWO = 2
 
 
-class Reporter(Observer):
+class WarningsOnly(Observer):
+    """Prints warnings to standard error, and leaves standard output to the data."""
+
+    def waiting(self, holder: str) -> None:
+        click.echo(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
+
+    def warned(self, message: str) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+
+class Reporter(WarningsOnly):
     """Prints a run as it goes: a line for each revision, ended by how long it took."""
 
     def __init__(self) -> None:
@@ -31,9 +41,6 @@ class Reporter(Observer):
         verb = "Upgrading" if plan.direction is Direction.UPGRADE else "Downgrading"
         click.echo(f"{verb} ({plan.specifier}): {_count(len(plan.steps))} of {', '.join(plan.packages)}")
 
-    def waiting(self, holder: str) -> None:
-        click.echo(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
-
     def started(self, step: Step) -> None:
         sign = "+" if step.direction is Direction.UPGRADE else "-"
         click.echo(f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... ", nl=False)
@@ -46,16 +53,6 @@ class Reporter(Observer):
 
     def interrupted(self, step: Step) -> None:
         click.echo("interrupted")
-
-    def warned(self, message: str) -> None:
-        click.echo(f"Warning: {message}", err=True)
-
-
-class WarningsOnly(Observer):
-    """Prints warnings to standard error, and leaves standard output to the data."""
-
-    def warned(self, message: str) -> None:
-        click.echo(f"Warning: {message}", err=True)
 
 
 def _already(plan: Plan) -> str:

@@ -255,17 +255,21 @@ class Ampho(Extension):
         self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
-        return self._perform(partial(stamping.stamp, specifier=specifier, purge=purge, x=x), observer)
+        return self._perform(
+            partial(stamping.stamp, specifier=specifier, purge=purge, x=x, observer=observer), observer
+        )
 
     def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
         """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
-        return self._perform(partial(stamping.forget, name=name, x=x), observer)
+        return self._perform(partial(stamping.forget, name=name, x=x, observer=observer), observer)
 
     def resolve(
         self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Stamped:
         """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
-        return self._perform(partial(stamping.resolve, revision=revision, applied=applied, x=x), observer)
+        return self._perform(
+            partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
+        )
 
     def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""
