@@ -204,14 +204,14 @@ class Database:
         return {"tables": tables, "views": views, "enums": enums}
 
     def data(self) -> dict[str, list[tuple[Any, ...]]]:
-        """All rows of all tables, sorted, the version rows among them."""
+        """All rows of all tables but the journal, sorted, the version rows among them."""
         with self.connect() as connection:
             quote = connection.dialect.identifier_preparer.quote_identifier
             return {
                 table: sorted(
                     (tuple(row) for row in connection.execute(text(f"SELECT * FROM {quote(table)}"))), key=repr
                 )
-                for table in sorted(inspect(connection).get_table_names())
+                for table in sorted({*inspect(connection).get_table_names()} - {JOURNAL})
             }
 
 

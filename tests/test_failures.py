@@ -586,11 +586,14 @@ SIGNALLED = {
     "sqlite+aiosqlite": f"op.execute({COUNT!r})",
     "postgresql+psycopg": "op.execute('SELECT pg_sleep(30)')",
     "postgresql+asyncpg": "op.execute('SELECT pg_sleep(30)')",
+    "mariadb+pymysql": "op.execute('SELECT SLEEP(30)')",
+    "mariadb+asyncmy": "op.execute('SELECT SLEEP(30)')",
 }
 
 
 @pytest.mark.drivers(*SIGNALLED)
-def test_control_c_ends_a_run_at_once(project: Project, database: Database) -> None:
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Interrupted."), (signal.SIGTERM, "Terminated.")])
+def test_a_signal_ends_a_run_at_once(project: Project, database: Database, number: signal.Signals, word: str) -> None:
     two_revisions(project, BOOK + SIGNALLED[database.driver])
     project.app(on(database), ["core"], database.url)
     process = start(project, "db-up")
@@ -599,15 +602,26 @@ def test_control_c_ends_a_run_at_once(project: Project, database: Database) -> N
     while "core_2" not in said:  # its line begins before it runs
         said += process.stdout.read(1)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     begun = time.monotonic()
     stdout, stderr = process.communicate(timeout=20)
 
     assert time.monotonic() - begun < 10
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert stdout.endswith("interrupted\n")
-    assert one_error_line(stderr).startswith("Interrupted.")
-    assert_at_first(database)
+    assert one_error_line(stderr.splitlines()[-1] + "\n").startswith(word)
+    if database.backend != "mariadb":
+        assert_at_first(database)
+        return
+    stopped = project.run("ampho", "db-up", check=False).stderr
+    assert "The upgrade of core_2 of core, begun on" in one_error_line(stopped.splitlines()[-1] + "\n")
+    assert "was interrupted, and its first statement may have stayed" in stopped
+    assert "half done" in project.run("ampho", "db-current").stdout
+    database.run("DROP TABLE book")
+    project.run("ampho", "db-resolve", "core_2", "--not-applied")
+    two_revisions(project, BOOK)
+    project.run("ampho", "db-up")
+    assert_at_second(database)
 
 
 CANCELLED = {

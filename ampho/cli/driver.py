@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -36,7 +39,8 @@ def call(ctx: click.Context, method: str, *args: object, **kwargs: object) -> An
             f"The app {app.import_name} has no Ampho. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
         )
     if not extension.is_async:
-        with app.app_context():  # type: ignore[attr-defined]  # Flask's; the class that it shares with Quart has none
+        # Flask's; the class that it shares with Quart has none
+        with app.app_context(), _terminated_by_signal():  # type: ignore[attr-defined]
             return getattr(extension, method)(*args, **kwargs)
     return _in_a_loop(lambda: _call_async(app, extension, method, *args, **kwargs))
 
@@ -50,12 +54,65 @@ def _load(loader: Loader) -> App:
         raise AppNotFoundError(f"The app cannot be loaded: {describe(exc)}.") from exc
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def _terminated_by_signal() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated`, unless the app handles it, or this is not the main thread."""
+    if not _is_ours():
+        yield
+        return
+
+    def terminate(*args: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _is_ours() -> bool:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 async def _call_async(app: Any, extension: Any, method: str, *args: object, **kwargs: object) -> Any:
     async with app.app_context():
         try:
-            return await getattr(extension, method)(*args, **kwargs)
+            return await _terminable(getattr(extension, method)(*args, **kwargs))
         finally:
             await extension.dispose(app)
+
+
+async def _terminable(work: Awaitable[T]) -> T:
+    """Let SIGTERM cancel the running task, and raise :class:`Terminated` when that has come to its end."""
+    task = asyncio.current_task()
+    if task is None or not _is_ours():
+        return await work
+    terminated = False
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    except NotImplementedError:  # Windows
+        return await work
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if terminated:
+            raise Terminated from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:

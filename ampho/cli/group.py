@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampho._describe import printable
+from ampho.cli.driver import Terminated
 from ampho.errors import AmphoError
 
 _STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
@@ -37,6 +38,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except AmphoError as exc:
         raise Failure(printable(str(exc), 20_000), exc.exit_code) from exc
+    except Terminated as exc:
+        raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
 
