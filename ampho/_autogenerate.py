@@ -55,8 +55,41 @@ class Comparison:
         self._downgrade.downgrade_token = options["downgrade_token"]
         self._autogen = AutogenContext(self.context, opts=options)
         compare._populate_migration_script(self._autogen, self._script)
+        self._leave_out_foreign_types()
         if self.context.dialect.supports_alter:
             self._make_altering_keys()
+
+    def _leave_out_foreign_types(self) -> None:
+        """Leave out what a plug-in found of named types, such as enums, that no table of the package uses.
+
+        Plug-ins compare all types of the schema; a type is the package's where one of its tables has it, or had it.
+        """
+        found = [operation for operation in self._upgrade.ops if not type(operation).__module__.startswith("alembic.")]
+        if not found:
+            return
+        own = self._names_of_own_types()
+        others = [operation for operation in found if getattr(operation, "name", None) not in own | {None}]
+        self._upgrade.ops = [operation for operation in self._upgrade.ops if operation not in others]
+        self._upgrade.reverse_into(self._downgrade)
+
+    def _names_of_own_types(self) -> set[str]:
+        metadata = self.context.opts["target_metadata"]
+        declared = [
+            column.type
+            for each in (metadata if isinstance(metadata, (list, tuple)) else [metadata])
+            for table in each.tables.values()
+            if self.is_own(table.key)
+            for column in table.columns
+        ]
+        inspector = inspect(self.context.connection)
+        present = [
+            column["type"]
+            for key in filter(self.is_own, self.seen)
+            for schema, _, name in [key.rpartition(".")]
+            for column in inspector.get_columns(name, schema=schema or None)
+        ]
+        items = [getattr(item, "item_type", item) for item in (*declared, *present)]  # of an array
+        return {str(item.name) for item in items if getattr(item, "name", None)}
 
     def _make_altering_keys(self) -> None:
         """Have foreign keys with ``use_alter`` made, which ``op.create_table`` leaves out where there is ALTER TABLE.

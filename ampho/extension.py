@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import NullPool
 from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words, describe
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
+_OF_ONE_ADDRESS = ("url", "creator", "async_creator", "pool", "max_overflow")
 DIRECT_SETTING = "AMPHO_DATABASE_URI"
 """The setting, and environment variable, for another address of the same database, for migrations only."""
 
@@ -154,11 +154,10 @@ class Extension(ABC):
         require_driver(url, is_async=self.is_async, setting=DIRECT_SETTING)
         return url
 
-    def _direct_options(self, app: App) -> dict[str, Any]:
-        """Return the arguments for an engine on that address: the app's own, but for the pool."""
+    def _options_of_engine(self, app: App) -> dict[str, Any]:
+        """Return the app's arguments for an engine on another address: without its own, and those of a pool."""
         given: Mapping[str, Any] = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
-        options = {name: value for name, value in given.items() if not name.startswith(("pool", "max_overflow", "url"))}
-        return {**options, "poolclass": NullPool}
+        return {name: value for name, value in given.items() if not name.startswith(_OF_ONE_ADDRESS)}
 
     def _app(self) -> App:
         """Return the current app; outside of an app context, the only one."""

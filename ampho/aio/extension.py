@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 from quart import Quart, current_app, has_app_context
-from sqlalchemy import event
+from sqlalchemy import NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ampho import autogenerate as compare
@@ -333,9 +333,11 @@ class AsyncAmpho(Extension):
         async with AsyncExitStack() as stack:
             apps = engine = self.engine(app, bind_key)
             if bind_key is None and (url := self._direct_url(app)):
-                engine = create_async_engine(url, **self._direct_options(app))
+                engine = create_async_engine(url, **self._options_of_engine(app), poolclass=NullPool)
                 stack.push_async_callback(engine.dispose)
-            target = await stack.enter_async_context(scratch_engine(engine)) if scratch else engine
+            target = engine
+            if scratch:
+                target = await stack.enter_async_context(scratch_engine(engine, self._options_of_engine(app)))
             with connecting(target.url):
                 connection = await _connection(target)
             commits: list[object] = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from sqlalchemy import NullPool, StaticPool
@@ -14,13 +15,14 @@ from ampho.scratch import Scratch, managing, scratch_of
 
 
 @asynccontextmanager
-async def scratch_engine(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+async def scratch_engine(engine: AsyncEngine, options: Mapping[str, Any]) -> AsyncIterator[AsyncEngine]:
     """Give an engine on a throw-away database beside that of ``engine``, which is dropped in the end.
 
+    :param options: further arguments for the new engine.
     :raises DatabaseError: if the database cannot be made.
     """
     scratch = scratch_of(engine.url)
-    made = create_async_engine(scratch.url, poolclass=NullPool if scratch.drop else StaticPool)
+    made = create_async_engine(scratch.url, **options, poolclass=NullPool if scratch.drop else StaticPool)
     try:
         await _execute(engine, scratch, scratch.create)
         yield made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask import current_app, has_app_context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
@@ -400,10 +400,10 @@ class Ampho(Extension):
         with ExitStack() as stack:
             engine = self.engine(app, bind_key)
             if bind_key is None and (url := self._direct_url(app)):
-                engine = create_engine(url, **self._direct_options(app))
+                engine = create_engine(url, **self._options_of_engine(app), poolclass=NullPool)
                 stack.callback(engine.dispose)
             if scratch:
-                engine = stack.enter_context(scratch_engine(engine))
+                engine = stack.enter_context(scratch_engine(engine, self._options_of_engine(app)))
             with connecting(engine.url):
                 connection = engine.connect()
             yield stack.enter_context(connection)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine
 
@@ -12,13 +13,14 @@ from ampho.scratch import Scratch, managing, scratch_of
 
 
 @contextmanager
-def scratch_engine(engine: Engine) -> Iterator[Engine]:
+def scratch_engine(engine: Engine, options: Mapping[str, Any]) -> Iterator[Engine]:
     """Give an engine on a throw-away database beside that of ``engine``, which is dropped in the end.
 
+    :param options: further arguments for the new engine.
     :raises DatabaseError: if the database cannot be made.
     """
     scratch = scratch_of(engine.url)
-    made = create_engine(scratch.url, poolclass=NullPool if scratch.drop else StaticPool)
+    made = create_engine(scratch.url, **options, poolclass=NullPool if scratch.drop else StaticPool)
     try:
         _execute(engine, scratch, scratch.create)
         yield made
