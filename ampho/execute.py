@@ -17,7 +17,7 @@ from ampho._hints import with_hint
 from ampho.errors import DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
-from ampho.lock import locked
+from ampho.lock import TIMEOUT_SETTING, LockSettings, locked
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.runner import MakePlan, Observer, Run, Runner, StepRun, journal_table, raise_from
@@ -57,21 +57,30 @@ def changing(
     :raises LockTimeoutError: if somebody else is not done in time.
     """
     settings = project.lock
-    with ExitStack() as stack:
-        migrating_connection = stack.enter_context(
-            migrating(connection, settings.timeout if settings.enabled else None)
-        )
+    with _sqlites_lock(connection, settings), ExitStack() as stack:
+        patience = settings.timeout if settings.enabled else None
+        migrating_connection = stack.enter_context(migrating(connection, patience))
         try:
             stack.enter_context(locked(migrating_connection, settings, waiting or Observer().waiting))
         except DBAPIError as exc:
             why = redact(with_hint(describe(exc)), project.url).rstrip(".")
             raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
-        try:
-            yield migrating_connection
-        except DatabaseError as exc:
-            if connection.dialect.name == "sqlite" and "database is locked" in str(exc):
-                raise LockTimeoutError(str(exc), holder="") from exc
+        yield migrating_connection
+
+
+@contextmanager
+def _sqlites_lock(connection: Connection, settings: LockSettings) -> Iterator[None]:
+    """Say of SQLite's own lock what is said of the others'."""
+    try:
+        yield
+    except DatabaseError as exc:
+        if not (settings.enabled and connection.dialect.name == "sqlite" and "database is locked" in str(exc)):
             raise
+        raise LockTimeoutError(
+            f"Another process writes to this database, and was not done within {settings.timeout:g} s. Wait for it, end"
+            f" it, or set {TIMEOUT_SETTING}, in seconds.",
+            holder="",
+        ) from exc
 
 
 @contextmanager

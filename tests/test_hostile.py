@@ -649,13 +649,13 @@ def test_a_database_that_someone_else_writes_to(witness: Witness, framework: str
     with closing(sqlite3.connect(witness.database.name, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("INSERT INTO author VALUES (2, 'Bo')")
-        with app(witness, framework) as each:
+        with app(witness, framework, AMPHO_LOCK_TIMEOUT=0.2) as each:
             assert each.run("db-current").exit_code == 0
-            line = each.error_line("db-up")
+            line = each.error_line("db-up", exit_code=3)
         other.execute("ROLLBACK")
 
-    assert "database is locked" in line
-    assert "(another process is writing to it: wait until that ends, and run again). This command changed" in line
+    assert "Another process writes to this database, and was not done within 0.2 s." in line
+    assert "AMPHO_LOCK_TIMEOUT" in line
     assert witness.database.rows() == ["core_1"]
 
 
