@@ -22,7 +22,7 @@ from ampho._describe import describe
 from ampho._hints import with_hint
 from ampho.errors import DatabaseError
 
-_PATIENCE = 5.0
+_LEAST_MS = 5000
 
 
 def check_not_in_use(connection: Connection) -> None:
@@ -43,14 +43,14 @@ def check_not_in_use(connection: Connection) -> None:
 def transactional(connection: Connection, patience: float | None = None) -> Iterator[Connection]:
     """Give a connection on the same DBAPI connection whose transactions hold DDL too.
 
-    :param patience: seconds to wait for the write lock, unless the connection waits longer already.
+    :param patience: seconds to wait for the write lock; None to wait as long as the connection does, or a little.
 
     :raises DatabaseError: if the DBAPI connection is inside a transaction of someone else's.
     """
     check_not_in_use(connection)
     dbapi = _Dbapi(connection)
     try:
-        restore = dbapi.prepare(_PATIENCE if patience is None else patience)
+        restore = dbapi.prepare(patience)
         shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
     except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
         connection.invalidate()
@@ -106,13 +106,14 @@ class _Dbapi:
         finally:
             cursor.close()
 
-    def prepare(self, patience: float) -> Any:
+    def prepare(self, patience: float | None) -> Any:
         """Set what a migration needs; return what puts it back."""
         autocommit = self._leave_autocommit_attribute()
         isolation_level = self._connection.isolation_level
         self._connection.isolation_level = None
         busy_timeout = self.pragma("busy_timeout")[0][0]
-        self.pragma(f"busy_timeout = {max(busy_timeout, round(patience * 1000))}")
+        wait = max(busy_timeout, _LEAST_MS) if patience is None else round(patience * 1000)
+        self.pragma(f"busy_timeout = {wait}")
         self.foreign_keys = bool(self.pragma("foreign_keys")[0][0])
         if self.foreign_keys:
             self.pragma("foreign_keys = OFF")

@@ -53,14 +53,15 @@ class Applied:
         listed = tuple(row for row in listed if _can_be_row(row))
         if not unknown:
             return cls(graph, frozenset(graph.ancestors(listed)), corrupt=corrupt)
-        missing, unrecorded = _missing_revisions(graph, unknown, journal or Journal())
+        record = journal or Journal()
+        missing, unrecorded = _missing_revisions(graph, unknown, record)
         whole = graph.with_missing(missing)
         known = frozenset(whole.ancestors(listed))
         uncertain: frozenset[str] = frozenset()
         if unrecorded:
             # Rows are exact: were a revision applied that stands on a row, that would not be a row.
             above = graph.descendants(row for row in listed if row in graph)
-            uncertain = frozenset(graph.ids) - known - above
+            uncertain = frozenset(rid for rid in graph.ids if rid not in known | above and not record.denies(rid))
         return cls(whole, known, frozenset(revision.id for revision in missing), uncertain, unknown, corrupt)
 
     @property
@@ -110,8 +111,8 @@ class Applied:
         if beyond:
             raise UnknownRevisionsError(
                 f"The database is ahead of the code: {self.describe_missing(beyond)} {_is(beyond)} applied, and no file"
-                f" explains {_it(beyond)}. Use the release that applied {_it(beyond)}, restore the file, or give up"
-                f" {_it(beyond)} with {' and '.join(self.ways_to_forget(beyond))}; nothing was changed.",
+                f" explains {_it(beyond)}. Use the release that applied {_it(beyond)}, restore the file, or give"
+                f" {_it(beyond)} up with {' and '.join(self.ways_to_forget(beyond))}; nothing was changed.",
                 rows=beyond,
             )
         doubtful = self.graph.sort(self.uncertain.intersection(ids))
@@ -120,7 +121,8 @@ class Applied:
             raise UnknownRevisionsError(
                 f"Whether {doubtful[0]} of {self.package(doubtful[0])} is applied is not known:"
                 f" {self.describe_missing(self.unknown)} is, which no file explains, and may stand on it."
-                f" {_RESTORE} Or say what is applied of {packages} with 'ampho db-stamp'; nothing was changed.",
+                f" {_RESTORE} Or say what is applied of {packages}: 'ampho db-stamp REVISION', or PACKAGE@base"
+                " for nothing; nothing was changed.",
                 rows=self.unknown,
             )
 
@@ -133,7 +135,7 @@ class Applied:
         if gone:
             raise UnknownRevisionsError(
                 f"{specifier}: {self.describe_missing(gone)} {_is(gone)} applied, and no file explains"
-                f" {_it(gone)}. {_RESTORE} Or give up {_it(gone)} with"
+                f" {_it(gone)}. {_RESTORE} Or give {_it(gone)} up with"
                 f" {' and '.join(self.ways_to_forget(gone))}; nothing was changed.",
                 rows=gone,
             )

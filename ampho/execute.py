@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ampho._describe import describe
 from ampho._hints import with_hint
-from ampho.errors import DatabaseError, LockTimeoutError
+from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
+from ampho.journal_table import SETTING
 from ampho.lock import TIMEOUT_SETTING, LockSettings, locked
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
@@ -88,7 +89,7 @@ def migrating(connection: Connection, patience: float | None = None) -> Iterator
     """Give the connection on which revisions run, with real transactions; what it needs ends with it.
 
     :param connection: a fresh connection, on which nothing was executed.
-    :param patience: seconds to wait for SQLite's write lock, unless the engine has it wait longer.
+    :param patience: seconds to wait for SQLite's write lock; None to wait as the engine says.
     """
     if connection.dialect.name == "sqlite":
         from ampho._sqlite import transactional
@@ -182,7 +183,12 @@ def current(project: Project, connection: Connection, *, x: Sequence[str] = ()) 
 
 
 def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:
-    """Return what was done to the database, the last thing last, as far as its journal tells."""
+    """Return what was done to the database, the last thing last, as far as its journal tells.
+
+    :raises ConfigurationError: if the app keeps no journal.
+    """
+    if project.journal is None:
+        raise ConfigurationError(f"{SETTING} is None, so this app keeps no journal.", setting=SETTING)
     return read_state(project, connection, x)[1].entries
 
 

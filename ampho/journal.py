@@ -116,16 +116,16 @@ class Journal:
         return tuple(entry for entry in self.entries if entry.is_unfinished)
 
     @cached_property
-    def _applied(self) -> dict[str, Entry]:
-        """The entry that each revision was last applied with, of those not taken back since."""
-        applied: dict[str, Entry] = {}
-        for entry in self.entries:
-            if entry.is_effective:
-                applied.pop(entry.revision, None)
-                if entry.direction == "upgrade":
-                    applied[entry.revision] = entry
-        return applied
+    def _last(self) -> dict[str, Entry]:
+        """The last entry of each revision with which the version rows changed."""
+        return {entry.revision: entry for entry in self.entries if entry.is_effective}
 
     def applied(self, revision_id: str) -> Entry | None:
         """Return the entry with which a revision was applied; None if none tells of it."""
-        return self._applied.get(revision_id)
+        entry = self._last.get(revision_id)
+        return entry if entry is not None and entry.direction == "upgrade" else None
+
+    def denies(self, revision_id: str) -> bool:
+        """Tell whether the last word on a revision is that it is not applied."""
+        entry = self._last.get(revision_id)
+        return entry is not None and entry.direction == "downgrade"

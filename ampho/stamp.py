@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ from ampho.errors import DependentsError, SpecifierError
 from ampho.execute import changing, perform
 from ampho.graph import Branch, Graph
 from ampho.journal import Entry, Journal, Outcome
+from ampho.package import RESERVED
 from ampho.project import Project
-from ampho.revision import id_prefix
 from ampho.runner import Observer, journal_table
 from ampho.specifier import Specifier, find_branch, find_target, parse
+from ampho.state import missing_states
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -57,7 +58,16 @@ def stamp(
     def change(before: Applied) -> set[str]:
         return known_after_stamp(before, specifier)
 
-    return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, purge=purge)
+    denies = _packages_of(project.graph, parse(specifier))
+    return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, purge=purge, denies=denies)
+
+
+def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
+    """Return the packages of which a specifier says how much is applied."""
+    if spec.branch is None and spec.target in RESERVED:
+        return graph.packages
+    found = find_branch(graph, spec.branch, spec.text) if spec.branch else find_target(graph, spec)
+    return (found.package if isinstance(found, Branch) else graph[found].package,)
 
 
 def forget(
@@ -85,9 +95,7 @@ def forget(
 
 def _forgotten(before: Applied, name: str) -> set[str]:
     graph = before.graph
-    gone = {rid for rid in before.missing if rid == name or id_prefix(before.package(rid)) == id_prefix(name)}
-    if name in graph.packages:
-        gone = set()  # of a package that is there, one revision after the other, by its id
+    gone = {rid for state in missing_states(before) for rid in state.named(name)}
     if not gone:
         ways = before.ways_to_forget(graph.sort(before.missing))
         remedy = f"Type {' or '.join(ways)}." if ways else "See 'ampho db-current' for what is applied."
@@ -149,11 +157,13 @@ def _write(
     *,
     outcome: Outcome,
     purge: bool = False,
+    denies: Iterable[str] = (),
     resolving: str | None = None,
 ) -> Stamped:
     """Change what is applied, in the version table and in the journal, in one transaction.
 
     :param purge: whether the rows before do not matter.
+    :param denies: the packages of which the rest is said not to be applied, where that is not known.
     :param resolving: the unfinished revision of which this says what came.
     """
     from ampho._alembic import write_rows
@@ -169,12 +179,13 @@ def _write(
         before.check_sound()
         known = change(before)
         after = exact_rows(before.graph, known)
+        denied = {rid for rid in before.uncertain - known if before.package(rid) in denies} if denies else set()
 
         def record() -> None:
             if table is not None:
                 for entry in entries:
                     table.resolve(entry)
-                for direction, ids in (("upgrade", known - before.known), ("downgrade", before.known - known)):
+                for direction, ids in (("upgrade", known - before.known), ("downgrade", before.known - known | denied)):
                     for rid in before.graph.sort(ids):
                         parents = before.graph.parents(rid)
                         table.note(rid, before.package(rid), direction, parents, outcome)

@@ -10,6 +10,7 @@ from ampho.applied import Applied
 from ampho.errors import SpecifierError
 from ampho.graph import Branch, Graph
 from ampho.journal import Entry, Journal
+from ampho.revision import id_prefix
 from ampho.specifier import Specifier, find_branch, find_target, parse
 
 
@@ -67,6 +68,16 @@ class MissingState:
     package: str
     revisions: tuple[str, ...]
     is_ahead: bool
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """Return the ids that a name means to ``db-forget``.
+
+        :param name: the package, if it is gone, or one of the revisions.
+        """
+        if name in self.revisions:
+            return (name,)
+        is_it = bool(self.package) and not self.is_ahead and id_prefix(self.package) == id_prefix(name)
+        return self.revisions if is_it else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,7 @@ def current_state(graph: Graph, rows: Iterable[str], journal: Journal | None = N
     applied = Applied.from_rows(graph, rows, journal)
     return CurrentState(
         packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
-        missing=tuple(_missing_states(applied)),
+        missing=tuple(missing_states(applied)),
         uncertain=graph.sort(applied.uncertain),
         unknown=applied.unknown,
         corrupt=applied.corrupt,
@@ -145,7 +156,8 @@ def current_state(graph: Graph, rows: Iterable[str], journal: Journal | None = N
     )
 
 
-def _missing_states(applied: Applied) -> Iterator[MissingState]:
+def missing_states(applied: Applied) -> Iterator[MissingState]:
+    """Give what is applied and no file has, a record per package."""
     ids = applied.graph.sort(applied.missing)
     for package in sorted(set(map(applied.package, ids))):
         own = tuple(revision_id for revision_id in ids if applied.package(revision_id) == package)

@@ -191,11 +191,13 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
 @cli.command("db-resolve")
 @click.argument("revision", metavar="REV")
-@click.option("--applied/--not-applied", required=True, help="Whether its change is in the database now.")
+@click.option("--applied/--not-applied", default=None, help="Whether its change is in the database now.")
 @_x
 @click.pass_context
-def db_resolve(ctx: click.Context, revision: str, applied: bool, x: tuple[str, ...]) -> None:
+def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
     """Say what came of REV, which was interrupted or failed half-way where the database could not roll it back."""
+    if applied is None:
+        raise click.UsageError("Say what came of it: --applied or --not-applied.")
     done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
     click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
 

@@ -116,9 +116,9 @@ def _missing_line(missing: MissingState, width: int) -> str:
 
 def print_missing(state: CurrentState, name: str) -> bool:
     """Print what a database would know no longer, if it forgot what is missing of a package, or one revision."""
-    lost = [missing for missing in state.missing if name in (missing.package, *missing.revisions)]
+    lost = [missing for missing in state.missing if missing.named(name)]
     for missing in lost:
-        ids = [name] if name in missing.revisions else missing.revisions
+        ids = missing.named(name)
         click.echo(f"{_count(len(ids))} of {missing.package or 'an unknown package'} will be lost from view:")
         for revision_id in ids:
             click.echo(f"    {revision_id}")
