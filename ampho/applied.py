@@ -8,7 +8,6 @@ A row whose file is gone hides what it stands on, unless the journal tells.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from ampho.errors import UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
 from ampho.journal import Journal
 from ampho.package import RESERVED
-from ampho.revision import Revision, id_prefix
+from ampho.revision import Revision, id_prefix, package_of_id
 
 _SHOWN = 5
 _RESTORE = "Restore the file, install or list the package that it belongs to, or use the release that applied it."
-_GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +47,24 @@ class Applied:
         """Return what ``rows`` mean in ``graph``."""
         listed = tuple(dict.fromkeys(rows))
         corrupt = tuple(str(row) for row in listed if not _can_be_row(row))
-        unknown = tuple(row for row in listed if _can_be_row(row) and row not in graph)
         listed = tuple(row for row in listed if _can_be_row(row))
-        if not unknown:
-            return cls(graph, frozenset(graph.ancestors(listed)), corrupt=corrupt)
+        unknown = tuple(row for row in listed if not graph.has_file(row))
+        present = graph.ancestors(row for row in listed if row in graph)
+        seeds = [*unknown, *filter(graph.is_missing, present)]
+        if not seeds:
+            return cls(graph, frozenset(present), corrupt=corrupt)
         record = journal or Journal()
-        missing, unrecorded = _missing_revisions(graph, unknown, record)
+        missing, unrecorded = _missing_revisions(graph, seeds, record)
         whole = graph.with_missing(missing)
         known = frozenset(whole.ancestors(listed))
+        gone = frozenset(filter(whole.is_missing, known))
         uncertain: frozenset[str] = frozenset()
         if unrecorded:
             # Rows are exact: were a revision applied that stands on a row, that would not be a row.
-            above = graph.descendants(row for row in listed if row in graph)
-            uncertain = frozenset(rid for rid in graph.ids if rid not in known | above and not record.denies(rid))
-        return cls(whole, known, frozenset(revision.id for revision in missing), uncertain, unknown, corrupt)
+            above = graph.descendants(row for row in listed if row not in unknown)
+            left = (rid for rid in graph.ids if graph.has_file(rid) and rid not in known | above)
+            uncertain = frozenset(rid for rid in left if not record.denies(rid))
+        return cls(whole, known, gone, uncertain, unknown, corrupt)
 
     @property
     def ahead(self) -> frozenset[str]:
@@ -103,10 +105,12 @@ class Applied:
         return f"{shown} of {' and '.join(packages)}" if packages else shown
 
     def check_appliable(self, ids: Iterable[str]) -> None:
-        """Check that revisions are known not to be applied, and that no later one of their packages is.
+        """Check that revisions have files, are known not to be applied, and that no later one of their packages is.
 
+        :raises MissingRevisionError: if one has no file.
         :raises UnknownRevisionsError: if not.
         """
+        self.graph.check_files(ids)
         beyond = [rid for rid in self.missing if self.package(rid) in self.ahead.intersection(map(self.package, ids))]
         if beyond:
             raise UnknownRevisionsError(
@@ -120,10 +124,10 @@ class Applied:
             packages = " ".join(dict.fromkeys(map(self.package, doubtful)))
             raise UnknownRevisionsError(
                 f"Whether {doubtful[0]} of {self.package(doubtful[0])} is applied is not known:"
-                f" {self.describe_missing(self.unknown)} is, which no file explains, and may stand on it."
+                f" {self.describe_missing()} is, which no file explains, and may stand on it."
                 f" {_RESTORE} Or say what is applied of {packages}: 'ampho db-stamp REVISION', or PACKAGE@base"
                 " for nothing; nothing was changed.",
-                rows=self.unknown,
+                rows=self.graph.sort(self.missing),
             )
 
     def check_has_files(self, ids: Iterable[str], specifier: str) -> None:
@@ -162,14 +166,14 @@ def _can_be_row(row: object) -> bool:
     return isinstance(row, str) and bool(row.strip()) and row not in RESERVED
 
 
-def _missing_revisions(graph: Graph, unknown: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
+def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
     """Return the applied revisions without a file, and whether nothing records what one of them stands on."""
     found: dict[str, Revision] = {}
-    todo = list(unknown)
+    todo = list(seeds)
     unrecorded = False
     while todo:
         revision_id = todo.pop()
-        if revision_id in graph or revision_id in found:
+        if graph.has_file(revision_id) or revision_id in found:
             continue
         entry = journal.applied(revision_id)
         parents: tuple[str, ...] = ()
@@ -178,17 +182,9 @@ def _missing_revisions(graph: Graph, unknown: Iterable[str], journal: Journal) -
         else:
             parents = entry.parents
             todo += parents
-        package = entry.package if entry else _package_of_id(graph, revision_id)
+        package = entry.package if entry else package_of_id(revision_id, graph.packages)
         found[revision_id] = Revision(revision_id, package, Path(), parents, is_missing=True)
     return list(found.values()), unrecorded
-
-
-def _package_of_id(graph: Graph, revision_id: str) -> str:
-    """Return the package that an id names, as far as it does."""
-    match = _GENERATED_ID.fullmatch(revision_id)
-    if match is None:
-        return ""
-    return next((name for name in graph.packages if id_prefix(name) == match["prefix"]), match["prefix"])
 
 
 class VersionRows:

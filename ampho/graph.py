@@ -10,9 +10,10 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
-from ampho.revision import Revision
+from ampho.revision import Revision, package_of_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Branch:
 class Graph:
     """The history of all packages.
 
+    A dependency that no file has, on another package than those that are there, is kept as a missing revision: that
+    package may be gone, and yet be applied. What would have to run it is refused when that is planned.
+
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
     :param absent: packages that are listed and not there at all, each with the error that says so.
@@ -49,7 +53,9 @@ class Graph:
         self._revisions = _by_id(revisions)
         self._labels = _by_label(self._revisions.values(), self.packages)
         self._first = self._first_revisions()
-        self._parents = {revision.id: self._resolve_parents(revision) for revision in self._revisions.values()}
+        self._needed_by: dict[str, Revision] = {}
+        self._parents = {revision.id: self._resolve_parents(revision) for revision in [*self._revisions.values()]}
+        self._parents |= dict.fromkeys(self._needed_by, ())
         self._children = _inverted(self._parents)
         self._order = self._sorted()
         self._of_package: dict[str, tuple[str, ...]] = dict.fromkeys(self.packages, ())
@@ -117,7 +123,25 @@ class Graph:
 
         :param revisions: what they stand on is in the graph, or among them.
         """
-        return Graph([*self._revisions.values(), *revisions], self.packages, self.absent)
+        present = [revision for revision in self._revisions.values() if not revision.is_missing]
+        return Graph([*present, *revisions], self.packages, self.absent)
+
+    def has_file(self, revision_id: object) -> bool:
+        """Tell whether a file has this revision."""
+        return revision_id in self._revisions and not self._revisions[str(revision_id)].is_missing
+
+    def is_missing(self, revision_id: str) -> bool:
+        """Tell whether a revision of this graph is in no file."""
+        return self._revisions[revision_id].is_missing
+
+    def check_files(self, ids: Iterable[str]) -> None:
+        """Check that revisions have files.
+
+        :raises MissingRevisionError: if one is known only from what stands on it.
+        """
+        for revision_id in ids:
+            if revision_id in self._needed_by:
+                raise _missing(self._needed_by[revision_id], revision_id)
 
     def ancestors(self, ids: Iterable[str]) -> set[str]:
         """Return all that the given revisions stand on, at whatever distance, and themselves."""
@@ -159,13 +183,11 @@ class Graph:
                 parents[self._labels.get(name) or self._first.get(name) or name] = None
         for parent in parents:
             if parent not in self._revisions:
-                raise MissingRevisionError(
-                    f"{revision.id} of {revision.package} ({revision.path}) stands on {parent}, which no file has."
-                    " Restore that file, list the package it belongs to, or correct the line.",
-                    package=revision.package,
-                    revision=revision.id,
-                    path=revision.path,
-                )
+                package = parent if parent in self.packages else package_of_id(parent, self.packages)
+                if parent in revision.down_revisions or package in self.packages:
+                    raise _missing(revision, parent)
+                self._revisions[parent] = Revision(parent, package, Path(), is_missing=True)
+                self._needed_by[parent] = revision
         return tuple(parents)
 
     def _sorted(self) -> dict[str, int]:
@@ -240,6 +262,16 @@ def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisio
     return DuplicateRevisionError(
         f"{revision.id} of {revision.package} ({revision.path}) carries the branch label {label}, which is {whose}."
         " Remove it from one of them.",
+        package=revision.package,
+        revision=revision.id,
+        path=revision.path,
+    )
+
+
+def _missing(revision: Revision, parent: str) -> MissingRevisionError:
+    return MissingRevisionError(
+        f"{revision.id} of {revision.package} ({revision.path}) stands on {parent}, which no file has."
+        " Restore that file, list the package it belongs to, or correct the line.",
         package=revision.package,
         revision=revision.id,
         path=revision.path,

@@ -155,7 +155,7 @@ class JournalTable:
         if self._number is not None:
             self._stop_counting()
             self._update(self._number, **values)
-            self._number = None
+            self._number, self.left = None, False
         else:
             self._insert(**_of_step(step, parents), started=now - timedelta(seconds=duration), **values)
 

@@ -206,7 +206,7 @@ def tables_of_history(graph: Graph) -> dict[str, str]:
     running them: a name that is computed, and SQL, are not seen.
     """
     tables: dict[str, str] = {}
-    for revision_id in graph.ids:
+    for revision_id in filter(graph.has_file, graph.ids):
         revision = graph[revision_id]
         try:
             tree = ast.parse(revision.path.read_bytes())

@@ -10,7 +10,8 @@ import ast
 import hashlib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,8 @@ from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\% ")
+
+_GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 
 MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
@@ -68,6 +71,17 @@ def id_prefix(package: str) -> str:
         digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
         prefix = f"{prefix[: _MAX_PREFIX - 7]}_{digest}"
     return prefix
+
+
+def package_of_id(revision_id: str, packages: Iterable[str]) -> str:
+    """Return the package that an id names, as far as it does; an empty name where it names none.
+
+    :param packages: the names of the packages that are there.
+    """
+    match = _GENERATED_ID.fullmatch(revision_id)
+    if match is None:
+        return ""
+    return next((name for name in packages if id_prefix(name) == match["prefix"]), match["prefix"])
 
 
 def read_revisions(package: MigrationPackage) -> Iterator[Revision]:

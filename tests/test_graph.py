@@ -196,9 +196,20 @@ def test_label_repeated_by_a_later_revision_of_the_package_is_refused() -> None:
 
 @pytest.mark.parametrize("link", ["<", "&"])
 def test_parent_or_dependency_that_no_file_has_is_named_with_the_file(link: str) -> None:
-    error = wrong(f"app: app_1\napp: app_2 {link} gone_9", MissingRevisionError)
+    error = wrong(f"app: app_1\napp: app_2 {link} app_9", MissingRevisionError)
     assert (error.package, error.revision, error.path) == ("app", "app_2", Path("/srv/app/app_2.py"))
-    assert "stands on gone_9, which no file has" in str(error)
+    assert "stands on app_9, which no file has" in str(error)
+
+
+@pytest.mark.parametrize("name", ["gone_9", "1f", "gone"])
+def test_a_dependency_on_a_package_that_is_gone_is_refused_when_it_would_run(name: str) -> None:
+    found = graph(f"app: app_1\napp: app_2 < app_1 & {name}\nblog: blog_1")
+    assert found.parents("app_2") == ("app_1", name)
+    assert not found.has_file(name)
+    assert found.of_package("app") == ("app_1", "app_2")
+    found.check_files(["app_2", "blog_1"])
+    with pytest.raises(MissingRevisionError, match=rf"app_2 of app .* stands on {name}, which no file has"):
+        found.check_files([name])
 
 
 def test_label_as_a_parent_is_missing_because_parents_are_ids() -> None:

@@ -16,7 +16,7 @@ from revisions import graph
 from servers import Database
 
 from ampho.applied import Applied, VersionRows, exact_rows
-from ampho.errors import AmphoError, SpecifierError, UnknownRevisionsError, VersionTableError
+from ampho.errors import AmphoError, MissingRevisionError, SpecifierError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.plan import Plan, plan_downgrade, plan_upgrade
@@ -167,6 +167,32 @@ class TestWithoutARecord:
         state = current_state(HERE, ("1f", "core_1"))
         assert [(one.package, one.revisions) for one in state.missing] == [("", ("1f",))]
         assert Applied.from_rows(HERE, ("1f",)).ways_to_forget(["1f"]) == ["'ampho db-forget 1f'"]
+
+
+class TestNeeded:
+    """The package that is gone is one that others depend on."""
+
+    LEFT = graph("\n".join(line for line in WHOLE.splitlines() if "core:" not in line))
+
+    def test_nothing_of_what_needs_it_is_applied_any_more(self) -> None:
+        for specifier in ("heads", "acme.billing", "acme.billing@+1", "acme_reports_1", "+2"):
+            with pytest.raises(
+                MissingRevisionError, match=r"of acme\.billing .* stands on core_[12], which no file has"
+            ):
+                up((), specifier, of=self.LEFT)
+
+    def test_the_others_go_on(self) -> None:
+        assert up((), "shop", of=self.LEFT) == ["shop_1", "shop_2"]
+
+    def test_what_is_applied_of_what_needs_it_stays_so(self) -> None:
+        applied = Applied.from_rows(self.LEFT, BILLED, ALL_APPLIED)
+        assert applied.known == {"core_1", "core_2", "acme_billing_1", "acme_billing_2"}
+        assert applied.missing == {"core_1", "core_2"}
+        assert up(BILLED, "heads", ALL_APPLIED, self.LEFT) == ["shop_1", "acme_reports_1", "shop_2"]
+        taken = plan_downgrade(self.LEFT, BILLED, "acme.billing@base", journal=ALL_APPLIED)
+        assert ids(taken) == ["acme_billing_2", "acme_billing_1"]
+        with pytest.raises(UnknownRevisionsError, match="'ampho db-forget core'"):
+            plan_downgrade(self.LEFT, BILLED, "base", journal=ALL_APPLIED)
 
 
 class TestAhead:
@@ -423,6 +449,24 @@ def test_rows_of_another_release_are_forgotten_by_id(project: Project) -> None:
     shop.run("db-forget", "app_1759999999", "--yes")
     shop.run("db-up")
     assert "app_4 (head)" in shop.run("db-current").stdout
+
+
+def test_a_package_that_another_one_needs_is_uninstalled(project: Project) -> None:
+    shop = Shop(project, "flask", URLS["flask"], listed=["app", "acme.reviews", "shop"])
+    project.revision("shop", "shop_2", "shop_1", "acme_reviews_2", upgrade=TABLE.format("picks"))
+    shop.run("db-up")
+    shop.uninstall()
+    assert "missing: acme_reviews_1, acme_reviews_2 are applied" in shop.run("db-current").stdout
+    assert "Nothing to do" in shop.run("db-up").stdout
+    project.revision("app", "app_3", "app_2")
+    for command in ("db-show", "db-heads", "db-up", "db-up -s", "db-down app@-1", "db-rev app more"):
+        shop.run(*command.split())
+    assert "db-forget" in shop.run("db-down", "app@-2", exit_code=1).stderr
+    (project.folder / "instance" / "app.db").unlink()
+    refused = shop.run("db-up", exit_code=1).stderr
+    assert "There is no package acme.reviews" in refused
+    assert "stands on acme_reviews_2, which no file has" in shop.run("db-up", "shop", exit_code=1).stderr
+    shop.run("db-up", "app")
 
 
 def test_two_missing_packages_are_forgotten_from_the_top() -> None:
