@@ -9,6 +9,7 @@ from ampho.errors import AmphoError
 if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
     from ampho.autogenerate import Drift
+    from ampho.deploy import Deployment, Finding, Status
     from ampho.execute import Observer, Run, StepRun
     from ampho.journal import Entry, Outcome
     from ampho.plan import Direction, Plan, Step
@@ -24,9 +25,11 @@ __all__ = [
     "AsyncAmpho",
     "AsyncSQLAlchemy",
     "CurrentState",
+    "Deployment",
     "Direction",
     "Drift",
     "Entry",
+    "Finding",
     "MissingState",
     "Observer",
     "Outcome",
@@ -35,6 +38,7 @@ __all__ = [
     "RevisionRecord",
     "Run",
     "Stamped",
+    "Status",
     "Step",
     "StepRun",
 ]
@@ -44,9 +48,11 @@ _HOME = {
     "AsyncAmpho": "aio",
     "AsyncSQLAlchemy": "aio",
     "CurrentState": "state",
+    "Deployment": "deploy",
     "Direction": "plan",
     "Drift": "autogenerate",
     "Entry": "journal",
+    "Finding": "deploy",
     "MissingState": "state",
     "Observer": "execute",
     "Outcome": "journal",
@@ -55,6 +61,7 @@ _HOME = {
     "RevisionRecord": "state",
     "Run": "execute",
     "Stamped": "stamp",
+    "Status": "deploy",
     "Step": "plan",
     "StepRun": "execute",
 }

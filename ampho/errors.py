@@ -27,6 +27,7 @@
     ├── LockError                   the database has no lock that keeps others from migrating it
     │   ├── LockTimeoutError        another process migrates the database, and was not done in time
     │   └── PoolerError             a pooler makes the lock worthless
+    ├── WaitTimeoutError            the database was not brought up to date in time
     ├── UnfinishedRevisionError     a revision of which nobody knows what is left
     ├── DatabaseError               the database refused, or could not be reached
     └── RevisionFailedError         a revision failed while it ran
@@ -273,6 +274,12 @@ class LockTimeoutError(LockError):
 
 class PoolerError(LockError):
     """A pooler between here and the database gives each transaction another session."""
+
+
+class WaitTimeoutError(AmphoError):
+    """The database was not brought up to date by others in time."""
+
+    exit_code = 3
 
 
 class UnfinishedRevisionError(AmphoError):

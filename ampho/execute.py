@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from ampho._describe import describe
 from ampho._hints import with_hint
+from ampho.applied import Applied
+from ampho.deploy import Deployment, assess
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
@@ -36,6 +38,7 @@ __all__ = [
     "StepRun",
     "changing",
     "current",
+    "deployment",
     "downgrade",
     "log",
     "migrating",
@@ -180,6 +183,12 @@ def plan(
 def current(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> CurrentState:
     """Return what is applied, per package."""
     return current_state(project.graph, *read_state(project, connection, x))
+
+
+def deployment(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> Deployment:
+    """Return how the database stands to the code that is deployed."""
+    rows, journal = read_state(project, connection, x)
+    return assess(project.graph, Applied.from_rows(project.graph, rows, journal), journal)
 
 
 def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:

@@ -5,7 +5,6 @@ No other module reads or writes it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
@@ -231,7 +230,7 @@ def _of_step(step: Step, parents: Iterable[str]) -> dict[str, object]:
         "package": step.revision.package,
         "direction": step.direction,
         "parents": json.dumps(list(parents)),
-        "checksum": hashlib.sha256(step.revision.path.read_bytes()).hexdigest(),
+        "checksum": step.revision.checksum(),
     }
 
 

@@ -60,6 +60,10 @@ class Revision:
         """The first paragraph of the docstring, in one line."""
         return " ".join(self.doc.strip().split("\n\n")[0].split())
 
+    def checksum(self) -> str:
+        """Return the SHA-256 of the file as it is now, in hexadecimal."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
     def __str__(self) -> str:
         return self.id
 

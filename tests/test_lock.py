@@ -24,7 +24,7 @@ from ampho.execute import Observer
 from ampho.lock import LockSettings, lock_settings
 
 PROCESSES = int(os.environ.get("AMPHO_LOCK_PROCESSES", "4"))
-ROUNDS = int(os.environ.get("AMPHO_LOCK_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("AMPHO_LOCK_ROUNDS", "1"))
 
 # Each revision counts itself, slowly enough for others to meet it.
 COUNTED = """
@@ -97,6 +97,7 @@ def clean(database: Database) -> None:
         database.run(f"DROP TABLE IF EXISTS {table}")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(0 if PROCESSES > 4 else 120)
 def test_each_revision_is_applied_once(project: Project, database: Database) -> None:
     write(project, database)
@@ -113,6 +114,7 @@ def test_each_revision_is_applied_once(project: Project, database: Database) -> 
         clean(database)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_without_the_lock_they_get_in_each_others_way(project: Project, database: Database) -> None:
     write(project, database, AMPHO_LOCK=False, AMPHO_JOURNAL_TABLE=None)
@@ -152,6 +154,7 @@ def held(project: Project, database: Database) -> Iterator[Any]:
             assert process.wait(30) == 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_who_waits_is_told_for_whom_and_ends_in_time(project: Project, database: Database) -> None:
     with held(project, database) as free:
         framework = "quart" if database.is_async else "flask"

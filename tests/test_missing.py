@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zigzag
 from facade import FRAMEWORKS, URLS
 from graphs import History, random_history
 from project import Project, Result
@@ -322,8 +324,24 @@ class Shop:
         )
         project.app(framework, listed, url, extra_config=config, path="wsgi.py", import_name="wsgi")
 
-    def run(self, *command: str, exit_code: int = 0, stdin: str = "") -> Result:
-        result = self.project.run("ampho", *command, env={"PYTHONPATH": str(self.installed)}, check=False, stdin=stdin)
+    def run(self, *command: str, exit_code: int = 0) -> Result:
+        """Run a command in this process, in an app and with packages that are imported anew."""
+        sys.path.append(str(self.installed))
+        try:
+            with zigzag.app_in(self.project) as app:
+                done = app.test_cli_runner().invoke(args=["ampho", *command])
+        finally:
+            sys.path.remove(str(self.installed))
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return self.checked(Result(("ampho", *command), done.exit_code, done.stdout, done.stderr), exit_code)
+
+    def start(self, *command: str, exit_code: int = 0) -> Result:
+        """Run a real process."""
+        env = {"PYTHONPATH": str(self.installed)}
+        return self.checked(self.project.run("ampho", *command, env=env, check=False), exit_code)
+
+    def checked(self, result: Result, exit_code: int) -> Result:
         assert result.exit_code == exit_code, str(result)
         assert "Traceback" not in result.output
         return result
@@ -343,11 +361,11 @@ def test_a_package_is_uninstalled_and_installed_again(project: Project, database
     assert database.rows() == ["acme_reviews_2", "shop_1"]
     shop.uninstall()
 
-    current = shop.run("db-current")
+    current = shop.start("db-current")
     assert "missing: acme_reviews_1, acme_reviews_2 are applied, and no file explains them" in current.stdout
     assert "app           app_2 (head)" in current.stdout
     assert "There is no package acme.reviews" in current.stderr
-    up = shop.run("db-up")
+    up = shop.start("db-up")
     assert "Nothing to do: everything is applied." in up.stdout
     assert "No file explains acme_reviews_1, acme_reviews_2 of acme.reviews" in up.stderr
     for command in (["db-show"], ["db-heads"], ["db-stamp", "shop"], ["db-up", "-s"], ["db-log"], ["db-up", "app"]):
@@ -384,7 +402,7 @@ def test_a_database_forgets_a_package(project: Project, database: Database) -> N
     project.app(framework, ["app", "shop"], database.url, path="wsgi.py", import_name="wsgi")
     tables = database.tables()
 
-    asked = shop.run("db-forget", "acme.reviews", exit_code=2)
+    asked = shop.start("db-forget", "acme.reviews", exit_code=2)
     assert "2 revisions of acme.reviews will be lost from view:\n    acme_reviews_1\n    acme_reviews_2" in asked.stdout
     assert "Add --yes" in asked.stderr
     assert database.rows() == ["acme_reviews_2", "shop_1"]

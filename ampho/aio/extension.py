@@ -22,6 +22,7 @@ from ampho.aio.database import Database, adapt
 from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.autogenerate import Drift
+from ampho.deploy import Deployment, Turns
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
@@ -219,6 +220,30 @@ class AsyncAmpho(Extension):
         return await self._perform(
             partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
         )
+
+    async def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        """Return how the database stands to the code; see :class:`ampho.Status`."""
+        return await self._perform(partial(execute.deployment, x=x), observer)
+
+    async def wait(
+        self,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109 (one name in both facades)
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Deployment:
+        """Wait until the database has what the code needs, or more, and change nothing.
+
+        :param timeout: seconds.
+        :raises WaitTimeoutError: if that takes longer.
+        """
+        turns = Turns(timeout)
+        while True:
+            found = await self.deployment(x=x, observer=observer)
+            if turns.is_over(found):
+                return found
+            observer = None  # who has heard the warnings
+            await anyio.sleep(turns.pause)
 
     async def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""

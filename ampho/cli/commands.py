@@ -216,14 +216,30 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @cli.command("db-check")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 @_scratch
+@click.option("--deploy", is_flag=True, help="Compare the revisions instead: may this code run on this database?")
 @_x
 @click.pass_context
-def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, x: tuple[str, ...]) -> None:
+def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
     """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
+    if deploy:
+        if packages or scratch:
+            raise click.UsageError("--deploy is about all packages, and this database.")
+        deployment = call(ctx, "deployment", x=x, observer=output.WarningsOnly())
+        output.print_deployment(deployment)
+        ctx.exit(deployment.status.exit_code)
     drifts = call(ctx, "check", *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
     output.print_drifts(drifts)
     if any(drift.operations for drift in drifts):
         ctx.exit(1)
+
+
+@cli.command("db-wait")
+@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
+@_x
+@click.pass_context
+def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
+    """Wait until another process has brought the database to where this code needs it, or beyond."""
+    output.print_deployment(call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly()))
 
 
 @cli.command("db-current")

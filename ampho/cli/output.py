@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ampho.autogenerate import Drift
+from ampho.deploy import Deployment, Status
 from ampho.execute import Observer, Run
 from ampho.journal import Entry
 from ampho.plan import Direction, Plan, Step
@@ -170,6 +171,26 @@ def print_drifts(drifts: Sequence[Drift]) -> None:
         click.echo(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
         for line in drift.operations:
             click.echo(f"    {line}")
+
+
+_MEANS = {
+    Status.CORRUPT: "the version table has what cannot be a revision",
+    Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
+    Status.DIVERGED: "counts as applied because a later one is, and was never run here",
+    Status.MISSING: "applied, and its package is not there",
+    Status.AHEAD: "applied, and no file has it: a newer release was here",
+    Status.EDITED: "applied, and its file was edited since",
+    Status.BEHIND: "not applied; 'ampho db-up' does that",
+}
+
+
+def print_deployment(deployment: Deployment) -> None:
+    """Print how the database stands to the code, the worst first."""
+    for finding in deployment.findings:
+        where = f" of {finding.package}" if finding.package else ""
+        click.echo(f"{finding.status}: {rows(finding.revisions)}{where}: {_MEANS[finding.status]}")
+    if not deployment.findings:
+        click.echo("The database is up to date with the code.")
 
 
 def print_heads(records: Sequence[RevisionRecord]) -> None:

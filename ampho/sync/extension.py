@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from ampho import execute, render, revise
 from ampho import rebase as rebasing
 from ampho import stamp as stamping
 from ampho.autogenerate import Drift
+from ampho.deploy import Deployment, Turns
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
@@ -270,6 +272,24 @@ class Ampho(Extension):
         return self._perform(
             partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
         )
+
+    def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        """Return how the database stands to the code; see :class:`ampho.Status`."""
+        return self._perform(partial(execute.deployment, x=x), observer)
+
+    def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        """Wait until the database has what the code needs, or more, and change nothing.
+
+        :param timeout: seconds.
+        :raises WaitTimeoutError: if that takes longer.
+        """
+        turns = Turns(timeout)
+        while True:
+            found = self.deployment(x=x, observer=observer)
+            if turns.is_over(found):
+                return found
+            observer = None  # who has heard the warnings
+            time.sleep(turns.pause)
 
     def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""
