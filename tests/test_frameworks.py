@@ -202,7 +202,7 @@ def test_help_and_usage(crm: Facade) -> None:
     commands = re.findall(r"^  (db-\w+)", crm.run("--help").stdout, re.MULTILINE)
     assert commands == [
         *("db-check", "db-current", "db-down", "db-forget", "db-heads", "db-init", "db-log", "db-merge", "db-rebase"),
-        *("db-resolve", "db-rev", "db-show", "db-stamp", "db-up"),
+        *("db-resolve", "db-rev", "db-show", "db-stamp", "db-up", "db-wait"),
     ]
     assert crm.run("db-nope").exit_code == 2
     assert "Show this message" in crm.run("db-up", "--help").stdout
