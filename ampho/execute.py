@@ -20,7 +20,7 @@ from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING
-from ampho.lock import TIMEOUT_SETTING, LockSettings, locked
+from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.runner import MakePlan, Observer, Run, Runner, StepRun, journal_table, raise_from
@@ -66,6 +66,7 @@ def changing(
         migrating_connection = stack.enter_context(migrating(connection, patience))
         try:
             stack.enter_context(locked(migrating_connection, settings, waiting or Observer().waiting))
+            stack.enter_context(patient(migrating_connection, settings))
         except DBAPIError as exc:
             why = redact(with_hint(describe(exc)), project.url).rstrip(".")
             raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc

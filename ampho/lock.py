@@ -9,6 +9,7 @@ SQLite has one writer at a time anyway; there, each step looks whether another p
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from ampho.errors import ConfigurationError, LockError, LockTimeoutError, PoolerError
 
@@ -25,13 +27,17 @@ if TYPE_CHECKING:
 
 SETTING = "AMPHO_LOCK"
 TIMEOUT_SETTING = "AMPHO_LOCK_TIMEOUT"
+STATEMENT_SETTING = "AMPHO_STATEMENT_LOCK_TIMEOUT"
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds."""
 
 _POLL_SECONDS = 0.2
+_LEAST_STATEMENT = 0.001
 _KEY = int.from_bytes(hashlib.blake2b(b"ampho", digest_size=8).digest(), "big", signed=True)
 _ROUNDS = 3
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
+_LOCK_WAIT_TIMEOUT = 1205  # MariaDB's and MySQL's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,13 @@ class LockSettings:
 
     :ivar enabled: whether there is a lock at all.
     :ivar timeout: seconds to wait for it at most.
+    :ivar statement_timeout: seconds that a statement of a revision waits at most for a lock on what it changes; None
+        for no limit of Ampho's.
     """
 
     enabled: bool = True
     timeout: float = DEFAULT_TIMEOUT
+    statement_timeout: float | None = None
 
 
 def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> LockSettings:
@@ -52,18 +61,27 @@ def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> 
     :raises ConfigurationError: if that means nothing.
     """
     timeout = config.get(TIMEOUT_SETTING, environment.get(TIMEOUT_SETTING, DEFAULT_TIMEOUT))
-    try:
-        seconds = float(timeout)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ConfigurationError(
-            f"{TIMEOUT_SETTING} is {timeout!a}. Give a number of seconds, 0 or more.", setting=TIMEOUT_SETTING
-        )
+    of_statements = config.get(STATEMENT_SETTING, environment.get(STATEMENT_SETTING))
     enabled = config.get(SETTING, True)
     if not isinstance(enabled, bool):
         raise ConfigurationError(f"{SETTING} is {enabled!a}. Give True or False.", setting=SETTING)
-    return LockSettings(enabled, seconds)
+    return LockSettings(
+        enabled,
+        _seconds(timeout, TIMEOUT_SETTING),
+        None if of_statements is None else _seconds(of_statements, STATEMENT_SETTING, least=_LEAST_STATEMENT),
+    )
+
+
+def _seconds(value: object, setting: str, least: float = 0.0) -> float:
+    try:
+        seconds = float(value)  # type: ignore[arg-type]  # which is what this finds out
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not least <= seconds < float("inf"):
+        raise ConfigurationError(
+            f"{setting} is {value!a}. Give a number of seconds, {least:g} or more.", setting=setting
+        )
+    return seconds
 
 
 @contextmanager
@@ -87,6 +105,58 @@ def locked(connection: Connection, settings: LockSettings, waiting: Callable[[st
         _release(lock)
 
 
+@contextmanager
+def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
+    """Let no statement wait longer for a table's or a row's lock than the settings say, where the database can do that.
+
+    MariaDB and MySQL count in whole seconds. SQLite has one lock, which who migrates holds already.
+
+    :param connection: the connection that migrates, outside of a transaction.
+    """
+    limits = _LIMITS.get(connection.dialect.name)
+    if settings.statement_timeout is None or limits is None:
+        yield
+        return
+    read, write, convert = limits
+    before = connection.execute(text(read)).one()
+    limit = convert(settings.statement_timeout)
+    connection.execute(text(write), dict.fromkeys(("a", "b"), limit))
+    connection.commit()
+    try:
+        yield
+    finally:
+        if not (connection.closed or connection.invalidated):
+            with _given_back(connection):
+                connection.execute(text(write), {"a": before[0], "b": before[-1]})
+                connection.commit()
+
+
+_LIMITS: Mapping[str, tuple[str, str, Callable[[float], object]]] = {
+    "postgresql": (
+        "SELECT current_setting('lock_timeout')",
+        "SELECT set_config('lock_timeout', :a, false)",
+        lambda seconds: f"{round(seconds * 1000)}ms",
+    ),
+    **dict.fromkeys(
+        ("mysql", "mariadb"),
+        (
+            "SELECT @@SESSION.lock_wait_timeout, @@SESSION.innodb_lock_wait_timeout",
+            "SET SESSION lock_wait_timeout = :a, SESSION innodb_lock_wait_timeout = :b",
+            math.ceil,
+        ),
+    ),
+}
+
+
+def was_refused_a_lock(error: BaseException) -> bool:
+    """Tell whether a statement was cancelled because it waited too long for a lock."""
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return state == _LOCK_NOT_AVAILABLE or number == _LOCK_WAIT_TIMEOUT
+
+
 def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]) -> None:
     deadline = time.monotonic() + settings.timeout
     told = ""
@@ -104,7 +174,7 @@ def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]
         if holder != told:
             waiting(holder)
             told = holder
-        _sleep(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that not all try at once)
+        pause(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that not all try at once)
 
 
 def _release(lock: _Lock) -> None:
@@ -112,18 +182,25 @@ def _release(lock: _Lock) -> None:
     connection = lock.connection
     if connection.closed or connection.invalidated:
         return
+    with _given_back(connection):
+        lock.release()
+        connection.rollback()
+
+
+@contextmanager
+def _given_back(connection: Connection) -> Iterator[None]:
+    """Put a connection back as it was, or out of use where that fails."""
     try:
         if connection.in_transaction():
             connection.rollback()
-        lock.release()
-        connection.rollback()
+        yield
     except BaseException as exc:
         connection.invalidate()
         if not isinstance(exc, Exception):
             raise
 
 
-def _sleep(connection: Connection, seconds: float) -> None:
+def pause(connection: Connection, seconds: float) -> None:
     """Wait, without blocking the loop under an async connection."""
     if not connection.dialect.is_async:
         time.sleep(seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ampho.errors import (
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
+from ampho.lock import pause, was_refused_a_lock
 from ampho.plan import Plan, Step
 from ampho.project import Project
 from ampho.url import redact
@@ -37,6 +39,8 @@ _log = logging.getLogger("ampho")
 MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 
 _MAX_ERROR = 4000
+_TRIES = 5
+_FIRST_PAUSE = 0.5  # seconds; doubled each time
 _TRANSACTIONAL = ("sqlite", "postgresql")
 
 
@@ -57,6 +61,9 @@ class Observer:
 
     def failed(self, step: Step, error: AmphoError) -> None:
         """Hear that a step failed; the run ends with ``error``."""
+
+    def retrying(self, step: Step, seconds: float) -> None:
+        """Hear that a step met a lock, was rolled back, and is tried again after some seconds."""
 
     def interrupted(self, step: Step) -> None:
         """Hear that a step was interrupted, by Ctrl-C or a cancelled task, which ends the run."""
@@ -121,6 +128,7 @@ class Runner:
     _table: JournalTable | None = field(default=None, init=False)
     _begun: float = field(default=0.0, init=False)
     _why: str | None = field(default=None, init=False)
+    _tries: int = field(default=0, init=False)
 
     def run(self, connection: Connection) -> Run:
         """Run ``env.py`` on a connection, and the plan within.
@@ -138,13 +146,30 @@ class Runner:
                 self.current = None
                 continue
             except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
-                error = self.failure(exc, environment)
-                self.record_failure(connection)
-                raise_from(error, exc)
+                error, step = self.failure(exc, environment), self.current
+                outcome = self.record_failure(connection)
+                if step is None or not self._goes_on(connection, step, exc, outcome):
+                    if step is not None:
+                        self.tell(self.observer.failed, step, error)
+                    raise_from(error, exc)
             except BaseException:
                 self.interrupted()
                 raise
             return self.result(environment)
+
+    def _goes_on(self, connection: Connection, step: Step, exc: BaseException, outcome: Outcome) -> bool:
+        """Wait, if a step shall be tried again: it met a lock, and was rolled back whole."""
+        settings = self.project.lock
+        if settings.statement_timeout is None or outcome is not Outcome.FAILED or not was_refused_a_lock(exc):
+            return False
+        if self._tries == _TRIES:
+            return False
+        seconds = _FIRST_PAUSE * 2**self._tries * random.uniform(0.5, 1.5)  # noqa: S311 (so that not all come back at once)
+        self._tries += 1
+        self.tell(self.observer.retrying, step, seconds)
+        self.current = None
+        pause(connection, seconds)
+        return True
 
     def waiting(self, holder: str) -> None:
         """Tell that another process migrates the database."""
@@ -190,7 +215,7 @@ class Runner:
             yield alembic_step
             expected = alembic_step.rows_after(expected)
             self.done.append(StepRun(step, time.perf_counter() - begun))
-            self.current = None
+            self.current, self._tries = None, 0
             self.tell(self.observer.applied, step, self.done[-1].duration)
 
     def _check_not_overtaken(self, context: MigrationContext, expected: set[str]) -> None:
@@ -243,10 +268,11 @@ class Runner:
             duration = time.perf_counter() - self._begun
             self._table.finish(self.current, self._parents, Outcome.DONE, duration)
 
-    def record_failure(self, connection: Connection) -> None:
-        """Write that the revision failed, as far as the connection still works."""
+    def record_failure(self, connection: Connection) -> Outcome:
+        """Write that the revision failed, as far as the connection still works; return what is left of it."""
+        transactional = self.dialect in _TRANSACTIONAL and not self._committed_early
         if self._table is None or self.current is None or self._why is None:
-            return
+            return Outcome.FAILED if transactional else Outcome.PARTIAL
         outcome = Outcome.PARTIAL if self._committed_early or self._table.left else Outcome.FAILED
         duration = time.perf_counter() - self._begun
         try:
@@ -256,6 +282,7 @@ class Runner:
             connection.commit()
         except Exception as exc:  # noqa: BLE001 (the failure itself is what to hear of)
             _log.debug("The failure could not be written into the journal: %s", describe(exc))
+        return outcome
 
     def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
         """Return what was raised as an error that names the revision, if one was running."""
@@ -267,7 +294,7 @@ class Runner:
         before = ", ".join(finished) or "none"
         why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
         self._why = why
-        error = RevisionFailedError(
+        return RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
             f" {self._what_is_left(revision.id)} Finished before it: {before}.",
             revision=revision.id,
@@ -275,8 +302,6 @@ class Runner:
             path=revision.path,
             applied=finished,
         )
-        self.tell(self.observer.failed, self.current, error)
-        return error
 
     def interrupted(self) -> None:
         """Tell of an interruption, if it met a revision."""

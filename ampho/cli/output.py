@@ -52,6 +52,9 @@ class Reporter(WarningsOnly):
     def failed(self, step: Step, error: Exception) -> None:
         click.echo("failed")
 
+    def retrying(self, step: Step, seconds: float) -> None:
+        click.echo(f"met a lock; again in {_seconds(seconds)}")
+
     def interrupted(self, step: Step) -> None:
         click.echo("interrupted")
 

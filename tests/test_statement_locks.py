@@ -1,0 +1,141 @@
+"""A statement that waits for a table's lock is cancelled, and its revision tried again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from facade import facade
+from project import Project
+from servers import Database
+from sqlalchemy import text
+
+from ampho.errors import ConfigurationError, RevisionFailedError
+from ampho.execute import Observer
+from ampho.lock import lock_settings
+from ampho.plan import Step
+
+BOOK = "op.create_table('book', sa.Column('id', sa.Integer, primary_key=True))"
+ISBN = "op.add_column('book', sa.Column('isbn', sa.String(13)))"
+TIMEOUT = {"postgresql": 0.2, "mariadb": 1}
+READ = {"postgresql": "SELECT current_setting('lock_timeout')", "mariadb": "SELECT @@SESSION.lock_wait_timeout"}
+
+
+class Recorder(Observer):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.first = threading.Event()
+
+    def retrying(self, step: Step, seconds: float) -> None:
+        assert seconds > 0
+        self.heard.append(f"retrying {step.revision.id}")
+        self.first.set()
+
+    def applied(self, step: Step, duration: float) -> None:
+        self.heard.append(f"applied {step.revision.id}")
+
+    def failed(self, step: Step, error: Exception) -> None:
+        self.heard.append(f"failed {step.revision.id}")
+
+
+@contextmanager
+def used(database: Database) -> Iterator[Any]:
+    """A transaction of the app that has read the table, and so keeps others from changing it."""
+    with database.connect() as connection:
+        connection = connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            connection.execute(text("SELECT * FROM book")).all()
+            yield connection
+
+
+def write(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=BOOK)
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_it_is_tried_again_until_the_lock_is_free(project: Project, database: Database) -> None:
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    timeout = TIMEOUT[database.backend]
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=timeout) as each:
+        each.call("upgrade")
+        project.revision("core", "core_2", "core_1", upgrade=ISBN)
+        recorder = Recorder()
+        with used(database):
+            run = threading.Thread(target=each.call, args=("upgrade",), kwargs={"observer": recorder})
+            run.start()
+            assert recorder.first.wait(20)
+        run.join(30)
+        assert not run.is_alive()
+        assert recorder.heard[0] == "retrying core_2"
+        assert recorder.heard[-1] == "applied core_2"
+        assert "failed core_2" not in recorder.heard
+        assert database.rows() == ["core_2"]
+        outcomes = [str(entry.outcome) for entry in each.call("log")]
+        assert outcomes[0] == outcomes[-1] == "done"
+        assert set(outcomes[1:-1]) == {"failed"}
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_it_gives_up_in_the_end(project: Project, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ampho.runner._FIRST_PAUSE", 0.01)
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:
+        each.call("upgrade")
+        project.revision("core", "core_2", "core_1", upgrade=ISBN)
+        recorder = Recorder()
+        with used(database), pytest.raises(RevisionFailedError, match="lock"):
+            each.call("upgrade", observer=recorder)
+        assert recorder.heard == ["retrying core_2"] * 5 + ["failed core_2"]
+        assert database.rows() == ["core_1"]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_what_is_committed_early_is_not_tried_again(project: Project, database: Database) -> None:
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:
+        each.call("upgrade")
+        block = "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE other (id INTEGER)')\n"
+        project.revision("core", "core_2", "core_1", upgrade=block + ISBN)
+        recorder = Recorder()
+        with used(database), pytest.raises(RevisionFailedError, match="may have stayed"):
+            each.call("upgrade", observer=recorder)
+        assert recorder.heard == ["failed core_2"]
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_the_connection_is_given_back_as_it_was(project: Project, database: Database) -> None:
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    seen = project.folder / "seen"
+    look = f"""
+import pathlib
+value = op.get_bind().exec_driver_sql({READ[database.backend]!r}).scalar()
+pathlib.Path({str(seen)!r}).write_text(str(value))
+"""
+    project.revision("core", "core_2", "core_1", upgrade=look)
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=2.5) as each:
+        each.call("upgrade")
+        assert seen.read_text() == {"postgresql": "2500ms", "mariadb": "3"}[database.backend]
+        project.revision("core", "core_3", "core_2", upgrade=look.replace(str(seen), f"{seen}_after"))
+        each.app.config["AMPHO_STATEMENT_LOCK_TIMEOUT"] = None
+        each.call("upgrade")
+        default = database.query(READ[database.backend])[0][0]
+        assert (project.folder / "seen_after").read_text() == str(default)
+
+
+@pytest.mark.parametrize("value", [0, -1, "soon", [], float("inf")])
+def test_a_limit_that_is_none(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="AMPHO_STATEMENT_LOCK_TIMEOUT is"):
+        lock_settings({"AMPHO_STATEMENT_LOCK_TIMEOUT": value}, {})
+
+
+def test_it_is_off_unless_set() -> None:
+    assert lock_settings({}, {}).statement_timeout is None
+    assert lock_settings({}, {"AMPHO_STATEMENT_LOCK_TIMEOUT": "2"}).statement_timeout == 2
