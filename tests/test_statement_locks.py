@@ -44,8 +44,8 @@ class Recorder(Observer):
 @contextmanager
 def used(database: Database) -> Iterator[Any]:
     """A transaction of the app that has read the table, and so keeps others from changing it."""
-    with database.connect() as connection:
-        connection = connection.execution_options(isolation_level="READ COMMITTED")
+    with database.connect() as autocommitting:
+        connection = autocommitting.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             connection.execute(text("SELECT * FROM book")).all()
             yield connection
