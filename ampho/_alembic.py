@@ -231,6 +231,26 @@ def show_present_folders(script: ScriptDirectory, project: Project) -> None:
     script.revision_map = present.revision_map
 
 
+def hide_table(environment: EnvironmentContext, name: str | None) -> None:
+    """Leave a table out of any comparison in an ``env.py``, beside what its own ``include_name`` leaves out.
+
+    It is done when ``env.py`` has configured: an argument of its ``configure()`` call would be in the way of its own.
+    """
+    configure = environment.configure
+
+    def configure_and_hide(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (it passes on what env.py gives)
+        configure(*args, **kwargs)
+        options = environment.get_context().opts
+        users = options.get("include_name")
+
+        def include_name(item: str | None, type_: str, parents: dict[str, Any]) -> bool:
+            return not (type_ == "table" and item == name) and (users is None or bool(users(item, type_, parents)))
+
+        options["include_name"] = include_name
+
+    environment.configure = configure_and_hide  # type: ignore[method-assign]  # of this run only
+
+
 @dataclass
 class EnvironmentRun:
     """One run of a project's ``env.py``.
@@ -291,6 +311,7 @@ class EnvironmentRun:
         if self.offline:
             options |= {"as_sql": True, "starting_rev": list(self.rows or ()), "output_buffer": self.output}
         environment = EnvironmentContext(config, script, **options)
+        hide_table(environment, self.project.journal)
         configure = environment.configure
 
         def configure_here(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (it passes on what env.py gives)

@@ -37,13 +37,11 @@ class Comparison:
 
     :param context: as ``env.py`` configured it; the user's filters and hooks in it apply.
     :param is_own: tells of a table's key whether the package owns the table.
-    :param journal: the key of Ampho's own table, which is nobody's business here.
     :ivar seen: the keys of the database's tables, without those that the user's ``include_name`` leaves out.
     """
 
     context: MigrationContext
     is_own: Callable[[str], bool]
-    journal: str | None = None
     seen: list[str] = field(default_factory=list, init=False)
     _script: ops.MigrationScript = field(init=False)
     _autogen: AutogenContext = field(init=False)
@@ -118,11 +116,8 @@ class Comparison:
             wanted = users_name is None or bool(users_name(name, type_, parents))
             if type_ != "table" or not wanted:
                 return wanted
-            key = str(parents.get("schema_qualified_table_name") or name)
-            if key == self.journal:
-                return False
-            self.seen.append(key)
-            return self.is_own(key)
+            self.seen.append(str(parents.get("schema_qualified_table_name") or name))
+            return self.is_own(self.seen[-1])
 
         def include_object(item: Any, name: str, type_: str, reflected: bool, other: Any) -> bool:  # noqa: ANN401, FBT001 (Alembic's signature)
             table: Table | None = item if type_ == "table" else getattr(item, "table", None)

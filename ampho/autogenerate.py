@@ -80,7 +80,7 @@ def autogenerate(
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Found:
         _check_up_to_date(project.graph, rows, journal, new.package)
-        comparison = _comparison(project, owners, new.package, context)
+        comparison = _comparison(owners, new.package, context)
         _warn_of_unowned(owners, comparison.others(), told)
         return _find(project.graph, owners, new.package, rows, comparison)
 
@@ -128,7 +128,7 @@ def check(
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
         for name in names:
             _check_up_to_date(project.graph, rows, journal, name)
-        comparisons = {name: _comparison(project, owners, name, context) for name in names}
+        comparisons = {name: _comparison(owners, name, context) for name in names}
         _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], observer or Observer())
         for comparison in comparisons.values():
             comparison.apply_users_hook(rows)
@@ -189,11 +189,10 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
         )
 
 
-def _comparison(project: Project, owners: Ownership, package: str, context: MigrationContext) -> Comparison:
+def _comparison(owners: Ownership, package: str, context: MigrationContext) -> Comparison:
     from ampho._autogenerate import Comparison
 
-    journal = ".".join(filter(None, (context.version_table_schema, project.journal)))
-    return Comparison(context, lambda key: owners.owner(key) == package, journal)
+    return Comparison(context, lambda key: owners.owner(key) == package)
 
 
 def _find(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Found:

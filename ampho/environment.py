@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic import context
 from sqlalchemy.engine import Connection, Engine
 
-from ampho._alembic import DRIVEN, EnvironmentRun, current_environment, show_present_folders, with_exact_rows
+from ampho._alembic import (
+    DRIVEN,
+    EnvironmentRun,
+    current_environment,
+    hide_table,
+    show_present_folders,
+    with_exact_rows,
+)
 from ampho.app import current_or_load
 from ampho.errors import ConfigurationError
 from ampho.exclusive import check_not_inside
@@ -39,7 +46,6 @@ def options() -> dict[str, Any]:
         "target_metadata": project.metadata,
         "transaction_per_migration": True,
         **project.options,
-        "include_name": _without_journal(project.journal, project.options.get("include_name")),
     }
     if context.is_offline_mode():
         arguments["literal_binds"] = True
@@ -49,22 +55,12 @@ def options() -> dict[str, Any]:
         return arguments
     environment = current_environment()
     show_present_folders(environment.script, project)
+    hide_table(environment, project.journal)
     if "fn" in environment.context_opts:
         arguments["fn"] = with_exact_rows(environment.context_opts["fn"])
     if context.is_offline_mode():
         arguments |= {"dialect_name": project.url.get_dialect().name, "dialect_opts": {"paramstyle": "named"}}
     return arguments
-
-
-def _without_journal(journal: str | None, include_name: object) -> Callable[..., bool]:
-    """Return a filter that leaves out of any comparison the journal, and what the user's leaves out."""
-
-    def included(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
-        if type_ == "table" and name == journal:
-            return False
-        return not callable(include_name) or bool(include_name(name, type_, parents))
-
-    return included
 
 
 def is_async() -> bool:

@@ -152,6 +152,7 @@ class Runner:
                     if step is not None:
                         self.tell(self.observer.failed, step, error)
                     raise_from(error, exc)
+                continue
             except BaseException:
                 self.interrupted()
                 raise

@@ -13,6 +13,8 @@ from project import PROGRAMS, Project
 from servers import Database
 from store import TABLES, Store, open_store
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 ORDERS_OF_PACKAGES = [order for order in itertools.permutations(TABLES) if order[2] == "orders"]
 IMPOSSIBLE = [order for order in itertools.permutations(TABLES) if order[2] != "orders"]
 
@@ -55,7 +57,6 @@ def test_what_has_to_be_written_first_is_named(bookshop: Store, order: tuple[str
     assert f" db-rev {missing[0]} MESSAGE --autogenerate." in error
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
 def test_three_real_commands_and_an_upgrade(project: Project, database: Database) -> None:
     """The same in real processes, with the files of ``db-init``, and each package's ``-a`` after an upgrade."""
@@ -183,9 +184,8 @@ def things(**parts: str) -> str:
     return THINGS.format(**(BEFORE | parts))
 
 
-def both_ways(changes: dict[str, tuple[dict[str, str], dict[str, str]]]) -> list[object]:
-    there = [pytest.param(old, new, id=name) for name, (old, new) in changes.items()]
-    return there + [pytest.param(new, old, id=f"{name}, taken away") for name, (old, new) in changes.items()]
+def by_name(changes: dict[str, tuple[dict[str, str], dict[str, str]]]) -> list[object]:
+    return [pytest.param(old, new, id=name) for name, (old, new) in changes.items()]
 
 
 def comments(database: Database) -> list[tuple[object, ...]]:
@@ -198,17 +198,22 @@ def comments(database: Database) -> list[tuple[object, ...]]:
 
 
 def check_a_change(project: Project, database: Database, old: dict[str, str], new: dict[str, str]) -> None:
-    """Make a change to a model, and follow it: seen by its owner alone, applied, seen no more, and taken back."""
+    """Make a change to a model, and take it away again: each is followed from the model to the database and back."""
     models = {"others": OTHERS, "things": things(**old)}
     shop = open_store(project, database, models, options="dict(compare_server_default=True)")
     for package in models:
         shop.auto(package)
     shop.run("db-up")
-    before = (database.schema(), comments(database))
+    follow_a_change(shop, database, new)
+    shop.run("db-up")
+    follow_a_change(shop, database, old)
 
-    shop.models("things", things(**new))
+
+def follow_a_change(shop: Store, database: Database, parts: dict[str, str]) -> None:
+    """Change the model: that is seen by its owner alone, applied, seen no more, and taken back."""
+    before = (database.schema(), comments(database))
+    shop.models("things", things(**parts))
     shop.nothing_to_do("others")
-    assert shop.run("db-check", "others").stdout == "others  as its models say\n"
     drift = shop.run("db-check", exit_code=1).stdout.splitlines()
     assert drift[0] == "others  as its models say"
     assert drift[1].startswith("things  ")
@@ -216,8 +221,7 @@ def check_a_change(project: Project, database: Database, old: dict[str, str], ne
     path = shop.auto("things").path
     assert formatted(path)
     shop.run("db-up")
-    shop.nothing_to_do("things")
-    shop.nothing_to_do("others")
+    assert shop.run("db-check").stdout.count("as its models say") == 2
     shop.run("db-down", "things@-1")
     assert (database.schema(), comments(database)) == before
 
@@ -229,7 +233,7 @@ def formatted(path: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("old", "new"), both_ways(CHANGES))
+@pytest.mark.parametrize(("old", "new"), by_name(CHANGES))
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
 def test_each_kind_of_change_is_its_owner_s(
     project: Project, database: Database, old: dict[str, str], new: dict[str, str]
@@ -237,7 +241,7 @@ def test_each_kind_of_change_is_its_owner_s(
     check_a_change(project, database, old, new)
 
 
-@pytest.mark.parametrize(("old", "new"), both_ways(COMMENTS))
+@pytest.mark.parametrize(("old", "new"), by_name(COMMENTS))
 @pytest.mark.drivers("postgresql+psycopg")
 def test_a_comment_is_its_owner_s(
     project: Project, database: Database, old: dict[str, str], new: dict[str, str]
@@ -245,7 +249,7 @@ def test_a_comment_is_its_owner_s(
     check_a_change(project, database, old, new)
 
 
-@pytest.mark.parametrize(("old", "new"), [CHANGES["everything"], CHANGES["everything"][::-1]], ids=["to", "back"])
+@pytest.mark.parametrize(("old", "new"), [CHANGES["everything"]])
 @pytest.mark.drivers("mariadb", "sqlite+aiosqlite", "postgresql+asyncpg")
 def test_everything_at_once_on_the_other_drivers(
     project: Project, database: Database, old: dict[str, str], new: dict[str, str]

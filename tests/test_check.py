@@ -10,6 +10,8 @@ from project import Project
 from servers import Database
 from store import BOOKS, CUSTOMERS, Store, open_store
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PROJECTS = int(os.environ.get("AMPHO_PROPERTY_MODELS", "4"))
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")
 MORE = "    more = sa.Column(sa.Integer)\n"

@@ -16,6 +16,8 @@ from servers import Database
 from ampho import Status
 from ampho.errors import WaitTimeoutError
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 LISTED = ["core", "shop"]
 
@@ -154,6 +156,6 @@ def test_db_wait_and_its_exit_code(project: Project, framework: str) -> None:
         project.revision("core", "core_2", "core_1")
         each.call("upgrade")
         file_of(project, "core_2").unlink()
-        assert each.run("db-wait").stdout.startswith("ahead: core_2: ")
+        assert each.run("db-wait").stdout.startswith("ahead: core_2 of core: ")
         assert each.run("db-wait", "--timeout", "-1").exit_code == 2
         assert each.run("db-check", "core", "--deploy").exit_code == 2

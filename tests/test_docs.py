@@ -23,6 +23,8 @@ from ampho import errors
 from ampho.cli.commands import cli
 from ampho.cli.console import console
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 DOCS = ROOT / "docs"
 SOURCES = [path for path in (ROOT / "ampho").rglob("*.py") if "templates" not in path.parts]
 SETTING = re.compile(r"(AMPHO|FLASK|QUART|SQLALCHEMY)_[A-Z_]+")

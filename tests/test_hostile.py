@@ -426,7 +426,12 @@ BROKEN: dict[str, tuple[Callable[[Project], object], list[str], list[tuple[str, 
         READING,
     ),
     "a missing parent": (second(revision="core_3", down="gone"), ["core_3 of core", "stands on gone"], READING),
-    "a missing dependency": (second(depends_on="gone"), ["core_2 of core", "stands on gone"], READING),
+    "a missing dependency": (second(depends_on="core_9"), ["core_2 of core", "stands on core_9"], READING),
+    "a dependency on a package that is gone": (
+        second(depends_on="gone"),
+        ["core_2 of core", "stands on gone"],
+        RUNNING,
+    ),
     "a circle of two": (
         lambda project: project.revision("core", "core_1", "core_2"),
         ["in a circle", "core_1", "core_2", "core_1_by_hand.py"],

@@ -41,6 +41,8 @@ import asyncio, sys, time
 from ampho import Observer
 from app import app
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 class Slow(Observer):
     def applied(self, step, duration):
         print("+", step.revision.id)
@@ -97,7 +99,6 @@ def clean(database: Database) -> None:
         database.run(f"DROP TABLE IF EXISTS {table}")
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(0 if PROCESSES > 4 else 120)
 def test_each_revision_is_applied_once(project: Project, database: Database) -> None:
     write(project, database)
@@ -114,7 +115,6 @@ def test_each_revision_is_applied_once(project: Project, database: Database) -> 
         clean(database)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_without_the_lock_they_get_in_each_others_way(project: Project, database: Database) -> None:
     write(project, database, AMPHO_LOCK=False, AMPHO_JOURNAL_TABLE=None)
@@ -154,7 +154,6 @@ def held(project: Project, database: Database) -> Iterator[Any]:
             assert process.wait(30) == 0
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_who_waits_is_told_for_whom_and_ends_in_time(project: Project, database: Database) -> None:
     with held(project, database) as free:
         framework = "quart" if database.is_async else "flask"

@@ -12,6 +12,8 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 
 def table(name: str) -> dict[str, str]:
     return {

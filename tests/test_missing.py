@@ -25,6 +25,8 @@ from ampho.plan import Plan, plan_downgrade, plan_upgrade
 from ampho.revision import Revision
 from ampho.state import current_state
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 WHOLE = """
     core: core_1
     core: core_2 < core_1

@@ -18,6 +18,8 @@ from sqlalchemy import URL
 
 from ampho.errors import ConfigurationError, DriverError, PoolerError
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 CONFIG = """
 [databases]
 * = host={host} port={server_port} user={user} password={password}

@@ -12,12 +12,13 @@ from documents import ROOT, blocks, run_page
 
 import ampho.cli
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 README = ROOT / "README.md"
 TEXT = README.read_text("utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_every_block_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
     assert run_page(README, tmp_path) >= 10
 

@@ -12,6 +12,8 @@ from servers import Database
 
 from ampho.errors import PackageNotFoundError, RevisionInputError
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 FIRST, EARLIER, LATER, LAST = (f"blog_100000000{number}" for number in range(1, 5))
 
 
@@ -333,7 +335,6 @@ def test_databases_of_either_side_converge_after_a_rebase(
     assert found == [((LAST,), ["alembic_version", "earlier", "last", "later", "posts"])] * 2
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_the_template_writes_is_rebased_and_plain_alembic_reads_it(project: Project, framework: str) -> None:
     project.package("blog")

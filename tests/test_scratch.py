@@ -16,6 +16,8 @@ from project import FOREIGN, PROGRAMS, Project
 from servers import Database, Server
 from store import BOOKS, CUSTOMERS, MODELS, Store, open_store
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PASSWORD = "p%40:/@#'"
 ON_SERVERS = ("postgresql", "mariadb")
 DATABASES = {

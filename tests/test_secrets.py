@@ -23,6 +23,8 @@ from sqlalchemy import URL
 
 from ampho import AmphoError, Observer
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PASSWORD = "p%40:/@#'"
 ENCODED = quote(PASSWORD, safe="")
 SPELLINGS = {
@@ -400,7 +402,6 @@ def assert_files_have_no_secret(account: Account) -> None:
 PLAIN = ("alembic", "-c", "core/migrations/alembic.ini")
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_real_processes_that_succeed_and_fail(account: Account) -> None:
     account.project.package("core")
@@ -426,7 +427,6 @@ def test_real_processes_that_succeed_and_fail(account: Account) -> None:
     assert_files_have_no_secret(account)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_real_processes_with_a_malformed_url(account: Account) -> None:
     account.project.package("core")
@@ -451,7 +451,6 @@ FAILING_APPS = {
 }
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg")
 def test_an_app_that_cannot_be_imported(account: Account) -> None:
     packages(account.project)

@@ -15,6 +15,8 @@ Make = Callable[[str], Database]
 
 TYPES = f"""
 import datetime, decimal, uuid
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 table = op.create_table(
     "types",
     sa.Column("id", sa.Integer, primary_key=True),

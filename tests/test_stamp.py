@@ -19,6 +19,8 @@ from ampho.applied import Applied, exact_rows
 from ampho.errors import DependentsError, MigrationsFolderError, SpecifierError
 from ampho.stamp import known_after_stamp
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 GRAPH = """
     core: core_1
     core: core_2b < core_1

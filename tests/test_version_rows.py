@@ -30,7 +30,7 @@ GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them
 COMMANDS = 12
 
-pytestmark = pytest.mark.timeout(max(120, GRAPHS))
+pytestmark = [pytest.mark.timeout(max(120, GRAPHS)), pytest.mark.usefixtures("unmeasured")]
 
 
 @dataclass(frozen=True)

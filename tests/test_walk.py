@@ -13,6 +13,8 @@ from project import Project
 from servers import Database
 from zigzag import PACKAGES, Shop
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 RAW_INDEX = """
 with op.get_context().autocommit_block():
     op.execute("CREATE INDEX CONCURRENTLY posts_title ON posts (title)")
@@ -47,7 +49,6 @@ def write_revision(project: Project, *command: str) -> tuple[str, Path]:
     return "_".join(path.stem.split("_")[: command[0].count(".") + 2]), path
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_first_hour(project: Project, database: Database) -> None:
     """The whole walk in real processes, from empty packages to an empty database."""
     project.app(zigzag.framework_of(database), PACKAGES, database.url, path="wsgi.py", import_name="wsgi")
