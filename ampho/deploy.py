@@ -131,7 +131,7 @@ class Turns:
     :ivar pause: seconds between two turns.
     """
 
-    pause = 0.5
+    pause: float = 0.5
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout

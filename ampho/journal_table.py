@@ -66,7 +66,7 @@ class JournalTable:
         self._table = _table(name, schema)
         self._number: int | None = None
         self._is_writing = False
-        self.left = False
+        self.left: bool = False
         self._begun = 0
         self._completed = 0
 
