@@ -144,6 +144,13 @@ class Applied:
                 rows=gone,
             )
 
+    def ways_out(self, ids: Iterable[str]) -> list[str]:
+        """Return the commands that take revisions out of a database: back where they have files, else from view."""
+        listed = list(ids)
+        present = dict.fromkeys(self.package(rid) for rid in listed if not self.graph.is_missing(rid))
+        ways = [f"'ampho db-down {name}@base', or less of it" for name in present]
+        return ways + self.ways_to_forget(rid for rid in listed if self.graph.is_missing(rid))
+
     def ways_to_forget(self, ids: Iterable[str]) -> list[str]:
         """Return the commands that make a database forget missing revisions."""
         names = dict.fromkeys(

@@ -50,7 +50,7 @@ _EXIT_CODES = {
 }
 
 
-_WAITED_FOR = frozenset({Status.BEHIND, Status.INTERRUPTED, Status.DIVERGED, Status.CORRUPT})
+_WAITED_FOR = frozenset({Status.BEHIND, Status.INTERRUPTED, Status.CORRUPT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,11 @@ class Deployment:
         return self.findings[0].status if self.findings else Status.UP_TO_DATE
 
 
-def assess(graph: Graph, applied: Applied, journal: Journal) -> Deployment:
+def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = True) -> Deployment:
     """Return how a database stands to the code.
 
     :param graph: the revisions of the files.
+    :param files: whether the files are compared with those that were run.
     """
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt),))
@@ -94,7 +95,7 @@ def assess(graph: Graph, applied: Applied, journal: Journal) -> Deployment:
             (Status.AHEAD if applied.package(rid) in graph.packages else Status.MISSING, rid)
             for rid in applied.graph.sort(applied.missing)
         ),
-        *((Status.EDITED, rid) for rid in _edited(applied, journal)),
+        *((Status.EDITED, rid) for rid in _edited(applied, journal) if files),
         *((Status.BEHIND, rid) for rid in graph.ids if graph.has_file(rid) and rid not in applied.known),
     ]
     grouped: dict[tuple[Status, str], list[str]] = {}

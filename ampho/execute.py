@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
 
+T = TypeVar("T")
+
 __all__ = [
     "Observer",
     "Run",
     "StepRun",
+    "ask",
     "changing",
     "current",
     "deployment",
@@ -45,7 +49,6 @@ __all__ = [
     "perform",
     "plan",
     "raise_from",
-    "read_state",
     "upgrade",
 ]
 
@@ -83,7 +86,7 @@ def _sqlites_lock(connection: Connection, settings: LockSettings) -> Iterator[No
             raise
         raise LockTimeoutError(
             f"Another process writes to this database, and was not done within {settings.timeout:g} s. Wait for it, end"
-            f" it, or set {TIMEOUT_SETTING}, in seconds.",
+            f" it, or set {TIMEOUT_SETTING}, in seconds. {exc}",
             holder="",
         ) from exc
 
@@ -174,22 +177,32 @@ def plan(
 ) -> Plan:
     """Return what :func:`upgrade` or :func:`downgrade` would do now, and do nothing."""
     project.check_migratable(specifier)
-    rows, journal = read_state(project, connection, x)
-    if Direction(direction) is Direction.UPGRADE:
-        return plan_upgrade(project.graph, rows, "heads" if specifier is None else specifier, journal=journal)
-    typed = "-1" if specifier is None else specifier
-    return plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
+    upgrades = Direction(direction) is Direction.UPGRADE
+    typed = specifier if specifier is not None else "heads" if upgrades else "-1"
+
+    def make_plan(rows: tuple[str, ...], journal: Journal) -> Plan:
+        if upgrades:
+            return plan_upgrade(project.graph, rows, typed, journal=journal)
+        return plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
+
+    return ask(project, connection, x, make_plan)
 
 
 def current(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> CurrentState:
     """Return what is applied, per package."""
-    return current_state(project.graph, *read_state(project, connection, x))
+    return ask(project, connection, x, partial(current_state, project.graph))
 
 
-def deployment(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> Deployment:
-    """Return how the database stands to the code that is deployed."""
-    rows, journal = read_state(project, connection, x)
-    return assess(project.graph, Applied.from_rows(project.graph, rows, journal), journal)
+def deployment(project: Project, connection: Connection, *, files: bool = True, x: Sequence[str] = ()) -> Deployment:
+    """Return how the database stands to the code that is deployed.
+
+    :param files: whether the files are compared with those that were run.
+    """
+
+    def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
+        return assess(project.graph, Applied.from_rows(project.graph, rows, journal), journal, files=files)
+
+    return ask(project, connection, x, compare)
 
 
 def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:
@@ -199,19 +212,24 @@ def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> t
     """
     if project.journal is None:
         raise ConfigurationError(f"{SETTING} is None, so this app keeps no journal.", setting=SETTING)
-    return read_state(project, connection, x)[1].entries
+    return ask(project, connection, x, lambda rows, journal: journal.entries)
 
 
-def read_state(project: Project, connection: Connection, x: Sequence[str] = ()) -> tuple[tuple[str, ...], Journal]:
-    """Return the rows of the version table that the host's ``env.py`` configures, and the journal beside it.
+def ask(
+    project: Project,
+    connection: Connection,
+    x: Sequence[str],
+    question: Callable[[tuple[str, ...], Journal], T],
+) -> T:
+    """Return the answer to a question about the rows of the version table and the journal beside it.
 
-    Without a table there are no rows. The journal is read when it is asked for, on the connection.
+    Which version table that is, the host's ``env.py`` says. Without one there are no rows.
     """
-    found: list[tuple[tuple[str, ...], Journal]] = []
+    found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
         table = journal_table(project, context)
-        found.append((rows, table.read() if table else Journal()))
+        found.append(question(rows, table.read() if table else Journal()))
         return ()
 
     perform(project, connection, x, work)

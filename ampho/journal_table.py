@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, text
@@ -20,7 +20,6 @@ from sqlalchemy.dialects.mysql import DATETIME
 
 from ampho.errors import ConfigurationError
 from ampho.journal import UNFINISHED, Entry, Journal, Outcome
-from ampho.plan import Step
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -96,18 +95,17 @@ class JournalTable:
                 self._table.create(self._connection)
             self.__dict__["_exists"] = True
 
-    def start(self, step: Step, parents: Iterable[str], *, counting: bool) -> None:
+    def start(self, entry: Mapping[str, object], *, counting: bool) -> None:
         """Write that a revision begins that the database could not roll back.
 
+        :param entry: ``revision``, ``package``, ``direction``, ``parents`` and ``checksum``.
         :param counting: whether each statement of it is counted, which is for databases that commit DDL by themselves:
             then the count of what may have stayed is committed with it.
         """
         self.left = not counting
         self._completed = 0
         statements = 0 if counting else None
-        self._number = self._insert(
-            **_of_step(step, parents), outcome=Outcome.STARTED, started=datetime.now(UTC), statements=statements
-        )
+        self._number = self._insert(**entry, outcome=Outcome.STARTED, started=datetime.now(UTC), statements=statements)
         if counting:
             self._begun = 0
             event.listen(self._connection, "before_cursor_execute", self._begin)
@@ -133,30 +131,34 @@ class JournalTable:
             if event.contains(self._connection, name, listener):
                 event.remove(self._connection, name, listener)
 
+    def lose(self) -> None:
+        """Take note that the connection is lost, and with it the word of what came of a statement that was begun."""
+        self.left = self.left or self._begun > 0
+
     def refresh(self) -> None:
         """Forget what a rollback undid."""
         self.__dict__.pop("_exists", None)
 
     def finish(
         self,
-        step: Step,
-        parents: Iterable[str],
+        entry: Mapping[str, object],
         outcome: Outcome,
         duration: float,
         error: str | None = None,
     ) -> None:
         """Write what became of a revision.
 
+        :param entry: as for :meth:`start`.
         :param duration: seconds, the commit left out.
         """
         now = datetime.now(UTC)
-        values = {"outcome": outcome, "finished": now, "duration": duration, "error": error}
+        values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
         if self._number is not None:
             self._stop_counting()
             self._update(self._number, **values)
             self._number, self.left = None, False
         else:
-            self._insert(**_of_step(step, parents), started=now - timedelta(seconds=duration), **values)
+            self._insert(**entry, started=now - timedelta(seconds=duration), **values)
 
     def note(self, revision: str, package: str, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
         """Write what was said of a revision, without running it."""
@@ -164,14 +166,14 @@ class JournalTable:
             revision=revision,
             package=package,
             direction=direction,
-            parents=json.dumps(list(parents)),
+            parents=tuple(parents),
             outcome=outcome,
             finished=datetime.now(UTC),
         )
 
     def resolve(self, entry: Entry) -> None:
         """Write that somebody has said what came of an unfinished revision."""
-        self._update(entry.number, outcome=Outcome.RESOLVED, finished=datetime.now(UTC))
+        self._update(entry.number, outcome=str(Outcome.RESOLVED), finished=datetime.now(UTC))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -183,6 +185,8 @@ class JournalTable:
 
     def _insert(self, **values: object) -> int:
         self.ensure()
+        values["parents"] = json.dumps(values["parents"])
+        values["outcome"] = str(values["outcome"])
         values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
         with self._writing():
             result = self._connection.execute(self._table.insert(), values)
@@ -224,19 +228,16 @@ def _table(name: str, schema: str | None) -> Table:
     )
 
 
-def _of_step(step: Step, parents: Iterable[str]) -> dict[str, object]:
-    return {
-        "revision": step.revision.id,
-        "package": step.revision.package,
-        "direction": step.direction,
-        "parents": json.dumps(list(parents)),
-        "checksum": step.revision.checksum(),
-    }
-
-
 @cache
 def _versions() -> str:
-    return ", ".join(f"{name} {version(name.lower())}" for name in ("Ampho", "Alembic", "SQLAlchemy"))
+    return ", ".join(f"{name} {_version(name.lower())}" for name in ("Ampho", "Alembic", "SQLAlchemy"))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # as in an app that was frozen into one file
+        return "?"
 
 
 def _entry(row: Row[Any]) -> Entry:
@@ -245,7 +246,7 @@ def _entry(row: Row[Any]) -> Entry:
         revision=row.revision,
         package=row.package,
         direction=row.direction,
-        outcome=Outcome(row.outcome),
+        outcome=_outcome(row.outcome),
         parents=tuple(json.loads(row.parents)),
         started=_in_utc(row.started),
         finished=_in_utc(row.finished),
@@ -259,6 +260,13 @@ def _entry(row: Row[Any]) -> Entry:
     )
 
 
+def _outcome(name: str) -> Outcome:
+    """Return an outcome; one that only a newer release knows says nothing here."""
+    return Outcome(name) if name in set(Outcome) else Outcome.RESOLVED
+
+
 def _in_utc(moment: datetime | None) -> datetime | None:
-    """Return a moment with its zone, which SQLite and MariaDB do not keep: it is written in UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    """Return a moment in UTC, in which it was written: SQLite and MariaDB keep no zone, and others give their own."""
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

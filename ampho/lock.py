@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho.errors import ConfigurationError, LockError, LockTimeoutError, PoolerError
 
@@ -152,14 +152,14 @@ def was_refused_a_lock(error: BaseException) -> bool:
     """Tell whether a statement was cancelled because it waited too long for a lock."""
     if not isinstance(error, DBAPIError):
         return False
-    state = getattr(error.orig, "sqlstate", None)
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     number = error.orig.args[0] if error.orig is not None and error.orig.args else None
     return state == _LOCK_NOT_AVAILABLE or number == _LOCK_WAIT_TIMEOUT
 
 
 def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]) -> None:
     deadline = time.monotonic() + settings.timeout
-    told = ""
+    told: str | None = None
     while not lock.try_acquire():
         holder = lock.holder()
         lock.connection.rollback()
@@ -183,8 +183,10 @@ def _release(lock: _Lock) -> None:
     if connection.closed or connection.invalidated:
         return
     with _given_back(connection):
-        lock.release()
+        released = lock.release()
         connection.rollback()
+        if not released:
+            connection.invalidate()
 
 
 @contextmanager
@@ -220,7 +222,8 @@ class _Lock:
     def try_acquire(self) -> bool:
         raise NotImplementedError
 
-    def release(self) -> None:
+    def release(self) -> bool:
+        """Give it back, and tell whether it was held."""
         raise NotImplementedError
 
     def holder(self) -> str:
@@ -229,7 +232,8 @@ class _Lock:
 
 
 class _PostgresLock(_Lock):
-    _TRY = text("SELECT pg_try_advisory_lock(:key), pg_backend_pid(), version()").bindparams(key=_KEY)
+    _SERVER = text("SELECT pg_backend_pid(), version()")
+    _TRY = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_KEY)
     _FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(key=_KEY)
     _PID = text("SELECT pg_backend_pid()")
     _HOLDER = text(
@@ -239,28 +243,30 @@ class _PostgresLock(_Lock):
         " AND l.classid::bigint = :high AND l.objid::bigint = :low AND l.objsubid = 1"
     ).bindparams(high=(_KEY >> 32) & 0xFFFFFFFF, low=_KEY & 0xFFFFFFFF)
 
-    def try_acquire(self) -> bool:
-        mine, pid, version = self.connection.execute(self._TRY).one()
-        self.connection.rollback()
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        pid, version = connection.execute(self._SERVER).one()
+        connection.rollback()
         if "CockroachDB" in version:
             raise _no_lock("CockroachDB")
-        if mine and _drivers_pid(self.connection) not in (None, pid):
-            try:
-                self._check_pooler()
-            except PoolerError:
-                self.release()
-                self.connection.rollback()
-                raise
+        if _drivers_pid(connection) not in (None, pid):
+            self._check_pooler()
+
+    def try_acquire(self) -> bool:
+        mine = self.connection.execute(self._TRY).scalar_one()
+        self.connection.rollback()
         return bool(mine)
 
-    def release(self) -> None:
-        self.connection.execute(self._FREE)
+    def release(self) -> bool:
+        return bool(self.connection.execute(self._FREE).scalar_one())
 
     def holder(self) -> str:
         row = self.connection.execute(self._HOLDER).first()
         if row is None:
             return ""
         program = f" ({row.application_name})" if row.application_name else ""
+        if row.backend_start is None:  # which is for the role's own sessions and for monitors only
+            return f"pid {row.pid}, {row.usename}"
         return (
             f"pid {row.pid}, {row.usename}@{row.client_addr or 'localhost'}{program}, connected since"
             f" {row.backend_start:%Y-%m-%d %H:%M:%S %Z}"
@@ -274,7 +280,7 @@ class _PostgresLock(_Lock):
         """
         for _ in range(_ROUNDS):
             mine = self._pid(self.connection)
-            with self.connection.engine.connect() as other:
+            with _another(self.connection) as other:
                 others = self._pid(other)
                 if mine == others or self._pid(self.connection) != mine:
                     raise PoolerError(
@@ -288,6 +294,20 @@ class _PostgresLock(_Lock):
         pid: int = connection.execute(self._PID).scalar_one()
         connection.rollback()
         return pid
+
+
+@contextmanager
+def _another(connection: Connection) -> Iterator[Connection]:
+    try:
+        other = connection.engine.connect()
+    except SQLAlchemyError as exc:
+        raise LockError(
+            "A pooler is between here and the database, and whether it keeps sessions apart cannot be seen: a second"
+            f" connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the database's own address, which is"
+            " used for migrations only."
+        ) from exc
+    with other:
+        yield other
 
 
 def _drivers_pid(connection: Connection) -> int | None:
@@ -322,12 +342,12 @@ class _MariaDBLock(_Lock):
             )
         return bool(got)
 
-    def release(self) -> None:
-        self.connection.execute(self._FREE, self._name)
+    def release(self) -> bool:
+        return bool(self.connection.execute(self._FREE, self._name).scalar())
 
     def holder(self) -> str:
         row = self.connection.execute(self._HOLDER, self._name).first()
-        return "" if row is None else f"connection {row.id}, {row.user}@{row.host}"
+        return "" if row is None else f"connection {row[0]}, {row[1]}@{row[2]}"
 
 
 _LOCKS: Mapping[str, type[_Lock]] = {

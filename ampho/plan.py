@@ -7,11 +7,11 @@ was typed is decided, or refused, here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ampho.applied import Applied
-from ampho.errors import DependentsError, SpecifierError
+from ampho.applied import Applied, exact_rows
+from ampho.errors import DatabaseError, DependentsError, SpecifierError
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
 from ampho.revision import Revision
@@ -113,6 +113,29 @@ def plan_downgrade(
         raise _dependents_error(applied.graph, spec, along)
     steps = reversed(applied.graph.sort(removed | along))
     return _plan(applied, spec, Direction.DOWNGRADE, steps, rows)
+
+
+def rest_of(plan: Plan, applied: Applied) -> Plan:
+    """Return what is left of a plan on a database that has gone on since it was made.
+
+    :raises DatabaseError: if what is left does not fit the database any more.
+    """
+    left = [
+        step for step in plan.steps if (step.revision.id in applied.known) is (step.direction is Direction.DOWNGRADE)
+    ]
+    known = set(applied.known)
+    for step in left:
+        revision_id = step.revision.id
+        needed = applied.graph.parents(revision_id)
+        if step.direction is Direction.DOWNGRADE:
+            known.discard(revision_id)
+            fits = not known.intersection(applied.graph.children(revision_id))
+        else:
+            fits = known.issuperset(needed)
+            known.add(revision_id)
+        if not fits:
+            raise DatabaseError("Another process has changed the database meanwhile. Run the command again.")
+    return replace(plan, steps=tuple(left), rows=exact_rows(applied.graph, applied.known))
 
 
 def _plan(applied: Applied, spec: Specifier, direction: Direction, ids: Iterable[str], rows: tuple[str, ...]) -> Plan:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from ampho._describe import describe
 from ampho.applied import Applied
 from ampho.errors import HistoryError, RevisionInputError
-from ampho.execute import read_state
+from ampho.execute import ask
 from ampho.graph import Graph
 from ampho.project import Project
 from ampho.revision import Revision, parse_revision
@@ -47,7 +48,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
     root, onto = _later_line(graph, package)
     _check_result(graph, replace(graph[root], down_revisions=(onto,)))
     line = graph.descendants([root], within=package) | {root}
-    applied = Applied.from_rows(graph, *read_state(project, connection, x)).known & line
+    applied = ask(project, connection, x, partial(Applied.from_rows, graph)).known & line
     if applied:
         raise RevisionInputError(
             f"{', '.join(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from ampho._describe import describe, location
 from ampho._hints import with_hint
@@ -23,7 +27,7 @@ from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import pause, was_refused_a_lock
-from ampho.plan import Plan, Step
+from ampho.plan import Plan, Step, rest_of
 from ampho.project import Project
 from ampho.url import redact
 
@@ -39,6 +43,8 @@ _log = logging.getLogger("ampho")
 MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 
 _MAX_ERROR = 4000
+_ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
+_VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
 _TRANSACTIONAL = ("sqlite", "postgresql")
@@ -129,6 +135,8 @@ class Runner:
     _begun: float = field(default=0.0, init=False)
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
+    _checksums: dict[str, str] = field(default_factory=dict, init=False)
+    _ending: bool = field(default=False, init=False)
 
     def run(self, connection: Connection) -> Run:
         """Run ``env.py`` on a connection, and the plan within.
@@ -137,6 +145,8 @@ class Runner:
         """
         from ampho._alembic import EnvironmentRun
 
+        event.listen(connection, "commit", self._notice_commit)
+        event.listen(connection, "before_cursor_execute", self._notice_statement)
         while True:
             environment = EnvironmentRun(self.project, connection, self.x)
             try:
@@ -147,7 +157,7 @@ class Runner:
                 continue
             except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
                 error, step = self.failure(exc, environment), self.current
-                outcome = self.record_failure(connection)
+                outcome = self.record_failure(connection, exc)
                 if step is None or not self._goes_on(connection, step, exc, outcome):
                     if step is not None:
                         self.tell(self.observer.failed, step, error)
@@ -157,6 +167,15 @@ class Runner:
                 self.interrupted()
                 raise
             return self.result(environment)
+
+    def _notice_commit(self, connection: Connection) -> None:
+        """Learn of a commit in the middle of a step, as an ``autocommit_block()`` or the revision itself does."""
+        if self.current is not None and not self._ending:
+            self._committed_early = True
+
+    def _notice_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
+        if _ENDS_TRANSACTION.match(statement):
+            self._notice_commit(connection)
 
     def _goes_on(self, connection: Connection, step: Step, exc: BaseException, outcome: Outcome) -> bool:
         """Wait, if a step shall be tried again: it met a lock, and was rolled back whole."""
@@ -194,21 +213,17 @@ class Runner:
         self._table = journal_table(self.project, context)
         journal = self._table.read() if self._table else Journal()
         self._check_finished(journal)
-        self.plan = self.make_plan(self.project.graph, rows, journal)
-        # revisions without a file take part in the arithmetic of the version rows
-        graph = Applied.from_rows(self.project.graph, rows, journal).graph if self.plan.missing else self.project.graph
-        steps = load_steps(script, graph, rows, self.plan.steps)
-        self.tell(self.observer.planned, self.plan)
-        if self.plan.missing:
-            self.tell(self.observer.warned, f"No file explains {self.plan.missing}; see 'ampho db-current'.")
+        plan, graph = self._plan(rows, journal)
+        steps = load_steps(script, graph, rows, plan.steps)
+        self._checksums = {step.revision.id: step.revision.checksum() for step in plan.steps}
         if steps and not rows:
             ensure_version_table(context)
         self._watch_autocommit_blocks(context)
         context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self._record_success)
         expected = set(rows)
-        for step, alembic_step in zip(self.plan.steps, steps, strict=True):
+        for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(context, expected)
-            self.current, self._committed_early = step, False
+            self.current, self._committed_early, self._ending = step, False, False
             self.tell(self.observer.started, step)
             self._begun = begun = time.perf_counter()
             if self.dialect not in _TRANSACTIONAL:
@@ -218,6 +233,20 @@ class Runner:
             self.done.append(StepRun(step, time.perf_counter() - begun))
             self.current, self._tries = None, 0
             self.tell(self.observer.applied, step, self.done[-1].duration)
+
+    def _plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
+        """Return the plan, or what is left of it after another process or a lock came between, and its graph."""
+        if self.plan is None:
+            self.plan = self.make_plan(self.project.graph, rows, journal)
+            # revisions without a file take part in the arithmetic of the version rows
+            missing = self.plan.missing
+            graph = Applied.from_rows(self.project.graph, rows, journal).graph if missing else self.project.graph
+            self.tell(self.observer.planned, self.plan)
+            if missing:
+                self.tell(self.observer.warned, f"No file explains {missing}; see 'ampho db-current'.")
+            return self.plan, graph
+        applied = Applied.from_rows(self.project.graph, rows, journal)
+        return rest_of(self.plan, applied), applied.graph
 
     def _check_not_overtaken(self, context: MigrationContext, expected: set[str]) -> None:
         """Check, within the transaction of the step, that the database is where the step expects it.
@@ -236,7 +265,7 @@ class Runner:
         @contextmanager
         def watched() -> Iterator[None]:
             if not self._committed_early and self.dialect in _TRANSACTIONAL and self._table and self.current:
-                self._table.start(self.current, self._parents, counting=False)
+                self._table.start(self._entry_of_step(), counting=False)
             self._committed_early = True
             with block():
                 yield
@@ -253,37 +282,56 @@ class Runner:
                 raise unfinished_error(entry)
             cast("JournalTable", self._table).resolve(entry)
 
-    @property
-    def _parents(self) -> tuple[str, ...]:
-        """What the revision that runs stands on."""
-        return self.project.graph.parents(self.current.revision.id) if self.current else ()
+    def _entry_of_step(self) -> dict[str, object]:
+        """Return what the journal has of the step that runs, whatever becomes of it."""
+        step = cast("Step", self.current)
+        revision = step.revision
+        return {
+            "revision": revision.id,
+            "package": revision.package,
+            "direction": step.direction.value,
+            "parents": self.project.graph.parents(revision.id),
+            "checksum": self._checksums[revision.id],
+        }
 
     def _record_start(self, context: MigrationContext) -> None:
         if self._table is not None and self.current is not None and context.connection is not None:
-            self._table.start(self.current, self._parents, counting=True)
+            self._table.start(self._entry_of_step(), counting=True)
+            self._ending = True
             context.connection.commit()
+            self._ending = False
 
     def _record_success(self, **event: object) -> None:
         """Write that the revision is done, in its own transaction; Alembic calls this at the end of each."""
         if self._table is not None and self.current is not None:
             duration = time.perf_counter() - self._begun
-            self._table.finish(self.current, self._parents, Outcome.DONE, duration)
+            self._table.finish(self._entry_of_step(), Outcome.DONE, duration)
+        self._ending = True
 
-    def record_failure(self, connection: Connection) -> Outcome:
+    def record_failure(self, connection: Connection, exc: BaseException) -> Outcome:
         """Write that the revision failed, as far as the connection still works; return what is left of it."""
+        if self.current is None:
+            return Outcome.PARTIAL
         transactional = self.dialect in _TRANSACTIONAL and not self._committed_early
-        if self._table is None or self.current is None or self._why is None:
-            return Outcome.FAILED if transactional else Outcome.PARTIAL
-        outcome = Outcome.PARTIAL if self._committed_early or self._table.left else Outcome.FAILED
+        outcome = Outcome.FAILED if transactional or self._is_untouched() else Outcome.PARTIAL
+        if _has_lost_connection(exc) or self._table is None or self._why is None:
+            return outcome  # a connection that was made anew would not have the lock; the entry stays as it began
         duration = time.perf_counter() - self._begun
         try:
             connection.rollback()
             self._table.refresh()
-            self._table.finish(self.current, self._parents, outcome, duration, self._why[:_MAX_ERROR])
+            self._table.finish(self._entry_of_step(), outcome, duration, _without_values(self._why)[:_MAX_ERROR])
             connection.commit()
-        except Exception as exc:  # noqa: BLE001 (the failure itself is what to hear of)
-            _log.debug("The failure could not be written into the journal: %s", describe(exc))
+        except Exception as another:  # noqa: BLE001 (the failure itself is what to hear of)
+            _log.debug("The failure could not be written into the journal: %s", describe(another))
+            with suppress(Exception):
+                connection.rollback()
+            return Outcome.PARTIAL
         return outcome
+
+    def _is_untouched(self) -> bool:
+        """Tell whether nothing of the revision can have stayed, where DDL is committed at once."""
+        return self._table is not None and not self._committed_early and not self._table.left
 
     def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
         """Return what was raised as an error that names the revision, if one was running."""
@@ -295,6 +343,8 @@ class Runner:
         before = ", ".join(finished) or "none"
         why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
         self._why = why
+        if self._table is not None and _has_lost_connection(exc):
+            self._table.lose()
         return RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
             f" {self._what_is_left(revision.id)} Finished before it: {before}.",
@@ -313,12 +363,12 @@ class Runner:
         if self.dialect not in _TRANSACTIONAL:
             why = "This database commits DDL at once"
         elif self._committed_early:
-            why = "Its autocommit_block() commits what is before and in it"
+            why = "It committed before its end, as an autocommit_block() does"
         else:
             return "Its transaction was rolled back."
         if self._table is None:
             return f"{why}, so statements before the failing one may have stayed: compare, repair by hand, run again."
-        if not self._committed_early and not self._table.left:
+        if self._is_untouched():
             return "Nothing of it was committed."
         return f"{why}, so statements before the failing one may have stayed. {_resolve_hint(revision_id)}"
 
@@ -332,6 +382,15 @@ class Runner:
 
 class _OvertakenError(AmphoError):
     """Another process has migrated the database since its rows were read."""
+
+
+def _has_lost_connection(exc: BaseException) -> bool:
+    return isinstance(exc, DBAPIError) and exc.connection_invalidated
+
+
+def _without_values(why: str) -> str:
+    """Leave out of a driver's words the statement and the row, which may hold what the journal shall not keep."""
+    return _VALUES.sub("", why).strip()
 
 
 def raise_from(error: AmphoError, exc: BaseException) -> NoReturn:

@@ -58,7 +58,9 @@ def stamp(
     def change(before: Applied) -> set[str]:
         return known_after_stamp(before, specifier)
 
-    denies = _packages_of(project.graph, parse(specifier))
+    def denies() -> tuple[str, ...]:
+        return _packages_of(project.graph, parse(specifier))
+
     return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, purge=purge, denies=denies)
 
 
@@ -104,7 +106,7 @@ def _forgotten(before: Applied, name: str) -> set[str]:
     if above:
         raise DependentsError(
             f"{before.describe_missing(above)} {'stands' if len(above) == 1 else 'stand'} on what would be forgotten."
-            f" Type {' and '.join(before.ways_to_forget(graph.sort(above)))} first.",
+            f" Type {' and '.join(before.ways_out(graph.sort(above)))} first.",
             specifier=name,
             dependents=graph.sort(above),
         )
@@ -157,13 +159,13 @@ def _write(
     *,
     outcome: Outcome,
     purge: bool = False,
-    denies: Iterable[str] = (),
+    denies: Callable[[], Iterable[str]] = tuple,
     resolving: str | None = None,
 ) -> Stamped:
     """Change what is applied, in the version table and in the journal, in one transaction.
 
     :param purge: whether the rows before do not matter.
-    :param denies: the packages of which the rest is said not to be applied, where that is not known.
+    :param denies: gives the packages of which the rest is said not to be applied, where that is not known.
     :param resolving: the unfinished revision of which this says what came.
     """
     from ampho._alembic import write_rows
@@ -179,13 +181,16 @@ def _write(
         before.check_sound()
         known = change(before)
         after = exact_rows(before.graph, known)
-        denied = {rid for rid in before.uncertain - known if before.package(rid) in denies} if denies else set()
+        denied = {rid for rid in before.uncertain - known if before.package(rid) in denies()}
+        changes = {"upgrade": known - before.known, "downgrade": (before.known - known) | denied}
+        if table is not None and any(changes.values()):
+            table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
 
         def record() -> None:
             if table is not None:
                 for entry in entries:
                     table.resolve(entry)
-                for direction, ids in (("upgrade", known - before.known), ("downgrade", before.known - known | denied)):
+                for direction, ids in changes.items():
                     for rid in before.graph.sort(ids):
                         parents = before.graph.parents(rid)
                         table.note(rid, before.package(rid), direction, parents, outcome)

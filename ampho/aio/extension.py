@@ -239,7 +239,7 @@ class AsyncAmpho(Extension):
         """
         turns = Turns(timeout)
         while True:
-            found = await self.deployment(x=x, observer=observer)
+            found = await self._perform(partial(execute.deployment, files=False, x=x), observer)
             if turns.is_over(found):
                 return found
             observer = None  # who has heard the warnings
@@ -400,7 +400,9 @@ async def _cancelled_once(run: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         task.cancel()
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
+            while not task.done():
+                with suppress(asyncio.CancelledError):  # of who is in a hurry: what runs has been told already
+                    await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # which else is said to be lost; the caller hears of the cancellation
         raise

@@ -97,8 +97,9 @@ async def _terminable(work: Awaitable[T]) -> T:
 
     def terminate() -> None:
         nonlocal terminated
-        terminated = True
-        task.cancel()
+        if not terminated:
+            terminated = True
+            task.cancel()
 
     loop = asyncio.get_running_loop()
     try:

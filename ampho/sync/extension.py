@@ -285,7 +285,7 @@ class Ampho(Extension):
         """
         turns = Turns(timeout)
         while True:
-            found = self.deployment(x=x, observer=observer)
+            found = self._perform(partial(execute.deployment, files=False, x=x), observer)
             if turns.is_over(found):
                 return found
             observer = None  # who has heard the warnings
