@@ -591,6 +591,8 @@ SIGNALLED = {
 }
 
 
+# Coverage has a handler of its own for SIGTERM.
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SIGNALLED)
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Interrupted."), (signal.SIGTERM, "Terminated.")])
 def test_a_signal_ends_a_run_at_once(project: Project, database: Database, number: signal.Signals, word: str) -> None:

@@ -23,6 +23,8 @@ from ampho.errors import ConfigurationError, LockTimeoutError
 from ampho.execute import Observer
 from ampho.lock import LockSettings, lock_settings
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PROCESSES = int(os.environ.get("AMPHO_LOCK_PROCESSES", "4"))
 ROUNDS = int(os.environ.get("AMPHO_LOCK_ROUNDS", "1"))
 
@@ -40,8 +42,6 @@ UP = """
 import asyncio, sys, time
 from ampho import Observer
 from app import app
-
-pytestmark = pytest.mark.usefixtures("unmeasured")
 
 class Slow(Observer):
     def applied(self, step, duration):

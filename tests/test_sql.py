@@ -13,10 +13,10 @@ from zigzag import PACKAGES, Shop
 
 Make = Callable[[str], Database]
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 TYPES = f"""
 import datetime, decimal, uuid
-
-pytestmark = pytest.mark.usefixtures("unmeasured")
 table = op.create_table(
     "types",
     sa.Column("id", sa.Integer, primary_key=True),

@@ -139,3 +139,41 @@ def test_a_limit_that_is_none(value: object) -> None:
 def test_it_is_off_unless_set() -> None:
     assert lock_settings({}, {}).statement_timeout is None
     assert lock_settings({}, {"AMPHO_STATEMENT_LOCK_TIMEOUT": "2"}).statement_timeout == 2
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.parametrize(("typed", "rows"), [("-2", "core_1"), ("core@-2", "core_1"), ("core_1", "core_1")])
+def test_a_downgrade_by_steps_takes_no_more_steps_for_being_tried_again(
+    project: Project, database: Database, typed: str, rows: str
+) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=BOOK)
+    project.revision("core", "core_2", "core_1", upgrade=ISBN, downgrade="op.drop_column('book', 'isbn')")
+    project.revision("core", "core_3", "core_2")
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:
+        each.call("upgrade")
+        recorder = Recorder()
+        with used(database):
+            run = threading.Thread(target=each.call, args=("downgrade", typed), kwargs={"observer": recorder})
+            run.start()
+            assert recorder.first.wait(20)
+        run.join(30)
+        assert database.rows() == [rows]
+        assert [line for line in recorder.heard if line.startswith("applied")] == ["applied core_3", "applied core_2"]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.parametrize("commit", ["op.execute('COMMIT')", "op.get_bind().commit()"])
+def test_what_a_revision_commits_itself_is_not_tried_again(project: Project, database: Database, commit: str) -> None:
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:
+        each.call("upgrade")
+        made = "op.execute('CREATE TABLE other (id INTEGER)')"
+        project.revision("core", "core_2", "core_1", upgrade=f"{made}\n{commit}\n{ISBN}")
+        recorder = Recorder()
+        with used(database), pytest.raises(RevisionFailedError, match="may have stayed"):
+            each.call("upgrade", observer=recorder)
+        assert recorder.heard == ["failed core_2"]
+        assert each.call("log")[-1].outcome == "partial"
