@@ -213,8 +213,11 @@ class Runner:
         self._table = journal_table(self.project, context)
         journal = self._table.read() if self._table else Journal()
         self._check_finished(journal)
-        plan, graph = self._plan(rows, journal)
+        is_first = self.plan is None
+        plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps)
+        if is_first:
+            self._announce(plan)
         self._checksums = {step.revision.id: step.revision.checksum() for step in plan.steps}
         if steps and not rows:
             ensure_version_table(context)
@@ -234,17 +237,19 @@ class Runner:
             self.current, self._tries = None, 0
             self.tell(self.observer.applied, step, self.done[-1].duration)
 
-    def _plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
+    def _announce(self, plan: Plan) -> None:
+        self.tell(self.observer.planned, plan)
+        if plan.missing:
+            self.tell(self.observer.warned, f"No file explains {plan.missing}; see 'ampho db-current'.")
+
+    def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
         """Return the plan, or what is left of it after another process or a lock came between, and its graph."""
         if self.plan is None:
             self.plan = self.make_plan(self.project.graph, rows, journal)
             # revisions without a file take part in the arithmetic of the version rows
-            missing = self.plan.missing
-            graph = Applied.from_rows(self.project.graph, rows, journal).graph if missing else self.project.graph
-            self.tell(self.observer.planned, self.plan)
-            if missing:
-                self.tell(self.observer.warned, f"No file explains {missing}; see 'ampho db-current'.")
-            return self.plan, graph
+            if not self.plan.missing:
+                return self.plan, self.project.graph
+            return self.plan, Applied.from_rows(self.project.graph, rows, journal).graph
         applied = Applied.from_rows(self.project.graph, rows, journal)
         return rest_of(self.plan, applied), applied.graph
 
