@@ -10,7 +10,7 @@ from project import Project
 from servers import Database
 from store import BOOKS, CUSTOMERS, Store, open_store
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 PROJECTS = int(os.environ.get("AMPHO_PROPERTY_MODELS", "4"))
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")

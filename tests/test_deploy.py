@@ -16,7 +16,7 @@ from servers import Database
 from ampho import Status
 from ampho.errors import WaitTimeoutError
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 LISTED = ["core", "shop"]

@@ -23,7 +23,7 @@ from ampho.errors import ConfigurationError, LockTimeoutError
 from ampho.execute import Observer
 from ampho.lock import LockSettings, lock_settings
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 PROCESSES = int(os.environ.get("AMPHO_LOCK_PROCESSES", "4"))
 ROUNDS = int(os.environ.get("AMPHO_LOCK_ROUNDS", "1"))

@@ -12,7 +12,7 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 
 def table(name: str) -> dict[str, str]:

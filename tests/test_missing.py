@@ -25,7 +25,7 @@ from ampho.plan import Plan, plan_downgrade, plan_upgrade
 from ampho.revision import Revision
 from ampho.state import current_state
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 WHOLE = """
     core: core_1

@@ -18,7 +18,7 @@ from sqlalchemy import URL
 
 from ampho.errors import ConfigurationError, DriverError, PoolerError
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 CONFIG = """
 [databases]

@@ -12,7 +12,7 @@ from servers import Database
 
 from ampho.errors import PackageNotFoundError, RevisionInputError
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 FIRST, EARLIER, LATER, LAST = (f"blog_100000000{number}" for number in range(1, 5))
 

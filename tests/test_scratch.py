@@ -16,7 +16,7 @@ from project import FOREIGN, PROGRAMS, Project
 from servers import Database, Server
 from store import BOOKS, CUSTOMERS, MODELS, Store, open_store
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 PASSWORD = "p%40:/@#'"
 ON_SERVERS = ("postgresql", "mariadb")

@@ -13,7 +13,7 @@ from zigzag import PACKAGES, Shop
 
 Make = Callable[[str], Database]
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 TYPES = f"""
 import datetime, decimal, uuid

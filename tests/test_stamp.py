@@ -19,7 +19,7 @@ from ampho.applied import Applied, exact_rows
 from ampho.errors import DependentsError, MigrationsFolderError, SpecifierError
 from ampho.stamp import known_after_stamp
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 GRAPH = """
     core: core_1
