@@ -13,7 +13,7 @@ from project import PROGRAMS, Project
 from servers import Database
 from store import TABLES, Store, open_store
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 ORDERS_OF_PACKAGES = [order for order in itertools.permutations(TABLES) if order[2] == "orders"]
 IMPOSSIBLE = [order for order in itertools.permutations(TABLES) if order[2] != "orders"]
@@ -233,6 +233,7 @@ def formatted(path: Path) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("old", "new"), by_name(CHANGES))
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
 def test_each_kind_of_change_is_its_owner_s(

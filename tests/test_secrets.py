@@ -23,7 +23,7 @@ from sqlalchemy import URL
 
 from ampho import AmphoError, Observer
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 PASSWORD = "p%40:/@#'"
 ENCODED = quote(PASSWORD, safe="")
