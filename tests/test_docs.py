@@ -23,7 +23,7 @@ from ampho import errors
 from ampho.cli.commands import cli
 from ampho.cli.console import console
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 DOCS = ROOT / "docs"
 SOURCES = [path for path in (ROOT / "ampho").rglob("*.py") if "templates" not in path.parts]

@@ -25,8 +25,6 @@ from ampho.plan import Plan, plan_downgrade, plan_upgrade
 from ampho.revision import Revision
 from ampho.state import current_state
 
-pytestmark = pytest.mark.usefixtures("unmeasured_processes")
-
 WHOLE = """
     core: core_1
     core: core_2 < core_1

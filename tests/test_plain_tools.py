@@ -15,7 +15,6 @@ from servers import Database
 from zigzag import PACKAGES, Shop
 
 Make = Callable[[str], Database]
-pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 RAISES = "raise RuntimeError('the env.py of a third party ran')\n"
 

@@ -13,7 +13,7 @@ from project import Project
 from servers import Database
 from zigzag import PACKAGES, Shop
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 RAW_INDEX = """
 with op.get_context().autocommit_block():
