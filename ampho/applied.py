@@ -62,7 +62,7 @@ class Applied:
         if unrecorded:
             # Rows are exact: were a revision applied that stands on a row, that would not be a row.
             above = graph.descendants(row for row in listed if row not in unknown)
-            left = (rid for rid in graph.ids if graph.has_file(rid) and rid not in known | above)
+            left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.denies(rid))
         return cls(whole, known, gone, uncertain, unknown, corrupt)
 
@@ -111,7 +111,8 @@ class Applied:
         :raises UnknownRevisionsError: if not.
         """
         self.graph.check_files(ids)
-        beyond = [rid for rid in self.missing if self.package(rid) in self.ahead.intersection(map(self.package, ids))]
+        touched = self.ahead.intersection(map(self.package, ids))
+        beyond = [rid for rid in self.missing if self.package(rid) in touched]
         if beyond:
             raise UnknownRevisionsError(
                 f"The database is ahead of the code: {self.describe_missing(beyond)} {_is(beyond)} applied, and no file"

@@ -181,7 +181,8 @@ def _write(
         before.check_sound()
         known = change(before)
         after = exact_rows(before.graph, known)
-        denied = {rid for rid in before.uncertain - known if before.package(rid) in denies()}
+        packages = set(denies())
+        denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
         changes = {"upgrade": known - before.known, "downgrade": (before.known - known) | denied}
         if table is not None and any(changes.values()):
             table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
