@@ -4,6 +4,8 @@ A lock on another connection would be freed while this one still runs. PostgreSQ
 lock belong to the session: they outlive transactions and end with the connection, whatever ends it. They are polled,
 and each try is its own transaction, since who waits inside a snapshot blocks ``CREATE INDEX CONCURRENTLY`` for ever.
 SQLite has one writer at a time anyway; there, each step looks whether another process went on meanwhile.
+
+The other way round, the app's own locks: how long a statement of a revision waits for them, and how that is known.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import hashlib
 import math
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,22 +216,23 @@ def pause(connection: Connection, seconds: float) -> None:
     await_only(anyio.sleep(seconds))
 
 
-class _Lock:
+class _Lock(ABC):
     """A database's lock, on a connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
+    @abstractmethod
     def try_acquire(self) -> bool:
-        raise NotImplementedError
+        """Take it if it is free, and tell whether it was."""
 
+    @abstractmethod
     def release(self) -> bool:
         """Give it back, and tell whether it was held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def holder(self) -> str:
         """Say who holds it, as far as the database tells."""
-        raise NotImplementedError
 
 
 class _PostgresLock(_Lock):
@@ -323,7 +327,7 @@ def _drivers_pid(connection: Connection) -> int | None:
 class _MariaDBLock(_Lock):
     _TRY = text("SELECT GET_LOCK(:name, 0)")
     _FREE = text("SELECT RELEASE_LOCK(:name)")
-    _HOLDER = text("SELECT id, user, host, time FROM information_schema.processlist WHERE id = IS_USED_LOCK(:name)")
+    _HOLDER = text("SELECT id, user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(:name)")
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)

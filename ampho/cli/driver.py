@@ -104,7 +104,7 @@ async def _terminable(work: Awaitable[T]) -> T:
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGTERM, terminate)
-    except NotImplementedError:  # Windows
+    except NotImplementedError:  # by the loops of Windows, where SIGTERM ends a process at once
         return await work
     try:
         return await work
