@@ -16,7 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, text
-from sqlalchemy.dialects.mysql import DATETIME
 
 from ampho.errors import ConfigurationError
 from ampho.journal import UNFINISHED, Entry, Journal, Outcome
@@ -34,7 +33,6 @@ _ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
 _NAME, _LONG = String(255), Text()
-_MOMENT = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 
 
 def journal_name(config: Mapping[str, Any]) -> str | None:
@@ -206,6 +204,9 @@ class JournalTable:
 
 
 def _table(name: str, schema: str | None) -> Table:
+    from sqlalchemy.dialects.mysql import DATETIME  # here, since a web worker has no use for that dialect
+
+    moment = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
     return Table(
         name,
         MetaData(),
@@ -215,8 +216,8 @@ def _table(name: str, schema: str | None) -> Table:
         Column("direction", String(20), nullable=False),
         Column("outcome", String(20), nullable=False),
         Column("parents", _LONG, nullable=False),
-        Column("started", _MOMENT),
-        Column("finished", _MOMENT),
+        Column("started", moment),
+        Column("finished", moment),
         Column("duration", Float(53)),
         Column("statements", Integer),
         Column("checksum", String(64)),
