@@ -380,6 +380,8 @@ def test_a_package_is_uninstalled_and_installed_again(project: Project, database
     assert database.rows() == ["acme_reviews_2", "shop_1"]
     shop.run("db-down", "shop@base")
     shop.run("db-up", "shop")
+    asked = shop.run("db-forget", "acme.reviews", exit_code=2)
+    assert asked.stderr.count("There is no package acme.reviews") == 1
     refused = shop.run("db-down", "base", exit_code=1).stderr
     assert "acme_reviews_1, acme_reviews_2 of acme.reviews are applied, and no file explains them" in refused
     assert "db-forget acme.reviews'" in refused

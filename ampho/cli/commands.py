@@ -181,12 +181,12 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
     The id of a revision whose file is gone forgets that one alone.
     """
-    missing = output.print_missing(call(ctx, "current", x=x), name)
+    missing = output.print_missing(call(ctx, "current", x=x, observer=output.WarningsOnly()), name)
     if missing and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True)
-    output.print_stamped(call(ctx, "forget", name, x=x, observer=output.WarningsOnly()))
+    output.print_stamped(call(ctx, "forget", name, x=x, observer=output.WaitingOnly()))
 
 
 @cli.command("db-resolve")

@@ -18,11 +18,18 @@ from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
 _TWO = 2
 
 
-class WarningsOnly(Observer):
-    """Prints warnings to standard error, and leaves standard output to the data."""
+class WaitingOnly(Observer):
+    """Prints to standard error for whom a command waits, for one whose warnings were printed already."""
 
     def waiting(self, holder: str) -> None:
         click.echo(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
+
+    def warned(self, message: str) -> None:
+        """Leave it."""
+
+
+class WarningsOnly(WaitingOnly):
+    """Prints warnings to standard error, and leaves standard output to the data."""
 
     def warned(self, message: str) -> None:
         click.echo(f"Warning: {message}", err=True)
