@@ -17,12 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from ampho._describe import describe, location
 from ampho._hints import with_hint
 from ampho.applied import Applied
-from ampho.errors import (
-    AmphoError,
-    ConfigurationError,
-    RevisionFailedError,
-    UnfinishedRevisionError,
-)
+from ampho.errors import AmphoError, ConfigurationError, RevisionFailedError, UnfinishedRevisionError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
@@ -136,7 +131,7 @@ class Runner:
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
     _checksums: dict[str, str] = field(default_factory=dict, init=False)
-    _ending: bool = field(default=False, init=False)
+    _own_commit: bool = field(default=False, init=False)
 
     def run(self, connection: Connection) -> Run:
         """Run ``env.py`` on a connection, and the plan within.
@@ -170,7 +165,7 @@ class Runner:
 
     def _notice_commit(self, connection: Connection) -> None:
         """Learn of a commit in the middle of a step, as an ``autocommit_block()`` or the revision itself does."""
-        if self.current is not None and not self._ending:
+        if self.current is not None and not self._own_commit:
             self._committed_early = True
 
     def _notice_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
@@ -226,7 +221,7 @@ class Runner:
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(context, expected)
-            self.current, self._committed_early, self._ending = step, False, False
+            self.current, self._committed_early, self._own_commit = step, False, False
             self.tell(self.observer.started, step)
             self._begun = begun = time.perf_counter()
             if self.dialect not in _TRANSACTIONAL:
@@ -302,16 +297,16 @@ class Runner:
     def _record_start(self, context: MigrationContext) -> None:
         if self._table is not None and self.current is not None and context.connection is not None:
             self._table.start(self._entry_of_step(), counting=True)
-            self._ending = True
+            self._own_commit = True
             context.connection.commit()
-            self._ending = False
+            self._own_commit = False
 
     def _record_success(self, **event: object) -> None:
         """Write that the revision is done, in its own transaction; Alembic calls this at the end of each."""
         if self._table is not None and self.current is not None:
             duration = time.perf_counter() - self._begun
             self._table.finish(self._entry_of_step(), Outcome.DONE, duration)
-        self._ending = True
+        self._own_commit = True
 
     def record_failure(self, connection: Connection, exc: BaseException) -> Outcome:
         """Write that the revision failed, as far as the connection still works; return what is left of it."""
