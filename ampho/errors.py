@@ -276,6 +276,19 @@ class PoolerError(LockError):
     """A pooler between here and the database gives each transaction another session."""
 
 
+class ProtectedError(AmphoError):
+    """What would take something out of a protected database was not confirmed, or for another database.
+
+    :ivar deed: what it is, in a sentence.
+    :ivar database: the name that confirms it.
+    """
+
+    def __init__(self, message: str, *, deed: str, database: str) -> None:
+        super().__init__(message)
+        self.deed = deed
+        self.database = database
+
+
 class WaitTimeoutError(AmphoError):
     """The database was not brought up to date by others in time."""
 

@@ -149,19 +149,26 @@ def downgrade(
     specifier: str = "-1",
     *,
     cascade: bool = False,
+    confirm: str | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Downgrade the database of a connection.
 
     :param cascade: whether revisions of other packages that depend on what goes may go too.
+    :param confirm: the database's name, where it is protected.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
     project.check_migratable(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
-        return plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
+        planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
+        if planned.steps or confirm is not None:
+            count = f"{len(planned.steps)} revision{'s' if len(planned.steps) > 1 else ''}"
+            what = f"{count} of {', '.join(planned.packages)}" if planned.steps else "nothing"
+            project.protection.check(confirm, f"'db-down {specifier}' takes back {what}.")
+        return planned
 
     return _run(project, connection, make_plan, x, observer)
 

@@ -20,7 +20,8 @@ from ampho.journal_table import journal_name
 from ampho.lock import lock_settings
 from ampho.package import SETTING, configured_packages
 from ampho.project import ENV_SETTING, Project, host_name
-from ampho.url import display, parse_url, redact, require_driver
+from ampho.protect import Protection, is_protected
+from ampho.url import database_name, display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -131,11 +132,13 @@ class Extension(ABC):
         added = [*self._added, *self._added_to.get(app, ())]
         find = partial(configured_packages, app.config.get(SETTING), self._packages, added, app.import_name)
         absent: dict[str, PackageNotFoundError] = {}
+        packages = find(absent)
+        url = self._direct_url(app) or self._url(app)
         return Project(
-            packages=find(absent),
+            packages=packages,
             absent=absent,
             find_packages=partial(find, {}),
-            url=self._direct_url(app) or self._url(app),
+            url=url,
             template=self._template,
             metadata=self._metadata(app),
             options=self._options(app),
@@ -143,6 +146,7 @@ class Extension(ABC):
             host_name=host_name(app.config.get(ENV_SETTING)),
             journal=journal_name(app.config),
             lock=lock_settings(app.config, os.environ),
+            protection=Protection(is_protected(app.config, os.environ), database_name(url)),
         )
 
     def _direct_url(self, app: App) -> URL | None:

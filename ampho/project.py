@@ -17,6 +17,7 @@ from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFo
 from ampho.graph import Graph
 from ampho.lock import LockSettings
 from ampho.package import SETTING, MigrationPackage, find_package
+from ampho.protect import Protection
 from ampho.revision import read_revisions
 from ampho.specifier import parse
 
@@ -43,6 +44,7 @@ class Project:
 
     :ivar packages: the configured packages, in their order.
     :ivar lock: how a run waits for its turn.
+    :ivar protection: whether what takes something out of the database has to be confirmed.
     :ivar absent: packages that are listed and not there at all, each with the error that says so.
     :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, if anything.
     :ivar metadata: the tables of the models, for ``target_metadata``.
@@ -63,6 +65,7 @@ class Project:
     host_name: str | None = None
     journal: str | None = None
     lock: LockSettings = field(default_factory=LockSettings)
+    protection: Protection = field(default_factory=Protection)
     absent: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho._describe import describe, location
 from ampho._hints import with_hint
+from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
 from ampho.errors import AmphoError, ConfigurationError, RevisionFailedError, UnfinishedRevisionError
 from ampho.graph import Graph
@@ -151,7 +152,7 @@ class Runner:
                 self.current = None
                 continue
             except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
-                error, step = self.failure(exc, environment), self.current
+                error, step = self.failure(exc, environment, connection), self.current
                 outcome = self.record_failure(connection, exc)
                 if step is None or not self._goes_on(connection, step, exc, outcome):
                     if step is not None:
@@ -207,7 +208,7 @@ class Runner:
         self.dialect = context.dialect.name
         self._table = journal_table(self.project, context)
         journal = self._table.read() if self._table else Journal()
-        self._check_finished(journal)
+        self._check_finished(journal, context)
         is_first = self.plan is None
         plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps)
@@ -272,14 +273,15 @@ class Runner:
 
         context.autocommit_block = watched  # type: ignore[method-assign]  # of this run only
 
-    def _check_finished(self, journal: Journal) -> None:
+    def _check_finished(self, journal: Journal, context: MigrationContext) -> None:
         """Check that no revision is half done.
 
         :raises UnfinishedRevisionError: if one is.
         """
         for entry in journal.unfinished if self._table else ():
             if not entry.is_untouched:
-                raise unfinished_error(entry)
+                left = describe_invalid_indexes(context.connection) if context.connection is not None else ""
+                raise unfinished_error(entry, left)
             cast("JournalTable", self._table).resolve(entry)
 
     def _entry_of_step(self) -> dict[str, object]:
@@ -333,7 +335,7 @@ class Runner:
         """Tell whether nothing of the revision can have stayed, where DDL is committed at once."""
         return self._table is not None and not self._committed_early and not self._table.left
 
-    def failure(self, exc: BaseException, environment: EnvironmentRun) -> AmphoError:
+    def failure(self, exc: BaseException, environment: EnvironmentRun, connection: Connection) -> AmphoError:
         """Return what was raised as an error that names the revision, if one was running."""
         finished = [run.step.revision.id for run in self.done]
         if self.current is None:
@@ -347,7 +349,7 @@ class Runner:
             self._table.lose()
         return RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
-            f" {self._what_is_left(revision.id)} Finished before it: {before}.",
+            f" {self._what_is_left(revision.id, connection)} Finished before it: {before}.",
             revision=revision.id,
             package=revision.package,
             path=revision.path,
@@ -359,18 +361,28 @@ class Runner:
         if self.current is not None:
             self.tell(self.observer.interrupted, self.current)
 
-    def _what_is_left(self, revision_id: str) -> str:
+    def _what_is_left(self, revision_id: str, connection: Connection) -> str:
         if self.dialect not in _TRANSACTIONAL:
             why = "This database commits DDL at once"
         elif self._committed_early:
             why = "It committed before its end, as an autocommit_block() does"
         else:
             return "Its transaction was rolled back."
-        if self._table is None:
-            return f"{why}, so statements before the failing one may have stayed: compare, repair by hand, run again."
-        if self._is_untouched():
+        if self._table is not None and self._is_untouched():
             return "Nothing of it was committed."
-        return f"{why}, so statements before the failing one may have stayed. {_resolve_hint(revision_id)}"
+        stayed = f"{why}, so statements before the failing one may have stayed.{self._left_invalid(connection)}"
+        if self._table is None:
+            return f"{stayed} Compare, repair by hand, and run again."
+        return f"{stayed} {_resolve_hint(revision_id)}"
+
+    def _left_invalid(self, connection: Connection) -> str:
+        """Name the indexes that a revision outside of a transaction left invalid, as far as the connection works."""
+        if not self._committed_early:
+            return ""
+        with suppress(SQLAlchemyError):
+            connection.rollback()
+            return describe_invalid_indexes(connection)
+        return ""
 
     def result(self, environment: EnvironmentRun) -> Run:
         """Return the run, which came to its end."""
@@ -400,8 +412,11 @@ def raise_from(error: AmphoError, exc: BaseException) -> NoReturn:
     raise error from exc
 
 
-def unfinished_error(entry: Entry) -> UnfinishedRevisionError:
-    """Return the error for a revision that was interrupted where the database could not roll it back."""
+def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
+    """Return the error for a revision that was interrupted where the database could not roll it back.
+
+    :param left: what is known of what it left, in a sentence with a space before it.
+    """
     began = f" on {entry.started:%Y-%m-%d at %H:%M:%S} UTC" if entry.started else ""
     what = "failed half-way" if entry.outcome is Outcome.PARTIAL else "was interrupted"
     stayed = "something of it may have stayed"
@@ -411,7 +426,7 @@ def unfinished_error(entry: Entry) -> UnfinishedRevisionError:
     why = f" It said: {entry.error.rstrip('.')}." if entry.error else ""
     return UnfinishedRevisionError(
         f"The {entry.direction} of {entry.revision} of {entry.package}, begun{began} by {entry.host}, {what}, and"
-        f" {stayed}.{why} {_resolve_hint(entry.revision)}",
+        f" {stayed}.{why}{left} {_resolve_hint(entry.revision)}",
         revision=entry.revision,
         package=entry.package,
     )

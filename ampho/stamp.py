@@ -41,6 +41,7 @@ def stamp(
     specifier: str,
     *,
     purge: bool = False,
+    confirm: str | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
@@ -48,12 +49,16 @@ def stamp(
 
     :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
     :param purge: whether to forget all rows before, those that no file explains included.
+    :param confirm: with ``purge``, the database's name, where it is protected.
     :param x: values for ``context.get_x_argument()``.
     :param observer: told who migrates the database meanwhile, if somebody does.
     :raises SpecifierError: if the specifier does not say what is applied.
     :raises DependentsError: if applied revisions of other packages depend on what would be applied no longer.
     """
     project.check_specifier(specifier)
+    if purge or confirm is not None:
+        how = "forgets all version rows" if purge else "changes version rows"
+        project.protection.check(confirm, f"'db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
 
     def change(before: Applied) -> set[str]:
         return known_after_stamp(before, specifier)

@@ -6,6 +6,7 @@ Nothing here knows a framework or opens a connection.
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
@@ -128,6 +129,13 @@ def display(url: URL) -> str:
     """
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
+
+
+def database_name(url: URL) -> str:
+    """Return what people call a database: the name in its URL, or that of SQLite's file."""
+    if url.get_backend_name() == "sqlite":
+        return PurePath(url.database or ":memory:").name
+    return url.database or url.username or url.get_backend_name()  # PostgreSQL's is called like the user then
 
 
 def redact(text: str, *urls: URL) -> str:

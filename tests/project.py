@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -209,6 +211,29 @@ class Project:
         result = Result(command, done.returncode, done.stdout, done.stderr)
         assert not check or result.exit_code == 0, str(result)
         return result
+
+    def type(self, *command: str, answer: str, env: Mapping[str, str] | None = None) -> Result:
+        """Run a program on a terminal, and type an answer to what it asks; the terminal shows what was typed, too."""
+        mine, its = pty.openpty()
+        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **(env or {})}
+        process = subprocess.Popen(
+            [str(PROGRAMS / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=environment,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+        )
+        os.close(its)
+        os.write(mine, f"{answer}\n".encode())
+        shown = b""
+        with contextlib.suppress(OSError):  # which is how a terminal says that nobody is at the other end any more
+            while block := os.read(mine, 4096):
+                shown += block
+        os.close(mine)
+        return Result(command, process.wait(30), shown.decode("utf-8").replace("\r\n", "\n"), "")
 
     @contextmanager
     def importing(self) -> Iterator[None]:

@@ -845,6 +845,27 @@ def test_what_an_autocommit_block_committed_is_not_said_to_be_rolled_back(projec
         assert "Its transaction was rolled back." in str(failure(each))
 
 
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_an_index_that_was_left_invalid_is_named(project: Project, database: Database) -> None:
+    index = "op.create_index('author_name', 'author', ['name'], unique=True, postgresql_concurrently=True)"
+    block = f"with op.get_context().autocommit_block():\n    {index}\n"
+    two_revisions(project, block)
+    with running(project, database) as each:
+        each.call("upgrade", "core_1")
+        database.run("INSERT INTO author VALUES (2, 'Ann')")
+        left = "Left invalid: author_name of author; 'DROP INDEX CONCURRENTLY author_name' takes it away. Compare"
+
+        assert left in str(failure(each))
+        assert left in str(failure(each))
+        each.call("resolve", "core_2", applied=False)
+        assert left in str(failure(each))  # since an index of that name is there already
+        each.call("resolve", "core_2", applied=False)
+        database.run("DELETE FROM author WHERE id = 2", "DROP INDEX author_name")
+        each.call("upgrade")
+        valid = database.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'author_name'::regclass")
+        assert valid == [(True,)]
+
+
 # ---- a connection that is lost ----
 
 LOSE = {

@@ -202,12 +202,17 @@ class AsyncAmpho(Extension):
         return await self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
     async def stamp(
-        self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        specifier: str,
+        *,
+        purge: bool = False,
+        confirm: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
-        return await self._perform(
-            partial(stamping.stamp, specifier=specifier, purge=purge, x=x, observer=observer), observer
-        )
+        work = partial(stamping.stamp, specifier=specifier, purge=purge, confirm=confirm, x=x, observer=observer)
+        return await self._perform(work, observer)
 
     async def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
         """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
@@ -287,11 +292,12 @@ class AsyncAmpho(Extension):
         specifier: str = "-1",
         *,
         cascade: bool = False,
+        confirm: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Run:
         """Downgrade the database; see :meth:`ampho.Ampho.downgrade`."""
-        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, x=x, observer=observer)
+        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, x=x, observer=observer)
         return await self._perform(work, observer, renews=True)
 
     async def upgrade_sql(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from typing import Any
 
 import click
 
 from ampho.cli import output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
+from ampho.errors import ProtectedError
 
 _SPEC = SpecifierType()
 
@@ -21,6 +23,9 @@ _x = click.option(
     help="An argument for env.py and revisions (context.get_x_argument()).",
 )
 _sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
+_confirm = click.option(
+    "--confirm", metavar="DATABASE", help="Do it where AMPHO_PROTECTED protects the database: the name of the database."
+)
 _scratch = click.option(
     "--scratch", is_flag=True, help="Compare with a throw-away database on which the history runs, not with the app's."
 )
@@ -102,16 +107,33 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
 @click.option("--cascade", is_flag=True, help="Take back revisions of other packages that depend on it, too.")
+@_confirm
 @_sql
 @_start
 @_x
 @click.pass_context
-def db_down(ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], **options: object) -> None:
+def db_down(
+    ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], confirm: str | None, **options: object
+) -> None:
     """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
     if _wants_sql(sql, start):
         _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:
-        output.print_run(call(ctx, "downgrade", spec, observer=output.Reporter(), **options))
+        output.print_run(_call_confirmed(ctx, "downgrade", spec, confirm, observer=output.Reporter(), **options))
+
+
+def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | None, **options: Any) -> Any:
+    """Call a method that wants the name of a protected database, and ask whoever is there for it."""
+    try:
+        return call(ctx, method, spec, confirm=confirm, **options)
+    except ProtectedError as exc:
+        if confirm is not None or not sys.stdin.isatty():
+            raise
+        click.echo(f"{exc.deed} The database {exc.database} is protected.")
+        typed = click.prompt("Type its name to go on", default="", show_default=False)
+        if not typed:
+            raise
+    return call(ctx, method, spec, confirm=typed, **options)
 
 
 def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) -> None:
@@ -163,11 +185,12 @@ def db_heads(ctx: click.Context) -> None:
 @cli.command("db-stamp")
 @click.argument("spec", type=_SPEC)
 @click.option("--purge", is_flag=True, help="Forget all rows before, those that no file explains included.")
+@_confirm
 @_x
 @click.pass_context
-def db_stamp(ctx: click.Context, spec: str, purge: bool, x: tuple[str, ...]) -> None:
+def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
     """Say that what SPEC names is applied, and nothing after it; run no revision."""
-    done = call(ctx, "stamp", spec, purge=purge, x=x, observer=output.WarningsOnly())
+    done = _call_confirmed(ctx, "stamp", spec, confirm, purge=purge, x=x, observer=output.WarningsOnly())
     output.print_stamped(done)
 
 

@@ -254,12 +254,17 @@ class Ampho(Extension):
         return self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
     def stamp(
-        self, specifier: str, *, purge: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        specifier: str,
+        *,
+        purge: bool = False,
+        confirm: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
-        return self._perform(
-            partial(stamping.stamp, specifier=specifier, purge=purge, x=x, observer=observer), observer
-        )
+        work = partial(stamping.stamp, specifier=specifier, purge=purge, confirm=confirm, x=x, observer=observer)
+        return self._perform(work, observer)
 
     def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
         """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
@@ -342,6 +347,7 @@ class Ampho(Extension):
         specifier: str = "-1",
         *,
         cascade: bool = False,
+        confirm: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Run:
@@ -349,11 +355,12 @@ class Ampho(Extension):
 
         :param specifier: how far; see "What a specifier means" in the documentation.
         :param cascade: whether revisions of other packages that depend on what goes may go too.
+        :param confirm: the database's name, where ``AMPHO_PROTECTED`` protects it.
         :param x: values for ``context.get_x_argument()``.
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
-        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, x=x, observer=observer)
+        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, x=x, observer=observer)
         return self._perform(work, observer)
 
     def upgrade_sql(
