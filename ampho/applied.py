@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ampho.errors import UnknownRevisionsError, VersionTableError
+from ampho.errors import DivergedError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
 from ampho.journal import Journal
 from ampho.package import RESERVED
@@ -33,6 +33,7 @@ class Applied:
     :ivar uncertain: ids of the revisions of which it is not known: nothing records what a missing one stands on.
     :ivar unknown: rows that no revision file explains.
     :ivar corrupt: rows that cannot be a revision, as text.
+    :ivar rows: all other rows, as they are.
     """
 
     graph: Graph
@@ -41,18 +42,20 @@ class Applied:
     uncertain: frozenset[str] = frozenset()
     unknown: tuple[str, ...] = ()
     corrupt: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
 
     @classmethod
     def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
         """Return what ``rows`` mean in ``graph``."""
-        listed = tuple(dict.fromkeys(rows))
-        corrupt = tuple(str(row) for row in listed if not _can_be_row(row))
-        listed = tuple(row for row in listed if _can_be_row(row))
+        every = tuple(rows)
+        corrupt = tuple(str(row) for row in dict.fromkeys(every) if not _can_be_row(row))
+        every = tuple(row for row in every if _can_be_row(row))
+        listed = tuple(dict.fromkeys(every))
         unknown = tuple(row for row in listed if not graph.has_file(row))
         present = graph.ancestors(row for row in listed if row in graph)
         seeds = [*unknown, *filter(graph.is_missing, present)]
         if not seeds:
-            return cls(graph, frozenset(present), corrupt=corrupt)
+            return cls(graph, frozenset(present), corrupt=corrupt, rows=every)
         record = journal or Journal()
         missing, unrecorded = _missing_revisions(graph, seeds, record)
         whole = graph.with_missing(missing)
@@ -64,27 +67,82 @@ class Applied:
             above = graph.descendants(row for row in listed if row not in unknown)
             left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.denies(rid))
-        return cls(whole, known, gone, uncertain, unknown, corrupt)
+        return cls(whole, known, gone, uncertain, unknown, corrupt, every)
 
     @property
     def ahead(self) -> frozenset[str]:
         """The packages of which the database has more than their files."""
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
+    @property
+    def superfluous(self) -> tuple[str, ...]:
+        """Rows that say nothing, since another row stands on them."""
+        return tuple(sorted(set(self.rows).difference(exact_rows(self.graph, self.known))))
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Rows that are there more than once, which a version table without a primary key allows."""
+        return tuple(row for row, count in Counter(self.rows).items() if count > 1)
+
+    def edited(self, journal: Journal) -> tuple[str, ...]:
+        """Return the applied revisions whose files are not those that were run, as far as that is recorded."""
+        entries = ((rid, journal.applied(rid)) for rid in self.known - self.missing)
+        return self.graph.sort(
+            rid for rid, entry in entries if entry and entry.checksum not in (None, self.graph[rid].checksum)
+        )
+
+    def diverged(self, journal: Journal) -> tuple[str, ...]:
+        """Return what was put under an applied revision after that had run, and was not run itself."""
+        found: set[str] = set()
+        for revision_id in self.known:
+            entry = journal.applied(revision_id)
+            if entry is not None:
+                later = set(self.graph.parents(revision_id)) - set(entry.parents)
+                found |= {parent for parent in later if journal.applied(parent) is None}
+        return self.graph.sort(found)
+
+    def check_not_diverged(self, ids: Iterable[str], journal: Journal) -> None:
+        """Check that none of some revisions counts as applied without having been run.
+
+        :raises DivergedError: if one does.
+        """
+        found = self.graph.sort(set(ids).intersection(self.diverged(journal)))
+        if found:
+            above = self.graph.descendants(found)
+            packages = dict.fromkeys(map(self.package, found))
+            applied = [[rid for rid in self.graph.of_package(name) if rid in self.known] for name in packages]
+            tips = [tip for ids in applied for tip in self.graph.tips(ids) if tip in above or tip in found]
+            ways = " and ".join(f"'ampho db-stamp {tip}'" for tip in tips)
+            one = len(found) == 1
+            raise DivergedError(
+                f"{self._listed(found)} {'counts' if one else 'count'} as applied, since what stands on"
+                f" {_it(found)} is, but {'was' if one else 'were'} never run here: {'it was' if one else 'they were'}"
+                f" put below later. Put {_it(found)} after what is applied; or do by hand what"
+                f" {'it does' if one else 'they do'}, and say so with {ways}. Nothing was changed.",
+                revisions=found,
+            )
+
     def package(self, revision_id: str) -> str:
         """Return the package of a revision; an empty name where nobody knows."""
         return self.graph[revision_id].package
 
     def check_sound(self) -> None:
-        """Check that each row can be a revision.
+        """Check that each row can be a revision, and is there once.
 
-        :raises VersionTableError: if one cannot.
+        :raises VersionTableError: if one cannot, or is there twice.
         """
         if self.corrupt:
             raise VersionTableError(
                 f"The version table has the row {', '.join(map(ascii, self.corrupt))}, which cannot be a revision."
                 " Correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'; nothing was changed.",
                 rows=self.corrupt,
+            )
+        if self.repeated:
+            raise VersionTableError(
+                f"The version table has the row {', '.join(self.repeated)} more than once, and Alembic changes one row"
+                " at a time. Delete what is too much by hand, or write the table anew with 'ampho db-stamp SPEC"
+                " --purge'; nothing was changed.",
+                rows=self.repeated,
             )
 
     def check_nothing_absent(self) -> None:
@@ -99,9 +157,11 @@ class Applied:
 
     def describe_missing(self, ids: Iterable[str] | None = None) -> str:
         """Say which applied revisions no file has, by package."""
-        listed = self.graph.sort(self.missing if ids is None else ids)
-        shown = ", ".join(listed[:_SHOWN]) + (f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
-        packages = [name for name in dict.fromkeys(map(self.package, listed)) if name]
+        return self._listed(self.graph.sort(self.missing if ids is None else ids))
+
+    def _listed(self, ids: Sequence[str]) -> str:
+        shown = ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+        packages = [name for name in dict.fromkeys(map(self.package, ids)) if name]
         return f"{shown} of {' and '.join(packages)}" if packages else shown
 
     def check_appliable(self, ids: Iterable[str]) -> None:

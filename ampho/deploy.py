@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,7 +16,7 @@ class Status(StrEnum):
     """How a database stands to the code, the worst first."""
 
     CORRUPT = "corrupt"
-    """The version table has rows that cannot be revisions."""
+    """The version table has rows that cannot be revisions, or more rows than say what is applied."""
     INTERRUPTED = "interrupted"
     """A revision was left half done."""
     DIVERGED = "diverged"
@@ -50,6 +49,18 @@ _EXIT_CODES = {
 }
 
 
+_MEANS = {
+    Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
+    Status.DIVERGED: "counts as applied because a later one is, and was never run here",
+    Status.MISSING: "applied, and its package is not there",
+    Status.AHEAD: "applied, and no file has it: a newer release was here",
+    Status.EDITED: "applied, and its file was edited since",
+    Status.BEHIND: "not applied; 'ampho db-up' does that",
+}
+_UNREADABLE = "the version table has what cannot be a revision"
+_REPEATED = "the version table has it more than once"
+_SUPERFLUOUS = "the version table has it beside what stands on it; Ampho's next step takes it out"
+
 _WAITED_FOR = frozenset({Status.BEHIND, Status.INTERRUPTED, Status.CORRUPT})
 
 
@@ -58,11 +69,15 @@ class Finding:
     """What is wrong between a database and the code.
 
     :ivar revisions: ids of the revisions that it is about; rows of the version table, where that is corrupt.
+    :ivar means: what that is, in words.
+    :ivar is_harmless: whether Ampho goes on all the same, as with a row beside one that stands on it.
     """
 
     status: Status
     package: str
     revisions: tuple[str, ...]
+    means: str
+    is_harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +102,15 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
     :param files: whether the files are compared with those that were run.
     """
     if applied.corrupt:
-        return Deployment((Finding(Status.CORRUPT, "", applied.corrupt),))
+        return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
     found = [
         *((Status.INTERRUPTED, entry.revision) for entry in journal.unfinished if not entry.is_untouched),
-        *((Status.DIVERGED, rid) for rid in _diverged(applied, journal)),
+        *((Status.DIVERGED, rid) for rid in applied.diverged(journal)),
         *(
             (Status.AHEAD if applied.package(rid) in graph.packages else Status.MISSING, rid)
             for rid in applied.graph.sort(applied.missing)
         ),
-        *((Status.EDITED, rid) for rid in _edited(applied, journal) if files),
+        *((Status.EDITED, rid) for rid in (applied.edited(journal) if files else ())),
         *((Status.BEHIND, rid) for rid in graph.ids if graph.has_file(rid) and rid not in applied.known),
     ]
     grouped: dict[tuple[Status, str], list[str]] = {}
@@ -104,25 +119,12 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
         grouped.setdefault((status, package), []).append(revision_id)
     order = list(Status)
     keys = sorted(grouped, key=lambda key: order.index(key[0]))
-    return Deployment(tuple(Finding(*key, tuple(grouped[key])) for key in keys))
-
-
-def _diverged(applied: Applied, journal: Journal) -> Iterator[str]:
-    """Give what was put under an applied revision after that had run, and was not run itself."""
-    found: set[str] = set()
-    for revision_id in applied.known:
-        entry = journal.applied(revision_id)
-        if entry is not None:
-            later = set(applied.graph.parents(revision_id)) - set(entry.parents)
-            found |= {parent for parent in later if journal.applied(parent) is None}
-    yield from applied.graph.sort(found)
-
-
-def _edited(applied: Applied, journal: Journal) -> Iterator[str]:
-    for revision_id in applied.graph.sort(applied.known - applied.missing):
-        entry = journal.applied(revision_id)
-        if entry is not None and entry.checksum not in (None, applied.graph[revision_id].checksum()):
-            yield revision_id
+    findings = [Finding(*key, tuple(grouped[key]), _MEANS[key[0]]) for key in keys]
+    if applied.superfluous:
+        findings.insert(0, Finding(Status.CORRUPT, "", applied.superfluous, _SUPERFLUOUS, is_harmless=True))
+    if applied.repeated:
+        findings.insert(0, Finding(Status.CORRUPT, "", applied.repeated, _REPEATED))
+    return Deployment(tuple(findings))
 
 
 class Turns:
@@ -143,7 +145,7 @@ class Turns:
 
         :raises WaitTimeoutError: if there is, and time is up.
         """
-        lacking = [finding for finding in found.findings if finding.status in _WAITED_FOR]
+        lacking = [finding for finding in found.findings if finding.status in _WAITED_FOR and not finding.is_harmless]
         if not lacking:
             return True
         if time.monotonic() < self._deadline:

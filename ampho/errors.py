@@ -221,6 +221,17 @@ class UnknownRevisionsError(AmphoError):
         self.rows: tuple[str, ...] = tuple(rows)
 
 
+class DivergedError(AmphoError):
+    """Revisions count as applied because of what stands on them, and were never run on this database.
+
+    :ivar revisions: their ids.
+    """
+
+    def __init__(self, message: str, *, revisions: Sequence[str]) -> None:
+        super().__init__(message)
+        self.revisions: tuple[str, ...] = tuple(revisions)
+
+
 class VersionTableError(AmphoError):
     """The version table holds rows that cannot be revisions.
 

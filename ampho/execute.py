@@ -195,9 +195,12 @@ def plan(
     return ask(project, connection, x, make_plan)
 
 
-def current(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> CurrentState:
-    """Return what is applied, per package."""
-    return ask(project, connection, x, partial(current_state, project.graph))
+def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
+    """Return what is applied, per package.
+
+    :param verbose: whether the files of applied revisions are compared with those that were run.
+    """
+    return ask(project, connection, x, partial(current_state, project.graph, files=verbose))
 
 
 def deployment(project: Project, connection: Connection, *, files: bool = True, x: Sequence[str] = ()) -> Deployment:

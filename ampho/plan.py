@@ -69,6 +69,7 @@ def plan_upgrade(
     :raises PackageNotFoundError: if everything is meant, and a listed package is not there and never was.
     :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
     :raises VersionTableError: if one of the rows cannot be a revision.
+    :raises DivergedError: if something that is needed counts as applied and was never run.
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
@@ -78,8 +79,11 @@ def plan_upgrade(
         applied.check_nothing_absent()
     else:
         _check_not_gone(applied, targets, spec)
-    ids = applied.graph.ancestors(targets) - applied.known
+    needed = applied.graph.ancestors(targets)
+    ids = needed - applied.known
     applied.check_appliable(ids)
+    if journal is not None:
+        applied.check_not_diverged(needed, journal)
     return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows)
 
 

@@ -43,6 +43,7 @@ class Revision:
     :ivar depends_on: ids or labels that it depends on, as written in the file.
     :ivar labels: the branch labels that the file carries.
     :ivar doc: the docstring of the file.
+    :ivar checksum: the SHA-256 of the file as it was read, in hexadecimal; empty where no file has it.
     :ivar is_missing: whether it is known from a database only, and no file has it.
     """
 
@@ -53,16 +54,13 @@ class Revision:
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     doc: str = ""
+    checksum: str = ""
     is_missing: bool = False
 
     @property
     def message(self) -> str:
         """The first paragraph of the docstring, in one line."""
         return " ".join(self.doc.strip().split("\n\n")[0].split())
-
-    def checksum(self) -> str:
-        """Return the SHA-256 of the file as it is now, in hexadecimal."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def __str__(self) -> str:
         return self.id
@@ -129,7 +127,7 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
         module = load_module(path, package)
         header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
         doc = inspect.cleandoc(module.__doc__ or "")
-    return _from_header(header, doc, path, package)
+    return _from_header(header, doc, hashlib.sha256(source).hexdigest(), path, package)
 
 
 def _parse(source: bytes, path: Path) -> ast.Module:
@@ -191,7 +189,7 @@ def _may_bind_header(node: ast.stmt) -> bool:
     return False
 
 
-def _from_header(header: dict[str, object], doc: str, path: Path, package: str) -> Revision:
+def _from_header(header: dict[str, object], doc: str, checksum: str, path: Path, package: str) -> Revision:
     if "revision" not in header:
         raise _unreadable(path, package, "declares no revision id. Add a line revision = '...', or move the file away")
     revision_id = header["revision"]
@@ -207,6 +205,7 @@ def _from_header(header: dict[str, object], doc: str, path: Path, package: str) 
         depends_on=_strings(header, "depends_on", path, package),
         labels=_strings(header, "branch_labels", path, package),
         doc=doc,
+        checksum=checksum,
     )
 
 

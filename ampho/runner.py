@@ -131,7 +131,6 @@ class Runner:
     _begun: float = field(default=0.0, init=False)
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
-    _checksums: dict[str, str] = field(default_factory=dict, init=False)
     _own_commit: bool = field(default=False, init=False)
 
     def run(self, connection: Connection) -> Run:
@@ -214,7 +213,6 @@ class Runner:
         steps = load_steps(script, graph, rows, plan.steps)
         if is_first:
             self._announce(plan)
-        self._checksums = {step.revision.id: step.revision.checksum() for step in plan.steps}
         if steps and not rows:
             ensure_version_table(context)
         self._watch_autocommit_blocks(context)
@@ -293,7 +291,7 @@ class Runner:
             "package": revision.package,
             "direction": step.direction.value,
             "parents": self.project.graph.parents(revision.id),
-            "checksum": self._checksums[revision.id],
+            "checksum": revision.checksum,
         }
 
     def _record_start(self, context: MigrationContext) -> None:

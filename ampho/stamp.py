@@ -29,10 +29,13 @@ class Stamped:
 
     :ivar before: the rows that were there.
     :ivar after: the rows that are there now.
+    :ivar recorded: ids of the revisions that counted as applied already, and were never run, of which the journal now
+        says that they are.
     """
 
     before: tuple[str, ...]
     after: tuple[str, ...]
+    recorded: tuple[str, ...] = ()
 
 
 def stamp(
@@ -188,7 +191,8 @@ def _write(
         after = exact_rows(before.graph, known)
         packages = set(denies())
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
-        changes = {"upgrade": known - before.known, "downgrade": (before.known - known) | denied}
+        affirmed = {rid for rid in before.diverged(journal) if rid in known and before.package(rid) in packages}
+        changes = {"upgrade": (known - before.known) | affirmed, "downgrade": (before.known - known) | denied}
         if table is not None and any(changes.values()):
             table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
 
@@ -202,7 +206,8 @@ def _write(
                         table.note(rid, before.package(rid), direction, parents, outcome)
 
         write_rows(context, rows, after, record)
-        found.append(Stamped(tuple(sorted(map(str, rows))), after))  # of another tool's making, a row may be NULL
+        # of another tool's making, a row may be NULL
+        found.append(Stamped(tuple(sorted(map(str, rows))), after, before.graph.sort(affirmed)))
         return ()
 
     with changing(project, connection, (observer or Observer()).waiting) as migrating_connection:

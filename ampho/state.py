@@ -90,7 +90,10 @@ class CurrentState:
         one stands on.
     :ivar unknown: version rows that no revision file explains.
     :ivar corrupt: version rows that cannot be a revision, as text.
+    :ivar repeated: version rows that are there more than once.
     :ivar unfinished: what was interrupted, or failed half-way, where the database could not roll it back.
+    :ivar diverged: ids of the revisions that count as applied because of what stands on them, and were never run here.
+    :ivar edited: ids of the applied revisions whose files are not those that were run; None if that was not asked for.
     """
 
     packages: tuple[PackageState, ...]
@@ -98,7 +101,10 @@ class CurrentState:
     uncertain: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     corrupt: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
     unfinished: tuple[Entry, ...] = ()
+    diverged: tuple[str, ...] = ()
+    edited: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[PackageState]:
         return iter(self.packages)
@@ -140,11 +146,15 @@ def _records(graph: Graph, package: str, ids: Iterable[str]) -> tuple[RevisionRe
     return tuple(record(graph, revision_id, heads) for revision_id in ids)
 
 
-def current_state(graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> CurrentState:
+def current_state(
+    graph: Graph, rows: Iterable[str], journal: Journal | None = None, *, files: bool = False
+) -> CurrentState:
     """Return what version rows mean, per package.
 
     :param journal: what was done to the database, as far as it is recorded.
+    :param files: whether the files are compared with those that were run.
     """
+    journal = journal or Journal()
     applied = Applied.from_rows(graph, rows, journal)
     return CurrentState(
         packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
@@ -152,7 +162,10 @@ def current_state(graph: Graph, rows: Iterable[str], journal: Journal | None = N
         uncertain=graph.sort(applied.uncertain),
         unknown=applied.unknown,
         corrupt=applied.corrupt,
-        unfinished=tuple(entry for entry in journal.unfinished if not entry.is_untouched) if journal else (),
+        repeated=applied.repeated,
+        unfinished=tuple(entry for entry in journal.unfinished if not entry.is_untouched),
+        diverged=applied.diverged(journal),
+        edited=applied.edited(journal) if files else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from project import Project
 from servers import Database
 
 from ampho import Status
-from ampho.errors import WaitTimeoutError
+from ampho.errors import DivergedError, WaitTimeoutError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -74,14 +74,6 @@ def interrupted(project: Project, each: Facade, database: Database) -> None:
     database.run("UPDATE ampho_journal SET outcome = 'started' WHERE revision = 'shop_1' AND direction = 'downgrade'")
 
 
-def corrupt(*rows: str) -> Spoil:
-    def spoil(project: Project, each: Facade, database: Database) -> None:
-        for row in rows:
-            database.run(f"INSERT INTO alembic_version VALUES ('{row}')")
-
-    return spoil
-
-
 STATES = [
     (behind, Status.BEHIND, ("core_2",), 10),
     (edited, Status.EDITED, ("core_2",), 11),
@@ -89,8 +81,6 @@ STATES = [
     (missing, Status.MISSING, ("gone_1",), 13),
     (diverged, Status.DIVERGED, ("core_1b",), 14),
     (interrupted, Status.INTERRUPTED, ("shop_1",), 15),
-    (corrupt(""), Status.CORRUPT, ("",), 16),
-    (corrupt("head"), Status.CORRUPT, ("head",), 16),
 ]
 
 
@@ -110,18 +100,112 @@ def test_each_state_has_its_name_and_exit_code(
     result = opened.run("db-check", "--deploy")
     assert result.exit_code == exit_code
     assert result.stdout.startswith(f"{status}: ")
-    if status in (Status.CORRUPT, Status.INTERRUPTED):
-        assert opened.run("db-up").exit_code == 1
+    if status in (Status.DIVERGED, Status.INTERRUPTED):
+        assert revisions[0] in opened.error_line("db-up")
+        assert revisions[0] in opened.run("db-current").stdout
+    elif status is not Status.BEHIND:
+        assert opened.call("upgrade").steps == ()
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    opened.call("upgrade", "core")
+    diverged(project, opened, database)
+    for specifier in ("heads", "core", "core_2"):
+        with pytest.raises(DivergedError) as caught:
+            opened.call("upgrade", specifier)
+        assert caught.value.revisions == ("core_1b",)
+    assert "core_1b of core counts as applied, since what stands on it is, but was never run here" in str(caught.value)
+    assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
+    assert "core_1b counts as applied because a later one is, and was never run" in opened.run("db-current").stdout
+    assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
+    assert opened.run("db-stamp", "core_2").stdout == "core_1b is known to be applied now.\n"
+    assert opened.call("stamp", "core_2").recorded == ()
+    assert opened.call("upgrade").steps == ()
+    assert opened.call("deployment").status is Status.UP_TO_DATE
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg")
+def test_a_dependency_that_was_added_later_is_not_taken_for_applied(opened: Facade, project: Project) -> None:
+    opened.call("upgrade", "core_1")
+    opened.call("upgrade", "shop")
+    project.revision("shop", "shop_1", None, ["core_1", "core_2"], upgrade=TABLE.format("c"))
+    line = opened.error_line("db-up")
+    assert line.startswith("core_2 of core counts as applied")
+    assert "db-stamp core_2'" in line
+    assert opened.run("db-stamp", "core_2").exit_code == 0
+    assert opened.call("upgrade").steps == ()
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+asyncmy")
+def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Database) -> None:
+    opened.call("upgrade")
+    assert opened.call("current", verbose=True).edited == ()
+    edited(project, opened, database)
+    assert opened.call("current").edited is None
+    assert opened.call("current", verbose=True).edited == ("core_2",)
+    assert "    applied  core_2  by hand  (head; edited since)\n" in opened.run("db-current", "-v").stdout
+
+
+Rows: TypeAlias = Sequence[str | None]
+
+UNREADABLE: dict[str, tuple[Rows, str, str]] = {
+    "null": ((None, "core_2"), "None", "cannot be a revision"),
+    "empty": (("", "core_2", "shop_1"), "", "cannot be a revision"),
+    "head": (("head",), "head", "cannot be a revision"),
+    "twice": (("core_2", "core_2", "shop_1"), "core_2", "more than once"),
+}
+
+
+def put(database: Database, rows: Rows) -> None:
+    """Write a version table as none of these tools would: without a primary key, and with any rows."""
+    literals = ["NULL" if row is None else f"'{row}'" for row in rows]
+    database.run(
+        "DROP TABLE alembic_version",
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        *(f"INSERT INTO alembic_version VALUES ({literal})" for literal in literals),
+    )
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_version_table_that_cannot_be_right_stops_what_relies_on_it(
+    opened: Facade, database: Database, kind: str
+) -> None:
+    rows, row, words = UNREADABLE[kind]
+    opened.call("upgrade", "core")
+    before = database.data()
+    put(database, rows)
+    for command in ("db-up", "db-up core", "db-down", "db-down base", "db-stamp heads", "db-up -s"):
+        assert words in opened.error_line(*command.split()), command
+    assert words in opened.run("db-current").stdout
+    found = opened.call("deployment")
+    assert (found.status, found.findings[0].revisions) == (Status.CORRUPT, (row,))
+    result = opened.run("db-check", "--deploy")
+    assert (result.exit_code, words in result.stdout) == (16, True)
+    assert "corrupt: " in opened.error_line("db-wait", "--timeout", "0", exit_code=3)
+
+    assert opened.run("db-stamp", "core", "--purge").exit_code == 0
+    assert opened.call("deployment").status is Status.BEHIND
+    assert database.data() == before
+    assert [step.step.revision.id for step in opened.call("upgrade").steps] == ["shop_1"]
+    assert opened.call("deployment").status is Status.UP_TO_DATE
 
 
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
-def test_rows_that_other_tools_leave_are_understood(opened: Facade, database: Database) -> None:
-    """An ancestor beside its descendant says nothing else than the descendant alone."""
+def test_a_row_beside_one_that_stands_on_it_is_told_and_does_no_harm(opened: Facade, database: Database) -> None:
+    opened.call("upgrade", "core")
+    put(database, ["core_1", "core_2"])
+    result = opened.run("db-check", "--deploy")
+    assert result.exit_code == 16
+    assert result.stdout.startswith("corrupt: core_1: the version table has it beside what stands on it;")
+    assert [state.is_up_to_date for state in opened.call("current")] == [True, False]
+    assert opened.call("upgrade", "core").steps == ()
     opened.call("upgrade")
-    database.run("INSERT INTO alembic_version VALUES ('core_1')")
+    assert database.rows() == ["core_2", "shop_1"]
     assert opened.call("deployment").status is Status.UP_TO_DATE
-    assert opened.call("upgrade").steps == ()
-    assert [state.is_up_to_date for state in opened.call("current")] == [True, True]
 
 
 def test_the_worst_comes_first(opened: Facade, project: Project, database: Database) -> None:

@@ -262,9 +262,11 @@ class AsyncAmpho(Extension):
             project.check_specifier(specifier)
             return show(project.graph, specifier)
 
-    async def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
+    async def current(
+        self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> CurrentState:
         """Return what is applied, one record per package; see :meth:`ampho.Ampho.current`."""
-        return await self._perform(partial(execute.current, x=x), observer)
+        return await self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
     async def plan(
         self,

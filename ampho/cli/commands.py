@@ -271,8 +271,8 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 @click.pass_context
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, a line per package."""
-    state = call(ctx, "current", x=x, observer=output.WarningsOnly())
-    output.print_current(state, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
+    verbose = verbose or bool(ctx.meta.get("ampho.verbose"))
+    output.print_current(call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly()), verbose=verbose)
 
 
 @cli.command("db-show")

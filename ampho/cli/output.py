@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from ampho.autogenerate import Drift
-from ampho.deploy import Deployment, Status
+from ampho.deploy import Deployment
 from ampho.execute import Observer, Run
 from ampho.journal import Entry
 from ampho.plan import Direction, Plan, Step
@@ -106,12 +106,16 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
     for package in state:
         click.echo(f"{package.package:<{width}}  {_position(package)}")
         if verbose:
-            _print_lines(package.applied, "    applied  ")
+            _print_lines(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited since"))
             _print_lines(package.pending, "    pending  ")
     for missing in state.missing:
         click.echo(_missing_line(missing, width))
     for row in state.corrupt:
         click.echo(f"The version table has the row {row!a}, which cannot be a revision.")
+    for row in state.repeated:
+        click.echo(f"The version table has the row {row} more than once.")
+    for revision_id in state.diverged:
+        click.echo(f"{revision_id} counts as applied because a later one is, and was never run here.")
     for entry in state.unfinished:
         click.echo(f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'.")
     if state.uncertain:
@@ -183,22 +187,11 @@ def print_drifts(drifts: Sequence[Drift]) -> None:
             click.echo(f"    {line}")
 
 
-_MEANS = {
-    Status.CORRUPT: "the version table has what cannot be a revision",
-    Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
-    Status.DIVERGED: "counts as applied because a later one is, and was never run here",
-    Status.MISSING: "applied, and its package is not there",
-    Status.AHEAD: "applied, and no file has it: a newer release was here",
-    Status.EDITED: "applied, and its file was edited since",
-    Status.BEHIND: "not applied; 'ampho db-up' does that",
-}
-
-
 def print_deployment(deployment: Deployment) -> None:
     """Print how the database stands to the code, the worst first."""
     for finding in deployment.findings:
         where = f" of {finding.package}" if finding.package else ""
-        click.echo(f"{finding.status}: {rows(finding.revisions)}{where}: {_MEANS[finding.status]}")
+        click.echo(f"{finding.status}: {rows(finding.revisions)}{where}: {finding.means}")
     if not deployment.findings:
         click.echo("The database is up to date with the code.")
 
@@ -227,6 +220,10 @@ def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
 
 def print_stamped(stamped: Stamped) -> None:
     """Print what became of the version rows."""
+    for revision_id in stamped.recorded:
+        click.echo(f"{revision_id} is known to be applied now.")
+    if stamped.recorded and stamped.before == stamped.after:
+        return
     if stamped.before == stamped.after:
         click.echo("Nothing to do: the version table says so already.")
         return
@@ -256,7 +253,7 @@ def _say_that_there_are_none() -> None:
     click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
 
 
-def _print_lines(records: Iterable[RevisionRecord], indent: str) -> None:
+def _print_lines(records: Iterable[RevisionRecord], indent: str, remarks: Mapping[str, str] | None = None) -> None:
     records = list(records)
     width = max((len(record.id) for record in records), default=0)
     for record in records:
@@ -268,6 +265,8 @@ def _print_lines(records: Iterable[RevisionRecord], indent: str) -> None:
             notes.append(f"merges {', '.join(own)}")
         if record.depends_on:
             notes.append(f"needs {', '.join(record.depends_on)}")
+        if remarks and record.id in remarks:
+            notes.append(remarks[record.id])
         note = f"  ({'; '.join(notes)})" if notes else ""
         click.echo(f"{indent}{record.id:<{width}}  {record.message}{note}")
 

@@ -307,13 +307,16 @@ class Ampho(Extension):
             project.check_specifier(specifier)
             return show(project.graph, specifier)
 
-    def current(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> CurrentState:
+    def current(
+        self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> CurrentState:
         """Return what is applied, one record per package.
 
+        :param verbose: whether the files of applied revisions are compared with those that were run.
         :param x: values for ``context.get_x_argument()``.
         :raises AmphoError: if the history or the database cannot be read.
         """
-        return self._perform(partial(execute.current, x=x), observer)
+        return self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
     def plan(
         self,
