@@ -54,7 +54,7 @@ _MEANS = {
     Status.DIVERGED: "counts as applied because a later one is, and was never run here",
     Status.MISSING: "applied, and its package is not there",
     Status.AHEAD: "applied, and no file has it: a newer release was here",
-    Status.EDITED: "applied, and its file was edited since",
+    Status.EDITED: "applied, and its file was edited since; where that changes nothing, 'ampho db-stamp' takes note",
     Status.BEHIND: "not applied; 'ampho db-up' does that",
 }
 _UNREADABLE = "the version table has what cannot be a revision"

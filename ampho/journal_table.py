@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, S
 
 from ampho.errors import ConfigurationError
 from ampho.journal import UNFINISHED, Entry, Journal, Outcome
+from ampho.revision import Revision
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -158,13 +159,14 @@ class JournalTable:
         else:
             self._insert(**entry, started=now - timedelta(seconds=duration), **values)
 
-    def note(self, revision: str, package: str, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
+    def note(self, revision: Revision, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
         """Write what was said of a revision, without running it."""
         self._insert(
-            revision=revision,
-            package=package,
+            revision=revision.id,
+            package=revision.package,
             direction=direction,
             parents=tuple(parents),
+            checksum=revision.checksum or None,
             outcome=outcome,
             finished=datetime.now(UTC),
         )

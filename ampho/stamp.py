@@ -29,8 +29,8 @@ class Stamped:
 
     :ivar before: the rows that were there.
     :ivar after: the rows that are there now.
-    :ivar recorded: ids of the revisions that counted as applied already, and were never run, of which the journal now
-        says that they are.
+    :ivar recorded: ids of the revisions that counted as applied already, but were never run, or from another file; the
+        journal now says that they are applied, as their files are now.
     """
 
     before: tuple[str, ...]
@@ -191,7 +191,8 @@ def _write(
         after = exact_rows(before.graph, known)
         packages = set(denies())
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
-        affirmed = {rid for rid in before.diverged(journal) if rid in known and before.package(rid) in packages}
+        doubtful = {*before.diverged(journal), *before.edited(journal)} if packages else set()
+        affirmed = {rid for rid in doubtful & known if before.package(rid) in packages}
         changes = {"upgrade": (known - before.known) | affirmed, "downgrade": (before.known - known) | denied}
         if table is not None and any(changes.values()):
             table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
@@ -202,8 +203,7 @@ def _write(
                     table.resolve(entry)
                 for direction, ids in changes.items():
                     for rid in before.graph.sort(ids):
-                        parents = before.graph.parents(rid)
-                        table.note(rid, before.package(rid), direction, parents, outcome)
+                        table.note(before.graph[rid], direction, before.graph.parents(rid), outcome)
 
         write_rows(context, rows, after, record)
         # of another tool's making, a row may be NULL

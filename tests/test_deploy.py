@@ -121,7 +121,9 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
     assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
     assert "core_1b counts as applied because a later one is, and was never run" in opened.run("db-current").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
-    assert opened.run("db-stamp", "core_2").stdout == "core_1b is known to be applied now.\n"
+    assert opened.run("db-stamp", "core_2").stdout == (
+        "core_1b is known to be applied, as its file is now.\ncore_2 is known to be applied, as its file is now.\n"
+    )
     assert opened.call("stamp", "core_2").recorded == ()
     assert opened.call("upgrade").steps == ()
     assert opened.call("deployment").status is Status.UP_TO_DATE
@@ -147,6 +149,12 @@ def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Da
     assert opened.call("current").edited is None
     assert opened.call("current", verbose=True).edited == ("core_2",)
     assert "    applied  core_2  by hand  (head; edited since)\n" in opened.run("db-current", "-v").stdout
+    opened.call("stamp", "shop")
+    assert opened.call("current", verbose=True).edited == ("core_2",)
+    assert opened.call("stamp", "core").recorded == ("core_2",)
+    assert opened.call("current", verbose=True).edited == ()
+    edited(project, opened, database)
+    assert opened.call("current", verbose=True).edited == ("core_2",)
 
 
 Rows: TypeAlias = Sequence[str | None]

@@ -221,7 +221,7 @@ def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
 def print_stamped(stamped: Stamped) -> None:
     """Print what became of the version rows."""
     for revision_id in stamped.recorded:
-        click.echo(f"{revision_id} is known to be applied now.")
+        click.echo(f"{revision_id} is known to be applied, as its file is now.")
     if stamped.recorded and stamped.before == stamped.after:
         return
     if stamped.before == stamped.after:
