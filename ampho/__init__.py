@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ampho.deploy import Deployment, Finding, Status
     from ampho.execute import Observer, Run, StepRun
     from ampho.journal import Entry, Outcome
+    from ampho.lint import LintReport, Violation
     from ampho.plan import Direction, Plan, Step
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
@@ -30,6 +31,7 @@ __all__ = [
     "Drift",
     "Entry",
     "Finding",
+    "LintReport",
     "MissingState",
     "Observer",
     "Outcome",
@@ -41,6 +43,7 @@ __all__ = [
     "Status",
     "Step",
     "StepRun",
+    "Violation",
 ]
 
 _HOME = {
@@ -53,6 +56,7 @@ _HOME = {
     "Drift": "autogenerate",
     "Entry": "journal",
     "Finding": "deploy",
+    "LintReport": "lint",
     "MissingState": "state",
     "Observer": "execute",
     "Outcome": "journal",
@@ -64,6 +68,7 @@ _HOME = {
     "Status": "deploy",
     "Step": "plan",
     "StepRun": "execute",
+    "Violation": "lint",
 }
 
 

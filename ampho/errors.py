@@ -258,6 +258,10 @@ class RenderError(AmphoError):
         self.path = path
 
 
+class LinterError(AmphoError):
+    """squawk, which looks at the SQL for PostgreSQL, is not installed, or does not work."""
+
+
 class NestedRunError(AmphoError):
     """A migration was started inside a migration of the same process."""
 

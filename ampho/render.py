@@ -11,13 +11,14 @@ from sqlalchemy.exc import CompileError
 
 from ampho._describe import describe, location
 from ampho.applied import Applied, exact_rows
-from ampho.errors import AmphoError, RenderError, SpecifierError
+from ampho.errors import RenderError, SpecifierError
 from ampho.execute import perform
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
 from ampho.package import RESERVED
-from ampho.plan import Plan, Step, plan_downgrade, plan_upgrade
+from ampho.plan import Direction, Plan, Step, plan_downgrade, plan_upgrade
 from ampho.project import Project
+from ampho.revision import Revision
 from ampho.runner import journal_table, raise_from
 from ampho.specifier import find_branch, find_target, parse
 
@@ -116,6 +117,28 @@ def _render(
     return writer.output.getvalue() if plan.steps else ""
 
 
+def render_each(
+    project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
+) -> dict[str, str | RenderError]:
+    """Return the SQL of each of some upgrades by itself, or why it cannot be written, by the revision's id.
+
+    What is not the revision's own is left out: the transaction around it, and the version table.
+
+    :param connection: to the database for which it is written.
+    """
+    from ampho._alembic import DialectOnly, EnvironmentRun
+
+    steps = tuple(Step(revision, Direction.UPGRADE) for revision in revisions)
+    writer = _Excerpts(project.graph, Plan("", Direction.UPGRADE, steps), _Start((), has_table=True))
+    dialect = DialectOnly(_dialect(project, connection))
+    environment = EnvironmentRun(project, dialect, x, rows=(), output=writer.output)
+    try:
+        environment.perform(writer.work)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
+        raise_from(environment.failure(exc), exc)
+    return writer.found
+
+
 def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
     names = [start] if isinstance(start, str) else list(start)
     if not any(names):
@@ -201,10 +224,14 @@ class _Writer:
             leave_version_table(context)
         for step, alembic_step in zip(self.plan.steps, steps, strict=True):
             self.current = step
-            yield alembic_step
+            yield self.prepared(alembic_step)
             self.current = None
 
-    def failure(self, exc: BaseException) -> AmphoError | None:
+    def prepared(self, step: RevisionStep) -> RevisionStep:
+        """Return a step as it shall run."""
+        return step
+
+    def failure(self, exc: BaseException) -> RenderError | None:
         """Return the error that names the revision being written, if there is one."""
         if self.current is None:
             return None
@@ -216,6 +243,34 @@ class _Writer:
             package=revision.package,
             path=revision.path,
         )
+
+
+class _Excerpts(_Writer):
+    """Writes the steps one by one; one that fails does not keep the others from being written."""
+
+    def __init__(self, graph: Graph, plan: Plan, start: _Start) -> None:
+        super().__init__(graph, plan, start)
+        self.found: dict[str, str | RenderError] = {}
+
+    def prepared(self, step: RevisionStep) -> RevisionStep:
+        write = step.migration_fn
+
+        def excerpted(**arguments: object) -> None:
+            begin = self.output.tell()
+            try:
+                write(**arguments)
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 (whose revision it is)
+                self._keep(self.failure(exc))
+            else:
+                self.output.seek(begin)
+                self._keep(self.output.read())
+
+        step.migration_fn = excerpted
+        return step
+
+    def _keep(self, found: str | RenderError | None) -> None:
+        if self.current is not None and found is not None:
+            self.found[self.current.revision.id] = found
 
 
 def _why_not(exc: BaseException) -> str:

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
@@ -54,7 +54,7 @@ class Revision:
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     doc: str = ""
-    checksum: str = ""
+    checksum: str = field(default="", compare=False)
     is_missing: bool = False
 
     @property

@@ -114,7 +114,10 @@ def test_every_public_name_is_described() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord", "Drift", "Stamped"],
+    [
+        *("Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord", "Drift", "Stamped"),
+        *("Deployment", "LintReport", "Violation"),
+    ],
 )
 def test_every_field_of_what_a_method_returns_is_described(name: str) -> None:
     kind = getattr(ampho, name)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import lint as linting
 from ampho import rebase as rebasing
 from ampho import stamp as stamping
 from ampho.aio.database import Database, adapt
@@ -28,6 +29,7 @@ from ampho.exclusive import exclusive_async
 from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
 from ampho.journal import Entry
+from ampho.lint import LintReport
 from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
@@ -249,6 +251,13 @@ class AsyncAmpho(Extension):
                 return found
             observer = None  # who has heard the warnings
             await anyio.sleep(turns.pause)
+
+    async def lint(
+        self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None
+    ) -> LintReport:
+        """Look for what is dangerous in revisions before they run; see :meth:`ampho.Ampho.lint`."""
+        work = partial(linting.draft, names=names, exclude=exclude, x=x)
+        return await anyio.to_thread.run_sync(linting.lint, await self._perform(work, observer))
 
     async def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""

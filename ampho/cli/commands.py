@@ -256,6 +256,23 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
         ctx.exit(1)
 
 
+@cli.command("db-lint")
+@click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...")
+@click.option("--exclude", multiple=True, metavar="RULE", help="Do not look at this. May be given several times.")
+@_x
+@click.pass_context
+def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
+    """Look for what is dangerous in revisions before they run; exit with 1 if something is.
+
+    By default those of all packages that are not applied. Of a PACKAGE too, those that are not; a REV is looked at in
+    any case.
+    """
+    report = call(ctx, "lint", *names, exclude=exclude, x=x, observer=output.WarningsOnly())
+    output.print_lint(report)
+    if report.violations:
+        ctx.exit(1)
+
+
 @cli.command("db-wait")
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @_x

@@ -11,6 +11,7 @@ from ampho.autogenerate import Drift
 from ampho.deploy import Deployment
 from ampho.execute import Observer, Run
 from ampho.journal import Entry
+from ampho.lint import LintReport
 from ampho.plan import Direction, Plan, Step
 from ampho.stamp import Stamped
 from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
@@ -194,6 +195,24 @@ def print_deployment(deployment: Deployment) -> None:
         click.echo(f"{finding.status}: {rows(finding.revisions)}{where}: {finding.means}")
     if not deployment.findings:
         click.echo("The database is up to date with the code.")
+
+
+def print_lint(report: LintReport) -> None:
+    """Print what is dangerous, by revision."""
+    for revision_id in report.revisions:
+        violations = [violation for violation in report.violations if violation.revision == revision_id]
+        if violations:
+            click.echo(f"{revision_id}  ({shown_path(violations[0].path)})")
+        for violation in violations:
+            click.echo(f"  {violation.rule}: {' '.join(filter(None, (violation.message, violation.help)))}")
+            for line in violation.statement.splitlines():
+                click.echo(f"      {line.strip()}")
+    if not report.revisions:
+        click.echo("Nothing to look at: everything is applied.")
+        return
+    scope = "" if report.has_squawk else " for lost data and ways back; squawk looks at PostgreSQL only"
+    found = len(report.violations)
+    click.echo(f"{found or 'No'} finding{'' if found == 1 else 's'} in {_count(len(report.revisions))}{scope}.")
 
 
 def print_heads(records: Sequence[RevisionRecord]) -> None:

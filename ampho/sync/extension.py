@@ -14,6 +14,7 @@ from sqlalchemy import NullPool, create_engine
 
 from ampho import autogenerate as compare
 from ampho import execute, render, revise
+from ampho import lint as linting
 from ampho import rebase as rebasing
 from ampho import stamp as stamping
 from ampho.autogenerate import Drift
@@ -23,6 +24,7 @@ from ampho.exclusive import exclusive
 from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
 from ampho.journal import Entry
+from ampho.lint import LintReport
 from ampho.plan import Direction, Plan
 from ampho.project import Project
 from ampho.revise import Initialized
@@ -295,6 +297,18 @@ class Ampho(Extension):
                 return found
             observer = None  # who has heard the warnings
             time.sleep(turns.pause)
+
+    def lint(
+        self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None
+    ) -> LintReport:
+        """Look for what is dangerous in revisions before they run.
+
+        :param names: packages, of which those revisions are meant that are not applied; or ids. By default all.
+        :param exclude: rules that are not looked at.
+        :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails.
+        """
+        work = partial(linting.draft, names=names, exclude=exclude, x=x)
+        return linting.lint(self._perform(work, observer))
 
     def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""

@@ -1,0 +1,319 @@
+"""What is dangerous in revisions before they run: squawk's findings on their SQL, lost data, and no way back.
+
+squawk is a program of its own, for PostgreSQL, and knows which statements block the app. What it cannot know of a
+revision is read here: whether data goes with it, and whether its ``downgrade()`` does anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampho.applied import Applied
+from ampho.errors import LinterError, RenderError, SpecifierError
+from ampho.execute import ask
+from ampho.graph import Branch, Graph
+from ampho.journal import Journal
+from ampho.project import Project
+from ampho.render import render_each
+from ampho.revision import Revision
+from ampho.specifier import find_target, parse
+from ampho.url import redact
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+DATA_LOSS = "data-loss"
+IRREVERSIBLE = "irreversible"
+NO_SQL = "no-sql"
+
+_ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
+_NAME = r"(?:IF\s+EXISTS\s+)?(?P<name>[^\s;(,]+)"
+_DROPS = re.compile(rf"\s*(?:DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)|TRUNCATE(?:\s+TABLE)?)\s+{_NAME}", re.IGNORECASE)
+_ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
+_NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|PARTITION|TABLE"
+_DROPS_COLUMN = re.compile(rf"\bDROP\s+(?:COLUMN\s+|(?!(?:{_NO_COLUMN}|COLUMN)\b)){_NAME}", re.IGNORECASE)
+_SETTINGS = "SET lock_timeout = '{}ms';\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is dangerous in a revision.
+
+    :ivar rule: squawk's name for it, or ``data-loss``, ``irreversible`` or ``no-sql``.
+    :ivar message: what it is.
+    :ivar help: what to do instead, where squawk says so.
+    :ivar statement: the SQL that it is about, if it is about one.
+    """
+
+    revision: str
+    package: str
+    path: Path
+    rule: str
+    message: str
+    help: str = ""
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """What was looked at, and what was found.
+
+    :ivar revisions: ids of the revisions that were looked at, in their order.
+    :ivar violations: what is dangerous in them, in the same order.
+    :ivar has_squawk: whether squawk looked at their SQL, which it does for PostgreSQL.
+    """
+
+    revisions: tuple[str, ...]
+    violations: tuple[Violation, ...]
+    has_squawk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be looked at: revisions, and their SQL as far as it can be written."""
+
+    project: Project
+    revisions: tuple[Revision, ...]
+    sql: dict[str, str | RenderError]
+    exclude: tuple[str, ...]
+    server: str | None
+
+
+def draft(
+    project: Project,
+    connection: Connection,
+    *,
+    names: Sequence[str] = (),
+    exclude: Iterable[str] = (),
+    x: Sequence[str] = (),
+) -> Draft:
+    """Write the SQL of revisions, for :func:`lint`, which needs the database no more.
+
+    :param names: packages, whose revisions are meant that are not applied; or ids. By default all packages.
+    :param exclude: rules that are not looked at.
+    :param x: values for ``context.get_x_argument()``.
+    :raises SpecifierError: if a name is none.
+    """
+
+    def choose(rows: tuple[str, ...], journal: Journal) -> tuple[Revision, ...]:
+        graph = project.graph
+        known = Applied.from_rows(graph, rows, journal).known
+        chosen = set(graph.ids) - known if not names else {rid for name in names for rid in _named(graph, name, known)}
+        return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
+
+    revisions = ask(project, connection, x, choose)
+    server = None
+    if connection.dialect.name == "postgresql":
+        server = ".".join(map(str, connection.dialect.server_version_info or ()))
+    sql = render_each(project, connection, revisions, x) if revisions else {}
+    return Draft(project, revisions, sql, tuple(exclude), server)
+
+
+def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
+    spec = parse(name)
+    if spec.offset or spec.branch is not None:
+        raise SpecifierError(f"{name}: that names neither a package nor a revision.", specifier=name)
+    found = find_target(graph, spec)
+    return [rid for rid in found.ids if rid not in known] if isinstance(found, Branch) else [found]
+
+
+def lint(drafted: Draft) -> LintReport:
+    """Look at revisions. This may take a while, and needs no database.
+
+    :raises LinterError: if squawk is needed, and is not there or fails.
+    """
+    found: dict[str, list[Violation]] = {revision.id: [] for revision in drafted.revisions}
+    excluded = {revision.id: {*drafted.exclude, *_allowed(revision)} for revision in drafted.revisions}
+    has_squawk = drafted.server is not None
+    violations = [violation for revision in drafted.revisions for violation in _own(drafted, revision)]
+    if has_squawk:
+        violations += _squawk(drafted)
+    for violation in violations:
+        if violation.rule not in excluded[violation.revision]:
+            found[violation.revision].append(violation)
+    return LintReport(tuple(found), tuple(one for several in found.values() for one in several), has_squawk)
+
+
+def _allowed(revision: Revision) -> set[str]:
+    """Return the rules that a comment in the revision's file allows it to break."""
+    text = revision.path.read_text("utf-8", errors="replace")
+    return {rule for allowed in _ALLOWS.findall(text) for rule in re.split(r"[\s,]+", allowed)}
+
+
+def _own(drafted: Draft, revision: Revision) -> Iterator[Violation]:
+    """Give what squawk does not know."""
+
+    def violation(rule: str, message: str, statement: str = "") -> Violation:
+        shown = redact(statement, drafted.project.url)
+        return Violation(revision.id, revision.package, revision.path, rule, message, statement=shown)
+
+    sql = drafted.sql.get(revision.id, "")
+    if isinstance(sql, RenderError) and drafted.server is not None:
+        yield violation(NO_SQL, f"squawk did not see it. {sql}")
+    functions = _functions(revision)
+    if isinstance(sql, str):
+        lost = dict(_lost_in_sql(sql))
+        # SQLite's batch mode drops a column by building the table anew without it
+        lost |= {name: (what, "") for name, what in _lost_in_code(functions.get("upgrade"), columns_only=True)} | lost
+    else:
+        lost = {name: (what, "") for name, what in _lost_in_code(functions.get("upgrade"))}
+    for what, statement in lost.values():
+        yield violation(DATA_LOSS, f"It {what}, and what is in it is lost.", statement)
+    why = _why_irreversible(functions)
+    if why:
+        yield violation(IRREVERSIBLE, why)
+
+
+def _functions(revision: Revision) -> dict[str, ast.stmt | None]:
+    """Return what the file's top level calls ``upgrade`` and ``downgrade``: functions, or None for anything else."""
+    found: dict[str, ast.stmt | None] = {}
+    for node in ast.parse(revision.path.read_bytes()).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = node
+        else:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    found[part.id] = None
+                elif isinstance(part, ast.alias):
+                    found[part.asname or part.name] = None
+    return found
+
+
+def _why_irreversible(functions: dict[str, ast.stmt | None]) -> str:
+    if "*" in functions:
+        return ""
+    if "downgrade" not in functions:
+        return "It has no downgrade()."
+    downgrade, upgrade = functions["downgrade"], functions.get("upgrade")
+    if not isinstance(downgrade, ast.FunctionDef):
+        return ""
+    if any(isinstance(node, ast.Raise) for node in downgrade.body):
+        return "Its downgrade() raises an exception."
+    if _is_empty(downgrade) and isinstance(upgrade, ast.FunctionDef) and not _is_empty(upgrade):
+        return "Its downgrade() does nothing, and its upgrade() does something."
+    return ""
+
+
+def _is_empty(function: ast.FunctionDef) -> bool:
+    return all(
+        isinstance(node, ast.Pass)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Return) and node.value is None)
+        for node in function.body
+    )
+
+
+def _lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, str]]:
+    """Give the names of what a function drops by Alembic's operations or by SQL, and what it does."""
+    if not isinstance(function, ast.FunctionDef):
+        return
+    statements = [node for node in function.body if not _is_docstring(node)]
+    for node in (part for statement in statements for part in ast.walk(statement)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            names = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            if node.func.attr == "drop_column" and names:
+                yield names[-1], f"drops the column {names[-1]}"
+            elif node.func.attr == "drop_table" and names and not columns_only:
+                yield names[0], f"drops the table {names[0]}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
+            yield from ((name, what) for name, (what, _) in _lost_in_sql(node.value))
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Give the names of what SQL drops, what it does, and in which statement.
+
+    A table that it made itself before, and one whose place another takes, are left out.
+    """
+    before = ""
+    for statement in re.split(r";\s*\n|;\s*\Z", sql):
+        drop = _DROPS.match(statement)
+        if drop and not _is_temporary(_bare(drop["name"]), before) and not _is_replaced(_bare(drop["name"]), sql):
+            verb = f"drops the {drop['kind'].lower()}" if drop["kind"] else "empties the table"
+            yield _bare(drop["name"]), (f"{verb} {_bare(drop['name'])}", statement.strip())
+        elif _ALTERS.match(statement):
+            for column in _DROPS_COLUMN.finditer(statement):
+                yield _bare(column["name"]), (f"drops the column {_bare(column['name'])}", statement.strip())
+        before += f"{statement};\n"
+
+
+def _bare(name: str) -> str:
+    return name.rpartition(".")[2].strip("\"'`[]")
+
+
+def _is_temporary(table: str, before: str) -> bool:
+    made = rf"CREATE\s+(?:TEMP\w*\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_spelled(table)}[\s(]"
+    return re.search(made, before, re.IGNORECASE) is not None
+
+
+def _is_replaced(table: str, sql: str) -> bool:
+    return re.search(rf"\sRENAME\s+TO\s+{_spelled(table)}(?!\w)", sql, re.IGNORECASE) is not None
+
+
+def _spelled(name: str) -> str:
+    return rf"(?:\w+\.)?[\"'`\[]?{re.escape(name)}[\"'`\]]?"
+
+
+def _squawk(drafted: Draft) -> Iterator[Violation]:
+    """Give what squawk says of the SQL for PostgreSQL."""
+    import shutil  # here, like what follows, since a web worker has no use for it
+    from tempfile import TemporaryDirectory
+
+    written = [(revision, sql) for revision in drafted.revisions if isinstance(sql := drafted.sql[revision.id], str)]
+    program = shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
+    if program is None:
+        raise LinterError("squawk is not installed, which looks at the SQL. Install it: pip install 'ampho[lint]'.")
+    seconds = drafted.project.lock.statement_timeout
+    head = (_SETTINGS.format(round(seconds * 1000)) if seconds else "") + "BEGIN;\n"
+    with TemporaryDirectory(prefix="ampho-lint-") as folder:
+        for number, (_, sql) in enumerate(written):
+            Path(folder, f"{number}.sql").write_text(f"{head}{sql}\nCOMMIT;\n", "utf-8")
+        command = [program, "--reporter=json", f"{folder}/*.sql"]
+        if drafted.server:
+            command.insert(1, f"--pg-version={drafted.server}")
+        for one in _run(command) if written else ():
+            revision, sql = written[int(Path(one["file"]).stem)]
+            yield Violation(
+                revision.id,
+                revision.package,
+                revision.path,
+                rule=one["rule_name"],
+                message=one["message"],
+                help=one["help"] or "",
+                statement=redact(_statement_at(sql, one["line"] - head.count("\n")), drafted.project.url),
+            )
+
+
+def _run(command: Sequence[str]) -> Sequence[dict[str, Any]]:
+    import subprocess
+
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (which is found above)
+    try:
+        found = json.loads(done.stdout or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or (done.returncode and not found):
+        why = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
+        raise LinterError(f"squawk failed: {why.rstrip('.')}. Check its configuration, .squawk.toml.")
+    return sorted(found, key=lambda one: (int(Path(one["file"]).stem), one["line"]))
+
+
+def _statement_at(sql: str, line: int) -> str:
+    """Return the statement that has a line; Alembic puts an empty line after each."""
+    lines = sql.splitlines()
+    first = last = min(max(line, 0), len(lines) - 1)
+    while first > 0 and lines[first - 1].strip():
+        first -= 1
+    while last < len(lines) - 1 and lines[last + 1].strip():
+        last += 1
+    return "\n".join(lines[first : last + 1]).strip().rstrip(";")

@@ -1,0 +1,208 @@
+"""What is dangerous in revisions before they run: squawk's findings, lost data, and no way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from facade import FRAMEWORKS, URLS, Facade, facade
+from project import Project
+from servers import Database
+
+from ampho import LintReport
+from ampho.errors import LinterError, SpecifierError
+
+MAKE = 'op.create_table("{0}", sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False))'
+DROP = 'op.drop_table("{0}")'
+
+
+def found(report: LintReport, rule: str = "") -> list[tuple[str, str]]:
+    """The rules that are broken, but for those on timeouts, which differ from one squawk to the next."""
+    rules = [(one.revision, one.rule) for one in report.violations if rule in ("", one.rule)]
+    return [each for each in rules if "timeout" not in each[1]]
+
+
+@pytest.fixture
+def postgres(project: Project, database: Database) -> Iterator[Facade]:
+    for package in ("core", "shop"):
+        project.package(package)
+    project.revision("core", "core_1", upgrade=MAKE.format("author"), downgrade=DROP.format("author"))
+    project.revision(
+        "core",
+        "core_2",
+        "core_1",
+        upgrade='op.create_index("author_id", "author", ["id"])',
+        downgrade='op.drop_index("author_id", "author")',
+    )
+    project.revision(
+        "shop",
+        "shop_1",
+        None,
+        "core_1",
+        upgrade='op.add_column("author", sa.Column("age", sa.BigInteger, nullable=False))',
+        downgrade='op.drop_column("author", "age")',
+    )
+    with facade(project, "quart" if database.is_async else "flask", ["core", "shop"], database.url) as each:
+        yield each
+
+
+@pytest.mark.drivers("postgresql")
+def test_squawk_looks_at_the_sql_of_each_revision_that_is_not_applied(postgres: Facade, project: Project) -> None:
+    assert postgres.run("db-lint", "core_1").stdout == "No findings in 1 revision.\n"
+    postgres.call("upgrade", "core_1")
+    report = postgres.call("lint")
+    assert (report.revisions, report.has_squawk) == (("core_2", "shop_1"), True)
+    assert found(report) == [("core_2", "require-concurrent-index-creation"), ("shop_1", "adding-required-field")]
+    statements = {one.rule: one.statement for one in report.violations}
+    assert statements["require-concurrent-index-creation"] == "CREATE INDEX author_id ON author (id)"
+    assert statements["adding-required-field"] == "ALTER TABLE author ADD COLUMN age BIGINT NOT NULL"
+    assert {one.package: one.path.name for one in report.violations} == {
+        "core": "core_2_by_hand.py",
+        "shop": "shop_1_by_hand.py",
+    }
+    assert postgres.call("lint", "shop").revisions == ("shop_1",)
+    assert postgres.call("lint", "core").revisions == ("core_2",)
+    assert postgres.call("lint", "core_1", "shop").revisions == ("core_1", "shop_1")
+
+    result = postgres.run("db-lint", "core_2")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0] == "core_2  (core/migrations/versions/core_2_by_hand.py)"
+    assert lines[1].startswith("  require-concurrent-index-creation: During normal index creation, table updates are")
+    assert lines[2] == "      CREATE INDEX author_id ON author (id)"
+    assert lines[-1].endswith("in 1 revision.")
+    postgres.call("upgrade")
+    assert postgres.run("db-lint").stdout == "Nothing to look at: everything is applied.\n"
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_settings_of_the_project_count(postgres: Facade, project: Project) -> None:
+    postgres.call("upgrade", "core_1")
+    rules = {rule for _, rule in found(postgres.call("lint"))}
+    assert "require-concurrent-index-creation" in rules
+    postgres.app.config["AMPHO_STATEMENT_LOCK_TIMEOUT"] = 5
+    assert "require-lock-timeout" not in {one.rule for one in postgres.call("lint").violations}
+    project.write(".squawk.toml", 'excluded_rules = ["require-concurrent-index-creation"]\n')
+    assert "require-concurrent-index-creation" not in {rule for _, rule in found(postgres.call("lint"))}
+    project.write(".squawk.toml", 'excluded_rules = ["nonsense"]\n')
+    line = postgres.error_line("db-lint")
+    assert line.startswith("squawk failed: ")
+    assert ".squawk.toml" in line
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_squawk_is_asked_for_by_its_extra(postgres: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *args, **kwargs: None)
+    with pytest.raises(LinterError, match=r"pip install 'ampho\[lint\]'"):
+        postgres.call("lint")
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_what_cannot_be_written_as_sql_is_told_and_the_others_are_looked_at(postgres: Facade, project: Project) -> None:
+    project.revision("core", "core_3", "core_2", upgrade='op.get_bind().execute(sa.text("SELECT 1")).scalar()')
+    project.revision(
+        "core", "core_4", "core_3", upgrade='op.create_index("author_2", "author", ["id"])', downgrade="op.execute('')"
+    )
+    report = postgres.call("lint", "core_3", "core_4")
+    assert found(report, "no-sql") == [("core_3", "no-sql")]
+    assert "squawk did not see it. Revision core_3 of core cannot be written as SQL" in report.violations[0].message
+    assert found(report, "require-concurrent-index-creation") == [("core_4", "require-concurrent-index-creation")]
+
+
+def write_one(project: Project, upgrade: str, downgrade: str = "op.execute('SELECT 1')", head: str = "") -> None:
+    path = project.revision("core", "core_2", "core_1", upgrade=upgrade, downgrade=downgrade)
+    path.write_text(head + path.read_text("utf-8"), "utf-8")
+
+
+LOSES = {
+    'op.drop_table("author")': "drops the table author",
+    'op.drop_column("author", "age")': "drops the column age",
+    'with op.batch_alter_table("author") as batch_op:\n    batch_op.drop_column("age")': "drops the column age",
+    'op.execute("DROP TABLE IF EXISTS author")': "drops the table author",
+    "op.execute('drop table public.\"author\"')": "drops the table author",
+    'op.execute("ALTER TABLE author DROP COLUMN age, DROP CONSTRAINT c")': "drops the column age",
+    'op.execute("ALTER TABLE author DROP age")': "drops the column age",
+    'op.execute("TRUNCATE TABLE author")': "empties the table author",
+    'op.execute("DROP TABLE author"); op.execute("CREATE TABLE author (id INTEGER)")': "drops the table author",
+    'name = "auth" + "or"\nop.drop_table(name)': "drops the table author",
+}
+LOSES_NOTHING = (
+    'op.drop_index("author_id", "author")',
+    'op.execute("ALTER TABLE author DROP CONSTRAINT c, ALTER COLUMN age DROP NOT NULL")',
+    "op.execute(\"INSERT INTO log VALUES ('DROP TABLE author')\")",
+    'op.create_table("author_copy"); op.drop_table("author_copy")',
+    'op.create_table("new", sa.Column("id", sa.Integer)); op.drop_table("author"); op.rename_table("new", "author")',
+    '"""DROP TABLE author"""\nop.execute("SELECT 1")',
+    "pass",
+)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_lost_data_is_told_for_every_database(project: Project, framework: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    with facade(project, framework, ["core"], URLS[framework]) as each:
+        for upgrade, what in LOSES.items():
+            write_one(project, upgrade)
+            report = each.call("lint", "core_2")
+            assert [one.message for one in report.violations] == [f"It {what}, and what is in it is lost."], upgrade
+            assert (found(report), report.has_squawk) == ([("core_2", "data-loss")], False)
+        for upgrade in LOSES_NOTHING:
+            write_one(project, upgrade)
+            assert found(each.call("lint", "core_2")) == [], upgrade
+        result = each.run("db-lint", "core_2")
+        assert (result.exit_code, result.stdout) == (
+            0,
+            "No findings in 1 revision for lost data and ways back; squawk looks at PostgreSQL only.\n",
+        )
+
+
+IRREVERSIBLE = {
+    "raise NotImplementedError": "Its downgrade() raises an exception.",
+    "pass": "Its downgrade() does nothing, and its upgrade() does something.",
+    '"""Nothing to do."""\nreturn': "Its downgrade() does nothing, and its upgrade() does something.",
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_way_back_is_told_for_every_database(project: Project, framework: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=MAKE.format("author"), downgrade=DROP.format("author"))
+    with facade(project, framework, ["core"], URLS[framework]) as each:
+        for downgrade, message in IRREVERSIBLE.items():
+            write_one(project, MAKE.format("book"), downgrade)
+            report = each.call("lint")
+            assert [(one.rule, one.message) for one in report.violations] == [("irreversible", message)]
+        path = project.revision("core", "core_2", "core_1", upgrade=MAKE.format("book"))
+        path.write_text(path.read_text("utf-8").partition("def downgrade")[0], "utf-8")
+        assert [one.message for one in each.call("lint").violations] == ["It has no downgrade()."]
+        path.write_text(path.read_text("utf-8") + "\nfrom ast import parse as downgrade\n", "utf-8")
+        assert found(each.call("lint")) == []
+        write_one(project, "pass", "pass")
+        assert found(each.call("lint")) == []
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_was_looked_at_by_a_person_may_be_allowed(project: Project, framework: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    with facade(project, framework, ["core"], URLS[framework]) as each:
+        write_one(project, 'op.drop_table("author")', "pass")
+        assert found(each.call("lint")) == [("core_2", "data-loss"), ("core_2", "irreversible")]
+        assert found(each.call("lint", exclude=["data-loss"])) == [("core_2", "irreversible")]
+        assert each.run("db-lint", "--exclude", "data-loss", "--exclude", "irreversible").exit_code == 0
+        write_one(project, 'op.drop_table("author")', "pass", head="# ampho: allow data-loss\n")
+        assert found(each.call("lint")) == [("core_2", "irreversible")]
+        write_one(project, 'op.drop_table("author")', "pass", head="# ampho: allow data-loss, irreversible\n")
+        assert each.run("db-lint").exit_code == 0
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_name_that_is_none_is_refused(project: Project, framework: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    with facade(project, framework, ["core"], URLS[framework]) as each:
+        for name in ("acore", "core@head", "core@+1", "heads", "-1", "nothing"):
+            with pytest.raises(SpecifierError):
+                each.call("lint", name)
+        assert "Did you mean core" in each.error_line("db-lint", "cores")
