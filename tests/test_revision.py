@@ -69,6 +69,63 @@ def test_message_is_the_first_paragraph_in_one_line(write: Write) -> None:
     assert read(write("revision = 'a'\ndown_revision = None\n")).message == ""
 
 
+QUICK = {
+    "as Alembic writes it": (
+        '"""Make a table\n\nRevision ID: a\nRevises: b\n"""\n\nfrom typing import Sequence, Union\n\n'
+        "from alembic import op\nimport sqlalchemy as sa\n\n\n# revision identifiers, used by Alembic.\n"
+        "revision: str = 'a'\ndown_revision: Union[str, Sequence[str], None] = 'b'\n"
+        "branch_labels: Union[str, Sequence[str], None] = None\ndepends_on = ('c', 'd')\n\n\n"
+        "def upgrade() -> None:\n    pass\n"
+    ),
+    "several lines": 'revision = "a"\ndown_revision = (\n    "b",\n    \'c\',\n)\ndepends_on = ["d"]  # a table\n',
+    "one in parentheses": 'revision = ("a")\ndown_revision = ("b",)\nbranch_labels = ("c")\n',
+    "quotes in the text": '"""Say "no" to ""nothing""."""\nrevision = "a"\ndown_revision = None\n',
+    "an indented text": '# first\n\n"""One.\n\n    Two.\n      Three.\n    """\nrevision = "a"\ndown_revision = None\n',
+    "imports in parentheses": 'from x import (\n    y,\n    z,\n)\nrevision = "a"\ndown_revision = None\n',
+    "a byte order mark": '\ufeff"""größer"""\nrevision = "a"\ndown_revision = None\n',
+    "Windows": '"""One.\r\n\r\nTwo."""\r\nrevision = "a"\r\ndown_revision = "b"\r\n',
+    "no end of line": 'revision = "a"\ndown_revision = "b"',
+}
+
+
+@pytest.mark.parametrize("text", QUICK.values(), ids=QUICK)
+def test_the_quick_way_reads_what_the_syntax_tree_says(
+    write: Write, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(text.encode())
+    with monkeypatch.context() as patched:
+        patched.setattr("ampho.revision._parse", None)
+        quick = read(path)
+    monkeypatch.setattr("ampho.revision._quick_header", lambda source: None)
+    assert quick == read(path)
+    assert quick.id == "a"
+
+
+DOUBTFUL = {
+    "a value that is computed": 'revision = "a"\ndown_revision = "b" if True else "c"\n',
+    "an escape": 'revision = "a"\ndown_revision = "\\x62"\n',
+    "code before the header": 'def f():\n    x = """\n\nrevision = "c"\n"""\nrevision = "a"\ndown_revision = "b"\n',
+    "text that looks like a header": 'text = """\nrevision = "c"\n"""\nrevision = "a"\ndown_revision = "b"\n',
+    "a line that goes on": 'x = 1 + \\\n2\nrevision = "a"\ndown_revision = "b"\n',
+    "two on one line": 'revision = "a"; down_revision = "b"\n',
+    "below a function": 'revision = "a"\ndef upgrade():\n    pass\ndown_revision = "b"\n',
+    "another encoding": '# coding: utf-8\nrevision = "a"\ndown_revision = "b"\n',
+    "a star": 'from os.path import *\nrevision = "a"\ndown_revision = "b"\n',
+    "a star further down": 'revision = "a"\ndown_revision = "b"\nfrom os.path import *\n',
+    "an import of a name": 'revision = "a"\ndown_revision = "b"\nimport os as depends_on\ndel depends_on\n',
+    "old Macintoshes": 'revision = "a"\rdown_revision = "b"\r',
+}
+
+
+@pytest.mark.parametrize("text", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_the_quick_way_leaves_what_is_doubtful_to_python(write: Write, text: str) -> None:
+    from ampho.revision import _quick_header
+
+    assert _quick_header(text.encode()) is None
+    revision = read(write(text.encode()))
+    assert (revision.id, revision.down_revisions) == ("a", ("b",))
+
+
 NOT_EXECUTED = {
     "a raise after the header": 'revision = "a"\ndown_revision = None\nraise RuntimeError',
     "a raise before the header": 'raise RuntimeError\nrevision = "a"\ndown_revision = None',
@@ -166,7 +223,11 @@ WRONG = {
     "Latin-1 without a cookie": (TEXT.encode("latin-1"), "cannot be parsed"),
     "an unknown encoding": (b"# coding: klingon\nrevision = 'a'\n", "cannot be parsed"),
     "a NUL byte": (b"revision = 'a'\0\ndown_revision = None\n", "cannot be parsed"),
-    "no Python": (b"revision = 'a'\ndown_revision = None\ndef upgrade(:\n", r"cannot be parsed: line 3: "),
+    "no Python": (b"def f(:\nrevision = 'a'\ndown_revision = None\n", r"cannot be parsed: line 1: "),
+    "a merge conflict further down": (
+        b"revision = 'a'\ndown_revision = None\ndef upgrade():\n<<<<<<< HEAD\n    pass\n",
+        r"cannot be parsed: line 4: ",
+    ),
     "a merge conflict": (b"<<<<<<< HEAD\nrevision = 'a'\n", r"cannot be parsed: line 1: "),
     "nothing": (b"", "declares no revision id"),
     "no revision": (b"down_revision = None\n", "declares no revision id"),
@@ -216,9 +277,17 @@ def test_file_that_says_nothing_usable_is_named_in_one_line(write: Write, source
 
 
 def test_deeply_nested_file_is_an_error_and_no_crash(write: Write) -> None:
-    path = write("revision = 'a'\ndown_revision = None\nx = " + "(" * 5000 + ")" * 5000)
+    path = write("x = " + "(" * 5000 + ")" * 5000 + "\nrevision = 'a'\ndown_revision = None\n")
     with pytest.raises(RevisionFileError, match="cannot be parsed"):
         read(path)
+
+
+@pytest.mark.parametrize("body", ["def upgrade(:\n", "x = " + "(" * 5000 + ")" * 5000 + "\n"])
+def test_what_is_broken_below_the_header_is_found_when_the_file_is_loaded(write: Write, body: str) -> None:
+    path = write(f"revision = 'a'\ndown_revision = None\n{body}")
+    assert read(path).id == "a"
+    with pytest.raises(RevisionFileError, match="cannot be imported"):
+        load_module(path, "app")
 
 
 def test_executed_file_is_not_left_in_sys_modules(write: Write) -> None:
