@@ -146,8 +146,7 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
     try:
         tree = _parse(source, path)
     except (SyntaxError, ValueError, RecursionError) as exc:
-        line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
-        raise _unreadable(path, package, f"cannot be parsed:{line} {describe(exc)}") from exc
+        raise _unparsable(path, package, exc) from exc
     header = _literal_header(tree)
     doc = ast.get_docstring(tree) or ""
     if header is None:
@@ -205,6 +204,8 @@ def load_module(path: Path, package: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as exc:
+        if isinstance(exc, SyntaxError) and exc.filename == str(path):
+            raise _unparsable(path, package, exc) from exc
         where = location(exc, path) or str(path)
         raise _unreadable(path, package, f"cannot be imported: {describe(exc)} (at {where})") from exc
     return module
@@ -285,6 +286,11 @@ def _strings(header: dict[str, object], name: str, path: Path, package: str) -> 
     ):
         raise _unreadable(path, package, f"has a {name} that is neither a string nor a sequence of strings")
     return tuple(dict.fromkeys(sorted(values) if isinstance(values, (set, frozenset)) else values))
+
+
+def _unparsable(path: Path, package: str, exc: Exception) -> RevisionFileError:
+    line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
+    return _unreadable(path, package, f"cannot be parsed:{line} {describe(exc)}")
 
 
 def _unreadable(path: Path, package: str, what: str) -> RevisionFileError:

@@ -201,7 +201,18 @@ def test_the_three_ways_to_call_a_command_print_the_same(
 def test_help_and_usage(crm: Facade) -> None:
     commands = re.findall(r"^  (db-\w+)", crm.run("--help").stdout, re.MULTILINE)
     assert commands == [
-        *("db-check", "db-current", "db-down", "db-forget", "db-heads", "db-init", "db-log", "db-merge", "db-rebase"),
+        *(
+            "db-check",
+            "db-current",
+            "db-down",
+            "db-forget",
+            "db-heads",
+            "db-init",
+            "db-lint",
+            "db-log",
+            "db-merge",
+            "db-rebase",
+        ),
         *("db-resolve", "db-rev", "db-show", "db-stamp", "db-up", "db-wait"),
     ]
     assert crm.run("db-nope").exit_code == 2

@@ -446,7 +446,7 @@ BROKEN: dict[str, tuple[Callable[[Project], object], list[str], list[tuple[str, 
     "a file that cannot be parsed": (
         text_of("core_2_by_hand.py", "revision = 'core_2'\ndown_revision = 'core_1'\ndef upgrade(:\n"),
         ["core_2_by_hand.py of core cannot be parsed: line 3"],
-        READING,
+        RUNNING,
     ),
     "merge conflict markers": (
         text_of("core_2_by_hand.py", "<<<<<<< HEAD\nrevision = 'core_2'\n=======\n"),
