@@ -286,7 +286,7 @@ def test_deeply_nested_file_is_an_error_and_no_crash(write: Write) -> None:
 def test_what_is_broken_below_the_header_is_found_when_the_file_is_loaded(write: Write, body: str) -> None:
     path = write(f"revision = 'a'\ndown_revision = None\n{body}")
     assert read(path).id == "a"
-    with pytest.raises(RevisionFileError, match="cannot be (parsed: line 3|imported)"):
+    with pytest.raises(RevisionFileError, match=r"cannot be (parsed: line 3|imported)"):
         load_module(path, "app")
 
 
