@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
     from ampho.autogenerate import Drift
     from ampho.deploy import Deployment, Finding, Status
-    from ampho.execute import Observer, Run, StepRun
     from ampho.journal import Entry, Outcome
     from ampho.lint import LintReport, Violation
+    from ampho.observer import Observer
     from ampho.plan import Direction, Plan, Step
+    from ampho.runner import Run, StepRun
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
     from ampho.sync import Ampho
@@ -58,16 +59,16 @@ _HOME = {
     "Finding": "deploy",
     "LintReport": "lint",
     "MissingState": "state",
-    "Observer": "execute",
+    "Observer": "observer",
     "Outcome": "journal",
     "PackageState": "state",
     "Plan": "plan",
     "RevisionRecord": "state",
-    "Run": "execute",
+    "Run": "runner",
     "Stamped": "stamp",
     "Status": "deploy",
     "Step": "plan",
-    "StepRun": "execute",
+    "StepRun": "runner",
     "Violation": "lint",
 }
 

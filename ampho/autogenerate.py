@@ -11,11 +11,12 @@ from ampho.errors import NotUpToDateError, RevisionInputError
 from ampho.execute import perform, upgrade
 from ampho.graph import Graph
 from ampho.journal import Journal
+from ampho.observer import Observer
 from ampho.ownership import Ownership, find_owners
 from ampho.project import Project
 from ampho.revise import write_revision
 from ampho.revision import Revision
-from ampho.runner import Observer, journal_table
+from ampho.runner import journal_table
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import String, column, select, table
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho._describe import describe
 from ampho._hints import with_hint
@@ -20,11 +21,12 @@ from ampho.deploy import Deployment, assess
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
-from ampho.journal_table import SETTING
+from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
+from ampho.observer import Observer
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
-from ampho.runner import MakePlan, Observer, Run, Runner, StepRun, journal_table, raise_from
+from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
 from ampho.state import CurrentState, current_state
 from ampho.url import redact
 
@@ -34,23 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 T = TypeVar("T")
-
-__all__ = [
-    "Observer",
-    "Run",
-    "StepRun",
-    "ask",
-    "changing",
-    "current",
-    "deployment",
-    "downgrade",
-    "log",
-    "migrating",
-    "perform",
-    "plan",
-    "raise_from",
-    "upgrade",
-]
 
 
 @contextmanager
@@ -140,7 +125,7 @@ def upgrade(
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         return plan_upgrade(graph, rows, specifier, journal=journal)
 
-    return _run(project, connection, make_plan, x, observer)
+    return _run(project, connection, make_plan, x, observer, at_a_glance=True)
 
 
 def downgrade(
@@ -235,6 +220,9 @@ def ask(
 
     Which version table that is, the host's ``env.py`` says. Without one there are no rows.
     """
+    seen = _at_a_glance(project, connection)
+    if seen is not None:
+        return question(*seen)
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
@@ -244,6 +232,35 @@ def ask(
 
     perform(project, connection, x, work)
     return found[0]
+
+
+def _at_a_glance(project: Project, connection: Connection) -> tuple[tuple[str, ...], Journal] | None:
+    """Return the version rows and the journal without Alembic, whose import takes longer than all else of a command.
+
+    None where only ``env.py`` knows the version table, or the database has something against it: then the usual way
+    says what.
+    """
+    name = project.options.get("version_table") or "alembic_version"
+    schema = project.options.get("version_table_schema")
+    if not (project.is_env_pristine and isinstance(name, str) and isinstance(schema, str | None)):
+        return None
+    if name == project.journal:
+        return None
+    if connection.dialect.name == "sqlite":
+        from ampho._sqlite import check_not_in_use
+
+        check_not_in_use(connection)
+    try:
+        rows: tuple[str, ...] = ()
+        if connection.dialect.has_table(connection, name, schema=schema):
+            query = select(column("version_num", String)).select_from(table(name, schema=schema))
+            rows = tuple(row[0] for row in connection.execute(query))
+        entries = JournalTable(connection, project.journal, schema).read().entries if project.journal else ()
+    except (SQLAlchemyError, ValueError):
+        return None
+    finally:
+        connection.rollback()
+    return rows, Journal(lambda: entries)
 
 
 def perform(
@@ -272,8 +289,14 @@ def _run(
     make_plan: MakePlan,
     x: Sequence[str],
     observer: Observer | None,
+    *,
+    at_a_glance: bool = False,
 ) -> Run:
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
     runner = Runner(project, make_plan, x, observer or Observer())
+    seen = _at_a_glance(project, connection) if at_a_glance else None
+    run = None if seen is None else runner.nothing_to_do(*seen)
+    if run is not None:
+        return run
     with changing(project, connection, runner.waiting) as migrating_connection:
         return runner.run(migrating_connection)

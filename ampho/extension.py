@@ -15,12 +15,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words, describe
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
-from ampho.execute import Observer
-from ampho.journal_table import journal_name
-from ampho.lock import lock_settings
-from ampho.package import SETTING, configured_packages
-from ampho.project import ENV_SETTING, Project, host_name
-from ampho.protect import Protection, is_protected
+from ampho.observer import Observer
 from ampho.url import database_name, display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
@@ -28,6 +23,8 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from ampho.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 _OF_ONE_ADDRESS = ("url", "creator", "async_creator", "pool", "max_overflow")
@@ -129,6 +126,12 @@ class Extension(ABC):
 
         :raises AmphoError: if the configuration is not usable.
         """
+        from ampho.journal_table import journal_name
+        from ampho.lock import lock_settings
+        from ampho.package import SETTING, configured_packages
+        from ampho.project import ENV_SETTING, Project, host_name
+        from ampho.protect import Protection, is_protected
+
         added = [*self._added, *self._added_to.get(app, ())]
         find = partial(configured_packages, app.config.get(SETTING), self._packages, added, app.import_name)
         absent: dict[str, PackageNotFoundError] = {}

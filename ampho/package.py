@@ -277,19 +277,19 @@ def configured_packages(
     if listed is None:
         listed = read_setting(os.environ.get(SETTING), "in the environment")
     entries = [*(listed or ()), *(read_setting(None if arguments is None else list(arguments), "packages=") or ())]
-    packages: dict[str, MigrationPackage] = {}
+    found = _Listed()
     if listed is None and arguments is None and import_name:
-        _add(packages, _own_package(import_name))
+        found.add(_own_package(import_name))
     for entry in [*entries, *added]:
         try:
-            _add(packages, find_package(entry))
+            found.add(find_package(entry))
         except PackageNotFoundError as exc:
             if absent is None or not exc.is_absent:
                 raise
             absent[exc.package] = exc
-    for package in packages.values():
+    for package in found.packages.values():
         package.check_folder()
-    return tuple(packages.values())
+    return tuple(found.packages.values())
 
 
 def _own_package(import_name: str) -> MigrationPackage | None:
@@ -305,20 +305,32 @@ def _own_package(import_name: str) -> MigrationPackage | None:
     return None
 
 
-def _add(packages: dict[str, MigrationPackage], package: MigrationPackage | None) -> None:
-    """Add a package; the same entry twice counts once."""
-    if package is None or packages.get(package.name) == package:
-        return
-    for other in packages.values():
-        if other.name == package.name:
+class _Listed:
+    """The packages that were listed so far.
+
+    :ivar packages: them, by their names.
+    """
+
+    def __init__(self) -> None:
+        self.packages: dict[str, MigrationPackage] = {}
+        self._taken: dict[str | Path, MigrationPackage] = {}
+
+    def add(self, package: MigrationPackage | None) -> None:
+        """Add a package; the same entry twice counts once."""
+        if package is None or self.packages.get(package.name) == package:
+            return
+        other = self.packages.get(package.name)
+        if other is not None:
             raise ConfigurationError(
                 f"{SETTING} lists {package.name} twice, as {other.entry} and {package.entry}. Keep one.",
                 setting=SETTING,
             )
-        if other.name.lower() == package.name.lower() or other.folder.resolve() == package.folder.resolve():
-            raise ConfigurationError(
-                f"{SETTING} lists {other.name} and {package.name}, which differ in case only or share one folder."
-                " Databases and file systems may take them for one: keep one, or rename one.",
-                setting=SETTING,
-            )
-    packages[package.name] = package
+        for what in (package.name.lower(), package.folder.resolve()):
+            other = self._taken.setdefault(what, package)
+            if other is not package:
+                raise ConfigurationError(
+                    f"{SETTING} lists {other.name} and {package.name}, which differ in case only or share one folder."
+                    " Databases and file systems may take them for one: keep one, or rename one.",
+                    setting=SETTING,
+                )
+        self.packages[package.name] = package

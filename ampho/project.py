@@ -173,6 +173,17 @@ class Project:
         """The folder of the ``env.py`` that configures every run."""
         return self.host.folder if self.host else TEMPLATES / self.template
 
+    @cached_property
+    def is_env_pristine(self) -> bool:
+        """Whether ``env.py`` is as ``db-init`` writes it: then what it configures is known without running it."""
+        if self.host is None:
+            return True
+        try:
+            text = self.host.env_py.read_bytes()
+        except OSError:
+            return False
+        return any(text == (TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio"))
+
     def warnings(self, mending: str | None = None) -> Iterator[str]:
         """Say what is odd about the configuration or the revisions, but no error.
 

@@ -23,6 +23,7 @@ from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import pause, was_refused_a_lock
+from ampho.observer import Observer
 from ampho.plan import Plan, Step, rest_of
 from ampho.project import Project
 from ampho.url import redact
@@ -44,35 +45,6 @@ _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
 _TRANSACTIONAL = ("sqlite", "postgresql")
-
-
-class Observer:
-    """Is told what a run does. Override what you want to hear of."""
-
-    def planned(self, plan: Plan) -> None:
-        """Hear that the plan is accepted, and about to run."""
-
-    def waiting(self, holder: str) -> None:
-        """Hear that another process migrates the database, and who that is, as far as the database tells."""
-
-    def started(self, step: Step) -> None:
-        """Hear that a step begins."""
-
-    def applied(self, step: Step, duration: float) -> None:
-        """Hear that a step is committed, after ``duration`` seconds."""
-
-    def failed(self, step: Step, error: AmphoError) -> None:
-        """Hear that a step failed; the run ends with ``error``."""
-
-    def retrying(self, step: Step, seconds: float) -> None:
-        """Hear that a step met a lock, was rolled back, and is tried again after some seconds."""
-
-    def interrupted(self, step: Step) -> None:
-        """Hear that a step was interrupted, by Ctrl-C or a cancelled task, which ends the run."""
-
-    def warned(self, message: str) -> None:
-        """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
-        _log.warning(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +104,19 @@ class Runner:
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
     _own_commit: bool = field(default=False, init=False)
+
+    def nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
+        """Return the run that there is, where nothing is to be done; else None.
+
+        :raises AmphoError: if there is no plan.
+        """
+        if journal.unfinished:
+            return None
+        plan = self.make_plan(self.project.graph, rows, journal)
+        if plan.steps:
+            return None
+        self._announce(plan)
+        return Run(plan, ())
 
     def run(self, connection: Connection) -> Run:
         """Run ``env.py`` on a connection, and the plan within.

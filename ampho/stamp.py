@@ -11,9 +11,10 @@ from ampho.errors import DependentsError, SpecifierError
 from ampho.execute import changing, perform
 from ampho.graph import Branch, Graph
 from ampho.journal import Entry, Journal, Outcome
+from ampho.observer import Observer
 from ampho.package import RESERVED
 from ampho.project import Project
-from ampho.runner import Observer, journal_table
+from ampho.runner import journal_table
 from ampho.specifier import Specifier, find_branch, find_target, parse
 from ampho.state import missing_states
 

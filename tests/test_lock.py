@@ -20,8 +20,8 @@ from servers import Database
 from sqlalchemy import text
 
 from ampho.errors import ConfigurationError, LockTimeoutError
-from ampho.execute import Observer
 from ampho.lock import LockSettings, lock_settings
+from ampho.observer import Observer
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 

@@ -14,8 +14,8 @@ from servers import Database
 from sqlalchemy import text
 
 from ampho.errors import ConfigurationError, RevisionFailedError
-from ampho.execute import Observer
 from ampho.lock import lock_settings
+from ampho.observer import Observer
 from ampho.plan import Step
 
 BOOK = "op.create_table('book', sa.Column('id', sa.Integer, primary_key=True))"

@@ -22,9 +22,10 @@ from sqlalchemy import Engine, make_url
 
 from ampho import execute
 from ampho.errors import AmphoError, DependentsError, RevisionFailedError, SpecifierError
-from ampho.execute import Observer, Run
+from ampho.observer import Observer
 from ampho.plan import Step
 from ampho.project import Project
+from ampho.runner import Run
 
 GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them

@@ -14,28 +14,12 @@ from quart import Quart, current_app, has_app_context
 from sqlalchemy import NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from ampho import autogenerate as compare
-from ampho import execute, render, revise
-from ampho import lint as linting
-from ampho import rebase as rebasing
-from ampho import stamp as stamping
 from ampho.aio.database import Database, adapt
 from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
-from ampho.autogenerate import Drift
-from ampho.deploy import Deployment, Turns
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
-from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
-from ampho.journal import Entry
-from ampho.lint import LintReport
-from ampho.plan import Direction, Plan
-from ampho.project import Project
-from ampho.revise import Initialized
-from ampho.revision import Revision
-from ampho.stamp import Stamped
-from ampho.state import CurrentState, RevisionRecord, show
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -43,6 +27,19 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from ampho.autogenerate import Drift
+    from ampho.deploy import Deployment
+    from ampho.journal import Entry
+    from ampho.lint import LintReport
+    from ampho.observer import Observer
+    from ampho.plan import Direction, Plan
+    from ampho.project import Project
+    from ampho.revise import Initialized
+    from ampho.revision import Revision
+    from ampho.runner import Run
+    from ampho.stamp import Stamped
+    from ampho.state import CurrentState, RevisionRecord
 
 T = TypeVar("T")
 
@@ -138,6 +135,8 @@ class AsyncAmpho(Extension):
 
     async def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package; see :meth:`ampho.Ampho.init`."""
+        from ampho import revise
+
         project = self.project(self._app())
         with without_secrets(project.url):
             return revise.init(project, package)
@@ -170,6 +169,9 @@ class AsyncAmpho(Extension):
         :return: the revision; with ``autogenerate``, None if nothing differs.
         :raises AmphoError: if anything of it cannot be; then nothing was written.
         """
+        from ampho import autogenerate as compare
+        from ampho import revise
+
         project = self.project(self._app())
         with without_secrets(project.url):
             await _read_ahead(project)
@@ -189,11 +191,15 @@ class AsyncAmpho(Extension):
         :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
+        from ampho import autogenerate as compare
+
         work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
         return await self._perform(work, observer, scratch=scratch)
 
     async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
+        from ampho import revise
+
         project = self.project(self._app())
         with without_secrets(project.url):
             await _read_ahead(project)
@@ -201,6 +207,8 @@ class AsyncAmpho(Extension):
 
     async def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
+        from ampho import rebase as rebasing
+
         return await self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
     async def stamp(
@@ -213,23 +221,31 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
+        from ampho import stamp as stamping
+
         work = partial(stamping.stamp, specifier=specifier, purge=purge, confirm=confirm, x=x, observer=observer)
         return await self._perform(work, observer)
 
     async def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
         """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
+        from ampho import stamp as stamping
+
         return await self._perform(partial(stamping.forget, name=name, x=x, observer=observer), observer)
 
     async def resolve(
         self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Stamped:
         """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
+        from ampho import stamp as stamping
+
         return await self._perform(
             partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
         )
 
     async def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Return how the database stands to the code; see :class:`ampho.Status`."""
+        from ampho import execute
+
         return await self._perform(partial(execute.deployment, x=x), observer)
 
     async def wait(
@@ -244,6 +260,9 @@ class AsyncAmpho(Extension):
         :param timeout: seconds.
         :raises WaitTimeoutError: if that takes longer.
         """
+        from ampho import execute
+        from ampho.deploy import Turns
+
         turns = Turns(timeout)
         while True:
             found = await self._perform(partial(execute.deployment, files=False, x=x), observer)
@@ -256,15 +275,21 @@ class AsyncAmpho(Extension):
         self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None
     ) -> LintReport:
         """Look for what is dangerous in revisions before they run; see :meth:`ampho.Ampho.lint`."""
+        from ampho import lint as linting
+
         work = partial(linting.draft, names=names, exclude=exclude, x=x)
         return await anyio.to_thread.run_sync(linting.lint, await self._perform(work, observer))
 
     async def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""
+        from ampho import execute
+
         return await self._perform(partial(execute.log, x=x), observer)
 
     async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
+        from ampho.state import show
+
         project = self.project(self._app())
         with without_secrets(project.url):
             await _read_ahead(project)
@@ -275,18 +300,22 @@ class AsyncAmpho(Extension):
         self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
     ) -> CurrentState:
         """Return what is applied, one record per package; see :meth:`ampho.Ampho.current`."""
+        from ampho import execute
+
         return await self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
     async def plan(
         self,
         specifier: str | None = None,
         *,
-        direction: Direction | str = Direction.UPGRADE,
+        direction: Direction | str = "upgrade",
         cascade: bool = False,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Plan:
         """Return what an upgrade or downgrade would do now, and do nothing; see :meth:`ampho.Ampho.plan`."""
+        from ampho import execute
+
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
         return await self._perform(work, observer)
 
@@ -294,6 +323,8 @@ class AsyncAmpho(Extension):
         self, specifier: str = "heads", *, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Run:
         """Upgrade the database; see :meth:`ampho.Ampho.upgrade`."""
+        from ampho import execute
+
         return await self._perform(
             partial(execute.upgrade, specifier=specifier, x=x, observer=observer), observer, renews=True
         )
@@ -308,6 +339,8 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> Run:
         """Downgrade the database; see :meth:`ampho.Ampho.downgrade`."""
+        from ampho import execute
+
         work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, x=x, observer=observer)
         return await self._perform(work, observer, renews=True)
 
@@ -320,6 +353,8 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> str:
         """Return the SQL that an upgrade would run; see :meth:`ampho.Ampho.upgrade_sql`."""
+        from ampho import render
+
         work = partial(render.upgrade_sql, specifier=specifier, start=start, x=x)
         return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
 
@@ -333,6 +368,8 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> str:
         """Return the SQL that a downgrade would run; see :meth:`ampho.Ampho.downgrade_sql`."""
+        from ampho import render
+
         work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
         return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ampho.autogenerate import Drift
-from ampho.deploy import Deployment
-from ampho.execute import Observer, Run
-from ampho.journal import Entry
-from ampho.lint import LintReport
-from ampho.plan import Direction, Plan, Step
-from ampho.stamp import Stamped
-from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
+from ampho.observer import Observer
+
+if TYPE_CHECKING:
+    from ampho.autogenerate import Drift
+    from ampho.deploy import Deployment
+    from ampho.journal import Entry
+    from ampho.lint import LintReport
+    from ampho.plan import Plan, Step
+    from ampho.runner import Run
+    from ampho.stamp import Stamped
+    from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
+
 
 _TWO = 2
 
@@ -47,11 +52,11 @@ class Reporter(WarningsOnly):
             click.echo(f"Nothing to do: {_already(plan)}.")
             return
         self._width = max(len(step.revision.id) for step in plan.steps)
-        verb = "Upgrading" if plan.direction is Direction.UPGRADE else "Downgrading"
+        verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
         click.echo(f"{verb} ({plan.specifier}): {_count(len(plan.steps))} of {', '.join(plan.packages)}")
 
     def started(self, step: Step) -> None:
-        sign = "+" if step.direction is Direction.UPGRADE else "-"
+        sign = "+" if step.direction == "upgrade" else "-"
         click.echo(f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... ", nl=False)
 
     def applied(self, step: Step, duration: float) -> None:
@@ -68,7 +73,7 @@ class Reporter(WarningsOnly):
 
 
 def _already(plan: Plan) -> str:
-    if plan.direction is Direction.UPGRADE:
+    if plan.direction == "upgrade":
         if not plan.rows:
             return "there are no revisions yet"
         return "everything is applied" if plan.specifier == "heads" else f"{plan.specifier} is applied"
@@ -89,7 +94,7 @@ def _seconds(duration: float) -> str:
 def print_run(run: Run) -> None:
     """Print the sum of a run."""
     if run.steps:
-        verb = "Applied" if run.plan.direction is Direction.UPGRADE else "Took back"
+        verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
         click.echo(f"{verb} {_count(len(run.steps))} in {_seconds(sum(step.duration for step in run.steps))}.")
 
 
@@ -149,7 +154,7 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
     for entry in entries:
         moment = entry.started or entry.finished
         when = f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "?"
-        sign = "+" if entry.direction == Direction.UPGRADE else "-"
+        sign = "+" if entry.direction == "upgrade" else "-"
         took = f", {_seconds(entry.duration)}" if entry.duration is not None else ""
         who = "@".join(filter(None, (entry.db_user, entry.host)))
         click.echo(f"{when}  {sign} {entry.revision:<{width}}  {entry.outcome}{took}  ({who})")

@@ -12,25 +12,9 @@ from weakref import WeakKeyDictionary
 from flask import current_app, has_app_context
 from sqlalchemy import NullPool, create_engine
 
-from ampho import autogenerate as compare
-from ampho import execute, render, revise
-from ampho import lint as linting
-from ampho import rebase as rebasing
-from ampho import stamp as stamping
-from ampho.autogenerate import Drift
-from ampho.deploy import Deployment, Turns
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
-from ampho.execute import Observer, Run
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
-from ampho.journal import Entry
-from ampho.lint import LintReport
-from ampho.plan import Direction, Plan
-from ampho.project import Project
-from ampho.revise import Initialized
-from ampho.revision import Revision
-from ampho.stamp import Stamped
-from ampho.state import CurrentState, RevisionRecord, show
 from ampho.sync.migrate import KEY, DbCommand, MigrateOnDemand, feed
 from ampho.sync.scratch import scratch_engine
 from ampho.url import missing_driver, parse_url, require_driver
@@ -43,6 +27,19 @@ if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.engine import Connection
+
+    from ampho.autogenerate import Drift
+    from ampho.deploy import Deployment
+    from ampho.journal import Entry
+    from ampho.lint import LintReport
+    from ampho.observer import Observer
+    from ampho.plan import Direction, Plan
+    from ampho.project import Project
+    from ampho.revise import Initialized
+    from ampho.revision import Revision
+    from ampho.runner import Run
+    from ampho.stamp import Stamped
+    from ampho.state import CurrentState, RevisionRecord
 
 T = TypeVar("T")
 
@@ -192,6 +189,8 @@ class Ampho(Extension):
         :param package: the package, or ``package:folder``.
         :raises PackageError: if the package cannot have one, or has one already.
         """
+        from ampho import revise
+
         project = self.project(self._app())
         with without_secrets(project.url):
             return revise.init(project, package)
@@ -224,6 +223,9 @@ class Ampho(Extension):
         :return: the revision; with ``autogenerate``, None if nothing differs.
         :raises AmphoError: if anything of it cannot be; then nothing was written.
         """
+        from ampho import autogenerate as compare
+        from ampho import revise
+
         project = self.project(self._app())
         with without_secrets(project.url):
             new = revise.prepare_revision(
@@ -242,17 +244,23 @@ class Ampho(Extension):
         :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
+        from ampho import autogenerate as compare
+
         work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
         return self._perform(work, observer, scratch=scratch)
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
+        from ampho import revise
+
         project = self.project(self._app())
         with without_secrets(project.url):
             return revise.merge(project, package, message, rev_id=rev_id)
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
+        from ampho import rebase as rebasing
+
         return self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
     def stamp(
@@ -265,23 +273,31 @@ class Ampho(Extension):
         observer: Observer | None = None,
     ) -> Stamped:
         """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
+        from ampho import stamp as stamping
+
         work = partial(stamping.stamp, specifier=specifier, purge=purge, confirm=confirm, x=x, observer=observer)
         return self._perform(work, observer)
 
     def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
         """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
+        from ampho import stamp as stamping
+
         return self._perform(partial(stamping.forget, name=name, x=x, observer=observer), observer)
 
     def resolve(
         self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Stamped:
         """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
+        from ampho import stamp as stamping
+
         return self._perform(
             partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
         )
 
     def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Return how the database stands to the code; see :class:`ampho.Status`."""
+        from ampho import execute
+
         return self._perform(partial(execute.deployment, x=x), observer)
 
     def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
@@ -290,6 +306,9 @@ class Ampho(Extension):
         :param timeout: seconds.
         :raises WaitTimeoutError: if that takes longer.
         """
+        from ampho import execute
+        from ampho.deploy import Turns
+
         turns = Turns(timeout)
         while True:
             found = self._perform(partial(execute.deployment, files=False, x=x), observer)
@@ -307,15 +326,21 @@ class Ampho(Extension):
         :param exclude: rules that are not looked at.
         :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails.
         """
+        from ampho import lint as linting
+
         work = partial(linting.draft, names=names, exclude=exclude, x=x)
         return linting.lint(self._perform(work, observer))
 
     def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""
+        from ampho import execute
+
         return self._perform(partial(execute.log, x=x), observer)
 
     def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
+        from ampho.state import show
+
         project = self.project(self._app())
         with without_secrets(project.url):
             project.check_specifier(specifier)
@@ -330,13 +355,15 @@ class Ampho(Extension):
         :param x: values for ``context.get_x_argument()``.
         :raises AmphoError: if the history or the database cannot be read.
         """
+        from ampho import execute
+
         return self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
     def plan(
         self,
         specifier: str | None = None,
         *,
-        direction: Direction | str = Direction.UPGRADE,
+        direction: Direction | str = "upgrade",
         cascade: bool = False,
         x: Sequence[str] = (),
         observer: Observer | None = None,
@@ -346,6 +373,8 @@ class Ampho(Extension):
         :param direction: ``upgrade`` or ``downgrade``.
         :raises AmphoError: as the command itself would before its first step.
         """
+        from ampho import execute
+
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
         return self._perform(work, observer)
 
@@ -357,6 +386,8 @@ class Ampho(Extension):
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
+        from ampho import execute
+
         return self._perform(partial(execute.upgrade, specifier=specifier, x=x, observer=observer), observer)
 
     def downgrade(
@@ -377,6 +408,8 @@ class Ampho(Extension):
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
+        from ampho import execute
+
         work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, x=x, observer=observer)
         return self._perform(work, observer)
 
@@ -393,6 +426,8 @@ class Ampho(Extension):
         :param start: ``base``, or ids, to start from instead of the database, which is not needed then.
         :raises RenderError: if a revision of the plan needs a live database.
         """
+        from ampho import render
+
         work = partial(render.upgrade_sql, specifier=specifier, start=start, x=x)
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
 
@@ -410,6 +445,8 @@ class Ampho(Extension):
         :param start: ids to start from instead of the database, which is not needed then.
         :raises RenderError: if a revision of the plan needs a live database.
         """
+        from ampho import render
+
         work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
 

@@ -1,0 +1,41 @@
+"""Who is told what a run does."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ampho.errors import AmphoError
+    from ampho.plan import Plan, Step
+
+_log = logging.getLogger("ampho")
+
+
+class Observer:
+    """Is told what a run does. Override what you want to hear of."""
+
+    def planned(self, plan: Plan) -> None:
+        """Hear that the plan is accepted, and about to run."""
+
+    def waiting(self, holder: str) -> None:
+        """Hear that another process migrates the database, and who that is, as far as the database tells."""
+
+    def started(self, step: Step) -> None:
+        """Hear that a step begins."""
+
+    def applied(self, step: Step, duration: float) -> None:
+        """Hear that a step is committed, after ``duration`` seconds."""
+
+    def failed(self, step: Step, error: AmphoError) -> None:
+        """Hear that a step failed; the run ends with ``error``."""
+
+    def retrying(self, step: Step, seconds: float) -> None:
+        """Hear that a step met a lock, was rolled back, and is tried again after some seconds."""
+
+    def interrupted(self, step: Step) -> None:
+        """Hear that a step was interrupted, by Ctrl-C or a cancelled task, which ends the run."""
+
+    def warned(self, message: str) -> None:
+        """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
+        _log.warning(message)
