@@ -1,0 +1,473 @@
+"""Migrations that are broken on purpose: killed, cut off, interrupted, out of room, not allowed, and many at once.
+
+Each is followed by a run that succeeds. Wherever the database can roll DDL back, a revision is there whole or not at
+all: schema, data, version rows and journal agree. MariaDB and MySQL cannot, and there the next run either goes on or
+says what was interrupted; then these tests do what a person would do, look, repair, and say so with ``db-resolve``.
+
+The loops are short unless the environment says otherwise: ``AMPHO_CRASHES``, ``AMPHO_BOUNDARIES=all``,
+``AMPHO_SIGNALS``, ``AMPHO_CONCURRENT_PROCESSES`` and ``AMPHO_CONCURRENT_ROUNDS``; ``AMPHO_SEED`` varies them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facade import facade, one_error_line
+from project import Project
+from servers import JOURNAL, Database
+from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+CRASHES = int(os.environ.get("AMPHO_CRASHES", "2"))
+SIGNALS = int(os.environ.get("AMPHO_SIGNALS", "1"))
+STRIDE = 1 if os.environ.get("AMPHO_BOUNDARIES") == "all" else 13
+PROCESSES = int(os.environ.get("AMPHO_CONCURRENT_PROCESSES", "4"))
+ROUNDS = int(os.environ.get("AMPHO_CONCURRENT_ROUNDS", "1"))
+SEED = int(os.environ.get("AMPHO_SEED", "42"))
+
+SERVERS = ("postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql", "mariadb+asyncmy")
+ALL = ("sqlite+pysqlite", "sqlite+aiosqlite", *SERVERS)
+ONE_OF_EACH = ("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+KILLED = ALL if "AMPHO_CRASHES" in os.environ else ONE_OF_EACH
+SIGNALLED = ALL if "AMPHO_SIGNALS" in os.environ else ("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
+
+
+# ---- a history of several kinds of revisions ----
+
+
+@dataclass(frozen=True)
+class Part:
+    """A statement of a revision, and on MariaDB how a person does it, undoes it, and sees whether it is done."""
+
+    code: str
+    do: str
+    undo: tuple[str, ...]
+    seen: str
+
+
+def sql(do: str, undo: str, seen: str) -> Part:
+    return Part(f"op.execute({do!r})", do, (undo,), seen)
+
+
+def there(kind: str, **names: str) -> str:
+    where = "".join(f" AND {column} = '{name}'" for column, name in names.items())
+    return f"SELECT count(*) > 0 FROM information_schema.{kind} WHERE table_schema = DATABASE(){where}"
+
+
+def table(name: str) -> Part:
+    return Part(
+        f'op.create_table("{name}", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))',
+        f"CREATE TABLE {name} (id INTEGER NOT NULL AUTO_INCREMENT, name VARCHAR(50), PRIMARY KEY (id))",
+        (f"DROP TABLE {name}",),
+        there("tables", table_name=name),
+    )
+
+
+def column(of: str, name: str) -> Part:
+    return Part(
+        f'op.add_column("{of}", sa.Column("{name}", sa.Integer))',
+        f"ALTER TABLE {of} ADD COLUMN {name} INTEGER",
+        (f"ALTER TABLE {of} DROP COLUMN {name}",),
+        there("columns", table_name=of, column_name=name),
+    )
+
+
+def index(of: str) -> Part:
+    return Part(
+        f'op.create_index("{of}_name", "{of}", ["name"])',
+        f"CREATE INDEX {of}_name ON {of} (name)",
+        (f"DROP INDEX {of}_name ON {of}",),
+        there("statistics", table_name=of, index_name=f"{of}_name"),
+    )
+
+
+def row(of: str, number: int) -> Part:
+    return sql(
+        f"INSERT INTO {of} (id, name) VALUES ({number}, 'Ann')",
+        f"DELETE FROM {of} WHERE id = {number}",
+        f"SELECT count(*) FROM {of} WHERE id = {number}",
+    )
+
+
+def gone(part: Part, code: str, *also: Part) -> Part:
+    """What takes a part back, with all that stood on it."""
+    back = (part.do, *(other.do for other in also))
+    return Part(code, part.undo[0], back, f"SELECT NOT ({part.seen})")
+
+
+HISTORY = (
+    (table("author"), row("author", 1)),
+    (
+        column("author", "born"),
+        sql("UPDATE author SET born = 1900", "UPDATE author SET born = NULL", "SELECT count(born) FROM author"),
+    ),
+    (row("author", 2), index("author"), row("author", 3)),
+    (table("book"), index("book"), row("book", 1)),
+    (
+        gone(index("author"), 'op.drop_index("author_name", table_name="author")'),
+        row("book", 2),
+        column("book", "pages"),
+    ),
+    (
+        row("author", 4),
+        sql(
+            "DELETE FROM author WHERE id = 1",
+            "INSERT INTO author VALUES (1, 'Ann', 1900)",
+            "SELECT count(*) = 0 FROM author WHERE id = 1",
+        ),
+    ),
+    (
+        gone(
+            table("book"),
+            'op.drop_table("book")',
+            index("book"),
+            column("book", "pages"),
+            row("book", 1),
+            row("book", 2),
+        ),
+        table("shelf"),
+    ),
+)
+IDS = tuple(f"core_{number}" for number in range(1, len(HISTORY) + 1))
+Picture = tuple[dict[str, Any], dict[str, Any]]
+
+
+def picture(database: Database) -> Picture:
+    """The schema and the rows, without Alembic's and Ampho's own."""
+    schema, data = database.schema(), database.data()
+    for tables in (schema["tables"], data):
+        tables.pop("alembic_version", None)
+    return schema, data
+
+
+def on(database: Database) -> str:
+    return "quart" if database.is_async else "flask"
+
+
+def journal(database: Database) -> list[tuple[str, str]]:
+    with database.connect() as connection:
+        if not inspect(connection).has_table(JOURNAL):
+            return []
+        entries = connection.execute(text(f"SELECT revision, outcome FROM {JOURNAL} ORDER BY id"))
+        return [(revision, outcome) for revision, outcome in entries]
+
+
+_REPLAYED: dict[str, tuple[Picture, ...]] = {}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A history that can be written, run, broken and repaired.
+
+    :ivar pictures: what a replay from empty shows after each number of revisions.
+    """
+
+    project: Project
+    database: Database
+    pictures: tuple[Picture, ...]
+
+    def applied(self) -> int:
+        """The number of revisions that are applied, where schema, data, version rows and journal agree on it."""
+        rows = self.database.rows()
+        count = IDS.index(rows[0]) + 1 if rows else 0
+        assert rows == list(IDS[count - 1 : count])
+        assert picture(self.database) == self.pictures[count]
+        entries = [entry for entry in journal(self.database) if entry[1] != "failed"]
+        assert entries == [(revision, "done") for revision in IDS[:count]]
+        return count
+
+    def recover(self, ampho: Callable[..., Any], chance: random.Random) -> bool:
+        """Run again as a person would; return whether that person had to repair something."""
+        if self.database.backend != "mariadb":
+            self.applied()
+        again = ampho("db-up")
+        if repaired := again.exit_code != 0:
+            self._resolve(ampho, again, chance)
+            again = ampho("db-up")
+            assert again.exit_code == 0, again.output
+        assert self.database.rows() == [IDS[-1]]
+        assert picture(self.database) == self.pictures[-1]
+        assert not {"started", "partial"} & {outcome for _, outcome in journal(self.database)}
+        return repaired
+
+    def _resolve(self, ampho: Callable[..., Any], stopped: Any, chance: random.Random) -> None:
+        assert self.database.backend == "mariadb", stopped.output
+        assert stopped.exit_code == 1
+        line = one_error_line(stopped.stderr)
+        said = re.match(
+            r"The upgrade of (core_\d) of core, begun on \S+ at \S+ UTC by \S+, (was interrupted|failed half-way),"
+            r" and its first (?:\d+ statements|statement) may have stayed\.",
+            line,
+        )
+        assert said, line
+        assert f" db-resolve {said[1]} --applied' or '--not-applied'" in line
+        below = IDS.index(said[1])
+        assert self.database.rows() == list(IDS[below - 1 : below])
+        applied = chance.random() < 0.5
+        self._repair(HISTORY[below], applied)
+        assert picture(self.database) == self.pictures[below + applied]
+        resolved = ampho("db-resolve", said[1], "--applied" if applied else "--not-applied")
+        assert resolved.exit_code == 0, resolved.output
+
+    def _repair(self, parts: tuple[Part, ...], finish: bool) -> None:
+        """Finish a revision by hand, or take back what is there of it."""
+        if finish:
+            for part in parts:
+                if not self._is_done(part):
+                    self.database.run(part.do)
+            return
+        for part in reversed(parts):
+            if self._is_done(part):
+                self.database.run(*part.undo)
+
+    def _is_done(self, part: Part) -> bool:
+        try:
+            return bool(self.database.query(part.seen)[0][0])
+        except DBAPIError:  # what it is about is not there at all
+            return False
+
+    def clear(self) -> None:
+        """Take everything out of the database, when nobody is connected any more."""
+        if self.database.backend == "sqlite":
+            for path in Path(self.database.name).parent.glob(f"{Path(self.database.name).name}*"):
+                path.unlink()
+            return
+        if names := [*self.database.tables(), *([JOURNAL] if journal(self.database) else [])]:
+            self.database.run(f"DROP TABLE {', '.join(names)}")
+
+    def wait_until_alone(self) -> None:
+        """Wait until the server has noticed that a process is gone."""
+        question = {
+            "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE()"
+            " AND id <> connection_id()",
+        }.get(self.database.backend, "SELECT 0")
+        wait_until(lambda: self.database.query(question) == [(0,)])
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def write(project: Project, pause: float = 0) -> None:
+    """Write the history, whose revisions take their time between their parts."""
+    project.package("core")
+    wait = f"\nimport time; time.sleep({pause})\n" if pause else "\n"
+    for number, (revision, parts) in enumerate(zip(IDS, HISTORY, strict=True)):
+        below = IDS[number - 1] if number else None
+        project.revision("core", revision, below, upgrade=wait.join(part.code for part in parts))
+
+
+@pytest.fixture
+def scene(project: Project, database: Database, make_database: Callable[[str], Database]) -> Scene:
+    """The history, an app beside it, and an empty database."""
+    write(project)
+    if database.backend not in _REPLAYED:
+        other = make_database(database.driver)
+        found = [picture(other)]
+        with facade(project, on(other), ["core"], other.url) as each:
+            for revision in IDS:
+                each.call("upgrade", revision)
+                found.append(picture(other))
+        _REPLAYED[database.backend] = tuple(found)
+    project.app(on(database), ["core"], database.url)
+    return Scene(project, database, _REPLAYED[database.backend])
+
+
+# ---- a process that ends in the middle ----
+
+
+@dataclass(frozen=True)
+class Life:
+    """How long an undisturbed run takes until its first words, and until its last, in seconds."""
+
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended to which a signal was sent."""
+
+    code: int
+    stderr: str
+
+
+def live(scene: Scene) -> Life:
+    begun = time.monotonic()
+    with scene.project.start("ampho", "db-up") as process:
+        assert process.stdout is not None
+        moments = [time.monotonic() - begun for _ in process.stdout]
+        process.communicate()
+    assert process.returncode == 0
+    assert picture(scene.database) == scene.pictures[-1]
+    return Life(moments[0], moments[-1])
+
+
+def strike(scene: Scene, number: signal.Signals, seconds: float, *, after_first_words: bool) -> Ended:
+    """Send a signal to a process that upgrades."""
+    with scene.project.start("ampho", "db-up") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if after_first_words:
+            process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(number)
+        process.stdout.read()
+        stderr = process.stderr.read()
+    scene.wait_until_alone()
+    return Ended(process.returncode, stderr)
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers(*KILLED)
+@pytest.mark.timeout(0 if CRASHES > 5 else 120)
+def test_a_process_that_is_killed_at_any_moment(scene: Scene) -> None:
+    chance = random.Random(SEED)
+    write(scene.project, 0.01)
+    ampho = partial(scene.project.run, "ampho", check=False)
+    life = live(scene)
+    outcomes = []
+    for number in range(CRASHES):
+        scene.clear()
+        in_all_its_life = number % 3 == 2
+        moment = chance.uniform(0, life.last if in_all_its_life else life.last - life.first)
+        ended = strike(scene, signal.SIGKILL, moment, after_first_words=not in_all_its_life)
+        assert ended.code in (-signal.SIGKILL, 0), ended
+
+        rows = scene.database.rows()
+        outcomes.append((rows, scene.recover(ampho, chance)))
+    if CRASHES > 5:
+        assert any(rows not in ([], [IDS[-1]]) for rows, _ in outcomes), outcomes
+        assert scene.database.backend != "mariadb" or any(repaired for _, repaired in outcomes), outcomes
+
+
+SAID = {signal.SIGINT: (130, "Interrupted."), signal.SIGTERM: (143, "Terminated.")}
+
+
+# Coverage has a handler of its own for SIGTERM.
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers(*SIGNALLED)
+@pytest.mark.timeout(0 if SIGNALS > 5 else 120)
+def test_a_process_that_is_interrupted_or_terminated_at_any_moment(scene: Scene) -> None:
+    chance = random.Random(SEED)
+    write(scene.project, 0.01)
+    life = live(scene)
+    with facade(scene.project, on(scene.database), ["core"], scene.database.url, AMPHO_LOCK_TIMEOUT=0) as each:
+        for number in (*SAID,) * SIGNALS:
+            scene.clear()
+            moment = chance.uniform(0, life.last - life.first)
+            ended = strike(scene, number, moment, after_first_words=True)
+
+            code, words = SAID[number]
+            if ended.code == code:
+                assert one_error_line(ended.stderr.splitlines()[-1]).startswith(words), ended
+            else:  # it was done, and perhaps Python was ending already, which handles no signal then
+                assert ended.code in (0, -number), ended
+                assert picture(scene.database) == scene.pictures[-1]
+            scene.recover(each.run, chance)
+            each.dispose()
+
+
+# ---- a connection that is ended at a statement ----
+
+KILL = {"postgresql": "SELECT pg_terminate_backend(:pid)", "mariadb": "KILL :pid"}
+IS_LEFT = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE pid = :pid",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE id = :pid",
+}
+
+
+def server_process(driver_connection: Any) -> int:
+    for ask in ("get_server_pid", "thread_id"):  # asyncpg; PyMySQL and asyncmy
+        if hasattr(driver_connection, ask):
+            return int(getattr(driver_connection, ask)())
+    return int(driver_connection.info.backend_pid)
+
+
+@dataclass
+class Boundaries:
+    """Counts the statements of all connections to a database, and ends the connection just before or after one."""
+
+    database: Database
+    at: int = 0
+    before: bool = True
+    count: int = 0
+    statement: str = ""
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        listeners = {"before_cursor_execute": self._before, "after_cursor_execute": self._after}
+        for name, listener in listeners.items():
+            event.listen(Engine, name, listener)
+        try:
+            yield
+        finally:
+            for name, listener in listeners.items():
+                event.remove(Engine, name, listener)
+
+    def _before(self, connection: Any, cursor: object, statement: str, *args: object) -> None:
+        if connection.engine.url.database == self.database.name:
+            self.count += 1
+            if self.count == self.at:
+                self.statement = statement
+                if self.before:
+                    self._end(connection)
+
+    def _after(self, connection: Any, *args: object) -> None:
+        if connection.engine.url.database == self.database.name and self.count == self.at and not self.before:
+            self._end(connection)
+
+    def _end(self, connection: Any) -> None:
+        pid = server_process(connection.connection.driver_connection)
+        with self.database.connect() as killer:
+            killer.execute(text(KILL[self.database.backend]), {"pid": pid})
+        wait_until(lambda: self.database.query(IS_LEFT[self.database.backend], pid=pid) == [(0,)])
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers(*SERVERS)
+@pytest.mark.timeout(0 if STRIDE == 1 else 120)
+def test_a_connection_that_is_ended_before_or_after_any_statement(scene: Scene) -> None:
+    chance = random.Random(SEED)
+    database = scene.database
+    outcomes = []
+    # The one who comes next waits for nobody: a lock that is held still is an error.
+    with facade(scene.project, on(database), ["core"], database.url, AMPHO_LOCK_TIMEOUT=0) as each:
+        all_of_them = Boundaries(database)
+        with all_of_them.watch():
+            assert each.run("db-up").exit_code == 0
+        for before in (True, False):
+            first = 1 if STRIDE == 1 else chance.randint(1, STRIDE)
+            for number in range(first, all_of_them.count + 1, STRIDE):
+                scene.clear()
+                boundary = Boundaries(database, number, before)
+                with boundary.watch():
+                    result = each.run("db-up")
+
+                where = (number, before, boundary.statement)
+                if result.exit_code == 0:
+                    assert database.rows() == [IDS[-1]], where
+                else:
+                    assert result.exit_code == 1, (where, result.exception)
+                    assert result.stderr, (where, result.exception)
+                    line = one_error_line(result.stderr.splitlines()[-1])
+                    assert line.startswith(("Revision core_", "The database refused: ")), (where, line)
+                    outcomes.append((where, line, database.rows(), scene.recover(each.run, chance)))
+    if where_told := os.environ.get("AMPHO_TELL"):
+        Path(where_told).open("a").writelines(f"{database.driver} {outcome}\n" for outcome in outcomes)
