@@ -14,13 +14,16 @@ import os
 import random
 import re
 import signal
+import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from facade import facade, one_error_line
@@ -31,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 
 CRASHES = int(os.environ.get("AMPHO_CRASHES", "2"))
 SIGNALS = int(os.environ.get("AMPHO_SIGNALS", "1"))
-STRIDE = 1 if os.environ.get("AMPHO_BOUNDARIES") == "all" else 13
+STRIDE = 1 if os.environ.get("AMPHO_BOUNDARIES") == "all" else 30
 PROCESSES = int(os.environ.get("AMPHO_CONCURRENT_PROCESSES", "4"))
 ROUNDS = int(os.environ.get("AMPHO_CONCURRENT_ROUNDS", "1"))
 SEED = int(os.environ.get("AMPHO_SEED", "42"))
@@ -444,30 +447,280 @@ class Boundaries:
 @pytest.mark.drivers(*SERVERS)
 @pytest.mark.timeout(0 if STRIDE == 1 else 120)
 def test_a_connection_that_is_ended_before_or_after_any_statement(scene: Scene) -> None:
-    chance = random.Random(SEED)
     database = scene.database
-    outcomes = []
+    chance = random.Random(f"{SEED} {database.driver}")
     # The one who comes next waits for nobody: a lock that is held still is an error.
     with facade(scene.project, on(database), ["core"], database.url, AMPHO_LOCK_TIMEOUT=0) as each:
-        all_of_them = Boundaries(database)
-        with all_of_them.watch():
+        whole = Boundaries(database)
+        with whole.watch():
             assert each.run("db-up").exit_code == 0
-        for before in (True, False):
-            first = 1 if STRIDE == 1 else chance.randint(1, STRIDE)
-            for number in range(first, all_of_them.count + 1, STRIDE):
-                scene.clear()
-                boundary = Boundaries(database, number, before)
-                with boundary.watch():
-                    result = each.run("db-up")
+        points = [(number, before) for number in range(1, whole.count + 1) for before in (True, False)]
+        for number, before in points[chance.randrange(STRIDE) :: STRIDE]:
+            scene.clear()
+            boundary = Boundaries(database, number, before)
+            with boundary.watch():
+                result = each.run("db-up")
 
-                where = (number, before, boundary.statement)
-                if result.exit_code == 0:
-                    assert database.rows() == [IDS[-1]], where
-                else:
-                    assert result.exit_code == 1, (where, result.exception)
-                    assert result.stderr, (where, result.exception)
-                    line = one_error_line(result.stderr.splitlines()[-1])
-                    assert line.startswith(("Revision core_", "The database refused: ")), (where, line)
-                    outcomes.append((where, line, database.rows(), scene.recover(each.run, chance)))
-    if where_told := os.environ.get("AMPHO_TELL"):
-        Path(where_told).open("a").writelines(f"{database.driver} {outcome}\n" for outcome in outcomes)
+            where = (number, before, boundary.statement, result.exception)
+            if result.exit_code == 0:  # all was done, and the lock was given back, or ended with the connection
+                assert database.rows() == [IDS[-1]], where
+                continue
+            assert result.exit_code == 1, where
+            assert result.stderr, where
+            line = one_error_line(result.stderr.splitlines()[-1])
+            assert line.startswith(("Revision core_", "The database refused: ")), (where, line)
+            scene.recover(each.run, chance)
+
+
+# ---- no room ----
+
+
+class Confined(sqlite3.Connection):
+    """A connection whose database cannot grow beyond some pages."""
+
+    pages = 1
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute(f"PRAGMA max_page_count = {self.pages}")
+
+
+BULKY = """
+op.create_table("bulk", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))
+op.execute("INSERT INTO bulk VALUES (1, CAST(zeroblob(9000) AS TEXT))")
+op.create_index("bulk_name", "bulk", ["name"])
+"""
+
+
+def bulky(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=table("author").code)
+    project.revision("core", "core_2", "core_1", upgrade=BULKY)
+    project.revision("core", "core_3", "core_2", upgrade=table("shelf").code)
+
+
+def assert_no_half(database: Database) -> None:
+    """Each revision is there whole or not at all."""
+    made = ["author", "bulk", "shelf"]
+    rows = database.rows()
+    count = int(rows[0].removeprefix("core_")) if rows else 0
+    assert [name for name in made if name in database.tables()] == made[:count]
+    with database.connect() as connection:
+        assert bool(count > 1 and inspect(connection).get_indexes("bulk")) == (count > 1)
+    assert [entry for entry in journal(database) if entry[1] != "failed"] == [
+        (f"core_{number}", "done") for number in range(1, count + 1)
+    ]
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("sqlite")
+def test_sqlite_a_database_that_may_not_grow(project: Project, database: Database, monkeypatch: Any) -> None:
+    bulky(project)
+    seen = set()
+    for pages in range(1, 40):
+        monkeypatch.setattr(Confined, "pages", pages)
+        options = {"connect_args": {"factory": Confined}}
+        with facade(project, on(database), ["core"], database.url, SQLALCHEMY_ENGINE_OPTIONS=options) as each:
+            result = each.run("db-up")
+        assert_no_half(database)
+        seen.add("".join(database.rows()))
+        if result.exit_code == 0:
+            break
+        assert result.exit_code == 1
+        assert "OperationalError: database or disk is full" in one_error_line(result.stderr)
+    assert database.rows() == ["core_3"]
+    assert len(seen) > 2
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A disk of some bytes."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no program 'mount'")
+    if done.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("sqlite")
+def test_sqlite_a_disk_that_is_full(project: Project, database: Database, tmp_path: Path) -> None:
+    bulky(project)
+    with small_disk(tmp_path / "disk", 4096) as disk:
+        small = replace(database, url=database.url.set(database=str(disk / "app.db")))
+        project.app(on(small), ["core"], small.url)
+        refused = []
+        for size in range(4096, 40 * 4096, 4096):
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+            with facade(project, on(small), ["core"], small.url) as each:
+                result = each.run("db-up")
+            if result.exit_code == 0:
+                break
+            assert result.exit_code == 1
+            refused.append(one_error_line(result.stderr))
+            if size == 12 * 4096:
+                assert one_error_line(project.run("ampho", "db-up", check=False).stderr) == refused[-1]
+            assert_no_half(small)
+        assert small.rows() == ["core_3"]
+        assert len(refused) > 3
+        assert all("disk is full" in line or "disk I/O error" in line for line in refused), refused
+
+
+# ---- not allowed ----
+
+
+@contextmanager
+def someone(database: Database, *rights: str) -> Iterator[Database]:
+    """The same database for another user, who may connect, and what the rights say of ``{user}``."""
+    name = f"ampho_{uuid4().hex[:12]}"
+    user = {"postgresql": name, "mariadb": f"'{name}'@'%'"}[database.backend]
+    make = {
+        "postgresql": f"CREATE ROLE {name} LOGIN PASSWORD 'secret'",
+        "mariadb": f"CREATE USER {user} IDENTIFIED BY 'secret'",
+    }[database.backend]
+    drop = {
+        "postgresql": (f"DROP OWNED BY {name}", f"DROP ROLE {name}"),
+        "mariadb": (f"DROP USER {user}",),
+    }[database.backend]
+    database.run(make)
+    try:
+        database.run(*(right.format(user=user, database=database.name) for right in rights))
+        yield replace(database, url=database.url.set(username=name, password="secret"))
+    finally:
+        database.run(*drop)
+
+
+ROWS_ONLY = {
+    "postgresql": (
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {user}",
+    ),
+    "mariadb": ("GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO {user}",),
+}
+REFUSED = {
+    "postgresql": "permission denied for schema public|must be owner of table author",
+    "mariadb": "(CREATE|ALTER) command denied to user",
+}
+
+
+@pytest.mark.drivers(*SERVERS)
+@pytest.mark.parametrize("begun", [False, True], ids=["empty", "begun"])
+def test_who_may_change_rows_only_changes_nothing(scene: Scene, begun: bool) -> None:
+    database = scene.database
+    with facade(scene.project, on(database), ["core"], database.url) as owner:
+        if begun:
+            owner.call("upgrade", "core_1")
+        with (
+            someone(database, *ROWS_ONLY[database.backend]) as limited,
+            facade(scene.project, on(database), ["core"], limited.url) as each,
+        ):
+            for _ in range(2):
+                line = each.error_line("db-up")
+                assert re.search(REFUSED[database.backend], line), line
+                assert "may have stayed" not in line
+                assert re.search("This command changed nothing|rolled back|Nothing of it was committed", line), line
+                assert each.run("db-current").exit_code == 0
+        assert database.rows() == ["core_1"] * begun
+        assert picture(database) == scene.pictures[begun]
+
+        assert owner.run("db-up").exit_code == 0
+        assert picture(database) == scene.pictures[-1]
+
+
+@contextmanager
+def read_only(database: Database) -> Iterator[Database]:
+    """The same database, for who may only read it."""
+    if database.backend == "sqlite":
+        url = database.url.set(database=f"file:{database.name}", query={"mode": "ro", "uri": "true"})
+        yield replace(database, url=url)
+    elif database.backend == "mariadb":
+        with someone(database, "GRANT SELECT ON {database}.* TO {user}") as limited:
+            yield limited
+    else:
+        database.run(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+        yield database
+        with database.connect() as connection:
+            connection.execute(text("SET default_transaction_read_only = off"))
+            connection.execute(text(f"ALTER DATABASE {database.name} RESET default_transaction_read_only"))
+
+
+NOT_WRITTEN = {
+    "sqlite": "attempt to write a readonly database",
+    "postgresql": "cannot execute (CREATE|ALTER) TABLE in a read-only transaction",
+    "mariadb": "(CREATE|ALTER|INSERT) command denied to user",
+}
+
+
+@pytest.mark.drivers(*ALL)
+@pytest.mark.parametrize("applied", [0, 1, len(IDS)], ids=["empty", "begun", "up to date"])
+def test_a_database_that_may_be_read_only(scene: Scene, applied: int) -> None:
+    database = scene.database
+    with facade(scene.project, on(database), ["core"], database.url) as owner:
+        if applied:
+            owner.call("upgrade", IDS[applied - 1])
+        elif database.backend == "sqlite":
+            database.run("VACUUM")  # so that there is a file
+        with read_only(database) as limited, facade(scene.project, on(database), ["core"], limited.url) as each:
+            current = each.run("db-current")
+            assert current.exit_code == 0, current.output
+            result = each.run("db-up")
+        if applied == len(IDS):
+            assert (result.exit_code, result.stdout) == (0, "Nothing to do: everything is applied.\n"), result.output
+            return
+        assert result.exit_code == 1
+        line = one_error_line(result.stderr)
+        assert re.search(NOT_WRITTEN[database.backend], line), line
+        assert "may have stayed" not in line
+        assert re.search("This command changed nothing|rolled back|Nothing of it was committed", line), line
+        assert database.rows() == list(IDS[:applied])
+        assert picture(database) == scene.pictures[applied]
+
+        assert owner.run("db-up").exit_code == 0
+        assert picture(database) == scene.pictures[-1]
+
+
+# ---- many at once, and an index that is made outside of a transaction ----
+
+FILL = """
+op.create_table("author", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))
+op.execute("INSERT INTO author SELECT n, 'Ann ' || n FROM generate_series(1, 5000) AS n")
+"""
+CONCURRENTLY = """
+with op.get_context().autocommit_block():
+    op.create_index("author_name", "author", ["name"], postgresql_concurrently=True)
+"""
+LONGEST = 10.0  # seconds that an index of some thousand rows may take
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.timeout(0 if PROCESSES * ROUNDS > 8 else 120)
+def test_many_processes_and_an_index_that_is_made_concurrently(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=FILL)
+    project.revision("core", "core_2", "core_1", upgrade=CONCURRENTLY)
+    project.app(on(database), ["core"], database.url)
+    longest = 0.0
+    for _ in range(ROUNDS):
+        for name in (*database.tables(), JOURNAL):
+            database.run(f"DROP TABLE IF EXISTS {name}")
+        processes = [project.start("ampho", "db-up") for _ in range(PROCESSES)]
+        for process in processes:
+            with process:
+                stdout, stderr = process.communicate(timeout=60 + 5 * PROCESSES)
+            assert process.returncode == 0, stdout + stderr
+
+        assert journal(database) == [("core_1", "done"), ("core_2", "done")]
+        valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = CAST('author_name' AS regclass)"
+        assert database.query(valid) == [(True,)]
+        took = database.query(f"SELECT duration FROM {JOURNAL} WHERE revision = 'core_2'")[0][0]
+        longest = max(longest, took)
+    assert longest < LONGEST
