@@ -132,6 +132,7 @@ class Runner:
     _tries: int = field(default=0, init=False)
     _checksums: dict[str, str] = field(default_factory=dict, init=False)
     _own_commit: bool = field(default=False, init=False)
+    _lost: bool = field(default=False, init=False)
 
     def run(self, connection: Connection) -> Run:
         """Run ``env.py`` on a connection, and the plan within.
@@ -343,7 +344,8 @@ class Runner:
         before = ", ".join(finished) or "none"
         why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
         self._why = why
-        if self._table is not None and _has_lost_connection(exc):
+        self._lost = _has_lost_connection(exc)
+        if self._table is not None and self._lost:
             self._table.lose()
         return RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
@@ -364,6 +366,8 @@ class Runner:
             why = "This database commits DDL at once"
         elif self._committed_early:
             why = "It committed before its end, as an autocommit_block() does"
+        elif self._lost and self._own_commit:
+            return "The connection was lost at its commit, so 'ampho db-current' knows whether it is applied."
         else:
             return "Its transaction was rolled back."
         if self._table is None:
