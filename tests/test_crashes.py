@@ -789,6 +789,7 @@ CONCURRENTLY = """
 with op.get_context().autocommit_block():
     op.create_index("author_name", "author", ["name"], postgresql_concurrently=True)
 """
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = CAST('author_name' AS regclass)"
 LONGEST = 10.0  # seconds that an index of some thousand rows may take
 
 
@@ -811,8 +812,41 @@ def test_many_processes_and_an_index_that_is_made_concurrently(project: Project,
             assert process.returncode == 0, stdout + stderr
 
         assert journal(database) == [("core_1", "done"), ("core_2", "done")]
-        valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = CAST('author_name' AS regclass)"
-        assert database.query(valid) == [(True,)]
+        assert database.query(IS_VALID) == [(True,)]
         took = database.query(f"SELECT duration FROM {JOURNAL} WHERE revision = 'core_2'")[0][0]
         longest = max(longest, took)
     assert longest < LONGEST
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_a_process_that_is_killed_while_its_index_is_made_concurrently(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=FILL)
+    project.revision("core", "core_2", "core_1", upgrade=CONCURRENTLY)
+    project.app(on(database), ["core"], database.url)
+    is_waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND query LIKE 'CREATE INDEX CONCURRENTLY%'"
+    )
+    with facade(project, on(database), ["core"], database.url, AMPHO_LOCK_TIMEOUT=0) as each:
+        each.call("upgrade", "core_1")
+        each.dispose()
+        with database.connect() as other:
+            other.exec_driver_sql("BEGIN")
+            other.exec_driver_sql("INSERT INTO author VALUES (0, 'Bo')")
+            with project.start("ampho", "db-up") as process:
+                wait_until(lambda: database.query(is_waiting) == [(1,)])
+                process.kill()
+            # The server goes on with the statement, and so the lock is held.
+            assert "Another process migrates this database: pid " in each.error_line("db-up", exit_code=3)
+            other.exec_driver_sql("COMMIT")
+        each.dispose()
+        Scene(project, database, ()).wait_until_alone()
+
+        line = each.error_line("db-up")
+        assert line.startswith("The upgrade of core_2 of core, begun on ")
+        assert "was interrupted, and something of it may have stayed." in line
+        assert database.query(IS_VALID) == [(True,)]
+        assert each.run("db-resolve", "core_2", "--applied").exit_code == 0
+        assert each.run("db-up").stdout == "Nothing to do: everything is applied.\n"
