@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from ampho._describe import describe, location
 from ampho._hints import with_hint
@@ -151,7 +151,8 @@ class Runner:
                 connection.rollback()
                 self.current = None
                 continue
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
+            except (Exception, SystemExit) as raised:  # noqa: BLE001 (raised again as an error of Ampho)
+                exc = _cause(raised)
                 error, step = self.failure(exc, environment), self.current
                 outcome = self.record_failure(connection, exc)
                 if step is None or not self._goes_on(connection, step, exc, outcome):
@@ -390,6 +391,14 @@ class _OvertakenError(AmphoError):
 
 def _has_lost_connection(exc: BaseException) -> bool:
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
+
+
+def _cause(exc: BaseException) -> BaseException:
+    """Return what an exception stands on: where a connection is lost, to leave an ``autocommit_block()`` fails too."""
+    lost = exc.__context__
+    if isinstance(exc, PendingRollbackError) and lost is not None and _has_lost_connection(lost):
+        return lost
+    return exc
 
 
 def _without_values(why: str) -> str:
