@@ -850,3 +850,60 @@ def test_a_process_that_is_killed_while_its_index_is_made_concurrently(project: 
         assert database.query(IS_VALID) == [(True,)]
         assert each.run("db-resolve", "core_2", "--applied").exit_code == 0
         assert each.run("db-up").stdout == "Nothing to do: everything is applied.\n"
+
+
+TWO_TRANSACTIONS = f"""
+{table("book").code}
+{CONCURRENTLY}
+{row("book", 1).code}
+"""
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.timeout(0 if STRIDE == 1 else 120)
+def test_a_connection_that_is_ended_in_a_revision_of_several_transactions(project: Project, database: Database) -> None:
+    """What such a revision committed before its end may have stayed, and the next run says so, and only then."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=FILL)
+    project.revision("core", "core_2", "core_1", upgrade=TWO_TRANSACTIONS)
+    begun = f"SELECT count(*) FROM {JOURNAL} WHERE revision = 'core_2' AND outcome = 'started'"
+    with facade(project, on(database), ["core"], database.url, AMPHO_LOCK_TIMEOUT=0) as each:
+        each.call("upgrade", "core_1")
+        whole = Boundaries(database)
+        with whole.watch():
+            assert each.run("db-up", "core_2").exit_code == 0
+        points = [(number, before) for number in range(1, whole.count + 1) for before in (True, False)]
+        chance = random.Random(f"{SEED} {database.driver}")
+        for number, before in points[chance.randrange(min(STRIDE, 8)) :: min(STRIDE, 8)]:
+            database.run(
+                "DROP TABLE IF EXISTS book",
+                "DROP INDEX IF EXISTS author_name",
+                "UPDATE alembic_version SET version_num = 'core_1'",
+                f"DELETE FROM {JOURNAL} WHERE revision = 'core_2'",
+            )
+            boundary = Boundaries(database, number, before)
+            with boundary.watch():
+                result = each.run("db-up")
+            where = (number, before, boundary.statement, result.output, journal(database))
+            if result.exit_code == 0:
+                assert database.rows() == ["core_2"], where
+                continue
+            line = one_error_line(result.stderr)
+            assert re.search(": (AdminShutdown|ConnectionDoesNotExistError): ", line), where
+            if database.query(begun) == [(1,)]:
+                assert "may have stayed" in line, where
+                assert "db-resolve core_2 --applied' or '--not-applied'" in line, where
+                again = each.error_line("db-up")
+                assert again.startswith("The upgrade of core_2 of core, begun on "), (where, again)
+                database.run("DROP TABLE IF EXISTS book", "DROP INDEX IF EXISTS author_name")
+                assert each.run("db-resolve", "core_2", "--not-applied").exit_code == 0, where
+            else:
+                assert database.rows() == ["core_1"], where
+                assert "book" not in database.tables(), where
+                # Where it ended at the commit itself, nobody who runs can tell.
+                at_commit = JOURNAL in boundary.statement and not before
+                assert at_commit or "may have stayed" not in line, where
+            assert each.run("db-up").exit_code == 0, where
+            assert database.query("SELECT id FROM book") == [(1,)], where
+            assert database.query(IS_VALID) == [(True,)], where
