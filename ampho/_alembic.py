@@ -389,6 +389,7 @@ def write_rows(
     """Write other rows into the version table that ``env.py`` configured, in one transaction.
 
     :param record: called in that transaction.
+    :raises DatabaseError: if the connection was lost at its end, so that nobody knows what came of it.
     """
     connection = context.connection
     if connection is None:
@@ -401,7 +402,15 @@ def write_rows(
         for row in sorted(after):
             connection.execute(context._version.insert().values(version_num=row))
     record()
-    connection.commit()
+    try:
+        connection.commit()
+    except DBAPIError as exc:
+        if not exc.connection_invalidated:
+            raise
+        raise DatabaseError(
+            f"The connection was lost at the commit ({type(exc.orig).__name__}), so 'ampho db-current' knows what is"
+            " applied."
+        ) from exc
 
 
 def leave_version_table(context: MigrationContext) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from ampho._describe import describe, location
 from ampho._hints import with_hint
@@ -104,6 +104,7 @@ class Runner:
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
     _own_commit: bool = field(default=False, init=False)
+    _lost: bool = field(default=False, init=False)
 
     def nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
         """Return the run that there is, where nothing is to be done; else None.
@@ -135,7 +136,8 @@ class Runner:
                 connection.rollback()
                 self.current = None
                 continue
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
+            except (Exception, SystemExit) as raised:  # noqa: BLE001 (raised again as an error of Ampho)
+                exc = _cause(raised)
                 error, step = self.failure(exc, environment, connection), self.current
                 outcome = self.record_failure(connection, exc)
                 if step is None or not self._goes_on(connection, step, exc, outcome):
@@ -328,7 +330,8 @@ class Runner:
         before = ", ".join(finished) or "none"
         why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
         self._why = why
-        if self._table is not None and _has_lost_connection(exc):
+        self._lost = _has_lost_connection(exc)
+        if self._table is not None and self._lost:
             self._table.lose()
         return RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
@@ -349,6 +352,8 @@ class Runner:
             why = "This database commits DDL at once"
         elif self._committed_early:
             why = "It committed before its end, as an autocommit_block() does"
+        elif self._lost and self._own_commit:
+            return "The connection was lost at its commit, so 'ampho db-current' knows whether it is applied."
         else:
             return "Its transaction was rolled back."
         if self._table is not None and self._is_untouched():
@@ -360,7 +365,7 @@ class Runner:
 
     def _left_invalid(self, connection: Connection) -> str:
         """Name the indexes that a revision outside of a transaction left invalid, as far as the connection works."""
-        if not self._committed_early:
+        if not self._committed_early or self._lost:
             return ""
         with suppress(SQLAlchemyError):
             connection.rollback()
@@ -381,6 +386,14 @@ class _OvertakenError(AmphoError):
 
 def _has_lost_connection(exc: BaseException) -> bool:
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
+
+
+def _cause(exc: BaseException) -> BaseException:
+    """Return what an exception stands on: where a connection is lost, to leave an ``autocommit_block()`` fails too."""
+    lost = exc.__context__
+    if isinstance(exc, PendingRollbackError) and lost is not None and _has_lost_connection(lost):
+        return lost
+    return exc
 
 
 def _without_values(why: str) -> str:

@@ -235,6 +235,22 @@ class Project:
         os.close(mine)
         return Result(command, process.wait(30), shown.decode("utf-8").replace("\r\n", "\n"), "")
 
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start a program of the virtual environment in the project's folder, and do not wait for it.
+
+        :param env: what its environment has on top of the present one.
+        """
+        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **(env or {})}
+        return subprocess.Popen(
+            [str(PROGRAMS / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
     @contextmanager
     def importing(self) -> Iterator[None]:
         """Make the project importable here and now, and forget its modules afterwards."""

@@ -7,12 +7,9 @@ Alembic's globals.
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,9 +23,9 @@ import alembic.op
 import anyio
 import pytest
 from facade import Facade, facade, one_error_line
-from project import FOREIGN, PROGRAMS, Project
+from project import Project
 from servers import Database
-from sqlalchemy import event, inspect, text
+from sqlalchemy import event, text
 from sqlalchemy.pool import QueuePool
 
 from ampho import AmphoError
@@ -598,7 +595,7 @@ SIGNALLED = {
 def test_a_signal_ends_a_run_at_once(project: Project, database: Database, number: signal.Signals, word: str) -> None:
     two_revisions(project, BOOK + SIGNALLED[database.driver])
     project.app(on(database), ["core"], database.url)
-    process = start(project, "db-up")
+    process = project.start("ampho", "db-up")
     assert process.stdout is not None
     said = ""
     while "core_2" not in said:  # its line begins before it runs
@@ -895,80 +892,3 @@ op.execute("SELECT 1")
         assert "Revision core_2 of core failed" in str(error)
         assert_at_first(database)
         repair(project, each, database)
-
-
-# ---- a process that is killed ----
-
-
-def start(project: Project, *command: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    return subprocess.Popen(
-        [str(PROGRAMS / "ampho"), *command],
-        cwd=project.folder,
-        env=environment | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-
-
-REVISIONS = 12
-SLOW = """
-import time
-op.create_table("t{n}", sa.Column("id", sa.Integer, primary_key=True))
-op.execute("INSERT INTO t{n} VALUES (1)")
-time.sleep(0.01)
-op.create_index("i{n}", "t{n}", ["id"])
-op.execute("INSERT INTO t{n} VALUES (2)")
-"""
-
-
-def whole_revisions(database: Database) -> int:
-    """The number of revisions that are applied, each with all that it does and nothing of the next one."""
-    data = database.data()
-    rows = data.pop("alembic_version", [])
-    count = int(rows[0][0].removeprefix("core_")) if rows else 0
-    assert data == {f"t{number}": [(1,), (2,)] for number in range(1, count + 1)}
-    with database.connect() as connection:
-        indexes = {table: [index["name"] for index in inspect(connection).get_indexes(table)] for table in data}
-    assert indexes == {table: [f"i{table[1:]}"] for table in data}
-    return count
-
-
-def kill_at_random(project: Project, database: Database, times: int) -> None:
-    project.package("core")
-    for number in range(1, REVISIONS + 1):
-        below = f"core_{number - 1:02}" if number > 1 else None
-        project.revision(
-            "core", f"core_{number:02}", below, upgrade=SLOW.format(n=number), downgrade=f"op.drop_table('t{number}')"
-        )
-    project.app(on(database), ["core"], database.url)
-    chance = random.Random(42)
-    caught = []
-    with running(project, database) as each:
-        for _ in range(times):
-            process = start(project, "db-up")
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(chance.uniform(0, 0.2))
-            process.kill()
-            process.communicate()
-
-            caught.append(whole_revisions(database))
-            each.call("upgrade")
-            assert whole_revisions(database) == REVISIONS
-            each.call("downgrade", "base")
-            assert whole_revisions(database) == 0
-    assert any(0 < count < REVISIONS for count in caught), caught
-
-
-@pytest.mark.usefixtures("unmeasured")
-@pytest.mark.drivers("sqlite")
-def test_sqlite_a_killed_process_leaves_no_half_revision(project: Project, database: Database) -> None:
-    kill_at_random(project, database, 6)
-
-
-@pytest.mark.usefixtures("unmeasured")
-@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
-def test_postgresql_a_killed_process_leaves_no_half_revision(project: Project, database: Database) -> None:
-    kill_at_random(project, database, 3)
