@@ -177,13 +177,14 @@ def _write(
         table = journal_table(project, context)
         journal = table.read() if table else Journal()
         entries = _entries_of(resolving, journal) if resolving else []
-        before = Applied.from_rows(graph, () if purge else rows, journal)
+        was = Applied.from_rows(graph, rows, journal)
+        before = Applied.from_rows(graph, (), journal) if purge else was
         before.check_sound()
         known = change(before)
         after = exact_rows(before.graph, known)
         packages = set(denies())
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
-        changes = {"upgrade": known - before.known, "downgrade": (before.known - known) | denied}
+        changes = {"upgrade": known - was.known, "downgrade": (was.known - known) | denied}
         if table is not None and any(changes.values()):
             table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
 
@@ -192,9 +193,8 @@ def _write(
                 for entry in entries:
                     table.resolve(entry)
                 for direction, ids in changes.items():
-                    for rid in before.graph.sort(ids):
-                        parents = before.graph.parents(rid)
-                        table.note(rid, before.package(rid), direction, parents, outcome)
+                    for rid in was.graph.sort(ids):
+                        table.note(rid, was.package(rid), direction, was.graph.parents(rid), outcome)
 
         write_rows(context, rows, after, record)
         found.append(Stamped(tuple(sorted(map(str, rows))), after))  # of another tool's making, a row may be NULL
