@@ -543,7 +543,8 @@ class Machine(RuleBasedStateMachine):
         assert model.unfinished
         one = model.made[model.unfinished]
         meant = model.applied.keys() | model.ancestors([one.id]) if applied else model.applied.keys() - {one.id}
-        if not self.said(self.attempt("resolve", one.id, applied=applied), set(meant)):
+        is_gone = one.id not in model.present | model.applied.keys()
+        if not self.said(self.attempt("resolve", one.id, applied=applied), set(meant), may_refuse=is_gone):
             return
         model.unfinished = None
         _execute(self.connection, f"DROP TABLE IF EXISTS {one.table}")
@@ -552,11 +553,13 @@ class Machine(RuleBasedStateMachine):
             _execute(self.connection, f"CREATE TABLE {one.table} (id INTEGER PRIMARY KEY, {one.column} INTEGER)")
             model.tables |= one.tables
 
-    def said(self, outcome: tuple[Any, AmphoError | None], meant: set[str]) -> bool:
+    def said(self, outcome: tuple[Any, AmphoError | None], meant: set[str], *, may_refuse: bool = False) -> bool:
         stamped, error = outcome
         if error is not None:
             model = self.model
-            assert model.missing or model.needed or model.above(model.applied.keys() - meant, meant), error
+            assert may_refuse or model.missing or model.needed or model.above(model.applied.keys() - meant, meant), (
+                error
+            )
             return False
         assert self.model.ancestors(meant) == meant
         assert set(stamped.after) == self.model.tips(meant)
