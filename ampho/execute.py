@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from ampho._describe import describe
 from ampho._hints import with_hint
 from ampho.applied import Applied
 from ampho.deploy import Deployment, assess
@@ -26,7 +25,7 @@ from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.runner import MakePlan, Observer, Run, Runner, StepRun, journal_table, raise_from
 from ampho.state import CurrentState, current_state
-from ampho.url import redact
+from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -71,7 +70,7 @@ def changing(
             stack.enter_context(locked(migrating_connection, settings, waiting or Observer().waiting))
             stack.enter_context(patient(migrating_connection, settings))
         except DBAPIError as exc:
-            why = redact(with_hint(describe(exc)), project.url).rstrip(".")
+            why = with_hint(describe_without(exc, project.url)).rstrip(".")
             raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
         yield migrating_connection
 

@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import InvalidRequestError
 
-from ampho._describe import all_words, describe
+from ampho._describe import all_words
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.execute import Observer
 from ampho.journal_table import journal_name
 from ampho.lock import lock_settings
 from ampho.package import SETTING, configured_packages
 from ampho.project import ENV_SETTING, Project, host_name
-from ampho.url import display, parse_url, redact, require_driver
+from ampho.url import describe_without, display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -224,7 +224,7 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
     except InvalidRequestError as exc:  # the database in memory has one connection, which is in use
         raise DatabaseError(redact(str(exc), url)) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
-        why = redact(describe(exc), url).rstrip(".?")
+        why = describe_without(exc, url).rstrip(".?")
         raise DatabaseError(
             f"Cannot connect to {display(url)}: {why}. Check {setting}, and that the database is up."
         ) from None
