@@ -35,7 +35,7 @@ from servers import Database, _execute
 from sqlalchemy import inspect, text
 
 from ampho import Ampho, AmphoError, Status
-from ampho.errors import DependentsError, HistoryError, RevisionFailedError, UnfinishedRevisionError
+from ampho.errors import ConfigurationError, DependentsError, HistoryError, RevisionFailedError, UnfinishedRevisionError
 
 PACKAGES = ("app", "app_more", "acme.shop")  # one is the beginning of another, and one is dotted
 ASKED = os.environ.get("AMPHO_MACHINE_EXAMPLES")
@@ -464,7 +464,10 @@ class Machine(RuleBasedStateMachine):
         assert not isinstance(error, RevisionFailedError)
         assert not (may and model.is_whole), error
         assert isinstance(error, HistoryError) or not model.is_broken
-        assert isinstance(error, HistoryError | UnfinishedRevisionError) or not model.unfinished or model.is_broken
+        if not model.listed:
+            assert isinstance(error, ConfigurationError)
+        elif model.unfinished and not model.is_broken:
+            assert isinstance(error, HistoryError | UnfinishedRevisionError)
 
     def follow(self, run: Any, *, up: bool) -> set[str]:
         """Do in the model what a run did, step by step."""
