@@ -42,7 +42,7 @@ ASKED = os.environ.get("AMPHO_MACHINE_EXAMPLES")
 SHRINK = os.environ.get("AMPHO_MACHINE_SHRINK") == "1"
 SEED = os.environ.get("AMPHO_MACHINE_SEED")
 STEPS = int(os.environ.get("AMPHO_MACHINE_STEPS", "20"))
-FEW = {"sqlite+pysqlite": 8, "sqlite+aiosqlite": 2, "postgresql+psycopg": 3, "mariadb+pymysql": 2}
+FEW = {"sqlite+pysqlite": 6, "sqlite+aiosqlite": 2, "postgresql+psycopg": 3, "mariadb+pymysql": 2}
 
 pytestmark = [pytest.mark.timeout(max(120, 10 * int(ASKED or 0))), pytest.mark.usefixtures("unmeasured")]
 
