@@ -378,16 +378,6 @@ def test_an_env_py_that_fails_with_it_in_its_words(
             error_of(each, "upgrade")
 
 
-@pytest.mark.drivers(*SERVER_DRIVERS)
-def test_a_broken_history_shows_nothing_either(account: Account, caplog: pytest.LogCaptureFixture) -> None:
-    packages(account.project)
-    account.project.revision("core", "core_3", "gone")
-    with listening(account.project, account.framework, account.url, caplog) as each:
-        for command in (("db-up",), ("db-show",), ("db-rev", "core", "more"), ("db-down",), ("db-current",)):
-            assert "stands on gone" in said(each, *command, exit_code=1)
-        error_of(each, "upgrade")
-
-
 # ---- every kind of failure, on every driver of a server ----
 
 # What looks at the database, and so fails where that does.
@@ -424,6 +414,10 @@ class Scene:
     def app(self, url: URL | None = None, **config: object) -> Iterator[Callable[..., str]]:
         """Give what runs commands that must fail, and returns what they say; none of it shows the secret."""
         with self._app(url, config) as each:
+            if url is not None:
+                error_of(each, "upgrade")
+                error_of(each, "current")
+                said(each, "db-show")
 
             def fails(*lines: str, code: int | None = 1) -> str:
                 told = []
@@ -597,6 +591,7 @@ def no_scratch_database(scene: Scene) -> None:
 def broken_history(scene: Scene) -> None:
     path = scene.account.project.revision("core", "core_3", "gone")
     with scene.app() as fails:
+        error_of(scene.each, "upgrade")
         assert "stands on gone" in fails("db-up", *READING, "db-show", "db-heads", "db-merge core", "db-rev core more")
     path.unlink()
 
@@ -661,26 +656,6 @@ def test_no_kind_of_failure_shows_it(
                 raise
         assert "nonsense" in said(each, "db-log", "-v")
     assert_journal_has_no_secret(account.database)
-
-
-# ---- a connection that fails ----
-
-
-@pytest.mark.drivers(*SERVER_DRIVERS)
-def test_a_connection_that_fails(account: Account, caplog: pytest.LogCaptureFixture) -> None:
-    packages(account.project)
-    for broken in (
-        account.url.set(port=closed_port()),
-        account.url.set(password=f"{PASSWORD}x"),
-        account.url.set(username="nobody_here"),
-        account.url.set(database="nowhere_at_all"),
-    ):
-        with listening(account.project, account.framework, broken, caplog) as each:
-            for command in (("db-up",), ("db-up", "-s"), ("db-down",), ("db-current", "-v")):
-                assert "Cannot connect to" in said(each, *command, exit_code=1)
-            error_of(each, "upgrade")
-            error_of(each, "current")
-            said(each, "db-show")
 
 
 # ---- a URL that is none ----
