@@ -53,7 +53,7 @@ from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
 from ampho.project import TEMPLATES, Project
 from ampho.revision import Revision, load_module
-from ampho.url import redact
+from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect
@@ -364,7 +364,7 @@ class EnvironmentRun:
         if isinstance(exc, AmphoError):
             return exc
         before = f" Finished before it: {', '.join(finished)}." if finished else ""
-        why = redact(describe(exc), self.project.url)
+        why = describe_without(exc, self.project.url)
         if isinstance(exc, DBAPIError):
             before = before or " This command changed nothing."
             return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import CodeType, TracebackType
 
 MALFORMED_URL = (
@@ -59,12 +59,15 @@ def printable(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
-def describe(exc: BaseException) -> str:
+def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     """Return an exception as one line, ``TypeName: first line of its message``.
 
     An error of a statement is told in the driver's words, all of them, followed by the statement's beginning; its
     parameters are left out. An error from the parsing of a database URL is told without its own words, which quote
     the URL. An :class:`~ampho.errors.AmphoError` is one clear line already.
+
+    :param hide: takes known secrets out of a text; before anything of it is masked or cut off, which would leave
+        pieces of a secret.
     """
     if isinstance(exc, AmphoError):
         # not masked: such a text may show what a URL looks like, and never shows one
@@ -72,12 +75,13 @@ def describe(exc: BaseException) -> str:
     if quotes_url(exc):
         return MALFORMED_URL
     if isinstance(exc, SystemExit):
-        return one_line(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called")
+        return one_line(hide(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called"))
     if _is_statement_error(exc):
-        return _describe_statement_error(exc)
+        return _describe_statement_error(exc, hide)
+    words = _sentence(exc, _first_line(hide(_text(exc))))
     if isinstance(exc, BaseExceptionGroup):
-        return one_line(f"{_sentence(exc, _first_line(_text(exc)))}, the first: {describe(exc.exceptions[0])}")
-    return one_line(_sentence(exc, _first_line(_text(exc))))
+        return one_line(f"{words}, the first: {describe(exc.exceptions[0], hide)}")
+    return one_line(words)
 
 
 def location(exc: BaseException, below: Path | None) -> str | None:
@@ -155,14 +159,14 @@ def _is_statement_error(exc: BaseException) -> bool:
     return module is not None and isinstance(exc, module.StatementError)
 
 
-def _describe_statement_error(exc: BaseException) -> str:
+def _describe_statement_error(exc: BaseException, hide: Callable[[str], str]) -> str:
     error = getattr(exc, "orig", None) or exc
     # from SQLAlchemy 2.1 on, what an async driver raised is inside an exception of SQLAlchemy's own
     error = getattr(error, "orig", None) or error
     words = str(exc.args[0]) if error is exc else _text(error)
     statement = getattr(exc, "statement", None)
-    sql = f" [SQL: {one_line(str(statement), _LONGEST_STATEMENT)}]" if statement else ""
-    return one_line(_sentence(error, words)) + sql
+    sql = f" [SQL: {one_line(hide(str(statement)), _LONGEST_STATEMENT)}]" if statement else ""
+    return one_line(_sentence(error, hide(words))) + sql
 
 
 def _sentence(exc: BaseException, words: str) -> str:

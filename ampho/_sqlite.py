@@ -168,7 +168,8 @@ def _shadow_engine(connection: Connection, dbapi: _Dbapi) -> Engine:
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
     dialect.skip_autocommit_rollback = False
-    engine = Engine(connection.engine.pool, dialect, connection.engine.url, hide_parameters=True)
+    app_engine = connection.engine
+    engine = Engine(app_engine.pool, dialect, app_engine.url, echo=app_engine.echo, hide_parameters=True)
     event.listen(engine, "begin", _begin_immediate)
     if dbapi.foreign_keys:
         _check_foreign_keys(engine, dbapi)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ampho._describe import describe
 from ampho._hints import with_hint
 from ampho.applied import Applied
 from ampho.deploy import Deployment, assess
@@ -28,7 +27,7 @@ from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
 from ampho.state import CurrentState, current_state
-from ampho.url import redact
+from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -56,7 +55,7 @@ def changing(
             stack.enter_context(locked(migrating_connection, settings, waiting or Observer().waiting))
             stack.enter_context(patient(migrating_connection, settings))
         except DBAPIError as exc:
-            why = redact(with_hint(describe(exc)), project.url).rstrip(".")
+            why = with_hint(describe_without(exc, project.url)).rstrip(".")
             raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
         yield migrating_connection
 

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import InvalidRequestError
 
-from ampho._describe import all_words, describe
+from ampho._describe import all_words
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.observer import Observer
-from ampho.url import database_name, display, parse_url, redact, require_driver
+from ampho.url import database_name, describe_without, display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -231,7 +231,7 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
     except InvalidRequestError as exc:  # the database in memory has one connection, which is in use
         raise DatabaseError(redact(str(exc), url)) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
-        why = redact(describe(exc), url).rstrip(".?")
+        why = describe_without(exc, url).rstrip(".?")
         raise DatabaseError(
             f"Cannot connect to {display(url)}: {why}. Check {setting}, and that the database is up."
         ) from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._describe import describe, location
+from ampho._describe import location
 from ampho._hints import with_hint
 from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
@@ -26,7 +26,7 @@ from ampho.lock import pause, was_refused_a_lock
 from ampho.observer import Observer
 from ampho.plan import Plan, Step, rest_of
 from ampho.project import Project
-from ampho.url import redact
+from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -183,7 +183,7 @@ class Runner:
             hear(*args)
         except Exception as exc:  # noqa: BLE001 (an observer is anybody's)
             if not self._observer_failed:
-                why = redact(f"{describe(exc)} ({location(exc, None)})", self.project.url)
+                why = f"{describe_without(exc, self.project.url)} ({location(exc, None)})"
                 _log.warning("%s failed, and the run goes on without it: %s", type(self.observer).__name__, why)
             self._observer_failed = True
 
@@ -310,7 +310,8 @@ class Runner:
             self._table.finish(self._entry_of_step(), outcome, duration, _without_values(self._why)[:_MAX_ERROR])
             connection.commit()
         except Exception as another:  # noqa: BLE001 (the failure itself is what to hear of)
-            _log.debug("The failure could not be written into the journal: %s", describe(another))
+            why = describe_without(another, self.project.url)
+            _log.debug("The failure could not be written into the journal: %s", why)
             with suppress(Exception):
                 connection.rollback()
             return Outcome.PARTIAL
@@ -328,7 +329,7 @@ class Runner:
         revision = self.current.revision
         where = location(exc, revision.path) or str(revision.path)
         before = ", ".join(finished) or "none"
-        why = redact(with_hint(describe(exc)), self.project.url).rstrip(".")
+        why = with_hint(describe_without(exc, self.project.url)).rstrip(".")
         self._why = why
         self._lost = _has_lost_connection(exc)
         if self._table is not None and self._lost:

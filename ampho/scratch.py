@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from ampho._describe import describe
 from ampho.errors import ConfigurationError, DatabaseError
+from ampho.url import describe_without
 
 _PREFIX = "ampho_scratch_"
 
@@ -62,7 +62,8 @@ def managing(scratch: Scratch) -> Iterator[None]:
     try:
         yield
     except DBAPIError as exc:
+        why = describe_without(exc, scratch.url).rstrip(".")
         raise DatabaseError(
-            f"The throw-away database {scratch.url.database} cannot be made or dropped: {describe(exc).rstrip('.')}."
+            f"The throw-away database {scratch.url.database} cannot be made or dropped: {why}."
             " --scratch needs a user that may do both."
         ) from None

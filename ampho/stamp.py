@@ -186,15 +186,16 @@ def _write(
         table = journal_table(project, context)
         journal = table.read() if table else Journal()
         entries = _entries_of(resolving, journal) if resolving else []
-        before = Applied.from_rows(graph, () if purge else rows, journal)
+        was = Applied.from_rows(graph, rows, journal)
+        before = Applied.from_rows(graph, (), journal) if purge else was
         before.check_sound()
         known = change(before)
         after = exact_rows(before.graph, known)
         packages = set(denies())
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
-        doubtful = {*before.diverged(journal), *before.edited(journal)} if packages else set()
-        affirmed = {rid for rid in doubtful & known if before.package(rid) in packages}
-        changes = {"upgrade": (known - before.known) | affirmed, "downgrade": (before.known - known) | denied}
+        doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
+        affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
+        changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
         if table is not None and any(changes.values()):
             table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
 
@@ -203,12 +204,12 @@ def _write(
                 for entry in entries:
                     table.resolve(entry)
                 for direction, ids in changes.items():
-                    for rid in before.graph.sort(ids):
-                        table.note(before.graph[rid], direction, before.graph.parents(rid), outcome)
+                    for rid in was.graph.sort(ids):
+                        table.note(was.graph[rid], direction, was.graph.parents(rid), outcome)
 
         write_rows(context, rows, after, record)
         # of another tool's making, a row may be NULL
-        found.append(Stamped(tuple(sorted(map(str, rows))), after, before.graph.sort(affirmed)))
+        found.append(Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed)))
         return ()
 
     with changing(project, connection, (observer or Observer()).waiting) as migrating_connection:

@@ -13,6 +13,7 @@ from urllib.parse import quote_plus
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from ampho._describe import describe
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
@@ -158,6 +159,15 @@ def redact(text: str, *urls: URL) -> str:
         else:
             text = re.sub(spelling, MASK, text)
     return text
+
+
+def describe_without(exc: BaseException, url: URL) -> str:
+    """Return an exception as one line, as :func:`~ampho._describe.describe` does, with the password of a URL masked."""
+
+    def hide(text: str) -> str:
+        return redact(text, url)
+
+    return hide(describe(exc, hide))
 
 
 def _secrets(url: URL) -> Iterator[str]:

@@ -212,6 +212,24 @@ def test_a_purge_forgets_rows_that_no_file_explains(shop: Facade, project: Proje
     assert rows_of(database_file(project)) == ["core_2b"]
 
 
+def test_a_purge_has_an_entry_for_each_revision_that_changed_and_no_other(shop: Facade, project: Project) -> None:
+    shop.call("stamp", "blog_2")
+    connection = sqlite3.connect(database_file(project))
+    connection.execute("INSERT INTO alembic_version VALUES ('gone_1')")
+    connection.commit()
+    connection.close()
+    shop.call("stamp", "shop", purge=True)
+    entries = shop.call("log")[4:]
+    assert [(one.revision, one.direction) for one in entries] == [
+        ("shop_1", "upgrade"),
+        ("shop_2", "upgrade"),
+        ("core_2b", "downgrade"),
+        ("blog_1", "downgrade"),
+        ("blog_2", "downgrade"),
+        ("gone_1", "downgrade"),
+    ]
+
+
 @pytest.mark.parametrize("specifier", ["shop", "heads", "base"])
 @pytest.mark.parametrize("rows", [("shop_2", "shop_2"), ("shop_2", "shop_1", "core_1"), (None, "shop_2"), (None,)])
 def test_a_purge_mends_rows_that_are_double_stale_or_null(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from ampho.errors import ConfigurationError, DriverError
-from ampho.url import display, parse_url, redact, require_driver
+from ampho.url import describe_without, display, parse_url, redact, require_driver
 
 PASSWORD = "p%40:/@#'"
 SETTING = "SQLALCHEMY_DATABASE_URI"
@@ -152,6 +152,28 @@ def test_redact_finds_a_password_in_every_spelling(password: str, query: bool) -
     url = URL.create("postgresql+asyncpg", "scott", host="h", **place)
     for spelling in spellings(password):
         assert redact(f"could not connect (as {spelling}, {spelling}!)", url) == "could not connect (as ***, ***!)"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "{address} and then {password}",
+        "connect(password={password})",
+        "connect(password='{password}')",
+        "{filler} {password}",
+        "{filler}{filler} {address}",
+    ],
+)
+@pytest.mark.parametrize("password", [PASSWORD, "it's so, (quite) a secret", "no,kommas;in here", "a@b@canary"])
+def test_no_piece_of_a_password_is_left_where_a_message_is_shortened(message: str, password: str) -> None:
+    url = AWKWARD.set(password=password)
+    address = url.render_as_string(hide_password=False)
+    for length in range(470, 500):
+        text = message.format(address=address, password=password, filler="x" * length)
+        told = describe_without(ValueError(text), url)
+        for beginning in range(len(password) - 3):
+            assert password[beginning : beginning + 4] not in told
+            assert quote_plus(password)[beginning : beginning + 6] not in told
 
 
 def test_redact_takes_several_urls_and_the_longest_secret_first() -> None:
