@@ -37,7 +37,7 @@ from alembic.util import CommandError
 from mako.template import Template
 from sqlalchemy.exc import DBAPIError
 
-from ampho._describe import describe, location
+from ampho._describe import describe, place
 from ampho._hints import with_hint
 from ampho.applied import VersionRows
 from ampho.errors import (
@@ -368,7 +368,7 @@ class EnvironmentRun:
         if isinstance(exc, DBAPIError):
             before = before or " This command changed nothing."
             return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
-        where = location(exc, self.path) or str(self.path)
+        where = place(exc, self.path)
         text = f"env.py failed at {where}: {why.rstrip('.')}.{before}"
         return EnvironmentFileError(text, path=self.path, line=self.line)
 

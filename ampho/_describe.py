@@ -84,6 +84,11 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     return one_line(words)
 
 
+def place(exc: BaseException, path: Path) -> str:
+    """Return where in a file an exception comes from, as ``file:line``, or the file where it comes from elsewhere."""
+    return location(exc, path) or one_line(str(_shown(str(path))))
+
+
 def location(exc: BaseException, below: Path | None) -> str | None:
     """Return where an exception comes from, as ``file:line``: the innermost frame in a given place.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
 
-from ampho._describe import describe, location
+from ampho._describe import describe, place
 from ampho.applied import Applied, exact_rows
 from ampho.errors import RenderError, SpecifierError
 from ampho.execute import perform
@@ -236,7 +236,7 @@ class _Writer:
         if self.current is None:
             return None
         revision = self.current.revision
-        where = location(exc, revision.path) or str(revision.path)
+        where = place(exc, revision.path)
         return RenderError(
             f"Revision {revision.id} of {revision.package} cannot be written as SQL, at {where}: {_why_not(exc)}",
             revision=revision.id,

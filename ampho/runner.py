@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._describe import location
+from ampho._describe import location, place
 from ampho._hints import with_hint
 from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
@@ -327,7 +327,7 @@ class Runner:
         if self.current is None:
             return environment.failure(exc, finished)
         revision = self.current.revision
-        where = location(exc, revision.path) or str(revision.path)
+        where = place(exc, revision.path)
         before = ", ".join(finished) or "none"
         why = with_hint(describe_without(exc, self.project.url)).rstrip(".")
         self._why = why

@@ -142,7 +142,12 @@ def resolve(
 
     def change(before: Applied) -> set[str]:
         if revision not in before.graph:
-            raise SpecifierError(f"{revision}: no file has that revision. Restore it first.", specifier=revision)
+            if not applied:
+                return set(before.known)
+            raise SpecifierError(
+                f"{revision}: no file has that revision, so what it stands on is not known. Restore it first.",
+                specifier=revision,
+            )
         if applied:
             return set(before.known) | before.graph.ancestors([revision])
         return _without(before, {revision}, parse(revision))

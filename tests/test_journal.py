@@ -207,3 +207,21 @@ def test_a_database_of_plain_alembic_gains_one_and_goes_on(project: Project, dat
         each.call("upgrade")
         each.call("downgrade")
         assert database.rows() == ["core_2"]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+asyncmy")
+def test_what_was_left_half_done_may_be_given_up_though_its_file_is_gone(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    opened.call("upgrade")
+    block = "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE d (id INTEGER)')\n"
+    path = project.revision("core", "core_3", "core_2", upgrade=block + "op.execute('SELECT nonsense')")
+    with pytest.raises(RevisionFailedError):
+        opened.call("upgrade")
+    path.unlink()
+    assert "core_3" in opened.error_line("db-up")
+    assert "Restore it first" in opened.error_line("db-resolve", "core_3", "--applied")
+    database.run("DROP TABLE d")
+    assert opened.run("db-resolve", "core_3", "--not-applied").exit_code == 0
+    assert opened.call("upgrade").steps == ()
+    assert database.rows() == ["core_2", "shop_1"]

@@ -267,6 +267,7 @@ def test_each_command_is_in_the_story() -> None:
     assert cli.commands.keys() <= told
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_every_command_shows_it_nowhere(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     packages(account.project)
     account.project.package("more")
@@ -640,6 +641,7 @@ KINDS: Sequence[Callable[[Scene], None]] = (
 )
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVER_DRIVERS)
 def test_no_kind_of_failure_shows_it(
     account: Account, caplog: pytest.LogCaptureFixture, app_secrets: Callable[[URL], None]
