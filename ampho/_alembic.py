@@ -10,6 +10,8 @@ What is private, and why it is needed:
 - ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._invoke`` make a new file look as the
   package's ``alembic.ini`` says.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
+- ``alembic.runtime.migration.HeadMaintainer`` is replaced while a run lasts, and does the same: Alembic writes the ids
+  of the version rows into its statements, so that each is compiled anew, a sixth of the time of a small step.
 - ``alembic.op._proxy`` stays bound after a failure, and is cleared.
 """
 
@@ -21,7 +23,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -30,11 +34,13 @@ import alembic.context
 import alembic.op
 from alembic import util
 from alembic.config import Config
+from alembic.runtime import migration
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import HeadMaintainer, MigrationContext, RevisionStep
 from alembic.script import Script, ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from mako.template import Template
+from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 
 from ampho._describe import describe, place
@@ -56,6 +62,7 @@ from ampho.revision import Revision, load_module
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
+    from sqlalchemy import Delete, Insert, Update
     from sqlalchemy.engine import Connection, Dialect
 
 
@@ -171,6 +178,58 @@ def _check_function(script: ScriptDirectory, step: Step) -> None:
             revision=revision.id,
             path=revision.path,
         )
+
+
+class BoundHeads(HeadMaintainer):
+    """Writes the version rows by statements that are compiled once, with the ids as parameters."""
+
+    @cached_property
+    def _statements(self) -> tuple[Insert, Delete, Update]:
+        table = self.context._version
+        was = table.c.version_num == bindparam("was")
+        return table.insert(), table.delete().where(was), table.update().where(was).values(version_num=bindparam("now"))
+
+    def _insert_version(self, version: str) -> None:
+        if self.context.as_sql:
+            super()._insert_version(version)
+            return
+        self.heads.add(version)
+        self._write(self._statements[0], version_num=version)
+
+    def _delete_version(self, version: str) -> None:
+        if self.context.as_sql:
+            super()._delete_version(version)
+            return
+        self.heads.remove(version)
+        self._check_one(self._write(self._statements[1], was=version), version)
+
+    def _update_version(self, from_: str, to_: str) -> None:
+        if self.context.as_sql:
+            super()._update_version(from_, to_)
+            return
+        self.heads.remove(from_)
+        self.heads.add(to_)
+        self._check_one(self._write(self._statements[2], was=from_, now=to_), from_)
+
+    def _write(self, statement: Insert | Delete | Update, **values: str) -> int:
+        connection = self.context.connection
+        if connection is None:
+            raise RuntimeError("there is no connection")
+        return connection.execute(statement, values).rowcount
+
+    def _check_one(self, count: int, row: str) -> None:
+        if self.context.dialect.supports_sane_rowcount and count != 1:
+            raise CommandError(f"{self.context.version_table} has the row {row} {count} times, and not once")
+
+
+@contextmanager
+def _writing_bound_rows() -> Iterator[None]:
+    before = migration.HeadMaintainer
+    migration.HeadMaintainer = BoundHeads  # type: ignore[misc]  # put back below
+    try:
+        yield
+    finally:
+        migration.HeadMaintainer = before  # type: ignore[misc]
 
 
 def with_exact_rows(fn: Work) -> Work:
@@ -321,7 +380,8 @@ class EnvironmentRun:
         environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
         environment.__enter__()
         try:
-            script.run_env()
+            with _writing_bound_rows():
+                script.run_env()
         finally:
             _release(alembic.op)
             _release(alembic.context)
