@@ -22,6 +22,7 @@ from ampho.journal import UNFINISHED, Entry, Journal, Outcome
 from ampho.revision import Revision
 
 if TYPE_CHECKING:
+    from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
 
 SETTING = "AMPHO_JOURNAL_TABLE"
@@ -71,6 +72,10 @@ class JournalTable:
     @cached_property
     def _exists(self) -> bool:
         return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
+
+    @cached_property
+    def _insertion(self) -> Insert:
+        return self._table.insert()
 
     def read(self) -> Journal:
         """Return the journal, whose entries are read when they are first asked for."""
@@ -189,7 +194,7 @@ class JournalTable:
         values["outcome"] = str(values["outcome"])
         values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
         with self._writing():
-            result = self._connection.execute(self._table.insert(), values)
+            result = self._connection.execute(self._insertion, values)
         return int((result.inserted_primary_key or (0,))[0])
 
     def _update(self, number: int | None, **values: object) -> None:

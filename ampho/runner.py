@@ -104,7 +104,7 @@ class Runner:
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
     _own_commit: bool = field(default=False, init=False)
-    _data_version: int | None = field(default=None, init=False)
+    _data_version: object = field(default=None, init=False)
     _lost: bool = field(default=False, init=False)
 
     def nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
@@ -244,8 +244,10 @@ class Runner:
         """
         if self.dialect != "sqlite" or not self.project.lock.enabled or context.connection is None:
             return
+        from ampho._sqlite import pragma
+
         # It is another one after another connection has written; see PRAGMA data_version in SQLite's documentation.
-        version: int = context.connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        version = pragma(context.connection, "data_version")
         if version != self._data_version and set(context.get_current_heads()) != expected:
             raise _OvertakenError
         self._data_version = version
