@@ -6,7 +6,7 @@ was typed is decided, or refused, here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -199,18 +199,45 @@ def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[s
 
 def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
     """Return the next revisions of a branch, one after the other as long as there is no choice."""
-    done, members = set(applied), set(branch.ids)
     pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
     if spec.offset > len(pending):
         raise _too_many(spec, len(pending), f"to apply in {branch.name}")
+    ends = _Ends(pending, needs=graph.parents, frees=graph.children)
+    found: set[str] = set()
     for _ in range(spec.offset):
-        # Within the branch, the first of a sorted run is always ready; another one that is ready too is a choice.
-        ready = [rid for rid in pending if members.intersection(graph.parents(rid)) <= done]
-        if len(ready) > 1:
+        if len(ends.current) > 1:
+            ready = graph.sort(ends.current)
             raise _invalid(spec, f"{branch.name} goes on in {len(ready)} ways: {', '.join(ready)}. Type one of them")
-        done.add(ready[0])
-        pending.remove(ready[0])
-    return done - applied
+        (revision_id,) = ends.current
+        ends.take(revision_id)
+        found.add(revision_id)
+    return found
+
+
+class _Ends:
+    """The revisions at one end of a set, as they are taken away one by one.
+
+    :param needs: gives what must be gone before a revision is at the end.
+    :param frees: gives what may be at the end when a revision is gone.
+    :ivar current: ids of those at the end.
+    """
+
+    def __init__(
+        self, ids: Iterable[str], *, needs: Callable[[str], Iterable[str]], frees: Callable[[str], Iterable[str]]
+    ) -> None:
+        members = set(ids)
+        self._frees = frees
+        self._waiting = {rid: sum(other in members for other in needs(rid)) for rid in members}
+        self.current: set[str] = {rid for rid, count in self._waiting.items() if not count}
+
+    def take(self, revision_id: str) -> None:
+        """Take one away."""
+        self.current.remove(revision_id)
+        for other in self._frees(revision_id):
+            if other in self._waiting:
+                self._waiting[other] -= 1
+                if not self._waiting[other]:
+                    self.current.add(other)
 
 
 def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set[str]:
@@ -249,13 +276,14 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
     left = set(applied)
     if -spec.offset > len(left):
         raise _too_many(spec, len(left), "to take back")
+    ends = _Ends(left, needs=graph.children, frees=graph.parents)
     for _ in range(-spec.offset):
-        tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
+        tips = graph.sort(ends.current)
         entries = [entry for entry in map(journal.applied, tips) if entry is not None] if len(tips) > 1 else []
-        if len(tips) == 1:
-            left.discard(tips[0])
-        elif len(entries) == len(tips):
-            left.discard(max(entries, key=lambda entry: entry.number).revision)
+        if len(tips) == 1 or len(entries) == len(tips):
+            last = tips[0] if len(tips) == 1 else max(entries, key=lambda entry: entry.number).revision
+            ends.take(last)
+            left.discard(last)
         elif all(graph[tip].is_missing for tip in tips):
             return set(tips)  # which is refused for that
         else:
@@ -274,16 +302,17 @@ def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
     if -spec.offset > len(left):
         raise _too_many(spec, len(left), f"to take back in {branch.name}")
     removed: set[str] = set()
+    ends = _Ends(left, needs=graph.children, frees=graph.parents)
     for _ in range(-spec.offset):
-        tips = graph.sort(left - {parent for rid in left for parent in graph.parents(rid)})
+        tips = graph.sort(ends.current)
         if len(tips) > 1:
             raise _invalid(
                 spec,
                 f"{branch.name} has {len(tips)} last revisions, {', '.join(tips)}, side by side. Type"
                 f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to take both back",
             )
-        left -= set(tips)
-        removed |= set(tips)
+        ends.take(tips[0])
+        removed.add(tips[0])
     return removed
 
 
