@@ -20,8 +20,10 @@ from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
+from ampho.lazy import LazyGroup
 
 if TYPE_CHECKING:
+    import click
     from flask.sansio.app import App
     from sqlalchemy import URL, MetaData
     from sqlalchemy.engine import Connection
@@ -96,9 +98,7 @@ class AsyncAmpho(Extension):
         self._apps.add(app)
         app.extensions["ampho"] = self
         if "ampho" not in app.cli.commands:
-            from ampho.cli import cli
-
-            app.cli.add_command(cli)
+            app.cli.add_command(LazyGroup("ampho", "Database migrations, package by package.", _cli))
 
     def _register_db(self, app: Quart, db: object | None) -> object:
         registered = app.extensions.get("sqlalchemy")
@@ -470,3 +470,9 @@ async def _connection(engine: AsyncEngine) -> AsyncConnection:
             # Its thread has a last word for the loop, and prints a traceback if that is closed by then.
             await anyio.sleep(_LAST_WORD_SECONDS)
         raise
+
+
+def _cli() -> click.Group:
+    from ampho.cli import cli
+
+    return cli

@@ -10,6 +10,8 @@ from weakref import WeakSet
 import click
 from flask import current_app
 
+from ampho.lazy import LazyGroup
+
 if TYPE_CHECKING:
     from alembic.config import Config
     from flask import Flask
@@ -44,31 +46,17 @@ class MigrateOnDemand:
         return getattr(self.make(), name)
 
 
-class DbCommand(click.Group):
-    """The group ``flask db``, loaded when it is called."""
+def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
+    """Return the group ``flask db``, loaded when it is called."""
 
-    def __init__(self, stand_in: MigrateOnDemand) -> None:
-        super().__init__("db", help="Perform database migrations.")
-        self._stand_in = stand_in
-
-    def _group(self) -> click.Group:
-        self._stand_in.make()
+    def load() -> click.Group:
+        stand_in.make()
         from flask_migrate.cli import db
 
         group: click.Group = db
         return group
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        return self._group().make_context(*args, **kwargs)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return self._group().list_commands(ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return self._group().get_command(ctx, cmd_name)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        return ctx.command.invoke(ctx) if ctx.command is not self else super().invoke(ctx)
+    return LazyGroup("db", "Perform database migrations.", load)
 
 
 def feed(migrate: Migrate) -> Migrate:
