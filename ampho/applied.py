@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ampho.errors import DivergedError, UnknownRevisionsError, VersionTableError
+from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
 from ampho.journal import Journal
 from ampho.package import RESERVED
@@ -74,10 +74,10 @@ class Applied:
         """The packages of which the database has more than their files."""
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
-    @property
-    def superfluous(self) -> tuple[str, ...]:
-        """Rows that say nothing, since another row stands on them."""
-        return tuple(sorted(set(self.rows).difference(exact_rows(self.graph, self.known))))
+    def superfluous(self, journal: Journal) -> tuple[str, ...]:
+        """Return the rows that say nothing, since another one stood on them already when it ran."""
+        standing = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
+        return tuple(sorted(standing.intersection(self.rows)))
 
     @property
     def repeated(self) -> tuple[str, ...]:
@@ -92,14 +92,43 @@ class Applied:
         )
 
     def diverged(self, journal: Journal) -> tuple[str, ...]:
-        """Return what was put under an applied revision after that had run, and was not run itself."""
-        found: set[str] = set()
-        for revision_id in self.known:
-            entry = journal.applied(revision_id)
-            if entry is not None:
-                later = set(self.graph.parents(revision_id)) - set(entry.parents)
-                found |= {parent for parent in later if journal.applied(parent) is None}
-        return self.graph.sort(found)
+        """Return what counts as applied because of what stands on it now, and was put there after that had run.
+
+        A version row, and what has an entry, was applied, and so was what it stood on then.
+        """
+        if not journal.entries:
+            return ()
+        proven = set(self.rows) | {rid for rid in self.known if journal.applied(rid)}
+        todo = list(proven)
+        while todo:
+            for parent in self._parents_then(todo.pop(), journal):
+                if parent not in proven:
+                    proven.add(parent)
+                    todo.append(parent)
+        return self.graph.sort(self.known - proven)
+
+    def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
+        """Return what a revision stood on when it ran; also what it does now, where a file is gone in between."""
+        entry = journal.applied(revision_id)
+        now = self.graph.parents(revision_id) if revision_id in self.graph else ()
+        if entry is None:
+            return now
+        return entry.parents if all(map(self.graph.__contains__, entry.parents)) else {*entry.parents, *now}
+
+    def as_ran(self, journal: Journal) -> Applied:
+        """Return the same without what has diverged, and each revision on what it stood on when it ran.
+
+        :raises DivergedError: if that is no order any more.
+        """
+        diverged = self.diverged(journal)
+        if not diverged:
+            return self
+        then = {rid: tuple(self._parents_then(rid, journal)) for rid in self.known - set(diverged)}
+        moved = {rid: parents for rid, parents in then.items() if set(parents) != set(self.graph.parents(rid))}
+        try:
+            return Applied.from_rows(self.graph.with_parents(moved), self.rows, journal)
+        except HistoryError:
+            raise self._diverged_error(diverged) from None
 
     def check_not_diverged(self, ids: Iterable[str], journal: Journal) -> None:
         """Check that none of some revisions counts as applied without having been run.
@@ -108,19 +137,29 @@ class Applied:
         """
         found = self.graph.sort(set(ids).intersection(self.diverged(journal)))
         if found:
-            above = self.graph.descendants(found)
-            packages = dict.fromkeys(map(self.package, found))
-            applied = [[rid for rid in self.graph.of_package(name) if rid in self.known] for name in packages]
-            tips = [tip for ids in applied for tip in self.graph.tips(ids) if tip in above or tip in found]
-            ways = " and ".join(f"'ampho db-stamp {tip}'" for tip in tips)
-            one = len(found) == 1
-            raise DivergedError(
-                f"{self._listed(found)} {'counts' if one else 'count'} as applied, since what stands on"
-                f" {_it(found)} is, but {'was' if one else 'were'} never run here: {'it was' if one else 'they were'}"
-                f" put below later. Put {_it(found)} after what is applied; or do by hand what"
-                f" {'it does' if one else 'they do'}, and say so with {ways}. Nothing was changed.",
-                revisions=found,
-            )
+            raise self._diverged_error(found)
+
+    def _diverged_error(self, found: Sequence[str]) -> DivergedError:
+        one = len(found) == 1
+        above = self.graph.tips((self.graph.descendants(found) & self.known) - set(found))
+        ways = f"Take back what stands on {_it(found)}, {', '.join(above)}, and run again; or do by hand what"
+        return DivergedError(
+            f"{self._listed(found)} {'counts' if one else 'count'} as applied, since what stands on {_it(found)} is,"
+            f" but {'was' if one else 'were'} never run here: {'it was' if one else 'they were'} put below later."
+            f" {ways} {'it does' if one else 'they do'}, and say so with {self.way_to_note(found)}. Nothing was"
+            " changed.",
+            revisions=found,
+        )
+
+    def way_to_note(self, ids: Iterable[str]) -> str:
+        """Return the commands that note applied revisions as they are now, and change nothing else."""
+        noted = set(ids)
+        packages = dict.fromkeys(map(self.package, self.graph.sort(noted)))
+        applied = [[rid for rid in self.graph.of_package(name) if rid in self.known] for name in packages]
+        above = self.graph.descendants(noted) | noted
+        return " and ".join(
+            f"'ampho db-stamp {tip}'" for own in applied for tip in self.graph.tips(own) if tip in above
+        )
 
     def package(self, revision_id: str) -> str:
         """Return the package of a revision; an empty name where nobody knows."""

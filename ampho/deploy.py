@@ -54,12 +54,15 @@ _MEANS = {
     Status.DIVERGED: "counts as applied because a later one is, and was never run here",
     Status.MISSING: "applied, and its package is not there",
     Status.AHEAD: "applied, and no file has it: a newer release was here",
-    Status.EDITED: "applied, and its file was edited since; where that changes nothing, 'ampho db-stamp' takes note",
+    Status.EDITED: "applied, and its file was edited since; where that changes nothing, {note} takes note",
     Status.BEHIND: "not applied; 'ampho db-up' does that",
 }
 _UNREADABLE = "the version table has what cannot be a revision"
 _REPEATED = "the version table has it more than once"
-_SUPERFLUOUS = "the version table has it beside what stands on it; Ampho's next step takes it out"
+_SUPERFLUOUS = (
+    "the version table has it beside what stands on it, which does Ampho no harm; its next step, or 'ampho db-stamp',"
+    " takes it out"
+)
 
 _WAITED_FOR = frozenset({Status.BEHIND, Status.INTERRUPTED, Status.CORRUPT})
 
@@ -84,7 +87,7 @@ class Finding:
 class Deployment:
     """How a database stands to the code that is deployed.
 
-    :ivar findings: what is wrong, the worst first.
+    :ivar findings: what is wrong, the worst first, and last what is harmless.
     """
 
     findings: tuple[Finding, ...]
@@ -119,12 +122,17 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
         grouped.setdefault((status, package), []).append(revision_id)
     order = list(Status)
     keys = sorted(grouped, key=lambda key: order.index(key[0]))
-    findings = [Finding(*key, tuple(grouped[key]), _MEANS[key[0]]) for key in keys]
-    if applied.superfluous:
-        findings.insert(0, Finding(Status.CORRUPT, "", applied.superfluous, _SUPERFLUOUS, is_harmless=True))
+    findings = [Finding(*key, tuple(grouped[key]), _means(key[0], applied, grouped[key])) for key in keys]
+    superfluous = applied.superfluous(journal)
+    if superfluous:
+        findings.append(Finding(Status.CORRUPT, "", superfluous, _SUPERFLUOUS, is_harmless=True))
     if applied.repeated:
         findings.insert(0, Finding(Status.CORRUPT, "", applied.repeated, _REPEATED))
     return Deployment(tuple(findings))
+
+
+def _means(status: Status, applied: Applied, ids: list[str]) -> str:
+    return _MEANS[status].format(note=applied.way_to_note(ids) if status is Status.EDITED else "")
 
 
 class Turns:
@@ -151,7 +159,9 @@ class Turns:
         if time.monotonic() < self._deadline:
             return False
         what = "; ".join(f"{finding.status}: {', '.join(finding.revisions)}" for finding in lacking)
+        way = "Let one process run 'ampho db-up', or wait longer with --timeout."
+        if lacking[0].status is not Status.BEHIND:
+            way = "'ampho db-check --deploy' says what to do."
         raise WaitTimeoutError(
-            f"The database was not brought up to date within {self._timeout:g} s. It is {what}. Let one process run"
-            " 'ampho db-up', or wait longer with --timeout."
+            f"The database was not brought up to date within {self._timeout:g} s. It is {what}. {way}"
         )

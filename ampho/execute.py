@@ -7,7 +7,7 @@ gives. Nothing is printed: an :class:`Observer` is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -255,10 +255,11 @@ def _at_a_glance(project: Project, connection: Connection) -> tuple[tuple[str, .
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
         entries = JournalTable(connection, project.journal, schema).read().entries if project.journal else ()
-    except (SQLAlchemyError, ValueError):
-        return None
-    finally:
         connection.rollback()
+    except (SQLAlchemyError, ValueError):
+        with suppress(SQLAlchemyError):
+            connection.rollback()
+        return None
     return rows, Journal(lambda: entries)
 
 

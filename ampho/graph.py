@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
@@ -125,6 +125,20 @@ class Graph:
         """
         present = [revision for revision in self._revisions.values() if not revision.is_missing]
         return Graph([*present, *revisions], self.packages, self.absent)
+
+    def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
+        """Return this graph with some revisions on other ones than their files say.
+
+        :param parents: the ids that they stand on, by their ids.
+        :raises HistoryError: if that is no graph.
+        """
+        revisions = (
+            replace(revision, down_revisions=tuple(parents[revision.id]), depends_on=())
+            if revision.id in parents
+            else revision
+            for revision in self._revisions.values()
+        )
+        return Graph(revisions, self.packages, self.absent)
 
     def has_file(self, revision_id: object) -> bool:
         """Tell whether a file has this revision."""

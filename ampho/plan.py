@@ -104,10 +104,13 @@ def plan_downgrade(
     :raises DependentsError: if other packages would be taken along, and ``cascade`` is not set.
     :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
     :raises VersionTableError: if one of the rows cannot be a revision.
+    :raises DivergedError: if revisions stand on each other so differently now that no order is left.
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
     applied.check_sound()
+    if journal is not None:
+        applied = applied.as_ran(journal)
     removed = _downgrade_targets(applied, spec, journal or Journal())
     along = (applied.graph.descendants(removed) & applied.known) - removed
     touched = set(map(applied.package, removed))
@@ -117,6 +120,15 @@ def plan_downgrade(
         raise _dependents_error(applied.graph, spec, along)
     steps = reversed(applied.graph.sort(removed | along))
     return _plan(applied, spec, Direction.DOWNGRADE, steps, rows)
+
+
+def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
+    """Return the graph in which a plan was made: with what has no file, and for a downgrade as the revisions ran."""
+    upgrades = plan.direction is Direction.UPGRADE
+    if upgrades and not plan.missing:
+        return graph
+    applied = Applied.from_rows(graph, rows, journal)
+    return applied.graph if upgrades else applied.as_ran(journal).graph
 
 
 def rest_of(plan: Plan, applied: Applied) -> Plan:

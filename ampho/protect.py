@@ -49,8 +49,8 @@ def is_protected(config: Mapping[str, Any], environment: Mapping[str, str]) -> b
     :raises ConfigurationError: if that means nothing: what is meant to protect must not be overlooked.
     """
     value = config.get(SETTING, environment.get(SETTING, False))
-    if isinstance(value, bool):
-        return value
+    if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
     if isinstance(value, str) and value.strip().lower() in _FALSE + _TRUE:
         return value.strip().lower() in _TRUE
     raise ConfigurationError(f"{SETTING} is {value!a}. Give True or False.", setting=SETTING)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import CompileError
 
 from ampho._describe import describe, place
-from ampho.applied import Applied, exact_rows
+from ampho.applied import exact_rows
 from ampho.errors import RenderError, SpecifierError
 from ampho.execute import perform
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
 from ampho.package import RESERVED
-from ampho.plan import Direction, Plan, Step, plan_downgrade, plan_upgrade
+from ampho.plan import Direction, Plan, Step, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.revision import Revision
 from ampho.runner import journal_table, raise_from
@@ -104,7 +104,7 @@ def _render(
         state = _present_start(project, connection, x)
         dialect = _dialect(project, connection)
     plan = make_plan(project.graph, state.rows, state.journal)
-    graph = Applied.from_rows(project.graph, state.rows, state.journal).graph
+    graph = graph_of(plan, project.graph, state.rows, state.journal)
     writer = _Writer(graph, plan, state)
     known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails
     environment = EnvironmentRun(project, DialectOnly(dialect), x, rows=known, output=writer.output)

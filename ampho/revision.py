@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,18 +28,18 @@ _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\% ")
 
 _STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
-_STRINGS = rf"[(\[]\s*{_STRING}(?:\s*,\s*{_STRING})*\s*,?\s*[)\]]"
+_STRINGS = rf"(?:\([ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\)|"
+_STRINGS += rf"\[[ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\])"
 _DOCSTRING = re.compile(r'(?:[ \t]*(?:#[^\n]*)?\n)*(?:"""(?P<doc>[^"\\]*(?:"{1,2}(?!")[^"\\]*)*)"""[ \t]*(?:\n|\Z))?')
 _LINE = re.compile(
-    rf"(?P<name>{'|'.join(_HEADER)})(?:[ \t]*:[^=\n#\"']+)?[ \t]*=[ \t]*(?P<value>None|{_STRING}|{_STRINGS})"
+    rf"(?P<name>{'|'.join(_HEADER)})(?:[ \t]*:[\w .,\[\]|]+)?[ \t]*=[ \t]*(?P<value>None|{_STRING}|{_STRINGS})"
     r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)"
     r"|[ \t]*(?:#[^\n]*)?\n"
-    r"|(?:import|from)[ \t][^\n()\\;*]*\n"
-    r"|from[ \t][^\n()\\;*]*\([^()\\;*]*\)[ \t]*(?:\n|\Z)"
+    r"|(?P<imports>(?:import|from)[ \t][^\n()\\;*]*\n|from[ \t][^\n()\\;*]*\([^()\\;*]*\)[ \t]*(?:\n|\Z))",
+    re.ASCII,
 )
-_UNSURE = re.compile(rf"\b(?:{'|'.join(_HEADER)})\b|\bimport[ \t]*\*|^<<<<<<< ", re.MULTILINE)
-_HINTS = ("revision", "branch_labels", "depends_on", "*", "<<<<<<< ")  # what _UNSURE finds has one, and this is fast
-_DECLARES_ENCODING = re.compile(rb"[^\n]*\n?[^\n]*coding[:=]")
+_DOUBTS = (*(name for name in _HEADER if name != "down_revision"), "*", "<<<<<<< ")
+_UNSURE = re.compile(rf"\b(?:{'|'.join(_HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
 
 _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 
@@ -59,7 +60,8 @@ class Revision:
     :ivar depends_on: ids or labels that it depends on, as written in the file.
     :ivar labels: the branch labels that the file carries.
     :ivar doc: the docstring of the file.
-    :ivar checksum: the SHA-256 of the file as it was read, in hexadecimal; empty where no file has it.
+    :ivar checksum: the SHA-256 of the file as it was read, with line feeds as line ends, in hexadecimal; empty where no
+        file has it.
     :ivar is_missing: whether it is known from a database only, and no file has it.
     """
 
@@ -142,7 +144,7 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
     """
     quick = _quick_header(source)
     if quick is not None:
-        return _from_header(*quick, hashlib.sha256(source).hexdigest(), path, package)
+        return _from_header(*quick, _checksum(source), path, package)
     try:
         tree = _parse(source, path)
     except (SyntaxError, ValueError, RecursionError) as exc:
@@ -153,12 +155,17 @@ def parse_revision(source: bytes, path: Path, package: str) -> Revision:
         module = load_module(path, package)
         header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
         doc = inspect.cleandoc(module.__doc__ or "")
-    return _from_header(header, doc, hashlib.sha256(source).hexdigest(), path, package)
+    return _from_header(header, doc, _checksum(source), path, package)
+
+
+def _checksum(source: bytes) -> str:
+    """Return the same for a file whose line ends git has changed."""
+    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _quick_header(source: bytes) -> tuple[dict[str, object], str] | None:
     """Return the header and the docstring, or None if the text leaves a doubt of what Python makes of it."""
-    if b"\0" in source or _DECLARES_ENCODING.match(source):
+    if b"\0" in source or any(b"coding" in line for line in source.split(b"\n", 2)[:2]):
         return None
     try:
         text = source.decode("utf-8-sig").replace("\r\n", "\n")
@@ -167,12 +174,17 @@ def _quick_header(source: bytes) -> tuple[dict[str, object], str] | None:
     start = _DOCSTRING.match(text)
     position = start.end() if start is not None else 0
     header: dict[str, object] = {}
+    imports: list[str] = []
     while (line := _LINE.match(text, position)) is not None and line.end() > position:
         if line["name"]:
             header[line["name"]] = _plain_value(line["value"])
+        elif line["imports"]:
+            imports.append(line["imports"])
         position = line.end()
-    rest = text[position:]
-    if "revision" not in header or "\r" in text or (any(map(rest.__contains__, _HINTS)) and _UNSURE.search(rest)):
+    rest = "".join([*imports, text[position:]])
+    if not rest.isascii():
+        rest = unicodedata.normalize("NFKC", rest)  # as Python does with names
+    if "revision" not in header or "\r" in text or (any(map(rest.__contains__, _DOUBTS)) and _UNSURE.search(rest)):
         return None
     return header, inspect.cleandoc((start and start["doc"]) or "")
 

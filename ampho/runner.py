@@ -24,7 +24,7 @@ from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import pause, was_refused_a_lock
 from ampho.observer import Observer
-from ampho.plan import Plan, Step, rest_of
+from ampho.plan import Direction, Plan, Step, graph_of, rest_of
 from ampho.project import Project
 from ampho.url import describe_without
 
@@ -108,13 +108,13 @@ class Runner:
     _lost: bool = field(default=False, init=False)
 
     def nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
-        """Return the run that there is, where nothing is to be done; else None.
-
-        :raises AmphoError: if there is no plan.
-        """
+        """Return the run that there is, where nothing is to be done; else None."""
         if journal.unfinished:
             return None
-        plan = self.make_plan(self.project.graph, rows, journal)
+        try:
+            plan = self.make_plan(self.project.graph, rows, journal)
+        except AmphoError:
+            return None  # which is said by who reads rows and journal while nobody writes them
         if plan.steps:
             return None
         self._announce(plan)
@@ -228,11 +228,10 @@ class Runner:
         """Return the plan, or what is left of it after another process or a lock came between, and its graph."""
         if self.plan is None:
             self.plan = self.make_plan(self.project.graph, rows, journal)
-            # revisions without a file take part in the arithmetic of the version rows
-            if not self.plan.missing:
-                return self.plan, self.project.graph
-            return self.plan, Applied.from_rows(self.project.graph, rows, journal).graph
+            return self.plan, graph_of(self.plan, self.project.graph, rows, journal)
         applied = Applied.from_rows(self.project.graph, rows, journal)
+        if self.plan.direction is Direction.DOWNGRADE:
+            applied = applied.as_ran(journal)
         return rest_of(self.plan, applied), applied.graph
 
     def _check_not_overtaken(self, context: MigrationContext, expected: set[str]) -> None:

@@ -129,6 +129,74 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
     assert opened.call("deployment").status is Status.UP_TO_DATE
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_who_takes_back_what_stands_above_gets_what_was_put_below(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    """No downgrade of what was never run runs, and its row never comes into being."""
+    opened.call("upgrade", "core")
+    before = database.tables()
+    project.revision("core", "core_1a", "core_1", upgrade=TABLE.format("d"), downgrade="op.drop_table('d')")
+    project.revision("core", "core_1b", "core_1a", upgrade=TABLE.format("e"), downgrade="op.drop_table('e')")
+    project.revision("core", "core_2", "core_1b", upgrade=TABLE.format("b"), downgrade="op.drop_table('b')")
+    with pytest.raises(DivergedError) as caught:
+        opened.call("upgrade")
+    assert caught.value.revisions == ("core_1a", "core_1b")
+    assert "Take back what stands on them, core_2, and run again" in str(caught.value)
+
+    assert "core_1a" not in opened.call("downgrade_sql", "core_1")
+    assert [step.step.revision.id for step in opened.call("downgrade", "-1").steps] == ["core_2"]
+    assert database.rows() == ["core_1"]
+    steps = [step.step.revision.id for step in opened.call("upgrade", "core").steps]
+    assert steps == ["core_1a", "core_1b", "core_2"]
+    assert sorted(database.tables()) == sorted([*before, "d", "e"])
+    assert opened.call("deployment").findings[0].status is Status.BEHIND
+
+
+@pytest.mark.drivers("sqlite+aiosqlite")
+def test_all_that_a_later_dependency_stands_on_is_told(opened: Facade, project: Project, database: Database) -> None:
+    project.package("more")
+    opened.app.config["AMPHO_MIGRATION_PACKAGES"] = [*LISTED, "more"]
+    project.revision("more", "more_1", upgrade=TABLE.format("m"), downgrade="op.drop_table('m')")
+    opened.call("upgrade", "more")
+    project.revision("more", "more_1", None, "core_2", upgrade=TABLE.format("m"), downgrade="op.drop_table('m')")
+    assert opened.call("current").diverged == ("core_1", "core_2")
+    for specifier in ("core_1", "core", "heads", "more"):
+        with pytest.raises(DivergedError):
+            opened.call("upgrade", specifier)
+    assert [step.step.revision.id for step in opened.call("downgrade", "more@-1").steps] == ["more_1"]
+    assert database.rows() == []
+    assert len(opened.call("upgrade").steps) == 4
+    assert opened.call("deployment").status is Status.UP_TO_DATE
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_what_was_applied_without_a_journal_has_not_diverged(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    opened.app.config["AMPHO_JOURNAL_TABLE"] = None
+    opened.call("upgrade", "core")
+    del opened.app.config["AMPHO_JOURNAL_TABLE"]
+    opened.call("upgrade")
+    project.revision("shop", "shop_1", None, ["core_1", "core_2"], upgrade=TABLE.format("c"))  # which is a row
+    assert opened.call("current").diverged == ()
+    project.revision("core", "core_3", "core_2")
+    opened.call("upgrade")
+    file_of(project, "core_2").unlink()
+    project.revision("core", "core_3", "core_1")
+    project.revision("shop", "shop_1", None, "core_1", upgrade=TABLE.format("c"))
+    assert opened.call("current").diverged == ()
+    assert opened.call("upgrade").steps == ()
+
+
+@pytest.mark.drivers("sqlite+aiosqlite")
+def test_a_dependency_between_what_is_applied_corrupts_nothing(opened: Facade, project: Project) -> None:
+    opened.call("upgrade")
+    project.revision("shop", "shop_1", None, ["core_1", "core_2"], upgrade=TABLE.format("c"))
+    assert [finding.status for finding in opened.call("deployment").findings] == [Status.EDITED]
+    assert opened.run("db-up").stdout == "Nothing to do: everything is applied.\n"
+
+
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg")
 def test_a_dependency_that_was_added_later_is_not_taken_for_applied(opened: Facade, project: Project) -> None:
     opened.call("upgrade", "core_1")
@@ -145,7 +213,11 @@ def test_a_dependency_that_was_added_later_is_not_taken_for_applied(opened: Faca
 def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Database) -> None:
     opened.call("upgrade")
     assert opened.call("current", verbose=True).edited == ()
+    project.revision("core", "core_3", "core_2")
     edited(project, opened, database)
+    (finding, _) = opened.call("deployment").findings
+    assert finding.means.endswith("where that changes nothing, 'ampho db-stamp core_2' takes note")
+    file_of(project, "core_3").unlink()
     assert opened.call("current").edited is None
     assert opened.call("current", verbose=True).edited == ("core_2",)
     assert "    applied  core_2  by hand  (head; edited since)\n" in opened.run("db-current", "-v").stdout
@@ -206,13 +278,23 @@ def test_a_version_table_that_cannot_be_right_stops_what_relies_on_it(
 def test_a_row_beside_one_that_stands_on_it_is_told_and_does_no_harm(opened: Facade, database: Database) -> None:
     opened.call("upgrade", "core")
     put(database, ["core_1", "core_2"])
-    result = opened.run("db-check", "--deploy")
-    assert result.exit_code == 16
-    assert result.stdout.startswith("corrupt: core_1: the version table has it beside what stands on it;")
-    assert [state.is_up_to_date for state in opened.call("current")] == [True, False]
+    found = opened.call("deployment")
+    assert [(one.status, one.revisions, one.is_harmless) for one in found.findings] == [
+        (Status.BEHIND, ("shop_1",), False),
+        (Status.CORRUPT, ("core_1",), True),
+    ]
+    assert opened.run("db-check", "--deploy").exit_code == 10
     assert opened.call("upgrade", "core").steps == ()
     opened.call("upgrade")
     assert database.rows() == ["core_2", "shop_1"]
+
+    put(database, ["core_1", "core_2", "shop_1"])
+    result = opened.run("db-check", "--deploy")
+    assert result.exit_code == 16
+    assert result.stdout.startswith("corrupt: core_1: the version table has it beside what stands on it, which does")
+    assert [state.is_up_to_date for state in opened.call("current")] == [True, True]
+    assert opened.call("wait", timeout=0).status is Status.CORRUPT
+    assert opened.run("db-stamp", "core").exit_code == 0
     assert opened.call("deployment").status is Status.UP_TO_DATE
 
 

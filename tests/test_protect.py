@@ -118,6 +118,8 @@ def test_who_sits_at_a_terminal_is_asked(project: Project) -> None:
     [
         (True, True),
         (False, False),
+        (1, True),
+        (0, False),
         ("1", True),
         ("true", True),
         ("Yes", True),
@@ -131,7 +133,7 @@ def test_the_setting_may_be_said_in_several_ways(value: object, expected: bool) 
     assert is_protected({}, {"AMPHO_PROTECTED": str(value)}) is expected
 
 
-@pytest.mark.parametrize("value", ["production", 1, None, ["app.db"]])
+@pytest.mark.parametrize("value", ["production", 2, None, ["app.db"]])
 def test_a_setting_that_means_nothing_protects_by_an_error(value: object) -> None:
     with pytest.raises(ConfigurationError, match="AMPHO_PROTECTED is"):
         is_protected({"AMPHO_PROTECTED": value}, {})

@@ -112,6 +112,13 @@ DOUBTFUL = {
     "another encoding": '# coding: utf-8\nrevision = "a"\ndown_revision = "b"\n',
     "a star": 'from os.path import *\nrevision = "a"\ndown_revision = "b"\n',
     "a star further down": 'revision = "a"\ndown_revision = "b"\nfrom os.path import *\n',
+    "an import of a name before": 'from os import name as depends_on\nrevision = "a"\ndown_revision = "b"\n'
+    "del depends_on\n",
+    "imports in parentheses": 'from os import (\n    name as depends_on,\n)\nrevision = "a"\ndown_revision = "b"\n'
+    "depends_on = None\n",
+    "a name that normalises": 'revision = "a"\ndown_revision = "c"\n\uff44own_revision = "b"\n',
+    "another kind of space": 'revision = "a"\ndown_revision = (\x0c"b",)\n',
+    "an annotation and more": 'revision = "a"\ndown_revision: str; x = "c"\ndown_revision = "b"\n',
     "an import of a name": 'revision = "a"\ndown_revision = "b"\nimport os as depends_on\ndel depends_on\n',
     "old Macintoshes": 'revision = "a"\rdown_revision = "b"\r',
 }
@@ -220,6 +227,7 @@ def test_encoding_is_what_the_file_declares(write: Write, source: bytes) -> None
 
 
 WRONG = {
+    "brackets that do not match": (b"revision = 'a'\ndown_revision = ('b']\n", "cannot be parsed: line 2"),
     "Latin-1 without a cookie": (TEXT.encode("latin-1"), "cannot be parsed"),
     "an unknown encoding": (b"# coding: klingon\nrevision = 'a'\n", "cannot be parsed"),
     "a NUL byte": (b"revision = 'a'\0\ndown_revision = None\n", "cannot be parsed"),

@@ -116,6 +116,8 @@ def db_down(
     ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], confirm: str | None, **options: object
 ) -> None:
     """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
+    if sql and confirm is not None:
+        raise click.UsageError("--confirm goes with a run: -s/--sql changes nothing.")
     if _wants_sql(sql, start):
         _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:

@@ -1,0 +1,156 @@
+"""What a command costs, in counts that are the same on every machine: files, modules, statements and function calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facade import FRAMEWORKS, URLS, Facade, facade
+from project import Project
+from sqlalchemy import Engine, event
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
+TABLE = 'op.create_table("{0}", sa.Column("id", sa.Integer, primary_key=True))'
+
+
+def write(project: Project, packages: int, revisions: int) -> list[str]:
+    """Write packages of which every third revision needs one of the package before."""
+    names = [f"pkg{number}" for number in range(packages)]
+    for number, name in enumerate(names):
+        project.package(name)
+        below = None
+        for count in range(revisions):
+            revision = f"{name}_{count}"
+            needed = f"pkg{number - 1}_{count}" if number and count % 3 == 0 else None
+            drop = f'op.drop_table("{revision}")'
+            project.revision(name, revision, below, needed, upgrade=TABLE.format(revision), downgrade=drop)
+            below = revision
+    return names
+
+
+# Runs a command in a process that writes down what it opened, what it imported and what it sent.
+WATCHED = """
+import json, sys
+opened = []
+def watch(name, arguments):
+    if name == "open" and isinstance(arguments[0], (str, bytes)) and "versions" in str(arguments[0]):
+        opened.append(str(arguments[0]))
+sys.addaudithook(watch)
+from ampho.cli import main
+sys.argv[0] = "ampho"
+try:
+    main()
+except SystemExit as exc:
+    assert not exc.code, exc.code
+finally:
+    print(json.dumps({"opened": opened, "modules": sorted(sys.modules)}))
+"""
+
+
+def watched(project: Project, *command: str) -> tuple[list[str], set[str]]:
+    """Run a command; return the revision files that it opened, and the modules that it imported."""
+    path = project.write("watched.py", WATCHED)
+    done = project.run("python", str(path), *command)
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["opened"], set(told["modules"])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_nothing_to_do_reads_each_file_once_and_imports_no_alembic(project: Project, framework: str) -> None:
+    names = write(project, 3, 4)
+    project.app(framework, names, URLS[framework])
+    project.run("ampho", "db-up")
+    for command in (["db-up"], ["db-current"], ["db-check", "--deploy"], ["db-wait"], ["db-log"]):
+        opened, modules = watched(project, *command)
+        assert not {"alembic", "mako", "flask_migrate"} & modules, command
+        assert "ampho.autogenerate" not in modules, command
+        sources = [path for path in opened if path.endswith(".py")]
+        assert len(sources) == len(set(sources)) == (0 if command == ["db-log"] else 12), command
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_executes_the_modules_of_its_plan_and_no_others(project: Project, framework: str) -> None:
+    names = write(project, 3, 4)
+    for path in project.folder.glob("pkg*/migrations/versions/*.py"):
+        path.write_text(f"{path.read_text('utf-8')}\nprint('executed', revision)\n", "utf-8")
+    project.app(framework, names, URLS[framework])
+
+    assert project.run("ampho", "db-up", "pkg0_1").stdout.count("executed") == 2
+    assert project.run("ampho", "db-up", "pkg1_0").stdout.count("executed") == 1
+    assert project.run("ampho", "db-up").stdout.count("executed") == 9
+    assert project.run("ampho", "db-up").stdout.count("executed") == 0
+    for command in ("db-current -v", "db-show", "db-heads", "db-check --deploy", "db-log"):
+        assert "executed" not in project.run("ampho", *command.split()).stdout
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_app_that_serves_imports_what_it_needs(project: Project, framework: str) -> None:
+    project.app(framework, ["pkg0"], URLS[framework])
+    code = (
+        "import sys, app\n"
+        "mine = {name for name in sys.modules if name.partition('.')[0] in ('ampho', 'alembic', 'mako')}\n"
+        "print(*sorted(mine & {'alembic', 'mako', 'ampho.cli', 'ampho.execute', 'ampho.graph', 'ampho.plan'}))\n"
+    )
+    assert project.run("python", "-c", code).stdout.strip() == ""
+
+
+@contextmanager
+def counting(calls: bool = False) -> Iterator[dict[str, int]]:
+    """Count statements, and calls of Python's functions if that is asked for."""
+    counts = {"statements": 0, "calls": 0}
+
+    def count(*args: object) -> None:
+        counts["statements"] += 1
+
+    def called(frame: Any, kind: str, argument: object) -> None:
+        counts["calls"] += kind == "call"
+
+    event.listen(Engine, "before_cursor_execute", count)
+    if calls:
+        sys.setprofile(called)
+    try:
+        yield counts
+    finally:
+        sys.setprofile(None)
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+def costs(folder: Path, packages: int, revisions: int) -> dict[str, dict[str, int]]:
+    """What a few commands cost on a project of some size, in Flask, with all modules imported."""
+    folder.mkdir()
+    project = Project(folder)
+    names = write(project, packages, revisions)
+    with facade(project, "flask", names, URLS["flask"]) as each:
+        return {name: cost(each, *call) for name, call in COMMANDS.items()}
+
+
+COMMANDS = {
+    "up": ("upgrade",),
+    "nothing": ("upgrade",),
+    "current": ("current",),
+    "down": ("downgrade", "base"),
+}
+
+
+def cost(each: Facade, method: str, *args: str) -> dict[str, int]:
+    with counting(calls=True) as counts:
+        each.call(method, *args)
+    return counts
+
+
+def test_the_cost_of_a_revision_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    costs(tmp_path / "first", 2, 3)  # which imports what is imported once
+    small, middle, large = (costs(tmp_path / f"of{packages}", packages, 6) for packages in (4, 8, 16))
+    for name in COMMANDS:
+        more = middle[name]["statements"] - small[name]["statements"]
+        assert large[name]["statements"] - middle[name]["statements"] == 2 * more, name
+        assert more == {"up": 24 * 4, "down": 24 * 4}.get(name, 0), name  # BEGIN, the DDL, the version row, the journal
+
+        calls = [each[name]["calls"] for each in (small, middle, large)]
+        assert calls[2] - calls[1] < 2.1 * (calls[1] - calls[0]), (name, calls)
