@@ -34,11 +34,32 @@ IRREVERSIBLE = "irreversible"
 NO_SQL = "no-sql"
 
 _ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
-_NAME = r"(?:IF\s+EXISTS\s+)?(?P<name>[^\s;(,]+)"
-_DROPS = re.compile(rf"\s*(?:DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)|TRUNCATE(?:\s+TABLE)?)\s+{_NAME}", re.IGNORECASE)
+# What a statement says is not in what it quotes, nor in its comments.
+_TOKENS = re.compile(
+    r"""(?P<text>'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
+    r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)""",
+    re.DOTALL,
+)
+_QUALIFIED = r"[^\s;(),]+"
+_DROPS = re.compile(
+    rf"\s*DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?(?P<names>{_QUALIFIED}(?:\s*,\s*{_QUALIFIED})*)",
+    re.IGNORECASE,
+)
+_EMPTIES = re.compile(
+    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?!.*\bWHERE\b))\s+(?P<names>{_QUALIFIED})",
+    re.IGNORECASE | re.DOTALL,
+)
 _ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
-_NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|PARTITION|TABLE"
-_DROPS_COLUMN = re.compile(rf"\bDROP\s+(?:COLUMN\s+|(?!(?:{_NO_COLUMN}|COLUMN)\b)){_NAME}", re.IGNORECASE)
+_NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|TABLE"
+_DROPS_PART = re.compile(
+    rf"\bDROP\s+(?:(?P<kind>COLUMN|PARTITION)\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?"
+    rf"(?P<names>{_QUALIFIED})",
+    re.IGNORECASE,
+)
+_MAKES = re.compile(
+    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{_QUALIFIED})", re.IGNORECASE
+)
+_RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{_QUALIFIED})", re.IGNORECASE)
 _SETTINGS = "SET lock_timeout = '{}ms';\n"
 
 
@@ -151,8 +172,8 @@ def _own(drafted: Draft, revision: Revision) -> Iterator[Violation]:
     """Give what squawk does not know."""
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
-        shown = redact(statement, drafted.project.url)
-        return Violation(revision.id, revision.package, revision.path, rule, message, statement=shown)
+        message, statement = (redact(text, drafted.project.url) for text in (message, statement))
+        return Violation(revision.id, revision.package, revision.path, rule, message, statement=statement)
 
     sql = drafted.sql.get(revision.id, "")
     if isinstance(sql, RenderError) and drafted.server is not None:
@@ -217,13 +238,22 @@ def _lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> I
     statements = [node for node in function.body if not _is_docstring(node)]
     for node in (part for statement in statements for part in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            names = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-            if node.func.attr == "drop_column" and names:
-                yield names[-1], f"drops the column {names[-1]}"
-            elif node.func.attr == "drop_table" and names and not columns_only:
-                yield names[0], f"drops the table {names[0]}"
+            if node.func.attr == "drop_column":
+                name = _argument(node, "column_name", -1)
+                if name:
+                    yield name, f"drops the column {name}"
+            elif node.func.attr == "drop_table" and not columns_only:
+                name = _argument(node, "table_name", 0)
+                if name:
+                    yield name, f"drops the table {name}"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
             yield from ((name, what) for name, (what, _) in _lost_in_sql(node.value))
+
+
+def _argument(call: ast.Call, keyword: str, position: int) -> str:
+    """Return an argument that is a plain text; an empty one where it is not."""
+    given = [word.value for word in call.keywords if word.arg == keyword] or call.args[position:][:1]
+    return next((node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)), "")
 
 
 def _is_docstring(node: ast.stmt) -> bool:
@@ -233,40 +263,59 @@ def _is_docstring(node: ast.stmt) -> bool:
 def _lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Give the names of what SQL drops, what it does, and in which statement.
 
-    A table that it made itself before, and one whose place another takes, are left out.
+    A table that it made itself before, and one whose place another takes afterwards, are left out.
     """
-    before = ""
-    for statement in re.split(r";\s*\n|;\s*\Z", sql):
-        drop = _DROPS.match(statement)
-        if drop and not _is_temporary(_bare(drop["name"]), before) and not _is_replaced(_bare(drop["name"]), sql):
-            verb = f"drops the {drop['kind'].lower()}" if drop["kind"] else "empties the table"
-            yield _bare(drop["name"]), (f"{verb} {_bare(drop['name'])}", statement.strip())
-        elif _ALTERS.match(statement):
-            for column in _DROPS_COLUMN.finditer(statement):
-                yield _bare(column["name"]), (f"drops the column {_bare(column['name'])}", statement.strip())
-        before += f"{statement};\n"
+    statements = list(_statements(sql))
+    renames = ((place, _RENAMES.search(bare)) for place, (bare, _) in enumerate(statements))
+    replaced = {_bare(rename["name"]): place for place, rename in renames if rename}
+    made: set[str] = set()
+    for place, (bare, statement) in enumerate(statements):
+        creation = _MAKES.match(bare)
+        if creation:
+            made.add(_bare(creation["name"]))
+        for name, what in _lost_in_statement(bare):
+            if name not in made and replaced.get(name, -1) < place:
+                yield name, (what, statement)
+
+
+def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
+    if drop := _DROPS.match(bare):
+        for name in map(_bare, drop["names"].split(",")):
+            yield name, f"drops the {drop['kind'].lower()} {name}"
+    elif empty := _EMPTIES.match(bare):
+        yield _bare(empty["names"]), f"empties the table {_bare(empty['names'])}"
+    elif _ALTERS.match(bare):
+        for part in _DROPS_PART.finditer(bare):
+            name = _bare(part["names"])
+            yield name, f"drops the {(part['kind'] or 'column').lower()} {name}"
+
+
+def _statements(sql: str) -> Iterator[tuple[str, str]]:
+    """Give each statement without its comments and the texts that it quotes, and as it is."""
+    bare: list[str] = []
+    begin = done = 0
+    for token in _TOKENS.finditer(sql):
+        bare.append(sql[done : token.start()])
+        done = token.end()
+        if token["end"]:
+            yield "".join(bare), sql[begin : token.start()].strip()
+            bare, begin = [], done
+        elif token["name"]:
+            bare.append(token["name"])
+        else:
+            bare.append("''" if token["text"] else " ")
+    bare.append(sql[done:])
+    yield "".join(bare), sql[begin:].strip()
 
 
 def _bare(name: str) -> str:
-    return name.rpartition(".")[2].strip("\"'`[]")
-
-
-def _is_temporary(table: str, before: str) -> bool:
-    made = rf"CREATE\s+(?:TEMP\w*\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?{_spelled(table)}[\s(]"
-    return re.search(made, before, re.IGNORECASE) is not None
-
-
-def _is_replaced(table: str, sql: str) -> bool:
-    return re.search(rf"\sRENAME\s+TO\s+{_spelled(table)}(?!\w)", sql, re.IGNORECASE) is not None
-
-
-def _spelled(name: str) -> str:
-    return rf"(?:\w+\.)?[\"'`\[]?{re.escape(name)}[\"'`\]]?"
+    return name.strip().rpartition(".")[2].strip('"`[]')
 
 
 def _squawk(drafted: Draft) -> Iterator[Violation]:
     """Give what squawk says of the SQL for PostgreSQL."""
-    import shutil  # here, like what follows, since a web worker has no use for it
+    import glob  # here, like what follows, since a web worker has no use for it
+    import shutil
     from tempfile import TemporaryDirectory
 
     written = [(revision, sql) for revision in drafted.revisions if isinstance(sql := drafted.sql[revision.id], str)]
@@ -278,7 +327,7 @@ def _squawk(drafted: Draft) -> Iterator[Violation]:
     with TemporaryDirectory(prefix="ampho-lint-") as folder:
         for number, (_, sql) in enumerate(written):
             Path(folder, f"{number}.sql").write_text(f"{head}{sql}\nCOMMIT;\n", "utf-8")
-        command = [program, "--reporter=json", f"{folder}/*.sql"]
+        command = [program, "--reporter=json", f"{glob.escape(folder)}/*.sql"]
         if drafted.server:
             command.insert(1, f"--pg-version={drafted.server}")
         for one in _run(command) if written else ():

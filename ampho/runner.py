@@ -26,6 +26,7 @@ from ampho.lock import pause, was_refused_a_lock
 from ampho.observer import Observer
 from ampho.plan import Direction, Plan, Step, graph_of, rest_of
 from ampho.project import Project
+from ampho.revision import Revision
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -272,9 +273,14 @@ class Runner:
         """
         for entry in journal.unfinished if self._table else ():
             if not entry.is_untouched:
-                left = describe_invalid_indexes(context.connection) if context.connection is not None else ""
-                raise unfinished_error(entry, left)
+                raise unfinished_error(entry, self._left_by(entry, context))
             cast("JournalTable", self._table).resolve(entry)
+
+    def _left_by(self, entry: Entry, context: MigrationContext) -> str:
+        graph = self.project.graph
+        if context.connection is None or not graph.has_file(entry.revision):
+            return ""
+        return describe_invalid_indexes(context.connection, _code(graph[entry.revision]))
 
     def _entry_of_step(self) -> dict[str, object]:
         """Return what the journal has of the step that runs, whatever becomes of it."""
@@ -377,7 +383,7 @@ class Runner:
             return ""
         with suppress(SQLAlchemyError):
             connection.rollback()
-            return describe_invalid_indexes(connection)
+            return describe_invalid_indexes(connection, _code(cast("Step", self.current).revision))
         return ""
 
     def result(self, environment: EnvironmentRun) -> Run:
@@ -386,6 +392,10 @@ class Runner:
             revision = self.current.revision.id if self.current else "of the run"
             raise environment.refused(f"hides the failure of revision {revision}. Let the error through")
         return Run(self.plan, tuple(self.done))
+
+
+def _code(revision: Revision) -> str:
+    return revision.path.read_text("utf-8", errors="replace")
 
 
 class _OvertakenError(AmphoError):

@@ -53,7 +53,7 @@ def stamp(
 
     :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
     :param purge: whether to forget all rows before, those that no file explains included.
-    :param confirm: with ``purge``, the database's name, where it is protected.
+    :param confirm: the database's name, where it is protected and a row shall go.
     :param x: values for ``context.get_x_argument()``.
     :param observer: told who migrates the database meanwhile, if somebody does.
     :raises SpecifierError: if the specifier does not say what is applied.
@@ -65,7 +65,10 @@ def stamp(
         project.protection.check(confirm, f"'db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
 
     def change(before: Applied) -> set[str]:
-        return known_after_stamp(before, specifier)
+        after = known_after_stamp(before, specifier)
+        if not before.known <= after:
+            project.protection.check(confirm, f"'db-stamp {specifier}' takes what is applied out of the version table.")
+        return after
 
     def denies() -> tuple[str, ...]:
         return _packages_of(project.graph, parse(specifier))

@@ -125,8 +125,19 @@ LOSES = {
     'op.execute("TRUNCATE TABLE author")': "empties the table author",
     'op.execute("DROP TABLE author"); op.execute("CREATE TABLE author (id INTEGER)")': "drops the table author",
     'name = "auth" + "or"\nop.drop_table(name)': "drops the table author",
+    'op.execute("-- why\\nDROP TABLE author")': "drops the table author",
+    'op.execute("UPDATE author SET id = 1; /* and */ DROP TABLE author")': "drops the table author",
+    'with op.batch_alter_table("author") as b:\n    b.drop_column(column_name="age")': "drops the column age",
+    'op.drop_column("author", column_name="age")': "drops the column age",
+    'op.rename_table("author", "z")\nop.drop_table("z")': "drops the table z",
+    'op.execute("DELETE FROM author")': "empties the table author",
+    'op.execute("ALTER TABLE author DROP PARTITION p1")': "drops the partition p1",
 }
 LOSES_NOTHING = (
+    "op.execute(\"ALTER TABLE author ADD COLUMN c TEXT DEFAULT 'please drop me'\")",
+    "op.execute(\"COMMENT ON TABLE author IS 'no; DROP TABLE author;'\")",
+    'op.execute("DELETE FROM author WHERE id = 1")',
+    'op.execute("-- DROP TABLE author")',
     'op.drop_index("author_id", "author")',
     'op.execute("ALTER TABLE author DROP CONSTRAINT c, ALTER COLUMN age DROP NOT NULL")',
     "op.execute(\"INSERT INTO log VALUES ('DROP TABLE author')\")",
@@ -206,3 +217,21 @@ def test_a_name_that_is_none_is_refused(project: Project, framework: str) -> Non
             with pytest.raises(SpecifierError):
                 each.call("lint", name)
         assert "Did you mean core" in each.error_line("db-lint", "cores")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_table_of_a_statement_is_named(project: Project, framework: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    with facade(project, framework, ["core"], URLS[framework]) as each:
+        write_one(project, 'op.execute("DROP TABLE a, b")')
+        assert [one.message.split(",")[0] for one in each.call("lint", "core_2").violations] == [
+            "It drops the table a",
+            "It drops the table b",
+        ]
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_the_password_is_in_no_finding(postgres: Facade, project: Project, database: Database) -> None:
+    project.revision("core", "core_3", "core_2", upgrade=f"raise RuntimeError('no login with {database.url.password}')")
+    assert "no login with ***" in postgres.run("db-lint", "core_3").output

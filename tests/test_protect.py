@@ -52,10 +52,14 @@ def test_a_purge_wants_it_too(protected: Facade) -> None:
     assert protected.run("db-stamp", "core", "--purge", "--confirm", "app.db").exit_code == 0
     assert protected.call("current")["shop"].applied == ()
     assert protected.run("db-stamp", "shop").exit_code == 0
+    assert "takes what is applied out of the version table." in protected.error_line("db-stamp", "shop@base")
+    assert protected.run("db-stamp", "shop@base", "--confirm", "app.db").exit_code == 0
+    assert protected.run("db-stamp", "shop").exit_code == 0
     assert "shop.db is not the name" in protected.error_line("db-stamp", "core", "--confirm", "shop.db")
 
 
 def test_what_takes_nothing_out_is_not_asked(protected: Facade) -> None:
+    assert protected.run("db-down", "-s", "base", "--confirm", "app.db").exit_code == 2
     for command in ("db-up", "db-current", "db-down -s base", "db-check --deploy", "db-stamp heads", "db-log"):
         assert protected.run(*command.split()).exit_code == 0, command
     assert len(protected.call("plan", "base", direction="downgrade").steps) == 2

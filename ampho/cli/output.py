@@ -204,14 +204,14 @@ def print_deployment(deployment: Deployment) -> None:
 
 def print_lint(report: LintReport) -> None:
     """Print what is dangerous, by revision."""
-    for revision_id in report.revisions:
-        violations = [violation for violation in report.violations if violation.revision == revision_id]
-        if violations:
-            click.echo(f"{revision_id}  ({shown_path(violations[0].path)})")
-        for violation in violations:
-            click.echo(f"  {violation.rule}: {' '.join(filter(None, (violation.message, violation.help)))}")
-            for line in violation.statement.splitlines():
-                click.echo(f"      {line.strip()}")
+    shown = None
+    for violation in report.violations:
+        if violation.revision != shown:
+            shown = violation.revision
+            click.echo(f"{shown}  ({shown_path(violation.path)})")
+        click.echo(f"  {violation.rule}: {' '.join(filter(None, (violation.message, violation.help)))}")
+        for line in violation.statement.splitlines():
+            click.echo(f"      {line.strip()}")
     if not report.revisions:
         click.echo("Nothing to look at: everything is applied.")
         return
