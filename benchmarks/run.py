@@ -1,0 +1,273 @@
+"""Ampho beside other tools: what their commands cost on synthetic projects, as whole processes.
+
+    python benchmarks/run.py
+    python benchmarks/run.py --only noop --sizes 50x20 --backends sqlite --rounds 1
+
+All tools run in turns, several times, and the medians count. A figure counts if the tool did its work: what is in the
+database, what was printed and what was written is looked at after every single process. A tool that did not is listed
+with its error. One process that takes long is not repeated as often: see ``--budget``. ``tools.py`` says what each tool
+gets, and ``report.py`` the shape of ``results.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeVar
+
+import musts
+import report
+from databases import BACKENDS, DRIVERS, Databases, databases_of
+from measure import Usage, run
+from projects import Shape
+from report import Failure, Figure, Results, Worker
+from servers import ServerMissingError
+from tools import HERE, OPERATIONS, TOOLS, AmphoOnFlask, NoWorkError, Project, Tool
+
+T = TypeVar("T")
+SIZES = ("50x20", "50x20+deps", "200x50", "200x50+deps", "1x5000", "50x100+deps")
+DISTRIBUTIONS = (
+    *("ampho", "alembic", "sqlalchemy", "flask", "quart", "flask-sqlalchemy", "flask-migrate", "flask-alembic"),
+    *("advanced-alchemy", "django", "psycopg", "asyncpg", "aiosqlite"),
+)
+WORKER_ROUNDS = 4
+"""How often what Ampho adds to a worker is measured, for each round of the rest: it is quick, and small."""
+
+
+@dataclass
+class Case:
+    """A tool with a driver, and what it took so far."""
+
+    tool: Tool
+    driver: str
+    samples: list[Usage] = field(default_factory=list)
+    error: str = ""
+
+    def wants_more(self, rounds: int, budget: float) -> bool:
+        """Whether to run it again: one that takes long uses the budget up in fewer rounds."""
+        if self.error or len(self.samples) >= rounds:
+            return False
+        spent = sum(sample.wall for sample in self.samples)
+        return not self.samples or spent + self.samples[-1].wall <= budget
+
+
+class States:
+    """The databases of one backend in which everything is applied, one for each kind of state; made when asked for."""
+
+    def __init__(self, databases: Databases, project: Project, limit: int) -> None:
+        self._databases = databases
+        self._project = project
+        self._limit = limit
+        self._names: dict[str, str] = {}
+
+    def __getitem__(self, kind: str) -> str:
+        if kind not in self._names:
+            name = self._databases.create()
+            if kind == "ampho":
+                driver = DRIVERS[self._databases.backend][0]
+                AmphoOnFlask().run("upgrade", self._project, driver, self._databases.url(name), self._limit)
+            else:
+                self._databases.fill(name, self._project.shape, django=kind == "django")
+            self._names[kind] = name
+        return self._names[kind]
+
+    def drop(self) -> None:
+        for name in self._names.values():
+            self._databases.drop(name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    results = Results(
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine={"system": platform.platform(), "python": platform.python_version(), "processors": os.cpu_count() or 0},
+        versions=installed(),
+        rounds=options.rounds,
+    )
+    missing = [tool.name for tool in options.tools if not tool.is_installed]
+    if missing:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+    tools = [tool for tool in options.tools if tool.is_installed]
+    with scratch_folder(options.folder) as folder:
+        for size in options.sizes:
+            for backend in options.backends:
+                try:
+                    with databases_of(backend, folder) as databases:
+                        measure(results, size, tools, databases, folder, options)
+                except ServerMissingError as error:
+                    print(f"no {backend}: {error}", file=sys.stderr)
+                    results.failures.append(Failure(str(size), backend, "", "", "", str(error)))
+                results.write(options.output)
+        if not options.no_worker:
+            measure_worker(results, folder, options)
+    results.musts = musts.judge(results)
+    results.write(options.output)
+    report.write_plots(results, options.output)
+    print(report.as_text(results))
+    return 1 if results.failures and options.strict else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--sizes", type=listed(Shape.parse), default=",".join(SIZES), help="PxR or PxR+deps (default: %(default)s)")
+    add("--only", type=listed(one_of(OPERATIONS)), default=",".join(OPERATIONS), help="operations (%(default)s)")
+    add("--tools", type=listed(tools_like), default="", help="parts of names; the floor and the bare app always run")
+    add("--backends", type=listed(one_of(BACKENDS)), default=",".join(BACKENDS), help="(default: %(default)s)")
+    add("--rounds", type=int, default=int(os.environ.get("BENCH_ROUNDS", "5")), help="(default: %(default)s)")
+    add("--budget", type=float, default=60, help="seconds after which a command is not repeated (%(default)s)")
+    add("--limit", type=int, default=600, help="seconds after which one process is ended (%(default)s)")
+    add("--no-worker", action="store_true", help="leave out what Ampho adds to a web worker")
+    add("--strict", action="store_true", help="exit with 1 if a tool failed")
+    add("--output", type=Path, default=HERE / "results.json", help="the plots are written beside it")
+    add("--folder", type=Path, help="where the projects are written (default: a temporary folder)")
+    options = parser.parse_args(arguments)
+    options.tools = list(dict.fromkeys(tool for tools in options.tools for tool in tools)) or list(TOOLS)
+    return options
+
+
+def listed(convert: Callable[[str], T]) -> Callable[[str], list[T]]:
+    def parse_list(text: str) -> list[T]:
+        try:
+            return [convert(part.strip()) for part in text.split(",") if part.strip()]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse_list
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    def convert(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"{name!r} is none of {', '.join(names)}")
+        return name
+
+    return convert
+
+
+def tools_like(part: str) -> list[Tool]:
+    found = [tool for tool in TOOLS if part.lower() in tool.name.lower()]
+    if not found:
+        raise ValueError(f"no tool is called {part!r}, but {', '.join(tool.name for tool in TOOLS)}")
+    return [*found, *(tool for tool in TOOLS if tool.name in ("floor", "bare app"))]
+
+
+def installed() -> dict[str, str]:
+    found = {}
+    for name in DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+@contextmanager
+def scratch_folder(given: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ampho-bench-", dir=given) as folder:
+        yield Path(folder)
+
+
+def measure(
+    results: Results,
+    shape: Shape,
+    tools: Sequence[Tool],
+    databases: Databases,
+    folder: Path,
+    options: argparse.Namespace,
+) -> None:
+    """Measure all operations of all tools on one project and one backend."""
+    project = Project(shape, folder / f"{shape}-{databases.backend}")
+    nothing = databases.create()
+    project.write(tools, databases.url(nothing))
+    states = States(databases, project, options.limit)
+    for operation in OPERATIONS:
+        cases = [
+            Case(tool, driver)
+            for tool in tools
+            for driver in DRIVERS[databases.backend]
+            if operation in tool.operations and driver in tool.drivers
+            if operation in options.only or tool.name == "bare app"
+        ]
+        while waiting := [case for case in cases if case.wants_more(options.rounds, options.budget)]:
+            for case in waiting:
+                progress(f"{shape}  {databases.backend}  {operation}  {case.tool.name}, {case.driver}")
+                try:
+                    case.samples.append(sample(case, operation, project, databases, states, options.limit))
+                except NoWorkError as error:
+                    case.error = str(error)
+        for case in cases:
+            where = (str(shape), databases.backend, case.driver, case.tool.name, operation)
+            if case.error:
+                results.failures.append(Failure(*where, case.error))
+            else:
+                results.figures.append(Figure.of(*where, case.samples))
+    states.drop()
+    databases.drop(nothing)
+    shutil.rmtree(project.folder)
+    progress("")
+
+
+def sample(case: Case, operation: str, project: Project, databases: Databases, states: States, limit: int) -> Usage:
+    """Run one command, and see that it did its work.
+
+    :raises NoWorkError: if it failed or did not.
+    """
+    tool = case.tool
+    is_own = operation in ("upgrade", "downgrade")
+    if is_own:
+        name = databases.create("" if operation == "upgrade" else states[tool.state])
+    else:
+        name = states[tool.state]
+    files = tool.files(project)
+    try:
+        finished = tool.run(operation, project, case.driver, databases.url(name, case.driver), limit)
+        tool.check(operation, project, finished, databases.contents(name))
+        written = tool.files(project) - files
+        if len(written) != (operation == "new"):
+            raise NoWorkError(f"{len(written)} new files")
+    finally:
+        for file in tool.files(project) - files:
+            file.unlink()
+        if is_own:
+            databases.drop(name)
+    return finished.usage
+
+
+def measure_worker(results: Results, folder: Path, options: argparse.Namespace) -> None:
+    """Measure what Ampho adds to a process that serves an app, and ``import ampho`` alone."""
+    program = [sys.executable, str(HERE / "worker.py")]
+    for what in ("flask", "quart", "import"):
+        progress(f"worker  {what}")
+        samples = []
+        for _ in range(options.rounds * WORKER_ROUNDS + 1):
+            finished = run([*program, what], folder, {}, options.limit)
+            if finished.exit_code:
+                results.failures.append(Failure("", "", "", "worker", what, finished.output.strip()[-200:]))
+                break
+            samples.append([float(word) for word in finished.output.split()])
+        else:
+            # The first one may have had to compile.
+            cpu, memory = (statistics.median(values) for values in zip(*samples[1:], strict=True))
+            results.worker[what] = Worker(cpu, memory)
+    progress("")
+
+
+def progress(text: str) -> None:
+    """Say on a terminal what runs now."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
