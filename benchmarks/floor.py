@@ -78,7 +78,7 @@ def _use_real_transactions(engine: Engine) -> None:
         return
 
     @event.listens_for(engine, "connect")
-    def connect(connection: Any, _: object) -> None:
+    def connect(connection: Any, _: object) -> None:  # noqa: ANN401  # two drivers' connections, which share no type
         connection.isolation_level = None
 
     @event.listens_for(engine, "begin")

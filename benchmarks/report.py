@@ -9,7 +9,8 @@
     figures   a list: size, backend, driver, tool, operation; the medians cpu (seconds, of the process and its
               children), wall (seconds) and memory (MiB at the peak); samples, a list of [cpu, wall, memory]
     failures  a list: size, backend, driver, tool, operation, error. What failed, or did no work, has no figure.
-    worker    flask, quart, import: each with the cpu (seconds) and the memory (MiB) that Ampho adds to a process
+    worker    flask, quart, import, alone: each with the cpu (seconds) and the memory (MiB) that Ampho adds to a
+              process; see ``worker.py``
     musts     a list: number, claim, bound, value and passed, of the promises that these results can judge; value and
               passed are null where a figure is missing
 """
@@ -38,6 +39,18 @@ _TITLES = {
     "upgrade": "full upgrade",
     "downgrade": "full downgrade",
 }
+_SVG = """\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" \
+font-family="sans-serif" font-size="11">
+<style>
+text {{ fill: #333 }}
+.ampho {{ fill: #0b7285 }}
+.other {{ fill: #adb5bd }}
+.floor {{ fill: #e9c46a }}
+.title {{ font-weight: bold }}
+.label {{ text-anchor: end }}
+</style>
+<rect width="{width}" height="{height}" fill="#fff"/>"""
 _PANEL, _LABEL, _BAR, _LINE, _TITLE, _VALUE = 250, 150, 11, 16, 44, 46
 
 
@@ -56,12 +69,12 @@ class Figure:
     samples: list[tuple[float, float, float]]
 
     @classmethod
-    def of(cls, size: str, backend: str, driver: str, tool: str, operation: str, samples: Sequence[Usage]) -> Figure:
+    def of(cls, where: tuple[str, str, str, str, str], samples: Sequence[Usage]) -> Figure:
         cpu = statistics.median(sample.cpu for sample in samples)
         wall = statistics.median(sample.wall for sample in samples)
         memory = statistics.median(sample.memory for sample in samples)
         raw = [(round(one.cpu, 4), round(one.wall, 4), round(one.memory, 2)) for one in samples]
-        return cls(size, backend, driver, tool, operation, round(cpu, 4), round(wall, 4), round(memory, 2), raw)
+        return cls(*where, round(cpu, 4), round(wall, 4), round(memory, 2), raw)
 
 
 @dataclass(frozen=True)
@@ -156,8 +169,13 @@ def _grouped(figures: Sequence[Figure]) -> Iterator[tuple[tuple[str, str, str], 
 
 def _worker(results: Results) -> Iterator[str]:
     if results.worker:
-        yield "\nadded to a process that serves an app:"
-    names = {"flask": "Ampho(app)", "quart": "AsyncAmpho(app)", "import": "import ampho"}
+        yield "\nadded to a process that has an app:"
+    names = {
+        "flask": "Ampho(app)",
+        "quart": "AsyncAmpho(app)",
+        "import": "import ampho",
+        "alone": "import ampho and nothing else",
+    }
     for what, worker in results.worker.items():
         yield f"  {names[what]:<32}{worker.cpu * 1000:>9.1f} ms{worker.memory:>9.1f} MiB"
 
@@ -174,7 +192,8 @@ def _musts(results: Results) -> Iterator[str]:
     yield "\nmust show:"
     measured = [must for must in results.musts if must.value is not None]
     for must in measured:
-        yield f"  {must.number}  {must.claim:<75}{must.value:>8.2f} <={must.bound:>6.2f}  {'yes' if must.passed else 'NO'}"
+        verdict = "yes" if must.passed else "NO"
+        yield f"  {must.number}  {must.claim:<75}{must.value:>8.2f} <={must.bound:>6.2f}  {verdict}"
     if len(measured) < len(results.musts):
         yield f"  {len(results.musts) - len(measured)} more were not measured"
 
@@ -197,18 +216,14 @@ def plot(results: Results, backend: str) -> str:
     names = list(dict.fromkeys(_name(figure) for figure in figures if figure.tool != "bare app"))
     height = _TITLE + _LINE * len(names) + 16
     width = _LABEL + _PANEL * len(operations)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height * len(sizes) + 8}"'
-        f' viewBox="0 0 {width} {height * len(sizes) + 8}" font-family="sans-serif" font-size="11">',
-        "<style>text{fill:#333}.a{fill:#0b7285}.t{fill:#adb5bd}.f{fill:#e9c46a}.h{font-weight:bold}.e{text-anchor:end}"
-        "@media (prefers-color-scheme:dark){text{fill:#ddd}}</style>",
-    ]
+    whole = height * len(sizes) + 8
+    parts = [_SVG.format(width=width, height=whole)]
     for row, size in enumerate(sizes):
         top = row * height
-        parts.append(f'<text class="h" x="8" y="{top + 20}">{escape(size)}, {backend}, CPU seconds</text>')
+        parts.append(f'<text class="title" x="8" y="{top + 20}">{escape(size)}, {backend}, CPU seconds</text>')
         for number, name in enumerate(names):
             y = top + _TITLE + number * _LINE + _BAR - 1
-            parts.append(f'<text class="e" x="{_LABEL - 8}" y="{y}">{escape(name)}</text>')
+            parts.append(f'<text class="label" x="{_LABEL - 8}" y="{y}">{escape(name)}</text>')
         for column, operation in enumerate(operations):
             chosen = {
                 _name(figure): figure for figure in figures if (figure.size, figure.operation) == (size, operation)
@@ -219,7 +234,7 @@ def plot(results: Results, backend: str) -> str:
 
 def _panel(chosen: dict[str, Figure], names: Sequence[str], operation: str, left: int, top: int) -> Iterator[str]:
     """Draw the bars of one operation, the longest as long as there is room."""
-    yield f'<text class="h" x="{left}" y="{top + _TITLE - 8}">{_TITLES[operation]}</text>'
+    yield f'<text class="title" x="{left}" y="{top + _TITLE - 8}">{_TITLES[operation]}</text>'
     longest = max((figure.cpu for name, figure in chosen.items() if name in names), default=0)
     for number, name in enumerate(names):
         figure = chosen.get(name)
@@ -227,7 +242,7 @@ def _panel(chosen: dict[str, Figure], names: Sequence[str], operation: str, left
             continue
         y = top + _TITLE + number * _LINE
         length = round((_PANEL - _VALUE - 14) * figure.cpu / longest, 1) if longest else 0
-        kind = "a" if figure.tool.startswith("Ampho") else "f" if figure.tool.startswith("floor") else "t"
+        kind = next((kind for kind in ("ampho", "floor") if figure.tool.lower().startswith(kind)), "other")
         yield f'<rect class="{kind}" x="{left}" y="{y}" width="{length}" height="{_BAR}"/>'
         yield f'<text x="{left + length + 4}" y="{y + _BAR - 1}">{figure.cpu:.2f}</text>'
 

@@ -33,7 +33,7 @@ from measure import Usage, run
 from projects import Shape
 from report import Failure, Figure, Results, Worker
 from servers import ServerMissingError
-from tools import HERE, OPERATIONS, TOOLS, AmphoOnFlask, NoWorkError, Project, Tool
+from tools import HERE, OPERATIONS, TOOLS, AmphoOnFlask, Bare, Floor, NoWorkError, Project, Tool
 
 T = TypeVar("T")
 SIZES = ("50x20", "50x20+deps", "200x50", "200x50+deps", "1x5000", "50x100+deps")
@@ -62,29 +62,52 @@ class Case:
         return not self.samples or spent + self.samples[-1].wall <= budget
 
 
-class States:
-    """The databases of one backend in which everything is applied, one for each kind of state; made when asked for."""
+class Stage:
+    """A project and the databases of one backend, on which everything is measured."""
 
-    def __init__(self, databases: Databases, project: Project, limit: int) -> None:
-        self._databases = databases
-        self._project = project
-        self._limit = limit
-        self._names: dict[str, str] = {}
+    def __init__(self, project: Project, databases: Databases, limit: int) -> None:
+        self.project = project
+        self.databases = databases
+        self.limit = limit
+        self._states: dict[str, str] = {}
 
-    def __getitem__(self, kind: str) -> str:
-        if kind not in self._names:
-            name = self._databases.create()
+    def state(self, kind: str) -> str:
+        """Return the database in which everything is applied, as Ampho, Alembic or Django leaves it."""
+        if kind not in self._states:
+            name = self.databases.create()
             if kind == "ampho":
-                driver = DRIVERS[self._databases.backend][0]
-                AmphoOnFlask().run("upgrade", self._project, driver, self._databases.url(name), self._limit)
+                driver = DRIVERS[self.databases.backend][0]
+                AmphoOnFlask().run("upgrade", self.project, driver, self.databases.url(name), self.limit)
             else:
-                self._databases.fill(name, self._project.shape, django=kind == "django")
-            self._names[kind] = name
-        return self._names[kind]
+                self.databases.fill(name, self.project.shape, django=kind == "django")
+            self._states[kind] = name
+        return self._states[kind]
 
-    def drop(self) -> None:
-        for name in self._names.values():
-            self._databases.drop(name)
+    def sample(self, case: Case, operation: str) -> Usage:
+        """Run one command, and see that it did its work.
+
+        :raises NoWorkError: if it failed or did not.
+        """
+        tool, project, databases = case.tool, self.project, self.databases
+        state = "" if operation == "upgrade" else self.state(tool.state)
+        is_own = operation in ("upgrade", "downgrade")
+        name = databases.create(state) if is_own else state
+        files = tool.files(project)
+        try:
+            finished = tool.run(operation, project, case.driver, databases.url(name, case.driver), self.limit)
+            written = tool.files(project) - files
+            tool.check(operation, project, finished, databases.contents(name), written)
+        finally:
+            for file in tool.files(project) - files:
+                file.unlink()
+            if is_own:
+                databases.drop(name)
+        return finished.usage
+
+    def close(self) -> None:
+        for name in self._states.values():
+            self.databases.drop(name)
+        shutil.rmtree(self.project.folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,13 +121,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [tool.name for tool in options.tools if not tool.is_installed]
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
-    tools = [tool for tool in options.tools if tool.is_installed]
+    options.tools = [tool for tool in options.tools if tool.is_installed]
     with scratch_folder(options.folder) as folder:
         for size in options.sizes:
             for backend in options.backends:
                 try:
                     with databases_of(backend, folder) as databases:
-                        measure(results, size, tools, databases, folder, options)
+                        measure(results, size, databases, folder, options)
                 except ServerMissingError as error:
                     print(f"no {backend}: {error}", file=sys.stderr)
                     results.failures.append(Failure(str(size), backend, "", "", "", str(error)))
@@ -134,7 +157,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=HERE / "results.json", help="the plots are written beside it")
     add("--folder", type=Path, help="where the projects are written (default: a temporary folder)")
     options = parser.parse_args(arguments)
-    options.tools = list(dict.fromkeys(tool for tools in options.tools for tool in tools)) or list(TOOLS)
+    chosen = [tool for tools in options.tools for tool in tools] or TOOLS
+    options.tools = [tool for tool in TOOLS if tool in chosen]
     return options
 
 
@@ -161,7 +185,7 @@ def tools_like(part: str) -> list[Tool]:
     found = [tool for tool in TOOLS if part.lower() in tool.name.lower()]
     if not found:
         raise ValueError(f"no tool is called {part!r}, but {', '.join(tool.name for tool in TOOLS)}")
-    return [*found, *(tool for tool in TOOLS if tool.name in ("floor", "bare app"))]
+    return [*found, *(tool for tool in TOOLS if isinstance(tool, Floor))]
 
 
 def installed() -> dict[str, str]:
@@ -178,32 +202,26 @@ def scratch_folder(given: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure(
-    results: Results,
-    shape: Shape,
-    tools: Sequence[Tool],
-    databases: Databases,
-    folder: Path,
-    options: argparse.Namespace,
-) -> None:
+def measure(results: Results, shape: Shape, databases: Databases, folder: Path, options: argparse.Namespace) -> None:
     """Measure all operations of all tools on one project and one backend."""
     project = Project(shape, folder / f"{shape}-{databases.backend}")
     nothing = databases.create()
-    project.write(tools, databases.url(nothing))
-    states = States(databases, project, options.limit)
+    project.write(options.tools, databases.url(nothing))
+    databases.drop(nothing)
+    stage = Stage(project, databases, options.limit)
     for operation in OPERATIONS:
         cases = [
             Case(tool, driver)
-            for tool in tools
+            for tool in options.tools
             for driver in DRIVERS[databases.backend]
             if operation in tool.operations and driver in tool.drivers
-            if operation in options.only or tool.name == "bare app"
+            if operation in options.only or isinstance(tool, Bare)
         ]
         while waiting := [case for case in cases if case.wants_more(options.rounds, options.budget)]:
             for case in waiting:
                 progress(f"{shape}  {databases.backend}  {operation}  {case.tool.name}, {case.driver}")
                 try:
-                    case.samples.append(sample(case, operation, project, databases, states, options.limit))
+                    case.samples.append(stage.sample(case, operation))
                 except NoWorkError as error:
                     case.error = str(error)
         for case in cases:
@@ -211,43 +229,15 @@ def measure(
             if case.error:
                 results.failures.append(Failure(*where, case.error))
             else:
-                results.figures.append(Figure.of(*where, case.samples))
-    states.drop()
-    databases.drop(nothing)
-    shutil.rmtree(project.folder)
+                results.figures.append(Figure.of(where, case.samples))
+    stage.close()
     progress("")
-
-
-def sample(case: Case, operation: str, project: Project, databases: Databases, states: States, limit: int) -> Usage:
-    """Run one command, and see that it did its work.
-
-    :raises NoWorkError: if it failed or did not.
-    """
-    tool = case.tool
-    is_own = operation in ("upgrade", "downgrade")
-    if is_own:
-        name = databases.create("" if operation == "upgrade" else states[tool.state])
-    else:
-        name = states[tool.state]
-    files = tool.files(project)
-    try:
-        finished = tool.run(operation, project, case.driver, databases.url(name, case.driver), limit)
-        tool.check(operation, project, finished, databases.contents(name))
-        written = tool.files(project) - files
-        if len(written) != (operation == "new"):
-            raise NoWorkError(f"{len(written)} new files")
-    finally:
-        for file in tool.files(project) - files:
-            file.unlink()
-        if is_own:
-            databases.drop(name)
-    return finished.usage
 
 
 def measure_worker(results: Results, folder: Path, options: argparse.Namespace) -> None:
     """Measure what Ampho adds to a process that serves an app, and ``import ampho`` alone."""
     program = [sys.executable, str(HERE / "worker.py")]
-    for what in ("flask", "quart", "import"):
+    for what in ("flask", "quart", "import", "alone"):
         progress(f"worker  {what}")
         samples = []
         for _ in range(options.rounds * WORKER_ROUNDS + 1):

@@ -4,8 +4,8 @@ Every tool gets the same revisions, one transaction for each of them, and the da
 
 - Ampho's packages have no ``env.py`` of their own, so they use the one that ``ampho db-init`` would have copied there.
 - Alembic, Flask-Migrate, Flask-Alembic and advanced-alchemy have no packages. They get the same files as branches, with
-  one folder each in ``version_locations``, and their own templates; only the setting for a transaction for each revision
-  is added, since theirs is one transaction for everything.
+  one folder each in ``version_locations``, and their own templates. Theirs is one transaction for everything, so the
+  setting for one for each revision is added.
 - Django gets the same packages as apps. It has no command that takes everything back, so one process calls ``migrate
   APP zero`` for every app. Its ``showmigrations`` says what is applied, and with ``--plan`` shows the history.
 - The floor is no tool: see ``floor.py``. It has an upgrade and a downgrade, and nothing for the rest.
@@ -28,7 +28,7 @@ from projects import Shape, versions, write_alembic, write_django
 
 HERE = Path(__file__).parent
 OPERATIONS = ("noop", "current", "show", "new", "upgrade", "downgrade")
-"""What is measured: nothing to do, what is applied, the history, a new empty revision, everything up, everything down."""
+"""Nothing to do, what is applied, the history, a new empty revision, everything up, everything down."""
 
 _SET_UP_SECONDS = 120
 _TRANSACTIONS = "transaction_per_migration=True"
@@ -108,7 +108,7 @@ class NoWorkError(Exception):
 
 @dataclass(frozen=True)
 class Project:
-    """A project on disk, for all tools: ``packages`` and ``apps`` are the folders of Alembic's files and of Django's."""
+    """A project on disk: ``packages`` is the folder of Alembic's files, and ``apps`` that of Django's."""
 
     shape: Shape
     folder: Path
@@ -177,16 +177,21 @@ class Tool:
         command = self.command(operation, project, driver)
         return checked(run(command, self.folder(project), {"BENCH_URL": url}, limit), limit)
 
-    def check(self, operation: str, project: Project, finished: Finished, contents: Contents) -> None:
+    def check(
+        self, operation: str, project: Project, finished: Finished, contents: Contents, written: set[Path]
+    ) -> None:
         """Check that a command did its work.
 
         :param contents: what is in the database now.
+        :param written: the new revision files.
         :raises NoWorkError: if it did not.
         """
         shape = project.shape
         is_empty = operation == "downgrade"
         _compare("tables", contents.tables, frozenset() if is_empty else shape.tables)
         _compare("version rows", frozenset(contents.rows), frozenset() if is_empty else self.rows(shape))
+        if len(written) != (operation == "new"):
+            raise NoWorkError(f"{len(written)} new revisions")
         if operation in ("current", "show"):
             missing = self.expected(operation, shape) - set(re.findall(r"[\w.]+", finished.output))
             if missing:
@@ -368,8 +373,10 @@ class Django(Tool):
     def expected(self, operation: str, shape: Shape) -> frozenset[str]:
         return self.rows(shape) if operation == "show" else frozenset(revision.migration for revision in shape)
 
-    def check(self, operation: str, project: Project, finished: Finished, contents: Contents) -> None:
-        super().check(operation, project, finished, contents)
+    def check(
+        self, operation: str, project: Project, finished: Finished, contents: Contents, written: set[Path]
+    ) -> None:
+        super().check(operation, project, finished, contents, written)
         applied = finished.output.count("[X]")
         if operation in ("current", "show") and applied != project.shape.total:
             raise NoWorkError(f"{applied} applied migrations in the output of {operation}")

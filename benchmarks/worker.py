@@ -1,9 +1,10 @@
 """What Ampho adds to a process that serves an app: a program that the benchmarks run several times.
 
-    python worker.py flask | quart | import
+    python worker.py flask | quart | import | alone
 
-Prints the seconds of CPU and the MiB that ``Ampho(app)`` takes, its import included, in a process that has an app with
-a database extension already; with ``import``, those of ``import ampho`` in a process that has nothing.
+Prints the seconds of CPU and the MiB that ``Ampho(app)`` or ``AsyncAmpho(app)`` takes, its import included, in a
+process that has an app and SQLAlchemy already; with ``import``, those of ``import ampho`` in a process that has a Flask
+app, and with ``alone`` in one that has nothing, where much of it is the standard library's.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False  # typing would import what is measured
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main(what: str) -> None:
-    add = {"flask": on_flask, "quart": on_quart, "import": on_nothing}[what]()
+    add = {"flask": on_flask, "quart": on_quart, "import": on_flask, "alone": on_nothing}[what]()
+    if what == "import":
+        add = on_nothing()
     memory, started = resident(), time.process_time()
     add()
     seconds = time.process_time() - started
     print(seconds, (resident() - memory) / 1024**2)
 
 
-def on_flask():  # type: ignore[no-untyped-def]  # typing would import what is measured
+def on_flask() -> Callable[[], None]:
     from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 
@@ -39,7 +46,7 @@ def on_flask():  # type: ignore[no-untyped-def]  # typing would import what is m
     return add
 
 
-def on_quart():  # type: ignore[no-untyped-def]  # as above
+def on_quart() -> Callable[[], None]:
     from quart import Quart
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -55,7 +62,7 @@ def on_quart():  # type: ignore[no-untyped-def]  # as above
     return add
 
 
-def on_nothing():  # type: ignore[no-untyped-def]  # as above
+def on_nothing() -> Callable[[], None]:
     def add() -> None:
         import ampho  # noqa: F401
 
