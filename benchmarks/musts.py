@@ -53,8 +53,10 @@ def _minus(one: float | None, other: float | None) -> float | None:
 def _noop(look: _Look) -> Iterator[Must]:
     for tool, driver, bounds in ((FLASK, "sqlite", (0.5, 0.2)), (QUART, "aiosqlite", (0.6, 0.25))):
         for size, bound in zip((SMALL, LARGE), bounds, strict=True):
-            value = _ratio(look.cpu(size, driver, tool, "noop"), look.cpu(size, "sqlite", "Flask-Migrate", "noop"))
-            yield _must(1, f"{size}: nothing to do, {tool}, {driver}, to Flask-Migrate", bound, value)
+            for operation, what in (("noop", "nothing to do"), ("fresh", "nothing to do, no bytecode")):
+                other = look.cpu(size, "sqlite", "Flask-Migrate", operation)
+                value = _ratio(look.cpu(size, driver, tool, operation), other)
+                yield _must(1, f"{size}: {what}, {tool}, {driver}, to Flask-Migrate", bound, value)
 
 
 def _long(look: _Look) -> Iterator[Must]:

@@ -7,7 +7,6 @@ more than the standard library, since the floor's own process imports it, too.
 
 from __future__ import annotations
 
-import compileall
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -213,7 +212,7 @@ class Shape:
 
 
 def write_alembic(shape: Shape, folder: Path) -> None:
-    """Write the packages with Alembic's revision files, and their bytecode, which no tool shall have to pay for."""
+    """Write the packages with Alembic's revision files."""
     for package in shape.package_names:
         (folder / package / "migrations" / "versions").mkdir(parents=True)
         (folder / package / "__init__.py").touch()
@@ -226,7 +225,6 @@ def write_alembic(shape: Shape, folder: Path) -> None:
             depends_on=revision.depends_on,
         )
         (versions(folder, revision.package) / f"{revision.id}.py").write_text(text, "utf-8")
-    compileall.compile_dir(folder, quiet=1)
 
 
 def versions(folder: Path, package: str) -> Path:
@@ -252,4 +250,3 @@ def write_django(shape: Shape, folder: Path) -> None:
         models[revision.package].append(_MODEL.format(model=revision.model))
     for package, texts in models.items():
         (folder / package / "models.py").write_text("".join(texts), "utf-8")
-    compileall.compile_dir(folder, quiet=1)

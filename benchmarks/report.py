@@ -33,6 +33,7 @@ REFERENCE = "Ampho on Flask"
 
 _TITLES = {
     "noop": "nothing to do",
+    "fresh": "the same, no bytecode",
     "current": "current",
     "show": "show the history",
     "new": "new revision",

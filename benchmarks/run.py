@@ -33,7 +33,7 @@ from measure import Usage, run
 from projects import Shape
 from report import Failure, Figure, Results, Worker
 from servers import ServerMissingError
-from tools import HERE, OPERATIONS, TOOLS, AmphoOnFlask, Bare, Floor, NoWorkError, Project, Tool
+from tools import HERE, OPERATIONS, TOOLS, AmphoOnFlask, Bare, NoWorkError, Project, Tool
 
 T = TypeVar("T")
 SIZES = ("50x20", "50x20+deps", "200x50", "200x50+deps", "1x5000", "50x100+deps")
@@ -77,7 +77,9 @@ class Stage:
             name = self.databases.create()
             if kind == "ampho":
                 driver = DRIVERS[self.databases.backend][0]
-                AmphoOnFlask().run("upgrade", self.project, driver, self.databases.url(name), self.limit)
+                tool = AmphoOnFlask()
+                tool.write(self.project, "")  # it may not have been chosen
+                tool.run("upgrade", self.project, driver, self.databases.url(name), self.limit)
             else:
                 self.databases.fill(name, self.project.shape, django=kind == "django")
             self._states[kind] = name
@@ -147,7 +149,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--sizes", type=listed(Shape.parse), default=",".join(SIZES), help="PxR or PxR+deps (default: %(default)s)")
     add("--only", type=listed(one_of(OPERATIONS)), default=",".join(OPERATIONS), help="operations (%(default)s)")
-    add("--tools", type=listed(tools_like), default="", help="parts of names; the floor and the bare app always run")
+    add("--tools", type=listed(tools_like), default="", help="names, or parts of them (default: all)")
     add("--backends", type=listed(one_of(BACKENDS)), default=",".join(BACKENDS), help="(default: %(default)s)")
     add("--rounds", type=int, default=int(os.environ.get("BENCH_ROUNDS", "5")), help="(default: %(default)s)")
     add("--budget", type=float, default=60, help="seconds after which a command is not repeated (%(default)s)")
@@ -182,10 +184,13 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def tools_like(part: str) -> list[Tool]:
-    found = [tool for tool in TOOLS if part.lower() in tool.name.lower()]
+    """Return the tool of that name, else those with that in their names."""
+    names = {tool.name.lower(): tool for tool in TOOLS}
+    wanted = part.lower()
+    found = [names[wanted]] if wanted in names else [tool for name, tool in names.items() if wanted in name]
     if not found:
         raise ValueError(f"no tool is called {part!r}, but {', '.join(tool.name for tool in TOOLS)}")
-    return [*found, *(tool for tool in TOOLS if isinstance(tool, Floor))]
+    return found
 
 
 def installed() -> dict[str, str]:
@@ -217,6 +222,7 @@ def measure(results: Results, shape: Shape, databases: Databases, folder: Path, 
             if operation in tool.operations and driver in tool.drivers
             if operation in options.only or isinstance(tool, Bare)
         ]
+        project.set_bytecode(present=operation != "fresh")
         while waiting := [case for case in cases if case.wants_more(options.rounds, options.budget)]:
             for case in waiting:
                 progress(f"{shape}  {databases.backend}  {operation}  {case.tool.name}, {case.driver}")

@@ -13,6 +13,7 @@ Every tool gets the same revisions, one transaction for each of them, and the da
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
 import re
 import shutil
@@ -27,8 +28,9 @@ from measure import Finished, run
 from projects import Shape, versions, write_alembic, write_django
 
 HERE = Path(__file__).parent
-OPERATIONS = ("noop", "current", "show", "new", "upgrade", "downgrade")
-"""Nothing to do, what is applied, the history, a new empty revision, everything up, everything down."""
+OPERATIONS = ("noop", "fresh", "current", "show", "new", "upgrade", "downgrade")
+"""Nothing to do; the same where the project has no bytecode yet, as in a container that was just built; what is
+applied; the history; a new empty revision; everything up; everything down."""
 
 _SET_UP_SECONDS = 120
 _TRANSACTIONS = "transaction_per_migration=True"
@@ -141,6 +143,14 @@ class Project:
         for tool in tools:
             tool.write(self, url)
 
+    def set_bytecode(self, *, present: bool) -> None:
+        """Compile everything, so that no tool has to, or remove what was compiled."""
+        if present:
+            compileall.compile_dir(self.folder, quiet=1)
+        else:
+            for folder in list(self.folder.rglob("__pycache__")):
+                shutil.rmtree(folder)
+
 
 class Tool:
     """A tool.
@@ -174,8 +184,9 @@ class Tool:
 
         :raises NoWorkError: if it fails.
         """
-        command = self.command(operation, project, driver)
-        return checked(run(command, self.folder(project), {"BENCH_URL": url}, limit), limit)
+        command = self.command("noop" if operation == "fresh" else operation, project, driver)
+        environment = {"BENCH_URL": url} | ({"PYTHONDONTWRITEBYTECODE": "1"} if operation == "fresh" else {})
+        return checked(run(command, self.folder(project), environment, limit), limit)
 
     def check(
         self, operation: str, project: Project, finished: Finished, contents: Contents, written: set[Path]
