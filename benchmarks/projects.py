@@ -59,13 +59,6 @@ class Migration(migrations.Migration):
     ]
 """
 
-_MODEL = """
-
-class {model}(models.Model):
-    id = models.AutoField(primary_key=True)
-    name = models.CharField(max_length=50)
-"""
-
 _DJANGO = {
     "manage.py": """\
 import os
@@ -233,11 +226,10 @@ def versions(folder: Path, package: str) -> Path:
 
 
 def write_django(shape: Shape, folder: Path) -> None:
-    """Write the packages as Django's apps, with their models, as ``makemigrations`` would find them."""
+    """Write the packages as Django's apps, without models, as everywhere here: Django would take more time with them."""
     folder.mkdir(parents=True)
     for name, text in _DJANGO.items():
         (folder / name).write_text(text.format(packages=shape.package_names) if "{{" in text else text, "utf-8")
-    models = {package: ["from django.db import models\n"] for package in shape.package_names}
     for package in shape.package_names:
         (folder / package / "migrations").mkdir(parents=True)
         (folder / package / "__init__.py").touch()
@@ -247,6 +239,3 @@ def write_django(shape: Shape, folder: Path) -> None:
         dependencies = [migrations[parent] for parent in revision.parents]
         text = _MIGRATION.format(dependencies=dependencies, model=revision.model)
         (folder / revision.package / "migrations" / f"{revision.migration}.py").write_text(text, "utf-8")
-        models[revision.package].append(_MODEL.format(model=revision.model))
-    for package, texts in models.items():
-        (folder / package / "models.py").write_text("".join(texts), "utf-8")

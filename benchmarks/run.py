@@ -41,7 +41,7 @@ DISTRIBUTIONS = (
     *("ampho", "alembic", "sqlalchemy", "flask", "quart", "flask-sqlalchemy", "flask-migrate", "flask-alembic"),
     *("advanced-alchemy", "django", "psycopg", "asyncpg", "aiosqlite"),
 )
-WORKER_ROUNDS = 4
+WORKER_ROUNDS = 2
 """How often what Ampho adds to a worker is measured, for each round of the rest: it is quick, and small."""
 
 

@@ -1,6 +1,7 @@
 """The tools that are compared: what a project needs for each, its commands, and how to see that it did the work.
 
-Every tool gets the same revisions, one transaction for each of them, and the database's address in ``BENCH_URL``.
+Every tool gets the same revisions, one transaction for each of them, and the database's address in ``BENCH_URL``. No
+project has models, which would take each of them time that has nothing to do with migrations.
 
 - Ampho's packages have no ``env.py`` of their own, so they use the one that ``ampho db-init`` would have copied there.
 - Alembic, Flask-Migrate, Flask-Alembic and advanced-alchemy have no packages. They get the same files as branches, with

@@ -65,7 +65,15 @@ def test_every_operation_has_a_figure_in_the_table_the_json_and_the_plot(tmp_pat
 
 
 def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> None:
-    arguments = ("--sizes", "2x10+deps", "--tools", "floor,bare,quart", "--only", "upgrade,downgrade", "--no-worker")
+    arguments = (
+        "--sizes",
+        "2x10+deps",
+        "--tools",
+        "floor,floor with,bare,quart",
+        "--only",
+        "upgrade,downgrade",
+        "--no-worker",
+    )
     found = run(tmp_path / "out.json", *arguments)
     floor = {(figure["tool"], figure["driver"]) for figure in found["figures"] if figure["operation"] == "downgrade"}
     drivers = ("sqlite", "aiosqlite")
