@@ -226,7 +226,7 @@ def versions(folder: Path, package: str) -> Path:
 
 
 def write_django(shape: Shape, folder: Path) -> None:
-    """Write the packages as Django's apps, without models, as everywhere here: Django would take more time with them."""
+    """Write the packages as Django's apps, without models, as everywhere here: they would cost it time."""
     folder.mkdir(parents=True)
     for name, text in _DJANGO.items():
         (folder / name).write_text(text.format(packages=shape.package_names) if "{{" in text else text, "utf-8")

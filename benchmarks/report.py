@@ -47,12 +47,13 @@ font-family="sans-serif" font-size="11">
 text {{ fill: #333 }}
 .ampho {{ fill: #0b7285 }}
 .other {{ fill: #adb5bd }}
-.floor {{ fill: #e9c46a }}
+.floor, .bare {{ fill: #e9c46a }}
 .title {{ font-weight: bold }}
 .label {{ text-anchor: end }}
 </style>
 <rect width="{width}" height="{height}" fill="#fff"/>"""
-_PANEL, _LABEL, _BAR, _LINE, _TITLE, _VALUE = 250, 150, 11, 16, 44, 46
+# Pixels, but for the first one.
+_COLUMNS, _PANEL, _LABEL, _BAR, _LINE, _TITLE, _VALUE = 4, 190, 210, 11, 16, 28, 56
 
 
 @dataclass(frozen=True)
@@ -210,40 +211,44 @@ def write_plots(results: Results, beside: Path) -> list[Path]:
 
 
 def plot(results: Results, backend: str) -> str:
-    """Draw the CPU seconds on one backend: a row for each size, a column for each operation, a bar for each tool."""
+    """Draw the CPU seconds on one backend: for each size some rows of panels, one for each operation."""
     figures = [figure for figure in results.figures if figure.backend == backend]
-    sizes = list(dict.fromkeys(figure.size for figure in figures))
-    operations = [operation for operation in _TITLES if any(figure.operation == operation for figure in figures)]
-    names = list(dict.fromkeys(_name(figure) for figure in figures if figure.tool != "bare app"))
-    height = _TITLE + _LINE * len(names) + 16
-    width = _LABEL + _PANEL * len(operations)
-    whole = height * len(sizes) + 8
-    parts = [_SVG.format(width=width, height=whole)]
-    for row, size in enumerate(sizes):
-        top = row * height
-        parts.append(f'<text class="title" x="8" y="{top + 20}">{escape(size)}, {backend}, CPU seconds</text>')
-        for number, name in enumerate(names):
-            y = top + _TITLE + number * _LINE + _BAR - 1
-            parts.append(f'<text class="label" x="{_LABEL - 8}" y="{y}">{escape(name)}</text>')
-        for column, operation in enumerate(operations):
-            chosen = {
-                _name(figure): figure for figure in figures if (figure.size, figure.operation) == (size, operation)
-            }
-            parts += _panel(chosen, names, operation, _LABEL + column * _PANEL, top)
-    return "\n".join([*parts, "</svg>", ""])
+    parts: list[str] = []
+    top = 0
+    for size in dict.fromkeys(figure.size for figure in figures):
+        here = [figure for figure in figures if figure.size == size]
+        parts.append(f'<text class="title" x="8" y="{top + 18}">{escape(size)}, {backend}, CPU seconds</text>')
+        top += _TITLE
+        operations = [operation for operation in _TITLES if any(figure.operation == operation for figure in here)]
+        for start in range(0, len(operations), _COLUMNS):
+            columns = operations[start : start + _COLUMNS]
+            names = list(dict.fromkeys(_name(figure) for figure in here if figure.operation in columns))
+            parts += _labels(names, top)
+            for column, operation in enumerate(columns):
+                chosen = {_name(figure): figure for figure in here if figure.operation == operation}
+                parts += _panel(chosen, names, operation, _LABEL + column * _PANEL, top)
+            top += _TITLE + _LINE * len(names) + 12
+    head = _SVG.format(width=_LABEL + _COLUMNS * _PANEL, height=top + 8)
+    return "\n".join([head, *parts, "</svg>", ""])
+
+
+def _labels(names: Sequence[str], top: int) -> Iterator[str]:
+    for number, name in enumerate(names):
+        y = top + _TITLE + number * _LINE + _BAR - 1
+        yield f'<text class="label" x="{_LABEL - 8}" y="{y}">{escape(name)}</text>'
 
 
 def _panel(chosen: dict[str, Figure], names: Sequence[str], operation: str, left: int, top: int) -> Iterator[str]:
     """Draw the bars of one operation, the longest as long as there is room."""
     yield f'<text class="title" x="{left}" y="{top + _TITLE - 8}">{_TITLES[operation]}</text>'
-    longest = max((figure.cpu for name, figure in chosen.items() if name in names), default=0)
+    longest = max(figure.cpu for figure in chosen.values())
     for number, name in enumerate(names):
         figure = chosen.get(name)
         if figure is None:
             continue
         y = top + _TITLE + number * _LINE
-        length = round((_PANEL - _VALUE - 14) * figure.cpu / longest, 1) if longest else 0
-        kind = next((kind for kind in ("ampho", "floor") if figure.tool.lower().startswith(kind)), "other")
+        length = round((_PANEL - _VALUE) * figure.cpu / longest, 1) if longest else 0
+        kind = next((kind for kind in ("ampho", "floor", "bare") if figure.tool.lower().startswith(kind)), "other")
         yield f'<rect class="{kind}" x="{left}" y="{y}" width="{length}" height="{_BAR}"/>'
         yield f'<text x="{left + length + 4}" y="{y + _BAR - 1}">{figure.cpu:.2f}</text>'
 
