@@ -33,6 +33,7 @@ from measure import Usage, run
 from projects import Shape
 from report import Failure, Figure, Results, Worker
 from servers import ServerMissingError
+from sqlalchemy.exc import SQLAlchemyError
 from tools import HERE, OPERATIONS, TOOLS, AmphoOnFlask, Bare, NoWorkError, Project, Tool
 
 T = TypeVar("T")
@@ -70,20 +71,31 @@ class Stage:
         self.databases = databases
         self.limit = limit
         self._states: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
 
     def state(self, kind: str) -> str:
-        """Return the database in which everything is applied, as Ampho, Alembic or Django leaves it."""
+        """Return the database in which everything is applied, as Ampho, Alembic or Django leaves it.
+
+        :raises NoWorkError: if it cannot be made; that is tried once.
+        """
         if kind not in self._states:
-            name = self.databases.create()
-            if kind == "ampho":
-                driver = DRIVERS[self.databases.backend][0]
-                tool = AmphoOnFlask()
-                tool.write(self.project, "")  # it may not have been chosen
-                tool.run("upgrade", self.project, driver, self.databases.url(name), self.limit)
-            else:
-                self.databases.fill(name, self.project.shape, django=kind == "django")
-            self._states[kind] = name
+            self._states[kind] = self.databases.create()
+            try:
+                self._fill(self._states[kind], kind)
+            except NoWorkError as error:
+                self._errors[kind] = f"no database to start from: {error}"
+        if kind in self._errors:
+            raise NoWorkError(self._errors[kind])
         return self._states[kind]
+
+    def _fill(self, name: str, kind: str) -> None:
+        if kind != "ampho":
+            self.databases.fill(name, self.project.shape, django=kind == "django")
+            return
+        tool = AmphoOnFlask()
+        tool.write(self.project, "")  # it may not have been chosen
+        driver = DRIVERS[self.databases.backend][0]
+        tool.run("upgrade", self.project, driver, self.databases.url(name), self.limit)
 
     def sample(self, case: Case, operation: str) -> Usage:
         """Run one command, and see that it did its work.
@@ -228,8 +240,8 @@ def measure(results: Results, shape: Shape, databases: Databases, folder: Path, 
                 progress(f"{shape}  {databases.backend}  {operation}  {case.tool.name}, {case.driver}")
                 try:
                     case.samples.append(stage.sample(case, operation))
-                except NoWorkError as error:
-                    case.error = str(error)
+                except (NoWorkError, SQLAlchemyError) as error:
+                    case.error = str(error).partition("\n")[0]
         for case in cases:
             where = (str(shape), databases.backend, case.driver, case.tool.name, operation)
             if case.error:
