@@ -65,20 +65,12 @@ def test_every_operation_has_a_figure_in_the_table_the_json_and_the_plot(tmp_pat
 
 
 def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> None:
-    arguments = (
-        "--sizes",
-        "2x10+deps",
-        "--tools",
-        "floor,floor with,bare,quart",
-        "--only",
-        "upgrade,downgrade",
-        "--no-worker",
-    )
+    arguments = ("--sizes", "2x10+deps", "--tools", "floor with,bare", "--only", "upgrade,downgrade", "--no-worker")
     found = run(tmp_path / "out.json", *arguments)
-    floor = {(figure["tool"], figure["driver"]) for figure in found["figures"] if figure["operation"] == "downgrade"}
+    done = {(figure["tool"], figure["operation"], figure["driver"]) for figure in found["figures"]}
     drivers = ("sqlite", "aiosqlite")
-    assert floor == {("Ampho on Quart", "aiosqlite"), *product(("floor", "floor with a journal"), drivers)}
-    assert {figure["driver"] for figure in found["figures"] if figure["tool"] == "bare app"} == set(drivers)
+    floor = product(["floor with a journal"], ["upgrade", "downgrade"], drivers)
+    assert done == {*floor, *product(["bare app"], ["noop"], drivers)}
 
 
 @pytest.mark.parametrize(
@@ -93,8 +85,8 @@ def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> No
 def test_each_other_tool_does_its_work(tool: str, module: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{tool} is not installed; 'make bench' installs it")
-    # The other three are much the same.
-    operations = ("show", "new", "upgrade", "downgrade")
+    # The others are the same commands, or print only.
+    operations = ("new", "upgrade", "downgrade")
     arguments = ("--sizes", "2x2", "--tools", tool, "--only", ",".join(operations), "--no-worker")
     found = run(tmp_path / "out.json", *arguments)
     assert {figure["operation"] for figure in found["figures"]} == set(operations)
