@@ -145,7 +145,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 except ServerMissingError as error:
                     print(f"no {backend}: {error}", file=sys.stderr)
                     results.failures.append(Failure(str(size), backend, "", "", "", str(error)))
-                results.write(options.output)
         if not options.no_worker:
             measure_worker(results, folder, options)
     results.musts = musts.judge(results)
@@ -248,6 +247,7 @@ def measure(results: Results, shape: Shape, databases: Databases, folder: Path, 
                 results.failures.append(Failure(*where, case.error))
             else:
                 results.figures.append(Figure.of(where, case.samples))
+        results.write(options.output)
     stage.close()
     progress("")
 
