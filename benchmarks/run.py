@@ -168,7 +168,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--no-worker", action="store_true", help="leave out what Ampho adds to a web worker")
     add("--strict", action="store_true", help="exit with 1 if a tool failed")
     add("--output", type=Path, default=HERE / "results.json", help="the plots are written beside it")
-    add("--folder", type=Path, help="where the projects are written (default: a temporary folder)")
+    add("--folder", type=Path, help="for projects and SQLite files (default: a temporary one); in memory it is faster")
     options = parser.parse_args(arguments)
     chosen = [tool for tools in options.tools for tool in tools] or TOOLS
     options.tools = [tool for tool in TOOLS if tool in chosen]
