@@ -3,7 +3,7 @@
 ``results.json`` is an object with these keys::
 
     made      when, in UTC, ISO 8601
-    machine   system, python, processors
+    machine   system, python, processors, and in_memory: whether the SQLite files were in memory
     versions  of the packages that were compared
     rounds    how many rounds were asked for
     figures   a list: size, backend, driver, tool, operation; the medians cpu (seconds, of the process and its
@@ -148,7 +148,9 @@ def as_text(results: Results) -> str:
 
 
 def _figures(results: Results) -> Iterator[str]:
+    place = "memory" if results.machine["in_memory"] else "a folder on a disk"
     yield f"Python {results.machine['python']}, {results.machine['processors']} processors, {results.made}"
+    yield f"SQLite files in {place}"
     yield ", ".join(f"{name} {version}" for name, version in results.versions.items())
     yield f"medians of at most {results.rounds} rounds; ratio: CPU, to {REFERENCE}"
     for (size, backend, operation), figures in _grouped(results.figures):

@@ -42,6 +42,7 @@ DISTRIBUTIONS = (
     *("ampho", "alembic", "sqlalchemy", "flask", "quart", "flask-sqlalchemy", "flask-migrate", "flask-alembic"),
     *("advanced-alchemy", "django", "psycopg", "asyncpg", "aiosqlite"),
 )
+MEMORY, MEMORY_NEEDED = Path("/dev/shm"), 2 * 1024**3  # what is written there has a name of its own
 WORKER_ROUNDS = 2
 """How often what Ampho adds to a worker is measured, for each round of the rest: it is quick, and small."""
 
@@ -128,7 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     results = Results(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine={"system": platform.platform(), "python": platform.python_version(), "processors": os.cpu_count() or 0},
+        machine={
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "processors": os.cpu_count() or 0,
+            "in_memory": MEMORY in options.folder.parents or options.folder == MEMORY,
+        },
         versions=installed(),
         rounds=options.rounds,
     )
@@ -168,11 +174,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--no-worker", action="store_true", help="leave out what Ampho adds to a web worker")
     add("--strict", action="store_true", help="exit with 1 if a tool failed")
     add("--output", type=Path, default=HERE / "results.json", help="the plots are written beside it")
-    add("--folder", type=Path, help="for projects and SQLite files (default: a temporary one); in memory it is faster")
+    add("--folder", type=Path, default=default_folder(), help="for projects and SQLite files (%(default)s)")
     options = parser.parse_args(arguments)
     chosen = [tool for tools in options.tools for tool in tools] or TOOLS
     options.tools = [tool for tool in TOOLS if tool in chosen]
     return options
+
+
+def default_folder() -> Path:
+    """Return a folder in memory if there is one: waiting for a disk takes CPU, too, and never twice the same."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED:
+        return MEMORY
+    return Path(tempfile.gettempdir())
 
 
 def listed(convert: Callable[[str], T]) -> Callable[[str], list[T]]:
@@ -213,7 +226,7 @@ def installed() -> dict[str, str]:
 
 
 @contextmanager
-def scratch_folder(given: Path | None) -> Iterator[Path]:
+def scratch_folder(given: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ampho-bench-", dir=given) as folder:
         yield Path(folder)
 
