@@ -1,6 +1,7 @@
 # make demo    one application with three packages, in Flask and in Quart
 # make test    every promise, on SQLite, PostgreSQL and MariaDB
 # make check   format, lint, types, the import order, the documents
+# make bench   Ampho and other tools side by side, which takes hours; BENCH_ARGS="--sizes 50x20" takes minutes
 #
 # Each does its own set-up, in .venv, from a Python of 3.11 or newer.
 #
@@ -16,6 +17,7 @@ AMPHO_WHEEL ?=
 PYTEST_ARGS ?=
 COVERAGE ?= 95
 WORKERS ?= 3
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,10 +25,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The stamps name what is installed, so that another choice installs again.
 LIBRARIES := $(VENV)/.libraries-$(REQUIREMENTS)
 DEMO := $(VENV)/.demo
+BENCH := $(VENV)/.bench
 READY := $(VENV)/.ready-$(REQUIREMENTS)-$(or $(notdir $(AMPHO_WHEEL)),tree)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check format wheel lock clean venv
+.PHONY: demo test check bench format wheel lock clean venv
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo.py
@@ -49,6 +52,9 @@ check: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright --verifytypes ampho --ignoreexternal
 	$(BIN)/python docs/check.py
 
+bench: $(READY) $(BENCH)
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -65,6 +71,12 @@ lock:
 	  { echo "# Made from $$pins.in by \`make lock\`."; \
 	    build/lock/bin/pip freeze --exclude ampho | LC_ALL=C sort --ignore-case; } > requirements/$$pins.txt || exit 1; \
 	done
+	rm -rf build/lock && $(PYTHON) -m venv build/lock && \
+	build/lock/bin/pip install --quiet --requirement requirements/dev.txt --requirement requirements/bench.in && \
+	sed 's/ *;.*//' requirements/dev.txt > build/lock/dev.txt && \
+	{ echo "# Made from bench.in by \`make lock\`: what it needs on top of dev.txt."; \
+	  build/lock/bin/pip freeze | grep --ignore-case --line-regexp --fixed-strings --invert-match \
+	  --file=build/lock/dev.txt | LC_ALL=C sort --ignore-case; } > requirements/bench.txt
 	rm -rf build/lock
 
 clean:
@@ -79,6 +91,11 @@ $(BIN)/python:
 # The demo needs little of what the tests need, and has all of it where they were set up.
 $(DEMO): pyproject.toml requirements/dev.txt | $(BIN)/python
 	test -e $(READY) || $(PIP) install --constraint requirements/dev.txt --editable '.[flask,quart]'
+	@touch $@
+
+# What is compared, on top of what the tests need.
+$(BENCH): requirements/bench.txt | $(READY)
+	$(PIP) install --requirement $<
 	@touch $@
 
 $(LIBRARIES): requirements/$(REQUIREMENTS).txt | $(BIN)/python
