@@ -247,6 +247,8 @@ class Runner:
         from ampho._sqlite import pragma
 
         # It is another one after another connection has written; see PRAGMA data_version in SQLite's documentation.
+        if not context.connection.in_transaction():
+            context.connection.begin()  # which takes SQLite's lock: nobody writes after this
         version = pragma(context.connection, "data_version")
         if version != self._data_version and set(context.get_current_heads()) != expected:
             raise _OvertakenError

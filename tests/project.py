@@ -7,6 +7,7 @@ import importlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -249,6 +250,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
+            preexec_fn=_hear_interruptions,  # noqa: PLW1509 (no thread of the tests holds a lock then)
         )
 
     @contextmanager
@@ -271,6 +273,11 @@ class Project:
     def _owns(self, module: Any) -> bool:
         places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
         return any(place and Path(place).is_relative_to(self.folder) for place in places)
+
+
+def _hear_interruptions() -> None:
+    """Let Ctrl-C be heard, which what runs in the background ignores, and hands down to what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _text(url: URL | str) -> str:

@@ -112,7 +112,7 @@ def test_all_is_the_sum_of_the_extras() -> None:
             wanted.setdefault(extra[1], set()).add(requirement.strip())
     everything = wanted.pop("all")
 
-    assert set(wanted) == {"flask", "quart", "postgres", "mysql"}
+    assert set(wanted) == {"flask", "lint", "quart", "postgres", "mysql"}
     assert everything == set().union(*wanted.values())
 
 
