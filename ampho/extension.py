@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -15,6 +16,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
+from ampho.lazy import LazyGroup
 from ampho.observer import Observer
 from ampho.url import database_name, describe_without, display, parse_url, redact, require_driver
 
@@ -108,6 +110,12 @@ class Extension(ABC):
                 f'The app {app.import_name} has an {type(other).__name__} already. Use app.extensions["ampho"], or'
                 " make one only."
             )
+
+    def _add_commands(self, app: App) -> None:
+        """Put the commands on an app, by their name as an entry point has it: they are imported when one is called."""
+        if "ampho" not in app.cli.commands:
+            load = partial(resolve_name, "ampho.cli:cli")
+            app.cli.add_command(LazyGroup("ampho", "Database migrations, package by package.", load))
 
     def add_package(self, entry: str) -> None:
         """Add a package with migrations, as a plug-in or a blueprint does for its own.

@@ -20,10 +20,8 @@ from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
 from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
-from ampho.lazy import LazyGroup
 
 if TYPE_CHECKING:
-    import click
     from flask.sansio.app import App
     from sqlalchemy import URL, MetaData
     from sqlalchemy.engine import Connection
@@ -97,8 +95,7 @@ class AsyncAmpho(Extension):
         self._dbs[app] = db
         self._apps.add(app)
         app.extensions["ampho"] = self
-        if "ampho" not in app.cli.commands:
-            app.cli.add_command(LazyGroup("ampho", "Database migrations, package by package.", _cli))
+        self._add_commands(app)
 
     def _register_db(self, app: Quart, db: object | None) -> object:
         registered = app.extensions.get("sqlalchemy")
@@ -470,9 +467,3 @@ async def _connection(engine: AsyncEngine) -> AsyncConnection:
             # Its thread has a last word for the loop, and prints a traceback if that is closed by then.
             await anyio.sleep(_LAST_WORD_SECONDS)
         raise
-
-
-def _cli() -> click.Group:
-    from ampho.cli import cli
-
-    return cli

@@ -15,13 +15,11 @@ from sqlalchemy import NullPool, create_engine
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
-from ampho.lazy import LazyGroup
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
 from ampho.sync.scratch import scratch_engine
 from ampho.url import missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
-    import click
     from alembic.config import Config
     from flask import Flask
     from flask.sansio.app import App
@@ -97,8 +95,7 @@ class Ampho(Extension):
         app.extensions["ampho"] = self
         self._dbs[app] = db
         self._apps.add(app)
-        if "ampho" not in app.cli.commands:
-            app.cli.add_command(LazyGroup("ampho", "Database migrations, package by package.", _cli))
+        self._add_commands(app)
 
     def _register_db(self, app: Flask, db: SQLAlchemy | None) -> SQLAlchemy:
         registered = app.extensions.get("sqlalchemy")
@@ -523,9 +520,3 @@ def _urls(app: Flask) -> dict[str, URL]:
     for key, bind in (app.config.get("SQLALCHEMY_BINDS") or {}).items():
         urls[f"SQLALCHEMY_BINDS[{key!r}]"] = bind.get("url") if isinstance(bind, dict) else bind
     return {setting: parse_url(value, setting) for setting, value in urls.items() if value is not None}
-
-
-def _cli() -> click.Group:
-    from ampho.cli import cli
-
-    return cli
