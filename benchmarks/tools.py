@@ -19,6 +19,7 @@ import importlib.util
 import re
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ class Project:
                 shutil.rmtree(folder)
 
 
-class Tool:
+class Tool(ABC):
     """A tool.
 
     :cvar module: what must be installed.
@@ -174,11 +175,12 @@ class Tool:
     def folder(self, project: Project) -> Path:
         return project.packages
 
-    def write(self, project: Project, url: str) -> None:
+    def write(self, project: Project, url: str) -> None:  # noqa: B027 (some need nothing)
         """Write what this tool needs besides the revisions."""
 
+    @abstractmethod
     def command(self, operation: str, project: Project, driver: str) -> list[str]:
-        raise NotImplementedError
+        """Return the command of an operation."""
 
     def run(self, operation: str, project: Project, driver: str, url: str, limit: int) -> Finished:
         """Run a command, in a process that is measured.
