@@ -151,9 +151,13 @@ def lint(drafted: Draft) -> LintReport:
     :raises LinterError: if squawk is needed, and is not there or fails.
     """
     found: dict[str, list[Violation]] = {revision.id: [] for revision in drafted.revisions}
-    excluded = {revision.id: {*drafted.exclude, *_allowed(revision)} for revision in drafted.revisions}
+    excluded: dict[str, set[str]] = {}
     has_squawk = drafted.server is not None
-    violations = [violation for revision in drafted.revisions for violation in _own(drafted, revision)]
+    violations: list[Violation] = []
+    for revision in drafted.revisions:
+        source = revision.path.read_bytes()
+        excluded[revision.id] = {*drafted.exclude, *_allowed(source)}
+        violations += _own(drafted, revision, source)
     if has_squawk:
         violations += _squawk(drafted)
     for violation in violations:
@@ -162,14 +166,17 @@ def lint(drafted: Draft) -> LintReport:
     return LintReport(tuple(found), tuple(one for several in found.values() for one in several), has_squawk)
 
 
-def _allowed(revision: Revision) -> set[str]:
-    """Return the rules that a comment in the revision's file allows it to break."""
-    text = revision.path.read_text("utf-8", errors="replace")
+def _allowed(source: bytes) -> set[str]:
+    """Return the rules that a comment in a revision's file allows it to break."""
+    text = source.decode("utf-8", errors="replace")
     return {rule for allowed in _ALLOWS.findall(text) for rule in re.split(r"[\s,]+", allowed)}
 
 
-def _own(drafted: Draft, revision: Revision) -> Iterator[Violation]:
-    """Give what squawk does not know."""
+def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
+    """Give what squawk does not know.
+
+    :param source: the revision's file.
+    """
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
         message, statement = (redact(text, drafted.project.url) for text in (message, statement))
@@ -178,7 +185,7 @@ def _own(drafted: Draft, revision: Revision) -> Iterator[Violation]:
     sql = drafted.sql.get(revision.id, "")
     if isinstance(sql, RenderError) and drafted.server is not None:
         yield violation(NO_SQL, f"squawk did not see it. {sql}")
-    functions = _functions(revision)
+    functions = _functions(source)
     if isinstance(sql, str):
         lost = dict(_lost_in_sql(sql))
         # SQLite's batch mode drops a column by building the table anew without it
@@ -192,10 +199,10 @@ def _own(drafted: Draft, revision: Revision) -> Iterator[Violation]:
         yield violation(IRREVERSIBLE, why)
 
 
-def _functions(revision: Revision) -> dict[str, ast.stmt | None]:
+def _functions(source: bytes) -> dict[str, ast.stmt | None]:
     """Return what the file's top level calls ``upgrade`` and ``downgrade``: functions, or None for anything else."""
     found: dict[str, ast.stmt | None] = {}
-    for node in ast.parse(revision.path.read_bytes()).body:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
             found[node.name] = node
         else:
