@@ -71,12 +71,14 @@ lock:
 	  { echo "# Made from $$pins.in by \`make lock\`."; \
 	    build/lock/bin/pip freeze --exclude ampho | LC_ALL=C sort --ignore-case; } > requirements/$$pins.txt || exit 1; \
 	done
-	rm -rf build/lock && $(PYTHON) -m venv build/lock && \
-	build/lock/bin/pip install --quiet --requirement requirements/dev.txt --requirement requirements/bench.in && \
-	sed 's/ *;.*//' requirements/dev.txt > build/lock/dev.txt && \
-	{ echo "# Made from bench.in by \`make lock\`: what it needs on top of dev.txt."; \
-	  build/lock/bin/pip freeze | grep --ignore-case --line-regexp --fixed-strings --invert-match \
-	  --file=build/lock/dev.txt | LC_ALL=C sort --ignore-case; } > requirements/bench.txt
+	for more in bench docs; do \
+	  rm -rf build/lock && $(PYTHON) -m venv build/lock && \
+	  build/lock/bin/pip install --quiet --requirement requirements/dev.txt --requirement requirements/$$more.in && \
+	  sed 's/ *;.*//' requirements/dev.txt > build/lock/dev.txt && \
+	  { echo "# Made from $$more.in by \`make lock\`: what it needs on top of dev.txt."; \
+	    build/lock/bin/pip freeze | grep --ignore-case --line-regexp --fixed-strings --invert-match \
+	    --file=build/lock/dev.txt | LC_ALL=C sort --ignore-case; } > requirements/$$more.txt || exit 1; \
+	done
 	rm -rf build/lock
 
 clean:
