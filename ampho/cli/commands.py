@@ -11,6 +11,7 @@ import click
 from ampho.cli import output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
+from ampho.cli.terminal import no_color
 from ampho.errors import ProtectedError
 
 _SPEC = SpecifierType()
@@ -40,6 +41,7 @@ _start = click.option(
 
 @click.group("ampho", cls=AmphoGroup)
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@no_color
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
     """Database migrations, package by package.

@@ -8,6 +8,7 @@ import click
 
 from ampho.cli.commands import cli
 from ampho.cli.group import AmphoGroup
+from ampho.cli.terminal import no_color
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -35,6 +36,7 @@ class ConsoleLoader:
     "--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name."
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@no_color
 @click.version_option(package_name="ampho", message="Ampho %(version)s")
 @click.pass_context
 def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:

@@ -1,0 +1,39 @@
+"""The terminal that the commands draw on, by Rich: its width, and whether it shows colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Command = TypeVar("Command", bound=Callable[..., object])
+NO_COLOR = "ampho.no_color"
+"""Where a context's ``meta`` has what ``--no-color`` said."""
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[NO_COLOR] = True
+        ctx.color = False
+
+
+def no_color(command: Command) -> Command:
+    """Give a group the option ``--no-color``."""
+    text = "No colours, as with the environment variable NO_COLOR."
+    return click.option("--no-color", is_flag=True, expose_value=False, callback=_remember, help=text)(command)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return the terminal, or the pipe, that a command writes to.
+
+    :param stderr: whether it is standard error, where everything goes that is not data.
+    """
+    from rich.console import Console  # late: most commands print plain lines, and need none of it
+
+    context = click.get_current_context(silent=True)
+    refuses = context is not None and bool(context.meta.get(NO_COLOR))
+    return Console(stderr=stderr, no_color=refuses or None, highlight=False, emoji=False, markup=False)
