@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from ampho.journal import Entry, Outcome
     from ampho.lint import LintReport, Violation
     from ampho.observer import Observer
-    from ampho.plan import Direction, Plan, Step
+    from ampho.plan import Cause, Direction, InTransaction, Plan, Step
     from ampho.runner import Run, StepRun
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
+    from ampho.status import DatabaseStatus, Mark, PackageStatus, RevisionStatus
     from ampho.sync import Ampho
 
 __version__ = "0.1.0"
@@ -26,19 +27,25 @@ __all__ = [
     "AmphoError",
     "AsyncAmpho",
     "AsyncSQLAlchemy",
+    "Cause",
     "CurrentState",
+    "DatabaseStatus",
     "Deployment",
     "Direction",
     "Drift",
     "Entry",
     "Finding",
+    "InTransaction",
     "LintReport",
+    "Mark",
     "MissingState",
     "Observer",
     "Outcome",
     "PackageState",
+    "PackageStatus",
     "Plan",
     "RevisionRecord",
+    "RevisionStatus",
     "Run",
     "Stamped",
     "Status",
@@ -51,19 +58,25 @@ _HOME = {
     "Ampho": "sync",
     "AsyncAmpho": "aio",
     "AsyncSQLAlchemy": "aio",
+    "Cause": "plan",
     "CurrentState": "state",
+    "DatabaseStatus": "status",
     "Deployment": "deploy",
     "Direction": "plan",
     "Drift": "autogenerate",
     "Entry": "journal",
     "Finding": "deploy",
+    "InTransaction": "plan",
     "LintReport": "lint",
+    "Mark": "status",
     "MissingState": "state",
     "Observer": "observer",
     "Outcome": "journal",
     "PackageState": "state",
+    "PackageStatus": "status",
     "Plan": "plan",
     "RevisionRecord": "state",
+    "RevisionStatus": "status",
     "Run": "runner",
     "Stamped": "stamp",
     "Status": "deploy",

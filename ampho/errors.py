@@ -20,6 +20,7 @@
     ├── SpecifierError              a specifier that means nothing here
     ├── NotUpToDateError            the database is behind or ahead of the package that is compared
     ├── DependentsError             a downgrade that would take other packages along
+    ├── PlanChangedError            what would run is not what was shown and agreed to
     ├── UnknownRevisionsError       applied revisions that no file explains
     ├── VersionTableError           version rows that cannot be revisions
     ├── RenderError                 a revision that cannot be written as SQL
@@ -208,6 +209,10 @@ class DependentsError(AmphoError):
         super().__init__(message)
         self.specifier = specifier
         self.dependents: tuple[str, ...] = tuple(dependents)
+
+
+class PlanChangedError(AmphoError):
+    """What would run now is not the plan that somebody has seen and agreed to."""
 
 
 class UnknownRevisionsError(AmphoError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,15 +19,17 @@ from ampho._hints import with_hint
 from ampho.applied import Applied
 from ampho.deploy import Deployment, assess
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
+from ampho.explain import explained
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
 from ampho.observer import Observer
-from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
+from ampho.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
-from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
+from ampho.runner import Run, Runner, journal_table, raise_from, unfinished_error
 from ampho.state import CurrentState, current_state
+from ampho.status import DatabaseStatus, database_status
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -111,20 +114,25 @@ def upgrade(
     connection: Connection,
     specifier: str = "heads",
     *,
+    agreed: Plan | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
+    :param agreed: the plan that somebody has seen and agreed to; another one is an error.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
     project.check_migratable(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
-        return plan_upgrade(graph, rows, specifier, journal=journal)
+        planned = plan_upgrade(graph, rows, specifier, journal=journal)
+        planned.check_agreed(agreed)
+        return planned
 
-    return _run(project, connection, make_plan, x, observer, at_a_glance=True)
+    runner = Runner(project, make_plan, x, observer or Observer(), is_agreed=agreed is not None)
+    return _run(connection, runner, at_a_glance=True)
 
 
 def downgrade(
@@ -134,6 +142,7 @@ def downgrade(
     *,
     cascade: bool = False,
     confirm: str | None = None,
+    agreed: Plan | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
@@ -141,6 +150,7 @@ def downgrade(
 
     :param cascade: whether revisions of other packages that depend on what goes may go too.
     :param confirm: the database's name, where it is protected.
+    :param agreed: the plan that somebody has seen and agreed to; another one is an error.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
@@ -148,13 +158,14 @@ def downgrade(
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
+        planned.check_agreed(agreed)  # before a name is asked for that would confirm something else
         if planned.steps or confirm is not None:
             count = f"{len(planned.steps)} revision{'s' if len(planned.steps) > 1 else ''}"
             what = f"{count} of {', '.join(planned.packages)}" if planned.steps else "nothing"
             project.protection.check(confirm, f"'db-down {specifier}' takes back {what}.")
         return planned
 
-    return _run(project, connection, make_plan, x, observer)
+    return _run(connection, Runner(project, make_plan, x, observer or Observer(), is_agreed=agreed is not None))
 
 
 def plan(
@@ -166,17 +177,47 @@ def plan(
     cascade: bool = False,
     x: Sequence[str] = (),
 ) -> Plan:
-    """Return what :func:`upgrade` or :func:`downgrade` would do now, and do nothing."""
+    """Return what :func:`upgrade` or :func:`downgrade` would do now, and why, and do nothing.
+
+    :raises AmphoError: as they would before their first step.
+    """
     project.check_migratable(specifier)
     upgrades = Direction(direction) is Direction.UPGRADE
     typed = specifier if specifier is not None else "heads" if upgrades else "-1"
 
     def make_plan(rows: tuple[str, ...], journal: Journal) -> Plan:
+        for entry in journal.unfinished:
+            if not entry.is_untouched:
+                raise unfinished_error(entry)
         if upgrades:
-            return plan_upgrade(project.graph, rows, typed, journal=journal)
-        return plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
+            planned = plan_upgrade(project.graph, rows, typed, journal=journal)
+        else:
+            planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
+            if planned.steps and project.protection.enabled:
+                planned = replace(planned, protected=project.protection.database)
+        if not planned.steps:
+            return planned
+        return explained(planned, graph_of(planned, project.graph, rows, journal), connection.dialect.name)
 
     return ask(project, connection, x, make_plan)
+
+
+def status(
+    project: Project,
+    connection: Connection,
+    *,
+    packages: Sequence[str] = (),
+    all: bool = False,  # noqa: A002 (the option's name)
+    x: Sequence[str] = (),
+) -> DatabaseStatus:
+    """Return where the database is, counted per package.
+
+    :param packages: the packages that are looked at; by default all.
+    :param all: whether each revision is told of.
+    """
+    for name in packages:
+        project.check_addressed(name)
+    return ask(project, connection, x, partial(database_status, project.graph, packages=packages, all=all))
 
 
 def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
@@ -283,17 +324,9 @@ def perform(
         raise_from(environment.failure(exc), exc)
 
 
-def _run(
-    project: Project,
-    connection: Connection,
-    make_plan: MakePlan,
-    x: Sequence[str],
-    observer: Observer | None,
-    *,
-    at_a_glance: bool = False,
-) -> Run:
+def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -> Run:
+    project = runner.project
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
-    runner = Runner(project, make_plan, x, observer or Observer())
     seen = _at_a_glance(project, connection) if at_a_glance else None
     run = None if seen is None else runner.nothing_to_do(*seen)
     if run is not None:

@@ -7,11 +7,11 @@ was typed is decided, or refused, here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ampho.applied import Applied, exact_rows
-from ampho.errors import DatabaseError, DependentsError, SpecifierError
+from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
 from ampho.revision import Revision
@@ -27,12 +27,53 @@ class Direction(StrEnum):
     DOWNGRADE = "downgrade"
 
 
+class Cause(StrEnum):
+    """Why a step is in a plan."""
+
+    ASKED = "asked for"
+    """The specifier names it."""
+    REQUIRED = "required by"
+    """Another step of an upgrade stands on it."""
+    STANDS = "stands on"
+    """It stands on another step of a downgrade."""
+
+
+class InTransaction(StrEnum):
+    """Whether a step runs in a transaction, and so leaves nothing behind where it fails."""
+
+    WHOLE = "yes"
+    PARTLY = "partly"
+    """It has an ``autocommit_block()``, which commits what was done before it and what is done in it."""
+    NONE = "no"
+    """The database commits each statement that changes the schema, as MariaDB and MySQL do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One revision, to be applied or taken back."""
+    """One revision, to be applied or taken back.
+
+    What follows the direction is for those who look at a plan before it runs, and is there in what ``plan()`` returns.
+
+    :ivar cause: why it is in the plan.
+    :ivar because_of: ids of the steps that are the cause, where it was not asked for.
+    :ivar in_transaction: whether it runs in a transaction.
+    :ivar losses: what it may lose, in words, as far as its file shows it: ``drops the column stock``.
+    """
 
     revision: Revision
     direction: Direction
+    cause: Cause | None = field(default=None, compare=False)
+    because_of: tuple[str, ...] = field(default=(), compare=False)
+    in_transaction: InTransaction | None = field(default=None, compare=False)
+    losses: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def reason(self) -> str:
+        """Why it is in the plan, in words; empty where that is not known."""
+        if self.cause is None:
+            return ""
+        more = f" and {len(self.because_of) - 1} more" if len(self.because_of) > 1 else ""
+        return " ".join([self.cause, *self.because_of[:1]]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +85,8 @@ class Plan:
     :ivar steps: the steps, in the order in which they run.
     :ivar rows: the version rows from which the plan was made.
     :ivar missing: what is applied and no file has, in words; empty if there is nothing of the kind.
+    :ivar asked: ids of the steps that the specifier names; the others come along.
+    :ivar protected: the name of the database, where that has to be confirmed before the plan runs; else empty.
     """
 
     specifier: str
@@ -51,11 +94,42 @@ class Plan:
     steps: tuple[Step, ...]
     rows: tuple[str, ...] = ()
     missing: str = ""
+    asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    protected: str = field(default="", compare=False)
 
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages that the steps touch, in the order of the steps."""
         return tuple(dict.fromkeys(step.revision.package for step in self.steps))
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """Those of the packages that nobody asked for, in the order of the steps."""
+        asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
+        return tuple(package for package in self.packages if package not in asked)
+
+    def check_agreed(self, agreed: Plan | None) -> None:
+        """Check that this plan does what somebody has seen and agreed to.
+
+        :param agreed: the plan that was seen; None if nobody was asked.
+        :raises PlanChangedError: if this one has other steps, or their files are other ones.
+        """
+        if agreed is not None and _deeds(self) != _deeds(agreed):
+            raise PlanChangedError(
+                f"What {self.specifier} would do has changed: it was to {_in_words(agreed)}, and now it is to"
+                f" {_in_words(self)}. Another process, or who edited a file, came between. Look at it again, and"
+                " run the command again; nothing was changed."
+            )
+
+
+def _deeds(plan: Plan) -> list[tuple[str, Direction, str]]:
+    return [(step.revision.id, step.direction, step.revision.checksum) for step in plan.steps]
+
+
+def _in_words(plan: Plan) -> str:
+    ids = [step.revision.id for step in plan.steps]
+    shown = ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+    return f"{plan.direction} {shown}" if ids else "do nothing"
 
 
 def plan_upgrade(
@@ -84,7 +158,7 @@ def plan_upgrade(
     applied.check_appliable(ids)
     if journal is not None:
         applied.check_not_diverged(needed, journal)
-    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows)
+    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=targets)
 
 
 def plan_downgrade(
@@ -119,7 +193,7 @@ def plan_downgrade(
     if along and not cascade:
         raise _dependents_error(applied.graph, spec, along)
     steps = reversed(applied.graph.sort(removed | along))
-    return _plan(applied, spec, Direction.DOWNGRADE, steps, rows)
+    return _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
 
 
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
@@ -154,10 +228,18 @@ def rest_of(plan: Plan, applied: Applied) -> Plan:
     return replace(plan, steps=tuple(left), rows=exact_rows(applied.graph, applied.known))
 
 
-def _plan(applied: Applied, spec: Specifier, direction: Direction, ids: Iterable[str], rows: tuple[str, ...]) -> Plan:
+def _plan(
+    applied: Applied,
+    spec: Specifier,
+    direction: Direction,
+    ids: Iterable[str],
+    rows: tuple[str, ...],
+    *,
+    asked: set[str],
+) -> Plan:
     steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
     missing = applied.describe_missing() if applied.missing else ""
-    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing)
+    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
 
 
 def _check_not_gone(applied: Applied, targets: set[str], spec: Specifier) -> None:

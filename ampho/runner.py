@@ -18,7 +18,13 @@ from ampho._describe import location, place
 from ampho._hints import with_hint
 from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
-from ampho.errors import AmphoError, ConfigurationError, RevisionFailedError, UnfinishedRevisionError
+from ampho.errors import (
+    AmphoError,
+    ConfigurationError,
+    PlanChangedError,
+    RevisionFailedError,
+    UnfinishedRevisionError,
+)
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
@@ -45,7 +51,8 @@ _ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACT
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
-_TRANSACTIONAL = ("sqlite", "postgresql")
+TRANSACTIONAL = ("sqlite", "postgresql")
+"""The dialects of the databases that can roll back what changes the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +95,16 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
 
 @dataclass
 class Runner:
-    """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them."""
+    """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them.
+
+    :param is_agreed: whether somebody has seen the plan and agreed to it, so that no part of it may be left out.
+    """
 
     project: Project
     make_plan: MakePlan
     x: Sequence[str]
     observer: Observer
+    is_agreed: bool = False
     plan: Plan | None = None
     current: Step | None = None
     done: list[StepRun] = field(default_factory=list)
@@ -212,7 +223,7 @@ class Runner:
             self.current, self._committed_early, self._own_commit = step, False, False
             self.tell(self.observer.started, step)
             self._begun = begun = time.perf_counter()
-            if self.dialect not in _TRANSACTIONAL:
+            if self.dialect not in TRANSACTIONAL:
                 self._record_start(context)
             yield alembic_step
             expected = alembic_step.rows_after(expected)
@@ -233,7 +244,18 @@ class Runner:
         applied = Applied.from_rows(self.project.graph, rows, journal)
         if self.plan.direction is Direction.DOWNGRADE:
             applied = applied.as_ran(journal)
-        return rest_of(self.plan, applied), applied.graph
+        rest = rest_of(self.plan, applied)
+        if self.is_agreed and len(rest.steps) < len(self.plan.steps) - len(self.done):
+            raise self._overtaken_error()
+        return rest, applied.graph
+
+    def _overtaken_error(self) -> PlanChangedError:
+        """Return the error for a plan of which another process has done a part meanwhile, as it can on SQLite."""
+        done = ", ".join(run.step.revision.id for run in self.done)
+        return PlanChangedError(
+            "Another process has done a part of this plan meanwhile, so what is left is not what was agreed to. Look at"
+            f" it again, and run the command again; {f'done before: {done}' if done else 'nothing was changed'}."
+        )
 
     def _check_not_overtaken(self, context: MigrationContext, expected: set[str]) -> None:
         """Check, within the transaction of the step, that the database is where the step expects it.
@@ -260,7 +282,7 @@ class Runner:
 
         @contextmanager
         def watched() -> Iterator[None]:
-            if not self._committed_early and self.dialect in _TRANSACTIONAL and self._table and self.current:
+            if not self._committed_early and self.dialect in TRANSACTIONAL and self._table and self.current:
                 self._table.start(self._entry_of_step(), counting=False)
             self._committed_early = True
             with block():
@@ -314,7 +336,7 @@ class Runner:
         """Write that the revision failed, as far as the connection still works; return what is left of it."""
         if self.current is None:
             return Outcome.PARTIAL
-        transactional = self.dialect in _TRANSACTIONAL and not self._committed_early
+        transactional = self.dialect in TRANSACTIONAL and not self._committed_early
         outcome = Outcome.FAILED if transactional or self._is_untouched() else Outcome.PARTIAL
         if _has_lost_connection(exc) or self._table is None or self._why is None:
             return outcome  # a connection that was made anew would not have the lock; the entry stays as it began
@@ -364,7 +386,7 @@ class Runner:
             self.tell(self.observer.interrupted, self.current)
 
     def _what_is_left(self, revision_id: str, connection: Connection) -> str:
-        if self.dialect not in _TRANSACTIONAL:
+        if self.dialect not in TRANSACTIONAL:
             why = "This database commits DDL at once"
         elif self._committed_early:
             why = "It committed before its end, as an autocommit_block() does"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ampho.runner import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, RevisionRecord
+    from ampho.status import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -301,6 +302,18 @@ class AsyncAmpho(Extension):
 
         return await self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
+    async def status(
+        self,
+        *packages: str,
+        all: bool = False,  # noqa: A002 (the option's name)
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> DatabaseStatus:
+        """Return where the database is, counted per package; see :meth:`ampho.Ampho.status`."""
+        from ampho import execute
+
+        return await self._perform(partial(execute.status, packages=packages, all=all, x=x), observer)
+
     async def plan(
         self,
         specifier: str | None = None,
@@ -317,14 +330,18 @@ class AsyncAmpho(Extension):
         return await self._perform(work, observer)
 
     async def upgrade(
-        self, specifier: str = "heads", *, x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        specifier: str = "heads",
+        *,
+        agreed: Plan | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> Run:
         """Upgrade the database; see :meth:`ampho.Ampho.upgrade`."""
         from ampho import execute
 
-        return await self._perform(
-            partial(execute.upgrade, specifier=specifier, x=x, observer=observer), observer, renews=True
-        )
+        work = partial(execute.upgrade, specifier=specifier, agreed=agreed, x=x, observer=observer)
+        return await self._perform(work, observer, renews=True)
 
     async def downgrade(
         self,
@@ -332,14 +349,15 @@ class AsyncAmpho(Extension):
         *,
         cascade: bool = False,
         confirm: str | None = None,
+        agreed: Plan | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Run:
         """Downgrade the database; see :meth:`ampho.Ampho.downgrade`."""
         from ampho import execute
 
-        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, x=x, observer=observer)
-        return await self._perform(work, observer, renews=True)
+        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, agreed=agreed)
+        return await self._perform(partial(work, x=x, observer=observer), observer, renews=True)
 
     async def upgrade_sql(
         self,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ampho.cli import output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
-from ampho.cli.terminal import no_color
+from ampho.cli.terminal import is_somebody_there, no_color
 from ampho.errors import ProtectedError
+
+if TYPE_CHECKING:
+    from ampho.plan import Plan
 
 _SPEC = SpecifierType()
 
@@ -24,6 +27,7 @@ _x = click.option(
     help="An argument for env.py and revisions (context.get_x_argument()).",
 )
 _sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
+_plan = click.option("--plan", "planned", is_flag=True, help="Print the steps and why each is there; run nothing.")
 _confirm = click.option(
     "--confirm", metavar="DATABASE", help="Do it where AMPHO_PROTECTED protects the database: the name of the database."
 )
@@ -94,13 +98,19 @@ def db_rev(ctx: click.Context, /, package: str, message: str, **options: object)
 
 @cli.command("db-up")
 @click.argument("spec", type=_SPEC, default="heads")
+@_plan
 @_sql
 @_start
 @_x
 @click.pass_context
-def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: tuple[str, ...]) -> None:
+def db_up(
+    ctx: click.Context, /, spec: str, *, planned: bool, sql: bool, start: tuple[str, ...], x: tuple[str, ...]
+) -> None:
     """Upgrade to SPEC, which is 'heads' (everything) by default."""
-    if _wants_sql(sql, start):
+    as_sql = _wants_sql(sql, start)
+    if _wants_plan(planned, sql):
+        _print_plan(call(ctx, "plan", spec, x=x, observer=output.WarningsOnly()))
+    elif as_sql:
         _print_sql(ctx, "upgrade_sql", spec, start=start or None, x=x)
     else:
         output.print_run(call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
@@ -109,21 +119,62 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
 @click.option("--cascade", is_flag=True, help="Take back revisions of other packages that depend on it, too.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, where it takes back revisions of several packages.")
 @_confirm
+@_plan
 @_sql
 @_start
 @_x
 @click.pass_context
 def db_down(
-    ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], confirm: str | None, **options: object
+    ctx: click.Context,
+    /,
+    spec: str,
+    *,
+    yes: bool,
+    confirm: str | None,
+    planned: bool,
+    sql: bool,
+    start: tuple[str, ...],
+    **options: object,
 ) -> None:
     """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
-    if sql and confirm is not None:
-        raise click.UsageError("--confirm goes with a run: -s/--sql changes nothing.")
-    if _wants_sql(sql, start):
+    if (sql or planned) and confirm is not None:
+        raise click.UsageError(f"--confirm goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
+    as_sql = _wants_sql(sql, start)
+    if _wants_plan(planned, sql):
+        _print_plan(call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options))
+    elif as_sql:
         _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:
+        if not yes and confirm is None and is_somebody_there():
+            options["agreed"] = _agreed_plan(ctx, spec, **options)
         output.print_run(_call_confirmed(ctx, "downgrade", spec, confirm, observer=output.Reporter(), **options))
+
+
+def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
+    """Return what a downgrade would do, after whoever is there has agreed to it, if it touches several packages.
+
+    Where the name of a protected database will be asked for, that is the question.
+    """
+    plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WaitingOnly(), **options)
+    if len(plan.packages) > 1:
+        _print_plan(plan, stderr=True)
+        if not plan.protected:
+            click.confirm("Take these back?", abort=True, err=True)
+    return plan
+
+
+def _print_plan(plan: Plan, *, stderr: bool = False) -> None:
+    from ampho.cli.planned import print_plan
+
+    print_plan(plan, stderr=stderr)
+
+
+def _wants_plan(planned: bool, sql: bool) -> bool:
+    if planned and sql:
+        raise click.UsageError("--plan and -s/--sql are two answers to one question. Give one of them.")
+    return planned
 
 
 def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | None, **options: Any) -> Any:
@@ -284,6 +335,22 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
     """Wait until another process has brought the database to where this code needs it, or beyond."""
     output.print_deployment(call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly()))
+
+
+@cli.command("db-status")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@click.option("-a", "--all", "all_", is_flag=True, help="List each revision, instead of a table of the packages.")
+@click.option("--check", is_flag=True, help="Exit with another code than 0 if the database is not up to date.")
+@_x
+@click.pass_context
+def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
+    """Print where the database is, by package: how much is applied and pending, and what was applied last."""
+    from ampho.cli.status import print_status
+
+    status = call(ctx, "status", *packages, all=all_, x=x, observer=output.WarningsOnly())
+    print_status(status, all=all_)
+    if check:
+        ctx.exit(status.status.exit_code)
 
 
 @cli.command("db-current")

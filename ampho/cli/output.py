@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ampho.runner import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
+    from ampho.status import DatabaseStatus
 
 
 _TWO = 2
@@ -83,6 +84,11 @@ def _already(plan: Plan) -> str:
     return f"nothing after {target} is applied"
 
 
+def nothing_to_do(plan: Plan) -> str:
+    """Say why a plan has no steps."""
+    return f"Nothing to do: {_already(plan)}."
+
+
 def _count(number: int) -> str:
     return "1 revision" if number == 1 else f"{number} revisions"
 
@@ -114,18 +120,25 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
         if verbose:
             _print_lines(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited since"))
             _print_lines(package.pending, "    pending  ")
+    for line in remarks(state):
+        click.echo(line)
+
+
+def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
+    """Give what else there is to know of a database, a line each."""
+    width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for missing in state.missing:
-        click.echo(_missing_line(missing, width))
+        yield _missing_line(missing, width)
     for row in state.corrupt:
-        click.echo(f"The version table has the row {row!a}, which cannot be a revision.")
+        yield f"The version table has the row {row!a}, which cannot be a revision."
     for row in state.repeated:
-        click.echo(f"The version table has the row {row} more than once.")
+        yield f"The version table has the row {row} more than once."
     for revision_id in state.diverged:
-        click.echo(f"{revision_id} counts as applied because a later one is, and was never run here.")
+        yield f"{revision_id} counts as applied because a later one is, and was never run here."
     for entry in state.unfinished:
-        click.echo(f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'.")
+        yield f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'."
     if state.uncertain:
-        click.echo("Nothing records what that stands on, so some of what is shown as pending may be applied.")
+        yield "Nothing records what that stands on, so some of what is shown as pending may be applied."
 
 
 def _missing_line(missing: MissingState, width: int) -> str:

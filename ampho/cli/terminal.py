@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,3 +38,8 @@ def console(*, stderr: bool = False) -> Console:
     context = click.get_current_context(silent=True)
     refuses = context is not None and bool(context.meta.get(NO_COLOR))
     return Console(stderr=stderr, no_color=refuses or None, highlight=False, emoji=False, markup=False)
+
+
+def is_somebody_there() -> bool:
+    """Tell whether somebody can be asked: who sees what goes to standard error, and types."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ampho.runner import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, RevisionRecord
+    from ampho.status import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -356,6 +357,24 @@ class Ampho(Extension):
 
         return self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
+    def status(
+        self,
+        *packages: str,
+        all: bool = False,  # noqa: A002 (the option's name)
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> DatabaseStatus:
+        """Return where the database is, counted per package.
+
+        :param packages: the packages that are looked at; by default all.
+        :param all: whether each revision is told of, too.
+        :param x: values for ``context.get_x_argument()``.
+        :raises SpecifierError: if one of the packages is none.
+        """
+        from ampho import execute
+
+        return self._perform(partial(execute.status, packages=packages, all=all, x=x), observer)
+
     def plan(
         self,
         specifier: str | None = None,
@@ -367,25 +386,36 @@ class Ampho(Extension):
     ) -> Plan:
         """Return what an upgrade or downgrade would do now, and do nothing.
 
+        Each step tells why it is there, whether it runs in a transaction, and what it may lose.
+
         :param direction: ``upgrade`` or ``downgrade``.
-        :raises AmphoError: as the command itself would before its first step.
+        :raises AmphoError: as the command itself would before its first step, but for files that cannot be imported.
         """
         from ampho import execute
 
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
         return self._perform(work, observer)
 
-    def upgrade(self, specifier: str = "heads", *, x: Sequence[str] = (), observer: Observer | None = None) -> Run:
+    def upgrade(
+        self,
+        specifier: str = "heads",
+        *,
+        agreed: Plan | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Run:
         """Upgrade the database.
 
         :param specifier: where to; see "What a specifier means" in the documentation.
+        :param agreed: what :meth:`plan` returned and somebody agreed to; then nothing else runs.
         :param x: values for ``context.get_x_argument()``.
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
         from ampho import execute
 
-        return self._perform(partial(execute.upgrade, specifier=specifier, x=x, observer=observer), observer)
+        work = partial(execute.upgrade, specifier=specifier, agreed=agreed, x=x, observer=observer)
+        return self._perform(work, observer)
 
     def downgrade(
         self,
@@ -393,6 +423,7 @@ class Ampho(Extension):
         *,
         cascade: bool = False,
         confirm: str | None = None,
+        agreed: Plan | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Run:
@@ -401,14 +432,15 @@ class Ampho(Extension):
         :param specifier: how far; see "What a specifier means" in the documentation.
         :param cascade: whether revisions of other packages that depend on what goes may go too.
         :param confirm: the database's name, where ``AMPHO_PROTECTED`` protects it.
+        :param agreed: what :meth:`plan` returned and somebody agreed to; then nothing else runs.
         :param x: values for ``context.get_x_argument()``.
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
         from ampho import execute
 
-        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, x=x, observer=observer)
-        return self._perform(work, observer)
+        work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, agreed=agreed)
+        return self._perform(partial(work, x=x, observer=observer), observer)
 
     def upgrade_sql(
         self,

@@ -1,0 +1,130 @@
+"""What ``db-status`` prints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from ampho.cli.drawing import draw, line, revisions, table
+from ampho.cli.output import remarks
+from ampho.cli.terminal import console
+from ampho.deploy import Status
+from ampho.status import DatabaseStatus, Mark, PackageStatus, RevisionStatus
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+_SHOWN = 5
+_MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
+_NOTES = {
+    Mark.EDITED: "edited since",
+    Mark.DIVERGED: "counts as applied, never run here",
+    Mark.MISSING: "applied, no file",
+    Mark.UNCERTAIN: "may be applied",
+    Mark.UNFINISHED: "half done",
+}
+_STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}
+
+
+def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (the option's name)
+    """Print where a database is.
+
+    :param all: whether each revision is listed, instead of a table of the packages.
+    """
+    if all:
+        _print_revisions(status)
+    elif status.packages:
+        draw(console(), [partial(layout, status) for layout in (_wide, _narrow, _stacked)])
+    told = list(remarks(status))
+    if status.edited and not all:
+        told.append(f"Edited since they were applied: {_listed(status.edited)}.")
+    if told:
+        click.echo()
+    for text in told:
+        click.echo(text)
+    if status.pending:
+        behind = sum(bool(package.pending) for package in status)
+        click.echo(f"\nPending: {revisions(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
+    elif status.packages and status.status is Status.UP_TO_DATE:
+        click.echo("\nThe database is up to date with the code.")
+
+
+def _wide(status: DatabaseStatus) -> Table:
+    made = table("Package", ">Applied", ">Implied", ">Pending", ">Missing", "Heads", "Last applied", "When (UTC)")
+    for package in status:
+        mark = " (conflict)" if package.is_in_conflict else ""
+        heads = _text(", ".join(package.heads) + mark or "-", "red" if mark else "")
+        made.add_row(_name(package), *_numbers(package), heads, package.last or "-", _moment(package.when))
+    return made
+
+
+def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Table:
+    """Make a table in which a head is shown only where it is not what was applied last."""
+    has_missing = any(package.missing for package in status)
+    titles = ["Package", ">Applied", ">Implied", ">Pending", *([">Missing"] if has_missing else ()), "Last applied"]
+    made = table(*titles, *(() if stacked else ("When (UTC)",)))
+    for package in status:
+        numbers = _numbers(package)[: None if has_missing else -1]
+        when = _moment(package.when, "%Y-%m-%d %H:%M")
+        lines = [package.last or "-", *([when] if stacked and package.when else ())]
+        lines += [f"head {head}" for head in package.heads if head != package.last]
+        last = _text("\n".join(lines))
+        if package.is_in_conflict:
+            last.append(f"\nconflict: {len(package.heads)} heads", "red")
+        made.add_row(_name(package), *numbers, last, *(() if stacked else (when,)))
+    return made
+
+
+def _stacked(status: DatabaseStatus) -> Table:
+    return _narrow(status, stacked=True)
+
+
+def _numbers(package: PackageStatus) -> tuple[Text, ...]:
+    return (
+        _text(str(package.applied), "green" if package.applied else "dim"),
+        _text(str(package.implied), "" if package.implied else "dim"),
+        _text(str(package.pending), "bold yellow" if package.pending else "dim"),
+        _text(str(package.missing), "bold red" if package.missing else "dim"),
+    )
+
+
+def _print_revisions(status: DatabaseStatus) -> None:
+    terminal = console()
+    for package in status:
+        numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
+        said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions"
+        line(terminal, _text(f"{_name(package)}  ", "bold").append(said, "not bold"))
+        width = max((len(revision.id) for revision in package.revisions), default=0)
+        for revision in package.revisions:
+            line(terminal, _revision(revision, width))
+
+
+def _revision(revision: RevisionStatus, width: int) -> Text:
+    notes = ["head"] if revision.is_head else []
+    notes += filter(None, [_NOTES.get(revision.mark)])
+    when = _moment(revision.when, missing="")
+    text = _text(f" {_MARKS.get(revision.mark, '[!]')} ", _STYLES.get(revision.mark, "red"))
+    text.append(f"{revision.id:<{width}}  {when:<19}  {revision.message}".rstrip())
+    return text.append(f"  ({'; '.join(notes)})" if notes else "")
+
+
+def _name(package: PackageStatus) -> str:
+    return package.package or "(unknown)"
+
+
+def _moment(when: datetime | None, form: str = "%Y-%m-%d %H:%M:%S", missing: str = "-") -> str:
+    return when.strftime(form) if when else missing
+
+
+def _listed(ids: tuple[str, ...]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(text, style)

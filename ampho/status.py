@@ -1,0 +1,259 @@
+"""Where a database is, counted: what ``db-status`` shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from ampho.applied import Applied
+from ampho.deploy import Status
+from ampho.graph import Graph
+from ampho.journal import Entry, Journal
+from ampho.specifier import find_branch
+from ampho.state import MissingState, missing_states
+
+
+class Mark(StrEnum):
+    """How a database stands to one revision."""
+
+    APPLIED = "applied"
+    PENDING = "pending"
+    EDITED = "edited"
+    """It is applied, and its file is not the one that was run."""
+    DIVERGED = "diverged"
+    """It counts as applied because one that stands on it is, and was never run here."""
+    MISSING = "missing"
+    """It is applied, and no file has it."""
+    UNCERTAIN = "uncertain"
+    """Nothing records whether it is applied: something missing may stand on it."""
+    UNFINISHED = "unfinished"
+    """It was left half done."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStatus:
+    """How a database stands to one revision.
+
+    :ivar message: the first line of its file; empty where no file has it.
+    :ivar is_head: whether it is a head of its package.
+    :ivar when: when it was applied, as far as that is recorded.
+    """
+
+    id: str
+    package: str
+    message: str
+    mark: Mark
+    is_head: bool
+    when: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackageStatus:
+    """Where a database is in the history of one package, in numbers.
+
+    :ivar package: the package's name; empty where nobody knows the package of what is missing.
+    :ivar applied: how many of the revisions that have files are applied.
+    :ivar implied: on how many of those applied revisions of other packages stand: they would have come with those, and
+        are taken back only with them.
+    :ivar pending: how many revisions are not applied.
+    :ivar missing: how many applied revisions no file has; without a journal, the last ones only.
+    :ivar heads: ids of the heads; several are a conflict.
+    :ivar last: the id of the revision applied last; None if there is none, or nothing records which of several.
+    :ivar when: when that was, as far as it is recorded.
+    :ivar revisions: each revision, in order, if that was asked for.
+    """
+
+    package: str
+    applied: int
+    implied: int
+    pending: int
+    missing: int
+    heads: tuple[str, ...]
+    last: str | None
+    when: datetime | None
+    revisions: tuple[RevisionStatus, ...] = ()
+
+    @property
+    def is_in_conflict(self) -> bool:
+        """Whether it has several heads."""
+        return len(self.heads) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """Where a database is: one record per package, and what is wrong.
+
+    :ivar packages: the records, in the order of the packages, and then those of packages that are gone.
+    :ivar missing: what is applied and no file has, a record per package.
+    :ivar uncertain: ids of the revisions that are counted as pending and may be applied.
+    :ivar corrupt: version rows that cannot be a revision, as text.
+    :ivar repeated: version rows that are there more than once.
+    :ivar unfinished: what was left half done, where the database could not roll it back.
+    :ivar diverged: ids of the revisions that count as applied and were never run here.
+    :ivar edited: ids of the applied revisions whose files are not those that were run.
+    """
+
+    packages: tuple[PackageStatus, ...]
+    missing: tuple[MissingState, ...] = ()
+    uncertain: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+    unfinished: tuple[Entry, ...] = ()
+    diverged: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[PackageStatus]:
+        return iter(self.packages)
+
+    def __len__(self) -> int:
+        return len(self.packages)
+
+    def __getitem__(self, package: str) -> PackageStatus:
+        for status in self.packages:
+            if status.package == package:
+                return status
+        raise KeyError(package)
+
+    @property
+    def pending(self) -> int:
+        """How many revisions are not applied."""
+        return sum(package.pending for package in self.packages)
+
+    @property
+    def status(self) -> Status:
+        """The worst of it, as ``db-check --deploy`` finds it; a row that does no harm is left out."""
+        found = {
+            Status.CORRUPT: self.corrupt or self.repeated,
+            Status.INTERRUPTED: self.unfinished,
+            Status.DIVERGED: self.diverged,
+            Status.MISSING: [missing for missing in self.missing if not missing.is_ahead],
+            Status.AHEAD: self.missing,
+            Status.EDITED: self.edited,
+            Status.BEHIND: self.pending,
+        }
+        return next((status for status, what in found.items() if what), Status.UP_TO_DATE)
+
+
+def database_status(
+    graph: Graph,
+    rows: Iterable[str],
+    journal: Journal | None = None,
+    *,
+    packages: Sequence[str] = (),
+    all: bool = False,  # noqa: A002 (the option's name)
+) -> DatabaseStatus:
+    """Return where a database is, by its version rows and its journal.
+
+    :param graph: the revisions of the files.
+    :param packages: the packages that are looked at, which may be gone; by default all.
+    :param all: whether each revision is told of.
+    :raises SpecifierError: if one of the packages is none.
+    """
+    journal = journal or Journal()
+    applied = Applied.from_rows(graph, rows, journal)
+    gone = [missing.package for missing in missing_states(applied) if missing.package not in graph.packages]
+    chosen = [_package(applied, name) for name in packages] or [*graph.packages, *gone]
+    among = set(chosen)
+
+    def own(ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(rid for rid in ids if applied.package(rid) in among)
+
+    found = DatabaseStatus(
+        packages=(),
+        missing=tuple(missing for missing in missing_states(applied) if missing.package in among),
+        uncertain=own(graph.sort(applied.uncertain)),
+        corrupt=applied.corrupt,
+        repeated=applied.repeated,
+        unfinished=tuple(
+            entry for entry in journal.unfinished if not entry.is_untouched and (not packages or entry.package in among)
+        ),
+        diverged=own(applied.diverged(journal)),
+        edited=own(applied.edited(journal)),
+    )
+    count = _Count(graph, applied, journal, _implied(applied), _marks(applied, found) if all else None)
+    return replace(found, packages=tuple(map(count, dict.fromkeys(chosen))))
+
+
+def _package(applied: Applied, name: str) -> str:
+    return find_branch(applied.graph, name, name).package
+
+
+def _implied(applied: Applied) -> frozenset[str]:
+    """Return the applied revisions on which applied ones of other packages stand, at whatever distance."""
+    graph, known = applied.graph, applied.known
+    found: set[str] = set()
+    for rid in reversed(graph.ids):
+        package = applied.package(rid)
+        if rid in known and any(
+            child in known and (child in found or applied.package(child) != package) for child in graph.children(rid)
+        ):
+            found.add(rid)
+    return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Counts package by package, from what was found of all."""
+
+    graph: Graph
+    applied: Applied
+    journal: Journal
+    implied: frozenset[str]
+    mark: Callable[[str], Mark] | None
+
+    def __call__(self, package: str) -> PackageStatus:
+        """Return the status of a package."""
+        applied = self.applied
+        ids = applied.graph.of_package(package)
+        known = [rid for rid in ids if rid in applied.known]
+        present = [rid for rid in known if rid not in applied.missing]
+        heads = self.graph.heads(package) if package in self.graph.packages else ()
+        last = self._last(known)
+        return PackageStatus(
+            package,
+            applied=len(present),
+            implied=sum(rid in self.implied for rid in present),
+            pending=sum(rid not in applied.known and applied.graph.has_file(rid) for rid in ids),
+            missing=len(known) - len(present),
+            heads=heads,
+            last=last,
+            when=self._when(last),
+            revisions=tuple(self._revisions(ids, heads)),
+        )
+
+    def _last(self, known: Sequence[str]) -> str | None:
+        """Return what was applied last: by the graph where it leaves no doubt, else by the journal."""
+        tips = self.applied.graph.tips(known)
+        if len(tips) == 1:
+            return tips[0]
+        entries = [entry for entry in map(self.journal.applied, tips) if entry is not None]
+        if not tips or len(entries) < len(tips):
+            return None
+        return max(entries, key=lambda entry: entry.number).revision
+
+    def _when(self, revision_id: str | None) -> datetime | None:
+        entry = self.journal.applied(revision_id) if revision_id is not None else None
+        return (entry.finished or entry.started) if entry is not None else None
+
+    def _revisions(self, ids: Iterable[str], heads: Sequence[str]) -> Iterator[RevisionStatus]:
+        if self.mark is None:
+            return
+        for rid in ids:
+            is_applied, revision = rid in self.applied.known, self.applied.graph[rid]
+            if is_applied or self.applied.graph.has_file(rid):
+                when = self._when(rid) if is_applied else None
+                yield RevisionStatus(rid, revision.package, revision.message, self.mark(rid), rid in heads, when)
+
+
+def _marks(applied: Applied, found: DatabaseStatus) -> Callable[[str], Mark]:
+    """Return what gives each revision its mark: the worst that there is to say of it."""
+    marks = {
+        **dict.fromkeys(found.uncertain, Mark.UNCERTAIN),
+        **dict.fromkeys(found.edited, Mark.EDITED),
+        **dict.fromkeys(found.diverged, Mark.DIVERGED),
+        **dict.fromkeys(applied.missing, Mark.MISSING),
+        **{entry.revision: Mark.UNFINISHED for entry in found.unfinished},
+    }
+    return lambda rid: marks.get(rid) or (Mark.APPLIED if rid in applied.known else Mark.PENDING)
