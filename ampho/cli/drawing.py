@@ -28,10 +28,11 @@ def table(*titles: str) -> Table:
     return made
 
 
-def draw(console: Console, layouts: Sequence[Callable[[], Table]]) -> None:
+def draw(console: Console, layouts: Sequence[Callable[[], Table]]) -> int:
     """Draw the first layout that fits on a terminal, else the last one; in a pipe always the first, as wide as it is.
 
     :param layouts: make the table, the widest first.
+    :return: the number of the layout.
     """
     from rich.measure import Measurement
 
@@ -40,13 +41,14 @@ def draw(console: Console, layouts: Sequence[Callable[[], Table]]) -> None:
         with console.capture() as captured:
             console.print(layouts[0]())
         click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=console.stderr)
-        return
+        return 0
     options = console.options.update(max_width=_ANY_WIDTH)
-    for layout in layouts:
+    for number, layout in enumerate(layouts):  # noqa: B007 (the last one is used, whether it fits or not)
         made = layout()
         if Measurement.get(console, options, made).maximum <= console.width:
             break
     console.print(made)
+    return number
 
 
 def line(console: Console, text: Text) -> None:

@@ -38,7 +38,8 @@ def print_plan(plan: Plan, *, stderr: bool = False) -> None:
     click.echo(
         f"Plan ({command} {plan.specifier}): {revisions(len(plan.steps))} of {_listed(plan.packages)}", err=stderr
     )
-    draw(console(stderr=stderr), [partial(layout, plan) for layout in (_wide, _narrow)])
+    if draw(console(stderr=stderr), [partial(layout, plan) for layout in (_wide, _narrow)]):
+        click.echo("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
     for text in _sums(plan):
         click.echo(text, err=stderr)
 
@@ -67,10 +68,8 @@ def _narrow(plan: Plan) -> Table:
         if step.losses:
             notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
         for note, style in notes:
-            said.append(f"\n  {note}", style)
+            said.append(f"\n{note}", style)
         made.add_row(str(number), revision.id, said)
-    made.caption = "Where nothing else is said, it was asked for, and runs in a transaction."
-    made.caption_justify, made.caption_style = "left", "dim"
     return made
 
 
