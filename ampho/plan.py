@@ -115,10 +115,11 @@ class Plan:
         :raises PlanChangedError: if this one has other steps, or their files are other ones.
         """
         if agreed is not None and _deeds(self) != _deeds(agreed):
+            command = "db-up" if self.direction is Direction.UPGRADE else "db-down"
             raise PlanChangedError(
-                f"What {self.specifier} would do has changed: it was to {_in_words(agreed)}, and now it is to"
-                f" {_in_words(self)}. Another process, or who edited a file, came between. Look at it again, and"
-                " run the command again; nothing was changed."
+                f"What '{command} {self.specifier}' would do has changed: it was to {_in_words(agreed)}, and now it is"
+                f" to {_in_words(self)}. Another process, or who edited a file, came between. Look at it again, and run"
+                " the command again; nothing was changed."
             )
 
 

@@ -7,7 +7,8 @@ up, and naively: nothing of Ampho decides what is right.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,26 @@ def log_engine() -> Engine:
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE log (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)")
     return engine
+
+
+@contextmanager
+def failing(engine: Engine, doomed: str | None) -> Iterator[None]:
+    """Let one revision fail, whichever way it goes."""
+    if doomed is None:
+        yield
+        return
+    with engine.begin() as connection:
+        for event, row in (("INSERT", "NEW"), ("DELETE", "OLD")):
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER fail_{event} BEFORE {event} ON log WHEN {row}.id = '{doomed}'"
+                " BEGIN SELECT RAISE(ABORT, 'doomed'); END"
+            )
+    try:
+        yield
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP TRIGGER fail_INSERT")
+            connection.exec_driver_sql("DROP TRIGGER fail_DELETE")
 
 
 def logged(engine: Engine) -> set[str]:

@@ -11,13 +11,11 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from graphs import History, log_engine, logged, random_history, version_rows
+from graphs import History, failing, log_engine, logged, random_history, version_rows
 from sqlalchemy import Engine, make_url
 
 from ampho import execute
@@ -252,26 +250,6 @@ def type_it(project: Project, witness: Witness, command: Command) -> Run:
         if command.up:
             return execute.upgrade(project, connection, command.specifier, observer=witness)
         return execute.downgrade(project, connection, command.specifier, cascade=command.cascade, observer=witness)
-
-
-@contextmanager
-def failing(engine: Engine, doomed: str | None) -> Iterator[None]:
-    """Let one revision fail, whichever way it goes."""
-    if doomed is None:
-        yield
-        return
-    with engine.begin() as connection:
-        for event, row in (("INSERT", "NEW"), ("DELETE", "OLD")):
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER fail_{event} BEFORE {event} ON log WHEN {row}.id = '{doomed}'"
-                " BEGIN SELECT RAISE(ABORT, 'doomed'); END"
-            )
-    try:
-        yield
-    finally:
-        with engine.begin() as connection:
-            connection.exec_driver_sql("DROP TRIGGER fail_INSERT")
-            connection.exec_driver_sql("DROP TRIGGER fail_DELETE")
 
 
 def check_up_to_date(project: Project, witness: Witness) -> None:

@@ -1,0 +1,333 @@
+"""``--plan``: what would run, why, in which transaction, and what it may lose; and what is asked before a downgrade."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+from facade import FRAMEWORKS, URLS, Facade, facade
+from project import PROGRAMS, Project
+from revisions import graph
+from servers import Database
+
+from ampho import Cause, InTransaction
+from ampho.errors import PlanChangedError, UnfinishedRevisionError
+from ampho.explain import explained
+from ampho.graph import Graph
+from ampho.plan import Plan, plan_downgrade, plan_upgrade
+
+ALL = graph(
+    """
+    core: core_1
+    core: core_2 < core_1
+    shop: shop_1 & core_2
+    shop: shop_2 < shop_1
+    plug: plug_1 & core_1 shop_1
+    """
+)
+
+
+def reasons(plan: Plan, of: Graph = ALL) -> dict[str, str]:
+    return {step.revision.id: step.reason for step in explained(plan, of, "sqlite").steps}
+
+
+def test_of_an_upgrade_each_step_was_asked_for_or_is_required_by_another() -> None:
+    assert reasons(plan_upgrade(ALL, [], "plug")) == {
+        "core_1": "required by plug_1 and 1 more",
+        "core_2": "required by shop_1",
+        "shop_1": "required by plug_1",
+        "plug_1": "asked for",
+    }
+    plan = explained(plan_upgrade(ALL, [], "plug"), ALL, "sqlite")
+    assert plan.steps[0].because_of == ("plug_1", "core_2")
+    assert (plan.steps[0].cause, plan.steps[-1].cause) == (Cause.REQUIRED, Cause.ASKED)
+    assert plan.along == ("core", "shop")
+    assert set(reasons(plan_upgrade(ALL, [], "heads")).values()) == {"asked for"}
+    assert set(reasons(plan_upgrade(ALL, [], "+2")).values()) == {"asked for"}
+    assert reasons(plan_upgrade(ALL, ["core_1"], "shop_1")) == {"core_2": "required by shop_1", "shop_1": "asked for"}
+
+
+def test_of_a_downgrade_each_step_was_asked_for_or_stands_on_another() -> None:
+    plan = plan_downgrade(ALL, ["shop_2", "plug_1"], "core_1", cascade=True)
+    assert reasons(plan) == {
+        "plug_1": "stands on shop_1",
+        "shop_2": "stands on shop_1",
+        "shop_1": "stands on core_2",
+        "core_2": "asked for",
+    }
+    assert plan.along == ("plug", "shop")
+    assert set(reasons(plan_downgrade(ALL, ["shop_2", "plug_1"], "base")).values()) == {"asked for"}
+
+
+def test_an_ordinary_plan_does_not_ask_why() -> None:
+    plan = plan_upgrade(ALL, [], "heads")
+    assert {(step.reason, step.cause, step.in_transaction, step.losses) for step in plan.steps} == {
+        ("", None, None, ())
+    }
+    assert explained(plan, ALL, "sqlite") == plan
+
+
+LOSSES: dict[str, tuple[str, list[str]]] = {
+    "nothing": ("op.add_column('books', sa.Column('stock', sa.Integer))", []),
+    "a column": ("op.drop_column('books', 'stock')", ["drops the column stock"]),
+    "in batch mode": (
+        "with op.batch_alter_table('books') as batch:\n    batch.drop_column('stock')",
+        ["drops the column stock"],
+    ),
+    "a table": ("op.drop_table('books')", ["drops the table books"]),
+    "by a name that is computed": (
+        "for name in NAMES:\n    op.drop_table(name)\n    op.drop_column('books', name)",
+        ["drops a column", "drops a table"],
+    ),
+    "SQL": ("op.execute('TRUNCATE TABLE books')", ["empties the table books"]),
+    "its own table": ("op.create_table('tmp')\nop.drop_table('tmp')", []),
+    "a column called like its own table": (
+        "op.create_table('stock')\nop.drop_column('books', 'stock')",
+        ["drops the column stock"],
+    ),
+    "in a function of the file": ("helper()", ["drops the table helped"]),
+    "said in passing": ("'''Drop nothing.'''", []),
+}
+HELPER = "\n\ndef helper():\n    op.drop_table('helped')\n\n\ndef other():\n    op.drop_table('never')\n"
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_what_a_step_may_lose_is_read_from_its_file(case: str, project: Project) -> None:
+    body, losses = LOSSES[case]
+    project.package("core")
+    path = project.revision("core", "core_1", upgrade=body)
+    path.write_text(path.read_text("utf-8") + HELPER, "utf-8")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        (step,) = each.call("plan").steps
+        assert sorted(step.losses) == losses
+        path.unlink()
+        project.revision("core", "core_1", downgrade=body)  # the same the other way, and with no helper
+        assert each.call("plan").steps[0].losses == ()
+        each.call("upgrade")
+        (step,) = each.call("plan", "base", direction="downgrade").steps
+        assert sorted(step.losses) == (losses if "function" not in case else [])
+
+
+def test_what_cannot_be_read_is_left_to_the_run(project: Project) -> None:
+    project.package("core")
+    path = project.revision("core", "core_1", upgrade="op.drop_table(")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        assert each.call("plan").steps[0].losses == ()
+        text = path.read_text("utf-8").replace("op.drop_table(", "autocommit_block()")
+        path.write_text(text.replace("def upgrade", "def _up") + "\n\nupgrade = _up\n", "utf-8")
+        assert each.call("plan").steps[0].in_transaction is InTransaction.PARTLY
+
+
+BLOCK = "with op.get_context().autocommit_block():\n    pass"
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_whether_a_step_runs_in_a_transaction(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    project.revision("core", "core_2", "core_1", upgrade=BLOCK)
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url) as each:
+        found = [step.in_transaction for step in each.call("plan").steps]
+        if database.backend == "mariadb":
+            assert found == [InTransaction.NONE, InTransaction.NONE]
+        else:
+            assert found == [InTransaction.WHOLE, InTransaction.PARTLY]
+        each.call("upgrade")
+        back = each.call("plan", "base", direction="downgrade")
+        assert back.steps[0].in_transaction is (
+            InTransaction.NONE if database.backend == "mariadb" else InTransaction.WHOLE
+        )
+
+
+# ---- as it is shown ----
+
+
+def write(project: Project) -> list[str]:
+    for package in ("accounts", "shop"):
+        project.package(package)
+    table = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))".format
+    project.revision(
+        *("accounts", "accounts_1700000000"),
+        upgrade=table("customers"),
+        downgrade="op.drop_table('customers')",
+        message="Make customers",
+    )
+    project.revision("accounts", "accounts_1700000100", "accounts_1700000000", upgrade=BLOCK, message="Index customers")
+    project.revision(
+        *("shop", "shop_1700000001", None, "accounts_1700000000"),
+        upgrade=table("orders"),
+        downgrade="op.drop_table('orders')",
+        message="Make orders",
+    )
+    return ["accounts", "shop"]
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def each(request: pytest.FixtureRequest, project: Project) -> Iterator[Facade]:
+    with facade(project, request.param, write(project), URLS[request.param]) as made:
+        yield made
+
+
+def cells(text: str) -> list[list[str]]:
+    assert all(line == line.rstrip() for line in text.splitlines())
+    return [re.split("  +", line.strip()) for line in text.splitlines()]
+
+
+def test_an_upgrade_in_a_pipe(each: Facade) -> None:
+    assert cells(each.run("db-up", "shop", "--plan").stdout) == [
+        ["Plan (db-up shop): 2 revisions of accounts, shop"],
+        ["#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message"],
+        ["1", "accounts_1700000000", "accounts", "required by shop_1700000001", "yes", "-", "Make customers"],
+        ["2", "shop_1700000001", "shop", "asked for", "yes", "-", "Make orders"],
+        ["Brought along: accounts (1)"],
+    ]
+    assert "Not wholly in a transaction, so that a failure may leave a part: 1 revision\n" in (
+        each.run("db-up", "--plan").stdout
+    )
+    assert each.call("current")["shop"].applied == ()
+    each.call("upgrade")
+    assert each.run("db-up", "--plan").stdout == "Nothing to do: everything is applied.\n"
+
+
+def test_a_downgrade_in_a_pipe(each: Facade) -> None:
+    each.call("upgrade")
+    refused = each.error_line("db-down", "accounts@base", "--plan")
+    assert refused == each.error_line("db-down", "accounts@base")
+    assert "shop_1700000001 (shop)" in refused
+    assert cells(each.run("db-down", "accounts@base", "--cascade", "--plan").stdout) == [
+        ["Plan (db-down accounts@base): 3 revisions of shop, accounts"],
+        ["#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message"],
+        [
+            *("1", "shop_1700000001", "shop", "stands on accounts_1700000000", "yes", "drops the table orders"),
+            "Make orders",
+        ],
+        ["2", "accounts_1700000100", "accounts", "asked for", "yes", "-", "Index customers"],
+        ["3", "accounts_1700000000", "accounts", "asked for", "yes", "drops the table customers", "Make customers"],
+        ["Taken along: shop (1)"],
+        ["May lose data: 2 revisions"],
+    ]
+    assert each.call("current")["shop"].pending == ()
+    assert each.run("db-down", "--plan").stdout.startswith("Plan (db-down -1): 1 revision of ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["db-up --plan -s", "db-down --plan -s", "db-up --plan --start base", "db-down --plan --confirm app.db"],
+)
+def test_options_that_contradict_it(each: Facade, command: str) -> None:
+    assert each.run(*command.split()).exit_code == 2
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_on_a_terminal(each: Facade, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    def shown(*command: str) -> str:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", each.run(*command, "--plan").stdout)
+        assert max(map(len, plain.splitlines())) <= width
+        return " ".join(plain.split())
+
+    everything = shown("db-up")
+    assert ("partly outside of a transaction" in everything) is (width == 80)
+    for revision in ("accounts_1700000000", "accounts_1700000100", "shop_1700000001"):
+        assert f" {revision} " in everything
+    assert "required by shop_1700000001" in shown("db-up", "shop")
+    each.call("upgrade")
+    downgrade = shown("db-down", "base")
+    assert "drops the table customers" in downgrade
+    assert ("Where nothing else is said" in downgrade) is (width == 80)
+
+
+def test_a_plan_is_refused_as_the_run_is_while_a_revision_is_unfinished(each: Facade, project: Project) -> None:
+    bad = f"{BLOCK}\nop.execute('SELECT nonsense')"
+    project.revision("shop", "shop_1700000002", "shop_1700000001", upgrade=bad)
+    assert each.run("db-up").exit_code == 1
+    for command in ("db-up --plan", "db-down base --plan"):
+        line = each.error_line(*command.split())
+        assert line == each.error_line(*command.replace(" --plan", "").split())
+        assert "ampho db-resolve shop_1700000002" in line
+    with pytest.raises(UnfinishedRevisionError):
+        each.call("plan")
+    assert "(head; half done)" in each.run("db-status", "--all").stdout
+    assert each.run("db-status", "--check").exit_code == 15
+
+
+# ---- what was agreed to ----
+
+
+def test_another_plan_than_the_one_that_was_agreed_to_does_not_run(each: Facade, project: Project) -> None:
+    up = each.call("plan")
+    each.call("upgrade", "accounts_1700000000")
+    with pytest.raises(PlanChangedError, match=r"it was to upgrade accounts_1700000000, .*; nothing was changed"):
+        each.call("upgrade", agreed=up)
+    assert len(each.call("upgrade", agreed=each.call("plan")).steps) == 2
+
+    down = each.call("plan", "base", direction="downgrade")
+    path = project.migrations("shop") / "versions" / "shop_1700000001_Make_orders.py"
+    path.write_text(path.read_text("utf-8").replace("op.drop_table('orders')", "op.drop_table('customers')"), "utf-8")
+    with pytest.raises(PlanChangedError):
+        each.call("downgrade", "base", agreed=down)
+    down = each.call("plan", "shop@base", direction="downgrade")
+    each.call("stamp", "shop@base")
+    with pytest.raises(PlanChangedError, match="now it is to do nothing"):
+        each.call("downgrade", "shop@base", agreed=down)
+    assert len(each.call("current")["accounts"].applied) == 2
+
+
+def up(project: Project) -> None:
+    """Upgrade in this process, which is quicker."""
+    with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
+        here.call("upgrade")
+
+
+def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Project) -> None:
+    project.app("flask", write(project), URLS["flask"])
+    up(project)
+    refused = project.type("ampho", "db-down", "base", answer="n")
+    assert refused.exit_code == 1
+    assert "Plan (db-down base): 3 revisions of shop, accounts\n" in refused.stdout
+    assert "Take these back? [y/N]: " in refused.stdout
+    assert "Downgrading" not in refused.stdout
+
+    named = project.type("ampho", "db-down", "base", answer="app.db", env={"AMPHO_PROTECTED": "1"})
+    assert named.exit_code == 0, named
+    assert "Plan (db-down base)" in named.stdout
+    assert "Take these back?" not in named.stdout
+    assert "Type its name to go on: " in named.stdout
+    assert "Took back 3 revisions" in named.stdout
+
+    up(project)
+    assert "Took back 3 revisions" in project.type("ampho", "db-down", "base", answer="y").stdout
+    up(project)
+    unasked = project.type("ampho", "db-down", "base", "--yes", answer="")
+    assert "Plan" not in unasked.stdout
+    assert "Took back 3 revisions" in unasked.stdout
+
+
+def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:
+    project.app("flask", write(project), URLS["flask"])
+    up(project)
+    child = pexpect.spawn(
+        str(Path(PROGRAMS, "ampho")), ["db-down", "base"], cwd=str(project.folder), encoding="utf-8", timeout=30
+    )
+    child.expect("Take these back")
+    with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
+        here.call("downgrade", "shop@base")
+        child.sendline("y")
+        said = " ".join(child.read().split())
+        child.wait()
+        assert child.exitstatus == 1
+        assert "Error: What 'db-down base' would do has changed: it was to downgrade shop_1700000001, " in said
+        assert len(here.call("current")["accounts"].applied) == 2
+
+
+def test_in_a_pipe_nobody_is_asked(each: Facade) -> None:
+    each.call("upgrade")
+    done = each.run("db-down", "base")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("Downgrading (base): 3 revisions of shop, accounts\n")
