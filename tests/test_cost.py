@@ -66,10 +66,12 @@ def test_nothing_to_do_reads_each_file_once_and_imports_no_alembic(project: Proj
     names = write(project, 3, 4)
     project.app(framework, names, URLS[framework])
     project.run("ampho", "db-up")
-    for command in (["db-up"], ["db-current"], ["db-check", "--deploy"], ["db-wait"], ["db-log"]):
+    for typed in ("db-up", "db-up --plan", "db-current", "db-status", "db-check --deploy", "db-wait", "db-log"):
+        command = typed.split()
         opened, modules = watched(project, *command)
         assert not {"alembic", "mako", "flask_migrate"} & modules, command
         assert "ampho.autogenerate" not in modules, command
+        assert ("rich" in modules) is (typed == "db-status"), command
         sources = [path for path in opened if path.endswith(".py")]
         assert len(sources) == len(set(sources)) == 12, command
 

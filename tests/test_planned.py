@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pexpect
@@ -13,7 +15,7 @@ from project import PROGRAMS, Project
 from revisions import graph
 from servers import Database
 
-from ampho import Cause, InTransaction
+from ampho import Cause, InTransaction, Observer, Step
 from ampho.errors import PlanChangedError, UnfinishedRevisionError
 from ampho.explain import explained
 from ampho.graph import Graph
@@ -331,3 +333,24 @@ def test_in_a_pipe_nobody_is_asked(each: Facade) -> None:
     done = each.run("db-down", "base")
     assert done.exit_code == 0
     assert done.stdout.startswith("Downgrading (base): 3 revisions of shop, accounts\n")
+
+
+class Meanwhile(Observer):
+    """Does what another process may do on SQLite between two steps."""
+
+    def applied(self, step: Step, duration: float) -> None:
+        if step.revision.id == "plug_1":
+            with closing(sqlite3.connect("instance/app.db")) as connection:
+                connection.execute("DELETE FROM alembic_version WHERE version_num = 'shop_1700000001'")
+                connection.commit()
+
+
+def test_nor_does_what_is_left_of_it_after_another_process(each: Facade, project: Project) -> None:
+    project.package("plug")
+    project.revision("plug", "plug_1", None, "shop_1700000001")
+    each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["accounts", "shop", "plug"]
+    each.call("upgrade")
+    plan = each.call("plan", "base", direction="downgrade")
+    with pytest.raises(PlanChangedError, match="done before: plug_1"):
+        each.call("downgrade", "base", agreed=plan, observer=Meanwhile())
+    assert [len(package.applied) for package in each.call("current")] == [2, 0, 0]
