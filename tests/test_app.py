@@ -14,6 +14,7 @@ from flask import Flask
 from quart import Quart
 
 from ampho.app import AppLoader, current_or_load, load_env_files
+from ampho.cli.console import ConsoleLoader
 from ampho.errors import AppNotFoundError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -226,8 +227,11 @@ def test_an_app_may_be_computed_when_the_module_is_asked_for_it(project: Project
 # ---- factories ----
 
 
+@pytest.mark.parametrize("kind", [AppLoader, ConsoleLoader])
 @pytest.mark.parametrize("name", ["create_app", "make_app"])
-def test_a_usual_factory_is_called_once_and_the_module_imported_once(project: Project, name: str) -> None:
+def test_a_usual_factory_is_called_once_and_the_module_imported_once(
+    project: Project, name: str, kind: type[AppLoader | ConsoleLoader]
+) -> None:
     project.write(
         app=f"""
         from pathlib import Path
@@ -241,7 +245,7 @@ def test_a_usual_factory_is_called_once_and_the_module_imported_once(project: Pr
             return Quart("made")
         """
     )
-    loader = AppLoader()
+    loader = kind(None)
     assert loader.load_app() is loader.load_app()
     assert (project.folder / "calls").read_text() == "import call "
 

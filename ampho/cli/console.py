@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
 
 class ConsoleLoader:
-    """Finds the app when a command first needs it, so that help needs none.
+    """Finds the app when a command first needs it, so that help needs none, and a factory is called once.
 
     :param import_path: what ``--app`` says.
     """
 
     def __init__(self, import_path: str | None) -> None:
         self._import_path = import_path
+        self._app: App | None = None
 
     def load_app(self) -> App:
-        """Load the app, after the environment files."""
-        from ampho.app import AppLoader, load_env_files
+        """Load the app, after the environment files; the same one when it is asked for again."""
+        if self._app is None:
+            from ampho.app import AppLoader, load_env_files
 
-        load_env_files()
-        return AppLoader(self._import_path).load_app()
+            load_env_files()
+            self._app = AppLoader(self._import_path).load_app()
+        return self._app
 
 
 @click.group("ampho", cls=AmphoGroup, help=cli.help, commands=dict(cli.commands))

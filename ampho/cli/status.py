@@ -70,7 +70,9 @@ def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Table:
     for package in status:
         numbers = _numbers(package)[: None if has_missing else -1]
         when = _moment(package.when, "%Y-%m-%d %H:%M")
-        lines = [package.last or "-", *([when] if stacked and package.when else ())]
+        is_empty = not (package.applied or package.missing)
+        lines = [] if is_empty and package.heads else [package.last or "-"]
+        lines += [when] if stacked and package.when else []
         lines += [f"head {head}" for head in package.heads if head != package.last]
         last = _text("\n".join(lines))
         if package.is_in_conflict:
