@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from graphs import History, failing, log_engine, logged, random_history
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, make_url
 
@@ -96,7 +96,13 @@ def specifiers(history: History) -> st.SearchStrategy[tuple[str, Direction]]:
     )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # to shrink one takes minutes
+)
 @given(st.data(), st.randoms(use_true_random=False), st.booleans())
 def test_what_is_shown_is_what_then_happens(data: st.DataObject, rng: object, odd: bool) -> None:
     history = random_history(rng, odd=odd)  # type: ignore[arg-type]  # Hypothesis's own kind of Random
