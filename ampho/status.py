@@ -210,12 +210,12 @@ class _Count:
         known = [rid for rid in ids if rid in applied.known]
         present = [rid for rid in known if rid not in applied.missing]
         heads = self.graph.heads(package) if package in self.graph.packages else ()
-        last = self._last(known)
+        last = self._last(heads if len(present) == len(ids) else applied.graph.tips(known))
         return PackageStatus(
             package,
             applied=len(present),
             implied=sum(rid in self.implied for rid in present),
-            pending=sum(rid not in applied.known and applied.graph.has_file(rid) for rid in ids),
+            pending=sum(map(applied.graph.has_file, ids)) - len(present),
             missing=len(known) - len(present),
             heads=heads,
             last=last,
@@ -223,9 +223,8 @@ class _Count:
             revisions=tuple(self._revisions(ids, heads)),
         )
 
-    def _last(self, known: Sequence[str]) -> str | None:
-        """Return what was applied last: by the graph where it leaves no doubt, else by the journal."""
-        tips = self.applied.graph.tips(known)
+    def _last(self, tips: Sequence[str]) -> str | None:
+        """Return which of the last applied revisions was the last one: where there are several, the journal knows."""
         if len(tips) == 1:
             return tips[0]
         entries = [entry for entry in map(self.journal.applied, tips) if entry is not None]

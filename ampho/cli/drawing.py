@@ -39,16 +39,24 @@ def draw(console: Console, layouts: Sequence[Callable[[], Table]]) -> int:
     if not console.is_terminal:
         console.width = _ANY_WIDTH
         with console.capture() as captured:
-            console.print(layouts[0]())
+            console.print(_unbroken(layouts[0]()))
         click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=console.stderr)
         return 0
     options = console.options.update(max_width=_ANY_WIDTH)
     for number, layout in enumerate(layouts):  # noqa: B007 (the last one is used, whether it fits or not)
         made = layout()
         if Measurement.get(console, options, made).maximum <= console.width:
+            made = _unbroken(made)
             break
     console.print(made)
     return number
+
+
+def _unbroken(made: Table) -> Table:
+    """Return a table that fits, so that nobody has to look where its lines are to be broken, which takes a while."""
+    for column in made.columns:
+        column.no_wrap = True
+    return made
 
 
 def line(console: Console, text: Text) -> None:
