@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
@@ -96,9 +95,9 @@ class Applied:
 
         A version row, and what has an entry, was applied, and so was what it stood on then.
         """
-        if not journal.entries:
+        proven = set(self.rows).union(filter(journal.affirms, self.known))
+        if proven >= self.known:
             return ()
-        proven = set(self.rows) | {rid for rid in self.known if journal.applied(rid)}
         todo = list(proven)
         while todo:
             for parent in self._parents_then(todo.pop(), journal):
@@ -290,7 +289,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
             parents = entry.parents
             todo += parents
         package = entry.package if entry else package_of_id(revision_id, graph.packages)
-        found[revision_id] = Revision(revision_id, package, Path(), parents, is_missing=True)
+        found[revision_id] = Revision(revision_id, package, "", parents, is_missing=True)
     return list(found.values()), unrecorded
 
 

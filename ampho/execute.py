@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho._hints import with_hint
 from ampho.applied import Applied
-from ampho.deploy import Deployment, assess
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
@@ -26,13 +25,15 @@ from ampho.observer import Observer
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
-from ampho.state import CurrentState, current_state
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
+
+    from ampho.deploy import Deployment
+    from ampho.state import CurrentState
 
 T = TypeVar("T")
 
@@ -184,6 +185,8 @@ def current(project: Project, connection: Connection, *, verbose: bool = False, 
 
     :param verbose: whether the files of applied revisions are compared with those that were run.
     """
+    from ampho.state import current_state
+
     return ask(project, connection, x, partial(current_state, project.graph, files=verbose))
 
 
@@ -192,6 +195,7 @@ def deployment(project: Project, connection: Connection, *, files: bool = True, 
 
     :param files: whether the files are compared with those that were run.
     """
+    from ampho.deploy import assess
 
     def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
         return assess(project.graph, Applied.from_rows(project.graph, rows, journal), journal, files=files)
@@ -219,9 +223,8 @@ def ask(
 
     Which version table that is, the host's ``env.py`` says. Without one there are no rows.
     """
-    seen = _at_a_glance(project, connection)
-    if seen is not None:
-        return question(*seen)
+    with suppress(_Unseen):
+        return _at_a_glance(project, connection, question)
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
@@ -233,18 +236,21 @@ def ask(
     return found[0]
 
 
-def _at_a_glance(project: Project, connection: Connection) -> tuple[tuple[str, ...], Journal] | None:
-    """Return the version rows and the journal without Alembic, whose import takes longer than all else of a command.
+class _Unseen(Exception):  # noqa: N818 (nothing is wrong)
+    """Only ``env.py`` knows the version table, or the database has something against it that the usual way says."""
 
-    None where only ``env.py`` knows the version table, or the database has something against it: then the usual way
-    says what.
+
+def _at_a_glance(project: Project, connection: Connection, question: Callable[[tuple[str, ...], Journal], T]) -> T:
+    """Ask a question without Alembic, whose import takes longer than all else of a command.
+
+    :raises _Unseen: if that cannot be.
     """
     name = project.options.get("version_table") or "alembic_version"
     schema = project.options.get("version_table_schema")
     if not (project.is_env_pristine and isinstance(name, str) and isinstance(schema, str | None)):
-        return None
+        raise _Unseen
     if name == project.journal:
-        return None
+        raise _Unseen
     if connection.dialect.name == "sqlite":
         from ampho._sqlite import check_not_in_use
 
@@ -254,13 +260,13 @@ def _at_a_glance(project: Project, connection: Connection) -> tuple[tuple[str, .
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
-        entries = JournalTable(connection, project.journal, schema).read().entries if project.journal else ()
-        connection.rollback()
-    except (SQLAlchemyError, ValueError):
+        journal = JournalTable(connection, project.journal, schema).read() if project.journal else Journal()
+        return question(rows, journal)
+    except (SQLAlchemyError, ValueError) as exc:
+        raise _Unseen from exc
+    finally:
         with suppress(SQLAlchemyError):
             connection.rollback()
-        return None
-    return rows, Journal(lambda: entries)
 
 
 def perform(
@@ -294,9 +300,10 @@ def _run(
 ) -> Run:
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
     runner = Runner(project, make_plan, x, observer or Observer())
-    seen = _at_a_glance(project, connection) if at_a_glance else None
-    run = None if seen is None else runner.nothing_to_do(*seen)
-    if run is not None:
-        return run
+    if at_a_glance:
+        with suppress(_Unseen):
+            run = _at_a_glance(project, connection, runner.nothing_to_do)
+            if run is not None:
+                return run
     with changing(project, connection, runner.waiting) as migrating_connection:
         return runner.run(migrating_connection)

@@ -8,22 +8,23 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, text
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
 
 from ampho.errors import ConfigurationError
-from ampho.journal import UNFINISHED, Entry, Journal, Outcome
+from ampho.journal import Entry, Journal, Outcome
 from ampho.revision import Revision
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.types import TypeEngine
 
 SETTING = "AMPHO_JOURNAL_TABLE"
 """The setting that names the table; None for no journal."""
@@ -62,7 +63,7 @@ class JournalTable:
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
         self._connection = connection
-        self._table = _table(name, schema)
+        self._table = _table(name, schema, _moment(connection.dialect.name))
         self._number: int | None = None
         self._is_writing = False
         self.left: bool = False
@@ -79,18 +80,18 @@ class JournalTable:
 
     def read(self) -> Journal:
         """Return the journal, whose entries are read when they are first asked for."""
-        return Journal(self._entries, self._unfinished)
+        return Journal(self._entries, self._brief)
 
     def _entries(self) -> Iterator[Entry]:
         if self._exists:
             for row in self._connection.execute(self._table.select().order_by(self._table.c.id)):
                 yield _entry(row)
 
-    def _unfinished(self) -> Iterator[Entry]:
-        if self._exists:
-            column = self._table.c
-            query = self._table.select().where(column.outcome.in_(sorted(UNFINISHED))).order_by(column.id)
-            yield from map(_entry, self._connection.execute(query))
+    def _brief(self) -> Sequence[tuple[str, str, str]]:
+        column = self._table.c
+        query = select(column.revision, column.direction, column.outcome).order_by(column.id)
+        rows = self._connection.execute(query).all() if self._exists else ()
+        return [(revision, direction, outcome) for revision, direction, outcome in rows]
 
     def ensure(self) -> None:
         """Create the table if it is not there."""
@@ -210,10 +211,16 @@ class JournalTable:
             return str(self._connection.scalar(text(query)))
 
 
-def _table(name: str, schema: str | None) -> Table:
-    from sqlalchemy.dialects.mysql import DATETIME  # here, since a web worker has no use for that dialect
+def _moment(dialect: str) -> TypeEngine[datetime]:
+    """Return the type of a time, with its microseconds."""
+    if dialect not in ("mysql", "mariadb"):
+        return DateTime(timezone=True)
+    from sqlalchemy.dialects.mysql import DATETIME  # here, since nobody else has a use for that dialect
 
-    moment = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+    return DATETIME(fsp=6)
+
+
+def _table(name: str, schema: str | None, moment: TypeEngine[datetime]) -> Table:
     return Table(
         name,
         MetaData(),

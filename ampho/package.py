@@ -91,13 +91,22 @@ class MigrationPackage:
 
         :raises MigrationsFolderError: if it is not.
         """
-        if not self.folder.resolve().is_relative_to(self.root.resolve()):
+        if self._has_links() and not self.folder.resolve().is_relative_to(self.root.resolve()):
             raise MigrationsFolderError(
                 f"The migrations folder of {self.name} leads outside the package, to {self.folder.resolve()}."
                 " Name a folder inside the package.",
                 package=self.name,
                 path=self.folder,
             )
+
+    def _has_links(self) -> bool:
+        """Tell whether one of the folders below the package's own is a link, without which none leads outside."""
+        below = self.folder
+        while below != self.root:
+            if below.is_symlink():
+                return True
+            below = below.parent
+        return False
 
     def check_present(self) -> None:
         """Check that the folder is there if the configuration names it.
@@ -292,6 +301,15 @@ def configured_packages(
     return tuple(found.packages.values())
 
 
+def _identity(folder: Path) -> object:
+    """Return what is the same for one folder by two paths, which links make, or a file system that ignores case."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return folder.resolve()
+    return found.st_dev, found.st_ino
+
+
 def _own_package(import_name: str) -> MigrationPackage | None:
     """Find the nearest package around the app's module that has migrations."""
     parts = import_name.split(".")
@@ -313,7 +331,7 @@ class _Listed:
 
     def __init__(self) -> None:
         self.packages: dict[str, MigrationPackage] = {}
-        self._taken: dict[str | Path, MigrationPackage] = {}
+        self._taken: dict[object, MigrationPackage] = {}
 
     def add(self, package: MigrationPackage | None) -> None:
         """Add a package; the same entry twice counts once."""
@@ -325,7 +343,7 @@ class _Listed:
                 f"{SETTING} lists {package.name} twice, as {other.entry} and {package.entry}. Keep one.",
                 setting=SETTING,
             )
-        for what in (package.name.lower(), package.folder.resolve()):
+        for what in (package.name.lower(), _identity(package.folder)):
             other = self._taken.setdefault(what, package)
             if other is not package:
                 raise ConfigurationError(

@@ -164,7 +164,7 @@ class Project:
                 setting=ENV_SETTING,
             )
         for package in self.packages:
-            if not package.installed and _uses_ampho(package.env_py):
+            if _uses_ampho(package.env_py) and not package.installed:
                 return package
         return None
 
@@ -199,7 +199,7 @@ class Project:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."
             elif not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
-            elif self.host is None and not package.installed and package.env_py.is_file():
+            elif self.host is None and package.env_py.is_file() and not package.installed:
                 yield (
                     f"{package.env_py} is not used, because it does not import ampho.environment. Set"
                     f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from the one of"

@@ -38,7 +38,7 @@ def package(tmp_path: Path) -> MigrationPackage:
 
 
 def read(path: Path) -> Revision:
-    return read_revision(path, "app")
+    return read_revision(str(path), "app")
 
 
 def header(revision: Revision) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

@@ -15,7 +15,6 @@ from sqlalchemy import NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ampho.aio.database import Database, adapt
-from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
@@ -413,6 +412,8 @@ class AsyncAmpho(Extension):
                 stack.push_async_callback(engine.dispose)
             target = engine
             if scratch:
+                from ampho.aio.scratch import scratch_engine
+
                 target = await stack.enter_async_context(scratch_engine(engine, self._options_of_engine(app)))
             with connecting(target.url):
                 connection = await _connection(target)

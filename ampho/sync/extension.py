@@ -16,7 +16,6 @@ from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
-from ampho.sync.scratch import scratch_engine
 from ampho.url import missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
@@ -481,6 +480,8 @@ class Ampho(Extension):
                 engine = create_engine(url, **self._options_of_engine(app), poolclass=NullPool)
                 stack.callback(engine.dispose)
             if scratch:
+                from ampho.sync.scratch import scratch_engine
+
                 engine = stack.enter_context(scratch_engine(engine, self._options_of_engine(app)))
             with connecting(engine.url):
                 connection = engine.connect()
