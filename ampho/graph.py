@@ -197,6 +197,8 @@ class Graph:
 
     def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
         """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or for dependencies by label."""
+        if not revision.depends_on and all(map(self._revisions.__contains__, revision.down_revisions)):
+            return revision.down_revisions
         parents = dict.fromkeys(revision.down_revisions)
         for name in revision.depends_on:
             if name in self._revisions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -32,6 +32,7 @@ SETTING = "AMPHO_JOURNAL_TABLE"
 DEFAULT = "ampho_journal"
 
 _MAX_NAME = 63
+_AT_ONCE = 1000
 _ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
@@ -87,11 +88,12 @@ class JournalTable:
             for row in self._connection.execute(self._table.select().order_by(self._table.c.id)):
                 yield _entry(row)
 
-    def _brief(self) -> Sequence[tuple[str, str, str]]:
-        column = self._table.c
-        query = select(column.revision, column.direction, column.outcome).order_by(column.id)
-        rows = self._connection.execute(query).all() if self._exists else ()
-        return [(revision, direction, outcome) for revision, direction, outcome in rows]
+    def _brief(self) -> Iterator[tuple[str, str, str]]:
+        if self._exists:
+            column = self._table.c
+            query = select(column.revision, column.direction, column.outcome).order_by(column.id)
+            for rows in self._connection.execute(query).partitions(_AT_ONCE):
+                yield from map(tuple, rows)
 
     def ensure(self) -> None:
         """Create the table if it is not there."""

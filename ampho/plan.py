@@ -79,11 +79,10 @@ def plan_upgrade(
         applied.check_nothing_absent()
     else:
         _check_not_gone(applied, targets, spec)
-    needed = applied.graph.ancestors(targets)
-    ids = needed - applied.known
+    ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
     applied.check_appliable(ids)
     if journal is not None:
-        applied.check_not_diverged(needed, journal)
+        applied.check_not_diverged(targets, journal)
     return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows)
 
 
@@ -170,7 +169,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
     graph, applied = state.graph, state.known
     match spec:
         case Specifier(branch=None, target="heads"):
-            return set(graph.ids)
+            return {head for name in graph.packages for head in graph.heads(name)}
         case Specifier(branch=None, target="head"):
             raise _invalid(spec, "every package has a head of its own. Type 'heads' for all, or PACKAGE@head")
         case Specifier(target="base"):

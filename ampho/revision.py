@@ -59,7 +59,7 @@ _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows'
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 
@@ -75,8 +75,7 @@ class Revision:
     :ivar depends_on: ids or labels that it depends on, as written in the file.
     :ivar labels: the branch labels that the file carries.
     :ivar doc: the docstring of the file.
-    :ivar checksum: the SHA-256 of the file as it was read, with line feeds as line ends, in hexadecimal; empty where no
-        file has it.
+    :ivar digest: the SHA-256 of the file as it was read, with line feeds as line ends; empty where no file has it.
     :ivar is_missing: whether it is known from a database only, and no file has it.
     """
 
@@ -87,13 +86,18 @@ class Revision:
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     doc: str = ""
-    checksum: str = field(default="", compare=False)
+    digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
 
     @property
     def path(self) -> Path:
         """Its file."""
         return Path(self.file)
+
+    @property
+    def checksum(self) -> str:
+        """The digest in hexadecimal."""
+        return self.digest.hex()
 
     @property
     def message(self) -> str:
@@ -177,7 +181,7 @@ def parse_revision(source: bytes, file: str, package: str) -> Revision:
     """
     quick = _quick_header(source)
     if quick is not None:
-        return _from_header(*quick, _checksum(source), file, package)
+        return _from_header(*quick, _digest(source), file, package)
     path = Path(file)
     try:
         tree = _parse(source, path)
@@ -189,12 +193,12 @@ def parse_revision(source: bytes, file: str, package: str) -> Revision:
         module = load_module(path, package)
         header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
         doc = inspect.cleandoc(module.__doc__ or "")
-    return _from_header(header, doc, _checksum(source), file, package)
+    return _from_header(header, doc, _digest(source), file, package)
 
 
-def _checksum(source: bytes) -> str:
+def _digest(source: bytes) -> bytes:
     """Return the same for a file whose line ends git has changed."""
-    return hashlib.sha256(source.replace(b"\r\n", b"\n") if b"\r" in source else source).hexdigest()
+    return hashlib.sha256(source.replace(b"\r\n", b"\n") if b"\r" in source else source).digest()
 
 
 def _quick_header(source: bytes) -> tuple[dict[str, object], str] | None:
@@ -319,7 +323,7 @@ def _may_bind_header(node: ast.stmt) -> bool:
     return False
 
 
-def _from_header(header: dict[str, object], doc: str, checksum: str, file: str, package: str) -> Revision:
+def _from_header(header: dict[str, object], doc: str, digest: bytes, file: str, package: str) -> Revision:
     if "revision" not in header:
         raise _unreadable(file, package, "declares no revision id. Add a line revision = '...', or move the file away")
     revision_id = header["revision"]
@@ -335,7 +339,7 @@ def _from_header(header: dict[str, object], doc: str, checksum: str, file: str, 
         depends_on=_strings(header, "depends_on", file, package),
         labels=_strings(header, "branch_labels", file, package),
         doc=doc,
-        checksum=checksum,
+        digest=digest,
     )
 
 
