@@ -557,9 +557,8 @@ class RevisionFiles:
             raise self._error(f"file_template in alembic.ini cannot be used: {describe(exc)}") from exc
         if not re.search(r"\w", message):
             path = folder / f"{revision_id}.py"
-        if path.resolve().parent != folder.resolve() or not folder.resolve().is_relative_to(
-            self._package.root.resolve()
-        ):
+        around = [*path.resolve().parents] if self._package.is_recursive else [path.resolve().parent]
+        if folder.resolve() not in around or not folder.resolve().is_relative_to(self._package.root.resolve()):
             raise self._error(f"{path} is not in {folder}, inside the package. Correct file_template in alembic.ini")
         if os.path.lexists(path):
             raise self._error(f"{path} is there already")

@@ -29,6 +29,7 @@ _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RECURSIVE = re.compile(rb"^recursive_version_locations[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -58,6 +59,17 @@ class MigrationPackage:
         if not versions.is_dir() and any(is_revision_file(path.name) for path in _files(self.folder)):
             return self.folder
         return versions
+
+    @property
+    def is_recursive(self) -> bool:
+        """Whether revision files lie in sub-folders, too.
+
+        Its ``alembic.ini`` says so with Alembic's ``recursive_version_locations``.
+        """
+        try:
+            return bool(_RECURSIVE.search((self.folder / "alembic.ini").read_bytes()))
+        except OSError:
+            return False
 
     @property
     def exists(self) -> bool:

@@ -317,7 +317,7 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     source = files.render(new, body)
     written = _as_written(source, new, path)
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             file.write(source)
     except OSError as exc:

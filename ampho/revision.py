@@ -19,6 +19,7 @@ import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
@@ -133,14 +134,23 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
 
     :raises RevisionFileError: if a file cannot be read, or says nothing usable.
     """
-    folder = str(package.versions)
+    for file in _files(str(package.versions), is_recursive=package.is_recursive):
+        yield read_revision(file, package.name)
+
+
+def _files(folder: str, *, is_recursive: bool) -> Iterator[str]:
+    """Give what Alembic would load, in its order."""
     try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if is_revision_file(entry.name) and not _is_folder(entry))
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=attrgetter("name"))
     except (FileNotFoundError, NotADirectoryError):
         return
-    for name in names:
-        yield read_revision(f"{folder}{os.sep}{name}", package.name)
+    for entry in entries:
+        if is_revision_file(entry.name) and not _is_folder(entry):
+            yield f"{folder}{os.sep}{entry.name}"
+    for entry in entries if is_recursive else ():
+        if _is_folder(entry) and not entry.is_symlink() and not entry.name.endswith("__pycache__"):
+            yield from _files(entry.path, is_recursive=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
