@@ -138,7 +138,7 @@ COMMANDS = {
     "down": ("downgrade", "base"),
 }
 CALLS = {"up": 900, "nothing": 75, "current": 100, "back": 120, "one": 92, "down": 720}
-"""The calls of Python's functions for each revision that there is, at most: a quarter more than when this was written."""
+"""The calls of Python functions for each revision that there is, at most: a quarter more than when this was written."""
 
 
 def cost(each: Facade, method: str, *args: str) -> dict[str, int]:
