@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 from ampho.applied import Applied
 from ampho.graph import Graph
@@ -174,7 +175,7 @@ def draw(
     stubs = {rid for edge in edges for rid in (edge.source, edge.target)} - shown
     heads = {head for name in graph.packages for head in graph.heads(name)}
     runs = list(_runs(whole, whole.sort(shown | stubs), marks, stubs, full=full))
-    inside = {(one, other) for run in runs for one, other in zip(run, run[1:], strict=False)}
+    inside = {(one, other) for run in runs for one, other in pairwise(run)}
     edges = tuple(edge for edge in edges if (edge.source, edge.target) not in inside)
     ranks = _ranks(whole, runs, edges, stubs)
     tracks = _tracks(whole, runs, edges, ranks)

@@ -20,7 +20,7 @@ _STYLES = {
 }
 
 
-def dot(picture: Picture) -> str:
+def as_dot(picture: Picture) -> str:
     """Return a picture as a digraph, with a cluster for each lane."""
     return "".join(f"{line}\n" for line in _lines(picture))
 

@@ -36,7 +36,7 @@ _STYLES = {
 }
 
 
-def mermaid(picture: Picture) -> str:
+def as_mermaid(picture: Picture) -> str:
     """Return a picture as a Mermaid flowchart."""
     return "".join(f"{line}\n" for line in _lines(picture))
 

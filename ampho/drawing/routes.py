@@ -110,7 +110,7 @@ class Sheet:
             self._first_column[lane.package] = columns
             columns += lane.tracks
         self._channels, self._gutters = _Slots(), _Slots()
-        self._ways = [self._way(edge, source) for edge, source in self._with_predecessor()]
+        self._ways = [self._way(edge, is_straight=straight) for edge, straight in self._straightness()]
         self._outgoing, self._incoming = self._ports()
         for way in self._ways:
             self._claim(way)
@@ -137,7 +137,7 @@ class Sheet:
     def _column(self, node: Node) -> int:
         return self._first_column[node.package] + node.track
 
-    def _with_predecessor(self) -> Iterator[tuple[Edge, bool]]:
+    def _straightness(self) -> Iterator[tuple[Edge, bool]]:
         """Give each edge, and whether nothing lies between its ends, in one column."""
         before: dict[str, str] = {}
         last: dict[int, Node] = {}
@@ -151,7 +151,7 @@ class Sheet:
             is_next = self._column(source) == self._column(target) and before.get(target.first) == source.first
             yield edge, is_next and not edge.is_dependency
 
-    def _way(self, edge: Edge, is_straight: bool) -> _Way:
+    def _way(self, edge: Edge, *, is_straight: bool) -> _Way:
         source, target = self._picture.node(edge.source), self._picture.node(edge.target)
         begin, end = self._column(source), self._column(target)
         if is_straight:
@@ -159,7 +159,7 @@ class Sheet:
         if not edge.is_dependency:
             if target.rank == source.rank + 1:
                 return _Way(edge, source, target, (target.rank,))
-            return _Way(edge, source, target, (source.rank + 1, target.rank), (end if end <= begin else end,))
+            return _Way(edge, source, target, (source.rank + 1, target.rank), (end + (end < begin),))
         leaving = begin + 1 if end >= begin else begin
         entering = end if end > begin else end + 1
         if leaving == entering:

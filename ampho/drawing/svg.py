@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET  # noqa: S405 (it writes here, and reads nothing)
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ _STYLE = """
 """
 
 
-def svg(picture: Picture) -> str:
+def as_svg(picture: Picture) -> str:
     """Return a picture as SVG: few lanes as columns, from top to bottom; many as rows, from left to right."""
     root = _Drawing(picture).draw()
     ET.indent(root, " ")
@@ -105,7 +105,7 @@ class _Drawing:
         for lane in self._picture.lanes:
             self._draw_lane(root, lane)
         if not self._picture.lanes:
-            _write(root, words.NOTHING, _MARGIN, bottom, "quiet")
+            _write(root, words.NOTHING, (_MARGIN, bottom), "quiet")
         for edge, points in self._sheet.ways():
             kind = "dependency" if edge.is_dependency else "parent"
             self._draw_edge(root, kind, [self._at(point) for point in points], words.relation(edge))
@@ -131,8 +131,8 @@ class _Drawing:
         group = ET.SubElement(root, "g")
         ET.SubElement(group, "title").text = ": ".join(filter(None, (words.package(lane), words.counts(lane))))
         ET.SubElement(group, "rect", {"class": "lane", "rx": "6", **_rectangle(room)})
-        _write(group, words.cut(words.package(lane), int(space / _SMALL / 1.3)), room.x + 8, room.y + 20, "name")
-        _write(group, words.cut(words.counts(lane), int(space / _SMALL)), room.x + 8, room.y + 36, "quiet")
+        _write(group, words.cut(words.package(lane), int(space / _SMALL / 1.3)), (room.x + 8, room.y + 20), "name")
+        _write(group, words.cut(words.counts(lane), int(space / _SMALL)), (room.x + 8, room.y + 36), "quiet")
 
     def _draw_edge(self, root: ET.Element, kind: str, points: Sequence[Point], title: str) -> None:
         group = ET.SubElement(root, "g", {"class": kind})
@@ -153,12 +153,12 @@ class _Drawing:
         ET.SubElement(group, "rect", {"class": "box", "rx": "5", **_rectangle(_Room(x, y, self._box, _HEIGHT))})
         _draw_sign(group, node.mark, x + 13, y + 14)
         room = self._box - 34
-        _write(group, words.cut(words.title(node), int(_title_room(node, room) / _MONO)), x + 24, y + 18, "id")
+        _write(group, words.cut(words.title(node), int(_title_room(node, room) / _MONO)), (x + 24, y + 18), "id")
         second = words.subtitle(node, _SPAN)
         kind = "span" if node.is_run else "quiet"
-        _write(group, words.cut(second, int((room + 14) / _SMALL)), x + 10, y + 33, kind)
+        _write(group, words.cut(second, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
         if node.is_head:
-            _write(group, "head", x + self._box - 8, y + 17, "quiet", anchor="end")
+            _write(group, "head", (x + self._box - 8, y + 17), "quiet", anchor="end")
 
 
 def _title_room(node: Node, room: float) -> float:
@@ -188,7 +188,7 @@ def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
         case Mark.ABSENT:
             ET.SubElement(group, "path", {"class": "sign", "d": f"M{_point((x - 5, y))} L{_point((x + 5, y))}"})
         case _:
-            _write(group, words.SIGNS[mark], x, y + 5, "name", anchor="middle")
+            _write(group, words.SIGNS[mark], (x, y + 5), "name", anchor="middle")
 
 
 def _legend_entries(picture: Picture) -> Iterable[tuple[str, str]]:
@@ -224,14 +224,12 @@ def _draw_legend(root: ET.Element, row: Iterable[tuple[float, str, str]], y: flo
         else:
             ET.SubElement(group, "rect", {"class": "box", "rx": "4", **_rectangle(_Room(x, y - 9, 28, 18))})
             _draw_sign(group, Mark(kind), x + 14, y)
-        _write(group, text, x + 34, y + 4, "quiet")
+        _write(group, text, (x + 34, y + 4), "quiet")
 
 
-def _write(
-    parent: ET.Element, text: str, x: float, y: float, kind: str, anchor: str | None = None
-) -> None:
+def _write(parent: ET.Element, text: str, at: Point, kind: str, anchor: str | None = None) -> None:
     if text:
-        attributes = {"class": kind, **_numbers(x=x, y=y)}
+        attributes = {"class": kind, **_numbers(x=at[0], y=at[1])}
         ET.SubElement(parent, "text", attributes | ({"text-anchor": anchor} if anchor else {})).text = text
 
 

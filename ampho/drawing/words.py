@@ -11,7 +11,7 @@ from ampho.picture import Edge, Lane, Mark, Node, Picture
 SIGNS = {
     Mark.APPLIED: "●",
     Mark.PENDING: "○",
-    Mark.MISSING: "×",
+    Mark.MISSING: "×",  # noqa: RUF001 (no letter)
     Mark.UNFINISHED: "!",
     Mark.UNCERTAIN: "?",
     Mark.ABSENT: "–",  # noqa: RUF001 (longer than a hyphen, on purpose)
@@ -34,12 +34,12 @@ _ELLIPSIS = "…"
 
 def name(text: str) -> str:
     """Return an id or the name of a package, in printable characters."""
-    return printable(text, _LONGEST_NAME)
+    return _clean(text, _LONGEST_NAME)
 
 
 def message(text: str) -> str:
     """Return a message in one printable line."""
-    return printable(text, _LONGEST_MESSAGE)
+    return _clean(text, _LONGEST_MESSAGE)
 
 
 def package(lane: Lane) -> str:
@@ -100,7 +100,7 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, str]]:
 
 def width(text: str) -> int:
     """Return how many characters of usual width a text is as wide as."""
-    return sum(map(_cells, text))
+    return len(text) if text.isascii() else sum(map(_cells, text))
 
 
 def cut(text: str, room: int) -> str:
@@ -114,6 +114,12 @@ def cut(text: str, room: int) -> str:
             break
         kept.append(character)
     return "".join(kept).rstrip() + _ELLIPSIS
+
+
+def _clean(text: str, limit: int) -> str:
+    if len(text) <= limit and text.isprintable() and text.strip() == text and "  " not in text:
+        return text  # as all but all are, of which there may be ten thousand
+    return printable(text, limit)
 
 
 def _cells(character: str) -> int:
