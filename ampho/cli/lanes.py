@@ -35,7 +35,7 @@ _ASCII = str.maketrans("●○×–•│┆─┄╰╯╭╮├┤┴┼╷", 
 _ELLIPSES = {False: "…", True: "..."}
 _WIDE = 80
 _SHOWN = 3
-_MESSAGE = 20
+_MESSAGE = 36
 
 
 @dataclass(slots=True)
@@ -106,7 +106,8 @@ def lines(picture: Picture, width: int | None, *, is_ascii: bool) -> Iterator[li
         yield [(text.translate(_ASCII), style) for text, style in parts] if is_ascii else parts
     legend = list(_legend(picture, width or _WIDE))
     for text in [""] * bool(legend) + legend:
-        yield [(text.translate(_ASCII) if is_ascii else text, "dim")]
+        parts = [(text, "dim")] if width is None else _cut([(text, "dim")], width, _ELLIPSES[is_ascii])
+        yield [(part.translate(_ASCII), style) for part, style in parts] if is_ascii else parts
 
 
 def _gutter(line: _Line, columns: int) -> list[Part]:
