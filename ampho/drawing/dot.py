@@ -53,7 +53,10 @@ def _attributes(node: Node) -> str:
     lines = [f"{words.SIGNS[node.mark]} {words.title(node)}{head}", words.cut(words.subtitle(node, _ROOM), _ROOM)]
     label = r"\n".join(_text(line) for line in lines if line)
     tooltip = r"\n".join(map(_text, words.tooltip(node).splitlines()))
-    return f'label="{label}", tooltip="{tooltip}", {_STYLES[node.mark]}'
+    extra = (', fontcolor="#57606a", penwidth="0.5"' if node.is_stub else "") + (
+        ', peripheries="2"' if node.is_run else ""
+    )
+    return f'label="{label}", tooltip="{tooltip}", {_STYLES[node.mark]}{extra}'
 
 
 def _text(text: str) -> str:

@@ -63,6 +63,10 @@ def _lines(picture: Picture) -> Iterator[str]:
         yield f"  {source} {'-.->' if edge.is_dependency else '-->'} {target}"
     for mark in picture.marks:
         yield f"  classDef {mark} {_STYLES[mark]}"
+    stubs = [numbers[node.first] for node in picture.nodes if node.is_stub]
+    if stubs:
+        yield "  classDef stub opacity:0.6"
+        yield f"  class {','.join(stubs)} stub"
 
 
 def _node(node: Node) -> str:

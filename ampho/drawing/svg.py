@@ -108,7 +108,10 @@ class _Drawing:
             _write(root, words.NOTHING, (_MARGIN, bottom), "quiet")
         for edge, points in self._sheet.ways():
             kind = "dependency" if edge.is_dependency else "parent"
-            self._draw_edge(root, kind, [self._at(point) for point in points], words.relation(edge))
+            corners = [self._at(point) for point in points]
+            if self._picture.node(edge.target).is_run:
+                corners[-1] = _before_shadow(*corners[-2:])
+            self._draw_edge(root, kind, corners, words.relation(edge))
         for node in self._picture.nodes:
             self._draw_node(root, node)
         for number, row in enumerate(rows):
@@ -159,6 +162,11 @@ class _Drawing:
         _write(group, words.cut(second, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
         if node.is_head:
             _write(group, "head", (x + self._box - 8, y + 17), "quiet", anchor="end")
+
+
+def _before_shadow(before: Point, end: Point) -> Point:
+    """Return where an edge ends at a run, whose second box looks out to the right and below."""
+    return end[0] + _RUN * (before[0] > end[0]), end[1] + _RUN * (before[1] > end[1])
 
 
 def _title_room(node: Node, room: float) -> float:
