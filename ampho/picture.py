@@ -65,12 +65,12 @@ class Node:
 
     @property
     def first(self) -> str:
-        """The id of the first revision: the one that others are below of."""
+        """The id of the first revision: the one that stands on what the node stands on."""
         return self.revisions[0]
 
     @property
     def last(self) -> str:
-        """The id of the last revision: the one that others stand on."""
+        """The id of the last revision: the one that other nodes stand on."""
         return self.revisions[-1]
 
     @property

@@ -144,6 +144,22 @@ def test_the_picture_after_a_failure_half_way_is_what_the_database_has(each: Fac
     assert next(line for line in text.splitlines() if "core_4  " in line).startswith("○")
 
 
+def test_where_the_output_is_ascii_so_is_the_picture(project: Project) -> None:
+    write(project)
+    project.revision("core", "core_5", "core_4", message="Größe")
+    project.app("flask", PACKAGES, "sqlite:///app.db", path="wsgi.py", import_name="wsgi")
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    text = project.run("ampho", "db-graph", "core", "--no-database", env=ascii_only).stdout
+    assert text.splitlines()[:3] == [
+        ".     core  5 revisions",
+        "*     core_1  Begin",
+        "*-.   core_2  Write things down that need a good many words, and then <some> & more",
+    ]
+    assert "core_5  Gr\\xf6\\xdfe" in text
+    mermaid = project.run("ampho", "db-graph", "core", "--no-database", "--mermaid", env=ascii_only).stdout
+    assert '"#8226; core_5 (head)<br/>Gr#246;#223;e"' in mermaid
+
+
 def test_on_a_terminal_it_is_as_wide_as_that(project: Project) -> None:
     write(project)
     project.app("flask", PACKAGES, "sqlite:///app.db", path="wsgi.py", import_name="wsgi")

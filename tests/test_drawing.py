@@ -212,7 +212,7 @@ def test_terminal_draws_a_diamond_and_dependencies() -> None:
 def test_terminal_draws_a_run_as_one_line() -> None:
     assert plain(draw(graph(LINE))).splitlines() == [
         "╷ app  9 revisions",
-        "• 9 revisions, app_1 .. 9  (head)",
+        "• 9 revisions, app_1 .. app_9  (head)",
         "",
         "--full shows the revisions of each run",
     ]

@@ -63,6 +63,12 @@ class _Line:
     links: list[Part]
     text: list[Part] = field(default_factory=list)
 
+    def reach(self, column: int) -> None:
+        """Have as many columns as one needs."""
+        while len(self.cells) <= column:
+            self.cells.append((" ", ""))
+            self.links.append((" ", ""))
+
 
 class Lanes:
     """A picture, which Rich renders.
@@ -195,9 +201,7 @@ class _Loom:
             column = self._column(incoming)
         elsewhere = [number for number in incoming if number != column]
         line = self._threads()
-        while len(line.cells) <= column:
-            line.cells.append((" ", ""))
-            line.links.append((" ", ""))
+        line.reach(column)
         ended = self._arrive(incoming)
         self._connect(line, column, elsewhere, ended)
         line.cells[column] = (words.SIGNS[node.mark], _STYLES[node.mark])
@@ -299,9 +303,7 @@ class _Loom:
 
     def _open(self, line: _Line, column: int, opened: int, node: Node) -> None:
         style = self._colours[node.package]
-        while len(line.cells) <= opened:
-            line.cells.append((" ", ""))
-            line.links.append((" ", ""))
+        line.reach(opened)
         _bridge(line, opened, column, style, is_broken=True)
         line.cells[opened] = ("╮" if opened > column else "╭", style)
 
@@ -316,7 +318,11 @@ class _Loom:
             notes.append(f"needs {', '.join(needs[:_SHOWN])}{more}")
         remark = f"  ({'; '.join(notes)})" if notes else ""
         if node.is_run:
-            return [(f"{len(node.revisions)} revisions, {words.span(node, 0)}", style), ("", ""), (remark, "dim")]
+            return [
+                (f"{len(node.revisions)} revisions, {words.span(node, words.SPAN)}", style),
+                ("", ""),
+                (remark, "dim"),
+            ]
         title = words.title(node)
         text = words.message(node.messages[0])
         padding = " " * (self._width - cell_len(title) + 2) if text or remark else ""

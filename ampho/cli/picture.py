@@ -33,7 +33,7 @@ def print_picture(picture: Picture, form: str | None, file: IO[str] | None) -> N
         file.write(text)
         click.echo(f"Wrote {file.name}")
     else:
-        click.echo(_encodable(text), nl=False)
+        click.echo(_encodable(text, form), nl=False)
 
 
 def _print(picture: Picture) -> None:
@@ -65,7 +65,8 @@ def _text(picture: Picture, form: str) -> str:
     return text
 
 
-def _encodable(text: str) -> str:
-    """Return a text in which what standard output cannot encode is an entity; SVG, DOT and Mermaid all know those."""
+def _encodable(text: str, form: str) -> str:
+    """Return a text in which what standard output cannot encode is an entity, as each format has them."""
     encoding = sys.stdout.encoding
-    return text.encode(encoding, "xmlcharrefreplace").decode(encoding)
+    encoded = text.encode(encoding, "xmlcharrefreplace").decode(encoding)
+    return encoded.replace("&#", "#") if form == "mermaid" else encoded

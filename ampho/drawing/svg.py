@@ -20,7 +20,6 @@ _MONO = 7.3  # the width of a character, at 12 pixels
 _SMALL = 6.7  # and at 11
 _ROUND = 6.0
 _RUN = 4.0
-_SPAN = 34
 
 _STYLE = """
 .ampho { font-family: ui-sans-serif, system-ui, "DejaVu Sans", Helvetica, Arial, sans-serif; font-size: 11px; }
@@ -157,7 +156,7 @@ class _Drawing:
         _draw_sign(group, node.mark, x + 13, y + 14)
         room = self._box - 34
         _write(group, words.cut(words.title(node), int(_title_room(node, room) / _MONO)), (x + 24, y + 18), "id")
-        second = words.subtitle(node, _SPAN)
+        second = words.subtitle(node, words.SPAN)
         kind = "span" if node.is_run else "quiet"
         _write(group, words.cut(second, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
         if node.is_head:
@@ -179,7 +178,7 @@ def _box_width(nodes: Iterable[Node]) -> float:
     for node in nodes:
         widths.append(34 + _MONO * words.width(words.title(node)) + (32 if node.is_head else 0))
         if node.is_run:
-            widths.append(24 + _SMALL * words.width(words.span(node, _SPAN)))
+            widths.append(24 + _SMALL * words.width(words.span(node, words.SPAN)))
     return min(max(widths), _MOST)
 
 

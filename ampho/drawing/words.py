@@ -27,6 +27,9 @@ MEANINGS = {
     Mark.UNKNOWN: "revision",
 }
 NOTHING = "There are no revisions yet."
+SPAN = 34
+"""How many characters the ids of a run take where both are written in full."""
+
 _LONGEST_NAME = 200
 _LONGEST_MESSAGE = 500
 _ELLIPSIS = "…"
