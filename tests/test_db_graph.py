@@ -144,6 +144,19 @@ def test_the_picture_after_a_failure_half_way_is_what_the_database_has(each: Fac
     assert next(line for line in text.splitlines() if "core_4  " in line).startswith("○")
 
 
+def test_more_than_mermaid_draws_is_warned_of(project: Project) -> None:
+    names = [f"p{number}" for number in range(110)]
+    for number, name in enumerate(names):
+        project.package(name)
+        needed = [f"{other}_1" for other in names[:5]] if number > 5 else None
+        project.revision(name, f"{name}_1", depends_on=needed)
+    with facade(project, "flask", names, URLS["flask"]) as each:
+        result = each.run("db-graph", "--no-database", "--mermaid")
+        assert result.exit_code == 0
+        assert result.stderr.startswith("Warning: This is more than Mermaid draws")
+        assert each.run("db-graph", "p7", "--no-database", "--mermaid").stderr == ""
+
+
 def test_where_the_output_is_ascii_so_is_the_picture(project: Project) -> None:
     write(project)
     project.revision("core", "core_5", "core_4", message="Größe")

@@ -20,7 +20,7 @@ from ampho.drawing import as_dot, as_mermaid, as_svg, is_too_large
 from ampho.drawing.routes import Sheet, Sizes
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal, Outcome
-from ampho.picture import Picture, draw
+from ampho.picture import Mark, Picture, draw
 from ampho.revision import Revision
 
 HOSTILE = [
@@ -81,7 +81,8 @@ def test_svg_tells_every_revision(seed: int, full: bool, part: bool) -> None:
 
 
 def test_svg_stands_alone() -> None:
-    for picture in (draw(DIAMOND), hostile(), draw(Graph([], []))):
+    run = draw(graph(f"core: core_1\n{LINE} & core_1", packages="app core"))
+    for picture in (draw(DIAMOND), run, hostile(), draw(Graph([], []))):
         text = as_svg(picture)
         root = ET.fromstring(text)
         assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
@@ -98,6 +99,70 @@ def test_svg_stands_alone() -> None:
         assert "@import" not in text
         assert re.findall(r"\w+://[^\"]+", text) == ["http://www.w3.org/2000/svg"]
         assert not any(name.startswith("on") or "href" in name for element in root.iter() for name in element.attrib)
+
+
+def every_mark() -> list[Picture]:
+    """Pictures with each of the marks."""
+    made = graph(
+        """
+        app: app_1
+        app: app_2 < app_1
+        core: core_1 & gone_1
+        zoo: zoo_1
+        """
+    )
+    journal = Journal(
+        lambda: [
+            Entry(1, "app_2", "app", "upgrade", Outcome.PARTIAL),
+            Entry(2, "core_1", "core", "downgrade", Outcome.DONE),
+        ]
+    )
+    applied = Applied.from_rows(made, ["app_1", "what"], journal)
+    return [draw(made, applied, journal), draw(made)]
+
+
+def test_each_mark_has_a_sign_and_a_shape_of_its_own() -> None:
+    pictures = every_mark()
+    assert {mark for picture in pictures for mark in picture.marks} == set(Mark)
+
+    signs, shapes = {}, {}
+    for picture in pictures:
+        root, mermaid, dot = ET.fromstring(as_svg(picture)), as_mermaid(picture), as_dot(picture)
+        for node in picture.nodes:
+            line = next(line for line in plain(picture).splitlines() if node.first in line)
+            signs[node.mark] = next(character for character in line if character not in " │┆├─┄╰╯╭╮")
+            group = next(each for each in root.iter(f"{SVG}g") if each.get("class") == node.mark)
+            shapes[node.mark] = [(part.tag, part.text) for part in group if part.get("class") in ("sign", "name")]
+            assert f'"{signs[node.mark]} {node.first}' in mermaid
+            assert f"classDef {node.mark} " in mermaid
+            assert f'label="{signs[node.mark]} {node.first}' in dot
+    assert len(set(signs.values())) == len(Mark)
+    assert all(len(shape) == 1 for shape in shapes.values())
+
+
+def test_mermaid_and_dot_show_stubs_and_runs_as_such() -> None:
+    picture = draw(graph(f"{LINE}\ncore: core_1 & app_9"), packages=["core"])
+    assert "classDef stub " in as_mermaid(picture)
+    assert "class n0 stub" in as_mermaid(picture)
+    assert 'penwidth="0.5"' in as_dot(picture)
+    run = draw(graph(LINE))
+    assert '"• 9 revisions (head)<br/>app_1 .. app_9"' in as_mermaid(run)
+    assert 'peripheries="2"' in as_dot(run)
+    assert len(ET.fromstring(as_svg(run)).findall(f"{SVG}g/{SVG}rect[@class='box']")) == 2
+
+
+def test_ids_of_a_run_that_are_long_begin_alike_once() -> None:
+    text = LINE.replace("app_", "accounting_176760720")
+    assert "accounting_1767607201 .. 1767607209" in plain(draw(graph(text)))
+
+
+def test_svg_with_many_lanes_has_them_as_rows() -> None:
+    few, many = (
+        ET.fromstring(as_svg(draw(graph("\n".join(f"p{number}: p{number}_1" for number in range(count))))))
+        for count in (6, 7)
+    )
+    assert float(few.attrib["width"]) > float(few.attrib["height"])
+    assert float(many.attrib["width"]) < float(many.attrib["height"])
 
 
 def test_svg_tells_the_marks_apart_without_colours() -> None:
