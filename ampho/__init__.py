@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ampho.journal import Entry, Outcome
     from ampho.lint import LintReport, Violation
     from ampho.observer import Observer
+    from ampho.picture import Edge, Lane, Mark, Node, Picture
     from ampho.plan import Direction, Plan, Step
     from ampho.runner import Run, StepRun
     from ampho.stamp import Stamped
@@ -30,13 +31,18 @@ __all__ = [
     "Deployment",
     "Direction",
     "Drift",
+    "Edge",
     "Entry",
     "Finding",
+    "Lane",
     "LintReport",
+    "Mark",
     "MissingState",
+    "Node",
     "Observer",
     "Outcome",
     "PackageState",
+    "Picture",
     "Plan",
     "RevisionRecord",
     "Run",
@@ -55,13 +61,18 @@ _HOME = {
     "Deployment": "deploy",
     "Direction": "plan",
     "Drift": "autogenerate",
+    "Edge": "picture",
     "Entry": "journal",
     "Finding": "deploy",
+    "Lane": "picture",
     "LintReport": "lint",
+    "Mark": "picture",
     "MissingState": "state",
+    "Node": "picture",
     "Observer": "observer",
     "Outcome": "journal",
     "PackageState": "state",
+    "Picture": "picture",
     "Plan": "plan",
     "RevisionRecord": "state",
     "Run": "runner",

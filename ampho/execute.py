@@ -22,6 +22,7 @@ from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
 from ampho.observer import Observer
+from ampho.picture import Picture, all_packages, draw
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
@@ -188,6 +189,41 @@ def current(project: Project, connection: Connection, *, verbose: bool = False, 
     from ampho.state import current_state
 
     return ask(project, connection, x, partial(current_state, project.graph, files=verbose))
+
+
+def graph(
+    project: Project,
+    connection: Connection | None,
+    *,
+    packages: Sequence[str] = (),
+    full: bool = False,
+    x: Sequence[str] = (),
+) -> Picture:
+    """Return the history as a picture, and in it what is applied.
+
+    :param connection: None if nothing is to be told of a database.
+    :param packages: show these, and of others what they touch; by default all.
+    :param full: whether each revision is a node of its own.
+    """
+
+    def look(rows: tuple[str, ...], journal: Journal) -> Picture:
+        applied = Applied.from_rows(project.graph, rows, journal)
+        _check_drawn(project, applied.graph, packages)
+        return draw(project.graph, applied, journal, packages=packages, full=full)
+
+    if connection is not None:
+        return ask(project, connection, x, look)
+    _check_drawn(project, project.graph, packages)
+    return draw(project.graph, packages=packages, full=full)
+
+
+def _check_drawn(project: Project, known: Graph, packages: Iterable[str]) -> None:
+    """Check that packages are configured, or at least known to a database."""
+    gone = set(all_packages(known)) - set(project.graph.packages)
+    for name in packages:
+        if name not in gone:
+            project.check_addressed(name)
+            project.package(name)
 
 
 def deployment(project: Project, connection: Connection, *, files: bool = True, x: Sequence[str] = ()) -> Deployment:

@@ -116,7 +116,7 @@ def test_every_public_name_is_described() -> None:
     "name",
     [
         *("Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord", "Drift", "Stamped"),
-        *("Deployment", "LintReport", "Violation"),
+        *("Deployment", "LintReport", "Violation", "Picture", "Lane", "Node", "Edge"),
     ],
 )
 def test_every_field_of_what_a_method_returns_is_described(name: str) -> None:

@@ -206,6 +206,7 @@ def test_help_and_usage(crm: Facade) -> None:
             "db-current",
             "db-down",
             "db-forget",
+            "db-graph",
             "db-heads",
             "db-init",
             "db-lint",

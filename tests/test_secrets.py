@@ -236,6 +236,8 @@ STORY: Sequence[tuple[str | Callable[[Account], None], Sequence[int]]] = [
     ("db-stamp core_2 --purge", [0]),
     (fork, [0]),
     ("db-heads", [0]),
+    ("db-graph", [0]),
+    ("db-graph core --full --format svg", [0]),
     ("db-rebase core", [0]),
     ("db-rev core Fifth --rev-id core_5", [0]),
     (fork_again, [0]),

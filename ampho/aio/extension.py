@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ampho.journal import Entry
     from ampho.lint import LintReport
     from ampho.observer import Observer
+    from ampho.picture import Picture
     from ampho.plan import Direction, Plan
     from ampho.project import Project
     from ampho.revise import Initialized
@@ -299,6 +300,20 @@ class AsyncAmpho(Extension):
         from ampho import execute
 
         return await self._perform(partial(execute.current, verbose=verbose, x=x), observer)
+
+    async def graph(
+        self,
+        *packages: str,
+        full: bool = False,
+        database: bool = True,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Picture:
+        """Return the history as a picture; see :meth:`ampho.Ampho.graph`."""
+        from ampho import execute
+
+        work = partial(execute.graph, packages=packages, full=full, x=x)
+        return await (self._perform(work, observer) if database else self._perform_offline(work, observer))
 
     async def plan(
         self,

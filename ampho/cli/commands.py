@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from ampho.cli import output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
+from ampho.cli.picture import FORMATS, print_picture
 from ampho.cli.terminal import no_color
 from ampho.errors import ProtectedError
 
@@ -294,6 +295,47 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, a line per package."""
     verbose = verbose or bool(ctx.meta.get("ampho.verbose"))
     output.print_current(call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly()), verbose=verbose)
+
+
+@cli.command("db-graph")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@click.option("--full", is_flag=True, help="Show each revision, and not runs of them as one.")
+@click.option("--no-database", is_flag=True, help="Say nothing of what is applied, and need no database.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="What to write; by default what the name of the FILE says, else text.",
+)
+@click.option("--mermaid", is_flag=True, help="The same as --format mermaid.")
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    type=click.File("w", encoding="utf-8", atomic=True),
+    metavar="FILE",
+    help="Write to this file, and not to standard output.",
+)
+@_x
+@click.pass_context
+def db_graph(
+    ctx: click.Context,
+    /,
+    packages: tuple[str, ...],
+    form: str | None,
+    mermaid: bool,
+    file: IO[str] | None,
+    **options: Any,
+) -> None:
+    """Draw the history of PACKAGEs, by default of all: a lane for each, and what depends on what.
+
+    Of other packages that is shown which touches these.
+    """
+    if mermaid and form not in (None, "mermaid"):
+        raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
+    database = not options.pop("no_database")
+    picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
+    print_picture(picture, "mermaid" if mermaid else form, file)
 
 
 @cli.command("db-show")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ampho.journal import Entry
     from ampho.lint import LintReport
     from ampho.observer import Observer
+    from ampho.picture import Picture
     from ampho.plan import Direction, Plan
     from ampho.project import Project
     from ampho.revise import Initialized
@@ -354,6 +355,27 @@ class Ampho(Extension):
         from ampho import execute
 
         return self._perform(partial(execute.current, verbose=verbose, x=x), observer)
+
+    def graph(
+        self,
+        *packages: str,
+        full: bool = False,
+        database: bool = True,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Picture:
+        """Return the history as a picture: packages as lanes, revisions as nodes, and what stands on what as edges.
+
+        :param packages: show these, and of others what they touch; by default all.
+        :param full: whether each revision is a node of its own, and not runs of them.
+        :param database: whether to tell what is applied; without that no database is needed.
+        :param x: values for ``context.get_x_argument()``.
+        :raises AmphoError: if the history or the database cannot be read, or a package is unknown.
+        """
+        from ampho import execute
+
+        work = partial(execute.graph, packages=packages, full=full, x=x)
+        return self._perform(work, observer) if database else self._perform_offline(work, observer)
 
     def plan(
         self,
