@@ -57,8 +57,9 @@ version_banner = False
 SEE = re.compile(r"; see :func:`(ampho\.[\w.]+)`\.$")
 
 
-def follow(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def follow(*event: object) -> None:
     """Give a method the parameters that are described with the function which does its work."""
+    lines = event[-1]
     if not lines or not (see := SEE.search(lines[0])):
         return
     function = locate(see[1])

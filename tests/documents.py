@@ -31,11 +31,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+import forks
 from project import FOREIGN, PROGRAMS, Project
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"
 COMMENT = re.compile(r"<!-- ([a-z ]+): (.+?) -->")
+# What takes a shell.
+SHELL = re.compile(r"[|&;<>$`*?()]")
 # Of what a command prints, everything but these is shown as it is.
 VARIABLE = (
     (re.compile(r"_\d{10}(?!\d)"), "_<seconds>"),
@@ -131,6 +134,10 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
 
 def output(project: Project, command: str) -> str:
     """Run a line of a shell, and return what a person would see."""
+    if command.startswith("ampho ") and not SHELL.search(command):
+        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment["NO_COLOR"] = "1"
+        return forks.ampho(*shlex.split(command)[1:], cwd=project.folder, env=environment)[1]
     path = f"export PATH={shlex.quote(str(PROGRAMS))}:$PATH"
     done = project.run("sh", "-c", f"{path}; exec 2>&1; {command}", check=False)
     return done.stdout
