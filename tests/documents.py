@@ -17,6 +17,7 @@ Without one, a ``console`` block is run, and prints what it shows; a ``python`` 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from urllib.request import urlopen
 
 import forks
@@ -60,6 +62,16 @@ class Block:
     note: tuple[str, str]
     heading: str
     line: int
+
+
+def script(name: str) -> ModuleType:
+    """Import a program of ``docs/``."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def blocks(page: Path) -> Iterator[Block]:

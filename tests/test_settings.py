@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import ROOT
+from documents import script
 from facade import facade
 from project import Project
 
@@ -58,12 +57,7 @@ def test_a_setting_has_the_default_and_the_sources_that_the_registry_says(
 
 
 def test_the_page_has_the_table_that_is_made_from_the_code() -> None:
-    path = ROOT / "docs/settings.py"
-    spec = importlib.util.spec_from_file_location("docs_settings", path)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    text = Path(script.PAGE).read_text("utf-8")
+    made = script("settings")
+    text = Path(made.PAGE).read_text("utf-8")
 
-    assert script.page(text) == text, "run: python docs/settings.py"
+    assert made.page(text) == text, "run: python docs/settings.py"
