@@ -47,6 +47,12 @@ class AmphoError(Exception):
 
     exit_code: int = 1
 
+    @property
+    def page(self) -> str:
+        """Where the documentation has its cause and its remedy: a file in ``docs/``, and the anchor in it."""
+        (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        return f"errors.md#{kind.__name__.lower()}"
+
 
 class ConfigurationError(AmphoError):
     """A setting, an argument of an extension, or the app is not usable.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from documents import ROOT
-from facade import Facade, facade
+from facade import Facade, facade, one_error_line
 from project import Project
 from servers import Database
 from sqlalchemy.dialects import registry
@@ -24,6 +24,8 @@ from ampho.cli import cli
 from ampho.cli.console import console
 from ampho.cli.group import Failure
 
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
 URL = "sqlite:///app.db"
 KINDS = {
     name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and kind.__module__ == "ampho.errors"
@@ -32,7 +34,7 @@ BASES = {"AmphoError", "PackageError", "HistoryError"}
 """What is caught, and never raised itself."""
 
 ELSEWHERE = {"LinterError", "NestedRunError", "PoolerError"}
-"""What takes a server, or comes inside another error: each has a test of its own, the last one in ``test_pooler.py``."""
+"""What takes a server, or comes inside another error: each has a test of its own, the last in ``test_pooler``."""
 
 
 class NoLock(SQLiteDialect_pysqlite):
@@ -180,6 +182,7 @@ def check(shown: Failure, kind: type[errors.AmphoError]) -> None:
     assert type(shown.__cause__) is kind, shown
     assert shown.exit_code == kind.exit_code
     assert shown.format_message().isprintable()
+    assert shown.page == f"errors.md#{kind.__name__.lower()}"
 
 
 def test_the_command_line_meets_a_nested_run_as_the_failure_of_its_revision(project: Project) -> None:
@@ -199,6 +202,35 @@ def test_the_command_line_meets_a_linter_that_does_not_work(project: Project, da
     project.write(".squawk.toml", "excluded_rules = 1\n")
     with facade(project, "flask", ["core"], database.url) as each:
         check(run(each, ("db-lint",)), errors.LinterError)
+
+
+def test_a_terminal_is_told_where_there_is_more_and_a_pipe_is_not(project: Project) -> None:
+    project.app("flask", ["core"], URL)
+    command = ("ampho", "db-init", "heads")
+
+    line, more = project.type(*command, answer="").stdout.strip().splitlines()[-2:]
+
+    assert line.startswith("Error: 'heads' means something else")
+    assert more == "More: docs/errors.md#packagenameerror"
+    assert one_error_line(project.run(*command, check=False).stderr)
+
+
+def test_every_entry_is_where_the_errors_say() -> None:
+    page = (ROOT / "docs/errors.md").read_text("utf-8")
+
+    for name in set(KINDS) - {"AmphoError"}:
+        assert f"\n### {name}\n" in page
+
+
+def test_a_minus_that_is_no_specifier_stays_one(project: Project) -> None:
+    project.package("core")
+    core(project, 1)
+    with facade(project, "flask", ["core"], URL) as each:
+        each.run("db-rev", "core", "Release 2024-1")
+        assert "--rev-id 'core-2'" in str(run(each, ("db-rev", "core", "More", "--rev-id", "core-2")))
+
+    (written,) = project.migrations("core").glob("versions/*_release_2024_1.py")
+    assert "Release 2024-1" in written.read_text("utf-8")
 
 
 def test_no_error_is_left_out() -> None:
