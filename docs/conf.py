@@ -6,8 +6,6 @@ import re
 from pydoc import locate
 from typing import TYPE_CHECKING
 
-from pallets_sphinx_themes import ProjectLink
-
 import ampho
 
 if TYPE_CHECKING:
@@ -31,24 +29,26 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
-autodoc_class_signature = "separated"
 autodoc_type_aliases = {"Initialized": "ampho.revise.Initialized", "Revision": "ampho.revision.Revision"}
 
 nitpicky = True
+# Options have two hyphens, and keep them.
+smartquotes = False
 # Classes of other projects. Links to them would want the network, or copies of their indexes.
 nitpick_ignore_regex = [
     (r"py:\w+", r"(sqlalchemy|quart|flask)\..+"),
-    ("py:class", "AsyncEngine|AsyncSession|DeclarativeBase|Engine|MetaData|Migrate|Quart|SQLAlchemy|URL"),
+    ("py:class", "AsyncEngine|AsyncSession|DeclarativeBase|Engine|Flask|MetaData|Migrate|Quart|SQLAlchemy|URL"),
 ]
 
 html_theme = "flask"
 html_title = f"Ampho {version}"
 html_theme_options = {"index_sidebar_logo": False}
-html_context = {"project_links": [ProjectLink("Changes", "changes.html")]}
 html_sidebars = {
-    "index": ["project.html", "localtoc.html", "searchbox.html"],
+    "index": ["globaltoc.html", "searchbox.html"],
     "**": ["localtoc.html", "relations.html", "searchbox.html"],
 }
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_show_sourcelink = False
 html_copy_source = False
 # It asks a package index, from the reader's browser, for the newest version.

@@ -235,5 +235,6 @@ def test_a_minus_that_is_no_specifier_stays_one(project: Project) -> None:
 
 def test_no_error_is_left_out() -> None:
     assert {*CASES, *ELSEWHERE, *BASES} == set(KINDS)
+    assert set(re.findall(r"^ .*?(\w+Error)\b", errors.__doc__ or "", re.MULTILINE)) == set(KINDS), "the tree"
     source = "".join(path.read_text("utf-8") for path in (ROOT / "ampho").rglob("*.py"))
     assert not re.search(rf"raise ({'|'.join(BASES)})\(", source)
