@@ -13,27 +13,22 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+FOLDER = HERE / "pictures"
 SHOP = HERE.parent / "examples" / "shop"
 AMPHO = Path(sys.executable).parent / "ampho"
 PICTURES = {
-    "shop-pending.svg": None,
-    "shop-half.svg": "orders_1767693600",
-    "shop-applied.svg": "heads",
+    "shop.svg": [("db-graph", "--no-database", "--format", "svg")],
+    "shop-half.svg": [("db-up", "orders_1767693600"), ("db-graph", "--format", "svg")],
 }
-"""The files, in the order of the making, and what is upgraded to before each."""
+"""The files, in the order of the making, and the commands, of which the last one draws."""
 
 
-def main() -> None:
-    """Write all pictures."""
-    folder = HERE / "pictures"
-    folder.mkdir(exist_ok=True)
+def pictures() -> dict[str, str]:
+    """Make all pictures."""
     with tempfile.TemporaryDirectory() as temporary:
         shop = Path(temporary) / "shop"
         shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns("instance", "__pycache__"))
-        for name, specifier in PICTURES.items():
-            if specifier:
-                ampho(shop, "db-up", specifier)
-            (folder / name).write_text(ampho(shop, "db-graph", "--format", "svg"), "utf-8")
+        return {name: [ampho(shop, *command) for command in commands][-1] for name, commands in PICTURES.items()}
 
 
 def ampho(shop: Path, *args: str) -> str:
@@ -46,4 +41,6 @@ def ampho(shop: Path, *args: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    FOLDER.mkdir(exist_ok=True)
+    for name, picture in pictures().items():
+        (FOLDER / name).write_text(picture, "utf-8")

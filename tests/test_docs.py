@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
-from documents import ROOT, blocks, run_page
+from documents import ROOT, blocks, run_page, script
 from project import Project
 
 import ampho
@@ -68,6 +68,14 @@ def test_the_quick_starts_begin_in_an_empty_folder_and_show_the_same() -> None:
         [block.text for block in page if block.language == "console" and not block.note[0]] for page in (flask, quart)
     ]
     assert run[0] == run[1]
+
+
+@pytest.mark.skipif("db-graph" not in cli.commands, reason="db-graph draws them")
+def test_the_pictures_are_what_db_graph_draws() -> None:
+    made = script("pictures")
+
+    for name, drawn in made.pictures().items():
+        assert drawn == (made.FOLDER / name).read_text("utf-8"), "run: python docs/pictures.py"
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
