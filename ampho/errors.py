@@ -21,12 +21,15 @@
     ├── NotUpToDateError            the database is behind or ahead of the package that is compared
     ├── DependentsError             a downgrade that would take other packages along
     ├── UnknownRevisionsError       applied revisions that no file explains
+    ├── DivergedError               revisions that count as applied, and were never run
     ├── VersionTableError           version rows that cannot be revisions
     ├── RenderError                 a revision that cannot be written as SQL
+    ├── LinterError                 squawk is not there, or does not work
     ├── NestedRunError              a migration started inside a migration
     ├── LockError                   the database has no lock that keeps others from migrating it
     │   ├── LockTimeoutError        another process migrates the database, and was not done in time
     │   └── PoolerError             a pooler makes the lock worthless
+    ├── ProtectedError              what would take something out of a protected database was not confirmed
     ├── WaitTimeoutError            the database was not brought up to date in time
     ├── UnfinishedRevisionError     a revision of which nobody knows what is left
     ├── DatabaseError               the database refused, or could not be reached
@@ -46,6 +49,12 @@ class AmphoError(Exception):
     """The base of all errors of Ampho."""
 
     exit_code: int = 1
+
+    @property
+    def page(self) -> str:
+        """Where the documentation has its cause and its remedy: a file in ``docs/``, and the anchor in it."""
+        (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        return f"errors.md#{kind.__name__.lower()}"
 
 
 class ConfigurationError(AmphoError):

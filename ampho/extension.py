@@ -18,6 +18,7 @@ from ampho._describe import all_words
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.lazy import LazyGroup
 from ampho.observer import Observer
+from ampho.settings import DATABASE_URI
 from ampho.url import database_name, describe_without, display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 _OF_ONE_ADDRESS = ("url", "creator", "async_creator", "pool", "max_overflow")
-DIRECT_SETTING = "AMPHO_DATABASE_URI"
+DIRECT_SETTING = DATABASE_URI.name
 """The setting, and environment variable, for another address of the same database, for migrations only."""
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}

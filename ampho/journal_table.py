@@ -20,16 +20,17 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, S
 from ampho.errors import ConfigurationError
 from ampho.journal import Entry, Journal, Outcome
 from ampho.revision import Revision
+from ampho.settings import JOURNAL_TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
     from sqlalchemy.types import TypeEngine
 
-SETTING = "AMPHO_JOURNAL_TABLE"
+SETTING = JOURNAL_TABLE.name
 """The setting that names the table; None for no journal."""
 
-DEFAULT = "ampho_journal"
+DEFAULT = JOURNAL_TABLE.default
 
 _MAX_NAME = 63
 _AT_ONCE = 1000

@@ -15,8 +15,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
+from ampho.settings import PACKAGES
 
-SETTING = "AMPHO_MIGRATION_PACKAGES"
+SETTING = PACKAGES.name
 """The setting, and environment variable, that lists the packages."""
 
 FOLDER = "migrations"

@@ -19,6 +19,7 @@ from ampho.lock import LockSettings
 from ampho.package import SETTING, MigrationPackage, find_package
 from ampho.protect import Protection
 from ampho.revision import read_revisions
+from ampho.settings import ENV_PACKAGE
 from ampho.specifier import parse
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
     from sqlalchemy.engine import URL
 
-ENV_SETTING = "AMPHO_ENV_PACKAGE"
+ENV_SETTING = ENV_PACKAGE.name
 """The setting, and environment variable, that names the host."""
 
 _TWO = 2

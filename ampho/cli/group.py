@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,7 @@ from ampho._describe import printable
 from ampho.cli.driver import Terminated
 from ampho.errors import AmphoError
 
-_STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
+_STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -24,11 +25,32 @@ else:
 
 
 class Failure(click.ClickException):
-    """An error as Click shows it: one line on standard error."""
+    """An error as Click shows it: one line on standard error, and on a terminal where there is more about it.
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    :ivar page: the entry in the index of errors; empty if there is none.
+    """
+
+    def __init__(self, message: str, exit_code: int, page: str = "") -> None:
         super().__init__(message)
         self.__dict__["exit_code"] = exit_code  # Click has it on the class
+        self.page = page
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        super().show(file)
+        if self.page and sys.stderr.isatty():  # in a pipe an error is one line
+            click.echo(f"More: {address(self.page)}", err=True)
+
+
+def address(page: str) -> str:
+    """Return where a page is to be found: on the web if the package says where, else in the sources."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    with suppress(PackageNotFoundError):
+        for line in metadata("ampho").get_all("Project-URL") or ():
+            label, _, url = line.partition(", ")
+            if label == "Documentation":
+                return f"{url.rstrip('/')}/{page.replace('.md', '.html')}"
+    return f"docs/{page}"
 
 
 @contextmanager
@@ -37,7 +59,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except AmphoError as exc:
-        raise Failure(printable(str(exc), 20_000), exc.exit_code) from exc
+        raise Failure(printable(str(exc), 20_000), exc.exit_code, exc.page) from exc
     except Terminated as exc:
         raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
     except KeyboardInterrupt as exc:
