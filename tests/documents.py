@@ -149,7 +149,7 @@ def output(project: Project, command: str) -> str:
     if command.startswith("ampho ") and not SHELL.search(command):
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         environment["NO_COLOR"] = "1"
-        return forks.ampho(*shlex.split(command)[1:], cwd=project.folder, env=environment)[1]
+        return forks.run(*shlex.split(command)[1:], cwd=project.folder, env=environment, merged=True)[1]
     path = f"export PATH={shlex.quote(str(PROGRAMS))}:$PATH"
     done = project.run("sh", "-c", f"{path}; exec 2>&1; {command}", check=False)
     return done.stdout
