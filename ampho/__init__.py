@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ampho.lint import LintReport, Violation
     from ampho.observer import Observer
     from ampho.plan import Direction, Plan, Step
-    from ampho.runner import Run, StepRun
+    from ampho.run import Run, StepRun
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
     from ampho.sync import Ampho
@@ -64,11 +64,11 @@ _HOME = {
     "PackageState": "state",
     "Plan": "plan",
     "RevisionRecord": "state",
-    "Run": "runner",
+    "Run": "run",
     "Stamped": "stamp",
     "Status": "deploy",
     "Step": "plan",
-    "StepRun": "runner",
+    "StepRun": "run",
     "Violation": "lint",
 }
 

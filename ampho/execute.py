@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho._hints import with_hint
 from ampho.applied import Applied
+from ampho.audience import Audience
 from ampho.deploy import Deployment, assess
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
@@ -25,8 +26,10 @@ from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
 from ampho.observer import Observer
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
-from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
+from ampho.run import Run
+from ampho.runner import MakePlan, Runner, journal_table, raise_from
 from ampho.state import CurrentState, current_state
+from ampho.telemetry import audience_of
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -112,10 +115,11 @@ def upgrade(
     specifier: str = "heads",
     *,
     x: Sequence[str] = (),
-    observer: Observer | None = None,
+    observer: Observer | Audience | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
+    :param observer: is told of each step, as are the log and the signals; or an audience that is told alone.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
@@ -288,15 +292,19 @@ def _run(
     connection: Connection,
     make_plan: MakePlan,
     x: Sequence[str],
-    observer: Observer | None,
+    observer: Observer | Audience | None,
     *,
     at_a_glance: bool = False,
 ) -> Run:
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
-    runner = Runner(project, make_plan, x, observer or Observer())
+    audience = observer
+    if not isinstance(audience, Audience):
+        audience = audience_of(connection, project.url, project.app, audience)
+    runner = Runner(project, make_plan, x, audience)
     seen = _at_a_glance(project, connection) if at_a_glance else None
     run = None if seen is None else runner.nothing_to_do(*seen)
-    if run is not None:
-        return run
-    with changing(project, connection, runner.waiting) as migrating_connection:
-        return runner.run(migrating_connection)
+    if run is None:
+        with changing(project, connection, runner.waiting) as migrating_connection:
+            run = runner.run(migrating_connection)
+    audience.tell(Observer.finished, run)
+    return run
