@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ampho.cli.scene import Scene
 
 _BAR = 24  # columns
+_COLUMNS, _LINES = 80, 25  # of a terminal that does not say
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -48,16 +49,17 @@ class Drawing:
         self._live.update(Text())
         self._live.__exit__(kind, error, traceback)
 
-    def update(self, scene: Scene, lines: list[str], begun: Iterable[str]) -> None:
+    def update(self, scene: Scene, lines: list[str], begun: str, size: tuple[int, int]) -> None:
         """Write lines, and draw the run as it is now.
 
-        :param begun: lines whose end is still to come.
+        :param begun: a line whose end is still to come.
+        :param size: of the terminal, in columns and lines.
         """
+        self._console.size = ConsoleDimensions(size[0] or _COLUMNS, size[1] or _LINES)
         if lines:
             self._console.out("\n".join(lines), highlight=False)
-        now = time.monotonic()
-        rows: list[RenderableType] = [self._line(Text.from_ansi(line)) for line in begun]
-        self._live.update(Group(*rows, *self._rows(scene, now)), refresh=True)
+        rows = [self._line(Text.from_ansi(begun))] if begun else []
+        self._live.update(Group(*rows, *self._rows(scene, time.monotonic())), refresh=True)
 
     def _rows(self, scene: Scene, now: float) -> Iterable[RenderableType]:
         step, statement = scene.step, scene.long_statement(now)

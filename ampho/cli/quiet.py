@@ -6,24 +6,28 @@ Handlers that write elsewhere get them all.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ampho.telemetry import EVENT
 
 _log = logging.getLogger("ampho")
+_STANDARD = (1, 2)
 
 
 @contextmanager
 def once_on_a_terminal() -> Iterator[None]:
     """Let no handler of the log write records of a run to a terminal, for as long as this lasts."""
     hushed: list[logging.Handler] = []
+    terminals = [descriptor for descriptor in _STANDARD if os.isatty(descriptor)]  # which may become pipes
 
     def look(record: logging.LogRecord) -> bool:
         """Look for handlers when there is something to handle: an app sets its logging up when it likes."""
         if _is_of_a_run(record):
             for handler in _handlers():
-                if handler not in hushed and _is_on_a_terminal(handler):
+                if handler not in hushed and _descriptor(handler) in terminals:
                     handler.addFilter(_is_not_of_a_run)
                     hushed.append(handler)
         return True
@@ -52,7 +56,11 @@ def _handlers() -> Iterator[logging.Handler]:
         logger = logger.parent if logger.propagate else None
 
 
-def _is_on_a_terminal(handler: logging.Handler) -> bool:
+def _descriptor(handler: logging.Handler) -> int | None:
+    """Return the descriptor that a handler writes to, if it has one."""
     rich = getattr(handler, "console", None)  # Rich's handler has no stream
-    isatty = getattr(getattr(handler, "stream", getattr(rich, "file", None)), "isatty", None)
-    return callable(isatty) and bool(isatty())
+    try:
+        stream: Any = getattr(handler, "stream", getattr(rich, "file", None))
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
