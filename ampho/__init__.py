@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ampho.run import Run, StepRun
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
+    from ampho.statement import Statement
     from ampho.sync import Ampho
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "RevisionRecord",
     "Run",
     "Stamped",
+    "Statement",
     "Status",
     "Step",
     "StepRun",
@@ -66,6 +68,7 @@ _HOME = {
     "RevisionRecord": "state",
     "Run": "run",
     "Stamped": "stamp",
+    "Statement": "statement",
     "Status": "deploy",
     "Step": "plan",
     "StepRun": "run",

@@ -94,7 +94,7 @@ def test_an_app_that_serves_imports_what_it_needs(project: Project, framework: s
     code = (
         "import sys, app\n"
         "mine = {name for name in sys.modules if name.partition('.')[0] in ('ampho', 'alembic', 'mako', 'rich')}\n"
-        "print(*sorted(mine & {'alembic', 'mako', 'ampho.cli', 'ampho.execute', 'ampho.graph', 'ampho.signals', 'rich'}))\n"
+        "print(*sorted(mine & {'alembic', 'mako', 'ampho.cli', 'ampho.execute', 'ampho.signals', 'rich'}))\n"
     )
     assert project.run("python", "-c", code).stdout.strip() == ""
 

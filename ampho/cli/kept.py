@@ -36,6 +36,7 @@ class Kept:
         self.is_over = False
         self._terminals: dict[int, int] = {}
         self._chunks: SimpleQueue[bytes] = SimpleQueue()
+        self._writing: int | None = None
         self._given_back: float | None = None
 
     @property
@@ -43,16 +44,19 @@ class Kept:
         """The descriptor of the terminal itself."""
         return self._terminals[_OUT]
 
-    def take(self) -> None:
-        """Take the place of standard output, and of standard error if that is the same terminal."""
-        _flush()
-        reading, writing = os.pipe()
+    def open(self) -> None:
+        """Open the pipe, and read from it."""
         taken = [_OUT, _ERR] if os.path.samestat(os.fstat(_OUT), os.fstat(_ERR)) else [_OUT]
         self._terminals = {descriptor: os.dup(descriptor) for descriptor in taken}
-        for descriptor in taken:
-            os.dup2(writing, descriptor)
-        os.close(writing)
+        reading, self._writing = os.pipe()
         threading.Thread(target=self._read, args=[reading], name="ampho-output", daemon=True).start()
+
+    def take(self) -> None:
+        """Put the pipe in the place of standard output, and of standard error if that is the same terminal."""
+        _flush()
+        if self._writing is not None:
+            for descriptor in self._terminals:
+                os.dup2(self._writing, descriptor)
 
     def _read(self, reading: int) -> None:
         with os.fdopen(reading, "rb", 0) as pipe:
@@ -67,6 +71,9 @@ class Kept:
             _flush()
         for descriptor, terminal in self._terminals.items():
             os.dup2(terminal, descriptor)
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            os.close(writing)
         self._given_back = time.monotonic()
 
     def close(self) -> None:

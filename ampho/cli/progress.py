@@ -77,10 +77,12 @@ class Display(Reporter):
         super().planned(plan)
         if plan.steps:
             self._scene = Scene(tuple(step.revision.id for step in plan.steps), time.monotonic())
-            self._kept.take()
+            self._kept.open()
             self._copy = Copy(self._kept.terminal)
-            self._thread = threading.Thread(target=self._draw, args=[self._copy], name="ampho-progress")
-            self._thread.start()
+            thread = threading.Thread(target=self._draw, args=[self._copy], name="ampho-progress", daemon=True)
+            thread.start()
+            self._thread = thread
+            self._kept.take()  # last: without these threads nobody would read what is written
             if sys.stdin is not None and sys.stdin.isatty():
                 self._input = Asking(sys.stdin, self._let_ask)
                 self._input.take()
