@@ -106,8 +106,9 @@ class Display(Reporter):
 
     def close(self) -> None:
         """End the drawing, and give the terminal back."""
+        was_drawing = self._thread is not None
         self._let_ask()
-        if self._copy is not None and self._copy.is_open:
+        if was_drawing and self._copy is not None and self._copy.is_open:
             click.echo()
 
     def _let_ask(self) -> None:
@@ -130,14 +131,15 @@ class Display(Reporter):
         self._thread = None
 
     def _draw(self, copy: Copy) -> None:
-        lines = Lines(sys.stdout.encoding)
+        encoding = sys.stdout.encoding
+        lines = Lines(encoding)
         lines.add(self._copy_first(copy, time.monotonic() + _PATIENCE))
         try:
             if not self._kept.is_over:
                 self._draw_lines(lines)
         except Exception:  # noqa: BLE001 (a terminal that cannot be drawn on is no concern of the run's)
-            copy.write("".join(f"{line}\n" for line in lines.whole).encode())
-        copy.write(lines.begun.encode())
+            copy.write("".join(f"{line}\n" for line in lines.whole).encode(encoding, "backslashreplace"))
+        copy.write(lines.begun.encode(encoding, "backslashreplace"))
         while not self._kept.is_over:
             copy.write(self._kept.get(_REFRESH))
 
