@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from ampho.observer import Observer
     from ampho.picture import Edge, Lane, Mark, Node, Picture
     from ampho.plan import Direction, Plan, Step
-    from ampho.runner import Run, StepRun
+    from ampho.run import Run, StepRun
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
+    from ampho.statement import Statement
     from ampho.sync import Ampho
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ __all__ = [
     "RevisionRecord",
     "Run",
     "Stamped",
+    "Statement",
     "Status",
     "Step",
     "StepRun",
@@ -75,11 +77,12 @@ _HOME = {
     "Picture": "picture",
     "Plan": "plan",
     "RevisionRecord": "state",
-    "Run": "runner",
+    "Run": "run",
     "Stamped": "stamp",
+    "Statement": "statement",
     "Status": "deploy",
     "Step": "plan",
-    "StepRun": "runner",
+    "StepRun": "run",
     "Violation": "lint",
 }
 

@@ -16,16 +16,18 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho._hints import with_hint
 from ampho.applied import Applied
+from ampho.audience import Audience
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
 from ampho.observer import Observer
-from ampho.picture import Picture, all_packages, draw
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 from ampho.project import Project
-from ampho.runner import MakePlan, Run, Runner, journal_table, raise_from
+from ampho.run import Run
+from ampho.runner import MakePlan, Runner, journal_table, raise_from
+from ampho.telemetry import audience_of
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.deploy import Deployment
+    from ampho.picture import Picture
     from ampho.state import CurrentState
 
 T = TypeVar("T")
@@ -114,10 +117,11 @@ def upgrade(
     specifier: str = "heads",
     *,
     x: Sequence[str] = (),
-    observer: Observer | None = None,
+    observer: Observer | Audience | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
+    :param observer: is told of each step, as are the log and the signals; or an audience that is told alone.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
@@ -205,6 +209,7 @@ def graph(
     :param packages: show these, and of others what they touch; by default all.
     :param full: whether each revision is a node of its own.
     """
+    from ampho.picture import draw
 
     def look(rows: tuple[str, ...], journal: Journal) -> Picture:
         applied = Applied.from_rows(project.graph, rows, journal)
@@ -219,6 +224,8 @@ def graph(
 
 def _check_drawn(project: Project, known: Graph, packages: Iterable[str]) -> None:
     """Check that packages are configured, or at least known to a database."""
+    from ampho.picture import all_packages
+
     gone = set(all_packages(known)) - set(project.graph.packages)
     for name in packages:
         if name not in gone:
@@ -330,16 +337,21 @@ def _run(
     connection: Connection,
     make_plan: MakePlan,
     x: Sequence[str],
-    observer: Observer | None,
+    observer: Observer | Audience | None,
     *,
     at_a_glance: bool = False,
 ) -> Run:
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
-    runner = Runner(project, make_plan, x, observer or Observer())
+    audience = observer
+    if not isinstance(audience, Audience):
+        audience = audience_of(connection, project.url, project.app, audience)
+    runner = Runner(project, make_plan, x, audience)
+    run = None
     if at_a_glance:
         with suppress(_Unseen):
             run = _at_a_glance(project, connection, runner.nothing_to_do)
-            if run is not None:
-                return run
-    with changing(project, connection, runner.waiting) as migrating_connection:
-        return runner.run(migrating_connection)
+    if run is None:
+        with changing(project, connection, runner.waiting) as migrating_connection:
+            run = runner.run(migrating_connection)
+    audience.tell(Observer.finished, run)
+    return run

@@ -147,6 +147,7 @@ class Extension(ABC):
         packages = find(absent)
         url = self._direct_url(app) or self._url(app)
         return Project(
+            app=app,
             packages=packages,
             absent=absent,
             find_packages=partial(find, {}),

@@ -44,6 +44,7 @@ class Project:
     """The migrations of one app.
 
     :ivar packages: the configured packages, in their order.
+    :ivar app: the app itself, which sends the signals.
     :ivar lock: how a run waits for its turn.
     :ivar protection: whether what takes something out of the database has to be confirmed.
     :ivar absent: packages that are listed and not there at all, each with the error that says so.
@@ -69,6 +70,7 @@ class Project:
     protection: Protection = field(default_factory=Protection)
     absent: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
+    app: object | None = None
 
     @cached_property
     def graph(self) -> Graph:

@@ -35,7 +35,7 @@ def can_run(env: Mapping[str, str]) -> bool:
     """Tell whether a command has this environment here, too."""
     given = {name: value for name, value in env.items() if name.startswith("PYTHON")}
     own = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
-    return given | FIXED == own | FIXED and hasattr(os, "fork")
+    return FIXED | given == own | FIXED and hasattr(os, "fork")
 
 
 def run(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ampho.project import Project
     from ampho.revise import Initialized
     from ampho.revision import Revision
-    from ampho.runner import Run
+    from ampho.run import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, RevisionRecord
 

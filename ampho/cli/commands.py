@@ -12,6 +12,7 @@ from ampho.cli import output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.picture import FORMATS, print_picture
+from ampho.cli.progress import reporting
 from ampho.cli.terminal import no_color
 from ampho.errors import ProtectedError
 
@@ -104,7 +105,9 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
     if _wants_sql(sql, start):
         _print_sql(ctx, "upgrade_sql", spec, start=start or None, x=x)
     else:
-        output.print_run(call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
+        with reporting() as reporter:
+            run = call(ctx, "upgrade", spec, x=x, observer=reporter)
+        output.print_run(run)
 
 
 @cli.command("db-down")
@@ -124,7 +127,9 @@ def db_down(
     if _wants_sql(sql, start):
         _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:
-        output.print_run(_call_confirmed(ctx, "downgrade", spec, confirm, observer=output.Reporter(), **options))
+        with reporting() as reporter:
+            run = _call_confirmed(ctx, "downgrade", spec, confirm, observer=reporter, **options)
+        output.print_run(run)
 
 
 def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | None, **options: Any) -> Any:

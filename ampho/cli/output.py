@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ampho.journal import Entry
     from ampho.lint import LintReport
     from ampho.plan import Plan, Step
-    from ampho.runner import Run
+    from ampho.run import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
 
@@ -55,21 +55,27 @@ class Reporter(WarningsOnly):
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
         click.echo(f"{verb} ({plan.specifier}): {_count(len(plan.steps))} of {', '.join(plan.packages)}")
 
-    def started(self, step: Step) -> None:
+    def _begun(self, step: Step) -> str:
         sign = "+" if step.direction == "upgrade" else "-"
-        click.echo(f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... ", nl=False)
+        return f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... "
+
+    def started(self, step: Step) -> None:
+        click.echo(self._begun(step), nl=False)
+
+    def _ended(self, step: Step, how: str) -> None:
+        click.echo(how)
 
     def applied(self, step: Step, duration: float) -> None:
-        click.echo(_seconds(duration))
+        self._ended(step, _seconds(duration))
 
     def failed(self, step: Step, error: Exception) -> None:
-        click.echo("failed")
+        self._ended(step, "failed")
 
     def retrying(self, step: Step, seconds: float) -> None:
-        click.echo(f"met a lock; again in {_seconds(seconds)}")
+        self._ended(step, f"met a lock; again in {_seconds(seconds)}")
 
     def interrupted(self, step: Step) -> None:
-        click.echo("interrupted")
+        self._ended(step, "interrupted")
 
 
 def _already(plan: Plan) -> str:
@@ -95,7 +101,7 @@ def print_run(run: Run) -> None:
     """Print the sum of a run."""
     if run.steps:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
-        click.echo(f"{verb} {_count(len(run.steps))} in {_seconds(sum(step.duration for step in run.steps))}.")
+        click.echo(f"{verb} {_count(len(run.steps))} in {_seconds(run.duration)}.")
 
 
 def shown_path(path: Path) -> str:
