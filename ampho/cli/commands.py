@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ampho.cli import output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
+from ampho.cli.json_output import is_asked, json_option, print_json
 from ampho.cli.terminal import no_color
 from ampho.errors import ProtectedError
+
+if TYPE_CHECKING:
+    from ampho.runner import Run
 
 _SPEC = SpecifierType()
 
@@ -54,6 +58,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 @cli.command("db-init")
 @click.argument("package")
+@json_option
 @click.pass_context
 def db_init(ctx: click.Context, package: str) -> None:
     """Write the migrations folder of PACKAGE.
@@ -61,6 +66,8 @@ def db_init(ctx: click.Context, package: str) -> None:
     PACKAGE:FOLDER names another folder than 'migrations'.
     """
     done = call(ctx, "init", package)
+    if print_json(ctx, "initialized", done):
+        return
     names = ", ".join(path.name for path in done.files)
     click.echo(f"Wrote {output.shown_path(done.package.folder)}: {names}")
     if done.updated:
@@ -82,10 +89,13 @@ def db_init(ctx: click.Context, package: str) -> None:
 @click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
 @_scratch
 @_x
+@json_option
 @click.pass_context
 def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
     """Write a revision on the branch of PACKAGE."""
     new = call(ctx, "revision", package, message, observer=output.WarningsOnly(), **options)
+    if print_json(ctx, "revision", new):
+        return
     if new is None:
         click.echo(f"Nothing to do: the tables of {package} are what its models say.")
     else:
@@ -97,13 +107,14 @@ def db_rev(ctx: click.Context, /, package: str, message: str, **options: object)
 @_sql
 @_start
 @_x
+@json_option
 @click.pass_context
 def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: tuple[str, ...]) -> None:
     """Upgrade to SPEC, which is 'heads' (everything) by default."""
-    if _wants_sql(sql, start):
+    if _wants_sql(ctx, sql, start):
         _print_sql(ctx, "upgrade_sql", spec, start=start or None, x=x)
     else:
-        output.print_run(call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
+        _print_run(ctx, call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
 
 
 @cli.command("db-down")
@@ -113,6 +124,7 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
 @_sql
 @_start
 @_x
+@json_option
 @click.pass_context
 def db_down(
     ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], confirm: str | None, **options: object
@@ -120,10 +132,15 @@ def db_down(
     """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
     if sql and confirm is not None:
         raise click.UsageError("--confirm goes with a run: -s/--sql changes nothing.")
-    if _wants_sql(sql, start):
+    if _wants_sql(ctx, sql, start):
         _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:
-        output.print_run(_call_confirmed(ctx, "downgrade", spec, confirm, observer=output.Reporter(), **options))
+        _print_run(ctx, _call_confirmed(ctx, "downgrade", spec, confirm, observer=output.Reporter(), **options))
+
+
+def _print_run(ctx: click.Context, run: Run) -> None:
+    output.print_run(run)  # with the lines before it, which say how it went
+    print_json(ctx, "run", run)
 
 
 def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | None, **options: Any) -> Any:
@@ -149,9 +166,11 @@ def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) ->
         click.echo("Nothing to do.", err=True)
 
 
-def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
+def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
         raise click.UsageError("--start goes with -s/--sql: a run starts from where the database is.")
+    if sql and is_asked(ctx):
+        raise click.UsageError("--json goes with a run: -s/--sql prints SQL.")
     return sql
 
 
@@ -159,31 +178,38 @@ def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
 @click.argument("package")
 @click.argument("message", default="Merge heads")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@json_option
 @click.pass_context
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
     """Write a revision that makes one head of the several that PACKAGE has."""
     new = call(ctx, "merge", package, message, rev_id=rev_id)
-    click.echo(f"Wrote {output.shown_path(new.path)}")
+    if not print_json(ctx, "revision", new):
+        click.echo(f"Wrote {output.shown_path(new.path)}")
 
 
 @cli.command("db-rebase")
 @click.argument("package")
 @_x
+@json_option
 @click.pass_context
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """Put the later of two parallel lines of PACKAGE, not applied yet, after the other."""
     moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
-    click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
+    if not print_json(ctx, "revision", moved):
+        click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
 
 
 @cli.command("db-heads")
+@json_option
 @click.pass_context
 def db_heads(ctx: click.Context) -> None:
     """Print the heads of each package.
 
     One head in each of several packages is normal; several heads in one package are a conflict.
     """
-    output.print_heads(call(ctx, "show", "heads"))
+    records = call(ctx, "show", "heads")
+    if not print_json(ctx, "heads", records):
+        output.print_heads(records)
 
 
 @cli.command("db-stamp")
@@ -191,17 +217,20 @@ def db_heads(ctx: click.Context) -> None:
 @click.option("--purge", is_flag=True, help="Forget all rows before, those that no file explains included.")
 @_confirm
 @_x
+@json_option
 @click.pass_context
 def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
     """Say that what SPEC names is applied, and nothing after it; run no revision."""
     done = _call_confirmed(ctx, "stamp", spec, confirm, purge=purge, x=x, observer=output.WarningsOnly())
-    output.print_stamped(done)
+    if not print_json(ctx, "stamped", done):
+        output.print_stamped(done)
 
 
 @cli.command("db-forget")
 @click.argument("name", metavar="PACKAGE")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_x
+@json_option
 @click.pass_context
 def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
     """Remove what the database knows of a PACKAGE that is gone; its tables stay.
@@ -213,31 +242,38 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True)
-    output.print_stamped(call(ctx, "forget", name, x=x, observer=output.WaitingOnly()))
+    done = call(ctx, "forget", name, x=x, observer=output.WaitingOnly())
+    if not print_json(ctx, "stamped", done):
+        output.print_stamped(done)
 
 
 @cli.command("db-resolve")
 @click.argument("revision", metavar="REV")
 @click.option("--applied/--not-applied", default=None, help="Whether its change is in the database now.")
 @_x
+@json_option
 @click.pass_context
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
     """Say what came of REV, which was interrupted or failed half-way where the database could not roll it back."""
     if applied is None:
         raise click.UsageError("Say what came of it: --applied or --not-applied.")
     done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
-    click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
+    if not print_json(ctx, "stamped", done):
+        click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
 
 
 @cli.command("db-log")
 @click.option("-n", "--number", type=click.IntRange(min=1), help="Print the last entries only, this many.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all that is known of each.")
 @_x
+@json_option
 @click.pass_context
 def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what was done to the database, by whom and when: the last thing last."""
     entries = call(ctx, "log", x=x, observer=output.WarningsOnly())
-    output.print_log(entries[-number:] if number else entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
+    entries = entries[-number:] if number else entries
+    if not print_json(ctx, "log", entries):
+        output.print_log(entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
 
 
 @cli.command("db-check")
@@ -245,6 +281,7 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @_scratch
 @click.option("--deploy", is_flag=True, help="Compare the revisions instead: may this code run on this database?")
 @_x
+@json_option
 @click.pass_context
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
     """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
@@ -252,10 +289,12 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
         if packages or scratch:
             raise click.UsageError("--deploy is about all packages, and this database.")
         deployment = call(ctx, "deployment", x=x, observer=output.WarningsOnly())
-        output.print_deployment(deployment)
+        if not print_json(ctx, "deployment", deployment):
+            output.print_deployment(deployment)
         ctx.exit(deployment.status.exit_code)
     drifts = call(ctx, "check", *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
-    output.print_drifts(drifts)
+    if not print_json(ctx, "drifts", drifts):
+        output.print_drifts(drifts)
     if any(drift.operations for drift in drifts):
         ctx.exit(1)
 
@@ -264,6 +303,7 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 @click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...")
 @click.option("--exclude", multiple=True, metavar="RULE", help="Do not look at this. May be given several times.")
 @_x
+@json_option
 @click.pass_context
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
     """Look for what is dangerous in revisions before they run; exit with 1 if something is.
@@ -272,7 +312,8 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     any case.
     """
     report = call(ctx, "lint", *names, exclude=exclude, x=x, observer=output.WarningsOnly())
-    output.print_lint(report)
+    if not print_json(ctx, "lint", report):
+        output.print_lint(report)
     if report.violations:
         ctx.exit(1)
 
@@ -280,28 +321,37 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
 @cli.command("db-wait")
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @_x
+@json_option
 @click.pass_context
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
     """Wait until another process has brought the database to where this code needs it, or beyond."""
-    output.print_deployment(call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly()))
+    deployment = call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly())
+    if not print_json(ctx, "deployment", deployment):
+        output.print_deployment(deployment)
 
 
 @cli.command("db-current")
 @click.option("-v", "--verbose", is_flag=True, help="List each revision.")
 @_x
+@json_option
 @click.pass_context
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, a line per package."""
     verbose = verbose or bool(ctx.meta.get("ampho.verbose"))
-    output.print_current(call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly()), verbose=verbose)
+    state = call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly())
+    if not print_json(ctx, "current", state):
+        output.print_current(state, verbose=verbose)
 
 
 @cli.command("db-show")
 @click.argument("spec", type=_SPEC, required=False)
+@json_option
 @click.pass_context
 def db_show(ctx: click.Context, spec: str | None) -> None:
     """Print the revisions: all, those of a package, or one in full."""
     records = call(ctx, "show", spec)
+    if print_json(ctx, "revisions", records):
+        return
     if spec is not None and len(records) == 1 and spec not in {records[0].package, "heads", *records[0].labels}:
         output.print_revision(records[0])
     else:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampho._describe import printable
+from ampho._suggest import did_you_mean, sentences
 from ampho.cli.driver import Terminated
+from ampho.cli.json_output import FLAG, ask, json_errors, keeping_stdout
 from ampho.errors import AmphoError
 
 _STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
@@ -57,13 +59,32 @@ class SpecifierCommand(click.Command):
     """A command among whose arguments ``-1`` is a specifier and no option; ``--cascad`` stays an unknown option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
+        try:
+            return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
+        except click.UsageError:
+            if FLAG in args:  # which may not have been read yet
+                ask(ctx)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with keeping_stdout(ctx):
+            return super().invoke(ctx)
 
 
 class AmphoGroup(click.Group):
     """A group whose errors are one line, wherever it is mounted."""
 
     command_class: type[click.Command] | None = SpecifierCommand
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and args[0][:1].isalnum():
+            if FLAG in args:
+                ask(ctx)
+            ctx.invoked_subcommand = args[0]
+            ctx.fail(sentences(f"No such command {args[0]!r}.", did_you_mean(args[0], self.list_commands(ctx))))
+        return super().resolve_command(ctx, args)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -72,5 +93,5 @@ class AmphoGroup(click.Group):
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with one_line_errors():
+        with json_errors(ctx), one_line_errors():
             return super().invoke(ctx)
