@@ -6,22 +6,30 @@ from collections.abc import Iterable
 
 _MOST = 3
 _CLOSE = 0.7  # of difflib's 0 to 1; at its own 0.6, "catalog" would be meant by "cats"
+_AS_CLOSE = 0.05
+_ENOUGH = 5  # letters, by which the beginning of a name tells something
 
 
-def close_names(name: str, names: Iterable[str], most: int = _MOST) -> list[str]:
-    """Return the names that are close to one that is none of them, the closest first.
+def close_names(name: str, names: Iterable[str]) -> list[str]:
+    """Return the few names that are close to one that is none of them.
 
     A name that was typed in part is close to the names whose beginning it is close to.
     """
-    from difflib import get_close_matches  # late: a name is misspelt in few runs
-
     names = list(dict.fromkeys(names))
-    close = get_close_matches(name, names, most, _CLOSE)
-    if not close:
-        beginnings = {other[: len(name)]: None for other in names}
-        begun = get_close_matches(name, beginnings, 1, _CLOSE)
+    close = _closest(name, names)
+    if not close and len(name) >= _ENOUGH:
+        begun = _closest(name, {other[: len(name)]: None for other in names})
         close = [other for other in names if begun and other.startswith(begun[0])]
-    return close if len(close) <= most else []
+    return close if len(close) <= _MOST else []
+
+
+def _closest(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names that are as close to one as the closest is, or nearly."""
+    from difflib import SequenceMatcher, get_close_matches  # late: a name is misspelt in few runs
+
+    close = get_close_matches(name, names, _MOST, _CLOSE)
+    ratios = {other: SequenceMatcher(None, other, name).ratio() for other in close}
+    return sorted((other for other in close if ratios[other] > ratios[close[0]] - _AS_CLOSE), key=list(names).index)
 
 
 def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
@@ -29,8 +37,9 @@ def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
 
     :param form: how a name is shown.
     """
-    close = [form.format(other) for other in close_names(name, names)]
-    return f"Did you mean {' or '.join(close)}?" if close else ""
+    close = [form.replace("{}", other) for other in close_names(name, names)]
+    choice = " or ".join(filter(None, [", ".join(close[:-1]), *close[-1:]]))
+    return choice and f"Did you mean {choice}?"
 
 
 def sentences(*texts: str) -> str:

@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words
+from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.lazy import LazyGroup
 from ampho.observer import Observer
@@ -92,8 +92,8 @@ class Extension(ABC):
 
     def _check_option(self, name: str) -> None:
         if name not in self._known_options:
-            close = get_close_matches(name, [*self._known_options, "packages", "metadata", "migrate"], 1)
-            instead = f"Did you mean {close[0]}=?" if close else "Leave it out, or correct the name."
+            guess = did_you_mean(name, sorted([*self._known_options, "packages", "metadata", "migrate"]), "{}=")
+            instead = guess or "Leave it out, or correct the name."
             raise ConfigurationError(
                 f"{type(self).__name__} got the option {name}=, which Alembic's context.configure() does not know."
                 f" {instead}"
