@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _MOST = 3
-_CLOSE = 0.7  # of difflib's 0 to 1; at its own 0.6, "catalog" would be meant by "cats"
+_CLOSE = 0.65  # of difflib's 0 to 1: two letters of three that changed places are close
 _AS_CLOSE = 0.05
 _ENOUGH = 5  # letters, by which the beginning of a name tells something
 

@@ -129,7 +129,7 @@ def db_up(ctx: click.Context, spec: str, sql: bool, start: tuple[str, ...], x: t
 def db_down(
     ctx: click.Context, /, spec: str, sql: bool, start: tuple[str, ...], confirm: str | None, **options: object
 ) -> None:
-    """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
+    """Downgrade to SPEC; by default, take back the last revision."""
     if sql and confirm is not None:
         raise click.UsageError("--confirm goes with a run: -s/--sql changes nothing.")
     if _wants_sql(ctx, sql, start):
@@ -181,7 +181,7 @@ def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
 @json_option
 @click.pass_context
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
-    """Write a revision that makes one head of the several that PACKAGE has."""
+    """Join the several heads of PACKAGE by a new revision."""
     new = call(ctx, "merge", package, message, rev_id=rev_id)
     if not print_json(ctx, "revision", new):
         click.echo(f"Wrote {output.shown_path(new.path)}")
@@ -193,7 +193,10 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
 @json_option
 @click.pass_context
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
-    """Put the later of two parallel lines of PACKAGE, not applied yet, after the other."""
+    """Put one of two parallel lines of PACKAGE after the other.
+
+    It is the later one that moves, and none of it may be applied yet.
+    """
     moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "revision", moved):
         click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
@@ -220,7 +223,10 @@ def db_heads(ctx: click.Context) -> None:
 @json_option
 @click.pass_context
 def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
-    """Say that what SPEC names is applied, and nothing after it; run no revision."""
+    """Say what is applied, and run no revision.
+
+    What SPEC names is applied then, with what it depends on, and nothing after it.
+    """
     done = _call_confirmed(ctx, "stamp", spec, confirm, purge=purge, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "stamped", done):
         output.print_stamped(done)
@@ -233,7 +239,7 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
 @json_option
 @click.pass_context
 def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
-    """Remove what the database knows of a PACKAGE that is gone; its tables stay.
+    """Forget that a PACKAGE which is gone is applied; its tables stay.
 
     The id of a revision whose file is gone forgets that one alone.
     """
@@ -254,7 +260,10 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 @json_option
 @click.pass_context
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
-    """Say what came of REV, which was interrupted or failed half-way where the database could not roll it back."""
+    """Say what came of REV, which was left half done.
+
+    It was interrupted, or failed half-way, where the database could not roll it back.
+    """
     if applied is None:
         raise click.UsageError("Say what came of it: --applied or --not-applied.")
     done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
@@ -263,13 +272,16 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
 
 
 @cli.command("db-log")
-@click.option("-n", "--number", type=click.IntRange(min=1), help="Print the last entries only, this many.")
+@click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="Print the last entries only, this many.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all that is known of each.")
 @_x
 @json_option
 @click.pass_context
 def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
-    """Print what was done to the database, by whom and when: the last thing last."""
+    """Print what was done to the database, by whom and when.
+
+    The last thing comes last.
+    """
     entries = call(ctx, "log", x=x, observer=output.WarningsOnly())
     entries = entries[-number:] if number else entries
     if not print_json(ctx, "log", entries):
@@ -284,7 +296,10 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @json_option
 @click.pass_context
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
-    """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
+    """Compare the models of PACKAGEs with the database.
+
+    By default those of all packages. It exits with 1 if they differ.
+    """
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy is about all packages, and this database.")
@@ -306,10 +321,10 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 @json_option
 @click.pass_context
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
-    """Look for what is dangerous in revisions before they run; exit with 1 if something is.
+    """Look for what is dangerous in revisions before they run.
 
-    By default those of all packages that are not applied. Of a PACKAGE too, those that are not; a REV is looked at in
-    any case.
+    It exits with 1 if something is. By default it looks at the revisions of all packages that are not applied, of a
+    PACKAGE at its own. A REV is looked at in any case.
     """
     report = call(ctx, "lint", *names, exclude=exclude, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "lint", report):
@@ -319,12 +334,17 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
 
 
 @cli.command("db-wait")
-@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS", help="How long to wait; 60 by default."
+)
 @_x
 @json_option
 @click.pass_context
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
-    """Wait until another process has brought the database to where this code needs it, or beyond."""
+    """Wait until others have brought the database up to date.
+
+    That is where this code needs it, or beyond.
+    """
     deployment = call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "deployment", deployment):
         output.print_deployment(deployment)

@@ -12,8 +12,9 @@ import click
 from ampho._describe import printable
 from ampho._suggest import did_you_mean, sentences
 from ampho.cli.driver import Terminated
-from ampho.cli.json_output import FLAG, ask, json_errors, keeping_stdout
-from ampho.errors import AmphoError
+from ampho.cli.help import write_commands, write_examples
+from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
+from ampho.errors import AmphoError, AppNotFoundError
 
 _STEPS_BACK = re.compile(r"-(?=[0-9]+\Z)")
 _MINUS = "\N{MINUS SIGN}"
@@ -38,12 +39,30 @@ def one_line_errors() -> Iterator[None]:
     """Show an error of Ampho, or an interruption, as one line."""
     try:
         yield
+    except AppNotFoundError as exc:
+        raise Failure(_no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE), exc.exit_code) from exc
     except AmphoError as exc:
-        raise Failure(printable(str(exc), 20_000), exc.exit_code) from exc
+        raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code) from exc
     except Terminated as exc:
         raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
+
+
+def _no_app(exc: AppNotFoundError) -> str:
+    """Say what was tried, and how to say it; in a few lines, since whoever reads that is new here."""
+    context = click.get_current_context(silent=True)
+    command = f" {context.invoked_subcommand}" if context and context.invoked_subcommand else " COMMAND"
+    ways = {f"ampho --app NAME{command}": "", f"AMPHO_APP=NAME ampho{command}": "or that variable in a file .flaskenv"}
+    width = max(map(len, ways))
+    return "\n".join(
+        [
+            "No app found. This was tried, in this order:",
+            *(f"  {printable(line, 1000)}" for line in exc.tried),
+            "Say which it is, where NAME is module, module:name, path/to/file.py or module:create_app():",
+            *(f"  {way:<{width}}  {note}".rstrip() for way, note in ways.items()),
+        ]
+    )
 
 
 class SpecifierType(_StrType):
@@ -70,11 +89,21 @@ class SpecifierCommand(click.Command):
         with keeping_stdout(ctx):
             return super().invoke(ctx)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter)
+
 
 class AmphoGroup(click.Group):
     """A group whose errors are one line, wherever it is mounted."""
 
     command_class: type[click.Command] | None = SpecifierCommand
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        write_commands({name: each for name, each in commands.items() if each and not each.hidden}, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ampho._describe import printable
 from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ VERSION = 1
 """The version of the schema: a new field leaves it, and whatever else changes is a new one."""
 
 SCHEMA = Path(__file__).parent.parent / "schema.json"
+LONGEST_MESSAGE = 20_000
 FLAG = "--json"
 
 _ASKED = "ampho.json"
@@ -46,7 +48,7 @@ _STDOUT = "ampho.stdout"
 
 def json_option(command: Command) -> Command:
     """Give a command the option ``--json``; what it prints then, it gives to :func:`print_json`."""
-    text = "Print the result as JSON, and everything else to standard error."
+    text = "Print one JSON object; all else goes to standard error."
     return click.option(FLAG, is_flag=True, is_eager=True, expose_value=False, callback=_remember, help=text)(command)
 
 
@@ -111,9 +113,10 @@ def error(exc: click.ClickException | click.Abort) -> Object:
     """Encode what ended a command: beside its text, the attributes of an error of Ampho that it was made from."""
     cause = exc.__cause__ or exc
     known = vars(cause) if isinstance(cause, AmphoError) else {}
+    message = exc.format_message() if isinstance(exc, click.ClickException) else "Aborted."
     return {
         "type": "UsageError" if isinstance(exc, click.UsageError) else type(cause).__name__,
-        "message": exc.format_message() if isinstance(exc, click.ClickException) else "Aborted.",
+        "message": printable(str(cause) if known else message, LONGEST_MESSAGE),
         "exit_code": getattr(exc, "exit_code", 1),
         **{name: _plain(value) for name, value in known.items() if not name.startswith("_")},
     }
