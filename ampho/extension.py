@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.package import MigrationPackage
     from ampho.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
@@ -136,19 +137,16 @@ class Extension(ABC):
         """
         from ampho.journal_table import journal_name
         from ampho.lock import lock_settings
-        from ampho.package import SETTING, configured_packages
         from ampho.project import ENV_SETTING, Project, host_name
         from ampho.protect import Protection, is_protected
 
-        added = [*self._added, *self._added_to.get(app, ())]
-        find = partial(configured_packages, app.config.get(SETTING), self._packages, added, app.import_name)
         absent: dict[str, PackageNotFoundError] = {}
-        packages = find(absent)
+        packages = self.packages(app, absent)
         url = self._direct_url(app) or self._url(app)
         return Project(
             packages=packages,
             absent=absent,
-            find_packages=partial(find, {}),
+            find_packages=partial(self.packages, app, {}),
             url=url,
             template=self._template,
             metadata=self._metadata(app),
@@ -159,6 +157,17 @@ class Extension(ABC):
             lock=lock_settings(app.config, os.environ),
             protection=Protection(is_protected(app.config, os.environ), database_name(url)),
         )
+
+    def packages(self, app: App, absent: dict[str, PackageNotFoundError]) -> tuple[MigrationPackage, ...]:
+        """Return the packages of an app that have or may have migrations; its database has no part in that.
+
+        :param absent: takes the errors of listed packages that are not there at all, by name.
+        :raises AmphoError: if the list is not usable.
+        """
+        from ampho.package import SETTING, configured_packages
+
+        added = [*self._added, *self._added_to.get(app, ())]
+        return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name, absent)
 
     def _direct_url(self, app: App) -> URL | None:
         """Return the address that migrations have for themselves, if they have one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampho.cli import output
+from ampho.cli import completion, output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json_output import is_asked, json_option, print_json
@@ -57,7 +57,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 
 @cli.command("db-init")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.new_packages)
 @json_option
 @click.pass_context
 def db_init(ctx: click.Context, package: str) -> None:
@@ -78,12 +78,21 @@ def db_init(ctx: click.Context, package: str) -> None:
 
 
 @cli.command("db-rev")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.packages)
 @click.argument("message")
 @click.option(
-    "--depends-on", multiple=True, metavar="REV", help="A revision, or a package's head, that must be applied before."
+    "--depends-on",
+    multiple=True,
+    metavar="REV",
+    shell_complete=completion.names,
+    help="A revision, or a package's head, that must be applied before.",
 )
-@click.option("--head", metavar="REV", help="The revision to go on from, where the package has several heads.")
+@click.option(
+    "--head",
+    metavar="REV",
+    shell_complete=completion.revisions,
+    help="The revision to go on from, where the package has several heads.",
+)
 @click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
 @click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
@@ -175,7 +184,7 @@ def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
 
 
 @cli.command("db-merge")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.packages)
 @click.argument("message", default="Merge heads")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
 @json_option
@@ -188,7 +197,7 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
 
 
 @cli.command("db-rebase")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.packages)
 @_x
 @json_option
 @click.pass_context
@@ -254,7 +263,7 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
 
 @cli.command("db-resolve")
-@click.argument("revision", metavar="REV")
+@click.argument("revision", metavar="REV", shell_complete=completion.revisions)
 @click.option("--applied/--not-applied", default=None, help="Whether its change is in the database now.")
 @_x
 @json_option
@@ -289,7 +298,7 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 
 
 @cli.command("db-check")
-@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
 @click.option("--deploy", is_flag=True, help="Compare the revisions instead: may this code run on this database?")
 @_x
@@ -315,7 +324,7 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 
 
 @cli.command("db-lint")
-@click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...")
+@click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...", shell_complete=completion.names)
 @click.option("--exclude", multiple=True, metavar="RULE", help="Do not look at this. May be given several times.")
 @_x
 @json_option

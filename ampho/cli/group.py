@@ -11,6 +11,7 @@ import click
 
 from ampho._describe import printable
 from ampho._suggest import did_you_mean, sentences
+from ampho.cli.completion import specifiers
 from ampho.cli.driver import Terminated
 from ampho.cli.help import write_commands, write_examples
 from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
@@ -21,6 +22,8 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     _StrType = click.ParamType[str]
 else:
     _StrType = click.ParamType  # generic from Click 8.4 on
@@ -72,6 +75,9 @@ class SpecifierType(_StrType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(value).replace(_MINUS, "-")
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return specifiers(ctx, param, incomplete)
 
 
 class SpecifierCommand(click.Command):
