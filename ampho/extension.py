@@ -223,14 +223,21 @@ def _entries(packages: Iterable[str]) -> list[str]:
     return list(packages)
 
 
-def warn(project: Project, observer: Observer | None, mending: str | None = None) -> None:
+@contextmanager
+def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
     """Tell an observer what is odd about a project.
+
+    Where it has no package, that is told after the work, which may end with an error that says the same.
 
     :param mending: the package whose several heads the command is about.
     """
     told = observer or Observer()
+    if not project.packages:
+        yield
     for message in project.warnings(mending):
         told.warned(message)
+    if project.packages:
+        yield
 
 
 @contextmanager
