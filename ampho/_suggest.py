@@ -11,7 +11,7 @@ _ENOUGH = 5  # letters, by which the beginning of a name tells something
 
 
 def close_names(name: str, names: Iterable[str]) -> list[str]:
-    """Return the few names that are close to one that is none of them.
+    """Return the few names that are close to one that is none of them; none where it could be any of many.
 
     A name that was typed in part is close to the names whose beginning it is close to.
     """
@@ -27,7 +27,7 @@ def _closest(name: str, names: Iterable[str]) -> list[str]:
     """Return the names that are as close to one as the closest is, or nearly."""
     from difflib import SequenceMatcher, get_close_matches  # late: a name is misspelt in few runs
 
-    close = get_close_matches(name, names, _MOST, _CLOSE)
+    close = get_close_matches(name, names, _MOST + 1, _CLOSE)
     ratios = {other: SequenceMatcher(None, other, name).ratio() for other in close}
     return sorted((other for other in close if ratios[other] > ratios[close[0]] - _AS_CLOSE), key=list(names).index)
 

@@ -64,6 +64,7 @@ def completed(each: Facade, line: str) -> dict[str, str | None]:
         ("db-up orders@", ["orders@head", "orders@+1"]),
         ("db-up accounts_17", ["accounts_1700000001", "accounts_1700000002"]),
         ("db-up nothing", []),
+        ("db-lint ", PACKAGES),
         ("db-up --start accounts_1", ["accounts_1700000001", "accounts_1700000002"]),
         ("db-up --start b", ["base"]),
         ("db-down ", ["base", "accounts@-1", "accounts@base", "orders@-1", "orders@base"]),

@@ -32,6 +32,7 @@ def test_a_name_is_close_to_what_it_may_be_the_beginning_of(name: str, guess: st
 
 def test_what_is_much_closer_is_named_alone() -> None:
     assert did_you_mean("core_22", ["core_1", "core_2", "core_3"]) == "Did you mean core_2?"
+    assert did_you_mean("core_9", [f"core_{number}" for number in range(9)]) == ""
     assert did_you_mean("core_4", ["core_1", "core_2", "core_3"]) == "Did you mean core_1, core_2 or core_3?"
 
 

@@ -91,12 +91,11 @@ def revisions(ctx: click.Context, param: click.Parameter, incomplete: str) -> Fo
 
 @_quietly
 def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete the name of a package, or, once something is typed, the id of a revision."""
+    """Complete the name of a package, or the id of a revision, once that can be of one package only."""
     found = _packages(ctx)
     for package in found:
         yield package.name, "all of it"
-    if incomplete:
-        yield from _ids(found, incomplete)
+    yield from _ids(found, incomplete)
 
 
 @_quietly
@@ -114,8 +113,7 @@ def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> F
             yield package.name, "all of it"
         if len(begun) == 1 or not may_be_package:
             yield from ((f"{package.name}@{form}", _MEANS[f"@{form}"]) for form in after)
-    if incomplete:
-        yield from _ids(found, incomplete)
+    yield from _ids(found, incomplete)
 
 
 def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
@@ -132,17 +130,18 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
 
 
 def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
-    """Give the ids of revisions, and their messages: of the packages that an id seems to name, or else of all."""
+    """Give the ids of revisions, and their messages: of the packages that an id seems to name, or else of all.
+
+    As long as what was typed may become the ids of several packages there are none: those are enough to choose from.
+    """
     from ampho.revision import id_prefix
 
     prefixes = {package: f"{id_prefix(package.name)}_" for package in packages}
-    named = [
-        package
-        for package, prefix in prefixes.items()
-        if incomplete and (prefix.startswith(incomplete) or incomplete.startswith(prefix))
-    ]
-    for package in named or packages:
-        yield from ((revision.id, revision.message) for revision in _revisions(package))
+    named = [package for package, prefix in prefixes.items() if incomplete.startswith(prefix)]
+    begun = [package for package, prefix in prefixes.items() if prefix.startswith(incomplete)]
+    if named or len(begun) <= 1:
+        for package in named or begun or packages:
+            yield from ((revision.id, revision.message) for revision in _revisions(package))
 
 
 def _revisions(package: MigrationPackage) -> Iterator[Revision]:
