@@ -109,7 +109,7 @@ def half_done(project: Project, each: Facade) -> None:
 
 PREPARE: Mapping[str, Prepare] = {
     **dict.fromkeys(("ampho", "db-init"), unwritten),
-    **dict.fromkeys(("db-rev", "db-down", "db-check", "db-wait"), apply_all),
+    **dict.fromkeys(("db-rev", "db-down", "db-check", "db-wait", "db-status"), apply_all),
     **dict.fromkeys(("db-merge", "db-rebase"), fork),
     "db-up": take_back,
     "db-forget": uninstalled,
@@ -117,7 +117,7 @@ PREPARE: Mapping[str, Prepare] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() & {"ampho", *cli.commands}))
 def test_examples_run(name: str, project: Project) -> None:
     project.package("blog")
     project.package("shop")

@@ -58,6 +58,11 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "db-resolve blog_1767607200 --applied": "it was finished by hand",
         "db-resolve blog_1767607200 --not-applied": "it was undone by hand",
     },
+    "db-status": {
+        "db-status": "a row per package",
+        "db-status --all": "each revision, with a mark",
+        "db-status --check": "fail unless all is applied",
+    },
     "db-current": {
         "db-current": "a line per package",
         "db-current -v": "each revision, too",
@@ -66,6 +71,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "db-show": "all revisions",
         "db-show blog": "those of blog",
         "db-show blog@head": "the last one of blog, in full",
+    },
+    "db-graph": {
+        "db-graph": "the history as a picture, here",
+        "db-graph blog -o blog.svg": "of blog, in a file",
     },
     "db-heads": {"db-heads": "the heads of each package"},
     "db-log": {
