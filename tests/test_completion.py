@@ -115,6 +115,12 @@ def test_what_bash_takes_apart_is_put_together(words: list[str], whole: list[str
 
 # ---- real processes ----
 
+NOISE = """
+import atexit, sys
+sys.stdout.reconfigure(line_buffering=True)
+sys.stderr.buffer.write(b"hello")
+atexit.register(print, "bye", file=sys.stderr)
+"""
 ASK = {"_AMPHO_COMPLETE": "bash_complete", "COMP_WORDS": "ampho db-rev o", "COMP_CWORD": "2"}
 
 
@@ -130,7 +136,7 @@ def test_an_app_that_cannot_be_loaded_is_no_reason_to_print(app: str, project: P
 
 def test_neither_the_database_nor_alembic_is_needed(project: Project) -> None:
     write(project)
-    project.app("flask", PACKAGES, "postgresql+psycopg://ann:secret@127.0.0.1:1/shop", body="print('hello')")
+    project.app("flask", PACKAGES, "postgresql+psycopg://ann:secret@127.0.0.1:1/shop", body=NOISE)
     program = "import sys\nfrom ampho.cli import main\nsys.argv = ['ampho']\ntry: main()\n"
     program += "except SystemExit: print(sorted({'alembic', 'rich'} & {*sys.modules}))"
 

@@ -6,10 +6,10 @@ and prints nothing: whoever types a command line is not to be interrupted.
 
 from __future__ import annotations
 
-import os
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,7 +36,7 @@ _FORMS: dict[str | None, tuple[Sequence[str], bool, Sequence[str]]] = {
 }
 _MEANS = {
     "heads": "everything",
-    "base": "nothing",
+    "base": "nothing at all",
     "@head": "its last revision",
     "@+1": "its next revision",
     "@-1": "its last applied revision",
@@ -53,17 +53,12 @@ def _quietly(find: Callable[[click.Context, click.Parameter, str], Found]) -> Co
         from click.shell_completion import CompletionItem  # late, as all that completion alone needs
 
         found: dict[str, str] = {}
-        with suppress(Exception, SystemExit), _silence():
+        nowhere = io.TextIOWrapper(io.BytesIO())  # no file, which would have to be closed, and an app may have kept it
+        with suppress(Exception, SystemExit), redirect_stdout(nowhere), redirect_stderr(nowhere):
             found.update(find(ctx, param, incomplete))
         return [CompletionItem(name, help=means) for name, means in found.items() if name.startswith(incomplete)]
 
     return complete
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
 
 
 @_quietly
