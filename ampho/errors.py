@@ -69,7 +69,14 @@ class ConfigurationError(AmphoError):
 
 
 class AppNotFoundError(ConfigurationError):
-    """No app was found, or it could not be loaded."""
+    """No app was found, or it could not be loaded.
+
+    :ivar tried: where it was looked for, in order, a line each; empty where something named it.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None, tried: Sequence[str] = ()) -> None:
+        super().__init__(message, setting=setting)
+        self.tried: tuple[str, ...] = tuple(tried)
 
 
 class DriverError(ConfigurationError):

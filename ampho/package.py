@@ -12,8 +12,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from itertools import islice
 from pathlib import Path
 
+from ampho._suggest import did_you_mean
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
 from ampho.settings import PACKAGES
 
@@ -29,6 +31,7 @@ RESERVED = frozenset({"head", "heads", "base"})
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
+_MOST_PACKAGES = 1000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECURSIVE = re.compile(rb"^recursive_version_locations[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -187,9 +190,28 @@ def check_name(name: str) -> str:
     return name
 
 
-def find_package(entry: str) -> MigrationPackage:
+def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
+    """Give the names of the packages that lie in a folder: in it, in those, and in a namespace that it has.
+
+    :param prefix: the name of the package that the folder is, with a dot.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if _IDENTIFIER.fullmatch(entry.name) and entry.is_dir())
+    except OSError:
+        return
+    for name in names:
+        is_package = (folder / name / "__init__.py").is_file()
+        if is_package:
+            yield prefix + name
+        if name not in (FOLDER, "__pycache__") and (is_package or not prefix):
+            yield from packages_in(folder / name, f"{prefix}{name}.")
+
+
+def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
     """Find the package of an entry ``name`` or ``name:folder``, without importing anything.
 
+    :param known: names of packages, of which one may be meant where there is none of that name.
     :raises PackageNameError: if the name or folder cannot be one.
     :raises PackageNotFoundError: if no such package is importable.
     :raises MigrationsFolderError: if the folder leads outside the package.
@@ -202,16 +224,17 @@ def find_package(entry: str) -> MigrationPackage:
             f"{entry[:80]!a} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
             package=name,
         )
-    root = _package_root(name)
+    root = _package_root(name, known)
     return MigrationPackage(name, root, root.joinpath(*parts), named=bool(colon))
 
 
-def _package_root(name: str) -> Path:
+def _package_root(name: str, known: Iterable[str]) -> Path:
     spec = _find_spec(name)
     if spec is None:
+        guess = did_you_mean(name, [*known, *islice(packages_in(Path.cwd()), _MOST_PACKAGES)])
         raise PackageNotFoundError(
             f"There is no package {name}. Check the spelling, and that it is installed or that you run the command in"
-            " the project's folder.",
+            f" the project's folder.{guess and f' {guess}'}",
             package=name,
             is_absent=True,
         )

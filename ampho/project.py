@@ -94,7 +94,7 @@ class Project:
             if package.name == name:
                 return package
         self._check_there(name)
-        find_package(name)
+        find_package(name, [package.name for package in self.packages])
         raise PackageNotFoundError(
             f"{name} is not a configured package. {self.setting_hint(name)}",
             package=name,

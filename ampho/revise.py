@@ -77,7 +77,7 @@ def init(project: Project, entry: str) -> Initialized:
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:
-    found = find_package(entry)
+    found = find_package(entry, [package.name for package in project.packages])
     for package in project.packages:
         if package.name == found.name and entry not in (package.name, package.entry):
             raise MigrationsFolderError(

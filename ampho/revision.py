@@ -134,8 +134,13 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
 
     :raises RevisionFileError: if a file cannot be read, or says nothing usable.
     """
-    for file in _files(str(package.versions), is_recursive=package.is_recursive):
+    for file in revision_files(package):
         yield read_revision(file, package.name)
+
+
+def revision_files(package: MigrationPackage) -> Iterator[str]:
+    """Give the paths of a package's revision files."""
+    return _files(str(package.versions), is_recursive=package.is_recursive)
 
 
 def _files(folder: str, *, is_recursive: bool) -> Iterator[str]:

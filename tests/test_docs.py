@@ -131,7 +131,8 @@ def test_every_setting_that_the_code_names_is_described() -> None:
 @pytest.mark.parametrize("kind", [ampho.Ampho, ampho.AsyncAmpho])
 def test_every_method_of_the_extensions_is_described_with_its_arguments(kind: type) -> None:
     described = section("configuration", "## Methods")
-    apart = {"init_app", "add_package", "project", "engine", "dispose"}  # described where they belong, or not for users
+    # described where they belong, or not for users
+    apart = {"init_app", "add_package", "packages", "project", "engine", "dispose"}
 
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if name.startswith("_") or name in apart:

@@ -18,7 +18,7 @@ from ampho.aio.database import Database, adapt
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
-from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
+from ampho.extension import DEFAULTS, Extension, connecting, warned, without_secrets
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -397,17 +397,17 @@ class AsyncAmpho(Extension):
         project = self.project(app)
         with without_secrets(project.url):
             await _read_ahead(project)
-            warn(project, observer, mending)
-            async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
-                return await _cancelled_once(connection.run_sync(partial(work, project)))
+            with warned(project, observer, mending):
+                async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
+                    return await _cancelled_once(connection.run_sync(partial(work, project)))
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
         with without_secrets(project.url):
             await _read_ahead(project)
-            warn(project, observer)
-            async with exclusive_async():
-                return work(project, None)
+            with warned(project, observer):
+                async with exclusive_async():
+                    return work(project, None)
 
     @asynccontextmanager
     async def _connect(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho._suggest import sentences
 from ampho.observer import Observer
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def _already(plan: Plan) -> str:
     if plan.direction == "upgrade":
         if not plan.rows:
             return "there are no revisions yet"
-        return "everything is applied" if plan.specifier == "heads" else f"{plan.specifier} is applied"
+        # not "is applied", which a package without revisions is not
+        return "everything is applied" if plan.specifier == "heads" else f"nothing is pending for {plan.specifier}"
     package, _, target = plan.specifier.rpartition("@")
     if target == "base":
         return f"nothing of {package} is applied" if package else "nothing is applied"
@@ -215,7 +217,7 @@ def print_lint(report: LintReport) -> None:
         if violation.revision != shown:
             shown = violation.revision
             click.echo(f"{shown}  ({shown_path(violation.path)})")
-        click.echo(f"  {violation.rule}: {' '.join(filter(None, (violation.message, violation.help)))}")
+        click.echo(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
         for line in violation.statement.splitlines():
             click.echo(f"      {line.strip()}")
     if not report.revisions:

@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine
 
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
-from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
+from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warned, without_secrets
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
 from ampho.url import missing_driver, parse_url, require_driver
 
@@ -478,17 +478,18 @@ class Ampho(Extension):
     ) -> T:
         app = self._app()
         project = self.project(app)
-        with without_secrets(project.url):
-            warn(project, observer, mending)
-            with exclusive(), self._connect(app, scratch=scratch) as connection:
-                return work(project, connection)
+        with (
+            without_secrets(project.url),
+            warned(project, observer, mending),
+            exclusive(),
+            self._connect(app, scratch=scratch) as connection,
+        ):
+            return work(project, connection)
 
     def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
-        with without_secrets(project.url):
-            warn(project, observer)
-            with exclusive():
-                return work(project, None)
+        with without_secrets(project.url), warned(project, observer), exclusive():
+            return work(project, None)
 
     @contextmanager
     def _connect(self, app: App, bind_key: str | None = None, *, scratch: bool = False) -> Iterator[Connection]:
