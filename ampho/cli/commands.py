@@ -408,9 +408,9 @@ def db_graph(
     file: IO[str] | None,
     **options: Any,
 ) -> None:
-    """Draw the history of PACKAGEs, by default of all: a lane for each, and what depends on what.
+    """Draw the history as a picture, with what is applied.
 
-    Of other packages that is shown which touches these.
+    Each package has a lane. With PACKAGEs it draws theirs, and of others what touches them.
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
