@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 # Commands that print what has a form of its own, or get --json later, each with the reason.
 WITHOUT: dict[str, str] = {
     "db-status": "is being written",
-    "db-graph": "is being written",
 }
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 LISTED = ["core", "shop"]
@@ -131,6 +130,8 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-show core", "revisions", 0),
     ("db-show core_2", "revisions", 0),
     ("db-heads", "heads", 0),
+    ("db-graph --no-database", "graph", 0),
+    ("db-graph -o history.svg", "error", 2),
     ("db-check --deploy", "deployment", 10),
     ("db-lint", "lint", 1),
     ("db-wait --timeout 0", "error", 3),
@@ -148,6 +149,7 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-down core@base --cascade", "run", 0),
     ("db-stamp heads", "stamped", 0),
     (lose, "", 0),
+    ("db-graph", "graph", 0),
     ("db-current -v", "current", 0),
     ("db-check --deploy", "deployment", 13),
     ("db-forget shop", "error", 2),

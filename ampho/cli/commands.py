@@ -398,6 +398,7 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     help="Write to this file, and not to standard output.",
 )
 @_x
+@json_option
 @click.pass_context
 def db_graph(
     ctx: click.Context,
@@ -414,9 +415,12 @@ def db_graph(
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
+    if is_asked(ctx) and (mermaid or form or file):
+        raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
     database = not options.pop("no_database")
     picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
-    print_picture(picture, "mermaid" if mermaid else form, file)
+    if not print_json(ctx, "graph", picture):
+        print_picture(picture, "mermaid" if mermaid else form, file)
 
 
 @cli.command("db-show")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ampho.deploy import Deployment
     from ampho.journal import Entry
     from ampho.lint import LintReport
+    from ampho.picture import Picture
     from ampho.plan import Plan, Step
     from ampho.revise import Initialized
     from ampho.revision import Revision
@@ -320,6 +321,35 @@ def initialized(done: Initialized) -> Object:
     }
 
 
+def graph(drawn: Picture) -> Object:
+    """Encode the history as a picture."""
+    return {
+        "lanes": [
+            {
+                "package": each.package or None,
+                "counts": {str(mark): count for mark, count in each.counts.items()},
+                "is_stub": each.is_stub,
+            }
+            for each in drawn.lanes
+        ],
+        "nodes": [
+            {
+                "package": each.package or None,
+                "mark": str(each.mark),
+                "revisions": list(each.revisions),
+                "messages": list(each.messages),
+                "rank": each.rank,
+                "is_head": each.is_head,
+                "is_stub": each.is_stub,
+            }
+            for each in drawn.nodes
+        ],
+        "edges": [
+            {"source": each.source, "target": each.target, "is_dependency": each.is_dependency} for each in drawn.edges
+        ],
+    }
+
+
 def stamped(done: Stamped) -> Object:
     """Encode what became of the version rows."""
     return {"before": list(done.before), "after": list(done.after), "recorded": list(done.recorded)}
@@ -328,7 +358,7 @@ def stamped(done: Stamped) -> Object:
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     encoder.__name__: encoder
     for encoder in (
-        *(current, deployment, drifts, heads, initialized, lint, log),
+        *(current, deployment, drifts, graph, heads, initialized, lint, log),
         *(plan, revision, revisions, run, stamped),
     )
 }
