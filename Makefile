@@ -1,6 +1,7 @@
 # make demo    one application with three packages, in Flask and in Quart
 # make test    every promise, on SQLite, PostgreSQL and MariaDB
 # make check   format, lint, types, the import order, the documents
+# make docs    the documentation, in build/docs/index.html
 # make bench   Ampho and other tools side by side, which takes hours; BENCH_ARGS="--sizes 50x20" takes minutes
 #
 # Each does its own set-up, in .venv, from a Python of 3.11 or newer.
@@ -26,10 +27,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LIBRARIES := $(VENV)/.libraries-$(REQUIREMENTS)
 DEMO := $(VENV)/.demo
 BENCH := $(VENV)/.bench
+DOCS := $(VENV)/.docs
+SPHINX := $(BIN)/sphinx-build --fail-on-warning --nitpicky --keep-going --fresh-env --quiet -b html docs build/docs
 READY := $(VENV)/.ready-$(REQUIREMENTS)-$(or $(notdir $(AMPHO_WHEEL)),tree)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench format wheel lock clean venv
+.PHONY: demo test check docs bench format wheel lock clean venv
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo.py
@@ -44,13 +47,17 @@ test: $(READY)
 	print(f"{share:.1f} % of the branches are covered, $(COVERAGE) % are required"); \
 	sys.exit(share < $(COVERAGE))'
 
-check: $(READY)
+check: $(READY) $(DOCS)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright --verifytypes ampho --ignoreexternal
 	$(BIN)/python docs/check.py
+	$(SPHINX)
+
+docs: $(READY) $(DOCS)
+	$(SPHINX)
 
 bench: $(READY) $(BENCH)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
@@ -97,6 +104,11 @@ $(DEMO): pyproject.toml requirements/dev.txt | $(BIN)/python
 
 # What is compared, on top of what the tests need.
 $(BENCH): requirements/bench.txt | $(READY)
+	$(PIP) install --requirement $<
+	@touch $@
+
+# What the documentation is built with.
+$(DOCS): requirements/docs.txt | $(READY)
 	$(PIP) install --requirement $<
 	@touch $@
 

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from ampho.journal import Entry, Outcome
     from ampho.lint import LintReport, Violation
     from ampho.observer import Observer
+    from ampho.picture import Edge, Lane, Node, Picture
     from ampho.plan import Cause, Direction, InTransaction, Plan, Step
-    from ampho.runner import Run, StepRun
+    from ampho.run import Run, StepRun
     from ampho.stamp import Stamped
-    from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
-    from ampho.status import DatabaseStatus, Mark, PackageStatus, RevisionStatus
+    from ampho.state import CurrentState, Mark, MissingState, PackageState, RevisionRecord
+    from ampho.statement import Statement
+    from ampho.status import DatabaseStatus, PackageStatus, RevisionStatus
     from ampho.sync import Ampho
 
 __version__ = "0.1.0"
@@ -33,21 +35,26 @@ __all__ = [
     "Deployment",
     "Direction",
     "Drift",
+    "Edge",
     "Entry",
     "Finding",
     "InTransaction",
+    "Lane",
     "LintReport",
     "Mark",
     "MissingState",
+    "Node",
     "Observer",
     "Outcome",
     "PackageState",
     "PackageStatus",
+    "Picture",
     "Plan",
     "RevisionRecord",
     "RevisionStatus",
     "Run",
     "Stamped",
+    "Statement",
     "Status",
     "Step",
     "StepRun",
@@ -64,24 +71,29 @@ _HOME = {
     "Deployment": "deploy",
     "Direction": "plan",
     "Drift": "autogenerate",
+    "Edge": "picture",
     "Entry": "journal",
     "Finding": "deploy",
     "InTransaction": "plan",
+    "Lane": "picture",
     "LintReport": "lint",
-    "Mark": "status",
+    "Mark": "state",
     "MissingState": "state",
+    "Node": "picture",
     "Observer": "observer",
     "Outcome": "journal",
     "PackageState": "state",
     "PackageStatus": "status",
+    "Picture": "picture",
     "Plan": "plan",
     "RevisionRecord": "state",
     "RevisionStatus": "status",
-    "Run": "runner",
+    "Run": "run",
     "Stamped": "stamp",
+    "Statement": "statement",
     "Status": "deploy",
     "Step": "plan",
-    "StepRun": "runner",
+    "StepRun": "run",
     "Violation": "lint",
 }
 

@@ -9,6 +9,8 @@ What is private, and why it is needed:
   the plan is accepted, not before.
 - ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._invoke`` make a new file look as the
   package's ``alembic.ini`` says.
+- ``Revision._resolved_dependencies`` and ``_normalized_resolved_dependencies`` are what ``RevisionMap`` sets when all
+  revisions are loaded, in a time that grows with their square where they depend on each other, and for one step.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
 - ``alembic.runtime.migration.HeadMaintainer`` is replaced while a run lasts, and does the same: Alembic writes the ids
   of the version rows into its statements, so that each is compiled anew, a sixth of the time of a small step.
@@ -87,13 +89,22 @@ class LazyScript(Script):
     def __init__(self, revision: Revision, dependencies: Sequence[str]) -> None:
         self._source = revision
         self._module: ModuleType | None = None
-        self.path = str(revision.path)
+        self.path = revision.file
         super(Script, self).__init__(
             revision.id,
             revision.down_revisions or None,
             dependencies=tuple(dependencies) or None,
             branch_labels=revision.labels or None,
         )
+        # As the map of all revisions would set them, which takes longer than a step, and is made for who asks for it.
+        self._resolved_dependencies = self._normalized_resolved_dependencies = tuple(dependencies)
+
+    @classmethod
+    def of(cls, graph: Graph, revision_id: str) -> LazyScript:
+        """Return a revision of a graph."""
+        revision = graph[revision_id]
+        parents = graph.parents(revision_id)
+        return cls(revision, [parent for parent in parents if parent not in revision.down_revisions])
 
     @property
     def module(self) -> ModuleType:  # type: ignore[override]  # Alembic has an attribute that is set at once
@@ -114,20 +125,17 @@ class GraphScripts(ScriptDirectory):
         super().__init__(project.env_folder, version_locations=[package.versions for package in project.packages])
 
     def _load_revisions(self) -> Iterator[Script]:
-        graph = self._graph
-        for revision_id in graph.ids:
-            revision = graph[revision_id]
-            parents = graph.parents(revision_id)
-            yield LazyScript(revision, [parent for parent in parents if parent not in revision.down_revisions])
+        for revision_id in self._graph.ids:
+            yield LazyScript.of(self._graph, revision_id)
 
 
 class ExactStep(RevisionStep):
     """A step whose version rows are known beforehand, where Alembic's own arithmetic fails on cross-package graphs."""
 
-    def __init__(self, script: ScriptDirectory, revision_id: str, direction: Direction, rows: VersionRows) -> None:
+    def __init__(self, script: ScriptDirectory, revision: Script, direction: Direction, rows: VersionRows) -> None:
         up = direction is Direction.UPGRADE
-        super().__init__(script.revision_map, script.get_revision(revision_id), up)
-        self._removed, self._added = rows.upgrade(revision_id) if up else rows.downgrade(revision_id)
+        super().__init__(script.revision_map, revision, up)
+        self._removed, self._added = rows.upgrade(revision.revision) if up else rows.downgrade(revision.revision)
 
     def rows_after(self, rows: set[str]) -> set[str]:
         """Return the version rows after this step, of those before it."""
@@ -163,14 +171,15 @@ def load_steps(script: ScriptDirectory, graph: Graph, rows: Iterable[str], steps
     version_rows = VersionRows(rows, graph.parents)
     loaded: list[ExactStep] = []
     for step in steps:
-        _check_function(script, step)
-        loaded.append(ExactStep(script, step.revision.id, step.direction, version_rows))
+        revision = LazyScript.of(graph, step.revision.id)
+        _check_function(revision, step)
+        loaded.append(ExactStep(script, revision, step.direction, version_rows))
     return loaded
 
 
-def _check_function(script: ScriptDirectory, step: Step) -> None:
+def _check_function(script: Script, step: Step) -> None:
     revision = step.revision
-    if not callable(getattr(script.get_revision(revision.id).module, step.direction.value, None)):
+    if not callable(getattr(script.module, step.direction.value, None)):
         raise RevisionFileError(
             f"The revision file {revision.path} of {revision.package} has no function {step.direction.value}()."
             " Add one; 'pass' is enough where there is nothing to do.",
@@ -245,7 +254,7 @@ def with_exact_rows(fn: Work) -> Work:
             if rows is None:
                 rows = VersionRows(heads, _parents_in(script))
             direction = Direction.UPGRADE if step.is_upgrade else Direction.DOWNGRADE
-            yield ExactStep(script, step.revision.revision, direction, rows)
+            yield ExactStep(script, step.revision, direction, rows)
 
     return work
 
@@ -548,9 +557,8 @@ class RevisionFiles:
             raise self._error(f"file_template in alembic.ini cannot be used: {describe(exc)}") from exc
         if not re.search(r"\w", message):
             path = folder / f"{revision_id}.py"
-        if path.resolve().parent != folder.resolve() or not folder.resolve().is_relative_to(
-            self._package.root.resolve()
-        ):
+        around = [*path.resolve().parents] if self._package.is_recursive else [path.resolve().parent]
+        if folder.resolve() not in around or not folder.resolve().is_relative_to(self._package.root.resolve()):
             raise self._error(f"{path} is not in {folder}, inside the package. Correct file_template in alembic.ini")
         if os.path.lexists(path):
             raise self._error(f"{path} is there already")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from ampho._describe import describe, location, one_line, quotes_url
+from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -161,7 +162,12 @@ def _load(targets: Sequence[_Target]) -> App:
             return _best_app(module, target) if target.name is None else _named_app(module, target)
     tried = ", ".join(target.shown for target in targets)
     where = one_line(os.path.realpath("."))
-    raise AppNotFoundError(f"no app found: looked for {tried} in {where}; {_REMEDY}")
+    steps = (
+        "--app was not given",
+        f"{', '.join(VARIABLES[:-1])} and {VARIABLES[-1]} are not set, nor in .env or .flaskenv",
+        f"{', '.join(FILES[:-1])} and {FILES[-1]} are not in {where}",
+    )
+    raise AppNotFoundError(f"no app found: looked for {tried} in {where}; {_REMEDY}", tried=steps)
 
 
 def _import(target: _Target) -> ModuleType | None:
@@ -179,10 +185,17 @@ def _import(target: _Target) -> ModuleType | None:
                 raise
             module = None
     if module is None and target.origin:
-        raise target.error(f"there is no module {_masked(name)!r}; {_REMEDY}")
+        guess = did_you_mean(target.path, _modules(".py" if target.path.endswith(".py") else ""))
+        raise target.error(f"there is no module {_masked(name)!r}{f'. {guess}' if guess else f'; {_REMEDY}'}")
     if not target.origin and getattr(module, "__file__", None) is None:
         return None  # absent, or a folder of that name that is no package
     return module
+
+
+def _modules(suffix: str) -> list[str]:
+    """Return the names of the modules of the current folder, or of their files, one of which may be meant."""
+    files = [path.stem + suffix for path in Path.cwd().glob("*.py")]
+    return files if suffix else [*files, *(path.parent.name for path in Path.cwd().glob("*/__init__.py"))]
 
 
 def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
@@ -96,9 +95,10 @@ class Applied:
 
         A version row, and what has an entry, was applied, and so was what it stood on then.
         """
-        if not journal.entries:
+        rows = set(self.rows)
+        if all(rid in rows or journal.affirms(rid) for rid in self.known):
             return ()
-        proven = set(self.rows) | {rid for rid in self.known if journal.applied(rid)}
+        proven = rows.union(filter(journal.affirms, self.known))
         todo = list(proven)
         while todo:
             for parent in self._parents_then(todo.pop(), journal):
@@ -131,12 +131,13 @@ class Applied:
             raise self._diverged_error(diverged) from None
 
     def check_not_diverged(self, ids: Iterable[str], journal: Journal) -> None:
-        """Check that none of some revisions counts as applied without having been run.
+        """Check that nothing that some revisions need counts as applied without having been run.
 
-        :raises DivergedError: if one does.
+        :raises DivergedError: if something does.
         """
-        found = self.graph.sort(set(ids).intersection(self.diverged(journal)))
-        if found:
+        found = self.diverged(journal)
+        needed = self.graph.ancestors(ids) if found else ()
+        if found := tuple(revision_id for revision_id in found if revision_id in needed):
             raise self._diverged_error(found)
 
     def _diverged_error(self, found: Sequence[str]) -> DivergedError:
@@ -290,7 +291,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
             parents = entry.parents
             todo += parents
         package = entry.package if entry else package_of_id(revision_id, graph.packages)
-        found[revision_id] = Revision(revision_id, package, Path(), parents, is_missing=True)
+        found[revision_id] = Revision(revision_id, package, "", parents, is_missing=True)
     return list(found.values()), unrecorded
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ampho.applied import Applied
+from ampho.audience import Audience, Guard
 from ampho.errors import NotUpToDateError, RevisionInputError
 from ampho.execute import perform, upgrade
 from ampho.graph import Graph
@@ -100,7 +101,7 @@ def replay(project: Project, connection: Connection, packages: Sequence[str], x:
     """Build the tables of packages, by default of all, on an empty database by running their histories."""
     for specifier in packages or ["heads"]:
         if specifier not in project.graph.packages or project.graph.of_package(specifier):
-            upgrade(project, connection, specifier, x=x)
+            upgrade(project, connection, specifier, x=x, observer=Audience(Guard(project.url)))  # nobody's news
             connection.rollback()  # of what was read where there was nothing to do
 
 

@@ -22,12 +22,15 @@
     ├── DependentsError             a downgrade that would take other packages along
     ├── PlanChangedError            what would run is not what was shown and agreed to
     ├── UnknownRevisionsError       applied revisions that no file explains
+    ├── DivergedError               revisions that count as applied, and were never run
     ├── VersionTableError           version rows that cannot be revisions
     ├── RenderError                 a revision that cannot be written as SQL
+    ├── LinterError                 squawk is not there, or does not work
     ├── NestedRunError              a migration started inside a migration
     ├── LockError                   the database has no lock that keeps others from migrating it
     │   ├── LockTimeoutError        another process migrates the database, and was not done in time
     │   └── PoolerError             a pooler makes the lock worthless
+    ├── ProtectedError              what would take something out of a protected database was not confirmed
     ├── WaitTimeoutError            the database was not brought up to date in time
     ├── UnfinishedRevisionError     a revision of which nobody knows what is left
     ├── DatabaseError               the database refused, or could not be reached
@@ -48,6 +51,12 @@ class AmphoError(Exception):
 
     exit_code: int = 1
 
+    @property
+    def page(self) -> str:
+        """Where the documentation has its cause and its remedy: a file in ``docs/``, and the anchor in it."""
+        (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        return f"errors.md#{kind.__name__.lower()}"
+
 
 class ConfigurationError(AmphoError):
     """A setting, an argument of an extension, or the app is not usable.
@@ -61,7 +70,14 @@ class ConfigurationError(AmphoError):
 
 
 class AppNotFoundError(ConfigurationError):
-    """No app was found, or it could not be loaded."""
+    """No app was found, or it could not be loaded.
+
+    :ivar tried: where it was looked for, in order, a line each; empty where something named it.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None, tried: Sequence[str] = ()) -> None:
+        super().__init__(message, setting=setting)
+        self.tried: tuple[str, ...] = tuple(tried)
 
 
 class DriverError(ConfigurationError):

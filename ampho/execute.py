@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho._hints import with_hint
 from ampho.applied import Applied
-from ampho.deploy import Deployment, assess
+from ampho.audience import Audience
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.explain import explained
 from ampho.graph import Graph
@@ -27,15 +27,20 @@ from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
 from ampho.observer import Observer
 from ampho.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
-from ampho.runner import Run, Runner, journal_table, raise_from, unfinished_error
-from ampho.state import CurrentState, current_state
-from ampho.status import DatabaseStatus, database_status
+from ampho.run import Run
+from ampho.runner import Runner, journal_table, raise_from, unfinished_error
+from ampho.telemetry import audience_of
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
+
+    from ampho.deploy import Deployment
+    from ampho.picture import Picture
+    from ampho.state import CurrentState
+    from ampho.status import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -116,11 +121,12 @@ def upgrade(
     *,
     agreed: Plan | None = None,
     x: Sequence[str] = (),
-    observer: Observer | None = None,
+    observer: Observer | Audience | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
     :param agreed: the plan that somebody has seen and agreed to; another one is an error.
+    :param observer: is told of each step, as are the log and the signals; or an audience that is told alone.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
@@ -131,7 +137,7 @@ def upgrade(
         planned.check_agreed(agreed)
         return planned
 
-    runner = Runner(project, make_plan, x, observer or Observer(), is_agreed=agreed is not None)
+    runner = Runner(project, make_plan, x, _audience(project, connection, observer), is_agreed=agreed is not None)
     return _run(connection, runner, at_a_glance=True)
 
 
@@ -165,7 +171,8 @@ def downgrade(
             project.protection.check(confirm, f"'db-down {specifier}' takes back {what}.")
         return planned
 
-    return _run(connection, Runner(project, make_plan, x, observer or Observer(), is_agreed=agreed is not None))
+    runner = Runner(project, make_plan, x, _audience(project, connection, observer), is_agreed=agreed is not None)
+    return _run(connection, runner)
 
 
 def plan(
@@ -215,6 +222,8 @@ def status(
     :param packages: the packages that are looked at; by default all.
     :param all: whether each revision is told of.
     """
+    from ampho.status import database_status
+
     for name in packages:
         project.check_addressed(name)
     return ask(project, connection, x, partial(database_status, project.graph, packages=packages, all=all))
@@ -225,7 +234,47 @@ def current(project: Project, connection: Connection, *, verbose: bool = False, 
 
     :param verbose: whether the files of applied revisions are compared with those that were run.
     """
+    from ampho.state import current_state
+
     return ask(project, connection, x, partial(current_state, project.graph, files=verbose))
+
+
+def graph(
+    project: Project,
+    connection: Connection | None,
+    *,
+    packages: Sequence[str] = (),
+    full: bool = False,
+    x: Sequence[str] = (),
+) -> Picture:
+    """Return the history as a picture, and in it what is applied.
+
+    :param connection: None if nothing is to be told of a database.
+    :param packages: show these, and of others what they touch; by default all.
+    :param full: whether each revision is a node of its own.
+    """
+    from ampho.picture import draw
+
+    def look(rows: tuple[str, ...], journal: Journal) -> Picture:
+        applied = Applied.from_rows(project.graph, rows, journal)
+        _check_drawn(project, applied.graph, packages)
+        return draw(project.graph, applied, journal, packages=packages, full=full)
+
+    if connection is not None:
+        return ask(project, connection, x, look)
+    _check_drawn(project, project.graph, packages)
+    return draw(project.graph, packages=packages, full=full)
+
+
+def _check_drawn(project: Project, known: Graph, packages: Iterable[str]) -> None:
+    """Check that packages are configured, or at least known to a database."""
+    from ampho.picture import all_packages
+
+    gone = set(all_packages(known)) - set(project.graph.packages)
+    for name in packages:
+        if name not in gone:
+            project.check_addressed(name)
+            project.package(name)
 
 
 def deployment(project: Project, connection: Connection, *, files: bool = True, x: Sequence[str] = ()) -> Deployment:
@@ -233,6 +282,7 @@ def deployment(project: Project, connection: Connection, *, files: bool = True, 
 
     :param files: whether the files are compared with those that were run.
     """
+    from ampho.deploy import assess
 
     def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
         return assess(project.graph, Applied.from_rows(project.graph, rows, journal), journal, files=files)
@@ -260,9 +310,8 @@ def ask(
 
     Which version table that is, the host's ``env.py`` says. Without one there are no rows.
     """
-    seen = _at_a_glance(project, connection)
-    if seen is not None:
-        return question(*seen)
+    with suppress(_Unseen):
+        return _at_a_glance(project, connection, question)
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
@@ -274,18 +323,21 @@ def ask(
     return found[0]
 
 
-def _at_a_glance(project: Project, connection: Connection) -> tuple[tuple[str, ...], Journal] | None:
-    """Return the version rows and the journal without Alembic, whose import takes longer than all else of a command.
+class _Unseen(Exception):  # noqa: N818 (nothing is wrong)
+    """Only ``env.py`` knows the version table, or the database has something against it that the usual way says."""
 
-    None where only ``env.py`` knows the version table, or the database has something against it: then the usual way
-    says what.
+
+def _at_a_glance(project: Project, connection: Connection, question: Callable[[tuple[str, ...], Journal], T]) -> T:
+    """Ask a question without Alembic, whose import takes longer than all else of a command.
+
+    :raises _Unseen: if that cannot be.
     """
     name = project.options.get("version_table") or "alembic_version"
     schema = project.options.get("version_table_schema")
     if not (project.is_env_pristine and isinstance(name, str) and isinstance(schema, str | None)):
-        return None
+        raise _Unseen
     if name == project.journal:
-        return None
+        raise _Unseen
     if connection.dialect.name == "sqlite":
         from ampho._sqlite import check_not_in_use
 
@@ -295,13 +347,13 @@ def _at_a_glance(project: Project, connection: Connection) -> tuple[tuple[str, .
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
-        entries = JournalTable(connection, project.journal, schema).read().entries if project.journal else ()
-        connection.rollback()
-    except (SQLAlchemyError, ValueError):
+        journal = JournalTable(connection, project.journal, schema).read() if project.journal else Journal()
+        return question(rows, journal)
+    except (SQLAlchemyError, ValueError) as exc:
+        raise _Unseen from exc
+    finally:
         with suppress(SQLAlchemyError):
             connection.rollback()
-        return None
-    return rows, Journal(lambda: entries)
 
 
 def perform(
@@ -324,12 +376,21 @@ def perform(
         raise_from(environment.failure(exc), exc)
 
 
+def _audience(project: Project, connection: Connection, observer: Observer | Audience | None) -> Audience:
+    if isinstance(observer, Audience):
+        return observer
+    return audience_of(connection, project.url, project.app, observer)
+
+
 def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -> Run:
     project = runner.project
     project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
-    seen = _at_a_glance(project, connection) if at_a_glance else None
-    run = None if seen is None else runner.nothing_to_do(*seen)
-    if run is not None:
-        return run
-    with changing(project, connection, runner.waiting) as migrating_connection:
-        return runner.run(migrating_connection)
+    run = None
+    if at_a_glance:
+        with suppress(_Unseen):
+            run = _at_a_glance(project, connection, runner.nothing_to_do)
+    if run is None:
+        with changing(project, connection, runner.waiting) as migrating_connection:
+            run = runner.run(migrating_connection)
+    runner.audience.tell(Observer.finished, run)
+    return run

@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,9 +14,11 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy.exc import InvalidRequestError
 
 from ampho._describe import all_words
+from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.lazy import LazyGroup
 from ampho.observer import Observer
+from ampho.settings import DATABASE_URI
 from ampho.url import database_name, describe_without, display, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.package import MigrationPackage
     from ampho.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 _OF_ONE_ADDRESS = ("url", "creator", "async_creator", "pool", "max_overflow")
-DIRECT_SETTING = "AMPHO_DATABASE_URI"
+DIRECT_SETTING = DATABASE_URI.name
 """The setting, and environment variable, for another address of the same database, for migrations only."""
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
@@ -92,8 +94,8 @@ class Extension(ABC):
 
     def _check_option(self, name: str) -> None:
         if name not in self._known_options:
-            close = get_close_matches(name, [*self._known_options, "packages", "metadata", "migrate"], 1)
-            instead = f"Did you mean {close[0]}=?" if close else "Leave it out, or correct the name."
+            guess = did_you_mean(name, sorted([*self._known_options, "packages", "metadata", "migrate"]), "{}=")
+            instead = guess or "Leave it out, or correct the name."
             raise ConfigurationError(
                 f"{type(self).__name__} got the option {name}=, which Alembic's context.configure() does not know."
                 f" {instead}"
@@ -136,19 +138,17 @@ class Extension(ABC):
         """
         from ampho.journal_table import journal_name
         from ampho.lock import lock_settings
-        from ampho.package import SETTING, configured_packages
         from ampho.project import ENV_SETTING, Project, host_name
         from ampho.protect import Protection, is_protected
 
-        added = [*self._added, *self._added_to.get(app, ())]
-        find = partial(configured_packages, app.config.get(SETTING), self._packages, added, app.import_name)
         absent: dict[str, PackageNotFoundError] = {}
-        packages = find(absent)
+        packages = self.packages(app, absent)
         url = self._direct_url(app) or self._url(app)
         return Project(
+            app=app,
             packages=packages,
             absent=absent,
-            find_packages=partial(find, {}),
+            find_packages=partial(self.packages, app, {}),
             url=url,
             template=self._template,
             metadata=self._metadata(app),
@@ -159,6 +159,17 @@ class Extension(ABC):
             lock=lock_settings(app.config, os.environ),
             protection=Protection(is_protected(app.config, os.environ), database_name(url)),
         )
+
+    def packages(self, app: App, absent: dict[str, PackageNotFoundError]) -> tuple[MigrationPackage, ...]:
+        """Return the packages of an app that have or may have migrations; its database has no part in that.
+
+        :param absent: takes the errors of listed packages that are not there at all, by name.
+        :raises AmphoError: if the list is not usable.
+        """
+        from ampho.package import SETTING, configured_packages
+
+        added = [*self._added, *self._added_to.get(app, ())]
+        return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name, absent)
 
     def _direct_url(self, app: App) -> URL | None:
         """Return the address that migrations have for themselves, if they have one."""
@@ -214,14 +225,21 @@ def _entries(packages: Iterable[str]) -> list[str]:
     return list(packages)
 
 
-def warn(project: Project, observer: Observer | None, mending: str | None = None) -> None:
+@contextmanager
+def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
     """Tell an observer what is odd about a project.
+
+    Where it has no package, that is told after the work, which may end with an error that says the same.
 
     :param mending: the package whose several heads the command is about.
     """
     told = observer or Observer()
+    if not project.packages:
+        yield
     for message in project.warnings(mending):
         told.warned(message)
+    if project.packages:
+        yield
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 
 from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
 from ampho.revision import Revision, package_of_id
@@ -101,7 +101,15 @@ class Graph:
 
     def heads(self, package: str) -> tuple[str, ...]:
         """Return the ids of a package that are the parent of no other revision of it."""
-        return self.tips(self._of_package[package])
+        return self._heads[package]
+
+    @cached_property
+    def _heads(self) -> dict[str, tuple[str, ...]]:
+        found = {}
+        for name, ids in self._of_package.items():
+            below = {parent for revision_id in ids for parent in self._revisions[revision_id].down_revisions}
+            found[name] = tuple(revision_id for revision_id in ids if revision_id not in below)
+        return found
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return those of ``ids`` of one package that no other of them has as parent, in the graph's order."""
@@ -189,6 +197,8 @@ class Graph:
 
     def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
         """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or for dependencies by label."""
+        if not revision.depends_on and all(map(self._revisions.__contains__, revision.down_revisions)):
+            return revision.down_revisions
         parents = dict.fromkeys(revision.down_revisions)
         for name in revision.depends_on:
             if name in self._revisions:
@@ -200,7 +210,7 @@ class Graph:
                 package = parent if parent in self.packages else package_of_id(parent, self.packages)
                 if parent in revision.down_revisions or package in self.packages:
                     raise _missing(revision, parent)
-                self._revisions[parent] = Revision(parent, package, Path(), is_missing=True)
+                self._revisions[parent] = Revision(parent, package, "", is_missing=True)
                 self._needed_by[parent] = revision
         return tuple(parents)
 

@@ -15,22 +15,25 @@ from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, text
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
 
 from ampho.errors import ConfigurationError
-from ampho.journal import UNFINISHED, Entry, Journal, Outcome
+from ampho.journal import Entry, Journal, Outcome
 from ampho.revision import Revision
+from ampho.settings import JOURNAL_TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.types import TypeEngine
 
-SETTING = "AMPHO_JOURNAL_TABLE"
+SETTING = JOURNAL_TABLE.name
 """The setting that names the table; None for no journal."""
 
-DEFAULT = "ampho_journal"
+DEFAULT = JOURNAL_TABLE.default
 
 _MAX_NAME = 63
+_AT_ONCE = 1000
 _ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
@@ -62,7 +65,7 @@ class JournalTable:
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
         self._connection = connection
-        self._table = _table(name, schema)
+        self._table = _table(name, schema, _moment(connection.dialect.name))
         self._number: int | None = None
         self._is_writing = False
         self.left: bool = False
@@ -79,18 +82,19 @@ class JournalTable:
 
     def read(self) -> Journal:
         """Return the journal, whose entries are read when they are first asked for."""
-        return Journal(self._entries, self._unfinished)
+        return Journal(self._entries, self._brief)
 
     def _entries(self) -> Iterator[Entry]:
         if self._exists:
             for row in self._connection.execute(self._table.select().order_by(self._table.c.id)):
                 yield _entry(row)
 
-    def _unfinished(self) -> Iterator[Entry]:
+    def _brief(self) -> Iterator[tuple[str, str, str]]:
         if self._exists:
             column = self._table.c
-            query = self._table.select().where(column.outcome.in_(sorted(UNFINISHED))).order_by(column.id)
-            yield from map(_entry, self._connection.execute(query))
+            query = select(column.revision, column.direction, column.outcome).order_by(column.id)
+            for rows in self._connection.execute(query).partitions(_AT_ONCE):
+                yield from map(tuple, rows)
 
     def ensure(self) -> None:
         """Create the table if it is not there."""
@@ -210,10 +214,16 @@ class JournalTable:
             return str(self._connection.scalar(text(query)))
 
 
-def _table(name: str, schema: str | None) -> Table:
-    from sqlalchemy.dialects.mysql import DATETIME  # here, since a web worker has no use for that dialect
+def _moment(dialect: str) -> TypeEngine[datetime]:
+    """Return the type of a time, with its microseconds."""
+    if dialect not in ("mysql", "mariadb"):
+        return DateTime(timezone=True)
+    from sqlalchemy.dialects.mysql import DATETIME  # here, since nobody else has a use for that dialect
 
-    moment = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+    return DATETIME(fsp=6)
+
+
+def _table(name: str, schema: str | None, moment: TypeEngine[datetime]) -> Table:
     return Table(
         name,
         MetaData(),

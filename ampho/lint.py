@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ampho._suggest import did_you_mean
 from ampho.applied import Applied
-from ampho.errors import LinterError, RenderError, SpecifierError
+from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
 from ampho.execute import ask
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 DATA_LOSS = "data-loss"
 IRREVERSIBLE = "irreversible"
 NO_SQL = "no-sql"
+OWN = (DATA_LOSS, IRREVERSIBLE, NO_SQL)
 
 _ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
 _SETTINGS = "SET lock_timeout = '{}ms';\n"
@@ -124,6 +126,7 @@ def lint(drafted: Draft) -> LintReport:
     """Look at revisions. This may take a while, and needs no database.
 
     :raises LinterError: if squawk is needed, and is not there or fails.
+    :raises ConfigurationError: if what is excluded is no rule.
     """
     found: dict[str, list[Violation]] = {revision.id: [] for revision in drafted.revisions}
     excluded: dict[str, set[str]] = {}
@@ -135,10 +138,39 @@ def lint(drafted: Draft) -> LintReport:
         violations += _own(drafted, revision, source)
     if has_squawk:
         violations += _squawk(drafted)
+    _check_rules(drafted.exclude, {*OWN, *(violation.rule for violation in violations)})
     for violation in violations:
         if violation.rule not in excluded[violation.revision]:
             found[violation.revision].append(violation)
     return LintReport(tuple(found), tuple(one for several in found.values() for one in several), has_squawk)
+
+
+def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
+    """Check that these are rules; without squawk, which knows its own, only what is close to a known one is refused."""
+    for rule in rules:
+        is_squawks = rule in known or _is_rule_of_squawk(rule)
+        guess = did_you_mean(rule, sorted(known))
+        if is_squawks is False or (is_squawks is None and guess):
+            remedy = guess or f"Ampho's own are {', '.join(OWN)}; squawk's are in https://squawkhq.com/docs/rules."
+            raise ConfigurationError(f"There is no rule {rule!a} to exclude. {remedy}", setting="exclude")
+
+
+def _is_rule_of_squawk(rule: str) -> bool | None:
+    """Ask squawk whether a rule is one of its own; None where it is not there."""
+    import subprocess
+
+    program = _find_squawk()
+    if program is None:
+        return None
+    command = [program, f"--exclude={rule}", "--reporter=json"]
+    done = subprocess.run(command, input="", capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (found above)
+    return "invalid rule name" not in done.stderr
+
+
+def _find_squawk() -> str | None:
+    import shutil
+
+    return shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
 
 
 def _allowed(source: bytes) -> set[str]:
@@ -201,11 +233,10 @@ def _is_empty(function: ast.FunctionDef) -> bool:
 def _squawk(drafted: Draft) -> Iterator[Violation]:
     """Give what squawk says of the SQL for PostgreSQL."""
     import glob  # here, like what follows, since a web worker has no use for it
-    import shutil
     from tempfile import TemporaryDirectory
 
     written = [(revision, sql) for revision in drafted.revisions if isinstance(sql := drafted.sql[revision.id], str)]
-    program = shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
+    program = _find_squawk()
     if program is None:
         raise LinterError("squawk is not installed, which looks at the SQL. Install it: pip install 'ampho[lint]'.")
     seconds = drafted.project.lock.statement_timeout

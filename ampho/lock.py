@@ -24,15 +24,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho.errors import ConfigurationError, LockError, LockTimeoutError, PoolerError
+from ampho.settings import LOCK, LOCK_TIMEOUT, STATEMENT_LOCK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-SETTING = "AMPHO_LOCK"
-TIMEOUT_SETTING = "AMPHO_LOCK_TIMEOUT"
-STATEMENT_SETTING = "AMPHO_STATEMENT_LOCK_TIMEOUT"
+SETTING = LOCK.name
+TIMEOUT_SETTING = LOCK_TIMEOUT.name
+STATEMENT_SETTING = STATEMENT_LOCK_TIMEOUT.name
 
-DEFAULT_TIMEOUT = 60.0
+DEFAULT_TIMEOUT = LOCK_TIMEOUT.default
 """Seconds."""
 
 _POLL_SECONDS = 0.2
@@ -65,7 +66,7 @@ def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> 
     """
     timeout = config.get(TIMEOUT_SETTING, environment.get(TIMEOUT_SETTING, DEFAULT_TIMEOUT))
     of_statements = config.get(STATEMENT_SETTING, environment.get(STATEMENT_SETTING))
-    enabled = config.get(SETTING, True)
+    enabled = config.get(SETTING, LOCK.default)
     if not isinstance(enabled, bool):
         raise ConfigurationError(f"{SETTING} is {enabled!a}. Give True or False.", setting=SETTING)
     return LockSettings(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ampho.errors import AmphoError
     from ampho.plan import Plan, Step
+    from ampho.run import Run
+    from ampho.statement import Statement
 
 _log = logging.getLogger("ampho")
 
@@ -24,6 +26,12 @@ class Observer:
     def started(self, step: Step) -> None:
         """Hear that a step begins."""
 
+    def executing(self, statement: Statement) -> None:
+        """Hear that a statement goes to the database; who does not override this costs a statement nothing."""
+
+    def executed(self) -> None:
+        """Hear that the statement has come to its end, or was rolled back."""
+
     def applied(self, step: Step, duration: float) -> None:
         """Hear that a step is committed, after ``duration`` seconds."""
 
@@ -35,6 +43,9 @@ class Observer:
 
     def interrupted(self, step: Step) -> None:
         """Hear that a step was interrupted, by Ctrl-C or a cancelled task, which ends the run."""
+
+    def finished(self, run: Run) -> None:
+        """Hear that the run has come to its end, which is not told of one that failed."""
 
     def warned(self, message: str) -> None:
         """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""

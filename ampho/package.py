@@ -12,11 +12,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from itertools import islice
 from pathlib import Path
 
+from ampho._suggest import did_you_mean
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
+from ampho.settings import PACKAGES
 
-SETTING = "AMPHO_MIGRATION_PACKAGES"
+SETTING = PACKAGES.name
 """The setting, and environment variable, that lists the packages."""
 
 FOLDER = "migrations"
@@ -28,7 +31,9 @@ RESERVED = frozenset({"head", "heads", "base"})
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
+_MOST_PACKAGES = 1000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RECURSIVE = re.compile(rb"^recursive_version_locations[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -58,6 +63,17 @@ class MigrationPackage:
         if not versions.is_dir() and any(is_revision_file(path.name) for path in _files(self.folder)):
             return self.folder
         return versions
+
+    @property
+    def is_recursive(self) -> bool:
+        """Whether revision files lie in sub-folders, too.
+
+        Its ``alembic.ini`` says so with Alembic's ``recursive_version_locations``.
+        """
+        try:
+            return bool(_RECURSIVE.search((self.folder / "alembic.ini").read_bytes()))
+        except OSError:
+            return False
 
     @property
     def exists(self) -> bool:
@@ -91,13 +107,22 @@ class MigrationPackage:
 
         :raises MigrationsFolderError: if it is not.
         """
-        if not self.folder.resolve().is_relative_to(self.root.resolve()):
+        if self._has_links() and not self.folder.resolve().is_relative_to(self.root.resolve()):
             raise MigrationsFolderError(
                 f"The migrations folder of {self.name} leads outside the package, to {self.folder.resolve()}."
                 " Name a folder inside the package.",
                 package=self.name,
                 path=self.folder,
             )
+
+    def _has_links(self) -> bool:
+        """Tell whether one of the folders below the package's own is a link, without which none leads outside."""
+        below = self.folder
+        while below != self.root:
+            if below.is_symlink():
+                return True
+            below = below.parent
+        return False
 
     def check_present(self) -> None:
         """Check that the folder is there if the configuration names it.
@@ -165,9 +190,28 @@ def check_name(name: str) -> str:
     return name
 
 
-def find_package(entry: str) -> MigrationPackage:
+def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
+    """Give the names of the packages that lie in a folder: in it, in those, and in a namespace that it has.
+
+    :param prefix: the name of the package that the folder is, with a dot.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if _IDENTIFIER.fullmatch(entry.name) and entry.is_dir())
+    except OSError:
+        return
+    for name in names:
+        is_package = (folder / name / "__init__.py").is_file()
+        if is_package:
+            yield prefix + name
+        if name not in (FOLDER, "__pycache__") and (is_package or not prefix):
+            yield from packages_in(folder / name, f"{prefix}{name}.")
+
+
+def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
     """Find the package of an entry ``name`` or ``name:folder``, without importing anything.
 
+    :param known: names of packages, of which one may be meant where there is none of that name.
     :raises PackageNameError: if the name or folder cannot be one.
     :raises PackageNotFoundError: if no such package is importable.
     :raises MigrationsFolderError: if the folder leads outside the package.
@@ -180,16 +224,17 @@ def find_package(entry: str) -> MigrationPackage:
             f"{entry[:80]!a} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
             package=name,
         )
-    root = _package_root(name)
+    root = _package_root(name, known)
     return MigrationPackage(name, root, root.joinpath(*parts), named=bool(colon))
 
 
-def _package_root(name: str) -> Path:
+def _package_root(name: str, known: Iterable[str]) -> Path:
     spec = _find_spec(name)
     if spec is None:
+        guess = did_you_mean(name, [*known, *islice(packages_in(Path.cwd()), _MOST_PACKAGES)])
         raise PackageNotFoundError(
             f"There is no package {name}. Check the spelling, and that it is installed or that you run the command in"
-            " the project's folder.",
+            f" the project's folder.{guess and f' {guess}'}",
             package=name,
             is_absent=True,
         )
@@ -292,6 +337,15 @@ def configured_packages(
     return tuple(found.packages.values())
 
 
+def _identity(folder: Path) -> object:
+    """Return what is the same for one folder by two paths, which links make, or a file system that ignores case."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return folder.resolve()
+    return found.st_dev, found.st_ino
+
+
 def _own_package(import_name: str) -> MigrationPackage | None:
     """Find the nearest package around the app's module that has migrations."""
     parts = import_name.split(".")
@@ -313,7 +367,7 @@ class _Listed:
 
     def __init__(self) -> None:
         self.packages: dict[str, MigrationPackage] = {}
-        self._taken: dict[str | Path, MigrationPackage] = {}
+        self._taken: dict[object, MigrationPackage] = {}
 
     def add(self, package: MigrationPackage | None) -> None:
         """Add a package; the same entry twice counts once."""
@@ -325,7 +379,7 @@ class _Listed:
                 f"{SETTING} lists {package.name} twice, as {other.entry} and {package.entry}. Keep one.",
                 setting=SETTING,
             )
-        for what in (package.name.lower(), package.folder.resolve()):
+        for what in (package.name.lower(), _identity(package.folder)):
             other = self._taken.setdefault(what, package)
             if other is not package:
                 raise ConfigurationError(

@@ -154,12 +154,12 @@ def plan_upgrade(
         applied.check_nothing_absent()
     else:
         _check_not_gone(applied, targets, spec)
-    needed = applied.graph.ancestors(targets)
-    ids = needed - applied.known
+    ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
     applied.check_appliable(ids)
     if journal is not None:
-        applied.check_not_diverged(needed, journal)
-    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=targets)
+        applied.check_not_diverged(targets, journal)
+    asked = ids if spec.branch is None and spec.target == "heads" else targets
+    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
 
 
 def plan_downgrade(
@@ -253,7 +253,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
     graph, applied = state.graph, state.known
     match spec:
         case Specifier(branch=None, target="heads"):
-            return set(graph.ids)
+            return {head for name in graph.packages for head in graph.heads(name)}
         case Specifier(branch=None, target="head"):
             raise _invalid(spec, "every package has a head of its own. Type 'heads' for all, or PACKAGE@head")
         case Specifier(target="base"):

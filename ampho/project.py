@@ -19,6 +19,7 @@ from ampho.lock import LockSettings
 from ampho.package import SETTING, MigrationPackage, find_package
 from ampho.protect import Protection
 from ampho.revision import read_revisions
+from ampho.settings import ENV_PACKAGE
 from ampho.specifier import parse
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
     from sqlalchemy.engine import URL
 
-ENV_SETTING = "AMPHO_ENV_PACKAGE"
+ENV_SETTING = ENV_PACKAGE.name
 """The setting, and environment variable, that names the host."""
 
 _TWO = 2
@@ -43,6 +44,7 @@ class Project:
     """The migrations of one app.
 
     :ivar packages: the configured packages, in their order.
+    :ivar app: the app itself, which sends the signals.
     :ivar lock: how a run waits for its turn.
     :ivar protection: whether what takes something out of the database has to be confirmed.
     :ivar absent: packages that are listed and not there at all, each with the error that says so.
@@ -68,6 +70,7 @@ class Project:
     protection: Protection = field(default_factory=Protection)
     absent: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
+    app: object | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -91,7 +94,7 @@ class Project:
             if package.name == name:
                 return package
         self._check_there(name)
-        find_package(name)
+        find_package(name, [package.name for package in self.packages])
         raise PackageNotFoundError(
             f"{name} is not a configured package. {self.setting_hint(name)}",
             package=name,
@@ -164,7 +167,7 @@ class Project:
                 setting=ENV_SETTING,
             )
         for package in self.packages:
-            if not package.installed and _uses_ampho(package.env_py):
+            if _uses_ampho(package.env_py) and not package.installed:
                 return package
         return None
 
@@ -199,7 +202,7 @@ class Project:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."
             elif not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
-            elif self.host is None and not package.installed and package.env_py.is_file():
+            elif self.host is None and package.env_py.is_file() and not package.installed:
                 yield (
                     f"{package.env_py} is not used, because it does not import ampho.environment. Set"
                     f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from the one of"

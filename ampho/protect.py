@@ -8,8 +8,9 @@ from shlex import quote
 from typing import Any
 
 from ampho.errors import ConfigurationError, ProtectedError
+from ampho.settings import PROTECTED
 
-SETTING = "AMPHO_PROTECTED"
+SETTING = PROTECTED.name
 _FALSE = ("", "0", "false", "no", "off")
 _TRUE = ("1", "true", "yes", "on")
 
@@ -48,7 +49,7 @@ def is_protected(config: Mapping[str, Any], environment: Mapping[str, str]) -> b
 
     :raises ConfigurationError: if that means nothing: what is meant to protect must not be overlooked.
     """
-    value = config.get(SETTING, environment.get(SETTING, False))
+    value = config.get(SETTING, environment.get(SETTING, PROTECTED.default))
     if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in _FALSE + _TRUE:

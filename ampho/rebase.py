@@ -139,7 +139,7 @@ def _reparent(revision: Revision, parent: str) -> Revision:
         raise RevisionInputError(
             f"{revision.path} cannot be rewritten: {describe(exc)}.", package=revision.package
         ) from exc
-    written = parse_revision(changed, revision.path, revision.package)
+    written = parse_revision(changed, revision.file, revision.package)
     if replace(written, doc=revision.doc) != replace(revision, down_revisions=(parent,)):
         raise RevisionInputError(
             f"{revision.path} computes what it stands on. Change its down_revision by hand to {parent!r}.",

@@ -77,7 +77,7 @@ def init(project: Project, entry: str) -> Initialized:
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:
-    found = find_package(entry)
+    found = find_package(entry, [package.name for package in project.packages])
     for package in project.packages:
         if package.name == found.name and entry not in (package.name, package.entry):
             raise MigrationsFolderError(
@@ -204,7 +204,7 @@ def prepare_revision(
     return Revision(
         id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
         package=package,
-        path=owner.versions,
+        file=str(owner.versions),
         down_revisions=() if down is None else (down,),
         depends_on=tuple(dict.fromkeys(_dependency(graph, package, name) for name in needed)),
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
@@ -317,7 +317,7 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     source = files.render(new, body)
     written = _as_written(source, new, path)
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             file.write(source)
     except OSError as exc:
@@ -329,7 +329,7 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
 def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
     """Read back what would be written, and check that it says what was meant."""
     try:
-        written = parse_revision(source, path, new.package)
+        written = parse_revision(source, str(path), new.package)
     except HistoryError as exc:
         raise _template_error(new, f"renders to something that is no revision: {exc}") from exc
     for name in ("id", "down_revisions", "depends_on", "labels"):

@@ -1,8 +1,9 @@
 """One revision, and reading it from its file without running the file.
 
-What Alembic would learn by executing the file is read from its text line by line, if nothing but comments, imports and
-plain values comes before the end of its header, as in all but all files. Else it is read from the syntax tree, which
-takes ten times as long; and a file that computes its header is executed, because only Python can tell what it says.
+What Alembic would learn by executing the file is read from its text: at one go where its head is as a template writes
+it, and line by line where nothing but comments, imports and plain values comes before the end of its header, as in all
+but all files. Else it is read from the syntax tree, which takes ten times as long; and a file that computes its header
+is executed, because only Python can tell what it says.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import importlib.util
 import inspect
 import os
 import re
+import sys
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
@@ -28,17 +32,27 @@ _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\% ")
 
 _STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
+_ONE_STRING = re.compile(_STRING)
 _STRINGS = rf"(?:\([ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\)|"
 _STRINGS += rf"\[[ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\])"
 _DOCSTRING = re.compile(r'(?:[ \t]*(?:#[^\n]*)?\n)*(?:"""(?P<doc>[^"\\]*(?:"{1,2}(?!")[^"\\]*)*)"""[ \t]*(?:\n|\Z))?')
+_ANNOTATION = r"(?:[ \t]*:[\w .,\[\]|]+)?[ \t]*=[ \t]*"
+_VALUE = rf"None|{_STRING}|{_STRINGS}"
+_IMPORT = r"(?:import|from)[ \t][^\n()\\;*]*\n"
+_HEAD = re.compile(
+    rf'"""(?P<doc>[^"\\]*)"""\n(?P<imports>(?:{_IMPORT}|\n)*)(?:#[^\n]*\n)*'
+    + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in _HEADER),
+    re.ASCII,
+)
 _LINE = re.compile(
-    rf"(?P<name>{'|'.join(_HEADER)})(?:[ \t]*:[\w .,\[\]|]+)?[ \t]*=[ \t]*(?P<value>None|{_STRING}|{_STRINGS})"
+    rf"(?P<name>{'|'.join(_HEADER)}){_ANNOTATION}(?P<value>{_VALUE})"
     r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)"
     r"|[ \t]*(?:#[^\n]*)?\n"
-    r"|(?P<imports>(?:import|from)[ \t][^\n()\\;*]*\n|from[ \t][^\n()\\;*]*\([^()\\;*]*\)[ \t]*(?:\n|\Z))",
+    rf"|(?P<imports>{_IMPORT}|from[ \t][^\n()\\;*]*\([^()\\;*]*\)[ \t]*(?:\n|\Z))",
     re.ASCII,
 )
 _DOUBTS = (*(name for name in _HEADER if name != "down_revision"), "*", "<<<<<<< ")
+_INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
 _UNSURE = re.compile(rf"\b(?:{'|'.join(_HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
 
 _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
@@ -46,6 +60,8 @@ _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
 
+_CHUNK = 1 << 16
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows'
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 
 
@@ -55,25 +71,34 @@ class Revision:
 
     :ivar id: the revision's id.
     :ivar package: the name of the package that owns it.
-    :ivar path: its file.
+    :ivar file: the path of its file; see :attr:`path`.
     :ivar down_revisions: ids of its parents; none for a first revision, several for a merge.
     :ivar depends_on: ids or labels that it depends on, as written in the file.
     :ivar labels: the branch labels that the file carries.
     :ivar doc: the docstring of the file.
-    :ivar checksum: the SHA-256 of the file as it was read, with line feeds as line ends, in hexadecimal; empty where no
-        file has it.
+    :ivar digest: the SHA-256 of the file as it was read, with line feeds as line ends; empty where no file has it.
     :ivar is_missing: whether it is known from a database only, and no file has it.
     """
 
     id: str
     package: str
-    path: Path
+    file: str
     down_revisions: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     doc: str = ""
-    checksum: str = field(default="", compare=False)
+    digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.file)
+
+    @property
+    def checksum(self) -> str:
+        """The digest in hexadecimal."""
+        return self.digest.hex()
 
     @property
     def message(self) -> str:
@@ -109,13 +134,28 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
 
     :raises RevisionFileError: if a file cannot be read, or says nothing usable.
     """
-    folder = package.versions
-    if not folder.is_dir():
+    for file in revision_files(package):
+        yield read_revision(file, package.name)
+
+
+def revision_files(package: MigrationPackage) -> Iterator[str]:
+    """Give the paths of a package's revision files."""
+    return _files(str(package.versions), is_recursive=package.is_recursive)
+
+
+def _files(folder: str, *, is_recursive: bool) -> Iterator[str]:
+    """Give what Alembic would load, in its order."""
+    try:
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=attrgetter("name"))
+    except (FileNotFoundError, NotADirectoryError):
         return
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if is_revision_file(entry.name) and not _is_folder(entry))
-    for name in names:
-        yield read_revision(folder / name, package.name)
+    for entry in entries:
+        if is_revision_file(entry.name) and not _is_folder(entry):
+            yield f"{folder}{os.sep}{entry.name}"
+    for entry in entries if is_recursive else ():
+        if _is_folder(entry) and not entry.is_symlink() and not entry.name.endswith("__pycache__"):
+            yield from _files(entry.path, is_recursive=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -125,74 +165,116 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def read_revision(path: Path, package: str) -> Revision:
+def read_revision(file: str, package: str) -> Revision:
     """Read one revision file.
 
     :raises RevisionFileError: if it cannot be read, or says nothing usable.
     """
     try:
-        source = path.read_bytes()
+        source = _read(file)
     except OSError as exc:
-        raise _unreadable(path, package, f"cannot be read: {describe(exc)}") from exc
-    return parse_revision(source, path, package)
+        raise _unreadable(file, package, f"cannot be read: {describe(exc)}") from exc
+    return parse_revision(source, file, package)
 
 
-def parse_revision(source: bytes, path: Path, package: str) -> Revision:
+def _read(file: str) -> bytes:
+    """Return what ``Path.read_bytes()`` does, in half the time."""
+    descriptor = os.open(file, os.O_RDONLY | _BINARY)
+    try:
+        chunks = []
+        while chunk := os.read(descriptor, _CHUNK):
+            chunks.append(chunk)
+    finally:
+        os.close(descriptor)
+    return b"".join(chunks)
+
+
+def parse_revision(source: bytes, file: str, package: str) -> Revision:
     """Read a revision from the text of its file.
 
     :raises RevisionFileError: if the text cannot be parsed, or says nothing usable.
     """
     quick = _quick_header(source)
     if quick is not None:
-        return _from_header(*quick, _checksum(source), path, package)
+        return _from_header(*quick, _digest(source), file, package)
+    path = Path(file)
     try:
         tree = _parse(source, path)
     except (SyntaxError, ValueError, RecursionError) as exc:
-        raise _unparsable(path, package, exc) from exc
+        raise _unparsable(str(path), package, exc) from exc
     header = _literal_header(tree)
     doc = ast.get_docstring(tree) or ""
     if header is None:
         module = load_module(path, package)
         header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
         doc = inspect.cleandoc(module.__doc__ or "")
-    return _from_header(header, doc, _checksum(source), path, package)
+    return _from_header(header, doc, _digest(source), file, package)
 
 
-def _checksum(source: bytes) -> str:
+def _digest(source: bytes) -> bytes:
     """Return the same for a file whose line ends git has changed."""
-    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
+    return hashlib.sha256(source.replace(b"\r\n", b"\n") if b"\r" in source else source).digest()
 
 
 def _quick_header(source: bytes) -> tuple[dict[str, object], str] | None:
     """Return the header and the docstring, or None if the text leaves a doubt of what Python makes of it."""
-    if b"\0" in source or any(b"coding" in line for line in source.split(b"\n", 2)[:2]):
+    text = _plain_text(source)
+    if text is None:
+        return None
+    head = _HEAD.match(text)
+    if head is not None:
+        header: dict[str, object] = {name: _plain_value(head[name]) for name in _HEADER}
+        doc, rest = head["doc"], head["imports"] + text[head.end() :]
+    else:
+        header, doc, rest = _by_line(text)
+    if not rest.isascii():
+        rest = unicodedata.normalize("NFKC", rest)  # as Python does with names
+    if "revision" not in header or (any(map(rest.__contains__, _DOUBTS)) and _UNSURE.search(rest)):
+        return None
+    return header, _clean(doc)
+
+
+def _plain_text(source: bytes) -> str | None:
+    """Return the text of a file; None where its encoding or its line ends take more than a look."""
+    if b"\0" in source or (b"coding" in source and any(b"coding" in line for line in source.split(b"\n", 2)[:2])):
         return None
     try:
-        text = source.decode("utf-8-sig").replace("\r\n", "\n")
+        text = source.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    return None if "\r" in text else text
+
+
+def _by_line(text: str) -> tuple[dict[str, object], str, str]:
+    """Return what the lines of a file's head say: the header and the docstring, and what they leave unsaid."""
     start = _DOCSTRING.match(text)
     position = start.end() if start is not None else 0
     header: dict[str, object] = {}
-    imports: list[str] = []
+    unsaid: list[str] = []
     while (line := _LINE.match(text, position)) is not None and line.end() > position:
         if line["name"]:
             header[line["name"]] = _plain_value(line["value"])
         elif line["imports"]:
-            imports.append(line["imports"])
+            unsaid.append(line["imports"])
         position = line.end()
-    rest = "".join([*imports, text[position:]])
-    if not rest.isascii():
-        rest = unicodedata.normalize("NFKC", rest)  # as Python does with names
-    if "revision" not in header or "\r" in text or (any(map(rest.__contains__, _DOUBTS)) and _UNSURE.search(rest)):
-        return None
-    return header, inspect.cleandoc((start and start["doc"]) or "")
+    return header, (start and start["doc"]) or "", "".join([*unsaid, text[position:]])
+
+
+def _clean(doc: str) -> str:
+    """Do what ``inspect.cleandoc()`` does, which takes longer than all else here where there is nothing to do."""
+    return inspect.cleandoc(doc) if _INDENTED.search(doc) else doc.strip("\n")
 
 
 def _plain_value(text: str) -> object:
     if text == "None":
         return None
-    return text[1:-1] if text[0] in "\"'" else ast.literal_eval(text)
+    if text[0] in "\"'":
+        return sys.intern(text[1:-1])
+    strings = tuple(sys.intern(string[1:-1]) for string in _ONE_STRING.findall(text))
+    is_one = text[0] == "(" and len(strings) == 1 and not text[:-1].rstrip().endswith(",")
+    return strings[0] if is_one else strings
 
 
 def _parse(source: bytes, path: Path) -> ast.Module:
@@ -211,15 +293,15 @@ def load_module(path: Path, package: str) -> ModuleType:
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise _unreadable(path, package, "cannot be imported: Python has no loader for a file of this name")
+        raise _unreadable(str(path), package, "cannot be imported: Python has no loader for a file of this name")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as exc:
         if isinstance(exc, SyntaxError) and exc.filename == str(path):
-            raise _unparsable(path, package, exc) from exc
+            raise _unparsable(str(path), package, exc) from exc
         where = location(exc, path) or str(path)
-        raise _unreadable(path, package, f"cannot be imported: {describe(exc)} (at {where})") from exc
+        raise _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})") from exc
     return module
 
 
@@ -256,28 +338,30 @@ def _may_bind_header(node: ast.stmt) -> bool:
     return False
 
 
-def _from_header(header: dict[str, object], doc: str, checksum: str, path: Path, package: str) -> Revision:
+def _from_header(header: dict[str, object], doc: str, digest: bytes, file: str, package: str) -> Revision:
     if "revision" not in header:
-        raise _unreadable(path, package, "declares no revision id. Add a line revision = '...', or move the file away")
+        raise _unreadable(file, package, "declares no revision id. Add a line revision = '...', or move the file away")
     revision_id = header["revision"]
     if not _can_be_id(revision_id):
-        raise _unreadable(path, package, f"has the id {revision_id!a}, which cannot be one")
+        raise _unreadable(file, package, f"has the id {revision_id!a}, which cannot be one")
     if "down_revision" not in header:
-        raise _unreadable(path, package, "declares no down_revision. Add a line, down_revision = None for the first")
+        raise _unreadable(file, package, "declares no down_revision. Add a line, down_revision = None for the first")
     return Revision(
         id=revision_id,
         package=package,
-        path=path,
-        down_revisions=_strings(header, "down_revision", path, package),
-        depends_on=_strings(header, "depends_on", path, package),
-        labels=_strings(header, "branch_labels", path, package),
+        file=file,
+        down_revisions=_strings(header, "down_revision", file, package),
+        depends_on=_strings(header, "depends_on", file, package),
+        labels=_strings(header, "branch_labels", file, package),
         doc=doc,
-        checksum=checksum,
+        digest=digest,
     )
 
 
 def _can_be_id(text: object) -> TypeGuard[str]:
     """Tell whether something can be the id of a revision."""
+    if isinstance(text, str) and text.isidentifier():
+        return text not in RESERVED
     return (
         isinstance(text, str)
         and bool(text)
@@ -287,23 +371,25 @@ def _can_be_id(text: object) -> TypeGuard[str]:
     )
 
 
-def _strings(header: dict[str, object], name: str, path: Path, package: str) -> tuple[str, ...]:
+def _strings(header: dict[str, object], name: str, file: str, package: str) -> tuple[str, ...]:
     """Return a header's value, a string or a sequence of them, as a tuple without repetitions."""
     value = header.get(name)
     if value is None:
         return ()
+    if isinstance(value, str) and value:
+        return (value,)
     values = (value,) if isinstance(value, str) else value
     if not isinstance(values, (list, tuple, set, frozenset)) or not all(
         isinstance(item, str) and item for item in values
     ):
-        raise _unreadable(path, package, f"has a {name} that is neither a string nor a sequence of strings")
+        raise _unreadable(file, package, f"has a {name} that is neither a string nor a sequence of strings")
     return tuple(dict.fromkeys(sorted(values) if isinstance(values, (set, frozenset)) else values))
 
 
-def _unparsable(path: Path, package: str, exc: Exception) -> RevisionFileError:
+def _unparsable(file: str, package: str, exc: Exception) -> RevisionFileError:
     line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
-    return _unreadable(path, package, f"cannot be parsed:{line} {describe(exc)}")
+    return _unreadable(file, package, f"cannot be parsed:{line} {describe(exc)}")
 
 
-def _unreadable(path: Path, package: str, what: str) -> RevisionFileError:
-    return RevisionFileError(f"The revision file {path} of {package} {what}.", package=package, path=path)
+def _unreadable(file: str, package: str, what: str) -> RevisionFileError:
+    return RevisionFileError(f"The revision file {file} of {package} {what}.", package=package, path=Path(file))

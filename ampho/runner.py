@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._describe import location, place
+from ampho._describe import place
 from ampho._hints import with_hint
 from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
+from ampho.audience import Audience
 from ampho.errors import (
     AmphoError,
     ConfigurationError,
@@ -33,6 +34,8 @@ from ampho.observer import Observer
 from ampho.plan import Direction, Plan, Step, graph_of, rest_of
 from ampho.project import Project
 from ampho.revision import Revision
+from ampho.run import Run, StepRun
+from ampho.statement import Statement
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -53,29 +56,6 @@ _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
 TRANSACTIONAL = ("sqlite", "postgresql")
 """The dialects of the databases that can roll back what changes the schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRun:
-    """A step that was run.
-
-    :ivar duration: seconds, the commit included.
-    """
-
-    step: Step
-    duration: float
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a command did.
-
-    :ivar plan: what it set out to do; a plan without steps means that there was nothing to do.
-    :ivar steps: what it did.
-    """
-
-    plan: Plan
-    steps: tuple[StepRun, ...]
 
 
 def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:
@@ -103,14 +83,13 @@ class Runner:
     project: Project
     make_plan: MakePlan
     x: Sequence[str]
-    observer: Observer
+    audience: Audience
     is_agreed: bool = False
     plan: Plan | None = None
     current: Step | None = None
     done: list[StepRun] = field(default_factory=list)
     dialect: str = ""
     _committed_early: bool = field(default=False, init=False)
-    _observer_failed: bool = field(default=False, init=False)
     _table: JournalTable | None = field(default=None, init=False)
     _begun: float = field(default=0.0, init=False)
     _why: str | None = field(default=None, init=False)
@@ -141,6 +120,8 @@ class Runner:
 
         event.listen(connection, "commit", self._notice_commit)
         event.listen(connection, "before_cursor_execute", self._notice_statement)
+        if self.audience.hears_statements:
+            self._tell_of_statements(connection)
         while True:
             environment = EnvironmentRun(self.project, connection, self.x)
             try:
@@ -155,7 +136,7 @@ class Runner:
                 outcome = self.record_failure(connection, exc)
                 if step is None or not self._goes_on(connection, step, exc, outcome):
                     if step is not None:
-                        self.tell(self.observer.failed, step, error)
+                        self.audience.tell(Observer.failed, step, error)
                     raise_from(error, exc)
                 continue
             except BaseException:
@@ -172,6 +153,19 @@ class Runner:
         if _ENDS_TRANSACTION.match(statement):
             self._notice_commit(connection)
 
+    def _tell_of_statements(self, connection: Connection) -> None:
+        """Tell of each statement; one that fails has no end of its own, but for the rollback that follows."""
+
+        def executing(connection: Connection, cursor: object, statement: str, *args: object) -> None:
+            self.audience.tell(Observer.executing, Statement(statement, self.project.url))
+
+        def executed(*args: object) -> None:
+            self.audience.tell(Observer.executed)
+
+        event.listen(connection, "before_cursor_execute", executing)
+        for name in ("after_cursor_execute", "rollback", "rollback_savepoint"):
+            event.listen(connection, name, executed)
+
     def _goes_on(self, connection: Connection, step: Step, exc: BaseException, outcome: Outcome) -> bool:
         """Wait, if a step shall be tried again: it met a lock, and was rolled back whole."""
         settings = self.project.lock
@@ -181,24 +175,14 @@ class Runner:
             return False
         seconds = _FIRST_PAUSE * 2**self._tries * random.uniform(0.5, 1.5)  # noqa: S311 (so that not all come back at once)
         self._tries += 1
-        self.tell(self.observer.retrying, step, seconds)
+        self.audience.tell(Observer.retrying, step, seconds)
         self.current = None
         pause(connection, seconds)
         return True
 
     def waiting(self, holder: str) -> None:
         """Tell that another process migrates the database."""
-        self.tell(self.observer.waiting, holder)
-
-    def tell(self, hear: Callable[..., None], *args: object) -> None:
-        """Tell the observer, which has no say: what the first call of it raises is logged, and the run goes on."""
-        try:
-            hear(*args)
-        except Exception as exc:  # noqa: BLE001 (an observer is anybody's)
-            if not self._observer_failed:
-                why = f"{describe_without(exc, self.project.url)} ({location(exc, None)})"
-                _log.warning("%s failed, and the run goes on without it: %s", type(self.observer).__name__, why)
-            self._observer_failed = True
+        self.audience.tell(Observer.waiting, holder)
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
         """Plan from the version rows, within the context that ``env.py`` configured, and give the plan's steps."""
@@ -221,7 +205,7 @@ class Runner:
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(context, expected)
             self.current, self._committed_early, self._own_commit = step, False, False
-            self.tell(self.observer.started, step)
+            self.audience.tell(Observer.started, step)
             self._begun = begun = time.perf_counter()
             if self.dialect not in TRANSACTIONAL:
                 self._record_start(context)
@@ -229,12 +213,12 @@ class Runner:
             expected = alembic_step.rows_after(expected)
             self.done.append(StepRun(step, time.perf_counter() - begun))
             self.current, self._tries = None, 0
-            self.tell(self.observer.applied, step, self.done[-1].duration)
+            self.audience.tell(Observer.applied, step, self.done[-1].duration)
 
     def _announce(self, plan: Plan) -> None:
-        self.tell(self.observer.planned, plan)
+        self.audience.tell(Observer.planned, plan)
         if plan.missing:
-            self.tell(self.observer.warned, f"No file explains {plan.missing}; see 'ampho db-current'.")
+            self.audience.tell(Observer.warned, f"No file explains {plan.missing}; see 'ampho db-current'.")
 
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
         """Return the plan, or what is left of it after another process or a lock came between, and its graph."""
@@ -383,7 +367,7 @@ class Runner:
     def interrupted(self) -> None:
         """Tell of an interruption, if it met a revision."""
         if self.current is not None:
-            self.tell(self.observer.interrupted, self.current)
+            self.audience.tell(Observer.interrupted, self.current)
 
     def _what_is_left(self, revision_id: str, connection: Connection) -> str:
         if self.dialect not in TRANSACTIONAL:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 
+from ampho._suggest import did_you_mean
 from ampho.errors import SpecifierError
 from ampho.graph import Branch, Graph
 
@@ -65,7 +65,8 @@ def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
     """
     branch = graph.branch(name)
     if branch is None:
-        raise _unknown(graph, name, specifier, "is no package with migrations here")
+        guess = did_you_mean(name, [*graph.packages, *graph.labels])
+        raise _unknown(name, specifier, "is no package with migrations here", guess)
     return branch
 
 
@@ -109,10 +110,14 @@ def _find_id(graph: Graph, spec: Specifier, package: str | None) -> str:
             " to.",
             specifier=spec.text,
         )
-    raise _unknown(graph, spec.target, spec.text, "is neither a package, a revision id, nor the beginning of one")
+    if spec.branch is None:
+        guess = did_you_mean(spec.target, ["heads", "base", *graph.packages, *graph.labels, *graph.ids])
+    else:
+        own = did_you_mean(spec.target, ["head", "heads", "base", *candidates], f"{spec.branch}@{{}}")
+        guess = own or did_you_mean(spec.target, graph.ids)
+    raise _unknown(spec.target, spec.text, "is neither a package, a revision id, nor the beginning of one", guess)
 
 
-def _unknown(graph: Graph, name: str, specifier: str, what: str) -> SpecifierError:
-    close = get_close_matches(name, [*graph.packages, *graph.labels, *graph.ids], n=1, cutoff=0.75)
-    remedy = f"Did you mean {close[0]}?" if close else "See 'ampho db-show' for what there is."
+def _unknown(name: str, specifier: str, what: str, guess: str) -> SpecifierError:
+    remedy = guess or "See 'ampho db-show' for what there is."
     return SpecifierError(f"{name} {what}. {remedy}", specifier=specifier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from ampho.applied import Applied
@@ -12,6 +13,27 @@ from ampho.graph import Branch, Graph
 from ampho.journal import Entry, Journal
 from ampho.revision import id_prefix
 from ampho.specifier import Specifier, find_branch, find_target, parse
+
+
+class Mark(StrEnum):
+    """How a database stands to a revision."""
+
+    APPLIED = "applied"
+    EDITED = "edited"
+    """It is applied, and its file is not the one that was run."""
+    DIVERGED = "diverged"
+    """It counts as applied because one that stands on it is, and was never run here."""
+    PENDING = "pending"
+    MISSING = "missing"
+    """It is applied, and no file has it."""
+    UNFINISHED = "unfinished"
+    """It was interrupted, or failed half-way, where the database could not roll it back."""
+    UNCERTAIN = "uncertain"
+    """Nothing records whether it is applied: a missing revision may stand on it."""
+    ABSENT = "absent"
+    """No file has it, and it is not known to be applied; another revision depends on it."""
+    UNKNOWN = "unknown"
+    """No database was asked."""
 
 
 @dataclass(frozen=True, slots=True)

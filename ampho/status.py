@@ -5,31 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 
 from ampho.applied import Applied
 from ampho.deploy import Status
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.specifier import find_branch
-from ampho.state import MissingState, missing_states
-
-
-class Mark(StrEnum):
-    """How a database stands to one revision."""
-
-    APPLIED = "applied"
-    PENDING = "pending"
-    EDITED = "edited"
-    """It is applied, and its file is not the one that was run."""
-    DIVERGED = "diverged"
-    """It counts as applied because one that stands on it is, and was never run here."""
-    MISSING = "missing"
-    """It is applied, and no file has it."""
-    UNCERTAIN = "uncertain"
-    """Nothing records whether it is applied: something missing may stand on it."""
-    UNFINISHED = "unfinished"
-    """It was left half done."""
+from ampho.state import Mark, MissingState, missing_states
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ Without one, a ``console`` block is run, and prints what it shows; a ``python`` 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -29,13 +30,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from urllib.request import urlopen
 
+import forks
 from project import FOREIGN, PROGRAMS, Project
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"
 COMMENT = re.compile(r"<!-- ([a-z ]+): (.+?) -->")
+# What takes a shell.
+SHELL = re.compile(r"[|&;<>$`*?()]")
 # Of what a command prints, everything but these is shown as it is.
 VARIABLE = (
     (re.compile(r"_\d{10}(?!\d)"), "_<seconds>"),
@@ -57,6 +62,16 @@ class Block:
     note: tuple[str, str]
     heading: str
     line: int
+
+
+def script(name: str) -> ModuleType:
+    """Import a program of ``docs/``."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -131,6 +146,10 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
 
 def output(project: Project, command: str) -> str:
     """Run a line of a shell, and return what a person would see."""
+    if command.startswith("ampho ") and not SHELL.search(command):
+        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment["NO_COLOR"] = "1"
+        return forks.run(*shlex.split(command)[1:], cwd=project.folder, env=environment, merged=True)[1]
     path = f"export PATH={shlex.quote(str(PROGRAMS))}:$PATH"
     done = project.run("sh", "-c", f"{path}; exec 2>&1; {command}", check=False)
     return done.stdout

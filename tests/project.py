@@ -17,6 +17,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
+import forks
 from sqlalchemy import URL
 
 PROGRAMS = Path(sys.executable).parent
@@ -189,15 +190,37 @@ class Project:
         stdin: str = "",
         cwd: str | Path = ".",
         timeout: float = 60,
+        fresh: bool = False,
     ) -> Result:
         """Run a program of the virtual environment in the project's folder, as a person would.
 
         :param env: what its environment has on top of the present one.
         :param check: whether an exit code other than 0 fails the test.
+        :param fresh: whether ``ampho`` is a program that starts anew, where all it does before its first line matters;
+            else it is forked from one that has.
         """
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         # Files that change twice in a second would be taken from the bytecode cache.
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", **(env or {})}
+        result = self._run(command, environment, cwd, stdin, timeout, fresh=fresh)
+        assert not check or result.exit_code == 0, str(result)
+        return result
+
+    def _run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: str | Path,
+        stdin: str,
+        timeout: float,
+        *,
+        fresh: bool,
+    ) -> Result:
+        if command[0] == "ampho" and not fresh and forks.can_run(environment):
+            folder = self.folder / cwd
+            return Result(
+                tuple(command), *forks.run(*command[1:], cwd=folder, env=environment, stdin=stdin, timeout=timeout)
+            )
         program = PROGRAMS / command[0]
         done = subprocess.run(
             [str(program) if program.exists() else command[0], *command[1:]],
@@ -209,9 +232,7 @@ class Project:
             timeout=timeout,
             check=False,
         )
-        result = Result(command, done.returncode, done.stdout, done.stderr)
-        assert not check or result.exit_code == 0, str(result)
-        return result
+        return Result(tuple(command), done.returncode, done.stdout, done.stderr)
 
     def type(self, *command: str, answer: str, env: Mapping[str, str] | None = None) -> Result:
         """Run a program on a terminal, and type an answer to what it asks; the terminal shows what was typed, too."""

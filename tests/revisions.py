@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import dedent
 
 from ampho.graph import Graph
@@ -26,7 +25,7 @@ def revisions(text: str) -> list[Revision]:
             Revision(
                 id=revision.strip(),
                 package=package,
-                path=Path(f"/srv/{package}/{revision.strip()}.py"),
+                file=f"/srv/{package}/{revision.strip()}.py",
                 down_revisions=tuple(down.split()),
                 depends_on=tuple(depends_on.split()),
                 labels=tuple(labels.split()) if equals or not first else (package,),

@@ -131,7 +131,7 @@ class Store:
         return self.read(package, written[0])
 
     def read(self, package: str, path: Path) -> Revision:
-        return parse_revision(path.read_bytes(), path, package)
+        return parse_revision(path.read_bytes(), str(path), package)
 
     def nothing_to_do(self, package: str, *options: str) -> Result:
         """Run ``-a``, which must find no difference and write nothing."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
-from documents import ROOT, blocks, run_page
+from documents import ROOT, blocks, run_page, script
 from project import Project
 
 import ampho
@@ -49,9 +49,45 @@ def shop(tmp_path: Path) -> Project:
     return Project(folder)
 
 
-@pytest.mark.parametrize("page", ["adopting", "async", "commands", "configuration", "errors"])
+PAGES = [path.stem for path in sorted(DOCS.glob("*.md"))]
+RUN = [page for page in PAGES if any(block.language in {"console", "python"} for block in blocks(DOCS / f"{page}.md"))]
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
     assert run_page(DOCS / f"{page}.md", tmp_path) > 0
+
+
+def test_the_quick_starts_begin_in_an_empty_folder_and_show_the_same() -> None:
+    flask, quart = (list(blocks(DOCS / f"quickstart-{name}.md")) for name in ("flask", "quart"))
+
+    for page in (flask, quart):
+        assert [block.note for block in page if block.note[0] == "project"] == [("project", "an empty folder")]
+        assert next(block for block in page if block.note[0] != "not run").note[0] == "project"
+    run = [
+        [block.text for block in page if block.language == "console" and not block.note[0]] for page in (flask, quart)
+    ]
+    assert run[0] == run[1]
+
+
+@pytest.mark.skipif("db-graph" not in cli.commands, reason="db-graph draws them")
+def test_the_pictures_are_what_db_graph_draws() -> None:
+    made = script("pictures")
+
+    for name, drawn in made.pictures().items():
+        assert drawn == (made.FOLDER / name).read_text("utf-8"), "run: python docs/pictures.py"
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = re.findall(r"^[\w-]+$", text("index"), re.MULTILINE)
+
+    assert sorted(listed) == sorted(set(PAGES) - {"index"})
+
+
+def test_every_public_name_is_in_the_page_that_is_made_from_the_code() -> None:
+    made = set(re.findall(r"^\.\. autoclass:: ampho\.(\w+)", text("api"), re.MULTILINE))
+
+    assert set(ampho.__all__) - made == {"AmphoError"}  # which comes with the module of errors
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -95,7 +131,8 @@ def test_every_setting_that_the_code_names_is_described() -> None:
 @pytest.mark.parametrize("kind", [ampho.Ampho, ampho.AsyncAmpho])
 def test_every_method_of_the_extensions_is_described_with_its_arguments(kind: type) -> None:
     described = section("configuration", "## Methods")
-    apart = {"init_app", "add_package", "project", "engine", "dispose"}  # described where they belong, or not for users
+    # described where they belong, or not for users
+    apart = {"init_app", "add_package", "packages", "project", "engine", "dispose"}
 
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if name.startswith("_") or name in apart:
@@ -117,6 +154,7 @@ def test_every_public_name_is_described() -> None:
     [
         *("Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord", "Drift", "Stamped"),
         *("Deployment", "LintReport", "Violation", "DatabaseStatus", "PackageStatus", "RevisionStatus"),
+        *("Picture", "Lane", "Node", "Edge"),
     ],
 )
 def test_every_field_of_what_a_method_returns_is_described(name: str) -> None:

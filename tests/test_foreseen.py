@@ -22,7 +22,8 @@ from ampho import execute
 from ampho.errors import AmphoError, RevisionFailedError
 from ampho.plan import Cause, Direction, Plan
 from ampho.project import Project
-from ampho.status import DatabaseStatus, Mark
+from ampho.state import Mark
+from ampho.status import DatabaseStatus
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

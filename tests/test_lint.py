@@ -70,6 +70,8 @@ def test_squawk_looks_at_the_sql_of_each_revision_that_is_not_applied(postgres: 
     assert lines[0] == "core_2  (core/migrations/versions/core_2_by_hand.py)"
     assert lines[1].startswith("  require-concurrent-index-creation: During normal index creation, table updates are")
     assert lines[2] == "      CREATE INDEX author_id ON author (id)"
+    for one in postgres.call("lint", "core_2").violations:
+        assert not one.help or f"{one.message.rstrip('.')}. {one.help.rstrip('.')}." in result.stdout
     assert lines[-1].endswith("in 1 revision.")
     postgres.call("upgrade")
     assert postgres.run("db-lint").stdout == "Nothing to look at: everything is applied.\n"
@@ -194,7 +196,9 @@ def test_no_way_back_is_told_for_every_database(project: Project, framework: str
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_was_looked_at_by_a_person_may_be_allowed(project: Project, framework: str) -> None:
+def test_what_was_looked_at_by_a_person_may_be_allowed(
+    project: Project, framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.package("core")
     project.revision("core", "core_1")
     with facade(project, framework, ["core"], URLS[framework]) as each:
@@ -202,6 +206,13 @@ def test_what_was_looked_at_by_a_person_may_be_allowed(project: Project, framewo
         assert found(each.call("lint")) == [("core_2", "data-loss"), ("core_2", "irreversible")]
         assert found(each.call("lint", exclude=["data-loss"])) == [("core_2", "irreversible")]
         assert each.run("db-lint", "--exclude", "data-loss", "--exclude", "irreversible").exit_code == 0
+        assert each.run("db-lint", "--exclude", "prefer-text-field").exit_code == 1  # a rule of squawk's
+        assert each.error_line("db-lint", "--exclude", "data-los").endswith("Did you mean data-loss?")
+        assert "There is no rule 'nonsense' to exclude." in each.error_line("db-lint", "--exclude", "nonsense")
+        monkeypatch.setattr("sys.executable", "/nowhere/python")
+        monkeypatch.setenv("PATH", "")
+        assert each.run("db-lint", "--exclude", "nonsense").exit_code == 1  # which squawk would know, if it were there
+        assert each.error_line("db-lint", "--exclude", "data-los").endswith("Did you mean data-loss?")
         write_one(project, 'op.drop_table("author")', "pass", head="# ampho: allow data-loss\n")
         assert found(each.call("lint")) == [("core_2", "irreversible")]
         write_one(project, 'op.drop_table("author")', "pass", head="# ampho: allow data-loss, irreversible\n")

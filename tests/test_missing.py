@@ -6,7 +6,6 @@ import random
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,7 +233,7 @@ def test_a_row_that_cannot_be_a_revision_is_an_error(row: str) -> None:
 
 def graph_of(history: History, packages: Sequence[str]) -> Graph:
     made = [
-        Revision(one.id, one.package, Path(f"/srv/{one.id}.py"), one.down, tuple(sorted(one.parents)), one.labels)
+        Revision(one.id, one.package, f"/srv/{one.id}.py", one.down, tuple(sorted(one.parents)), one.labels)
         for one in history.revisions.values()
         if one.package in packages
     ]

@@ -254,7 +254,13 @@ REFUSED = [
     ("a name in other case", "db-up HEADS", "", "HEADS is neither", "db-show"),
     ("an ambiguous prefix", "db-up cor", "", "cor begins 3 ids: core_1, core_2, core_3", "Type more"),
     ("an ambiguous prefix", "db-up old@x", "", "x begins 4 ids: x1, x10, x100, x2", "Type more"),
-    ("an id's beginning in another package", "db-up app@core_", "", "core_ is neither", "core_3?"),
+    (
+        "an id's beginning in another package",
+        "db-up app@core_",
+        "",
+        "core_ is neither",
+        "Did you mean core_1, core_2 or core_3?",
+    ),
     (
         "several last of a package",
         "db-down zoo@-1",

@@ -97,6 +97,7 @@ def test_transaction_mode_is_refused_with_the_way_out(project: Project, database
             for _ in range(3):
                 with pytest.raises(PoolerError, match="AMPHO_DATABASE_URI"):
                     each.call("upgrade")
+            assert "AMPHO_DATABASE_URI" in each.error_line("db-up")
             assert database.tables() == []
         with facade(project, framework, ["core"], url, AMPHO_DATABASE_URI=database.url) as each:
             assert len(each.call("upgrade").steps) == 1

@@ -634,6 +634,13 @@ def test_file_template_and_the_length_of_names_are_those_of_the_ini_file(ready: 
     )
 
 
+def test_file_template_may_lead_into_sub_folders_that_are_read(ready: Project) -> None:
+    ini(ready, "file_template = %%(year)d/%%(rev)s\nrecursive_version_locations = true\n")
+    first = rev()
+    assert first.path.parent.parent == ready.folder / "app/migrations/versions"
+    assert rev(message="Second").down_revisions == (first.id,)
+
+
 def test_timezone_is_that_of_the_ini_file(ready: Project) -> None:
     ini(ready, "timezone = UTC\n")
     assert re.search(r"Create Date: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00:00\n", rev().path.read_text("utf-8"))

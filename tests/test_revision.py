@@ -38,7 +38,7 @@ def package(tmp_path: Path) -> MigrationPackage:
 
 
 def read(path: Path) -> Revision:
-    return read_revision(path, "app")
+    return read_revision(str(path), "app")
 
 
 def header(revision: Revision) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -362,10 +362,39 @@ HISTORY = {
 }
 
 
-def test_alembic_learns_the_same_from_the_same_files(write: Write, package: MigrationPackage, tmp_path: Path) -> None:
-    for name, text in HISTORY.items():
-        write(text.encode("latin-1"), name)
-    scripts = ScriptDirectory(str(tmp_path), version_locations=[str(package.versions)])
+ODD = {
+    "annotated.py": (
+        'from typing import Sequence, Union\n\nrevision: str = "d1"\n'
+        'down_revision: Union[str, Sequence[str], None] = "c2"\n'
+        "branch_labels: Union[str, Sequence[str], None] = None\ndepends_on: Union[str, Sequence[str], None] = ('a4',)\n"
+    ),
+    "computed.py": 'number = 2\nrevision = f"d{number}"\ndown_revision = revision.replace("2", "1")\n',
+    "one_line.py": 'revision = "d3"; down_revision = "nothing"; down_revision = "d2"\n',
+    "bytes_order_mark.py": '\ufeff"""Größe."""\nrevision = "d4"\ndown_revision = "d3"\n',
+    "greek.py": '# -*- coding: iso-8859-7 -*-\n"""Ελληνικά."""\nrevision = "d5"\ndown_revision = "d4"\n',
+    "large.py": f'"""Large."""\nrevision = "d6"\ndown_revision = "d5"\n\nROWS = """{"x" * 10_000_000}"""\n',
+    "late.py": '"""Late."""\nROWS = [\n' + "    1,\n" * 100_000 + ']\nrevision = "d7"\ndown_revision = "d6"\n',
+    "__init__.py": 'revision = "nothing"\ndown_revision = None\n',
+    "__init__more.py": 'revision = "nothing"\ndown_revision = None\n',
+    "2026/first.py": 'revision = "e1"\ndown_revision = None\n',
+    "2026/11/second.py": 'revision = "e2"\ndown_revision = "e1"\n',
+    "2026/__pycache__/second.py": 'revision = "nothing"\ndown_revision = None\n',
+    "2026/__init__.py": "",
+}
+ENCODINGS = {"c2.py": "latin-1", "greek.py": "iso-8859-7"}
+
+
+@pytest.mark.parametrize("is_recursive", [False, True], ids=["one folder", "recursive_version_locations"])
+def test_alembic_learns_the_same_from_the_same_files(
+    write: Write, package: MigrationPackage, tmp_path: Path, is_recursive: bool
+) -> None:
+    for name, text in (HISTORY | ODD).items():
+        write(text.encode(ENCODINGS.get(name, "utf-8")), name)
+    if is_recursive:
+        (package.folder / "alembic.ini").write_text("[alembic]\nrecursive_version_locations = true\n", "utf-8")
+    scripts = ScriptDirectory(
+        str(tmp_path), version_locations=[str(package.versions)], recursive_version_locations=is_recursive
+    )
     theirs = {
         script.revision: (
             set(script._all_down_revisions) - set(script._resolved_dependencies),
@@ -387,4 +416,4 @@ def test_alembic_learns_the_same_from_the_same_files(write: Write, package: Migr
         for revision in read_revisions(package)
     }
     assert ours == theirs
-    assert len(ours) == len(HISTORY)
+    assert len(ours) == len(HISTORY) + (9 if is_recursive else 7)

@@ -23,7 +23,7 @@ from ampho.errors import AmphoError, DependentsError, RevisionFailedError, Speci
 from ampho.observer import Observer
 from ampho.plan import Step
 from ampho.project import Project
-from ampho.runner import Run
+from ampho.run import Run
 
 GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them

@@ -15,11 +15,10 @@ from sqlalchemy import NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ampho.aio.database import Database, adapt
-from ampho.aio.scratch import scratch_engine
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
-from ampho.extension import DEFAULTS, Extension, connecting, warn, without_secrets
+from ampho.extension import DEFAULTS, Extension, connecting, warned, without_secrets
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
     from ampho.journal import Entry
     from ampho.lint import LintReport
     from ampho.observer import Observer
+    from ampho.picture import Picture
     from ampho.plan import Direction, Plan
     from ampho.project import Project
     from ampho.revise import Initialized
     from ampho.revision import Revision
-    from ampho.runner import Run
+    from ampho.run import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, RevisionRecord
     from ampho.status import DatabaseStatus
@@ -314,6 +314,20 @@ class AsyncAmpho(Extension):
 
         return await self._perform(partial(execute.status, packages=packages, all=all, x=x), observer)
 
+    async def graph(
+        self,
+        *packages: str,
+        full: bool = False,
+        database: bool = True,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Picture:
+        """Return the history as a picture; see :meth:`ampho.Ampho.graph`."""
+        from ampho import execute
+
+        work = partial(execute.graph, packages=packages, full=full, x=x)
+        return await (self._perform(work, observer) if database else self._perform_offline(work, observer))
+
     async def plan(
         self,
         specifier: str | None = None,
@@ -401,17 +415,17 @@ class AsyncAmpho(Extension):
         project = self.project(app)
         with without_secrets(project.url):
             await _read_ahead(project)
-            warn(project, observer, mending)
-            async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
-                return await _cancelled_once(connection.run_sync(partial(work, project)))
+            with warned(project, observer, mending):
+                async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
+                    return await _cancelled_once(connection.run_sync(partial(work, project)))
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
         with without_secrets(project.url):
             await _read_ahead(project)
-            warn(project, observer)
-            async with exclusive_async():
-                return work(project, None)
+            with warned(project, observer):
+                async with exclusive_async():
+                    return work(project, None)
 
     @asynccontextmanager
     async def _connect(
@@ -431,6 +445,8 @@ class AsyncAmpho(Extension):
                 stack.push_async_callback(engine.dispose)
             target = engine
             if scratch:
+                from ampho.aio.scratch import scratch_engine
+
                 target = await stack.enter_async_context(scratch_engine(engine, self._options_of_engine(app)))
             with connecting(target.url):
                 connection = await _connection(target)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ampho.cli import output
+from ampho.cli import completion, output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
+from ampho.cli.json_output import is_asked, json_option, print_json
+from ampho.cli.picture import FORMATS, print_picture
+from ampho.cli.planned import print_plan
+from ampho.cli.progress import reporting
 from ampho.cli.terminal import is_somebody_there, no_color
 from ampho.errors import ProtectedError
 
 if TYPE_CHECKING:
     from ampho.plan import Plan
+    from ampho.run import Run
 
 _SPEC = SpecifierType()
 
@@ -57,7 +62,8 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 
 @cli.command("db-init")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.new_packages)
+@json_option
 @click.pass_context
 def db_init(ctx: click.Context, package: str) -> None:
     """Write the migrations folder of PACKAGE.
@@ -65,6 +71,8 @@ def db_init(ctx: click.Context, package: str) -> None:
     PACKAGE:FOLDER names another folder than 'migrations'.
     """
     done = call(ctx, "init", package)
+    if print_json(ctx, "initialized", done):
+        return
     names = ", ".join(path.name for path in done.files)
     click.echo(f"Wrote {output.shown_path(done.package.folder)}: {names}")
     if done.updated:
@@ -75,21 +83,33 @@ def db_init(ctx: click.Context, package: str) -> None:
 
 
 @cli.command("db-rev")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.packages)
 @click.argument("message")
 @click.option(
-    "--depends-on", multiple=True, metavar="REV", help="A revision, or a package's head, that must be applied before."
+    "--depends-on",
+    multiple=True,
+    metavar="REV",
+    shell_complete=completion.names,
+    help="A revision, or a package's head, that must be applied before.",
 )
-@click.option("--head", metavar="REV", help="The revision to go on from, where the package has several heads.")
+@click.option(
+    "--head",
+    metavar="REV",
+    shell_complete=completion.revisions,
+    help="The revision to go on from, where the package has several heads.",
+)
 @click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
 @click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
 @_scratch
 @_x
+@json_option
 @click.pass_context
 def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
     """Write a revision on the branch of PACKAGE."""
     new = call(ctx, "revision", package, message, observer=output.WarningsOnly(), **options)
+    if print_json(ctx, "revision", new):
+        return
     if new is None:
         click.echo(f"Nothing to do: the tables of {package} are what its models say.")
     else:
@@ -102,18 +122,21 @@ def db_rev(ctx: click.Context, /, package: str, message: str, **options: object)
 @_sql
 @_start
 @_x
+@json_option
 @click.pass_context
 def db_up(
     ctx: click.Context, /, spec: str, *, planned: bool, sql: bool, start: tuple[str, ...], x: tuple[str, ...]
 ) -> None:
     """Upgrade to SPEC, which is 'heads' (everything) by default."""
-    as_sql = _wants_sql(sql, start)
+    as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
-        _print_plan(call(ctx, "plan", spec, x=x, observer=output.WarningsOnly()))
+        _print_plan(ctx, call(ctx, "plan", spec, x=x, observer=output.WarningsOnly()))
     elif as_sql:
         _print_sql(ctx, "upgrade_sql", spec, start=start or None, x=x)
     else:
-        output.print_run(call(ctx, "upgrade", spec, x=x, observer=output.Reporter()))
+        with reporting() as reporter:
+            run = call(ctx, "upgrade", spec, x=x, observer=reporter)
+        _print_run(ctx, run)
 
 
 @cli.command("db-down")
@@ -125,6 +148,7 @@ def db_up(
 @_sql
 @_start
 @_x
+@json_option
 @click.pass_context
 def db_down(
     ctx: click.Context,
@@ -138,18 +162,25 @@ def db_down(
     start: tuple[str, ...],
     **options: object,
 ) -> None:
-    """Downgrade to SPEC, or by SPEC steps: the last revision by default."""
+    """Downgrade to SPEC; by default, take back the last revision."""
     if (sql or planned) and confirm is not None:
         raise click.UsageError(f"--confirm goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
-    as_sql = _wants_sql(sql, start)
+    as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
-        _print_plan(call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options))
+        _print_plan(ctx, call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options))
     elif as_sql:
         _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
     else:
         if not yes and confirm is None and is_somebody_there():
             options["agreed"] = _agreed_plan(ctx, spec, **options)
-        output.print_run(_call_confirmed(ctx, "downgrade", spec, confirm, observer=output.Reporter(), **options))
+        with reporting() as reporter:
+            run = _call_confirmed(ctx, "downgrade", spec, confirm, observer=reporter, **options)
+        _print_run(ctx, run)
+
+
+def _print_run(ctx: click.Context, run: Run) -> None:
+    output.print_run(run)  # with the lines before it, which say how it went
+    print_json(ctx, "run", run)
 
 
 def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
@@ -159,16 +190,15 @@ def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
     """
     plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WaitingOnly(), **options)
     if len(plan.packages) > 1:
-        _print_plan(plan, stderr=True)
+        print_plan(plan, stderr=True)
         if not plan.protected:
             click.confirm("Take these back?", abort=True, err=True)
     return plan
 
 
-def _print_plan(plan: Plan, *, stderr: bool = False) -> None:
-    from ampho.cli.planned import print_plan
-
-    print_plan(plan, stderr=stderr)
+def _print_plan(ctx: click.Context, plan: Plan) -> None:
+    if not print_json(ctx, "plan", plan):
+        print_plan(plan)
 
 
 def _wants_plan(planned: bool, sql: bool) -> bool:
@@ -200,41 +230,53 @@ def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) ->
         click.echo("Nothing to do.", err=True)
 
 
-def _wants_sql(sql: bool, start: tuple[str, ...]) -> bool:
+def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
         raise click.UsageError("--start goes with -s/--sql: a run starts from where the database is.")
+    if sql and is_asked(ctx):
+        raise click.UsageError("--json goes with a run: -s/--sql prints SQL.")
     return sql
 
 
 @cli.command("db-merge")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.packages)
 @click.argument("message", default="Merge heads")
 @click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@json_option
 @click.pass_context
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
-    """Write a revision that makes one head of the several that PACKAGE has."""
+    """Join the several heads of PACKAGE by a new revision."""
     new = call(ctx, "merge", package, message, rev_id=rev_id)
-    click.echo(f"Wrote {output.shown_path(new.path)}")
+    if not print_json(ctx, "revision", new):
+        click.echo(f"Wrote {output.shown_path(new.path)}")
 
 
 @cli.command("db-rebase")
-@click.argument("package")
+@click.argument("package", shell_complete=completion.packages)
 @_x
+@json_option
 @click.pass_context
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
-    """Put the later of two parallel lines of PACKAGE, not applied yet, after the other."""
+    """Put one of two parallel lines of PACKAGE after the other.
+
+    It is the later one that moves, and none of it may be applied yet.
+    """
     moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
-    click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
+    if not print_json(ctx, "revision", moved):
+        click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
 
 
 @cli.command("db-heads")
+@json_option
 @click.pass_context
 def db_heads(ctx: click.Context) -> None:
     """Print the heads of each package.
 
     One head in each of several packages is normal; several heads in one package are a conflict.
     """
-    output.print_heads(call(ctx, "show", "heads"))
+    records = call(ctx, "show", "heads")
+    if not print_json(ctx, "heads", records):
+        output.print_heads(records)
 
 
 @cli.command("db-stamp")
@@ -242,20 +284,26 @@ def db_heads(ctx: click.Context) -> None:
 @click.option("--purge", is_flag=True, help="Forget all rows before, those that no file explains included.")
 @_confirm
 @_x
+@json_option
 @click.pass_context
 def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
-    """Say that what SPEC names is applied, and nothing after it; run no revision."""
+    """Say what is applied, and run no revision.
+
+    What SPEC names is applied then, with what it depends on, and nothing after it.
+    """
     done = _call_confirmed(ctx, "stamp", spec, confirm, purge=purge, x=x, observer=output.WarningsOnly())
-    output.print_stamped(done)
+    if not print_json(ctx, "stamped", done):
+        output.print_stamped(done)
 
 
 @cli.command("db-forget")
 @click.argument("name", metavar="PACKAGE")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_x
+@json_option
 @click.pass_context
 def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
-    """Remove what the database knows of a PACKAGE that is gone; its tables stay.
+    """Forget that a PACKAGE which is gone is applied; its tables stay.
 
     The id of a revision whose file is gone forgets that one alone.
     """
@@ -264,91 +312,125 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True)
-    output.print_stamped(call(ctx, "forget", name, x=x, observer=output.WaitingOnly()))
+    done = call(ctx, "forget", name, x=x, observer=output.WaitingOnly())
+    if not print_json(ctx, "stamped", done):
+        output.print_stamped(done)
 
 
 @cli.command("db-resolve")
-@click.argument("revision", metavar="REV")
+@click.argument("revision", metavar="REV", shell_complete=completion.revisions)
 @click.option("--applied/--not-applied", default=None, help="Whether its change is in the database now.")
 @_x
+@json_option
 @click.pass_context
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
-    """Say what came of REV, which was interrupted or failed half-way where the database could not roll it back."""
+    """Say what came of REV, which was left half done.
+
+    It was interrupted, or failed half-way, where the database could not roll it back.
+    """
     if applied is None:
         raise click.UsageError("Say what came of it: --applied or --not-applied.")
     done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
-    click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
+    if not print_json(ctx, "stamped", done):
+        click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
 
 
 @cli.command("db-log")
-@click.option("-n", "--number", type=click.IntRange(min=1), help="Print the last entries only, this many.")
+@click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="Print the last entries only, this many.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all that is known of each.")
 @_x
+@json_option
 @click.pass_context
 def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
-    """Print what was done to the database, by whom and when: the last thing last."""
+    """Print what was done to the database, by whom and when.
+
+    The last thing comes last.
+    """
     entries = call(ctx, "log", x=x, observer=output.WarningsOnly())
-    output.print_log(entries[-number:] if number else entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
+    entries = entries[-number:] if number else entries
+    if not print_json(ctx, "log", entries):
+        output.print_log(entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
 
 
 @cli.command("db-check")
-@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
 @click.option("--deploy", is_flag=True, help="Compare the revisions instead: may this code run on this database?")
 @_x
+@json_option
 @click.pass_context
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
-    """Compare the models of PACKAGEs, by default of all, with the database; exit with 1 if they differ."""
+    """Compare the models of PACKAGEs with the database.
+
+    By default those of all packages. It exits with 1 if they differ.
+    """
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy is about all packages, and this database.")
         deployment = call(ctx, "deployment", x=x, observer=output.WarningsOnly())
-        output.print_deployment(deployment)
+        if not print_json(ctx, "deployment", deployment):
+            output.print_deployment(deployment)
         ctx.exit(deployment.status.exit_code)
     drifts = call(ctx, "check", *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
-    output.print_drifts(drifts)
+    if not print_json(ctx, "drifts", drifts):
+        output.print_drifts(drifts)
     if any(drift.operations for drift in drifts):
         ctx.exit(1)
 
 
 @cli.command("db-lint")
-@click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...")
+@click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...", shell_complete=completion.names)
 @click.option("--exclude", multiple=True, metavar="RULE", help="Do not look at this. May be given several times.")
 @_x
+@json_option
 @click.pass_context
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
-    """Look for what is dangerous in revisions before they run; exit with 1 if something is.
+    """Look for what is dangerous in revisions before they run.
 
-    By default those of all packages that are not applied. Of a PACKAGE too, those that are not; a REV is looked at in
-    any case.
+    It exits with 1 if something is. By default it looks at the revisions of all packages that are not applied, of a
+    PACKAGE at its own. A REV is looked at in any case.
     """
     report = call(ctx, "lint", *names, exclude=exclude, x=x, observer=output.WarningsOnly())
-    output.print_lint(report)
+    if not print_json(ctx, "lint", report):
+        output.print_lint(report)
     if report.violations:
         ctx.exit(1)
 
 
 @cli.command("db-wait")
-@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS", help="How long to wait; 60 by default."
+)
 @_x
+@json_option
 @click.pass_context
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
-    """Wait until another process has brought the database to where this code needs it, or beyond."""
-    output.print_deployment(call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly()))
+    """Wait until others have brought the database up to date.
+
+    That is where this code needs it, or beyond.
+    """
+    deployment = call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly())
+    if not print_json(ctx, "deployment", deployment):
+        output.print_deployment(deployment)
 
 
 @cli.command("db-status")
-@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @click.option("-a", "--all", "all_", is_flag=True, help="List each revision, instead of a table of the packages.")
 @click.option("--check", is_flag=True, help="Exit with another code than 0 if the database is not up to date.")
 @_x
+@json_option
 @click.pass_context
 def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
-    """Print where the database is, by package: how much is applied and pending, and what was applied last."""
+    """Print what is applied and pending, a row per package.
+
+    By default of all packages.
+    """
     from ampho.cli.status import print_status
 
     status = call(ctx, "status", *packages, all=all_, x=x, observer=output.WarningsOnly())
-    print_status(status, all=all_)
+    if not print_json(ctx, "status", status):
+        print_status(status, all=all_)
     if check:
         ctx.exit(status.status.exit_code)
 
@@ -356,19 +438,70 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 @cli.command("db-current")
 @click.option("-v", "--verbose", is_flag=True, help="List each revision.")
 @_x
+@json_option
 @click.pass_context
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, a line per package."""
     verbose = verbose or bool(ctx.meta.get("ampho.verbose"))
-    output.print_current(call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly()), verbose=verbose)
+    state = call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly())
+    if not print_json(ctx, "current", state):
+        output.print_current(state, verbose=verbose)
+
+
+@cli.command("db-graph")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
+@click.option("--full", is_flag=True, help="Show each revision, and not runs of them as one.")
+@click.option("--no-database", is_flag=True, help="Say nothing of what is applied, and need no database.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="What to write; by default what the name of the FILE says, else text.",
+)
+@click.option("--mermaid", is_flag=True, help="The same as --format mermaid.")
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    type=click.File("w", encoding="utf-8", atomic=True),
+    metavar="FILE",
+    help="Write to this file, and not to standard output.",
+)
+@_x
+@json_option
+@click.pass_context
+def db_graph(
+    ctx: click.Context,
+    /,
+    packages: tuple[str, ...],
+    form: str | None,
+    mermaid: bool,
+    file: IO[str] | None,
+    **options: Any,
+) -> None:
+    """Draw the history as a picture, with what is applied.
+
+    Each package has a lane. With PACKAGEs it draws theirs, and of others what touches them.
+    """
+    if mermaid and form not in (None, "mermaid"):
+        raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
+    if is_asked(ctx) and (mermaid or form or file):
+        raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
+    database = not options.pop("no_database")
+    picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
+    if not print_json(ctx, "graph", picture):
+        print_picture(picture, "mermaid" if mermaid else form, file)
 
 
 @cli.command("db-show")
 @click.argument("spec", type=_SPEC, required=False)
+@json_option
 @click.pass_context
 def db_show(ctx: click.Context, spec: str | None) -> None:
     """Print the revisions: all, those of a package, or one in full."""
     records = call(ctx, "show", spec)
+    if print_json(ctx, "revisions", records):
+        return
     if spec is not None and len(records) == 1 and spec not in {records[0].package, "heads", *records[0].labels}:
         output.print_revision(records[0])
     else:

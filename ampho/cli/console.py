@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -50,4 +51,8 @@ def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:
 
 def main() -> None:
     """Run the console script."""
+    if "_AMPHO_COMPLETE" in os.environ:
+        from ampho.cli.completion import prepare_shells
+
+        prepare_shells()
     console(prog_name="ampho")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho._suggest import sentences
 from ampho.observer import Observer
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ampho.journal import Entry
     from ampho.lint import LintReport
     from ampho.plan import Plan, Step
-    from ampho.runner import Run
+    from ampho.run import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, MissingState, PackageState, RevisionRecord
     from ampho.status import DatabaseStatus
@@ -54,30 +55,37 @@ class Reporter(WarningsOnly):
             return
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
-        click.echo(f"{verb} ({plan.specifier}): {_count(len(plan.steps))} of {', '.join(plan.packages)}")
+        click.echo(f"{verb} ({plan.specifier}): {counted(len(plan.steps))} of {', '.join(plan.packages)}")
+
+    def _begun(self, step: Step) -> str:
+        sign = "+" if step.direction == "upgrade" else "-"
+        return f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... "
 
     def started(self, step: Step) -> None:
-        sign = "+" if step.direction == "upgrade" else "-"
-        click.echo(f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... ", nl=False)
+        click.echo(self._begun(step), nl=False)
+
+    def _ended(self, step: Step, how: str) -> None:
+        click.echo(how)
 
     def applied(self, step: Step, duration: float) -> None:
-        click.echo(_seconds(duration))
+        self._ended(step, _seconds(duration))
 
     def failed(self, step: Step, error: Exception) -> None:
-        click.echo("failed")
+        self._ended(step, "failed")
 
     def retrying(self, step: Step, seconds: float) -> None:
-        click.echo(f"met a lock; again in {_seconds(seconds)}")
+        self._ended(step, f"met a lock; again in {_seconds(seconds)}")
 
     def interrupted(self, step: Step) -> None:
-        click.echo("interrupted")
+        self._ended(step, "interrupted")
 
 
 def _already(plan: Plan) -> str:
     if plan.direction == "upgrade":
         if not plan.rows:
             return "there are no revisions yet"
-        return "everything is applied" if plan.specifier == "heads" else f"{plan.specifier} is applied"
+        # not "is applied", which a package without revisions is not
+        return "everything is applied" if plan.specifier == "heads" else f"nothing is pending for {plan.specifier}"
     package, _, target = plan.specifier.rpartition("@")
     if target == "base":
         return f"nothing of {package} is applied" if package else "nothing is applied"
@@ -89,7 +97,8 @@ def nothing_to_do(plan: Plan) -> str:
     return f"Nothing to do: {_already(plan)}."
 
 
-def _count(number: int) -> str:
+def counted(number: int) -> str:
+    """Return a number of revisions in words."""
     return "1 revision" if number == 1 else f"{number} revisions"
 
 
@@ -101,7 +110,7 @@ def print_run(run: Run) -> None:
     """Print the sum of a run."""
     if run.steps:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
-        click.echo(f"{verb} {_count(len(run.steps))} in {_seconds(sum(step.duration for step in run.steps))}.")
+        click.echo(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}.")
 
 
 def shown_path(path: Path) -> str:
@@ -153,7 +162,7 @@ def print_missing(state: CurrentState, name: str) -> bool:
     lost = [missing for missing in state.missing if missing.named(name)]
     for missing in lost:
         ids = missing.named(name)
-        click.echo(f"{_count(len(ids))} of {missing.package or 'an unknown package'} will be lost from view:")
+        click.echo(f"{counted(len(ids))} of {missing.package or 'an unknown package'} will be lost from view:")
         for revision_id in ids:
             click.echo(f"    {revision_id}")
     if lost:
@@ -222,7 +231,7 @@ def print_lint(report: LintReport) -> None:
         if violation.revision != shown:
             shown = violation.revision
             click.echo(f"{shown}  ({shown_path(violation.path)})")
-        click.echo(f"  {violation.rule}: {' '.join(filter(None, (violation.message, violation.help)))}")
+        click.echo(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
         for line in violation.statement.splitlines():
             click.echo(f"      {line.strip()}")
     if not report.revisions:
@@ -230,7 +239,7 @@ def print_lint(report: LintReport) -> None:
         return
     scope = "" if report.has_squawk else " for lost data and ways back; squawk looks at PostgreSQL only"
     found = len(report.violations)
-    click.echo(f"{found or 'No'} finding{'' if found == 1 else 's'} in {_count(len(report.revisions))}{scope}.")
+    click.echo(f"{found or 'No'} finding{'' if found == 1 else 's'} in {counted(len(report.revisions))}{scope}.")
 
 
 def print_heads(records: Sequence[RevisionRecord]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.drawing import draw, revisions, table
-from ampho.cli.output import nothing_to_do
+from ampho.cli.output import counted, nothing_to_do
+from ampho.cli.tables import draw, table
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
 from ampho.revision import id_prefix
 
@@ -35,9 +35,7 @@ def print_plan(plan: Plan, *, stderr: bool = False) -> None:
     from ampho.cli.terminal import console
 
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
-    click.echo(
-        f"Plan ({command} {plan.specifier}): {revisions(len(plan.steps))} of {_listed(plan.packages)}", err=stderr
-    )
+    click.echo(f"Plan ({command} {plan.specifier}): {counted(len(plan.steps))} of {_listed(plan.packages)}", err=stderr)
     if draw(console(stderr=stderr), [partial(layout, plan) for layout in (_wide, _narrow)]):
         click.echo("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
     for text in _sums(plan):
@@ -86,10 +84,10 @@ def _sums(plan: Plan) -> list[str]:
         said.append(f"{'Brought' if plan.direction is Direction.UPGRADE else 'Taken'} along: {_listed(names)}")
     lossy = sum(bool(step.losses) for step in plan.steps)
     if lossy:
-        said.append(f"May lose data: {revisions(lossy)}")
+        said.append(f"May lose data: {counted(lossy)}")
     open_ = sum(step.in_transaction in _TRANSACTIONS for step in plan.steps)
     if open_:
-        said.append(f"Not wholly in a transaction, so that a failure may leave a part: {revisions(open_)}")
+        said.append(f"Not wholly in a transaction, so that a failure may leave a part: {counted(open_)}")
     if plan.protected:
         said.append(f"Protected, so that its name has to be confirmed: the database {plan.protected}")
     return said

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.drawing import draw, line, revisions, table
-from ampho.cli.output import remarks
+from ampho.cli.output import counted, remarks
+from ampho.cli.tables import draw, line, table
 from ampho.cli.terminal import console
 from ampho.deploy import Status
-from ampho.status import DatabaseStatus, Mark, PackageStatus, RevisionStatus
+from ampho.state import Mark
+from ampho.status import DatabaseStatus, PackageStatus, RevisionStatus
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +49,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
         click.echo(text)
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
-        click.echo(f"\nPending: {revisions(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
+        click.echo(f"\nPending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
     elif status.packages and status.status is Status.UP_TO_DATE:
         click.echo("\nThe database is up to date with the code.")
 

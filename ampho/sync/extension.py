@@ -14,9 +14,8 @@ from sqlalchemy import NullPool, create_engine
 
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
-from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warn, without_secrets
+from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warned, without_secrets
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
-from ampho.sync.scratch import scratch_engine
 from ampho.url import missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
     from ampho.journal import Entry
     from ampho.lint import LintReport
     from ampho.observer import Observer
+    from ampho.picture import Picture
     from ampho.plan import Direction, Plan
     from ampho.project import Project
     from ampho.revise import Initialized
     from ampho.revision import Revision
-    from ampho.runner import Run
+    from ampho.run import Run
     from ampho.stamp import Stamped
     from ampho.state import CurrentState, RevisionRecord
     from ampho.status import DatabaseStatus
@@ -375,6 +375,27 @@ class Ampho(Extension):
 
         return self._perform(partial(execute.status, packages=packages, all=all, x=x), observer)
 
+    def graph(
+        self,
+        *packages: str,
+        full: bool = False,
+        database: bool = True,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Picture:
+        """Return the history as a picture: packages as lanes, revisions as nodes, and what stands on what as edges.
+
+        :param packages: show these, and of others what they touch; by default all.
+        :param full: whether each revision is a node of its own, and not runs of them.
+        :param database: whether to tell what is applied; without that no database is needed.
+        :param x: values for ``context.get_x_argument()``.
+        :raises AmphoError: if the history or the database cannot be read, or a package is unknown.
+        """
+        from ampho import execute
+
+        work = partial(execute.graph, packages=packages, full=full, x=x)
+        return self._perform(work, observer) if database else self._perform_offline(work, observer)
+
     def plan(
         self,
         specifier: str | None = None,
@@ -489,17 +510,18 @@ class Ampho(Extension):
     ) -> T:
         app = self._app()
         project = self.project(app)
-        with without_secrets(project.url):
-            warn(project, observer, mending)
-            with exclusive(), self._connect(app, scratch=scratch) as connection:
-                return work(project, connection)
+        with (
+            without_secrets(project.url),
+            warned(project, observer, mending),
+            exclusive(),
+            self._connect(app, scratch=scratch) as connection,
+        ):
+            return work(project, connection)
 
     def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
-        with without_secrets(project.url):
-            warn(project, observer)
-            with exclusive():
-                return work(project, None)
+        with without_secrets(project.url), warned(project, observer), exclusive():
+            return work(project, None)
 
     @contextmanager
     def _connect(self, app: App, bind_key: str | None = None, *, scratch: bool = False) -> Iterator[Connection]:
@@ -513,6 +535,8 @@ class Ampho(Extension):
                 engine = create_engine(url, **self._options_of_engine(app), poolclass=NullPool)
                 stack.callback(engine.dispose)
             if scratch:
+                from ampho.sync.scratch import scratch_engine
+
                 engine = stack.enter_context(scratch_engine(engine, self._options_of_engine(app)))
             with connecting(engine.url):
                 connection = engine.connect()

@@ -1,0 +1,119 @@
+"""What help shows beside what Click knows of the commands: what each is for, and examples of it.
+
+A command without a purpose is listed below the others. An example is what is typed after ``ampho``, and what it does;
+a test runs all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import click
+
+PURPOSES: Mapping[str, Sequence[str]] = {
+    "Write migrations": ("db-init", "db-rev", "db-merge", "db-rebase"),
+    "Change the database": ("db-up", "db-down", "db-stamp", "db-forget", "db-resolve"),
+    "See where it is": ("db-status", "db-current", "db-show", "db-graph", "db-heads", "db-log"),
+    "Check and wait": ("db-check", "db-lint", "db-wait"),
+}
+OTHERS = "More commands"
+
+EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "ampho": {
+        "db-init blog": "make the migrations folder of blog",
+        'db-rev blog "Add posts" -a': "write a revision from its models",
+        "db-up": "apply all that is pending",
+    },
+    "db-init": {
+        "db-init blog": "write blog/migrations",
+        "db-init acme.billing:alembic": "write acme/billing/alembic",
+    },
+    "db-rev": {
+        'db-rev blog "Add tags"': "a file to fill in",
+        'db-rev blog "Add tags" -a': "filled from its models",
+        'db-rev blog "Add likes" --depends-on shop': "after the last of shop",
+    },
+    "db-merge": {
+        "db-merge blog": "one that stands on all its heads",
+        'db-merge blog "Join tags and likes"': "the same, with a message",
+    },
+    "db-rebase": {"db-rebase blog": "make one line of two"},
+    "db-up": {
+        "db-up": "everything",
+        "db-up blog": "blog, and what it depends on",
+        "db-up blog@+1": "the next revision of blog",
+        "db-up --plan": "what it would do, and why",
+        "db-up -s > up.sql": "the SQL instead",
+    },
+    "db-down": {
+        "db-down": "the revision applied last",
+        "db-down blog@-1": "the last one of blog",
+        "db-down blog@base --cascade": "all of it, and what depends on it",
+        "db-down blog@base --plan": "what that would take back",
+    },
+    "db-stamp": {
+        "db-stamp blog": "the tables of blog are all there",
+        "db-stamp blog@base": "none of them is",
+    },
+    "db-forget": {"db-forget reviews --yes": "its package was uninstalled"},
+    "db-resolve": {
+        "db-resolve blog_1767607200 --applied": "it was finished by hand",
+        "db-resolve blog_1767607200 --not-applied": "it was undone by hand",
+    },
+    "db-status": {
+        "db-status": "a row per package",
+        "db-status --all": "each revision, with a mark",
+        "db-status --check": "fail unless all is applied",
+    },
+    "db-current": {
+        "db-current": "a line per package",
+        "db-current -v": "each revision, too",
+    },
+    "db-show": {
+        "db-show": "all revisions",
+        "db-show blog": "those of blog",
+        "db-show blog@head": "the last one of blog, in full",
+    },
+    "db-graph": {
+        "db-graph": "the history as a picture, here",
+        "db-graph blog -o blog.svg": "of blog, in a file",
+    },
+    "db-heads": {"db-heads": "the heads of each package"},
+    "db-log": {
+        "db-log -n 5": "the last five things that were done",
+        "db-log -v": "all that is known of each",
+    },
+    "db-check": {
+        "db-check": "do models and database agree?",
+        "db-check blog --scratch": "do models and history agree?",
+        "db-check --deploy": "may this code run on this database?",
+    },
+    "db-lint": {
+        "db-lint": "what is not applied yet",
+        "db-lint blog --exclude irreversible": "but for missing ways back",
+    },
+    "db-wait": {"db-wait --timeout 300": "give up after five minutes"},
+}
+
+_MOST_WIDTH = 48
+
+
+def write_commands(commands: Mapping[str, click.Command], formatter: click.HelpFormatter) -> None:
+    """Write the commands under their purposes, in the order that these have them in."""
+    known = {name for names in PURPOSES.values() for name in names}
+    width = max(map(len, commands), default=0)
+    limit = formatter.width - formatter.current_indent - width - 4
+    for purpose, names in [*PURPOSES.items(), (OTHERS, [name for name in commands if name not in known])]:
+        rows = [(f"{name:<{width}}", commands[name].get_short_help_str(limit)) for name in names if name in commands]
+        if rows:
+            with formatter.section(purpose):
+                formatter.write_dl(rows)
+
+
+def write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """Write the examples of a command, as they are typed here: ``flask ampho`` has them, too."""
+    group = ctx if isinstance(ctx.command, click.Group) else ctx.parent
+    examples = EXAMPLES.get(str(ctx.command.name), {})
+    if group is not None and examples:
+        with formatter.section("Examples"):
+            formatter.write_dl([(f"{group.command_path} {line}", does) for line, does in examples.items()], _MOST_WIDTH)

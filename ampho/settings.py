@@ -1,0 +1,98 @@
+"""The settings of Ampho: how each is called, what it means and what it is by default. Reading them is others' work.
+
+The code that reads a setting takes its name and its default from here, and so does the page: they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Default_co = TypeVar("Default_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[Default_co]):
+    """A key of ``app.config``.
+
+    :ivar name: the key.
+    :ivar kind: what it holds, in words.
+    :ivar meaning: what it is for, in Markdown.
+    :ivar default: what it is where nobody sets it.
+    :ivar by_default: what that comes to, in Markdown, where the value alone does not say it.
+    :ivar in_environment: whether an environment variable of that name is read, where the app's configuration has none.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    default: Default_co
+    by_default: str = ""
+    in_environment: bool = True
+
+
+PACKAGES = Setting(
+    "AMPHO_MIGRATION_PACKAGES",
+    kind="a list, or text with commas",
+    meaning="the packages with migrations",
+    default=None,
+    by_default="the app's own package, if it has migrations",
+)
+ENV_PACKAGE = Setting(
+    "AMPHO_ENV_PACKAGE",
+    kind="text",
+    meaning="the package whose `env.py` configures every run",
+    default=None,
+    by_default="the first that has one of Ampho's",
+)
+DATABASE_URI = Setting(
+    "AMPHO_DATABASE_URI",
+    kind="text, or a `sqlalchemy.URL`",
+    meaning="another address of the same database, for migrations only, such as one past a pooler",
+    default=None,
+    by_default="`SQLALCHEMY_DATABASE_URI`",
+)
+STATEMENT_LOCK_TIMEOUT = Setting(
+    "AMPHO_STATEMENT_LOCK_TIMEOUT",
+    kind="seconds",
+    meaning="how long a statement of a revision waits for a lock on a table or row; worth setting in production",
+    default=None,
+    by_default="no limit",
+)
+LOCK_TIMEOUT = Setting(
+    "AMPHO_LOCK_TIMEOUT",
+    kind="seconds",
+    meaning="how long a run waits for another process that migrates the database",
+    default=60.0,
+)
+PROTECTED = Setting(
+    "AMPHO_PROTECTED",
+    kind="`True` or `False`; `1` or `0` in the environment",
+    meaning="whether `db-down` and `db-stamp --purge` want to be told the database's name",
+    default=False,
+)
+LOCK = Setting(
+    "AMPHO_LOCK",
+    kind="`True` or `False`",
+    meaning="whether one process at a time is let in; `False` for a database that has no lock",
+    default=True,
+    in_environment=False,
+)
+JOURNAL_TABLE = Setting(
+    "AMPHO_JOURNAL_TABLE",
+    kind="text, or `None`",
+    meaning="the table of the journal; `None` for no journal",
+    default="ampho_journal",
+    in_environment=False,
+)
+
+SETTINGS: tuple[Setting[object], ...] = (
+    PACKAGES,
+    ENV_PACKAGE,
+    DATABASE_URI,
+    STATEMENT_LOCK_TIMEOUT,
+    LOCK_TIMEOUT,
+    PROTECTED,
+    LOCK,
+    JOURNAL_TABLE,
+)

@@ -1,0 +1,77 @@
+"""A command on a real pseudo-terminal, and what is to be seen there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import pexpect
+import pyte
+from project import FOREIGN, PROGRAMS, Project
+
+
+class Screen:
+    """A terminal in which a command runs.
+
+    :ivar raw: all that was written to it.
+    """
+
+    def __init__(
+        self, project: Project, *command: str, columns: int = 80, lines: int = 24, env: Mapping[str, str] | None = None
+    ) -> None:
+        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "TERM": "xterm-256color"}
+        self._process = pexpect.spawn(
+            str(PROGRAMS / command[0]),
+            list(command[1:]),
+            cwd=str(project.folder),
+            env={**environment, **(env or {})},  # type: ignore[arg-type]  # its stubs want os._Environ
+            dimensions=(lines, columns),
+        )
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self._screen)
+        self.raw = b""
+
+    @property
+    def shown(self) -> str:
+        """The lines on it, without what is blank."""
+        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    @property
+    def has_cursor(self) -> bool:
+        return not self._screen.cursor.hidden
+
+    def wait(self, condition: Callable[[str], object], seconds: float = 30) -> str:
+        """Wait until the screen shows something, and return what it shows then."""
+        deadline = time.monotonic() + seconds
+        while not condition(self.shown):
+            assert time.monotonic() < deadline, self.shown
+            assert self._read(), f"it ended:\n{self.shown}"
+        return self.shown
+
+    def _read(self) -> bool:
+        try:
+            data = self._process.read_nonblocking(65536, 0.05)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.raw += data
+        self._stream.feed(data)
+        return True
+
+    def type(self, text: str) -> None:
+        self._process.send(text)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.kill(number)
+
+    def end(self) -> int:
+        """Wait for the command, and return its exit code."""
+        while self._read():
+            pass
+        self._process.close()
+        code: int = self._process.exitstatus
+        return code

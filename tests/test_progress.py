@@ -1,0 +1,145 @@
+"""What is to be seen of a run on a terminal, by real commands on real pseudo-terminals."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+from project import Project
+from screen import Screen
+from servers import Database
+
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
+# Says something in each way in which a revision can, and half a line too.
+TALKING = """
+import logging, subprocess, sys, time
+print("printed")
+print("to standard error", file=sys.stderr)
+logging.getLogger("shop").warning("logged")
+subprocess.run(["echo", "by a program"])
+print("and begun, ", end="", flush=True)
+time.sleep(0.6)
+print("and ended")
+"""
+LONG = "op.execute(\"SELECT pg_sleep(3.5), 'hidden'\")"
+LOGGING = """
+import logging
+logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+logging.getLogger("alembic").setLevel(logging.WARNING)
+"""
+
+
+def lines(shown: str) -> list[str]:
+    """The lines of a screen, with the times left out."""
+    return re.sub(r"[\d.]+ (ms|s)\b", "N s", shown).splitlines()
+
+
+def frame(shown: str) -> list[str]:
+    """What is drawn below the lines, with the bar and the spinner left out."""
+    drawn = [re.sub(r"[^\x20-\x7e\N{HORIZONTAL ELLIPSIS}]+", "*", line) for line in lines(shown)]
+    return drawn[next(number for number, line in enumerate(drawn) if line.startswith("  *")) :]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
+    """With all that a revision says above it, once; the log says nothing that the command says itself."""
+    for package in ("core", "shop"):
+        project.package(package)
+    project.revision("core", "core_1", upgrade=TALKING, message="Talk")
+    message = "Fill a table, which takes so long that there is time to read all of this message"
+    project.revision("shop", "shop_1", None, "core_1", upgrade=LONG, message=message)
+    project.app("quart" if database.is_async else "flask", ["core", "shop"], database.url, body=LOGGING)
+
+    screen = Screen(project, "ampho", "db-up")
+    assert lines(screen.wait(lambda shown: "and begun," in shown and "1 of 2" in shown))[-3] == "and begun,"
+    seen = screen.wait(lambda shown: "SELECT pg_sleep" in shown)
+    first, *others = frame(seen)
+    assert first.startswith("  *  shop_1 of shop  Fill a table, which takes so long that")
+    assert first.endswith("\N{HORIZONTAL ELLIPSIS}  N s")
+    assert others == ["     SELECT pg_sleep(3.5), '...'  N s", "  *  2 of 2  N s"]
+    assert not screen.has_cursor
+
+    assert screen.end() == 0
+    assert screen.has_cursor
+    assert lines(screen.shown) == [
+        "Upgrading (heads): 2 revisions of core, shop",
+        "printed",
+        "to standard error",
+        "shop: logged",
+        "by a program",
+        "and begun, and ended",
+        "  + core_1  Talk ... N s",
+        f"  + shop_1  {message} ... "[:80].rstrip(),
+        f"  + shop_1  {message} ... N s"[80:],
+        "Applied 2 revisions in N s.",
+    ]
+    assert b"hidden" not in screen.raw
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_an_interrupted_run_leaves_a_clean_terminal(project: Project, database: Database) -> None:
+    """One in Flask, by Ctrl-C, and one in Quart, by SIGTERM; both without colours."""
+    number, word = (signal.SIGTERM, "Terminated.") if database.is_async else (signal.SIGINT, "Interrupted.")
+    project.package("core")
+    project.revision("core", "core_1", upgrade="print('begun', end='', flush=True)\nop.execute('SELECT pg_sleep(30)')")
+    project.app("quart" if database.is_async else "flask", ["core"], database.url)
+
+    screen = Screen(project, "ampho", "--no-color", "db-up", columns=100)
+    screen.wait(lambda shown: "1 of 1" in shown)
+    screen.signal(number)
+
+    assert screen.end() == 128 + number
+    assert screen.has_cursor
+    assert lines(screen.shown) == [
+        "Upgrading (heads): 1 revision of core",
+        "begun",
+        "  + core_1  by hand ... interrupted",
+        f"Error: {word} What was running was rolled back where the database can.",
+    ]
+    assert set(re.findall(rb"\x1b\[([\d;]*)m", screen.raw)) <= {b"0", b"1", b"2"}  # bold and dim are no colours
+
+
+def test_who_asks_is_answered(project: Project) -> None:
+    """What fails after that is said as ever."""
+    project.package("core")
+    asking = "import time; time.sleep(0.5)\nprint('got', input('Sure? '))"
+    project.revision("core", "core_1", upgrade=asking)
+    project.revision("core", "core_2", "core_1", upgrade="op.execute('SELECT nonsense')")
+    project.app("flask", ["core"], "sqlite:///app.db")
+
+    screen = Screen(project, "ampho", "db-up", columns=250)
+    assert screen.wait(lambda shown: "Sure?" in shown).endswith("\nSure?")
+    assert screen.has_cursor
+    screen.type("yes\r")
+
+    assert screen.end() == 1
+    shown = lines(screen.shown)
+    assert shown[1:5] == [
+        "Sure? yes",
+        "got yes",
+        "  + core_1  by hand ... N s",
+        "  + core_2  by hand ... failed",
+    ]
+    assert shown[5].startswith("Error: Revision core_2 of core failed at")
+    assert shown[6:] == ["More: docs/errors.md#revisionfailederror"]
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "env"),
+    [("pass", {}), ("import time; time.sleep(0.6)", {"TERM": "dumb"})],
+    ids=["at once", "a terminal that cannot"],
+)
+def test_nothing_is_drawn(project: Project, upgrade: str, env: dict[str, str]) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=upgrade)
+    project.app("flask", ["core"], "sqlite:///app.db", body=LOGGING)
+
+    screen = Screen(project, "ampho", "db-up", env=env)
+
+    assert screen.end() == 0
+    assert b"\x1b" not in screen.raw
+    assert "ampho: " not in screen.shown
+    assert lines(screen.shown)[0] == "Upgrading (heads): 1 revision of core"
+    assert lines(screen.shown)[-1] == "Applied 1 revision in N s."
