@@ -22,7 +22,6 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +134,20 @@ class Results:
         found["musts"] = [Must(**must) for must in found["musts"]]
         return cls(**found)
 
+    def keep(self, earlier: Results) -> None:
+        """Keep what another run found and this one did not look at; the figures that are compared stay of one run."""
+        known = {(one.size, one.backend, one.operation) for one in self.figures if one.tool != "bare app"}
+        known |= {(one.size, one.backend, one.operation) for one in self.failures}
+        found = {(one.size, one.driver, one.tool, one.operation) for one in self.figures}
+        self.figures += [
+            one
+            for one in earlier.figures
+            if (one.size, one.backend, one.operation) not in known
+            and (one.size, one.driver, one.tool, one.operation) not in found
+        ]
+        self.failures += [one for one in earlier.failures if (one.size, one.backend, one.operation) not in known]
+        self.worker = earlier.worker | self.worker
+
     def find(self, size: str, driver: str, tool: str, operation: str) -> Figure | None:
         for figure in self.figures:
             if (figure.size, figure.driver, figure.tool, figure.operation) == (size, driver, tool, operation):
@@ -167,8 +180,10 @@ def _figures(results: Results) -> Iterator[str]:
 
 
 def _grouped(figures: Sequence[Figure]) -> Iterator[tuple[tuple[str, str, str], list[Figure]]]:
-    for key, group in groupby(figures, key=lambda figure: (figure.size, figure.backend, figure.operation)):
-        yield key, list(group)
+    groups: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in figures:
+        groups.setdefault((figure.size, figure.backend, figure.operation), []).append(figure)
+    yield from groups.items()
 
 
 def _worker(results: Results) -> Iterator[str]:

@@ -143,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
     options.tools = [tool for tool in options.tools if tool.is_installed]
+    earlier = Results.read(options.output) if options.add and options.output.exists() else None
     with scratch_folder(options.folder) as folder:
         for size in options.sizes:
             for backend in options.backends:
@@ -154,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     results.failures.append(Failure(str(size), backend, "", "", "", str(error)))
         if not options.no_worker:
             measure_worker(results, folder, options)
+    if earlier is not None:
+        results.keep(earlier)
     results.musts = musts.judge(results)
     results.write(options.output)
     report.write_plots(results, options.output)
@@ -174,6 +177,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--limit", type=int, default=600, help="seconds after which one process is ended (%(default)s)")
     add("--no-worker", action="store_true", help="leave out what Ampho adds to a web worker")
     add("--strict", action="store_true", help="exit with 1 if a tool failed")
+    add("--add", action="store_true", help="keep what --output has of sizes, backends and operations left out now")
     add("--output", type=Path, default=HERE / "results.json", help="the plots are written beside it")
     add("--folder", type=Path, default=default_folder(), help="for projects and SQLite files (%(default)s)")
     options = parser.parse_args(arguments)

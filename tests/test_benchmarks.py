@@ -65,6 +65,15 @@ def test_every_operation_has_a_figure_in_the_table_the_json_and_the_plot(tmp_pat
     assert len([bar for bar in chart.iter("{http://www.w3.org/2000/svg}rect") if bar.get("class")]) == len(figures)
 
 
+def test_parts_of_it_add_up(tmp_path: Path) -> None:
+    once = ("--sizes", "2x3", "--tools", "Ampho on Flask,bare")
+    run(tmp_path / "out.json", *once, "--only", "noop")
+    found = run(tmp_path / "out.json", *once, "--only", "current", "--no-worker", "--add")
+    done = [(figure["tool"], figure["operation"]) for figure in found["figures"]]
+    assert sorted(done) == [("Ampho on Flask", "current"), ("Ampho on Flask", "noop"), *[("bare app", "noop")] * 2]
+    assert set(found["worker"]) == {"flask", "quart", "import", "alone"}
+
+
 def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> None:
     arguments = ("--sizes", "2x10+deps", "--tools", "floor with,bare", "--only", "upgrade,downgrade", "--no-worker")
     found = run(tmp_path / "out.json", *arguments)

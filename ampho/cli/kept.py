@@ -33,7 +33,7 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.is_over: bool = False
         self._terminals: dict[int, int] = {}
         self._chunks: SimpleQueue[bytes] = SimpleQueue()
         self._writing: int | None = None
@@ -107,7 +107,7 @@ class Copy:
 
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
-        self.is_open = False
+        self.is_open: bool = False
 
     def write(self, chunk: bytes) -> None:
         """Write a piece."""
@@ -134,7 +134,7 @@ class Lines:
     def __init__(self, encoding: str) -> None:
         self._decode = codecs.getincrementaldecoder(encoding)("backslashreplace").decode
         self.whole: list[str] = []
-        self.begun = ""
+        self.begun: str = ""
 
     def add(self, chunk: bytes) -> None:
         """Add a piece."""

@@ -117,6 +117,8 @@ class Sheet:
         self._channels.assign()
         self._gutters.assign()
         ranks = 1 + max((node.rank for node in picture.nodes), default=0)
+        self.along: float
+        self.across: float
         self._rank_starts, self.along = _starts(ranks, sizes.along, sizes.channel, self._channels)
         self._column_starts, self.across = _starts(columns, sizes.across, sizes.gutter, self._gutters)
 
