@@ -9,8 +9,9 @@ What is private, and why it is needed:
   the plan is accepted, not before.
 - ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._invoke`` make a new file look as the
   package's ``alembic.ini`` says.
-- ``Revision._resolved_dependencies`` and ``_normalized_resolved_dependencies`` are what ``RevisionMap`` sets when all
-  revisions are loaded, in a time that grows with their square where they depend on each other, and for one step.
+- ``Revision._resolved_dependencies`` and ``_normalized_resolved_dependencies`` are set by ``RevisionMap`` when all
+  revisions are loaded, in a time that grows with their square where they depend on each other. A step has them as they
+  are written.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
 - ``alembic.runtime.migration.HeadMaintainer`` is replaced while a run lasts, and does the same: Alembic writes the ids
   of the version rows into its statements, so that each is compiled anew, a sixth of the time of a small step.
@@ -53,6 +54,7 @@ from ampho.errors import (
     ConfigurationError,
     DatabaseError,
     EnvironmentFileError,
+    PlanChangedError,
     RevisionFileError,
     RevisionInputError,
 )
@@ -60,7 +62,7 @@ from ampho.graph import Graph
 from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
 from ampho.project import TEMPLATES, Project
-from ampho.revision import Revision, load_module
+from ampho.revision import Revision, is_as_read, load_module
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class LazyScript(Script):
             dependencies=tuple(dependencies) or None,
             branch_labels=revision.labels or None,
         )
-        # As the map of all revisions would set them, which takes longer than a step, and is made for who asks for it.
+        # The map of all revisions sets them, but takes longer than a step, and is made for who asks for it.
         self._resolved_dependencies = self._normalized_resolved_dependencies = tuple(dependencies)
 
     @classmethod
@@ -118,15 +120,19 @@ class LazyScript(Script):
 
 
 class GraphScripts(ScriptDirectory):
-    """The script directory of a project: the host's folder, with the revisions of the graph."""
+    """The script directory of a project: the host's folder, with the revisions of the graph.
+
+    :ivar loaded: the revisions whose files were executed, by their ids.
+    """
 
     def __init__(self, project: Project) -> None:
         self._graph = project.graph
+        self.loaded: dict[str, LazyScript] = {}
         super().__init__(project.env_folder, version_locations=[package.versions for package in project.packages])
 
     def _load_revisions(self) -> Iterator[Script]:
         for revision_id in self._graph.ids:
-            yield LazyScript.of(self._graph, revision_id)
+            yield self.loaded.get(revision_id) or LazyScript.of(self._graph, revision_id)
 
 
 class ExactStep(RevisionStep):
@@ -163,7 +169,7 @@ class ExactStep(RevisionStep):
         return self._removed[0], self._added[0]
 
 
-def load_steps(script: ScriptDirectory, graph: Graph, rows: Iterable[str], steps: Iterable[Step]) -> list[ExactStep]:
+def load_steps(script: GraphScripts, graph: Graph, rows: Iterable[str], steps: Iterable[Step]) -> list[ExactStep]:
     """Load the modules of a plan's steps, and return the steps as Alembic runs them.
 
     :raises RevisionFileError: if a module cannot be imported, or lacks the function of its step.
@@ -171,7 +177,7 @@ def load_steps(script: ScriptDirectory, graph: Graph, rows: Iterable[str], steps
     version_rows = VersionRows(rows, graph.parents)
     loaded: list[ExactStep] = []
     for step in steps:
-        revision = LazyScript.of(graph, step.revision.id)
+        revision = script.loaded[step.revision.id] = LazyScript.of(graph, step.revision.id)
         _check_function(revision, step)
         loaded.append(ExactStep(script, revision, step.direction, version_rows))
     return loaded
@@ -179,6 +185,11 @@ def load_steps(script: ScriptDirectory, graph: Graph, rows: Iterable[str], steps
 
 def _check_function(script: Script, step: Step) -> None:
     revision = step.revision
+    if not is_as_read(revision):
+        raise PlanChangedError(
+            f"The file of {revision.id}, {revision.path}, has changed since it was read. Run the command again; nothing"
+            " was changed."
+        )
     if not callable(getattr(script.module, step.direction.value, None)):
         raise RevisionFileError(
             f"The revision file {revision.path} of {revision.package} has no function {step.direction.value}()."
@@ -348,7 +359,7 @@ class EnvironmentRun:
         """The ``env.py``."""
         return self.project.env_folder / "env.py"
 
-    def perform(self, work: Callable[[Rows, MigrationContext, ScriptDirectory], Iterable[RevisionStep]]) -> None:
+    def perform(self, work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]]) -> None:
         """Run ``env.py`` once, and ``work`` within it, which gets the version rows of the user's own version table.
 
         :raises EnvironmentFileError: if ``env.py`` breaks the contract.

@@ -86,7 +86,7 @@ def autogenerate(
         _warn_of_unowned(owners, comparison.others(), told)
         return _find(project.graph, owners, new.package, rows, comparison)
 
-    told = observer or Observer()
+    told = Observer() if observer is None else observer
     found = _in_environment(project, connection, x, compare)
     for warning in found.warnings(new.package):
         told.warned(warning)
@@ -131,7 +131,11 @@ def check(
         for name in names:
             _check_up_to_date(project.graph, rows, journal, name)
         comparisons = {name: _comparison(owners, name, context) for name in names}
-        _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], observer or Observer())
+        _warn_of_unowned(
+            owners,
+            [key for one in comparisons.values() for key in one.others()],
+            Observer() if observer is None else observer,
+        )
         for comparison in comparisons.values():
             comparison.apply_users_hook(rows)
         return tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())

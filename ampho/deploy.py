@@ -107,7 +107,7 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
     found = [
-        *((Status.INTERRUPTED, entry.revision) for entry in journal.unfinished if not entry.is_untouched),
+        *((Status.INTERRUPTED, entry.revision) for entry in journal.half_done),
         *((Status.DIVERGED, rid) for rid in applied.diverged(journal)),
         *(
             (Status.AHEAD if applied.package(rid) in graph.packages else Status.MISSING, rid)

@@ -34,9 +34,9 @@ from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
-    from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
 
+    from ampho._alembic import GraphScripts
     from ampho.deploy import Deployment
     from ampho.picture import Picture
     from ampho.state import CurrentState
@@ -193,9 +193,8 @@ def plan(
     typed = specifier if specifier is not None else "heads" if upgrades else "-1"
 
     def make_plan(rows: tuple[str, ...], journal: Journal) -> Plan:
-        for entry in journal.unfinished:
-            if not entry.is_untouched:
-                raise unfinished_error(entry)
+        for entry in journal.half_done:
+            raise unfinished_error(entry)
         if upgrades:
             planned = plan_upgrade(project.graph, rows, typed, journal=journal)
         else:
@@ -215,18 +214,29 @@ def status(
     *,
     packages: Sequence[str] = (),
     all: bool = False,  # noqa: A002 (the option's name)
+    check: bool = False,
     x: Sequence[str] = (),
 ) -> DatabaseStatus:
     """Return where the database is, counted per package.
 
     :param packages: the packages that are looked at; by default all.
     :param all: whether each revision is told of.
+    :param check: whether it is an error that no package is listed, or one that is not there and never was, as it is
+        for an upgrade.
     """
     from ampho.status import database_status
 
-    for name in packages:
-        project.check_addressed(name)
-    return ask(project, connection, x, partial(database_status, project.graph, packages=packages, all=all))
+    if check:
+        project.check_migratable(None)
+
+    def count(rows: tuple[str, ...], journal: Journal) -> DatabaseStatus:
+        applied = Applied.from_rows(project.graph, rows, journal)
+        _check_known(project, applied.graph, packages)
+        if check:
+            applied.check_nothing_absent()
+        return database_status(project.graph, rows, journal, packages=packages, all=all)
+
+    return ask(project, connection, x, count)
 
 
 def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
@@ -257,16 +267,16 @@ def graph(
 
     def look(rows: tuple[str, ...], journal: Journal) -> Picture:
         applied = Applied.from_rows(project.graph, rows, journal)
-        _check_drawn(project, applied.graph, packages)
+        _check_known(project, applied.graph, packages)
         return draw(project.graph, applied, journal, packages=packages, full=full)
 
     if connection is not None:
         return ask(project, connection, x, look)
-    _check_drawn(project, project.graph, packages)
+    _check_known(project, project.graph, packages)
     return draw(project.graph, packages=packages, full=full)
 
 
-def _check_drawn(project: Project, known: Graph, packages: Iterable[str]) -> None:
+def _check_known(project: Project, known: Graph, packages: Iterable[str]) -> None:
     """Check that packages are configured, or at least known to a database."""
     from ampho.picture import all_packages
 
@@ -284,8 +294,12 @@ def deployment(project: Project, connection: Connection, *, files: bool = True, 
     """
     from ampho.deploy import assess
 
+    project.check_migratable(None)
+
     def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
-        return assess(project.graph, Applied.from_rows(project.graph, rows, journal), journal, files=files)
+        applied = Applied.from_rows(project.graph, rows, journal)
+        applied.check_nothing_absent()
+        return assess(project.graph, applied, journal, files=files)
 
     return ask(project, connection, x, compare)
 
@@ -314,7 +328,7 @@ def ask(
         return _at_a_glance(project, connection, question)
     found: list[T] = []
 
-    def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
+    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
         table = journal_table(project, context)
         found.append(question(rows, table.read() if table else Journal()))
         return ()
@@ -360,7 +374,7 @@ def perform(
     project: Project,
     connection: Connection,
     x: Sequence[str],
-    work: Callable[[tuple[str, ...], MigrationContext, ScriptDirectory], Iterable[RevisionStep]],
+    work: Callable[[tuple[str, ...], MigrationContext, GraphScripts], Iterable[RevisionStep]],
 ) -> None:
     """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step."""
     from ampho._alembic import EnvironmentRun

@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ampho.graph import Graph
-from ampho.loss import functions, lost_in_code, made_in_code
+from ampho.loss import functions, lost_in_code
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
-from ampho.runner import TRANSACTIONAL
+from ampho.runner import ENDS_TRANSACTION, TRANSACTIONAL
 
 _AUTOCOMMIT = "autocommit_block"
-_DANGER = re.compile(rb"drop|truncate|delete|autocommit_block", re.IGNORECASE)
+_ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
+_DANGER = re.compile(rb"drop|truncate|delete|commit|rollback|abort|\bend\b", re.IGNORECASE)
 _FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 _NAMES = {Direction.UPGRADE: "upgrade", Direction.DOWNGRADE: "downgrade"}
 
@@ -77,10 +78,9 @@ def _look(source: bytes, name: str) -> _Found:
     except (SyntaxError, ValueError, RecursionError):
         return _Found()
     reached = list(_reached(defined, name))
-    made = {f"drops the table {table}" for function in reached for table in made_in_code(function)}
-    lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True))
+    lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True, own=False))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
-    return _Found(tuple(what for what in lost if what not in made), commits)
+    return _Found(tuple(lost), commits)
 
 
 def _part(source: bytes, name: str) -> bytes:
@@ -105,4 +105,9 @@ def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[ast.
 
 
 def _commits(function: ast.FunctionDef) -> bool:
-    return any(isinstance(node, ast.Attribute) and node.attr == _AUTOCOMMIT for node in ast.walk(function))
+    """Tell whether a function ends its transaction before its own end."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr in _ENDINGS)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and ENDS_TRANSACTION.match(node.value))
+        for node in ast.walk(function)
+    )

@@ -233,7 +233,7 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
 
     :param mending: the package whose several heads the command is about.
     """
-    told = observer or Observer()
+    told = Observer() if observer is None else observer
     if not project.packages:
         yield
     for message in project.warnings(mending):

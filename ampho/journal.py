@@ -114,12 +114,17 @@ class Journal:
         """The entries of which nobody knows what is left, in their order."""
         return tuple(entry for entry in self.entries if entry.is_unfinished) if self._in_brief[1] else ()
 
+    @property
+    def half_done(self) -> tuple[Entry, ...]:
+        """Those of the unfinished ones that may have changed something."""
+        return tuple(entry for entry in self.unfinished if not entry.is_untouched)
+
     @cached_property
     def _in_brief(self) -> tuple[dict[str, str], bool]:
         """The last direction of each revision with which the version rows changed, and whether one is unfinished."""
         directions: dict[str, str] = {}
         is_any_unfinished = False
-        briefly = self._read_brief or self._from_entries
+        briefly = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief
         for revision, direction, outcome in briefly():
             if outcome in EFFECTIVE:
                 # Interned, as the ids of the files are: ten thousand strings less.
@@ -138,7 +143,8 @@ class Journal:
 
     def applied(self, revision_id: str) -> Entry | None:
         """Return the entry with which a revision was applied; None if none tells of it."""
-        return self._last.get(revision_id) if self.affirms(revision_id) else None
+        entry = self._last.get(revision_id) if self.affirms(revision_id) else None
+        return entry if entry is not None and entry.direction == "upgrade" else None
 
     def affirms(self, revision_id: str) -> bool:
         """Tell whether the last word on a revision is that it is applied."""

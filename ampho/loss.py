@@ -21,7 +21,8 @@ _DROPS = re.compile(
     re.IGNORECASE,
 )
 _EMPTIES = re.compile(
-    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?!.*\bWHERE\b))\s+(?P<names>{_QUALIFIED})",
+    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?!.*\bWHERE\b))\s+"
+    rf"(?P<names>{_QUALIFIED}(?:\s*,\s*{_QUALIFIED})*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
@@ -38,7 +39,7 @@ _RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{_QUALIFIED})", re.IGNORECASE)
 
 
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
-    """Return what the file's top level calls ``upgrade`` and ``downgrade``: functions, or None for anything else."""
+    """Return what the file's top level has names for: functions, or None for anything else."""
     found: dict[str, ast.stmt | None] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
@@ -53,14 +54,16 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
 
 
 def lost_in_code(
-    function: ast.stmt | None, *, columns_only: bool = False, unnamed: bool = False
+    function: ast.stmt | None, *, columns_only: bool = False, unnamed: bool = False, own: bool = True
 ) -> Iterator[tuple[str, str]]:
     """Give the names of what a function drops by Alembic's operations or by SQL, and what it does.
 
     :param unnamed: whether what is dropped by a name that is computed counts, too.
+    :param own: whether a table counts that the function made by Alembic's operation further up.
     """
     if not isinstance(function, ast.FunctionDef):
         return
+    made = {} if own else _made(function)
     statements = [node for node in function.body if not _is_docstring(node)]
     for node in (part for statement in statements for part in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -70,22 +73,27 @@ def lost_in_code(
                     yield name or "a column", f"drops the column {name}" if name else "drops a column"
             elif node.func.attr == "drop_table" and not columns_only:
                 name = _argument(node, "table_name", 0)
-                if name or unnamed:
+                if (name or unnamed) and made.get((name, _argument(node, "schema")), node.lineno) >= node.lineno:
                     yield name or "a table", f"drops the table {name}" if name else "drops a table"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
             yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
 
 
-def made_in_code(function: ast.FunctionDef) -> Iterator[str]:
-    """Give the names of the tables that a function makes by Alembic's operation."""
+def _made(function: ast.FunctionDef) -> dict[tuple[str, str], int]:
+    """Return the names and schemas of the tables that a function makes by Alembic's operation, with the first line."""
+    made: dict[tuple[str, str], int] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "create_table":
-            yield _argument(node, "table_name", 0)
+            name = _argument(node, "table_name", 0), _argument(node, "schema")
+            made[name] = min(node.lineno, made.get(name, node.lineno))
+    return made
 
 
-def _argument(call: ast.Call, keyword: str, position: int) -> str:
+def _argument(call: ast.Call, keyword: str, position: int | None = None) -> str:
     """Return an argument that is a plain text; an empty one where it is not."""
-    given = [word.value for word in call.keywords if word.arg == keyword] or call.args[position:][:1]
+    given = [word.value for word in call.keywords if word.arg == keyword]
+    if not given and position is not None:
+        given = call.args[position:][:1]
     return next((node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)), "")
 
 
@@ -116,7 +124,8 @@ def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
         for name in map(_bare, drop["names"].split(",")):
             yield name, f"drops the {drop['kind'].lower()} {name}"
     elif empty := _EMPTIES.match(bare):
-        yield _bare(empty["names"]), f"empties the table {_bare(empty['names'])}"
+        for name in map(_bare, empty["names"].split(",")):
+            yield name, f"empties the table {name}"
     elif _ALTERS.match(bare):
         for part in _DROPS_PART.finditer(bare):
             name = _bare(part["names"])

@@ -1,6 +1,6 @@
 """The packages that own migrations: what they are called, where they lie, and which of them are configured.
 
-Hostile names stop here. Nothing else of a package is read in this module, and none of its code runs.
+Hostile names stop here. Of a package, its ``alembic.ini`` is looked at, and none of its code runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
 _MOST_PACKAGES = 1000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RECURSIVE = re.compile(rb"^recursive_version_locations[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
+_RECURSIVE = re.compile(rb"^(?i:recursive_version_locations)[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -107,7 +107,8 @@ class MigrationPackage:
 
         :raises MigrationsFolderError: if it is not.
         """
-        if self._has_links() and not self.folder.resolve().is_relative_to(self.root.resolve()):
+        # Windows has junctions, which Python does not take for links.
+        if (os.name == "nt" or self._has_links()) and not self.folder.resolve().is_relative_to(self.root.resolve()):
             raise MigrationsFolderError(
                 f"The migrations folder of {self.name} leads outside the package, to {self.folder.resolve()}."
                 " Name a folder inside the package.",

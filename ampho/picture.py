@@ -16,7 +16,7 @@ from itertools import pairwise
 from ampho.applied import Applied
 from ampho.graph import Graph
 from ampho.journal import Journal
-from ampho.state import Mark
+from ampho.state import Mark, marks
 
 _SHORTEST_RUN = 3
 """Two revisions in one node would hide two messages, and save one line."""
@@ -152,12 +152,12 @@ def draw(
     whole = graph if applied is None else applied.graph
     names = list(all_packages(whole))
     chosen = set(packages) or set(names)
-    marks = _marks(whole, applied, journal or Journal())
+    marked = _marks(whole, applied, journal or Journal())
     edges = tuple(_edges(whole, chosen))
     shown = {rid for rid in whole.ids if whole[rid].package in chosen}
     stubs = {rid for edge in edges for rid in (edge.source, edge.target)} - shown
     heads = {head for name in graph.packages for head in graph.heads(name)}
-    runs = list(_runs(whole, whole.sort(shown | stubs), marks, stubs, full=full))
+    runs = list(_runs(whole, whole.sort(shown | stubs), marked, stubs, full=full))
     inside = {(one, other) for run in runs for one, other in pairwise(run)}
     edges = tuple(edge for edge in edges if (edge.source, edge.target) not in inside)
     ranks = _ranks(whole, runs, edges, stubs)
@@ -165,7 +165,7 @@ def draw(
     nodes = tuple(
         Node(
             package=whole[run[0]].package,
-            mark=marks[run[0]],
+            mark=marked[run[0]],
             revisions=tuple(run),
             messages=tuple(whole[rid].message for rid in run),
             rank=rank,
@@ -188,17 +188,7 @@ def all_packages(graph: Graph) -> Iterator[str]:
 def _marks(graph: Graph, applied: Applied | None, journal: Journal) -> dict[str, Mark]:
     if applied is None:
         return {rid: Mark.ABSENT if graph.is_missing(rid) else Mark.UNKNOWN for rid in graph.ids}
-    unfinished = {entry.revision for entry in journal.unfinished if not entry.is_untouched}
-
-    def mark(revision_id: str) -> Mark:
-        if revision_id in unfinished:
-            return Mark.UNFINISHED
-        if revision_id in applied.known:
-            return Mark.MISSING if revision_id in applied.missing else Mark.APPLIED
-        if graph.is_missing(revision_id):
-            return Mark.ABSENT
-        return Mark.UNCERTAIN if revision_id in applied.uncertain else Mark.PENDING
-
+    mark = marks(applied, journal)
     return {revision_id: mark(revision_id) for revision_id in graph.ids}
 
 

@@ -103,6 +103,11 @@ class Plan:
         return tuple(dict.fromkeys(step.revision.package for step in self.steps))
 
     @property
+    def warning(self) -> str:
+        """What whoever runs it should hear first; empty if there is nothing of the kind."""
+        return f"No file explains {self.missing}; see 'ampho db-current'." if self.missing else ""
+
+    @property
     def along(self) -> tuple[str, ...]:
         """Those of the packages that nobody asked for, in the order of the steps."""
         asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}

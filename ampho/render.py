@@ -19,15 +19,16 @@ from ampho.package import RESERVED
 from ampho.plan import Direction, Plan, Step, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.revision import Revision
-from ampho.runner import journal_table, raise_from
+from ampho.runner import journal_table, raise_from, unfinished_error
 from ampho.specifier import find_branch, find_target, parse
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
-    from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.elements import BindParameter
+
+    from ampho._alembic import GraphScripts
 
 
 _NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspection system")
@@ -166,9 +167,12 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
 
     found: list[_Start] = []
 
-    def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterable[RevisionStep]:
+    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
         table = journal_table(project, context)
-        found.append(_Start(rows, has_version_table(context), table.read() if table else Journal()))
+        journal = table.read() if table else Journal()
+        for entry in journal.half_done:
+            raise unfinished_error(entry)
+        found.append(_Start(rows, has_version_table(context), journal))
         return ()
 
     perform(project, connection, x, work)
@@ -215,7 +219,7 @@ class _Writer:
         self.output = io.StringIO()
         self.current: Step | None = None
 
-    def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
+    def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
         from ampho._alembic import leave_version_table, load_steps, refuse_results
 
         steps = load_steps(script, self.graph, self.start.rows, self.plan.steps)

@@ -148,8 +148,8 @@ def _files(folder: str, *, is_recursive: bool) -> Iterator[str]:
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=attrgetter("name"))
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # as Alembic's walk goes on
     for entry in entries:
         if is_revision_file(entry.name) and not _is_folder(entry):
             yield f"{folder}{os.sep}{entry.name}"
@@ -175,6 +175,14 @@ def read_revision(file: str, package: str) -> Revision:
     except OSError as exc:
         raise _unreadable(file, package, f"cannot be read: {describe(exc)}") from exc
     return parse_revision(source, file, package)
+
+
+def is_as_read(revision: Revision) -> bool:
+    """Tell whether the file of a revision still is what was read."""
+    try:
+        return _digest(_read(revision.file)) == revision.digest
+    except OSError:
+        return False
 
 
 def _read(file: str) -> bytes:

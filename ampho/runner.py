@@ -40,17 +40,16 @@ from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
-    from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
 
-    from ampho._alembic import EnvironmentRun
+    from ampho._alembic import EnvironmentRun, GraphScripts
 
 _log = logging.getLogger("ampho")
 
 MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 
 _MAX_ERROR = 4000
-_ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
+ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
@@ -150,7 +149,7 @@ class Runner:
             self._committed_early = True
 
     def _notice_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
-        if _ENDS_TRANSACTION.match(statement):
+        if ENDS_TRANSACTION.match(statement):
             self._notice_commit(connection)
 
     def _tell_of_statements(self, connection: Connection) -> None:
@@ -184,7 +183,7 @@ class Runner:
         """Tell that another process migrates the database."""
         self.audience.tell(Observer.waiting, holder)
 
-    def work(self, rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> Iterator[RevisionStep]:
+    def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
         """Plan from the version rows, within the context that ``env.py`` configured, and give the plan's steps."""
         from ampho._alembic import ensure_version_table, load_steps
 
@@ -217,8 +216,8 @@ class Runner:
 
     def _announce(self, plan: Plan) -> None:
         self.audience.tell(Observer.planned, plan)
-        if plan.missing:
-            self.audience.tell(Observer.warned, f"No file explains {plan.missing}; see 'ampho db-current'.")
+        if plan.warning:
+            self.audience.tell(Observer.warned, plan.warning)
 
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
         """Return the plan, or what is left of it after another process or a lock came between, and its graph."""

@@ -220,7 +220,7 @@ def _write(
         found.append(Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed)))
         return ()
 
-    with changing(project, connection, (observer or Observer()).waiting) as migrating_connection:
+    with changing(project, connection, (Observer() if observer is None else observer).waiting) as migrating_connection:
         perform(project, migrating_connection, x, work)
     return found[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -177,6 +177,8 @@ def current_state(
     :param files: whether the files are compared with those that were run.
     """
     journal = journal or Journal()
+    if files:
+        journal.entries  # noqa: B018 (all of it is needed, so it is read once)
     applied = Applied.from_rows(graph, rows, journal)
     return CurrentState(
         packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
@@ -185,10 +187,30 @@ def current_state(
         unknown=applied.unknown,
         corrupt=applied.corrupt,
         repeated=applied.repeated,
-        unfinished=tuple(entry for entry in journal.unfinished if not entry.is_untouched),
+        unfinished=journal.half_done,
         diverged=applied.diverged(journal),
         edited=applied.edited(journal) if files else None,
     )
+
+
+def marks(applied: Applied, journal: Journal) -> Callable[[str], Mark]:
+    """Return what gives each revision its mark: the worst that there is to say of it."""
+    worst = {
+        **dict.fromkeys(applied.uncertain, Mark.UNCERTAIN),
+        **dict.fromkeys(applied.edited(journal), Mark.EDITED),
+        **dict.fromkeys(applied.diverged(journal), Mark.DIVERGED),
+        **dict.fromkeys(applied.missing, Mark.MISSING),
+        **{entry.revision: Mark.UNFINISHED for entry in journal.half_done},
+    }
+
+    def mark(revision_id: str) -> Mark:
+        if revision_id in worst:
+            return worst[revision_id]
+        if revision_id in applied.known:
+            return Mark.APPLIED
+        return Mark.ABSENT if applied.graph.is_missing(revision_id) else Mark.PENDING
+
+    return mark
 
 
 def missing_states(applied: Applied) -> Iterator[MissingState]:

@@ -11,14 +11,14 @@ from ampho.deploy import Status
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.specifier import find_branch
-from ampho.state import Mark, MissingState, missing_states
+from ampho.state import Mark, MissingState, marks, missing_states
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionStatus:
     """How a database stands to one revision.
 
-    :ivar message: the first line of its file; empty where no file has it.
+    :ivar message: the first paragraph of its docstring; empty where no file has it.
     :ivar is_head: whether it is a head of its package.
     :ivar when: when it was applied, as far as that is recorded.
     """
@@ -134,6 +134,7 @@ def database_status(
     :raises SpecifierError: if one of the packages is none.
     """
     journal = journal or Journal()
+    journal.entries  # noqa: B018 (all of it is needed, so it is read once)
     applied = Applied.from_rows(graph, rows, journal)
     gone = [missing.package for missing in missing_states(applied) if missing.package not in graph.packages]
     chosen = [_package(applied, name) for name in packages] or [*graph.packages, *gone]
@@ -148,13 +149,11 @@ def database_status(
         uncertain=own(graph.sort(applied.uncertain)),
         corrupt=applied.corrupt,
         repeated=applied.repeated,
-        unfinished=tuple(
-            entry for entry in journal.unfinished if not entry.is_untouched and (not packages or entry.package in among)
-        ),
+        unfinished=tuple(entry for entry in journal.half_done if not packages or entry.package in among),
         diverged=own(applied.diverged(journal)),
         edited=own(applied.edited(journal)),
     )
-    count = _Count(graph, applied, journal, _implied(applied), _marks(applied, found) if all else None)
+    count = _Count(graph, applied, journal, _implied(applied), marks(applied, journal) if all else None)
     return replace(found, packages=tuple(map(count, dict.fromkeys(chosen))))
 
 
@@ -226,15 +225,3 @@ class _Count:
             if is_applied or self.applied.graph.has_file(rid):
                 when = self._when(rid) if is_applied else None
                 yield RevisionStatus(rid, revision.package, revision.message, self.mark(rid), rid in heads, when)
-
-
-def _marks(applied: Applied, found: DatabaseStatus) -> Callable[[str], Mark]:
-    """Return what gives each revision its mark: the worst that there is to say of it."""
-    marks = {
-        **dict.fromkeys(found.uncertain, Mark.UNCERTAIN),
-        **dict.fromkeys(found.edited, Mark.EDITED),
-        **dict.fromkeys(found.diverged, Mark.DIVERGED),
-        **dict.fromkeys(applied.missing, Mark.MISSING),
-        **{entry.revision: Mark.UNFINISHED for entry in found.unfinished},
-    }
-    return lambda rid: marks.get(rid) or (Mark.APPLIED if rid in applied.known else Mark.PENDING)

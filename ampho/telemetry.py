@@ -32,7 +32,12 @@ def audience_of(connection: Connection, url: URL, sender: object, observer: Obse
     :param sender: the app, which is the sender of the signals.
     """
     guard = Guard(url)
-    return Audience(guard, observer or Observer(), LogRecords(), Signals(guard, sender, is_async=_waits(connection)))
+    return Audience(
+        guard,
+        Observer() if observer is None else observer,
+        LogRecords(),
+        Signals(guard, sender, is_async=_waits(connection)),
+    )
 
 
 def _waits(connection: Connection) -> bool:

@@ -110,15 +110,18 @@ def every_mark() -> list[Picture]:
         app: app_2 < app_1
         core: core_1 & gone_1
         zoo: zoo_1
+        div: div_1
+        div: div_2 < div_1
         """
     )
     journal = Journal(
         lambda: [
             Entry(1, "app_2", "app", "upgrade", Outcome.PARTIAL),
             Entry(2, "core_1", "core", "downgrade", Outcome.DONE),
+            Entry(3, "div_2", "div", "upgrade", Outcome.DONE, checksum="00"),
         ]
     )
-    applied = Applied.from_rows(made, ["app_1", "what"], journal)
+    applied = Applied.from_rows(made, ["app_1", "div_2", "what"], journal)
     return [draw(made, applied, journal), draw(made)]
 
 

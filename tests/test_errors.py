@@ -33,7 +33,7 @@ KINDS = {
 BASES = {"AmphoError", "PackageError", "HistoryError"}
 """What is caught, and never raised itself."""
 
-ELSEWHERE = {"LinterError", "NestedRunError", "PoolerError"}
+ELSEWHERE = {"LinterError", "NestedRunError", "PlanChangedError", "PoolerError"}
 """What takes a server, or comes inside another error: each has a test of its own, the last in ``test_pooler``."""
 
 

@@ -254,12 +254,15 @@ def test_a_project_without_revisions(listed: list[str], project: Project) -> Non
         assert [found["package"] for found in packages] == [name for name in listed if name == "bare"]
         for line in ("db-show", "db-heads", "db-log"):
             assert list(said(each, line).values()) == [[]]
-        assert said(each, "db-check --deploy")["deployment"]["status"] == "up to date"
         assert said(each, "db-lint")["lint"]["revisions"] == []
+        assert said(each, "db-status")["status"]["status"] == "up to date"
         if listed == ["bare"]:
             assert said(each, "db-up")["run"]["steps"] == []
+            assert said(each, "db-check --deploy")["deployment"]["status"] == "up to date"
+            assert said(each, "db-status --check")["status"]["status"] == "up to date"
         else:
-            assert error(each, "db-up")["type"] in ("ConfigurationError", "PackageNotFoundError")
+            for line in ("db-up", "db-check --deploy", "db-status --check"):
+                assert error(each, line)["type"] in ("ConfigurationError", "PackageNotFoundError")
 
 
 def test_every_attribute_of_an_error_is_described() -> None:

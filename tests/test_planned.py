@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from click.testing import _NamedTextIOWrapper
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import PROGRAMS, Project
 from revisions import graph
@@ -226,7 +227,8 @@ def test_options_that_contradict_it(each: Facade, command: str) -> None:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_on_a_terminal(each: Facade, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda stream: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(width))
 
     def shown(*command: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from click.testing import _NamedTextIOWrapper
 from facade import FRAMEWORKS, URLS, facade
 from project import FOREIGN, PROGRAMS, Project
 from revisions import graph
@@ -253,7 +254,8 @@ def test_a_terminal_shows_all_of_each_id_at_its_width(
         project.revision(name, f"pkg_{name[-2:]}_1700000001", f"pkg_{name[-2:]}_1700000000")
     with facade(project, "flask", names, URLS["flask"]) as each:
         each.call("upgrade", f"{names[7]}@+1")
-        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda stream: True)
+        monkeypatch.setenv("TERM", "xterm-256color")
         monkeypatch.setenv("COLUMNS", str(width))
         shown = each.run("db-status").stdout
         assert "\x1b[" in shown

@@ -306,13 +306,14 @@ class AsyncAmpho(Extension):
         self,
         *packages: str,
         all: bool = False,  # noqa: A002 (the option's name)
+        check: bool = False,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> DatabaseStatus:
         """Return where the database is, counted per package; see :meth:`ampho.Ampho.status`."""
         from ampho import execute
 
-        return await self._perform(partial(execute.status, packages=packages, all=all, x=x), observer)
+        return await self._perform(partial(execute.status, packages=packages, all=all, check=check, x=x), observer)
 
     async def graph(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,7 @@ from ampho.cli import completion, output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json_output import is_asked, json_option, print_json
-from ampho.cli.picture import FORMATS, print_picture
+from ampho.cli.picture import FORMATS, form_of, print_picture
 from ampho.cli.planned import print_plan
 from ampho.cli.progress import reporting
 from ampho.cli.terminal import is_somebody_there, no_color
@@ -163,8 +163,9 @@ def db_down(
     **options: object,
 ) -> None:
     """Downgrade to SPEC; by default, take back the last revision."""
-    if (sql or planned) and confirm is not None:
-        raise click.UsageError(f"--confirm goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
+    if (sql or planned) and (yes or confirm is not None):
+        given = "--yes" if yes else "--confirm"
+        raise click.UsageError(f"{given} goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
     as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
         _print_plan(ctx, call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options))
@@ -197,6 +198,8 @@ def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
 
 
 def _print_plan(ctx: click.Context, plan: Plan) -> None:
+    if plan.warning:
+        output.WarningsOnly().warned(plan.warning)
     if not print_json(ctx, "plan", plan):
         print_plan(plan)
 
@@ -212,10 +215,10 @@ def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | N
     try:
         return call(ctx, method, spec, confirm=confirm, **options)
     except ProtectedError as exc:
-        if confirm is not None or not sys.stdin.isatty():
+        if confirm is not None or not is_somebody_there():
             raise
-        click.echo(f"{exc.deed} The database {exc.database} is protected.")
-        typed = click.prompt("Type its name to go on", default="", show_default=False)
+        click.echo(f"{exc.deed} The database {exc.database} is protected.", err=True)
+        typed = click.prompt("Type its name to go on", default="", show_default=False, err=True)
         if not typed:
             raise
     return call(ctx, method, spec, confirm=typed, **options)
@@ -307,11 +310,11 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
     The id of a revision whose file is gone forgets that one alone.
     """
-    missing = output.print_missing(call(ctx, "current", x=x, observer=output.WarningsOnly()), name)
+    missing = output.print_missing(call(ctx, "current", x=x, observer=output.WarningsOnly()), name, stderr=not yes)
     if missing and not yes:
-        if not sys.stdin.isatty():
+        if not is_somebody_there():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
-        click.confirm("Forget this?", abort=True)
+        click.confirm("Forget this?", abort=True, err=True)
     done = call(ctx, "forget", name, x=x, observer=output.WaitingOnly())
     if not print_json(ctx, "stamped", done):
         output.print_stamped(done)
@@ -428,7 +431,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
     """
     from ampho.cli.status import print_status
 
-    status = call(ctx, "status", *packages, all=all_, x=x, observer=output.WarningsOnly())
+    status = call(ctx, "status", *packages, all=all_, check=check, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "status", status):
         print_status(status, all=all_)
     if check:
@@ -463,7 +466,7 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     "-o",
     "--output",
     "file",
-    type=click.File("w", encoding="utf-8", atomic=True),
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
     metavar="FILE",
     help="Write to this file, and not to standard output.",
 )
@@ -476,7 +479,7 @@ def db_graph(
     packages: tuple[str, ...],
     form: str | None,
     mermaid: bool,
-    file: IO[str] | None,
+    file: str | None,
     **options: Any,
 ) -> None:
     """Draw the history as a picture, with what is applied.
@@ -487,10 +490,11 @@ def db_graph(
         raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
     if is_asked(ctx) and (mermaid or form or file):
         raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
+    form = "mermaid" if mermaid else form or form_of(file or "")
     database = not options.pop("no_database")
     picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
     if not print_json(ctx, "graph", picture):
-        print_picture(picture, "mermaid" if mermaid else form, file)
+        print_picture(picture, form, file)
 
 
 @cli.command("db-show")

@@ -49,7 +49,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "db-down": "the revision applied last",
         "db-down blog@-1": "the last one of blog",
         "db-down blog@base --cascade": "all of it, and what depends on it",
-        "db-down blog@base --plan": "what that would take back",
+        "db-down blog@base --cascade --plan": "what that would take back",
     },
     "db-stamp": {
         "db-stamp blog": "the tables of blog are all there",

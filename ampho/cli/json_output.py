@@ -120,6 +120,7 @@ def error(exc: click.ClickException | click.Abort) -> Object:
         "type": "UsageError" if isinstance(exc, click.UsageError) else type(cause).__name__,
         "message": printable(str(cause) if known else message, LONGEST_MESSAGE),
         "exit_code": getattr(exc, "exit_code", 1),
+        "page": getattr(cause, "page", None),
         **{name: _plain(value) for name, value in known.items() if not name.startswith("_")},
     }
 
@@ -304,7 +305,7 @@ def plan(made: Plan) -> Object:
         "packages": list(made.packages),
         "steps": [step(each) for each in made.steps],
         "rows": list(made.rows),
-        "missing": made.missing or None,
+        "warning": made.warning or None,
         "along": list(made.along),
         "protected": made.protected or None,
     }

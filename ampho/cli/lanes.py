@@ -24,6 +24,8 @@ Part = tuple[str, str]
 
 _STYLES = {
     Mark.APPLIED: "green",
+    Mark.EDITED: "bold green",
+    Mark.DIVERGED: "bold red",
     Mark.PENDING: "yellow",
     Mark.MISSING: "bold red",
     Mark.UNFINISHED: "bold red",
@@ -32,7 +34,7 @@ _STYLES = {
     Mark.UNKNOWN: "",
 }
 _COLOURS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_cyan")
-_ASCII = str.maketrans("●○×–•│┆─┄╰╯╭╮├┤┴┼╷", "*ox-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
+_ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _ELLIPSES = {False: "…", True: "..."}
 _WIDE = 80
 _SHOWN = 3

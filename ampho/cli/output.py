@@ -157,16 +157,20 @@ def _missing_line(missing: MissingState, width: int) -> str:
     return f"{missing.package or '(unknown)':<{width}}  {how}: {what}"
 
 
-def print_missing(state: CurrentState, name: str) -> bool:
-    """Print what a database would know no longer, if it forgot what is missing of a package, or one revision."""
+def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bool:
+    """Print what a database would know no longer, if it forgot what is missing of a package, or one revision.
+
+    :param stderr: whether it is said before a question, and so is no data.
+    """
     lost = [missing for missing in state.missing if missing.named(name)]
     for missing in lost:
         ids = missing.named(name)
-        click.echo(f"{counted(len(ids))} of {missing.package or 'an unknown package'} will be lost from view:")
+        whose = missing.package or "an unknown package"
+        click.echo(f"{counted(len(ids))} of {whose} will be lost from view:", err=stderr)
         for revision_id in ids:
-            click.echo(f"    {revision_id}")
+            click.echo(f"    {revision_id}", err=stderr)
     if lost:
-        click.echo("The tables stay. To take them back instead, restore the files, and downgrade.")
+        click.echo("The tables stay. To take them back instead, restore the files, and downgrade.", err=stderr)
     return bool(lost)
 
 

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import sys
-from pathlib import PurePath
-from typing import IO, TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.terminal import console
+from ampho.cli.terminal import console, is_seen
 
 if TYPE_CHECKING:
     from ampho.picture import Picture
 
 FORMATS = ("text", "mermaid", "dot", "svg")
-_SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid"}
+_SUFFIXES = {
+    "": "text",
+    ".txt": "text",
+    ".svg": "svg",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+}
 
 
-def print_picture(picture: Picture, form: str | None, file: IO[str] | None) -> None:
+def form_of(file: str) -> str:
+    """Return the format that the name of a file says.
+
+    :raises click.UsageError: if it says none.
+    """
+    suffix = PurePath(file).suffix.lower()
+    if suffix not in _SUFFIXES:
+        known = ", ".join(filter(None, _SUFFIXES))
+        raise click.UsageError(f"{file}: which format that is, --format says, or one of the endings {known}.")
+    return _SUFFIXES[suffix]
+
+
+def print_picture(picture: Picture, form: str, file: str | None) -> None:
     """Write a picture.
 
-    :param form: the format; by default what the name of the file says.
-    :param file: where to; None for standard output.
+    :param form: the format.
+    :param file: where to; None or a dash for standard output.
     """
-    to_file = file is not None and file.name not in ("-", "<stdout>")
-    form = form or _SUFFIXES.get(PurePath(file.name).suffix.lower() if file else "", "text")
-    if form == "text" and not to_file:
+    if file in (None, "-") and form == "text":
         _print(picture)
         return
     text = _text(picture, form)
-    if file is not None and to_file:
-        file.write(text)
-        click.echo(f"Wrote {file.name}")
-    else:
+    if file is None or file == "-":
         click.echo(_encodable(text, form), nl=False)
+        return
+    try:
+        Path(file).write_text(text, "utf-8")
+    except OSError as exc:
+        raise click.FileError(file, exc.strerror) from exc
+    click.echo(f"Wrote {file}")
 
 
 def _print(picture: Picture) -> None:
@@ -41,7 +62,7 @@ def _print(picture: Picture) -> None:
     from ampho.cli.lanes import Lanes
 
     terminal = console()
-    terminal.print(Lanes(picture, is_cut=terminal.is_terminal), soft_wrap=True)
+    terminal.print(Lanes(picture, is_cut=is_seen(terminal)), soft_wrap=True)
 
 
 def _text(picture: Picture, form: str) -> str:

@@ -10,7 +10,7 @@ import click
 
 from ampho.cli.output import counted, remarks
 from ampho.cli.tables import draw, line, table
-from ampho.cli.terminal import console
+from ampho.cli.terminal import console, is_seen
 from ampho.deploy import Status
 from ampho.state import Mark
 from ampho.status import DatabaseStatus, PackageStatus, RevisionStatus
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _SHOWN = 5
+_LEAST = 12  # columns of a message that are worth showing
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
     Mark.EDITED: "edited since",
@@ -102,17 +103,31 @@ def _print_revisions(status: DatabaseStatus) -> None:
         said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions"
         line(terminal, _text(f"{_name(package)}  ", "bold").append(said, "not bold"))
         width = max((len(revision.id) for revision in package.revisions), default=0)
-        for revision in package.revisions:
-            line(terminal, _revision(revision, width))
+        lines = [_revision(revision, width) for revision in package.revisions]
+        if is_seen(terminal) and any(each.cell_len > terminal.width for each in lines):
+            lines = [_revision(revision, width, terminal.width) for revision in package.revisions]
+        for each in lines:
+            line(terminal, each)
 
 
-def _revision(revision: RevisionStatus, width: int) -> Text:
+def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> Text:
+    """Return the line of a revision.
+
+    :param room: the columns that there are; then the time is a date, and the message may be cut.
+    """
     notes = ["head"] if revision.is_head else []
     notes += filter(None, [_NOTES.get(revision.mark)])
-    when = _moment(revision.when, missing="")
+    note = _text(f"  ({'; '.join(notes)})" if notes else "")
+    form, space = ("%Y-%m-%d %H:%M:%S", 19) if room is None else ("%Y-%m-%d", 10)
     text = _text(f" {_MARKS.get(revision.mark, '[!]')} ", _STYLES.get(revision.mark, "red"))
-    text.append(f"{revision.id:<{width}}  {when:<19}  {revision.message}".rstrip())
-    return text.append(f"  ({'; '.join(notes)})" if notes else "")
+    text.append(f"{revision.id:<{width}}  {_moment(revision.when, form, ''):<{space}}  ")
+    message = _text(revision.message)
+    if room is not None:
+        message.truncate(max(room - text.cell_len - note.cell_len, _LEAST), overflow="ellipsis")
+    text.append(message)
+    if not message and not notes:
+        text.rstrip()
+    return text.append(note)
 
 
 def _name(package: PackageStatus) -> str:

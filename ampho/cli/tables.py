@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho.cli.terminal import is_seen
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -36,7 +38,7 @@ def draw(console: Console, layouts: Sequence[Callable[[], Table]]) -> int:
     """
     from rich.measure import Measurement
 
-    if not console.is_terminal:
+    if not is_seen(console):
         console.width = _ANY_WIDTH
         with console.capture() as captured:
             console.print(_unbroken(layouts[0]()))
@@ -61,7 +63,7 @@ def _unbroken(made: Table) -> Table:
 
 def line(console: Console, text: Text) -> None:
     """Print one line, which the terminal breaks, and nobody else."""
-    if console.is_terminal:
+    if is_seen(console):
         console.print(text, soft_wrap=True)
     else:
         click.echo(text.plain, err=console.stderr)

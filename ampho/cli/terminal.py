@@ -41,6 +41,11 @@ def console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
     return Console(stderr=stderr, file=file, no_color=refuses or None, highlight=False, emoji=False, markup=False)
 
 
+def is_seen(console: Console) -> bool:
+    """Tell whether a console is a terminal, and not a pipe that ``FORCE_COLOR`` wants colours in."""
+    return console.file.isatty()
+
+
 def is_somebody_there() -> bool:
     """Tell whether somebody can be asked: who sees what goes to standard error, and types."""
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -12,6 +12,8 @@ _FEW_LANES = 6
 _ROOM = 44
 _STYLES = {
     Mark.APPLIED: 'style="filled", fillcolor="#d8efdf", color="#1f7a45"',
+    Mark.EDITED: 'style="filled,dashed", fillcolor="#d8efdf", color="#8a5a00"',
+    Mark.DIVERGED: 'style="filled", fillcolor="#fbe3e1", color="#b3261e", penwidth="3"',
     Mark.PENDING: 'style="rounded", color="#8a5a00"',
     Mark.MISSING: 'shape="octagon", style="filled,dashed", fillcolor="#fbe3e1", color="#b3261e"',
     Mark.UNFINISHED: 'style="filled", fillcolor="#ffe8c7", color="#b3261e", penwidth="3"',

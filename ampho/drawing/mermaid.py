@@ -19,6 +19,8 @@ _ROOM = 60
 _PLAIN = frozenset(" _.,-/:()+=@'!?")
 _SHAPES = {
     Mark.APPLIED: ("[", "]"),
+    Mark.EDITED: ("[", "]"),
+    Mark.DIVERGED: ("[/", "/]"),
     Mark.PENDING: ("([", "])"),
     Mark.MISSING: ("{{", "}}"),
     Mark.UNFINISHED: ("[/", "/]"),
@@ -28,6 +30,8 @@ _SHAPES = {
 }
 _STYLES = {
     Mark.APPLIED: "fill:#d8efdf,stroke:#1f7a45,color:#17202a",
+    Mark.EDITED: "fill:#d8efdf,stroke:#8a5a00,color:#17202a,stroke-dasharray:5 3",
+    Mark.DIVERGED: "fill:#fbe3e1,stroke:#b3261e,color:#17202a,stroke-width:3px",
     Mark.PENDING: "fill:#ffffff,stroke:#8a5a00,color:#17202a",
     Mark.MISSING: "fill:#fbe3e1,stroke:#b3261e,color:#17202a,stroke-dasharray:5 3",
     Mark.UNFINISHED: "fill:#ffe8c7,stroke:#b3261e,color:#17202a,stroke-width:3px",

@@ -11,6 +11,8 @@ from ampho.state import Mark
 
 SIGNS = {
     Mark.APPLIED: "●",
+    Mark.EDITED: "◆",
+    Mark.DIVERGED: "≠",
     Mark.PENDING: "○",
     Mark.MISSING: "×",  # noqa: RUF001 (no letter)
     Mark.UNFINISHED: "!",
@@ -20,6 +22,8 @@ SIGNS = {
 }
 MEANINGS = {
     Mark.APPLIED: "applied",
+    Mark.EDITED: "edited: applied, and its file is another one now",
+    Mark.DIVERGED: "diverged: counts as applied, and was never run",
     Mark.PENDING: "pending",
     Mark.MISSING: "missing: applied, and no file has it",
     Mark.UNFINISHED: "unfinished: left half done",

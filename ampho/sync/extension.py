@@ -361,6 +361,7 @@ class Ampho(Extension):
         self,
         *packages: str,
         all: bool = False,  # noqa: A002 (the option's name)
+        check: bool = False,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> DatabaseStatus:
@@ -368,12 +369,13 @@ class Ampho(Extension):
 
         :param packages: the packages that are looked at; by default all.
         :param all: whether each revision is told of, too.
+        :param check: whether it is an error that no package is listed, or one that is not there and never was.
         :param x: values for ``context.get_x_argument()``.
-        :raises SpecifierError: if one of the packages is none.
+        :raises PackageNotFoundError: if one of the packages is unknown.
         """
         from ampho import execute
 
-        return self._perform(partial(execute.status, packages=packages, all=all, x=x), observer)
+        return self._perform(partial(execute.status, packages=packages, all=all, check=check, x=x), observer)
 
     def graph(
         self,
