@@ -183,16 +183,17 @@ def plan(
     direction: Direction | str = Direction.UPGRADE,
     cascade: bool = False,
     x: Sequence[str] = (),
-) -> Plan:
-    """Return what :func:`upgrade` or :func:`downgrade` would do now, and why, and do nothing.
+) -> Callable[[], Plan]:
+    """Plan what :func:`upgrade` or :func:`downgrade` would do now, and do nothing.
 
+    :return: gives the plan, and in it why each step is there; it reads the files of the steps, and needs no database.
     :raises AmphoError: as they would before their first step.
     """
     project.check_migratable(specifier)
     upgrades = Direction(direction) is Direction.UPGRADE
     typed = specifier if specifier is not None else "heads" if upgrades else "-1"
 
-    def make_plan(rows: tuple[str, ...], journal: Journal) -> Plan:
+    def make_plan(rows: tuple[str, ...], journal: Journal) -> Callable[[], Plan]:
         for entry in journal.half_done:
             raise unfinished_error(entry)
         if upgrades:
@@ -201,9 +202,8 @@ def plan(
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
             if planned.steps and project.protection.enabled:
                 planned = replace(planned, protected=project.protection.database)
-        if not planned.steps:
-            return planned
-        return explained(planned, graph_of(planned, project.graph, rows, journal), connection.dialect.name)
+        graph = graph_of(planned, project.graph, rows, journal)
+        return partial(explained, planned, graph, connection.dialect.name)
 
     return ask(project, connection, x, make_plan)
 

@@ -1,4 +1,4 @@
-"""A statement that is running, as it may be shown: its values are placeholders, and no literal is in it."""
+"""A statement that is running, as it may be shown: its values are placeholders, and what it quotes is left out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _HIDDEN = "'...'"
 class Statement:
     """A statement as SQLAlchemy sends it. As a string it is one line that is safe to show.
 
-    What it says of values are placeholders; literals, comments and passwords are left out.
+    What it says of values are placeholders; texts, comments and passwords are left out. Numbers that are written out
+    stay.
     """
 
     __slots__ = ("_shown", "_sql", "_url")

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from ampho import errors
 from ampho.cli import cli
 from ampho.cli.console import console
-from ampho.cli.group import Failure
+from ampho.cli.group import Failure, address
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -211,7 +211,7 @@ def test_a_terminal_is_told_where_there_is_more_and_a_pipe_is_not(project: Proje
     line, more = project.type(*command, answer="").stdout.strip().splitlines()[-2:]
 
     assert line.startswith("Error: 'heads' means something else")
-    assert more == "More: docs/errors.md#packagenameerror"
+    assert more == f"More: {address('errors.md#packagenameerror')}"
     assert one_error_line(project.run(*command, check=False).stderr)
 
 

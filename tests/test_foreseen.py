@@ -38,7 +38,7 @@ class World:
 
     def plan(self, specifier: str, direction: Direction) -> Plan:
         with self.engine.connect() as connection:
-            return execute.plan(self.project, connection, specifier, direction=direction, cascade=True)
+            return execute.plan(self.project, connection, specifier, direction=direction, cascade=True)()
 
     def run(self, specifier: str, direction: Direction, agreed: Plan | None) -> list[str]:
         with self.engine.connect() as connection:

@@ -10,6 +10,8 @@ from project import Project
 from screen import Screen
 from servers import Database
 
+from ampho.cli.group import address
+
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 # Says something in each way in which a revision can, and half a line too.
@@ -123,7 +125,7 @@ def test_who_asks_is_answered(project: Project) -> None:
         "  + core_2  by hand ... failed",
     ]
     assert shown[5].startswith("Error: Revision core_2 of core failed at")
-    assert shown[6:] == ["More: docs/errors.md#revisionfailederror"]
+    assert shown[6:] == [f"More: {address('errors.md#revisionfailederror')}"]
 
 
 @pytest.mark.parametrize(

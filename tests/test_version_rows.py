@@ -256,7 +256,7 @@ def check_up_to_date(project: Project, witness: Witness) -> None:
     type_it(project, witness, Command(True, "heads"))
     assert witness.model.applied == set(witness.model.history.revisions)
     with witness.engine.connect() as connection:
-        assert execute.plan(project, connection, "heads").steps == ()
+        assert execute.plan(project, connection, "heads")().steps == ()
     with witness.engine.connect() as connection:
         state = execute.current(project, connection)
     assert all(package.is_up_to_date for package in state)

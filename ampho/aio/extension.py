@@ -342,7 +342,7 @@ class AsyncAmpho(Extension):
         from ampho import execute
 
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
-        return await self._perform(work, observer)
+        return await anyio.to_thread.run_sync(await self._perform(work, observer))
 
     async def upgrade(
         self,

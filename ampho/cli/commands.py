@@ -235,7 +235,7 @@ def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) ->
 
 def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
-        raise click.UsageError("--start goes with -s/--sql: a run starts from where the database is.")
+        raise click.UsageError("--start goes with -s/--sql: all else starts from where the database is.")
     if sql and is_asked(ctx):
         raise click.UsageError("--json goes with a run: -s/--sql prints SQL.")
     return sql

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -48,7 +50,7 @@ class Failure(click.ClickException):
 
 
 def address(page: str) -> str:
-    """Return where a page is to be found: on the web if the package says where, else in the sources."""
+    """Return where a page is to be found: on the web if the package says where, else installed, or in the sources."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     with suppress(PackageNotFoundError):
@@ -56,7 +58,8 @@ def address(page: str) -> str:
             label, _, url = line.partition(", ")
             if label == "Documentation":
                 return f"{url.rstrip('/')}/{page.replace('.md', '.html')}"
-    return f"docs/{page}"
+    installed = Path(__file__).parent.parent / page.partition("#")[0]
+    return f"{installed.parent}{os.sep}{page}" if installed.exists() else f"docs/{page}"
 
 
 @contextmanager
@@ -141,7 +144,8 @@ class AmphoGroup(click.Group):
             if FLAG in args:
                 ask(ctx)
             ctx.invoked_subcommand = args[0]
-            ctx.fail(sentences(f"No such command {args[0]!r}.", did_you_mean(args[0], self.list_commands(ctx))))
+            typed = args[0] if args[0].startswith("db-") else f"db-{args[0]}"
+            ctx.fail(sentences(f"No such command {args[0]!r}.", did_you_mean(typed, self.list_commands(ctx))))
         return super().resolve_command(ctx, args)
 
     def make_context(

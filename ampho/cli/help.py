@@ -63,7 +63,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "db-status": {
         "db-status": "a row per package",
         "db-status --all": "each revision, with a mark",
-        "db-status --check": "fail unless all is applied",
+        "db-status --check": "fail unless all is well",
     },
     "db-current": {
         "db-current": "a line per package",

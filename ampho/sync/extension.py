@@ -417,7 +417,7 @@ class Ampho(Extension):
         from ampho import execute
 
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
-        return self._perform(work, observer)
+        return self._perform(work, observer)()
 
     def upgrade(
         self,
