@@ -404,7 +404,7 @@ def test_a_database_forgets_a_package(project: Project, database: Database) -> N
     tables = database.tables()
 
     asked = shop.start("db-forget", "acme.reviews", exit_code=2)
-    assert "2 revisions of acme.reviews will be lost from view:\n    acme_reviews_1\n    acme_reviews_2" in asked.stdout
+    assert "2 revisions of acme.reviews will be lost from view:\n    acme_reviews_1\n    acme_reviews_2" in asked.stderr
     assert "Add --yes" in asked.stderr
     assert database.rows() == ["acme_reviews_2", "shop_1"]
     assert "see 'ampho db-current'" in shop.run("db-up").stderr

@@ -16,6 +16,7 @@ from project import PROGRAMS, Project
 from revisions import graph
 from servers import Database
 
+import ampho
 from ampho import Cause, InTransaction, Observer, Step
 from ampho.errors import PlanChangedError, UnfinishedRevisionError
 from ampho.explain import explained
@@ -92,6 +93,12 @@ LOSSES: dict[str, tuple[str, list[str]]] = {
         ["drops the column stock"],
     ),
     "in a function of the file": ("helper()", ["drops the table helped"]),
+    "a table that is made anew": ("op.drop_table('tmp')\nop.create_table('tmp')", ["drops the table tmp"]),
+    "one of another schema": (
+        "op.create_table('tmp', schema='archive')\nop.drop_table('tmp')",
+        ["drops the table tmp"],
+    ),
+    "several tables": ("op.execute('TRUNCATE a, b')", ["empties the table a", "empties the table b"]),
     "said in passing": ("'''Drop nothing.'''", []),
 }
 HELPER = "\n\ndef helper():\n    op.drop_table('helped')\n\n\ndef other():\n    op.drop_table('never')\n"
@@ -121,6 +128,14 @@ def test_what_cannot_be_read_is_left_to_the_run(project: Project) -> None:
         assert each.call("plan").steps[0].losses == ()
         text = path.read_text("utf-8").replace("op.drop_table(", "autocommit_block()")
         path.write_text(text.replace("def upgrade", "def _up") + "\n\nupgrade = _up\n", "utf-8")
+        assert each.call("plan").steps[0].in_transaction is InTransaction.PARTLY
+
+
+@pytest.mark.parametrize("ends", ["op.execute('COMMIT')", "op.get_bind().commit()"])
+def test_who_ends_the_transaction_does_not_run_in_one(ends: str, project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=ends)
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
         assert each.call("plan").steps[0].in_transaction is InTransaction.PARTLY
 
 
@@ -257,11 +272,35 @@ def test_a_plan_is_refused_as_the_run_is_while_a_revision_is_unfinished(each: Fa
         assert "ampho db-resolve shop_1700000002" in line
     with pytest.raises(UnfinishedRevisionError):
         each.call("plan")
+    assert each.error_line("db-up", "-s") == each.error_line("db-up")
     assert "(head; half done)" in each.run("db-status", "--all").stdout
     assert each.run("db-status", "--check").exit_code == 15
 
 
+def test_a_plan_warns_as_the_run_does(each: Facade, project: Project) -> None:
+    assert each.run("db-up").exit_code == 0
+    each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["accounts"]
+    for command in ("db-up", "db-up --plan"):
+        result = each.run(*command.split())
+        assert "Warning: No file explains shop_170000000" in result.stderr, command
+    assert each.call("plan").warning in result.stderr
+
+
 # ---- what was agreed to ----
+
+
+def test_a_file_that_has_changed_since_it_was_read_is_not_executed(project: Project) -> None:
+    project.package("core")
+    path = project.revision("core", "core_1", upgrade="print('as it was')")
+    env = (Path(ampho.__file__).parent / "templates" / "sync" / "env.py").read_text("utf-8")
+    text = path.read_text("utf-8").replace("as it was", "of another")
+    change = f"import pathlib\npathlib.Path({str(path)!r}).write_text({text!r})\n\n\ndef run_migrations("
+    project.write("core/migrations/env.py", env.replace("def run_migrations(", change))
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        result = each.run("db-up")
+        assert (result.exit_code, "of another" in result.output) == (1, False)
+        assert f"The file of core_1, {path}, has changed since it was read." in result.stderr
+        assert each.call("current")["core"].applied == ()
 
 
 def test_another_plan_than_the_one_that_was_agreed_to_does_not_run(each: Facade, project: Project) -> None:
