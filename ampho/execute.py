@@ -266,6 +266,7 @@ def graph(
     from ampho.picture import draw
 
     def look(rows: tuple[str, ...], journal: Journal) -> Picture:
+        journal.entries  # noqa: B018 (all of it is needed, so it is read once)
         applied = Applied.from_rows(project.graph, rows, journal)
         _check_known(project, applied.graph, packages)
         return draw(project.graph, applied, journal, packages=packages, full=full)

@@ -134,12 +134,14 @@ def costs(folder: Path, packages: int, revisions: int) -> dict[str, dict[str, in
 COMMANDS = {
     "up": ("upgrade",),
     "nothing": ("upgrade",),
+    "plan": ("plan",),
+    "status": ("status",),
     "current": ("current",),
     "back": ("downgrade", "-1"),
     "one": ("upgrade",),
     "down": ("downgrade", "base"),
 }
-CALLS = {"up": 900, "nothing": 75, "current": 100, "back": 120, "one": 92, "down": 720}
+CALLS = {"up": 900, "nothing": 75, "plan": 75, "status": 130, "current": 100, "back": 120, "one": 92, "down": 720}
 """The calls of Python functions for each revision that there is, at most: a quarter more than when this was written."""
 
 
