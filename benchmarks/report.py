@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,13 @@ class Results:
     failures: list[Failure] = field(default_factory=list)
     worker: dict[str, Worker] = field(default_factory=dict)
     musts: list[Must] = field(default_factory=list)
+    earlier: Results | None = field(default=None, repr=False)
+    """What another run found, which is kept where this one does not look."""
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+        whole = asdict(self.whole())
+        del whole["earlier"]
+        path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Results:
@@ -134,19 +138,28 @@ class Results:
         found["musts"] = [Must(**must) for must in found["musts"]]
         return cls(**found)
 
-    def keep(self, earlier: Results) -> None:
-        """Keep what another run found and this one did not look at; the figures that are compared stay of one run."""
+    def whole(self) -> Results:
+        """Return this with what was kept; the figures that are compared stay of one run."""
+        earlier = self.earlier
+        if earlier is None:
+            return self
         known = {(one.size, one.backend, one.operation) for one in self.figures if one.tool != "bare app"}
         known |= {(one.size, one.backend, one.operation) for one in self.failures}
         found = {(one.size, one.driver, one.tool, one.operation) for one in self.figures}
-        self.figures += [
+        figures = [
             one
             for one in earlier.figures
             if (one.size, one.backend, one.operation) not in known
             and (one.size, one.driver, one.tool, one.operation) not in found
         ]
-        self.failures += [one for one in earlier.failures if (one.size, one.backend, one.operation) not in known]
-        self.worker = earlier.worker | self.worker
+        failures = [one for one in earlier.failures if (one.size, one.backend, one.operation) not in known]
+        return replace(
+            self,
+            figures=self.figures + figures,
+            failures=self.failures + failures,
+            worker=earlier.worker | self.worker,
+            earlier=None,
+        )
 
     def find(self, size: str, driver: str, tool: str, operation: str) -> Figure | None:
         for figure in self.figures:

@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
     options.tools = [tool for tool in options.tools if tool.is_installed]
-    earlier = Results.read(options.output) if options.add and options.output.exists() else None
+    results.earlier = Results.read(options.output) if options.add and options.output.exists() else None
     with scratch_folder(options.folder) as folder:
         for size in options.sizes:
             for backend in options.backends:
@@ -155,8 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     results.failures.append(Failure(str(size), backend, "", "", "", str(error)))
         if not options.no_worker:
             measure_worker(results, folder, options)
-    if earlier is not None:
-        results.keep(earlier)
+    results = results.whole()
     results.musts = musts.judge(results)
     results.write(options.output)
     report.write_plots(results, options.output)
