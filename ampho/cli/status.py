@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -98,16 +99,24 @@ def _numbers(package: PackageStatus) -> tuple[Text, ...]:
 
 def _print_revisions(status: DatabaseStatus) -> None:
     terminal = console()
+    lines = list(_lines(status))
+    if is_seen(terminal) and any(each.cell_len > terminal.width for each in lines):
+        lines = list(_lines(status, terminal.width))
+    for each in lines:
+        line(terminal, each)
+
+
+def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
+    """Give the lines of all packages.
+
+    :param room: the columns that there are, if they are too few for whole lines.
+    """
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
         said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions"
-        line(terminal, _text(f"{_name(package)}  ", "bold").append(said, "not bold"))
+        yield _text(f"{_name(package)}  ", "bold").append(said, "not bold")
         width = max((len(revision.id) for revision in package.revisions), default=0)
-        lines = [_revision(revision, width) for revision in package.revisions]
-        if is_seen(terminal) and any(each.cell_len > terminal.width for each in lines):
-            lines = [_revision(revision, width, terminal.width) for revision in package.revisions]
-        for each in lines:
-            line(terminal, each)
+        yield from (_revision(revision, width, room) for revision in package.revisions)
 
 
 def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> Text:
