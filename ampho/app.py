@@ -164,7 +164,7 @@ def _load(targets: Sequence[_Target]) -> App:
     where = one_line(os.path.realpath("."))
     steps = (
         "--app was not given",
-        f"{', '.join(VARIABLES[:-1])} and {VARIABLES[-1]} are not set, nor in .env or .flaskenv",
+        f"{', '.join(VARIABLES[:-1])} and {VARIABLES[-1]} are not set, nor in .env, .flaskenv or .quartenv",
         f"{', '.join(FILES[:-1])} and {FILES[-1]} are not in {where}",
     )
     raise AppNotFoundError(f"no app found: looked for {tried} in {where}; {_REMEDY}", tried=steps)

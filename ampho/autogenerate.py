@@ -84,6 +84,7 @@ def autogenerate(
         _check_up_to_date(project.graph, rows, journal, new.package)
         comparison = _comparison(owners, new.package, context)
         _warn_of_unowned(owners, comparison.others(), told)
+        _warn_of_no_models(owners, new.package, told)
         return _find(project.graph, owners, new.package, rows, comparison)
 
     told = Observer() if observer is None else observer
@@ -123,6 +124,7 @@ def check(
     :raises NotUpToDateError: if a revision of one of them is not applied.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
+    told = Observer() if observer is None else observer
     owners = find_owners(project.packages, project.graph, project.metadata)
     if scratch:
         replay(project, connection, packages, x)
@@ -131,14 +133,14 @@ def check(
         for name in names:
             _check_up_to_date(project.graph, rows, journal, name)
         comparisons = {name: _comparison(owners, name, context) for name in names}
-        _warn_of_unowned(
-            owners,
-            [key for one in comparisons.values() for key in one.others()],
-            Observer() if observer is None else observer,
-        )
+        _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], told)
         for comparison in comparisons.values():
             comparison.apply_users_hook(rows)
-        return tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())
+        drifts = tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())
+        for drift in drifts:
+            if drift.operations:
+                _warn_of_no_models(owners, drift.package, told)
+        return drifts
 
     return _in_environment(project, connection, x, compare)
 
@@ -163,6 +165,15 @@ def _in_environment(
 
 def _tables(keys: Sequence[str]) -> str:
     return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
+
+
+def _warn_of_no_models(owners: Ownership, package: str, observer: Observer) -> None:
+    """Say that no model was seen, since the tables of models that nobody imports look as if they were to be dropped."""
+    if package not in owners.models.values():
+        observer.warned(
+            f"No model describes a table of {package}. If it has models, import the module that they are in in its"
+            " __init__.py or models.py: those that nothing imports are not seen."
+        )
 
 
 def _warn_of_unowned(owners: Ownership, keys: Iterable[str], observer: Observer) -> None:

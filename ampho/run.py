@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ampho.plan import Plan, Step
+    from ampho.plan import Direction, Plan, Step
+    from ampho.revision import Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,16 @@ class StepRun:
 
     step: Step
     duration: float
+
+    @property
+    def revision(self) -> Revision:
+        """The revision of the step."""
+        return self.step.revision
+
+    @property
+    def direction(self) -> Direction:
+        """Which way it went."""
+        return self.step.direction
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,15 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
 
 
 @pytest.mark.drivers(*ONE_EACH)
+def test_models_that_nothing_imports_are_not_silently_dropped(shop: Store) -> None:
+    (shop.project.folder / "catalog" / "models.py").rename(shop.project.folder / "catalog" / "tables.py")
+    for command, exit_code in (("db-check catalog", 1), ("db-rev catalog Drop -a", 0)):
+        result = shop.run(*command.split(), exit_code=exit_code)
+        assert "Warning: No model describes a table of catalog." in result.stderr, command
+    assert "No model" not in shop.run("db-check", "accounts").stderr
+
+
+@pytest.mark.drivers(*ONE_EACH)
 def test_another_package_may_be_behind(shop: Store) -> None:
     shop.project.revision("catalog", "catalog_9", head(shop, "catalog"), upgrade="op.execute('nonsense')")
 

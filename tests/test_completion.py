@@ -18,8 +18,6 @@ from project import FOREIGN, PROGRAMS, Project
 from ampho.cli.completion import glued
 from ampho.cli.console import console
 
-pytestmark = pytest.mark.usefixtures("unmeasured_processes")
-
 IDS = {"accounts_1700000001": "Make a table, or two", "accounts_1700000002": "Second", "orders_1700000003": "Third"}
 PACKAGES = ["accounts", "orders"]
 

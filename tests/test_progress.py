@@ -12,8 +12,6 @@ from servers import Database
 
 from ampho.cli.group import address
 
-pytestmark = pytest.mark.usefixtures("unmeasured_processes")
-
 # Says something in each way in which a revision can, and half a line too.
 TALKING = """
 import logging, subprocess, sys, time
@@ -80,6 +78,7 @@ def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
     assert b"hidden" not in screen.raw
 
 
+@pytest.mark.usefixtures("unmeasured_processes")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_an_interrupted_run_leaves_a_clean_terminal(project: Project, database: Database) -> None:
     """One in Flask, by Ctrl-C, and one in Quart, by SIGTERM; both without colours."""

@@ -70,6 +70,10 @@ def opened(project: Project) -> Iterator[Facade]:
     ("line", "meant"),
     [
         ("db-upp", "db-up"),
+        ("up", "db-up"),
+        ("migrate", "db-rev"),
+        ("db-upgrade", "db-up"),
+        ("showmigrations", "db-status"),
         ("db-curent", "db-current"),
         ("db-up --sqll", "--sql"),
         ("db-up ordrs", "orders"),

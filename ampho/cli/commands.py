@@ -79,7 +79,7 @@ def db_init(ctx: click.Context, package: str) -> None:
         click.echo(f"Added {done.package.name} to {', '.join(map(output.shown_path, done.updated))}")
     if done.hint:
         click.echo(done.hint)
-    click.echo(f'Next: ampho db-rev {done.package.name} "Initial"')
+    click.echo(f'Next: ampho db-rev {done.package.name} "Initial" -a')
 
 
 @cli.command("db-rev")

@@ -21,6 +21,17 @@ from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keepi
 from ampho.errors import AmphoError, AppNotFoundError
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
+_ELSEWHERE = {
+    "migrate": "db-rev",
+    "makemigrations": "db-rev",
+    "revision": "db-rev",
+    "autogenerate": "db-rev",
+    "upgrade": "db-up",
+    "downgrade": "db-down",
+    "history": "db-show",
+    "showmigrations": "db-status",
+}
+"""What other tools call it."""
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -144,8 +155,9 @@ class AmphoGroup(click.Group):
             if FLAG in args:
                 ask(ctx)
             ctx.invoked_subcommand = args[0]
-            typed = args[0] if args[0].startswith("db-") else f"db-{args[0]}"
-            ctx.fail(sentences(f"No such command {args[0]!r}.", did_you_mean(typed, self.list_commands(ctx))))
+            typed = args[0].removeprefix("db-").removeprefix("db_")
+            meant = did_you_mean(_ELSEWHERE.get(typed, f"db-{typed}"), self.list_commands(ctx))
+            ctx.fail(sentences(f"No such command {args[0]!r}.", meant))
         return super().resolve_command(ctx, args)
 
     def make_context(
