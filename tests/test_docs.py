@@ -70,7 +70,6 @@ def test_the_quick_starts_begin_in_an_empty_folder_and_show_the_same() -> None:
     assert run[0] == run[1]
 
 
-@pytest.mark.skipif("db-graph" not in cli.commands, reason="db-graph draws them")
 def test_the_pictures_are_what_db_graph_draws() -> None:
     made = script("pictures")
 
