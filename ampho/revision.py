@@ -139,23 +139,33 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
 
 
 def revision_files(package: MigrationPackage) -> Iterator[str]:
-    """Give the paths of a package's revision files."""
-    return _files(str(package.versions), is_recursive=package.is_recursive)
+    """Give the paths of a package's revision files.
+
+    :raises RevisionFileError: if a folder cannot be read.
+    """
+    return _files(str(package.versions), package.name, is_recursive=package.is_recursive)
 
 
-def _files(folder: str, *, is_recursive: bool) -> Iterator[str]:
-    """Give what Alembic would load, in its order."""
+def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
+    """Give what Alembic would load, in its order.
+
+    :raises RevisionFileError: if a folder cannot be read, which must not be taken for one without revisions.
+    """
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=attrgetter("name"))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return  # as Alembic's walk goes on
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        raise RevisionFileError(
+            f"The folder {folder} of {package} cannot be read: {describe(exc)}.", package=package, path=Path(folder)
+        ) from exc
     for entry in entries:
         if is_revision_file(entry.name) and not _is_folder(entry):
             yield f"{folder}{os.sep}{entry.name}"
     for entry in entries if is_recursive else ():
         if _is_folder(entry) and not entry.is_symlink() and not entry.name.endswith("__pycache__"):
-            yield from _files(entry.path, is_recursive=True)
+            yield from _files(entry.path, package, is_recursive=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 import pytest
@@ -342,6 +344,24 @@ def test_file_that_cannot_be_read_is_named(write: Write, package: MigrationPacka
     loop.symlink_to(loop)
     with pytest.raises(RevisionFileError, match="cannot be read"):
         list(read_revisions(package))
+
+
+def test_folder_that_cannot_be_read_is_named() -> None:
+    is_root = os.geteuid() == 0
+    with TemporaryDirectory() as folder:  # pytest's own folders can be entered by their owner only
+        package = MigrationPackage("app", Path(folder), Path(folder, "migrations"))
+        (package.folder / "versions").mkdir(parents=True)
+        Path(folder).chmod(0o755)
+        package.versions.chmod(0)
+        try:
+            if is_root:  # who may read everything
+                os.seteuid(65534)
+            with pytest.raises(RevisionFileError, match=r"The folder \S+ of app cannot be read"):
+                list(read_revisions(package))
+        finally:
+            if is_root:
+                os.seteuid(0)
+            package.versions.chmod(0o755)
 
 
 def test_link_to_nothing_is_named(package: MigrationPackage) -> None:
