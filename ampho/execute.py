@@ -230,11 +230,12 @@ def status(
         project.check_migratable(None)
 
     def count(rows: tuple[str, ...], journal: Journal) -> DatabaseStatus:
+        journal.entries  # noqa: B018 (all of it is needed, so it is read once)
         applied = Applied.from_rows(project.graph, rows, journal)
         _check_known(project, applied.graph, packages)
         if check:
             applied.check_nothing_absent()
-        return database_status(project.graph, rows, journal, packages=packages, all=all)
+        return database_status(project.graph, applied, journal, packages=packages, all=all)
 
     return ask(project, connection, x, count)
 

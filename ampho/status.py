@@ -120,22 +120,21 @@ class DatabaseStatus:
 
 def database_status(
     graph: Graph,
-    rows: Iterable[str],
-    journal: Journal | None = None,
+    applied: Applied,
+    journal: Journal,
     *,
     packages: Sequence[str] = (),
     all: bool = False,  # noqa: A002 (the option's name)
 ) -> DatabaseStatus:
-    """Return where a database is, by its version rows and its journal.
+    """Return where a database is.
 
     :param graph: the revisions of the files.
+    :param applied: what its version rows mean.
+    :param journal: what was done to it.
     :param packages: the packages that are looked at, which may be gone; by default all.
     :param all: whether each revision is told of.
     :raises SpecifierError: if one of the packages is none.
     """
-    journal = journal or Journal()
-    journal.entries  # noqa: B018 (all of it is needed, so it is read once)
-    applied = Applied.from_rows(graph, rows, journal)
     gone = [missing.package for missing in missing_states(applied) if missing.package not in graph.packages]
     chosen = [_package(applied, name) for name in packages] or [*graph.packages, *gone]
     among = set(chosen)

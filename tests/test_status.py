@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -40,6 +41,11 @@ HERE = graph("\n".join(line for line in WHOLE.splitlines() if "plug" not in line
 NOON = datetime(2026, 1, 27, 12, 0, tzinfo=UTC)
 
 
+def status_of(graph: Graph, rows: Sequence[str], journal: Journal | None = None, **options: Any) -> DatabaseStatus:
+    record = journal or Journal()
+    return database_status(graph, Applied.from_rows(graph, rows, record), record, **options)
+
+
 def journal(*ids: str, of: Graph = ALL, **values: object) -> Journal:
     """What the journal says after these revisions were applied, in this order, a minute each."""
     entries = [
@@ -62,7 +68,7 @@ def marks(status: DatabaseStatus) -> dict[str, str]:
 
 
 def test_each_package_is_counted() -> None:
-    status = database_status(ALL, ["core_2", "shop_1"])
+    status = status_of(ALL, ["core_2", "shop_1"])
     assert numbers(status) == {"core": (2, 1, 1, 0), "shop": (1, 0, 1, 0), "fork": (0, 0, 3, 0), "plug": (0, 0, 2, 0)}
     assert [package.heads for package in status] == [("core_3",), ("shop_2",), ("fork_2", "fork_3"), ("plug_2",)]
     assert [package.is_in_conflict for package in status] == [False, False, True, False]
@@ -72,41 +78,41 @@ def test_each_package_is_counted() -> None:
 
 def test_implied_is_what_goes_only_with_other_packages() -> None:
     """At whatever distance, and not what stands on its own package alone."""
-    status = database_status(ALL, ["core_3", "shop_2", "plug_2", "fork_2"])
+    status = status_of(ALL, ["core_3", "shop_2", "plug_2", "fork_2"])
     assert {one.package: one.implied for one in status} == {"core": 1, "shop": 1, "fork": 0, "plug": 0}
-    assert {one.package: one.implied for one in database_status(ALL, ["core_3"])}["core"] == 0
+    assert {one.package: one.implied for one in status_of(ALL, ["core_3"])}["core"] == 0
 
 
 def test_what_was_applied_last_is_from_the_graph_and_when_from_the_journal() -> None:
-    status = database_status(ALL, ["core_2", "fork_2", "fork_3"], journal("core_1", "core_2", "fork_1", "fork_3"))
+    status = status_of(ALL, ["core_2", "fork_2", "fork_3"], journal("core_1", "core_2", "fork_1", "fork_3"))
     assert (status["core"].last, status["core"].when) == ("core_2", NOON + timedelta(minutes=1))
     assert (status["fork"].last, status["fork"].when) == (None, None)  # of two, and one has no entry
     assert (status["shop"].last, status["shop"].when) == (None, None)
-    status = database_status(ALL, ["fork_2", "fork_3"], journal("fork_1", "fork_3", "fork_2"))
+    status = status_of(ALL, ["fork_2", "fork_3"], journal("fork_1", "fork_3", "fork_2"))
     assert (status["fork"].last, status["fork"].when) == ("fork_2", NOON + timedelta(minutes=2))
-    assert database_status(ALL, ["core_2"])["core"].last == "core_2"
-    assert database_status(ALL, ["core_2"])["core"].when is None
+    assert status_of(ALL, ["core_2"])["core"].last == "core_2"
+    assert status_of(ALL, ["core_2"])["core"].when is None
     with pytest.raises(KeyError):
         status["nope"]
 
 
 def test_a_package_that_is_gone_has_a_row_of_its_own() -> None:
-    status = database_status(HERE, ["plug_2"], journal("core_1", "shop_1", "plug_1", "plug_2"), all=True)
+    status = status_of(HERE, ["plug_2"], journal("core_1", "shop_1", "plug_1", "plug_2"), all=True)
     assert numbers(status)["plug"] == (0, 0, 0, 2)
     assert numbers(status)["shop"] == (1, 1, 1, 0)
     assert (status["plug"].heads, status["plug"].last) == ((), "plug_2")
     assert marks(status)["plug_1"] == "missing"
     assert status.status is Status.MISSING
-    (unknown,) = [one for one in database_status(HERE, ["who_knows"], all=True) if one.missing]
+    (unknown,) = [one for one in status_of(HERE, ["who_knows"], all=True) if one.missing]
     assert (unknown.package, unknown.missing, unknown.last) == ("", 1, "who_knows")
-    assert marks(database_status(HERE, ["who_knows"], all=True))["core_1"] == "uncertain"
+    assert marks(status_of(HERE, ["who_knows"], all=True))["core_1"] == "uncertain"
 
 
 def test_each_revision_has_its_mark_if_that_is_asked_for() -> None:
     known = [*journal("core_1", "core_2", "shop_1", checksum="edited").entries]
     known[0] = Entry(0, "core_1", "core", "upgrade", Outcome.DONE)
     half = Entry(9, "shop_2", "shop", "upgrade", Outcome.PARTIAL)
-    status = database_status(ALL, ["core_2", "shop_1"], Journal(lambda: [*known, half]), all=True)
+    status = status_of(ALL, ["core_2", "shop_1"], Journal(lambda: [*known, half]), all=True)
     shown = marks(status)
     assert {rid: shown[rid] for rid in ("core_1", "core_2", "core_3", "shop_1", "shop_2")} == {
         "core_1": "applied",
@@ -126,13 +132,13 @@ def test_each_revision_has_its_mark_if_that_is_asked_for() -> None:
 
 def test_it_may_be_about_some_packages_only() -> None:
     known = journal("core_1", "shop_1", "plug_1", checksum="edited")
-    status = database_status(HERE, ["plug_1"], known, packages=["core", "fork", "core"])
+    status = status_of(HERE, ["plug_1"], known, packages=["core", "fork", "core"])
     assert numbers(status) == {"core": (1, 1, 2, 0), "fork": (0, 0, 3, 0)}
     assert status.edited == ("core_1",)
     assert status.missing == ()
-    assert database_status(HERE, ["plug_1"], known, packages=["plug"]).missing[0].revisions == ("plug_1",)
+    assert status_of(HERE, ["plug_1"], known, packages=["plug"]).missing[0].revisions == ("plug_1",)
     with pytest.raises(SpecifierError, match=r"Did you mean core\?"):
-        database_status(HERE, [], packages=["cor"])
+        status_of(HERE, [], packages=["cor"])
 
 
 GONE_BELOW = Journal(lambda: [Entry(0, "core_3", "core", "upgrade", Outcome.DONE, ())])
@@ -156,7 +162,7 @@ CASES: dict[str, tuple[Graph, Sequence[str], Journal, Status]] = {
 def test_the_worst_is_what_check_deploy_finds(case: str) -> None:
     of, rows, known, expected = CASES[case]
     assert assess(of, Applied.from_rows(of, rows, known), known).status is expected
-    assert database_status(of, rows, known).status is expected
+    assert status_of(of, rows, known).status is expected
 
 
 # ---- as it is shown ----
