@@ -24,7 +24,7 @@ from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
-from ampho.observer import Observer
+from ampho.observer import Observer, counted
 from ampho.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
 from ampho.run import Run
@@ -166,8 +166,7 @@ def downgrade(
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
         planned.check_agreed(agreed)  # before a name is asked for that would confirm something else
         if planned.steps or confirm is not None:
-            count = f"{len(planned.steps)} revision{'s' if len(planned.steps) > 1 else ''}"
-            what = f"{count} of {', '.join(planned.packages)}" if planned.steps else "nothing"
+            what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
             project.protection.check(confirm, f"'db-down {specifier}' takes back {what}.")
         return planned
 

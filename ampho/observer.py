@@ -50,3 +50,8 @@ class Observer:
     def warned(self, message: str) -> None:
         """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
         _log.warning(message)
+
+
+def counted(number: int) -> str:
+    """Return a number of revisions in words, for those who tell of a run."""
+    return "1 revision" if number == 1 else f"{number} revisions"

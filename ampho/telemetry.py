@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ampho import signals
 from ampho.audience import Audience, Guard
-from ampho.observer import Observer
+from ampho.observer import Observer, counted
 from ampho.plan import Direction
 
 if TYPE_CHECKING:
@@ -36,12 +36,8 @@ def audience_of(connection: Connection, url: URL, sender: object, observer: Obse
         guard,
         Observer() if observer is None else observer,
         LogRecords(),
-        Signals(guard, sender, is_async=_waits(connection)),
+        Signals(guard, sender, is_async=connection.dialect.is_async),
     )
-
-
-def _waits(connection: Connection) -> bool:
-    return connection.dialect.is_async
 
 
 class LogRecords(Observer):
@@ -52,7 +48,7 @@ class LogRecords(Observer):
         what = {"steps": len(plan.steps), "packages": plan.packages}
         text = "%s (%s): %s of %s"
         verb = "Upgrading" if plan.direction is Direction.UPGRADE else "Downgrading"
-        words = (verb, plan.specifier, _count(len(plan.steps)), ", ".join(plan.packages) or "no package")
+        words = (verb, plan.specifier, counted(len(plan.steps)), ", ".join(plan.packages) or "no package")
         _record(level, "planned", text, *words, specifier=plan.specifier, direction=str(plan.direction), **what)
 
     def waiting(self, holder: str) -> None:
@@ -78,7 +74,7 @@ class LogRecords(Observer):
 
     def finished(self, run: Run) -> None:
         plan = run.plan
-        text, words = "%s (%s) is done: %s in %.3f s", [_count(len(run.steps)), run.duration]
+        text, words = "%s (%s) is done: %s in %.3f s", [counted(len(run.steps)), run.duration]
         if not plan.steps:
             text, words = "%s (%s): nothing to do", []
         what = {"specifier": plan.specifier, "direction": str(plan.direction), "duration": run.duration}
@@ -87,10 +83,6 @@ class LogRecords(Observer):
 
     def warned(self, message: str) -> None:
         """Leave it to the observer, by which it is logged unless that does something else with it."""
-
-
-def _count(number: int) -> str:
-    return "1 revision" if number == 1 else f"{number} revisions"
 
 
 def _record_step(level: int, event: str, text: str, step: Step, *words: object, **what: object) -> None:

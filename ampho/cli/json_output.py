@@ -316,7 +316,7 @@ def run(done: Run) -> Object:
     return {
         "plan": plan(done.plan),
         "steps": [{**step(each.step), "duration": each.duration} for each in done.steps],
-        "duration": sum(each.duration for each in done.steps),
+        "duration": done.duration,
     }
 
 

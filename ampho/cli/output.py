@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho._suggest import sentences
-from ampho.observer import Observer
+from ampho.observer import Observer, counted
 
 if TYPE_CHECKING:
     from ampho.autogenerate import Drift
@@ -95,11 +95,6 @@ def _already(plan: Plan) -> str:
 def nothing_to_do(plan: Plan) -> str:
     """Say why a plan has no steps."""
     return f"Nothing to do: {_already(plan)}."
-
-
-def counted(number: int) -> str:
-    """Return a number of revisions in words."""
-    return "1 revision" if number == 1 else f"{number} revisions"
 
 
 def _seconds(duration: float) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.output import counted, nothing_to_do
+from ampho.cli.output import nothing_to_do
 from ampho.cli.tables import draw, table
+from ampho.observer import counted
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
 from ampho.revision import id_prefix
 

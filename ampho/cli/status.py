@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.output import counted, remarks
+from ampho.cli.output import remarks
 from ampho.cli.tables import draw, line, table
 from ampho.cli.terminal import console, is_seen
 from ampho.deploy import Status
+from ampho.observer import counted
 from ampho.state import Mark
 from ampho.status import DatabaseStatus, PackageStatus, RevisionStatus
 

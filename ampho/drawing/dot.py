@@ -8,7 +8,6 @@ from ampho.drawing import words
 from ampho.picture import Node, Picture
 from ampho.state import Mark
 
-_FEW_LANES = 6
 _ROOM = 44
 _STYLES = {
     Mark.APPLIED: 'style="filled", fillcolor="#d8efdf", color="#1f7a45"',
@@ -31,7 +30,7 @@ def as_dot(picture: Picture) -> str:
 def _lines(picture: Picture) -> Iterator[str]:
     numbers = {node.first: f"n{number}" for number, node in enumerate(picture.nodes)}
     yield 'digraph "migrations" {'
-    yield f'  graph [rankdir="{"TB" if len(picture.lanes) <= _FEW_LANES else "LR"}", fontname="Helvetica"];'
+    yield f'  graph [rankdir="{"TB" if len(picture.lanes) <= words.FEW_LANES else "LR"}", fontname="Helvetica"];'
     yield '  node [shape="box", fontname="Helvetica", fontsize="11"];'
     yield '  edge [color="#57606a", arrowsize="0.7"];'
     if not picture.nodes:

@@ -14,7 +14,6 @@ MAX_TEXT = 50_000
 MAX_EDGES = 500
 """How many edges, unless ``maxEdges`` does."""
 
-_FEW_LANES = 6
 _ROOM = 60
 _PLAIN = frozenset(" _.,-/:()+=@'!?")
 _SHAPES = {
@@ -53,7 +52,7 @@ def is_too_large(picture: Picture, text: str) -> bool:
 
 def _lines(picture: Picture) -> Iterator[str]:
     numbers = {node.first: f"n{number}" for number, node in enumerate(picture.nodes)}
-    yield f"flowchart {'TB' if len(picture.lanes) <= _FEW_LANES else 'LR'}"
+    yield f"flowchart {'TB' if len(picture.lanes) <= words.FEW_LANES else 'LR'}"
     if not picture.nodes:
         yield f'  nothing["{words.NOTHING}"]'
     for number, lane in enumerate(picture.lanes):

@@ -32,6 +32,9 @@ MEANINGS = {
     Mark.UNKNOWN: "revision",
 }
 NOTHING = "There are no revisions yet."
+FEW_LANES = 6
+"""So many lanes stand side by side; more lie one below the other."""
+
 SPAN = 34
 """How many characters the ids of a run take where both are written in full."""
 
