@@ -46,9 +46,10 @@ def walk(framework, folder):
     heading(f"{framework.capitalize()}: {shop.module}.py, on a fresh SQLite database")
     shop.say(f"export AMPHO_APP={shop.module}")
 
-    shop.ampho("db-show", expect="orders_1767693600 .* accounts_1767607200, catalog_1767690000")
+    shop.ampho("db-graph", expect="orders_1767693600 .* accounts_1767607200, catalog_1767690000")
+    shop.ampho("db-up --plan orders", expect="accounts_1767607200 +accounts +required by orders_1767693600")
     shop.ampho("db-up", expect="Applied 7 revisions")
-    shop.ampho("db-current", expect="orders +orders_1769421600 .head.")
+    shop.ampho("db-status", expect="The database is up to date with the code")
 
     heading("A request that writes, and one that reads")
     shop.requests(PLACE_ORDER, LIST_ORDERS)
