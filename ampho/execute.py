@@ -19,7 +19,6 @@ from ampho._hints import with_hint
 from ampho.applied import Applied
 from ampho.audience import Audience
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
-from ampho.explain import explained
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
@@ -191,6 +190,8 @@ def plan(
     project.check_migratable(specifier)
     upgrades = Direction(direction) is Direction.UPGRADE
     typed = specifier if specifier is not None else "heads" if upgrades else "-1"
+
+    from ampho.explain import explained
 
     def make_plan(rows: tuple[str, ...], journal: Journal) -> Callable[[], Plan]:
         for entry in journal.half_done:

@@ -303,11 +303,17 @@ def _missing(revision: Revision, parent: str) -> MissingRevisionError:
 
 
 def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    children: dict[str, list[str]] = {revision_id: [] for revision_id in parents}
+    children: dict[str, tuple[str, ...]] = dict.fromkeys(parents, ())
+    several: dict[str, list[str]] = {}
     for revision_id, ids in parents.items():
         for parent in ids:
-            children[parent].append(revision_id)
-    return {revision_id: tuple(ids) for revision_id, ids in children.items()}
+            if not children[parent]:
+                children[parent] = (revision_id,)
+            else:
+                several.setdefault(parent, [*children[parent]]).append(revision_id)
+    for parent, found in several.items():
+        children[parent] = tuple(found)
+    return children
 
 
 def _reach(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from ampho.cli.terminal import no_color
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
+
+_COLLECT = (50_000, 20, 20)
+"""When to look for garbage. What a command imports and reads stays until its end, so to look often finds nothing."""
 
 
 class ConsoleLoader:
@@ -51,6 +55,7 @@ def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:
 
 def main() -> None:
     """Run the console script."""
+    gc.set_threshold(*_COLLECT)
     if "_AMPHO_COMPLETE" in os.environ:
         from ampho.cli.completion import prepare_shells
 
