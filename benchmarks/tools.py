@@ -403,16 +403,23 @@ class Floor(Tool):
     name = "floor"
     drivers = ("sqlite", "aiosqlite", "psycopg", "asyncpg")
     operations = ("upgrade", "downgrade")
-    journal: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[tuple[str, ...]] = ()
 
     def command(self, operation: str, project: Project, driver: str) -> list[str]:
         direction = "up" if operation == "upgrade" else "down"
-        return [sys.executable, str(HERE / "floor.py"), direction, str(project.shape), *self.journal]
+        return [sys.executable, str(HERE / "floor.py"), direction, str(project.shape), *self.options]
 
 
 class FloorWithJournal(Floor):
     name = "floor with a journal"
-    journal = ("--journal",)
+    options = ("--journal",)
+
+
+class FloorByFiles(FloorWithJournal):
+    """The same by the functions of the revision files: the least for a tool that executes Alembic's operations."""
+
+    name = "floor by Alembic's operations"
+    options = ("--journal", "--files")
 
 
 class Bare(Floor):
@@ -435,6 +442,7 @@ TOOLS: tuple[Tool, ...] = (
     Django(),
     Floor(),
     FloorWithJournal(),
+    FloorByFiles(),
     Bare(),
 )
 

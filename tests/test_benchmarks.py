@@ -75,11 +75,19 @@ def test_parts_of_it_add_up(tmp_path: Path) -> None:
 
 
 def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> None:
-    arguments = ("--sizes", "2x10+deps", "--tools", "floor with,bare", "--only", "upgrade,downgrade", "--no-worker")
+    arguments = (
+        "--sizes",
+        "2x10+deps",
+        "--tools",
+        "floor with,floor by,bare",
+        "--only",
+        "upgrade,downgrade",
+        "--no-worker",
+    )
     found = run(tmp_path / "out.json", *arguments)
     done = {(figure["tool"], figure["operation"], figure["driver"]) for figure in found["figures"]}
     drivers = ("sqlite", "aiosqlite")
-    floor = product(["floor with a journal"], ["upgrade", "downgrade"], drivers)
+    floor = product(["floor with a journal", "floor by Alembic's operations"], ["upgrade", "downgrade"], drivers)
     assert done == {*floor, *product(["bare app"], ["noop"], drivers)}
 
 
