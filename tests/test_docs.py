@@ -55,6 +55,8 @@ RUN = [page for page in PAGES if any(block.language in {"console", "python"} for
 
 @pytest.mark.parametrize("page", RUN)
 def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
+    if page == "json" and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
     assert run_page(DOCS / f"{page}.md", tmp_path) > 0
 
 
@@ -75,6 +77,12 @@ def test_the_pictures_are_what_db_graph_draws() -> None:
 
     for name, drawn in made.pictures().items():
         assert drawn == (made.FOLDER / name).read_text("utf-8"), "run: python docs/pictures.py"
+
+
+def test_the_fields_of_the_json_output_are_those_of_the_schema() -> None:
+    made = script("fields")
+
+    assert made.page(text("json")) == text("json"), "run: python docs/fields.py"
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
