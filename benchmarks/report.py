@@ -30,7 +30,7 @@ from measure import Usage
 REFERENCE = "Ampho on Flask"
 """The tool that the ratios are to."""
 
-_TITLES = {
+TITLES = {
     "noop": "nothing to do",
     "fresh": "the same, no bytecode",
     "current": "current",
@@ -180,7 +180,7 @@ def _figures(results: Results) -> Iterator[str]:
     yield ", ".join(f"{name} {version}" for name, version in results.versions.items())
     yield f"medians of at most {results.rounds} rounds; ratio: CPU, to {REFERENCE}"
     for (size, backend, operation), figures in _grouped(results.figures):
-        yield f"\n{size}, {backend}: {_TITLES[operation]}"
+        yield f"\n{size}, {backend}: {TITLES[operation]}"
         yield f"  {'':<32}{'CPU s':>9}{'wall s':>9}{'MiB':>8}{'ratio':>8}{'rounds':>8}"
         reference = next((figure.cpu for figure in figures if figure.tool == REFERENCE), None)
         for figure in figures:
@@ -249,7 +249,7 @@ def plot(results: Results, backend: str) -> str:
         here = [figure for figure in figures if figure.size == size]
         parts.append(f'<text class="title" x="8" y="{top + 18}">{escape(size)}, {backend}, CPU seconds</text>')
         top += _TITLE
-        operations = [operation for operation in _TITLES if any(figure.operation == operation for figure in here)]
+        operations = [operation for operation in TITLES if any(figure.operation == operation for figure in here)]
         for start in range(0, len(operations), _COLUMNS):
             columns = operations[start : start + _COLUMNS]
             names = list(dict.fromkeys(_name(figure) for figure in here if figure.operation in columns))
@@ -270,7 +270,7 @@ def _labels(names: Sequence[str], top: int) -> Iterator[str]:
 
 def _panel(chosen: dict[str, Figure], names: Sequence[str], operation: str, left: int, top: int) -> Iterator[str]:
     """Draw the bars of one operation, the longest as long as there is room."""
-    yield f'<text class="title" x="{left}" y="{top + _TITLE - 8}">{_TITLES[operation]}</text>'
+    yield f'<text class="title" x="{left}" y="{top + _TITLE - 8}">{TITLES[operation]}</text>'
     longest = max(figure.cpu for figure in chosen.values())
     for number, name in enumerate(names):
         figure = chosen.get(name)
