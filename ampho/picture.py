@@ -188,7 +188,7 @@ def all_packages(graph: Graph) -> Iterator[str]:
 def _marks(graph: Graph, applied: Applied | None, journal: Journal) -> dict[str, Mark]:
     if applied is None:
         return {rid: Mark.ABSENT if graph.is_missing(rid) else Mark.UNKNOWN for rid in graph.ids}
-    mark = marks(applied, journal)
+    mark = marks(applied, journal, applied.edited(journal), applied.diverged(journal))
     return {revision_id: mark(revision_id) for revision_id in graph.ids}
 
 

@@ -193,12 +193,17 @@ def current_state(
     )
 
 
-def marks(applied: Applied, journal: Journal) -> Callable[[str], Mark]:
-    """Return what gives each revision its mark: the worst that there is to say of it."""
+def marks(
+    applied: Applied, journal: Journal, edited: Iterable[str], diverged: Iterable[str]
+) -> Callable[[str], Mark]:
+    """Return what gives each revision its mark: the worst that there is to say of it.
+
+    :param edited: what :meth:`Applied.edited` has found, and ``diverged`` likewise.
+    """
     worst = {
         **dict.fromkeys(applied.uncertain, Mark.UNCERTAIN),
-        **dict.fromkeys(applied.edited(journal), Mark.EDITED),
-        **dict.fromkeys(applied.diverged(journal), Mark.DIVERGED),
+        **dict.fromkeys(edited, Mark.EDITED),
+        **dict.fromkeys(diverged, Mark.DIVERGED),
         **dict.fromkeys(applied.missing, Mark.MISSING),
         **{entry.revision: Mark.UNFINISHED for entry in journal.half_done},
     }

@@ -152,7 +152,8 @@ def database_status(
         diverged=own(applied.diverged(journal)),
         edited=own(applied.edited(journal)),
     )
-    count = _Count(graph, applied, journal, _implied(applied), marks(applied, journal) if all else None)
+    mark = marks(applied, journal, found.edited, found.diverged) if all else None
+    count = _Count(graph, applied, journal, _implied(applied), mark)
     return replace(found, packages=tuple(map(count, dict.fromkeys(chosen))))
 
 

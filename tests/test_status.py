@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -128,6 +129,22 @@ def test_each_revision_has_its_mark_if_that_is_asked_for() -> None:
     assert status["core"].revisions[2].is_head
     assert status.edited == ("core_2", "shop_1")
     assert status.status is Status.INTERRUPTED
+
+
+def test_what_was_edited_and_what_has_diverged_is_looked_for_once() -> None:
+    """Both look at all that is applied, so the marks of ``--all`` take what was found of them already."""
+    looked: list[str] = []
+
+    def called(frame: Any, kind: str, argument: object) -> None:
+        if kind == "call" and frame.f_code in (Applied.edited.__code__, Applied.diverged.__code__):
+            looked.append(frame.f_code.co_name)
+
+    sys.setprofile(called)
+    try:
+        status_of(ALL, ["core_2", "shop_1"], journal("core_1", checksum="edited"), all=True)
+    finally:
+        sys.setprofile(None)
+    assert sorted(looked) == ["diverged", "edited"]
 
 
 def test_it_may_be_about_some_packages_only() -> None:
