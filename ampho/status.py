@@ -75,6 +75,7 @@ class DatabaseStatus:
     :ivar unfinished: what was left half done, where the database could not roll it back.
     :ivar diverged: ids of the revisions that count as applied and were never run here.
     :ivar edited: ids of the applied revisions whose files are not those that were run.
+    :ivar edited_remedy: what to do about those, in words; empty where there are none.
     """
 
     packages: tuple[PackageStatus, ...]
@@ -85,6 +86,7 @@ class DatabaseStatus:
     unfinished: tuple[Entry, ...] = ()
     diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
+    edited_remedy: str = ""
 
     def __iter__(self) -> Iterator[PackageStatus]:
         return iter(self.packages)
@@ -142,6 +144,7 @@ def database_status(
     def own(ids: Iterable[str]) -> tuple[str, ...]:
         return tuple(rid for rid in ids if applied.package(rid) in among)
 
+    edited = own(applied.edited(journal))
     found = DatabaseStatus(
         packages=(),
         missing=tuple(missing for missing in missing_states(applied) if missing.package in among),
@@ -150,7 +153,8 @@ def database_status(
         repeated=applied.repeated,
         unfinished=tuple(entry for entry in journal.half_done if not packages or entry.package in among),
         diverged=own(applied.diverged(journal)),
-        edited=own(applied.edited(journal)),
+        edited=edited,
+        edited_remedy=applied.edited_remedy(edited) if edited else "",
     )
     mark = marks(applied, journal, found.edited, found.diverged) if all else None
     count = _Count(graph, applied, journal, _implied(applied), mark)

@@ -216,7 +216,7 @@ def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Da
     project.revision("core", "core_3", "core_2")
     edited(project, opened, database)
     (finding, _) = opened.call("deployment").findings
-    assert finding.means.endswith("where that changes nothing, 'ampho db-stamp core_2' takes note")
+    assert finding.means.endswith("where that changes nothing, say so with 'ampho db-stamp core_2'")
     file_of(project, "core_3").unlink()
     assert opened.call("current").edited is None
     assert opened.call("current", verbose=True).edited == ("core_2",)

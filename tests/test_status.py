@@ -242,7 +242,11 @@ def test_check_gives_the_exit_codes_of_db_check_deploy(project: Project, framewo
         path.write_text(path.read_text("utf-8") + "# edited\n", "utf-8")
         done = each.run("db-status", "--check")
         assert done.exit_code == each.run("db-check", "--deploy").exit_code == 11
-        assert "Edited since they were applied: accounts_1700000000.\n" in done.stdout
+        remedy = "where that changes nothing, say so with 'ampho db-stamp accounts_1700000100'"
+        for command in (["db-status"], ["db-status", "--all"], ["db-current", "-v"]):
+            told = each.run(*command).stdout
+            assert f"Edited since they were applied: accounts_1700000000; {remedy}.\n" in told, command
+        assert remedy in each.run("db-check", "--deploy").stdout
         assert each.run("db-status", "--check", "fork").exit_code == 0
         assert "(edited since)" in each.run("db-status", "--all").stdout
         path.unlink()

@@ -248,7 +248,12 @@ def status(found: DatabaseStatus) -> Object:
 
 
 def _missing(found: MissingState) -> Object:
-    return {"package": found.package or None, "revisions": list(found.revisions), "is_ahead": found.is_ahead}
+    return {
+        "package": found.package or None,
+        "revisions": list(found.revisions),
+        "is_ahead": found.is_ahead,
+        "means": found.means,
+    }
 
 
 def entry(found: Entry) -> Object:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ampho.status import DatabaseStatus
 
 
+_SHOWN = 5
 _TWO = 2
 
 
@@ -139,6 +140,8 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         yield f"The version table has the row {row} more than once."
     for revision_id in state.diverged:
         yield f"{revision_id} counts as applied because a later one is, and was never run here."
+    if state.edited:
+        yield f"Edited since they were applied: {_listed(state.edited)}; {state.edited_remedy}."
     for entry in state.unfinished:
         yield f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'."
     if state.uncertain:
@@ -148,8 +151,12 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
 def _missing_line(missing: MissingState, width: int) -> str:
     ids, one = rows(missing.revisions), len(missing.revisions) == 1
     how = "ahead of its files" if missing.is_ahead else "missing"
-    what = f"{ids} {'is' if one else 'are'} applied, and no file explains {'it' if one else 'them'}"
+    what = f"{ids} {'is' if one else 'are'} applied, and {missing.means}."
     return f"{missing.package or '(unknown)':<{width}}  {how}: {what}"
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
 def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bool:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_SHOWN = 5
 _LEAST = 12  # columns of a message that are worth showing
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
@@ -44,8 +43,6 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     elif status.packages:
         draw(console(), [partial(layout, status) for layout in (_wide, _narrow, _stacked)])
     told = list(remarks(status))
-    if status.edited and not all:
-        told.append(f"Edited since they were applied: {_listed(status.edited)}.")
     if told:
         click.echo()
     for text in told:
@@ -146,10 +143,6 @@ def _name(package: PackageStatus) -> str:
 
 def _moment(when: datetime | None, form: str = "%Y-%m-%d %H:%M:%S", missing: str = "-") -> str:
     return when.strftime(form) if when else missing
-
-
-def _listed(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
 def _text(text: str, style: str = "") -> Text:
