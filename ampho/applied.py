@@ -18,6 +18,9 @@ from ampho.journal import Journal
 from ampho.package import RESERVED
 from ampho.revision import Revision, id_prefix, package_of_id
 
+ROWS_REMEDY = "correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'"
+"""What to do about version rows that cannot be right."""
+
 _SHOWN = 5
 _LOST_HERE = {
     "a file was deleted": "restore the file",
@@ -182,14 +185,13 @@ class Applied:
         if self.corrupt:
             raise VersionTableError(
                 f"The version table has the row {', '.join(map(ascii, self.corrupt))}, which cannot be a revision."
-                " Correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'; nothing was changed.",
+                f" {_begun(ROWS_REMEDY)}; nothing was changed.",
                 rows=self.corrupt,
             )
         if self.repeated:
             raise VersionTableError(
                 f"The version table has the row {', '.join(self.repeated)} more than once, and Alembic changes one row"
-                " at a time. Delete what is too much by hand, or write the table anew with 'ampho db-stamp SPEC"
-                " --purge'; nothing was changed.",
+                f" at a time. {_begun(ROWS_REMEDY)}; nothing was changed.",
                 rows=self.repeated,
             )
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ampho.applied import Applied
+from ampho.applied import ROWS_REMEDY, Applied
 from ampho.errors import WaitTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Journal
@@ -57,8 +57,8 @@ _MEANS = {
     Status.EDITED: "applied, and its file was edited since; {edited}",
     Status.BEHIND: "not applied; 'ampho db-up' does that",
 }
-_UNREADABLE = "the version table has what cannot be a revision"
-_REPEATED = "the version table has it more than once"
+_UNREADABLE = f"the version table has what cannot be a revision; {ROWS_REMEDY}"
+_REPEATED = f"the version table has it more than once; {ROWS_REMEDY}"
 _SUPERFLUOUS = (
     "the version table has it beside what stands on it, which does Ampho no harm; its next step, or 'ampho db-stamp',"
     " takes it out"

@@ -493,8 +493,11 @@ def db_graph(
     form = "mermaid" if mermaid else form or form_of(file or "")
     database = not options.pop("no_database")
     picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
-    if not print_json(ctx, "graph", picture):
-        print_picture(picture, form, file)
+    if print_json(ctx, "graph", picture):
+        return
+    for remark in output.row_remarks(picture):
+        output.WarningsOnly().warned(remark)
+    print_picture(picture, form, file)
 
 
 @cli.command("db-show")

@@ -405,6 +405,8 @@ def graph(drawn: Picture) -> Object:
         "edges": [
             {"source": each.source, "target": each.target, "is_dependency": each.is_dependency} for each in drawn.edges
         ],
+        "corrupt": list(drawn.corrupt),
+        "repeated": list(drawn.repeated),
     }
 
 

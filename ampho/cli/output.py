@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ampho.deploy import Deployment
     from ampho.journal import Entry
     from ampho.lint import LintReport
+    from ampho.picture import Picture
     from ampho.plan import Plan, Step
     from ampho.run import Run
     from ampho.stamp import Stamped
@@ -134,10 +135,7 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for missing in state.missing:
         yield _missing_line(missing, width)
-    for row in state.corrupt:
-        yield f"The version table has the row {row!a}, which cannot be a revision."
-    for row in state.repeated:
-        yield f"The version table has the row {row} more than once."
+    yield from row_remarks(state)
     for revision_id in state.diverged:
         yield f"{revision_id} counts as applied because a later one is, and was never run here."
     if state.edited:
@@ -146,6 +144,16 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         yield f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'."
     if state.uncertain:
         yield "Nothing records what that stands on, so some of what is shown as pending may be applied."
+
+
+def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
+    """Give what is wrong with the rows of the version table, a line each."""
+    from ampho.applied import ROWS_REMEDY
+
+    for row in state.corrupt:
+        yield f"The version table has the row {row!a}, which cannot be a revision; {ROWS_REMEDY}."
+    for row in state.repeated:
+        yield f"The version table has the row {row} more than once; {ROWS_REMEDY}."
 
 
 def _missing_line(missing: MissingState, width: int) -> str:
