@@ -234,7 +234,7 @@ def status(
         _check_known(project, applied.graph, packages)
         if check:
             applied.check_nothing_absent()
-        return database_status(project.graph, applied, journal, packages=packages, all=all)
+        return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
 
     return ask(project, connection, x, count)
 

@@ -147,6 +147,15 @@ class Project:
                     path=package.folder,
                 )
 
+    def beginning(self, name: str) -> str:
+        """Say how a package gets its first revision."""
+        package = self.package(name)
+        if package.installed:
+            return "it is installed, so its own project has to write them"
+        if not package.exists:
+            return f"make its migrations folder with 'ampho db-init {package.entry}'"
+        return f"write the first with 'ampho db-rev {name} MESSAGE'"
+
     def _check_there(self, name: str) -> None:
         if name in self.absent:
             raise self.absent[name]

@@ -45,6 +45,7 @@ class PackageStatus:
     :ivar last: the id of the revision applied last; None if there is none, or nothing records which of several.
     :ivar when: when that was, as far as it is recorded.
     :ivar revisions: each revision, in order, if that was asked for.
+    :ivar remedy: how it gets its first revision, in words; empty where it has one.
     """
 
     package: str
@@ -56,6 +57,12 @@ class PackageStatus:
     last: str | None
     when: datetime | None
     revisions: tuple[RevisionStatus, ...] = ()
+    remedy: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no revisions: neither files, nor anything applied."""
+        return not (self.applied or self.pending or self.missing)
 
     @property
     def is_in_conflict(self) -> bool:
@@ -127,6 +134,7 @@ def database_status(
     *,
     packages: Sequence[str] = (),
     all: bool = False,  # noqa: A002 (the option's name)
+    beginning: Callable[[str], str] = lambda package: "",
 ) -> DatabaseStatus:
     """Return where a database is.
 
@@ -135,6 +143,7 @@ def database_status(
     :param journal: what was done to it.
     :param packages: the packages that are looked at, which may be gone; by default all.
     :param all: whether each revision is told of.
+    :param beginning: says of a package how it gets its first revision.
     :raises SpecifierError: if one of the packages is none.
     """
     gone = [missing.package for missing in missing_states(applied) if missing.package not in graph.packages]
@@ -158,7 +167,10 @@ def database_status(
     )
     mark = marks(applied, journal, found.edited, found.diverged) if all else None
     count = _Count(graph, applied, journal, _implied(applied), mark)
-    return replace(found, packages=tuple(map(count, dict.fromkeys(chosen))))
+    counted = map(count, dict.fromkeys(chosen))
+    return replace(
+        found, packages=tuple(replace(one, remedy=beginning(one.package)) if one.is_empty else one for one in counted)
+    )
 
 
 def _package(applied: Applied, name: str) -> str:

@@ -270,6 +270,41 @@ def test_a_listed_package_without_folder_is_an_error_where_it_is_named(project: 
             each.call("status", "gone")
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_package_without_revisions_is_not_up_to_date(project: Project, framework: str) -> None:
+    """It is told what comes next: a folder where there is none, else a revision. Nothing is wrong with the database."""
+    for name in ("blog", "new"):
+        project.package(name)
+    (project.migrations("blog") / "versions").mkdir(parents=True)
+    empty = "{0} has no revisions yet: {1}.\n"
+    said = [
+        empty.format("blog", "write the first with 'ampho db-rev blog MESSAGE'"),
+        empty.format("new", "make its migrations folder with 'ampho db-init new'"),
+    ]
+    with facade(project, framework, ["blog", "new"], URLS[framework]) as each:
+        for command in (["db-status"], ["db-status", "--all"]):
+            shown = each.run(*command).stdout
+            assert shown.endswith("".join(said)), command
+            assert "up to date" not in shown
+        assert "blog  no revisions yet\n" in shown
+        assert each.call("status").status is Status.UP_TO_DATE
+    with facade(project, framework, ["blog", *write(project)], URLS[framework]) as each:
+        each.call("upgrade")
+        shown = each.run("db-status").stdout
+        assert said[0] in shown
+        assert shown.endswith("up to date with the code.\n")
+        assert [one.is_empty for one in each.call("status")] == [True, False, False]
+
+
+def test_a_package_that_is_installed_gets_its_first_revision_elsewhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.package("site-packages.plug")
+    monkeypatch.syspath_prepend(project.folder / "site-packages")
+    with facade(project, "flask", ["plug"], URLS["flask"]) as each:
+        assert "it is installed, so its own project has to write them" in each.run("db-status").stdout
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_terminal_shows_all_of_each_id_at_its_width(
     project: Project, width: int, monkeypatch: pytest.MonkeyPatch

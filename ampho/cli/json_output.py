@@ -222,6 +222,7 @@ def status(found: DatabaseStatus) -> Object:
                 "missing": each.missing,
                 "heads": list(each.heads),
                 "is_in_conflict": each.is_in_conflict,
+                "is_empty": each.is_empty,
                 "last": each.last,
                 "when": _time(each.when),
                 "revisions": [

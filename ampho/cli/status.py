@@ -43,6 +43,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     elif status.packages:
         draw(console(), [partial(layout, status) for layout in (_wide, _narrow, _stacked)])
     told = list(remarks(status))
+    told += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if told:
         click.echo()
     for text in told:
@@ -50,7 +51,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         click.echo(f"\nPending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
-    elif status.packages and status.status is Status.UP_TO_DATE:
+    elif status.status is Status.UP_TO_DATE and any(not package.is_empty for package in status):
         click.echo("\nThe database is up to date with the code.")
 
 
@@ -111,7 +112,7 @@ def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
     """
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
-        said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions"
+        said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions yet"
         yield _text(f"{_name(package)}  ", "bold").append(said, "not bold")
         width = max((len(revision.id) for revision in package.revisions), default=0)
         yield from (_revision(revision, width, room) for revision in package.revisions)
