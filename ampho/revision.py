@@ -316,11 +316,29 @@ def load_module(path: Path, package: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as exc:
-        if isinstance(exc, SyntaxError) and exc.filename == str(path):
-            raise _unparsable(str(path), package, exc) from exc
-        where = location(exc, path) or str(path)
-        raise _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})") from exc
+        raise _not_importable(path, package, exc) from exc
     return module
+
+
+def check_compiles(revision: Revision, source: bytes) -> None:
+    """Check the syntax of the file of a revision, without executing it.
+
+    :param source: what is in the file.
+    :raises RevisionFileError: if Python refuses it, the same as :func:`load_module` would.
+    """
+    try:
+        compile(source, revision.file, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as exc:
+        raise _not_importable(revision.path, revision.package, exc) from exc
+    except RecursionError:  # how deep is too deep depends on who calls, so that is for the run to say
+        return
+
+
+def _not_importable(path: Path, package: str, exc: BaseException) -> RevisionFileError:
+    if isinstance(exc, SyntaxError) and exc.filename == str(path):
+        return _unparsable(str(path), package, exc)
+    where = location(exc, path) or str(path)
+    return _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})")
 
 
 def _literal_header(tree: ast.Module) -> dict[str, object] | None:
