@@ -243,8 +243,8 @@ def _not_there_yet(owners: Ownership, package: str, comparison: Comparison) -> s
             continue
         if package not in owners.needed_by(str(owner)):
             raise RevisionInputError(
-                f"{package} points at the table {key} of {owner}, which no revision makes yet. Write that first:"
-                f" ampho db-rev {owner} MESSAGE --autogenerate.",
+                f"{package} points at the table {key} of {owner}, which no revision makes yet. Write that first,"
+                f" with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
                 package=package,
             )
         missing.add(key)

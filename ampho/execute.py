@@ -167,7 +167,7 @@ def downgrade(
         planned.check_agreed(agreed)  # before a name is asked for that would confirm something else
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
-            project.protection.check(confirm, f"'db-down {specifier}' takes back {what}.")
+            project.protection.check(confirm, f"'ampho db-down {specifier}' takes back {what}.")
         return planned
 
     runner = Runner(project, make_plan, x, _audience(project, connection, observer), is_agreed=agreed is not None)

@@ -58,7 +58,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
 
 
 def _merge_instead(package: str) -> str:
-    return f"Join the lines instead: ampho db-merge {package}."
+    return f"Join the lines instead, with 'ampho db-merge {package}'."
 
 
 def _two_heads(graph: Graph, package: str) -> tuple[str, str]:

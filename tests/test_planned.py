@@ -388,7 +388,7 @@ def test_what_another_process_does_before_the_answer_ends_it(project: Project) -
         said = " ".join(child.read().split())
         child.wait()
         assert child.exitstatus == 1
-        assert "Error: What 'db-down base' would do has changed: it was to downgrade shop_1700000001, " in said
+        assert "Error: What 'ampho db-down base' would do has changed: it was to downgrade shop_1700000001, " in said
         assert len(here.call("current")["accounts"].applied) == 2
 
 

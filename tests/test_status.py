@@ -271,7 +271,7 @@ def test_a_listed_package_without_folder_is_an_error_where_it_is_named(project: 
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_package_without_revisions_is_not_up_to_date(project: Project, framework: str) -> None:
+def test_a_package_without_revisions_is_told_what_comes_next(project: Project, framework: str) -> None:
     """It is told what comes next: a folder where there is none, else a revision. Nothing is wrong with the database."""
     for name in ("blog", "new"):
         project.package(name)

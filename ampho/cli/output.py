@@ -207,7 +207,7 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
                 if value:
                     click.echo(f"    {name + ':':<12}{value}")
     if not entries:
-        click.echo("The database has no journal yet. The next 'ampho db-up' or 'db-down' begins one.", err=True)
+        click.echo("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' begins one.", err=True)
 
 
 def _position(package: PackageState) -> str:
