@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
 
-from ampho._describe import describe, location
+from ampho._describe import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
@@ -158,7 +158,9 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
         return
     except OSError as exc:
         raise RevisionFileError(
-            f"The folder {folder} of {package} cannot be read: {describe(exc)}.", package=package, path=Path(folder)
+            f"The folder {shown_path(folder)} of {package} cannot be read: {describe(exc)}.",
+            package=package,
+            path=Path(folder),
         ) from exc
     for entry in entries:
         if is_revision_file(entry.name) and not _is_folder(entry):
@@ -337,7 +339,7 @@ def check_compiles(revision: Revision, source: bytes) -> None:
 def _not_importable(path: Path, package: str, exc: BaseException) -> RevisionFileError:
     if isinstance(exc, SyntaxError) and exc.filename == str(path):
         return _unparsable(str(path), package, exc)
-    where = location(exc, path) or str(path)
+    where = location(exc, path) or shown_path(path)
     return _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})")
 
 
@@ -428,4 +430,6 @@ def _unparsable(file: str, package: str, exc: Exception) -> RevisionFileError:
 
 
 def _unreadable(file: str, package: str, what: str) -> RevisionFileError:
-    return RevisionFileError(f"The revision file {file} of {package} {what}.", package=package, path=Path(file))
+    return RevisionFileError(
+        f"The revision file {shown_path(file)} of {package} {what}.", package=package, path=Path(file)
+    )

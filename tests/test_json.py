@@ -239,6 +239,15 @@ def test_a_failure_tells_which_revision_and_what_was_done_before(opened: Facade,
     assert (found["path"], found["applied"]) == (str(path), ["core_1", "core_2"])
 
 
+def test_a_path_is_absolute_beside_a_message_that_has_it_from_here(opened: Facade, project: Project) -> None:
+    path = project.revision("core", "core_3", "core_2", upgrade="op.drop_table(")
+
+    found = error(opened, "db-up")
+
+    assert found["path"] == str(path)
+    assert found["message"].startswith(f"The revision file {path.relative_to(project.folder)} of core ")
+
+
 def test_a_command_line_that_is_wrong_is_an_error_like_others(opened: Facade) -> None:
     for line in ("db-up --nonsense", "db-rev core", "db-log -n many", "db-upp"):
         result = opened.run(*shlex.split(line), FLAG)

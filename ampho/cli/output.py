@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ampho._describe import shown_path
 from ampho._suggest import sentences
 from ampho.observer import Observer, counted
 
@@ -108,14 +108,6 @@ def print_run(run: Run) -> None:
     if run.steps:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
         click.echo(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}.")
-
-
-def shown_path(path: Path) -> str:
-    """Return a path relative to the current folder, if it is below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def print_current(state: CurrentState, *, verbose: bool) -> None:
