@@ -46,7 +46,7 @@ from mako.template import Template
 from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 
-from ampho._describe import describe, place
+from ampho._describe import describe, place, shown_path
 from ampho._hints import with_hint
 from ampho.applied import VersionRows
 from ampho.errors import (
@@ -187,13 +187,13 @@ def _check_function(script: Script, step: Step) -> None:
     revision = step.revision
     if not is_as_read(revision):
         raise PlanChangedError(
-            f"The file of {revision.id}, {revision.path}, has changed since it was read. Run the command again; nothing"
-            " was changed."
+            f"The file of {revision.id}, {shown_path(revision.path)}, has changed since it was read. Run the command"
+            " again; nothing was changed."
         )
     if not callable(getattr(script.module, step.direction.value, None)):
         raise RevisionFileError(
-            f"The revision file {revision.path} of {revision.package} has no function {step.direction.value}()."
-            " Add one; 'pass' is enough where there is nothing to do.",
+            f"The revision file {shown_path(revision.path)} of {revision.package} has no function"
+            f" {step.direction.value}(). Add one; 'pass' is enough where there is nothing to do.",
             package=revision.package,
             revision=revision.id,
             path=revision.path,
@@ -285,7 +285,7 @@ def make_config(project: Project, x: Sequence[str] = ()) -> Config:
     try:
         set_locations(config, project)
     except configparser.Error as exc:
-        raise ConfigurationError(f"{ini} cannot be read: {describe(exc)}.") from exc
+        raise ConfigurationError(f"{shown_path(ini)} cannot be read: {describe(exc)}.") from exc
     if project.configure is not None:
         config = project.configure(config)
     return config
@@ -433,7 +433,7 @@ class EnvironmentRun:
 
     def refused(self, why: str) -> EnvironmentFileError:
         """Return the error for an ``env.py`` that breaks the contract."""
-        where = f"{self.path}, line {self.line}," if self.line else str(self.path)
+        where = f"{shown_path(self.path)}, line {self.line}," if self.line else shown_path(self.path)
         return EnvironmentFileError(f"{where} {why}.", path=self.path, line=self.line)
 
     def failure(self, exc: BaseException, finished: Sequence[str] = ()) -> AmphoError:
@@ -554,7 +554,7 @@ class RevisionFiles:
             )
             self._date = self._script._generate_create_date()
         except (CommandError, ValueError, configparser.Error) as exc:
-            raise self._error(f"{ini} cannot be used: {describe(exc)}") from exc
+            raise self._error(f"{shown_path(ini)} cannot be used: {describe(exc)}") from exc
 
     def path(self, revision_id: str, message: str) -> Path:
         """Return the path of a new file.
@@ -570,9 +570,12 @@ class RevisionFiles:
             path = folder / f"{revision_id}.py"
         around = [*path.resolve().parents] if self._package.is_recursive else [path.resolve().parent]
         if folder.resolve() not in around or not folder.resolve().is_relative_to(self._package.root.resolve()):
-            raise self._error(f"{path} is not in {folder}, inside the package. Correct file_template in alembic.ini")
+            raise self._error(
+                f"{shown_path(path)} is not in {shown_path(folder)}, inside the package. Correct file_template in"
+                " alembic.ini"
+            )
         if os.path.lexists(path):
-            raise self._error(f"{path} is there already")
+            raise self._error(f"{shown_path(path)} is there already")
         return path
 
     def render(self, revision: Revision, body: Body | None = None) -> bytes:
@@ -598,7 +601,7 @@ class RevisionFiles:
                 downgrades=body.downgrades if body else "",
             )
         except (Exception, SystemExit) as exc:
-            raise self._error(f"the template {source} fails: {describe(exc)}") from exc
+            raise self._error(f"the template {shown_path(source)} fails: {describe(exc)}") from exc
         return str(text).encode("utf-8")
 
     def run_hooks(self, path: Path) -> None:
@@ -610,7 +613,7 @@ class RevisionFiles:
             for hook in self._config.get_hooks_list():
                 write_hooks._invoke(hook.get("type", ""), path, hook)  # _run_hooks() prints
         except (Exception, SystemExit) as exc:
-            raise self._error(f"{path} was written, but a post_write_hook failed: {describe(exc)}") from exc
+            raise self._error(f"{shown_path(path)} was written, but a post_write_hook failed: {describe(exc)}") from exc
 
     def _error(self, what: str) -> RevisionInputError:
         return RevisionInputError(f"{what}.", package=self._package.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
 
 def place(exc: BaseException, path: Path) -> str:
     """Return where in a file an exception comes from, as ``file:line``, or the file where it comes from elsewhere."""
-    return location(exc, path) or one_line(str(_shown(str(path))))
+    return location(exc, path) or one_line(shown_path(path))
 
 
 def location(exc: BaseException, below: Path | None) -> str | None:
@@ -100,7 +101,7 @@ def location(exc: BaseException, below: Path | None) -> str | None:
     if not found:
         return None
     file, line = found[-1]
-    return one_line(f"{_shown(file)}:{line}")
+    return one_line(f"{shown_path(file)}:{line}")
 
 
 def quotes_url(exc: BaseException) -> bool:
@@ -153,10 +154,15 @@ def _is_in(file: str, place: Path | None) -> bool:
     return _INSTALLED.isdisjoint(path.parts) and not any(map(path.is_relative_to, _LIBRARIES))
 
 
-def _shown(file: str) -> Path:
-    path = Path(os.path.realpath(file))
-    here = Path(os.path.realpath("."))
-    return path.relative_to(here) if path.is_relative_to(here) else path
+def shown_path(path: Path | str) -> str:
+    """Return a path as every message has it: relative to the current folder where it is below that, else absolute."""
+    with suppress(OSError):  # of a current folder that is gone
+        here = Path.cwd()
+        for found in (Path(path).absolute(), Path(os.path.realpath(path))):
+            if here in found.parents:
+                return str(found.relative_to(here))
+        return str(Path(path).absolute())
+    return str(path)
 
 
 def _is_statement_error(exc: BaseException) -> bool:

@@ -18,8 +18,15 @@ from ampho.journal import Journal
 from ampho.package import RESERVED
 from ampho.revision import Revision, id_prefix, package_of_id
 
+ROWS_REMEDY = "correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'"
+"""What to do about version rows that cannot be right."""
+
 _SHOWN = 5
-_RESTORE = "Restore the file, install or list the package that it belongs to, or use the release that applied it."
+_LOST_HERE = {
+    "a file was deleted": "restore the file",
+    "an older release of the code is running": "install the newer release",
+}
+_LOST_PACKAGE = {"a package is not installed or not listed": "install and list the package"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,10 @@ class Applied:
             revisions=found,
         )
 
+    def edited_remedy(self, ids: Iterable[str]) -> str:
+        """Say what to do about applied revisions whose files were edited since."""
+        return f"where that changes nothing, say so with {self.way_to_note(ids)}"
+
     def way_to_note(self, ids: Iterable[str]) -> str:
         """Return the commands that note applied revisions as they are now, and change nothing else."""
         noted = set(ids)
@@ -174,14 +185,13 @@ class Applied:
         if self.corrupt:
             raise VersionTableError(
                 f"The version table has the row {', '.join(map(ascii, self.corrupt))}, which cannot be a revision."
-                " Correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'; nothing was changed.",
+                f" {_begun(ROWS_REMEDY)}; nothing was changed.",
                 rows=self.corrupt,
             )
         if self.repeated:
             raise VersionTableError(
                 f"The version table has the row {', '.join(self.repeated)} more than once, and Alembic changes one row"
-                " at a time. Delete what is too much by hand, or write the table anew with 'ampho db-stamp SPEC"
-                " --purge'; nothing was changed.",
+                f" at a time. {_begun(ROWS_REMEDY)}; nothing was changed.",
                 rows=self.repeated,
             )
 
@@ -199,6 +209,20 @@ class Applied:
         """Say which applied revisions no file has, by package."""
         return self._listed(self.graph.sort(self.missing if ids is None else ids))
 
+    def explain_missing(self, ids: Sequence[str]) -> str:
+        """Say why no file may explain applied revisions, and what to do about it."""
+        lost = self._lost(ids)
+        ways = self.ways_to_forget(reversed(self.graph.sort(ids)))  # what others stand on cannot be forgotten before
+        given_up = " and ".join(ways) if len(ways) <= _SHOWN else "'ampho db-forget REVISION', the last one first"
+        remedy = _or([*lost.values(), f"give {_it(ids)} up with {given_up}"])
+        return f"no file explains {_it(ids)}: {_or(lost)}. {_begun(remedy)}"
+
+    def _lost(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return why no file may explain applied revisions, each with what helps."""
+        packages = set(map(self.package, ids))
+        is_here = not packages.isdisjoint(["", *self.graph.packages])
+        return (_LOST_HERE if is_here else {}) | (_LOST_PACKAGE if packages.difference(self.graph.packages) else {})
+
     def _listed(self, ids: Sequence[str]) -> str:
         shown = ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
         packages = [name for name in dict.fromkeys(map(self.package, ids)) if name]
@@ -215,9 +239,8 @@ class Applied:
         beyond = [rid for rid in self.missing if self.package(rid) in touched]
         if beyond:
             raise UnknownRevisionsError(
-                f"The database is ahead of the code: {self.describe_missing(beyond)} {_is(beyond)} applied, and no file"
-                f" explains {_it(beyond)}. Use the release that applied {_it(beyond)}, restore the file, or give"
-                f" {_it(beyond)} up with {' and '.join(self.ways_to_forget(beyond))}; nothing was changed.",
+                f"The database is ahead of the code: {self.describe_missing(beyond)} {_is(beyond)} applied, and"
+                f" {self.explain_missing(beyond)}; nothing was changed.",
                 rows=beyond,
             )
         doubtful = self.graph.sort(self.uncertain.intersection(ids))
@@ -226,8 +249,8 @@ class Applied:
             raise UnknownRevisionsError(
                 f"Whether {doubtful[0]} of {self.package(doubtful[0])} is applied is not known:"
                 f" {self.describe_missing()} is, which no file explains, and may stand on it."
-                f" {_RESTORE} Or say what is applied of {packages}: 'ampho db-stamp REVISION', or PACKAGE@base"
-                " for nothing; nothing was changed.",
+                f" {_begun(_or(self._lost(self.missing).values()))}. Or say what is applied of {packages}:"
+                " 'ampho db-stamp REVISION', or PACKAGE@base for nothing; nothing was changed.",
                 rows=self.graph.sort(self.missing),
             )
 
@@ -239,9 +262,8 @@ class Applied:
         gone = self.graph.sort(self.missing.intersection(ids))
         if gone:
             raise UnknownRevisionsError(
-                f"{specifier}: {self.describe_missing(gone)} {_is(gone)} applied, and no file explains"
-                f" {_it(gone)}. {_RESTORE} Or give {_it(gone)} up with"
-                f" {' and '.join(self.ways_to_forget(gone))}; nothing was changed.",
+                f"{specifier}: {self.describe_missing(gone)} {_is(gone)} applied, and {self.explain_missing(gone)};"
+                " nothing was changed.",
                 rows=gone,
             )
 
@@ -267,6 +289,15 @@ def _is(ids: Sequence[str]) -> str:
 
 def _it(ids: Sequence[str]) -> str:
     return "it" if len(ids) == 1 else "them"
+
+
+def _or(texts: Iterable[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)}, or {last}" if first else last
+
+
+def _begun(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _can_be_row(row: object) -> bool:

@@ -188,11 +188,11 @@ def _warn_of_unowned(owners: Ownership, keys: Iterable[str], observer: Observer)
 def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, package: str) -> None:
     applied = Applied.from_rows(graph, rows, journal)
     lacking = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
-    ahead = [revision_id for revision_id in applied.missing if applied.package(revision_id) == package]
+    ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) == package)
     if ahead:
         raise NotUpToDateError(
-            f"The database is ahead of the code: it has {', '.join(sorted(ahead))} of {package}, which no file"
-            " explains. Get the file, or compare with another database.",
+            f"The database is ahead of the code: it has {applied.describe_missing(ahead)}, and"
+            f" {applied.explain_missing(ahead)}, or compare with another database.",
             package=package,
             revisions=ahead,
         )
@@ -243,8 +243,8 @@ def _not_there_yet(owners: Ownership, package: str, comparison: Comparison) -> s
             continue
         if package not in owners.needed_by(str(owner)):
             raise RevisionInputError(
-                f"{package} points at the table {key} of {owner}, which no revision makes yet. Write that first:"
-                f" ampho db-rev {owner} MESSAGE --autogenerate.",
+                f"{package} points at the table {key} of {owner}, which no revision makes yet. Write that first,"
+                f" with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
                 package=package,
             )
         missing.add(key)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ampho.applied import Applied
+from ampho.applied import ROWS_REMEDY, Applied
 from ampho.errors import WaitTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Journal
@@ -52,13 +52,13 @@ _EXIT_CODES = {
 _MEANS = {
     Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
     Status.DIVERGED: "counts as applied because a later one is, and was never run here",
-    Status.MISSING: "applied, and its package is not there",
-    Status.AHEAD: "applied, and no file has it: a newer release was here",
-    Status.EDITED: "applied, and its file was edited since; where that changes nothing, {note} takes note",
+    Status.MISSING: "applied, and {missing}",
+    Status.AHEAD: "applied, and {missing}",
+    Status.EDITED: "applied, and its file was edited since; {edited}",
     Status.BEHIND: "not applied; 'ampho db-up' does that",
 }
-_UNREADABLE = "the version table has what cannot be a revision"
-_REPEATED = "the version table has it more than once"
+_UNREADABLE = f"the version table has what cannot be a revision; {ROWS_REMEDY}"
+_REPEATED = f"the version table has it more than once; {ROWS_REMEDY}"
 _SUPERFLUOUS = (
     "the version table has it beside what stands on it, which does Ampho no harm; its next step, or 'ampho db-stamp',"
     " takes it out"
@@ -132,7 +132,10 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
 
 
 def _means(status: Status, applied: Applied, ids: list[str]) -> str:
-    return _MEANS[status].format(note=applied.way_to_note(ids) if status is Status.EDITED else "")
+    return _MEANS[status].format(
+        missing=applied.explain_missing(ids) if status in (Status.MISSING, Status.AHEAD) else "",
+        edited=applied.edited_remedy(ids) if status is Status.EDITED else "",
+    )
 
 
 class Turns:

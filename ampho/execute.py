@@ -166,7 +166,7 @@ def downgrade(
         planned.check_agreed(agreed)  # before a name is asked for that would confirm something else
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
-            project.protection.check(confirm, f"'db-down {specifier}' takes back {what}.")
+            project.protection.check(confirm, f"'ampho db-down {specifier}' takes back {what}.")
         return planned
 
     runner = Runner(project, make_plan, x, _audience(project, connection, observer), is_agreed=agreed is not None)
@@ -235,7 +235,7 @@ def status(
         _check_known(project, applied.graph, packages)
         if check:
             applied.check_nothing_absent()
-        return database_status(project.graph, applied, journal, packages=packages, all=all)
+        return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
 
     return ask(project, connection, x, count)
 

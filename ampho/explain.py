@@ -1,6 +1,6 @@
 """What there is to know of a plan before it runs: why each step is there, its transaction, and what it may lose.
 
-Nothing runs here: the files of the steps are read as text, and only those that may be dangerous as Python.
+Nothing runs here: the files of the steps are compiled, and those that may be dangerous are looked at as Python.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ampho.graph import Graph
 from ampho.loss import functions, lost_in_code
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
+from ampho.revision import check_compiles
 from ampho.runner import ENDS_TRANSACTION, TRANSACTIONAL
 
 _AUTOCOMMIT = "autocommit_block"
@@ -35,6 +36,7 @@ def explained(plan: Plan, graph: Graph, dialect: str) -> Plan:
 
     :param graph: the graph in which the plan was made.
     :param dialect: the name of the database's dialect.
+    :raises RevisionFileError: if a file of a step cannot be compiled, as it would be in a run.
     """
     near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
     places = {step.revision.id: place for place, step in enumerate(plan.steps)}
@@ -42,7 +44,9 @@ def explained(plan: Plan, graph: Graph, dialect: str) -> Plan:
     def explain(step: Step) -> Step:
         among = [other for other in near(step.revision.id) if other in places]
         cause, because_of = _cause(plan, step, sorted(among, key=places.__getitem__))
-        found = _look(_source(step), _NAMES[step.direction])
+        source = _source(step)
+        check_compiles(step.revision, source)
+        found = _look(source, _NAMES[step.direction])
         in_transaction = InTransaction.PARTLY if found.commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE
@@ -70,12 +74,12 @@ def _source(step: Step) -> bytes:
 
 
 def _look(source: bytes, name: str) -> _Found:
-    """Return what a file shows of a function of it; nothing where the file cannot be parsed, as the run will say."""
+    """Return what a file shows of a function of it."""
     if not _DANGER.search(_part(source, name)):
         return _Found()
     try:
         defined = functions(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except RecursionError:  # by what is nested too deep
         return _Found()
     reached = list(_reached(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True, own=False))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ampho._describe import shown_path
 from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
 from ampho.revision import Revision, package_of_id
 
@@ -242,7 +243,7 @@ class Graph:
         while way[-1] not in way[:-1]:
             way.append(min(parent for parent in self._parents[way[-1]] if parent in unordered))
         circle = way[way.index(way[-1]) :]
-        files = ", ".join(str(self[revision_id].path) for revision_id in circle[:-1])
+        files = ", ".join(shown_path(self[revision_id].path) for revision_id in circle[:-1])
         return CycleError(
             f"Revisions stand on each other in a circle: {' -> '.join(circle)}. Remove one of the links in {files}.",
             revisions=circle[:-1],
@@ -261,8 +262,9 @@ def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
         other = by_id.setdefault(revision.id, revision)
         if other is not revision:
             raise DuplicateRevisionError(
-                f"Two files have the id {revision.id}: {other.path} of {other.package} and {revision.path} of"
-                f" {revision.package}. Give one of them another id, in its file and where others name it.",
+                f"Two files have the id {revision.id}: {shown_path(other.path)} of {other.package} and"
+                f" {shown_path(revision.path)} of {revision.package}. Give one of them another id, in its file and"
+                " where others name it.",
                 package=revision.package,
                 revision=revision.id,
                 path=revision.path,
@@ -276,7 +278,7 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
         for label in revision.labels:
             other = labels.setdefault(label, revision)
             if other is not revision:
-                raise _label_error(label, revision, f"already that of {other.id} ({other.path})")
+                raise _label_error(label, revision, f"already that of {other.id} ({shown_path(other.path)})")
             if label in packages and label != revision.package:
                 raise _label_error(label, revision, f"the name of the package {label}")
     return {label: revision.id for label, revision in labels.items()}
@@ -284,8 +286,8 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
 
 def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisionError:
     return DuplicateRevisionError(
-        f"{revision.id} of {revision.package} ({revision.path}) carries the branch label {label}, which is {whose}."
-        " Remove it from one of them.",
+        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) carries the branch label {label}, which is"
+        f" {whose}. Remove it from one of them.",
         package=revision.package,
         revision=revision.id,
         path=revision.path,
@@ -294,7 +296,7 @@ def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisio
 
 def _missing(revision: Revision, parent: str) -> MissingRevisionError:
     return MissingRevisionError(
-        f"{revision.id} of {revision.package} ({revision.path}) stands on {parent}, which no file has."
+        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) stands on {parent}, which no file has."
         " Restore that file, list the package it belongs to, or correct the line.",
         package=revision.package,
         revision=revision.id,

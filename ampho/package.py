@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
 
+from ampho._describe import shown_path
 from ampho._suggest import did_you_mean
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
 from ampho.settings import PACKAGES
@@ -110,8 +111,8 @@ class MigrationPackage:
         # Windows has junctions, which Python does not take for links.
         if (os.name == "nt" or self._has_links()) and not self.folder.resolve().is_relative_to(self.root.resolve()):
             raise MigrationsFolderError(
-                f"The migrations folder of {self.name} leads outside the package, to {self.folder.resolve()}."
-                " Name a folder inside the package.",
+                f"The migrations folder of {self.name} leads outside the package, to"
+                f" {shown_path(self.folder.resolve())}. Name a folder inside the package.",
                 package=self.name,
                 path=self.folder,
             )
@@ -132,7 +133,7 @@ class MigrationPackage:
         """
         if self.named and not self.exists:
             raise MigrationsFolderError(
-                f"{SETTING} names the folder {self.folder} for {self.name}, which does not exist."
+                f"{SETTING} names the folder {shown_path(self.folder)} for {self.name}, which does not exist."
                 f" Create it with 'ampho db-init {self.entry}', or correct the entry.",
                 package=self.name,
                 path=self.folder,
@@ -145,7 +146,7 @@ class MigrationPackage:
         """
         if self.installed:
             raise MigrationsFolderError(
-                f"{self.name} is installed in {self.root}, which is not yours to write to."
+                f"{self.name} is installed in {shown_path(self.root)}, which is not yours to write to."
                 " Run this in the package's own project, or install it editable.",
                 package=self.name,
                 path=self.folder,
@@ -241,8 +242,8 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
         )
     if spec.submodule_search_locations is None:
         raise PackageNotFoundError(
-            f"{name} is a single module, {spec.origin}. Migrations need a package: make it a folder with an"
-            " __init__.py, or list the package around it.",
+            f"{name} is a single module, {shown_path(str(spec.origin))}. Migrations need a package: make it a folder"
+            " with an __init__.py, or list the package around it.",
             package=name,
         )
     if spec.origin is None or not Path(spec.origin).parent.is_dir():

@@ -99,11 +99,15 @@ class Picture:
     :ivar lanes: in the order of the packages; those that only a database knows come last.
     :ivar nodes: each after what it stands on.
     :ivar edges: between revisions of different nodes, in the order of the nodes.
+    :ivar corrupt: version rows that cannot be a revision, as text.
+    :ivar repeated: version rows that are there more than once.
     """
 
     lanes: tuple[Lane, ...]
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    corrupt: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     @cached_property
     def marks(self) -> tuple[Mark, ...]:
@@ -175,7 +179,8 @@ def draw(
         )
         for run, rank, track in zip(runs, ranks, tracks, strict=True)
     )
-    return Picture(tuple(_lanes(names, nodes, chosen)), nodes, edges)
+    rows = (applied.corrupt, applied.repeated) if applied else ((), ())
+    return Picture(tuple(_lanes(names, nodes, chosen)), nodes, edges, *rows)
 
 
 def all_packages(graph: Graph) -> Iterator[str]:
@@ -188,7 +193,7 @@ def all_packages(graph: Graph) -> Iterator[str]:
 def _marks(graph: Graph, applied: Applied | None, journal: Journal) -> dict[str, Mark]:
     if applied is None:
         return {rid: Mark.ABSENT if graph.is_missing(rid) else Mark.UNKNOWN for rid in graph.ids}
-    mark = marks(applied, journal)
+    mark = marks(applied, journal, applied.edited(journal), applied.diverged(journal))
     return {revision_id: mark(revision_id) for revision_id in graph.ids}
 
 

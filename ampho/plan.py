@@ -122,9 +122,9 @@ class Plan:
         if agreed is not None and _deeds(self) != _deeds(agreed):
             command = "db-up" if self.direction is Direction.UPGRADE else "db-down"
             raise PlanChangedError(
-                f"What '{command} {self.specifier}' would do has changed: it was to {_in_words(agreed)}, and now it is"
-                f" to {_in_words(self)}. Another process, or who edited a file, came between. Look at it again, and run"
-                " the command again; nothing was changed."
+                f"What 'ampho {command} {self.specifier}' would do has changed: it was to {_in_words(agreed)}, and now"
+                f" it is to {_in_words(self)}. Another process, or who edited a file, came between. Look at it again,"
+                " and run the command again; nothing was changed."
             )
 
 
@@ -195,7 +195,7 @@ def plan_downgrade(
     along = (applied.graph.descendants(removed) & applied.known) - removed
     touched = set(map(applied.package, removed))
     ahead = {rid for rid in applied.missing if removed and applied.package(rid) in applied.ahead & touched}
-    applied.check_has_files(removed | along | ahead, f"db-down {spec.text}")
+    applied.check_has_files(removed | along | ahead, f"'ampho db-down {spec.text}'")
     if along and not cascade:
         raise _dependents_error(applied.graph, spec, along)
     steps = reversed(applied.graph.sort(removed | along))
@@ -251,7 +251,7 @@ def _plan(
 def _check_not_gone(applied: Applied, targets: set[str], spec: Specifier) -> None:
     """Check that not all of what was typed lacks its file."""
     if targets and targets <= applied.missing:
-        applied.check_has_files(targets, f"db-up {spec.text}")
+        applied.check_has_files(targets, f"'ampho db-up {spec.text}'")
 
 
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
@@ -279,7 +279,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
 
 
 def _goes_down(spec: Specifier) -> SpecifierError:
-    return _invalid(spec, f"that goes down. Type 'db-down {spec.text}' to take revisions back")
+    return _invalid(spec, f"that goes down. Type 'ampho db-down {spec.text}' to take revisions back")
 
 
 def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
@@ -368,7 +368,7 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
 
 def _goes_up(spec: Specifier) -> SpecifierError:
     typed = "heads" if spec.text == "head" else spec.text
-    return _invalid(spec, f"that goes up. Type 'db-up {typed}' to apply revisions")
+    return _invalid(spec, f"that goes up. Type 'ampho db-up {typed}' to apply revisions")
 
 
 def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal: Journal) -> set[str]:
@@ -387,7 +387,7 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
         elif all(graph[tip].is_missing for tip in tips):
             return set(tips)  # which is refused for that
         else:
-            ways = ", ".join(f"'db-down {name}'" for name in _ways_down(graph, tips))
+            ways = ", ".join(f"'ampho db-down {name}'" for name in _ways_down(graph, tips))
             raise _invalid(spec, f"nothing records which of {len(tips)} revisions was applied last. Type {ways}")
     return set(applied) - left
 
@@ -427,8 +427,8 @@ def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> De
     shown = ", ".join(f"{revision_id} ({graph[revision_id].package})" for revision_id in ids[:_SHOWN])
     more = f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return DependentsError(
-        f"Applied revisions depend on what 'db-down {spec.text}' takes back: {shown}{more}."
-        f" Type 'db-down {spec.text} --cascade' to take them back too.",
+        f"Applied revisions depend on what 'ampho db-down {spec.text}' takes back: {shown}{more}."
+        f" Type 'ampho db-down {spec.text} --cascade' to take them back too.",
         specifier=spec.text,
         dependents=ids,
     )

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ampho._describe import shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
 from ampho.graph import Graph
 from ampho.lock import LockSettings
@@ -142,10 +143,20 @@ class Project:
         for package in self.packages:
             if package.name == name and not package.exists:
                 raise MigrationsFolderError(
-                    f"{name} has no migrations folder, {package.folder}. Write one with 'ampho db-init {name}'.",
+                    f"{name} has no migrations folder, {shown_path(package.folder)}. Write one with 'ampho db-init"
+                    f" {name}'.",
                     package=name,
                     path=package.folder,
                 )
+
+    def beginning(self, name: str) -> str:
+        """Say how a package gets its first revision."""
+        package = self.package(name)
+        if package.installed:
+            return "it is installed, so its own project has to write them"
+        if not package.exists:
+            return f"make its migrations folder with 'ampho db-init {package.entry}'"
+        return f"write the first with 'ampho db-rev {name} MESSAGE'"
 
     def _check_there(self, name: str) -> None:
         if name in self.absent:
@@ -199,12 +210,13 @@ class Project:
             yield f"{error} Or take it out of {SETTING}."
         for package in self.packages:
             if not package.exists and package.installed:
-                yield f"{package.name} is installed without its migrations: its distribution lacks {package.folder}."
+                lacking = shown_path(package.folder)
+                yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
             elif not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
             elif self.host is None and package.env_py.is_file() and not package.installed:
                 yield (
-                    f"{package.env_py} is not used, because it does not import ampho.environment. Set"
+                    f"{shown_path(package.env_py)} is not used, because it does not import ampho.environment. Set"
                     f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from the one of"
                     " 'ampho db-init'."
                 )
@@ -218,7 +230,7 @@ class Project:
             remedy = "It is installed, so its own project has to join them"
         elif len(heads) == _TWO:
             remedy += f", or put the later one after the other with 'ampho db-rebase {package.name}'"
-        files = " and ".join(f"{head} ({self.graph[head].path})" for head in heads)
+        files = " and ".join(f"{head} ({shown_path(self.graph[head].path)})" for head in heads)
         return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."
 
 

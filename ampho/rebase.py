@@ -15,7 +15,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import describe
+from ampho._describe import describe, shown_path
 from ampho.applied import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.execute import ask
@@ -58,7 +58,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
 
 
 def _merge_instead(package: str) -> str:
-    return f"Join the lines instead: ampho db-merge {package}."
+    return f"Join the lines instead, with 'ampho db-merge {package}'."
 
 
 def _two_heads(graph: Graph, package: str) -> tuple[str, str]:
@@ -137,19 +137,19 @@ def _reparent(revision: Revision, parent: str) -> Revision:
         changed = _with_parent(path.read_bytes(), parent)
     except (OSError, ValueError, SyntaxError) as exc:
         raise RevisionInputError(
-            f"{revision.path} cannot be rewritten: {describe(exc)}.", package=revision.package
+            f"{shown_path(revision.path)} cannot be rewritten: {describe(exc)}.", package=revision.package
         ) from exc
     written = parse_revision(changed, revision.file, revision.package)
     if replace(written, doc=revision.doc) != replace(revision, down_revisions=(parent,)):
         raise RevisionInputError(
-            f"{revision.path} computes what it stands on. Change its down_revision by hand to {parent!r}.",
+            f"{shown_path(revision.path)} computes what it stands on. Change its down_revision by hand to {parent!r}.",
             package=revision.package,
         )
     try:
         _replace_file(path, changed)
     except OSError as exc:
         raise RevisionInputError(
-            f"{revision.path} cannot be written: {describe(exc)}.", package=revision.package
+            f"{shown_path(revision.path)} cannot be written: {describe(exc)}.", package=revision.package
         ) from exc
     return written
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import describe
+from ampho._describe import describe, shown_path
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.graph import Branch, Graph
 from ampho.package import RESERVED, SETTING, MigrationPackage, find_package
@@ -59,8 +59,8 @@ def init(project: Project, entry: str) -> Initialized:
     package.check_writable()
     if package.folder.exists() and (not package.folder.is_dir() or any(package.folder.iterdir())):
         raise MigrationsFolderError(
-            f"{package.folder} is there already. Write a revision with 'ampho db-rev {package.name} MESSAGE'; to start"
-            " over, move the folder away.",
+            f"{shown_path(package.folder)} is there already. Write a revision with 'ampho db-rev"
+            f" {package.name} MESSAGE'; to start over, move the folder away.",
             package=package.name,
             path=package.folder,
         )
@@ -68,7 +68,9 @@ def init(project: Project, entry: str) -> Initialized:
         _write_folder(project, package)
     except OSError as exc:
         raise MigrationsFolderError(
-            f"{package.folder} cannot be written: {describe(exc)}.", package=package.name, path=package.folder
+            f"{shown_path(package.folder)} cannot be written: {describe(exc)}.",
+            package=package.name,
+            path=package.folder,
         ) from exc
     files = tuple(sorted(package.folder.iterdir()))
     updated = tuple(other.folder / INI for other in project.packages if _list_in_ini(other, package))
@@ -81,8 +83,8 @@ def _package_to_init(project: Project, entry: str) -> MigrationPackage:
     for package in project.packages:
         if package.name == found.name and entry not in (package.name, package.entry):
             raise MigrationsFolderError(
-                f"{package.name} is configured with the folder {package.folder}. Write that with 'ampho db-init"
-                f" {package.name}', or name the other folder in {SETTING} first.",
+                f"{package.name} is configured with the folder {shown_path(package.folder)}. Write that with"
+                f" 'ampho db-init {package.name}', or name the other folder in {SETTING} first.",
                 package=package.name,
                 path=found.folder,
             )
@@ -289,7 +291,7 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     taken = next((other for other in graph.ids if other.lower() == rev_id.lower()), None)
     if taken is not None:
         raise RevisionInputError(
-            f"--rev-id {rev_id} is taken by {graph[taken].path}. Give another one.", package=package
+            f"--rev-id {rev_id} is taken by {shown_path(graph[taken].path)}. Give another one.", package=package
         )
     return rev_id
 
@@ -321,7 +323,9 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
         with path.open("xb") as file:
             file.write(source)
     except OSError as exc:
-        raise RevisionInputError(f"{path} cannot be written: {describe(exc)}.", package=new.package) from exc
+        raise RevisionInputError(
+            f"{shown_path(path)} cannot be written: {describe(exc)}.", package=new.package
+        ) from exc
     files.run_hooks(path)
     return written
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
 
-from ampho._describe import describe, location
+from ampho._describe import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
@@ -158,7 +158,9 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
         return
     except OSError as exc:
         raise RevisionFileError(
-            f"The folder {folder} of {package} cannot be read: {describe(exc)}.", package=package, path=Path(folder)
+            f"The folder {shown_path(folder)} of {package} cannot be read: {describe(exc)}.",
+            package=package,
+            path=Path(folder),
         ) from exc
     for entry in entries:
         if is_revision_file(entry.name) and not _is_folder(entry):
@@ -316,11 +318,29 @@ def load_module(path: Path, package: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as exc:
-        if isinstance(exc, SyntaxError) and exc.filename == str(path):
-            raise _unparsable(str(path), package, exc) from exc
-        where = location(exc, path) or str(path)
-        raise _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})") from exc
+        raise _not_importable(path, package, exc) from exc
     return module
+
+
+def check_compiles(revision: Revision, source: bytes) -> None:
+    """Check the syntax of the file of a revision, without executing it.
+
+    :param source: what is in the file.
+    :raises RevisionFileError: if Python refuses it, the same as :func:`load_module` would.
+    """
+    try:
+        compile(source, revision.file, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as exc:
+        raise _not_importable(revision.path, revision.package, exc) from exc
+    except RecursionError:  # how deep is too deep depends on who calls, so that is for the run to say
+        return
+
+
+def _not_importable(path: Path, package: str, exc: BaseException) -> RevisionFileError:
+    if isinstance(exc, SyntaxError) and exc.filename == str(path):
+        return _unparsable(str(path), package, exc)
+    where = location(exc, path) or shown_path(path)
+    return _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})")
 
 
 def _literal_header(tree: ast.Module) -> dict[str, object] | None:
@@ -410,4 +430,6 @@ def _unparsable(file: str, package: str, exc: Exception) -> RevisionFileError:
 
 
 def _unreadable(file: str, package: str, what: str) -> RevisionFileError:
-    return RevisionFileError(f"The revision file {file} of {package} {what}.", package=package, path=Path(file))
+    return RevisionFileError(
+        f"The revision file {shown_path(file)} of {package} {what}.", package=package, path=Path(file)
+    )

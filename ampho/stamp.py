@@ -62,12 +62,14 @@ def stamp(
     project.check_specifier(specifier)
     if purge or confirm is not None:
         how = "forgets all version rows" if purge else "changes version rows"
-        project.protection.check(confirm, f"'db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
+        project.protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
 
     def change(before: Applied) -> set[str]:
         after = known_after_stamp(before, specifier)
         if not before.known <= after:
-            project.protection.check(confirm, f"'db-stamp {specifier}' takes what is applied out of the version table.")
+            project.protection.check(
+                confirm, f"'ampho db-stamp {specifier}' takes what is applied out of the version table."
+            )
         return after
 
     def denies() -> tuple[str, ...]:
@@ -263,7 +265,7 @@ def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
 
 
 def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
-    before.check_has_files(removed, f"db-stamp {spec.text}")
+    before.check_has_files(removed, f"'ampho db-stamp {spec.text}'")
     graph, applied = before.graph, before.known
     along = (graph.descendants(removed & applied) & applied) - removed
     if along:

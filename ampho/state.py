@@ -85,11 +85,13 @@ class MissingState:
     :ivar package: the package's name, as far as the journal or an id tells it; else empty.
     :ivar revisions: ids of the revisions, in order; without a journal, the last ones only.
     :ivar is_ahead: whether the package is configured, so that the database is ahead of its files.
+    :ivar means: why no file may have it, and what to do about that, in words.
     """
 
     package: str
     revisions: tuple[str, ...]
     is_ahead: bool
+    means: str = ""
 
     def named(self, name: str) -> tuple[str, ...]:
         """Return the ids that a name means to ``db-forget``.
@@ -116,6 +118,7 @@ class CurrentState:
     :ivar unfinished: what was interrupted, or failed half-way, where the database could not roll it back.
     :ivar diverged: ids of the revisions that count as applied because of what stands on them, and were never run here.
     :ivar edited: ids of the applied revisions whose files are not those that were run; None if that was not asked for.
+    :ivar edited_remedy: what to do about those, in words; empty where there are none.
     """
 
     packages: tuple[PackageState, ...]
@@ -127,6 +130,7 @@ class CurrentState:
     unfinished: tuple[Entry, ...] = ()
     diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] | None = None
+    edited_remedy: str = ""
 
     def __iter__(self) -> Iterator[PackageState]:
         return iter(self.packages)
@@ -180,6 +184,7 @@ def current_state(
     if files:
         journal.entries  # noqa: B018 (all of it is needed, so it is read once)
     applied = Applied.from_rows(graph, rows, journal)
+    edited = applied.edited(journal) if files else None
     return CurrentState(
         packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
         missing=tuple(missing_states(applied)),
@@ -189,16 +194,20 @@ def current_state(
         repeated=applied.repeated,
         unfinished=journal.half_done,
         diverged=applied.diverged(journal),
-        edited=applied.edited(journal) if files else None,
+        edited=edited,
+        edited_remedy=applied.edited_remedy(edited) if edited else "",
     )
 
 
-def marks(applied: Applied, journal: Journal) -> Callable[[str], Mark]:
-    """Return what gives each revision its mark: the worst that there is to say of it."""
+def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: Iterable[str]) -> Callable[[str], Mark]:
+    """Return what gives each revision its mark: the worst that there is to say of it.
+
+    :param edited: what :meth:`Applied.edited` has found, and ``diverged`` likewise.
+    """
     worst = {
         **dict.fromkeys(applied.uncertain, Mark.UNCERTAIN),
-        **dict.fromkeys(applied.edited(journal), Mark.EDITED),
-        **dict.fromkeys(applied.diverged(journal), Mark.DIVERGED),
+        **dict.fromkeys(edited, Mark.EDITED),
+        **dict.fromkeys(diverged, Mark.DIVERGED),
         **dict.fromkeys(applied.missing, Mark.MISSING),
         **{entry.revision: Mark.UNFINISHED for entry in journal.half_done},
     }
@@ -218,7 +227,7 @@ def missing_states(applied: Applied) -> Iterator[MissingState]:
     ids = applied.graph.sort(applied.missing)
     for package in sorted(set(map(applied.package, ids))):
         own = tuple(revision_id for revision_id in ids if applied.package(revision_id) == package)
-        yield MissingState(package, own, package in applied.ahead)
+        yield MissingState(package, own, package in applied.ahead, applied.explain_missing(own))
 
 
 def _package_state(graph: Graph, package: str, known: frozenset[str]) -> PackageState:

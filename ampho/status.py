@@ -45,6 +45,7 @@ class PackageStatus:
     :ivar last: the id of the revision applied last; None if there is none, or nothing records which of several.
     :ivar when: when that was, as far as it is recorded.
     :ivar revisions: each revision, in order, if that was asked for.
+    :ivar remedy: how it gets its first revision, in words; empty where it has one.
     """
 
     package: str
@@ -56,6 +57,12 @@ class PackageStatus:
     last: str | None
     when: datetime | None
     revisions: tuple[RevisionStatus, ...] = ()
+    remedy: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no revisions: neither files, nor anything applied."""
+        return not (self.applied or self.pending or self.missing)
 
     @property
     def is_in_conflict(self) -> bool:
@@ -75,6 +82,7 @@ class DatabaseStatus:
     :ivar unfinished: what was left half done, where the database could not roll it back.
     :ivar diverged: ids of the revisions that count as applied and were never run here.
     :ivar edited: ids of the applied revisions whose files are not those that were run.
+    :ivar edited_remedy: what to do about those, in words; empty where there are none.
     """
 
     packages: tuple[PackageStatus, ...]
@@ -85,6 +93,7 @@ class DatabaseStatus:
     unfinished: tuple[Entry, ...] = ()
     diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
+    edited_remedy: str = ""
 
     def __iter__(self) -> Iterator[PackageStatus]:
         return iter(self.packages)
@@ -125,6 +134,7 @@ def database_status(
     *,
     packages: Sequence[str] = (),
     all: bool = False,  # noqa: A002 (the option's name)
+    beginning: Callable[[str], str] = lambda package: "",
 ) -> DatabaseStatus:
     """Return where a database is.
 
@@ -133,6 +143,7 @@ def database_status(
     :param journal: what was done to it.
     :param packages: the packages that are looked at, which may be gone; by default all.
     :param all: whether each revision is told of.
+    :param beginning: says of a package how it gets its first revision.
     :raises SpecifierError: if one of the packages is none.
     """
     gone = [missing.package for missing in missing_states(applied) if missing.package not in graph.packages]
@@ -142,6 +153,7 @@ def database_status(
     def own(ids: Iterable[str]) -> tuple[str, ...]:
         return tuple(rid for rid in ids if applied.package(rid) in among)
 
+    edited = own(applied.edited(journal))
     found = DatabaseStatus(
         packages=(),
         missing=tuple(missing for missing in missing_states(applied) if missing.package in among),
@@ -150,10 +162,15 @@ def database_status(
         repeated=applied.repeated,
         unfinished=tuple(entry for entry in journal.half_done if not packages or entry.package in among),
         diverged=own(applied.diverged(journal)),
-        edited=own(applied.edited(journal)),
+        edited=edited,
+        edited_remedy=applied.edited_remedy(edited) if edited else "",
     )
-    count = _Count(graph, applied, journal, _implied(applied), marks(applied, journal) if all else None)
-    return replace(found, packages=tuple(map(count, dict.fromkeys(chosen))))
+    mark = marks(applied, journal, found.edited, found.diverged) if all else None
+    count = _Count(graph, applied, journal, _implied(applied), mark)
+    counted = map(count, dict.fromkeys(chosen))
+    return replace(
+        found, packages=tuple(replace(one, remedy=beginning(one.package)) if one.is_empty else one for one in counted)
+    )
 
 
 def _package(applied: Applied, name: str) -> str:

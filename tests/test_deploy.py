@@ -216,7 +216,7 @@ def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Da
     project.revision("core", "core_3", "core_2")
     edited(project, opened, database)
     (finding, _) = opened.call("deployment").findings
-    assert finding.means.endswith("where that changes nothing, 'ampho db-stamp core_2' takes note")
+    assert finding.means.endswith("where that changes nothing, say so with 'ampho db-stamp core_2'")
     file_of(project, "core_3").unlink()
     assert opened.call("current").edited is None
     assert opened.call("current", verbose=True).edited == ("core_2",)
@@ -260,11 +260,18 @@ def test_a_version_table_that_cannot_be_right_stops_what_relies_on_it(
     put(database, rows)
     for command in ("db-up", "db-up core", "db-down", "db-down base", "db-stamp heads", "db-up -s"):
         assert words in opened.error_line(*command.split()), command
-    assert words in opened.run("db-current").stdout
+    told = [line for line in opened.run("db-current").stdout.splitlines() if words in line]
+    assert len(told) == 1
+    assert "'ampho db-stamp SPEC --purge'" in told[0]
+    assert told[0] in opened.run("db-status").stdout
+    drawn = opened.run("db-graph")
+    assert (drawn.exit_code, drawn.stderr) == (0, f"Warning: {told[0]}\n")
+    assert told[0] not in drawn.stdout
     found = opened.call("deployment")
     assert (found.status, found.findings[0].revisions) == (Status.CORRUPT, (row,))
     result = opened.run("db-check", "--deploy")
     assert (result.exit_code, words in result.stdout) == (16, True)
+    assert "'ampho db-stamp SPEC --purge'" in result.stdout
     assert "corrupt: " in opened.error_line("db-wait", "--timeout", "0", exit_code=3)
 
     assert opened.run("db-stamp", "core", "--purge").exit_code == 0

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, DateTime, MetaData, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, MissingGreenlet, NoSuchModuleError, StatementError
 
-from ampho._describe import MALFORMED_URL, describe, location, one_line, quotes_url
+from ampho._describe import MALFORMED_URL, describe, location, one_line, quotes_url, shown_path
 from ampho.errors import AmphoError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -197,6 +197,27 @@ def test_the_innermost_line_in_a_file_or_folder_is_the_location(
     assert location(exc, None) == shown
     monkeypatch.chdir(tmp_path)
     assert location(exc, None) == "app/migrations/one.py:3"
+
+
+def test_a_path_is_shown_from_the_current_folder_where_it_is_below_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    (here / "link").symlink_to(elsewhere)
+    (tmp_path / "back").symlink_to(here)
+    monkeypatch.chdir(here)
+    assert shown_path(here / "app" / "one.py") == shown_path("app/one.py") == "app/one.py"
+    assert shown_path(here / "link" / "one.py") == "link/one.py"
+    assert shown_path(tmp_path / "back" / "one.py") == "one.py"
+    assert shown_path(elsewhere / "one.py") == str(elsewhere / "one.py")
+    assert shown_path(here) == str(here)
+    here.rename(tmp_path / "there")
+    (tmp_path / "there" / "link").unlink()
+    (tmp_path / "there").rmdir()
+    assert shown_path(elsewhere / "one.py") == str(elsewhere / "one.py")
+    assert shown_path("one.py") == "one.py"
 
 
 def test_a_syntax_error_is_where_the_syntax_is(tmp_path: Path) -> None:

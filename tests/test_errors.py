@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sqlite3
@@ -30,6 +31,8 @@ URL = "sqlite:///app.db"
 KINDS = {
     name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and kind.__module__ == "ampho.errors"
 }
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+NOT_WHOLE = re.compile(r"'db-[a-z]|(?<!')\bampho db-[a-z]")
 BASES = {"AmphoError", "PackageError", "HistoryError"}
 """What is caught, and never raised itself."""
 
@@ -231,6 +234,18 @@ def test_a_minus_that_is_no_specifier_stays_one(project: Project) -> None:
 
     (written,) = project.migrations("core").glob("versions/*_release_2024_1.py")
     assert "Release 2024-1" in written.read_text("utf-8")
+
+
+def test_a_command_in_a_message_is_quoted_and_whole() -> None:
+    """``'ampho db-up blog'`` is what may be typed, wherever Ampho is mounted; ``db-up`` alone names the command."""
+    found = []
+    for path in (ROOT / "ampho").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        docs = [node.body[0] for node in ast.walk(tree) if isinstance(node, DOCUMENTED) and node.body]
+        words = {id(node.value) for node in docs if isinstance(node, ast.Expr)}
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in words)
+        found += [text.value for text in texts if isinstance(text.value, str) and NOT_WHOLE.search(text.value)]
+    assert found == ["Next: ampho db-rev "]  # which stands alone
 
 
 def test_no_error_is_left_out() -> None:

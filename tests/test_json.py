@@ -215,7 +215,9 @@ def test_where_the_database_is_tells_what_is_missing(opened: Facade, project: Pr
 
     assert [each["package"] for each in current["packages"]] == ["core"]
     assert [each["id"] for each in current["packages"][0]["applied"]] == ["core_1"]
-    assert {"package": "core", "revisions": ["core_2"], "is_ahead": True} in current["missing"]
+    ahead = {"package": "core", "revisions": ["core_2"], "is_ahead": True}
+    assert ahead in [{name: one[name] for name in ahead} for one in current["missing"]]
+    assert all(one["means"].startswith("no file explains ") for one in current["missing"])
     assert current["edited"] == []
     assert said(opened, "db-current")["current"]["edited"] is None
 
@@ -235,6 +237,15 @@ def test_a_failure_tells_which_revision_and_what_was_done_before(opened: Facade,
 
     assert (found["type"], found["revision"], found["package"]) == ("RevisionFailedError", "core_3", "core")
     assert (found["path"], found["applied"]) == (str(path), ["core_1", "core_2"])
+
+
+def test_a_path_is_absolute_beside_a_message_that_has_it_from_here(opened: Facade, project: Project) -> None:
+    path = project.revision("core", "core_3", "core_2", upgrade="op.drop_table(")
+
+    found = error(opened, "db-up")
+
+    assert found["path"] == str(path)
+    assert found["message"].startswith(f"The revision file {path.relative_to(project.folder)} of core ")
 
 
 def test_a_command_line_that_is_wrong_is_an_error_like_others(opened: Facade) -> None:

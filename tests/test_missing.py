@@ -469,6 +469,37 @@ def test_rows_of_another_release_are_forgotten_by_id(project: Project) -> None:
     assert "app_4 (head)" in shop.run("db-current").stdout
 
 
+def test_each_command_says_the_same_of_a_revision_without_its_file(project: Project) -> None:
+    """Both causes, and what helps against each: which of them it is, nobody knows but who runs the command."""
+    shop = Shop(project, "flask", URLS["flask"], listed=["app", "acme.reviews", "shop"])
+    later = project.revision("app", "app_1759999999", "app_2")
+    shop.run("db-up")
+    later.unlink()
+    ahead = (
+        "applied, and no file explains it: a file was deleted, or an older release of the code is running. Restore the"
+        " file, install the newer release, or give it up with 'ampho db-forget app_1759999999'"
+    )
+    for command, exit_code in (("db-status", 0), ("db-current", 0), ("db-check --deploy", 12), ("db-down app@-1", 1)):
+        assert ahead in shop.run(*command.split(), exit_code=exit_code).output, command
+    shop.uninstall()
+    gone = (
+        "applied, and no file explains them: a package is not installed or not listed. Install and list the package, or"
+        " give them up with 'ampho db-forget acme.reviews'"
+    )
+    for command, exit_code in (("db-status", 0), ("db-current", 0), ("db-check --deploy", 13)):
+        assert gone in shop.run(*command.split(), exit_code=exit_code).output, command
+    both = "a file was deleted, an older release of the code is running, or a package is not installed or not listed"
+    assert both in shop.run("db-down", "base", exit_code=1).stderr
+
+
+def test_of_many_revisions_without_files_not_each_command_is_written_out() -> None:
+    """They are forgotten from the last one on, since the others stand on each other."""
+    rows = [f"core_{number}" for number in range(4, 11)]
+    ahead = Applied.from_rows(HERE, rows)
+    assert ahead.explain_missing(rows[:2]).endswith("with 'ampho db-forget core_5' and 'ampho db-forget core_4'")
+    assert ahead.explain_missing(rows).endswith("give them up with 'ampho db-forget REVISION', the last one first")
+
+
 def test_a_package_that_another_one_needs_is_uninstalled(project: Project) -> None:
     shop = Shop(project, "flask", URLS["flask"], listed=["app", "acme.reviews", "shop"])
     project.revision("shop", "shop_2", "shop_1", "acme_reviews_2", upgrade=TABLE.format("picks"))

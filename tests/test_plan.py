@@ -194,7 +194,7 @@ def test_other_packages_go_along_only_with_cascade(typed: str, rows: str, depend
     with pytest.raises(DependentsError) as caught:
         planned(typed, rows)
     assert caught.value.dependents == tuple(dependents.split())
-    assert f"'{typed} --cascade'" in str(caught.value)
+    assert f"'ampho {typed} --cascade'" in str(caught.value)
     for revision in dependents.split():
         assert f"{revision} ({ALL[revision].package})" in str(caught.value)
     assert ids(planned(f"{typed} --cascade", rows)) == steps.split()
@@ -218,15 +218,15 @@ REFUSED = [
     ("a bare package", "db-down app", "app_2", "how far down", "app@-1"),
     ("a bare package", "db-down app", "app_2", "how far down", "app@base"),
     ("a bare label", "db-down late", "x2", "how far down", "late@-1"),
-    ("goes down", "db-up -1", "core_1", "goes down", "'db-down -1'"),
-    ("goes down", "db-up app@-1", "app_1", "goes down", "'db-down app@-1'"),
-    ("goes down", "db-up base", "", "goes down", "'db-down base'"),
-    ("goes down", "db-up app@base", "", "goes down", "'db-down app@base'"),
-    ("goes up", "db-down +1", "core_1", "goes up", "'db-up +1'"),
-    ("goes up", "db-down app@+1", "core_1", "goes up", "'db-up app@+1'"),
-    ("goes up", "db-down heads", "core_1", "goes up", "'db-up heads'"),
-    ("goes up", "db-down head", "core_1", "goes up", "'db-up heads'"),
-    ("goes up", "db-down app@head", "core_1", "goes up", "'db-up app@head'"),
+    ("goes down", "db-up -1", "core_1", "goes down", "'ampho db-down -1'"),
+    ("goes down", "db-up app@-1", "app_1", "goes down", "'ampho db-down app@-1'"),
+    ("goes down", "db-up base", "", "goes down", "'ampho db-down base'"),
+    ("goes down", "db-up app@base", "", "goes down", "'ampho db-down app@base'"),
+    ("goes up", "db-down +1", "core_1", "goes up", "'ampho db-up +1'"),
+    ("goes up", "db-down app@+1", "core_1", "goes up", "'ampho db-up app@+1'"),
+    ("goes up", "db-down heads", "core_1", "goes up", "'ampho db-up heads'"),
+    ("goes up", "db-down head", "core_1", "goes up", "'ampho db-up heads'"),
+    ("goes up", "db-down app@head", "core_1", "goes up", "'ampho db-up app@head'"),
     ("one head for many packages", "db-up head", "", "every package has a head of its own", "'heads'"),
     ("counting from an id", "db-up app_1+1", "", "counts from a name", "PACKAGE@+1"),
     ("counting from an id", "db-down app_2-1", "app_2", "counts from a name", "PACKAGE@-1"),
@@ -285,7 +285,7 @@ def test_refused_with_what_is_wrong_and_what_to_type(typed: str, rows: str, what
 def test_last_step_is_refused_where_nothing_records_the_order_with_a_command_for_each_package() -> None:
     text = refusal("db-down", "app_1 acme_billing_1 twin_a twin_b")
     assert "nothing records which of 4 revisions was applied last" in text
-    assert "'db-down app@-1', 'db-down acme.billing@-1', 'db-down twin@-1'" in text
+    assert "'ampho db-down app@-1', 'ampho db-down acme.billing@-1', 'ampho db-down twin@-1'" in text
 
 
 def test_candidates_for_the_last_step_are_only_what_no_applied_revision_stands_on() -> None:
@@ -302,7 +302,7 @@ def test_several_last_steps_are_taken_back_all_or_not_at_all(typed: str) -> None
 def test_every_way_down_that_a_refusal_names_is_accepted() -> None:
     rows = "app_1 acme_billing_1 x2"
     text = refusal("db-down", rows)
-    ways = [part for part in text.split("'") if part.startswith("db-down ")]
+    ways = [part.removeprefix("ampho ") for part in text.split("'") if part.startswith("ampho db-down ")]
     assert len(ways) == 3
     assert [len(planned(way, rows).steps) for way in ways] == [1, 1, 1]
 

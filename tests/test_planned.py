@@ -18,7 +18,7 @@ from servers import Database
 
 import ampho
 from ampho import Cause, InTransaction, Observer, Step
-from ampho.errors import PlanChangedError, UnfinishedRevisionError
+from ampho.errors import PlanChangedError, RevisionFileError, UnfinishedRevisionError
 from ampho.explain import explained
 from ampho.graph import Graph
 from ampho.plan import Plan, plan_downgrade, plan_upgrade
@@ -121,13 +121,36 @@ def test_what_a_step_may_lose_is_read_from_its_file(case: str, project: Project)
         assert sorted(step.losses) == (losses if "function" not in case else [])
 
 
-def test_what_cannot_be_read_is_left_to_the_run(project: Project) -> None:
+@pytest.mark.parametrize("broken", ["op.drop_table(", "op.add_column(]", "x = 1\n  y = 2", "await soon()"])
+def test_a_file_that_python_refuses_is_the_same_error_as_in_the_run(broken: str, project: Project) -> None:
+    """Whichever step it is of, and whether a look at what it loses would have parsed it or not."""
     project.package("core")
-    path = project.revision("core", "core_1", upgrade="op.drop_table(")
+    project.revision("core", "core_1", upgrade="print('executed')")
+    path = project.revision("core", "core_2", "core_1", upgrade=broken)
     with facade(project, "flask", ["core"], URLS["flask"]) as each:
-        assert each.call("plan").steps[0].losses == ()
-        text = path.read_text("utf-8").replace("op.drop_table(", "autocommit_block()")
-        path.write_text(text.replace("def upgrade", "def _up") + "\n\nupgrade = _up\n", "utf-8")
+        refused = each.error_line("db-up", "--plan")
+        assert f"{path.name} of core cannot be parsed: line " in refused
+        assert refused == each.error_line("db-up")
+        with pytest.raises(RevisionFileError) as caught:
+            each.call("plan")
+        assert caught.value.path == path
+        assert [step.revision.id for step in each.call("plan", "core_1").steps] == ["core_1"]
+        assert "executed" not in each.run("db-up", "--plan", "core_1").output
+
+
+def test_what_is_nested_too_deep_is_left_to_the_run(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=f"op.drop_table('books')\nx = {'+'.join('1' * 3000)}")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        assert len(each.call("plan").steps) == 1
+
+
+def test_a_function_that_is_named_in_another_way_is_read_as_a_whole(project: Project) -> None:
+    project.package("core")
+    path = project.revision("core", "core_1", upgrade="autocommit_block()")
+    text = path.read_text("utf-8").replace("def upgrade", "def _up")
+    path.write_text(text + "\n\nupgrade = _up\n", "utf-8")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
         assert each.call("plan").steps[0].in_transaction is InTransaction.PARTLY
 
 
@@ -299,7 +322,9 @@ def test_a_file_that_has_changed_since_it_was_read_is_not_executed(project: Proj
     with facade(project, "flask", ["core"], URLS["flask"]) as each:
         result = each.run("db-up")
         assert (result.exit_code, "of another" in result.output) == (1, False)
-        assert f"The file of core_1, {path}, has changed since it was read." in result.stderr
+        assert (
+            f"The file of core_1, {path.relative_to(project.folder)}, has changed since it was read." in result.stderr
+        )
         assert each.call("current")["core"].applied == ()
 
 
@@ -365,7 +390,7 @@ def test_what_another_process_does_before_the_answer_ends_it(project: Project) -
         said = " ".join(child.read().split())
         child.wait()
         assert child.exitstatus == 1
-        assert "Error: What 'db-down base' would do has changed: it was to downgrade shop_1700000001, " in said
+        assert "Error: What 'ampho db-down base' would do has changed: it was to downgrade shop_1700000001, " in said
         assert len(here.call("current")["accounts"].applied) == 2
 
 

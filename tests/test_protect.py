@@ -31,8 +31,8 @@ def protected(request: pytest.FixtureRequest, project: Project) -> Iterator[Faca
 def test_a_downgrade_wants_the_name_of_the_database(protected: Facade) -> None:
     line = protected.error_line("db-down", "base")
     assert line == (
-        "'db-down base' takes back 2 revisions of shop, core. AMPHO_PROTECTED protects the database app.db. If that is"
-        " meant, add --confirm app.db; nothing was changed."
+        "'ampho db-down base' takes back 2 revisions of shop, core. AMPHO_PROTECTED protects the database app.db. If"
+        " that is meant, add --confirm app.db; nothing was changed."
     )
     line = protected.error_line("db-down", "base", "--confirm", "shop.db")
     assert "shop.db is not the name of the database app.db." in line
@@ -46,7 +46,9 @@ def test_a_downgrade_wants_the_name_of_the_database(protected: Facade) -> None:
 
 def test_a_purge_wants_it_too(protected: Facade) -> None:
     line = protected.error_line("db-stamp", "core", "--purge")
-    assert line.startswith("'db-stamp core --purge' forgets all version rows. AMPHO_PROTECTED protects the database")
+    assert line.startswith(
+        "'ampho db-stamp core --purge' forgets all version rows. AMPHO_PROTECTED protects the database"
+    )
     assert len(protected.call("current")["shop"].applied) == 1
 
     assert protected.run("db-stamp", "core", "--purge", "--confirm", "app.db").exit_code == 0
@@ -70,7 +72,7 @@ def test_the_methods_take_the_name_as_an_argument(protected: Facade) -> None:
         protected.call("downgrade", "shop@base")
     assert (caught.value.database, caught.value.deed) == (
         "app.db",
-        "'db-down shop@base' takes back 1 revision of shop.",
+        "'ampho db-down shop@base' takes back 1 revision of shop.",
     )
     assert len(protected.call("downgrade", "shop@base", confirm=caught.value.database).steps) == 1
     with pytest.raises(ProtectedError):
@@ -112,7 +114,7 @@ def test_who_sits_at_a_terminal_is_asked(project: Project) -> None:
         assert words in refused.stdout
     done = project.type(*command, answer="app.db", env=protected)
     assert done.exit_code == 0, done
-    assert "'db-down shop@base' takes back 1 revision of shop. The database app.db is protected.\n" in done.stdout
+    assert "'ampho db-down shop@base' takes back 1 revision of shop. The database app.db is protected.\n" in done.stdout
     assert "Type its name to go on: " in done.stdout
     assert "Took back 1 revision" in done.stdout
 

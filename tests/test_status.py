@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,22 @@ def test_each_revision_has_its_mark_if_that_is_asked_for() -> None:
     assert status.status is Status.INTERRUPTED
 
 
+def test_what_was_edited_and_what_has_diverged_is_looked_for_once() -> None:
+    """Both look at all that is applied, so the marks of ``--all`` take what was found of them already."""
+    looked: list[str] = []
+
+    def called(frame: Any, kind: str, argument: object) -> None:
+        if kind == "call" and frame.f_code in (Applied.edited.__code__, Applied.diverged.__code__):
+            looked.append(frame.f_code.co_name)
+
+    sys.setprofile(called)
+    try:
+        status_of(ALL, ["core_2", "shop_1"], journal("core_1", checksum="edited"), all=True)
+    finally:
+        sys.setprofile(None)
+    assert sorted(looked) == ["diverged", "edited"]
+
+
 def test_it_may_be_about_some_packages_only() -> None:
     known = journal("core_1", "shop_1", "plug_1", checksum="edited")
     status = status_of(HERE, ["plug_1"], known, packages=["core", "fork", "core"])
@@ -225,7 +242,11 @@ def test_check_gives_the_exit_codes_of_db_check_deploy(project: Project, framewo
         path.write_text(path.read_text("utf-8") + "# edited\n", "utf-8")
         done = each.run("db-status", "--check")
         assert done.exit_code == each.run("db-check", "--deploy").exit_code == 11
-        assert "Edited since they were applied: accounts_1700000000.\n" in done.stdout
+        remedy = "where that changes nothing, say so with 'ampho db-stamp accounts_1700000100'"
+        for command in (["db-status"], ["db-status", "--all"], ["db-current", "-v"]):
+            told = each.run(*command).stdout
+            assert f"Edited since they were applied: accounts_1700000000; {remedy}.\n" in told, command
+        assert remedy in each.run("db-check", "--deploy").stdout
         assert each.run("db-status", "--check", "fork").exit_code == 0
         assert "(edited since)" in each.run("db-status", "--all").stdout
         path.unlink()
@@ -247,6 +268,41 @@ def test_a_listed_package_without_folder_is_an_error_where_it_is_named(project: 
         assert "gone" not in each.run("db-status").stdout
         with pytest.raises(PackageNotFoundError):
             each.call("status", "gone")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_package_without_revisions_is_told_what_comes_next(project: Project, framework: str) -> None:
+    """It is told what comes next: a folder where there is none, else a revision. Nothing is wrong with the database."""
+    for name in ("blog", "new"):
+        project.package(name)
+    (project.migrations("blog") / "versions").mkdir(parents=True)
+    empty = "{0} has no revisions yet: {1}.\n"
+    said = [
+        empty.format("blog", "write the first with 'ampho db-rev blog MESSAGE'"),
+        empty.format("new", "make its migrations folder with 'ampho db-init new'"),
+    ]
+    with facade(project, framework, ["blog", "new"], URLS[framework]) as each:
+        for command in (["db-status"], ["db-status", "--all"]):
+            shown = each.run(*command).stdout
+            assert shown.endswith("".join(said)), command
+            assert "up to date" not in shown
+        assert "blog  no revisions yet\n" in shown
+        assert each.call("status").status is Status.UP_TO_DATE
+    with facade(project, framework, ["blog", *write(project)], URLS[framework]) as each:
+        each.call("upgrade")
+        shown = each.run("db-status").stdout
+        assert said[0] in shown
+        assert shown.endswith("up to date with the code.\n")
+        assert [one.is_empty for one in each.call("status")] == [True, False, False]
+
+
+def test_a_package_that_is_installed_gets_its_first_revision_elsewhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.package("site-packages.plug")
+    monkeypatch.syspath_prepend(project.folder / "site-packages")
+    with facade(project, "flask", ["plug"], URLS["flask"]) as each:
+        assert "it is installed, so its own project has to write them" in each.run("db-status").stdout
 
 
 @pytest.mark.parametrize("width", [80, 200])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ampho._describe import shown_path
 from ampho.cli import completion, output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
@@ -74,9 +75,9 @@ def db_init(ctx: click.Context, package: str) -> None:
     if print_json(ctx, "initialized", done):
         return
     names = ", ".join(path.name for path in done.files)
-    click.echo(f"Wrote {output.shown_path(done.package.folder)}: {names}")
+    click.echo(f"Wrote {shown_path(done.package.folder)}: {names}")
     if done.updated:
-        click.echo(f"Added {done.package.name} to {', '.join(map(output.shown_path, done.updated))}")
+        click.echo(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
     if done.hint:
         click.echo(done.hint)
     click.echo(f'Next: ampho db-rev {done.package.name} "Initial" -a')
@@ -113,7 +114,7 @@ def db_rev(ctx: click.Context, /, package: str, message: str, **options: object)
     if new is None:
         click.echo(f"Nothing to do: the tables of {package} are what its models say.")
     else:
-        click.echo(f"Wrote {output.shown_path(new.path)}")
+        click.echo(f"Wrote {shown_path(new.path)}")
 
 
 @cli.command("db-up")
@@ -251,7 +252,7 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
     """Join the several heads of PACKAGE by a new revision."""
     new = call(ctx, "merge", package, message, rev_id=rev_id)
     if not print_json(ctx, "revision", new):
-        click.echo(f"Wrote {output.shown_path(new.path)}")
+        click.echo(f"Wrote {shown_path(new.path)}")
 
 
 @cli.command("db-rebase")
@@ -266,7 +267,7 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """
     moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "revision", moved):
-        click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {output.shown_path(moved.path)}")
+        click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {shown_path(moved.path)}")
 
 
 @cli.command("db-heads")
@@ -493,8 +494,11 @@ def db_graph(
     form = "mermaid" if mermaid else form or form_of(file or "")
     database = not options.pop("no_database")
     picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
-    if not print_json(ctx, "graph", picture):
-        print_picture(picture, form, file)
+    if print_json(ctx, "graph", picture):
+        return
+    for remark in output.row_remarks(picture):
+        output.WarningsOnly().warned(remark)
+    print_picture(picture, form, file)
 
 
 @cli.command("db-show")

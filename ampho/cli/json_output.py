@@ -222,6 +222,7 @@ def status(found: DatabaseStatus) -> Object:
                 "missing": each.missing,
                 "heads": list(each.heads),
                 "is_in_conflict": each.is_in_conflict,
+                "is_empty": each.is_empty,
                 "last": each.last,
                 "when": _time(each.when),
                 "revisions": [
@@ -248,7 +249,12 @@ def status(found: DatabaseStatus) -> Object:
 
 
 def _missing(found: MissingState) -> Object:
-    return {"package": found.package or None, "revisions": list(found.revisions), "is_ahead": found.is_ahead}
+    return {
+        "package": found.package or None,
+        "revisions": list(found.revisions),
+        "is_ahead": found.is_ahead,
+        "means": found.means,
+    }
 
 
 def entry(found: Entry) -> Object:
@@ -400,6 +406,8 @@ def graph(drawn: Picture) -> Object:
         "edges": [
             {"source": each.source, "target": each.target, "is_dependency": each.is_dependency} for each in drawn.edges
         ],
+        "corrupt": list(drawn.corrupt),
+        "repeated": list(drawn.repeated),
     }
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ampho._describe import shown_path
 from ampho._suggest import sentences
 from ampho.observer import Observer, counted
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ampho.deploy import Deployment
     from ampho.journal import Entry
     from ampho.lint import LintReport
+    from ampho.picture import Picture
     from ampho.plan import Plan, Step
     from ampho.run import Run
     from ampho.stamp import Stamped
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ampho.status import DatabaseStatus
 
 
+_SHOWN = 5
 _TWO = 2
 
 
@@ -108,14 +110,6 @@ def print_run(run: Run) -> None:
         click.echo(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}.")
 
 
-def shown_path(path: Path) -> str:
-    """Return a path relative to the current folder, if it is below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
 def print_current(state: CurrentState, *, verbose: bool) -> None:
     """Print where the database is, a line per package; with ``verbose`` also each revision."""
     width = max((len(package.package) for package in (*state, *state.missing)), default=0)
@@ -133,23 +127,36 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for missing in state.missing:
         yield _missing_line(missing, width)
-    for row in state.corrupt:
-        yield f"The version table has the row {row!a}, which cannot be a revision."
-    for row in state.repeated:
-        yield f"The version table has the row {row} more than once."
+    yield from row_remarks(state)
     for revision_id in state.diverged:
         yield f"{revision_id} counts as applied because a later one is, and was never run here."
+    if state.edited:
+        yield f"Edited since they were applied: {_listed(state.edited)}; {state.edited_remedy}."
     for entry in state.unfinished:
         yield f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'."
     if state.uncertain:
         yield "Nothing records what that stands on, so some of what is shown as pending may be applied."
 
 
+def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
+    """Give what is wrong with the rows of the version table, a line each."""
+    from ampho.applied import ROWS_REMEDY
+
+    for row in state.corrupt:
+        yield f"The version table has the row {row!a}, which cannot be a revision; {ROWS_REMEDY}."
+    for row in state.repeated:
+        yield f"The version table has the row {row} more than once; {ROWS_REMEDY}."
+
+
 def _missing_line(missing: MissingState, width: int) -> str:
     ids, one = rows(missing.revisions), len(missing.revisions) == 1
     how = "ahead of its files" if missing.is_ahead else "missing"
-    what = f"{ids} {'is' if one else 'are'} applied, and no file explains {'it' if one else 'them'}"
+    what = f"{ids} {'is' if one else 'are'} applied, and {missing.means}."
     return f"{missing.package or '(unknown)':<{width}}  {how}: {what}"
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
 def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bool:
@@ -192,7 +199,7 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
                 if value:
                     click.echo(f"    {name + ':':<12}{value}")
     if not entries:
-        click.echo("The database has no journal yet. The next 'ampho db-up' or 'db-down' begins one.", err=True)
+        click.echo("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' begins one.", err=True)
 
 
 def _position(package: PackageState) -> str:

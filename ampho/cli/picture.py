@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho._describe import shown_path
 from ampho.cli.terminal import console, is_seen
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
         Path(file).write_text(text, "utf-8")
     except OSError as exc:
         raise click.FileError(file, exc.strerror) from exc
-    click.echo(f"Wrote {file}")
+    click.echo(f"Wrote {shown_path(file)}")
 
 
 def _print(picture: Picture) -> None:

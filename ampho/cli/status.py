@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_SHOWN = 5
 _LEAST = 12  # columns of a message that are worth showing
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
@@ -44,8 +43,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     elif status.packages:
         draw(console(), [partial(layout, status) for layout in (_wide, _narrow, _stacked)])
     told = list(remarks(status))
-    if status.edited and not all:
-        told.append(f"Edited since they were applied: {_listed(status.edited)}.")
+    told += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if told:
         click.echo()
     for text in told:
@@ -53,7 +51,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         click.echo(f"\nPending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
-    elif status.packages and status.status is Status.UP_TO_DATE:
+    elif status.status is Status.UP_TO_DATE and any(not package.is_empty for package in status):
         click.echo("\nThe database is up to date with the code.")
 
 
@@ -114,7 +112,7 @@ def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
     """
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
-        said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions"
+        said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions yet"
         yield _text(f"{_name(package)}  ", "bold").append(said, "not bold")
         width = max((len(revision.id) for revision in package.revisions), default=0)
         yield from (_revision(revision, width, room) for revision in package.revisions)
@@ -146,10 +144,6 @@ def _name(package: PackageStatus) -> str:
 
 def _moment(when: datetime | None, form: str = "%Y-%m-%d %H:%M:%S", missing: str = "-") -> str:
     return when.strftime(form) if when else missing
-
-
-def _listed(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
 def _text(text: str, style: str = "") -> Text:
