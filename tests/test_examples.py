@@ -11,11 +11,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from project import Project
+from servers import Database
 from sqlalchemy import Engine, create_engine, event
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"
 PACKAGES = ("accounts", "catalog", "orders")
+TABLES = ("alembic_version", "authors", "books", "customers", "order_lines", "orders")
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -73,6 +75,17 @@ def test_the_migrations_of_the_shop_make_what_its_models_say_and_can_be_taken_ba
     assert difference == []
     down = shop.run("ampho", "--app", "quart_app", "db-down", "base")
     assert "Took back 7 revisions" in down.stdout
+
+
+def test_the_shop_goes_up_and_down_and_up_on_every_database(shop: Project, database: Database) -> None:
+    app = "quart_app" if database.is_async else "flask_app"
+    direct = {"AMPHO_DATABASE_URI": database.url.render_as_string(hide_password=False)}
+
+    for command, done in (("db-up", "Applied"), ("db-down", "Took back"), ("db-up", "Applied")):
+        target = ["base"] if command == "db-down" else []
+        told = shop.run("ampho", "--app", app, command, *target, env=direct)
+        assert f"{done} 7 revisions" in told.stdout
+        assert database.tables() == (["alembic_version"] if target else [*TABLES])
 
 
 @pytest.mark.parametrize("package", PACKAGES)

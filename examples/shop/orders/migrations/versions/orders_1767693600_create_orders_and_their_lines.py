@@ -18,7 +18,7 @@ def upgrade():
     op.create_table(
         "orders",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("customer_id", sa.Integer, sa.ForeignKey("customers.id"), nullable=False),
+        sa.Column("customer_id", sa.Integer, sa.ForeignKey("customers.id"), nullable=False, index=True),
         sa.Column("placed_at", sa.DateTime, nullable=False, server_default=sa.func.now()),
     )
     op.create_table(

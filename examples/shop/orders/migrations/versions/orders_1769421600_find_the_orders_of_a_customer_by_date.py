@@ -15,7 +15,9 @@ depends_on = None
 
 def upgrade():
     op.create_index("ix_orders_customer_id_placed_at", "orders", ["customer_id", "placed_at"])
+    op.drop_index("ix_orders_customer_id", "orders")
 
 
 def downgrade():
+    op.create_index("ix_orders_customer_id", "orders", ["customer_id"])
     op.drop_index("ix_orders_customer_id_placed_at", "orders")
