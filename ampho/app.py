@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from ampho._describe import describe, location, one_line, quotes_url
 from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
+from ampho.settings import APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from flask.sansio.app import App
 
-VARIABLES = ("AMPHO_APP", "FLASK_APP", "QUART_APP")
+VARIABLES = (APP, "FLASK_APP", "QUART_APP")
 FILES = ("wsgi.py", "app.py", "asgi.py")
 
 _NAMES = ("app", "application")
