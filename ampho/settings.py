@@ -110,8 +110,8 @@ _PREFIX = "AMPHO_"
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
     """Say which names look like settings and are none.
 
-    The environment is others' as well: of its names only those count that are close to a setting's, also where an app has
-    copied it into its configuration.
+    The environment is others' as well: of its names only those count that are close to a setting's, also where an app
+    has copied it into its configuration.
     """
     names = [setting.name for setting in SETTINGS]
     ways = [name.removeprefix(_PREFIX) for name in (*names, APP)]
