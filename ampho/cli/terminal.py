@@ -53,6 +53,11 @@ def console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
     return Console(stderr=stderr, file=file, no_color=refuses or None, highlight=False, emoji=False, markup=False)
 
 
+def is_terminal(*, stderr: bool = False) -> bool:
+    """Tell whether what is printed is seen, and not read from a pipe that ``FORCE_COLOR`` wants colours in."""
+    return (sys.stderr if stderr else sys.stdout).isatty()
+
+
 def is_seen(console: Console) -> bool:
     """Tell whether a console is a terminal, and not a pipe that ``FORCE_COLOR`` wants colours in."""
     return console.file.isatty()
