@@ -393,6 +393,27 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     assert "Took back 3 revisions" in unasked.stdout
 
 
+@pytest.mark.parametrize(("typed", "exit_code", "said"), [("\x03", 130, "Interrupted."), ("\x04", 1, "Aborted!")])
+def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int, said: str, project: Project) -> None:
+    project.app("flask", write(project), URLS["flask"])
+    up(project)
+    for command in (["db-down", "base"], ["db-down", "base", "--json"]):
+        child = pexpect.spawn(
+            str(Path(PROGRAMS, "ampho")), command, cwd=str(project.folder), encoding="utf-8", timeout=30
+        )
+        child.expect("Take these back.*: ")
+        child.send(typed)
+        shown = child.read()
+        child.wait()
+        assert child.exitstatus == exit_code
+        assert said in shown
+        assert (f'"exit_code": {exit_code}' in shown) is ("--json" in command)
+        assert ('"type": "KeyboardInterrupt"' in shown) is ("--json" in command and exit_code == 130)
+        assert ("\r\nError: Interrupted. Nothing was changed." in shown) is (exit_code == 130)
+    with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
+        assert [len(package.applied) for package in here.call("current")] == [2, 1]
+
+
 def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)

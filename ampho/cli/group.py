@@ -88,6 +88,11 @@ def one_line_errors() -> Iterator[None]:
         raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
+    except click.Abort as exc:
+        if not isinstance(exc.__context__, KeyboardInterrupt):  # but the end of the input
+            raise
+        click.echo(err=True)  # a terminal leaves its ^C behind the question
+        raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 
 def _no_app(exc: AppNotFoundError) -> str:
