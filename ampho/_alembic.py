@@ -10,8 +10,8 @@ What is private, and why it is needed:
 - ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._invoke`` make a new file look as the
   package's ``alembic.ini`` says.
 - ``Revision._resolved_dependencies`` and ``_normalized_resolved_dependencies`` are set by ``RevisionMap`` when all
-  revisions are loaded, in a time that grows with their square where they depend on each other. A step has them as they
-  are written.
+  revisions are loaded, in a time that grows with their square where they depend on each other. A step has the former as
+  they are written, and reduces them to the latter, and to ``_normalized_down_revisions``, when a callback asks for it.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
 - ``alembic.runtime.migration.HeadMaintainer`` is replaced while a run lasts, and does the same: Alembic writes the ids
   of the version rows into its statements, so that each is compiled anew, a sixth of the time of a small step.
@@ -39,7 +39,7 @@ from alembic import util
 from alembic.config import Config
 from alembic.runtime import migration
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import HeadMaintainer, MigrationContext, RevisionStep
+from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
 from alembic.script import Script, ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from mako.template import Template
@@ -88,25 +88,40 @@ class DialectOnly:
 class LazyScript(Script):
     """A revision of the graph as Alembic wants it, executed when its step runs."""
 
-    def __init__(self, revision: Revision, dependencies: Sequence[str]) -> None:
+    def __init__(self, revision: Revision, graph: Graph) -> None:
         self._source = revision
+        self._graph = graph
         self._module: ModuleType | None = None
         self.path = revision.file
+        dependencies = _dependencies(graph, revision)
         super(Script, self).__init__(
             revision.id,
             revision.down_revisions or None,
-            dependencies=tuple(dependencies) or None,
+            dependencies=dependencies or None,
             branch_labels=revision.labels or None,
         )
         # The map of all revisions sets them, but takes longer than a step, and is made for who asks for it.
-        self._resolved_dependencies = self._normalized_resolved_dependencies = tuple(dependencies)
+        self._resolved_dependencies = dependencies
 
     @classmethod
     def of(cls, graph: Graph, revision_id: str) -> LazyScript:
         """Return a revision of a graph."""
-        revision = graph[revision_id]
-        parents = graph.parents(revision_id)
-        return cls(revision, [parent for parent in parents if parent not in revision.down_revisions])
+        return cls(graph[revision_id], graph)
+
+    @cached_property
+    def _normalized_resolved_dependencies(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic's is set, as well
+        """The dependencies that no earlier revision of its line has, as the map of all revisions reduces them."""
+        left, seen = list(self._source.down_revisions), set[str]()
+        needed = dict.fromkeys(self._resolved_dependencies)
+        while left and needed:
+            revision_id = left.pop()
+            if revision_id not in seen:
+                seen.add(revision_id)
+                earlier = self._graph[revision_id]
+                for dependency in _dependencies(self._graph, earlier):
+                    needed.pop(dependency, None)
+                left += earlier.down_revisions
+        return tuple(needed)
 
     @property
     def module(self) -> ModuleType:  # type: ignore[override]  # Alembic has an attribute that is set at once
@@ -117,6 +132,10 @@ class LazyScript(Script):
     @property
     def longdoc(self) -> str:
         return self._source.doc.strip()
+
+
+def _dependencies(graph: Graph, revision: Revision) -> tuple[str, ...]:
+    return tuple(parent for parent in graph.parents(revision.id) if parent not in revision.down_revisions)
 
 
 class GraphScripts(ScriptDirectory):
@@ -135,6 +154,21 @@ class GraphScripts(ScriptDirectory):
             yield self.loaded.get(revision_id) or LazyScript.of(self._graph, revision_id)
 
 
+class StepInfo(MigrationInfo):
+    """What callbacks are told of a step; what takes a look at all that is before it, when they ask for it."""
+
+    def __init__(self, step: RevisionStep) -> None:
+        super().__init__(
+            step.revision_map, step.is_upgrade, is_stamp=False, up_revisions=step.revision.revision, down_revisions=()
+        )
+        self._revision = step.revision
+        del self.__dict__["down_revision_ids"]
+
+    @cached_property
+    def down_revision_ids(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic has it at once
+        return self._revision._normalized_down_revisions
+
+
 class ExactStep(RevisionStep):
     """A step whose version rows are known beforehand, where Alembic's own arithmetic fails on cross-package graphs."""
 
@@ -142,6 +176,10 @@ class ExactStep(RevisionStep):
         up = direction is Direction.UPGRADE
         super().__init__(script.revision_map, revision, up)
         self._removed, self._added = rows.upgrade(revision.revision) if up else rows.downgrade(revision.revision)
+
+    @property
+    def info(self) -> MigrationInfo:
+        return StepInfo(self)
 
     def rows_after(self, rows: set[str]) -> set[str]:
         """Return the version rows after this step, of those before it."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from ampho._describe import describe, location, one_line, quotes_url
 from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
+from ampho.settings import APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from flask.sansio.app import App
 
-VARIABLES = ("AMPHO_APP", "FLASK_APP", "QUART_APP")
+VARIABLES = (APP, "FLASK_APP", "QUART_APP")
 FILES = ("wsgi.py", "app.py", "asgi.py")
 
 _NAMES = ("app", "application")
@@ -185,8 +186,9 @@ def _import(target: _Target) -> ModuleType | None:
                 raise
             module = None
     if module is None and target.origin:
-        guess = did_you_mean(target.path, _modules(".py" if target.path.endswith(".py") else ""))
-        raise target.error(f"there is no module {_masked(name)!r}{f'. {guess}' if guess else f'; {_REMEDY}'}")
+        form = "{}" if target.name is None else f"{{}}:{_masked(target.name)}"
+        guess = did_you_mean(target.path, _modules(".py" if target.path.endswith(".py") else ""), form)
+        raise target.error(f"there is no module {_masked(name)!r}{_or_remedy(guess)}")
     if not target.origin and getattr(module, "__file__", None) is None:
         return None  # absent, or a folder of that name that is no package
     return module
@@ -273,10 +275,27 @@ def _named_app(module: ModuleType, target: _Target) -> App:
         value = getattr(module, name, None)
         app = _as_app(value)
     if not found:
-        raise target.error(f"module {module.__name__!r} has no {name!r}; {_REMEDY}")
+        guess = did_you_mean(name, _app_names(module, target), f"{target.path}:{{}}")
+        raise target.error(f"module {module.__name__!r} has no {name!r}{_or_remedy(guess)}")
     if _is_factory(value):
         return _call(value, name, args, kwargs, target)
     return _checked(app, value, name, target)
+
+
+def _app_names(module: ModuleType, target: _Target) -> list[str]:
+    """Return the names of a module that an app or a factory of its own has."""
+    with _reporting(target, f"module {module.__name__!r} cannot be searched"):
+        return [
+            name for name, value in vars(module).items() if _as_app(value) is not None or _is_own_factory(value, module)
+        ]
+
+
+def _is_own_factory(value: object, module: ModuleType) -> bool:
+    return _is_factory(value) and getattr(value, "__module__", module.__name__) == module.__name__
+
+
+def _or_remedy(guess: str) -> str:
+    return f". {guess}" if guess else f"; {_REMEDY}"
 
 
 def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]:

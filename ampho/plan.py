@@ -274,7 +274,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
             if spec.target == "head":
                 _check_one_head(graph, branch, spec)
             return set(branch.ids)
-    target = find_target(graph, spec)
+    target = find_target(graph, spec, "+")
     return set(target.ids) if isinstance(target, Branch) else {target}
 
 
@@ -355,7 +355,7 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
             return _last_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
         case Specifier(branch=str(name), target="base"):
             return set(find_branch(graph, name, spec.text).ids) & applied
-    target = find_target(graph, spec)
+    target = find_target(graph, spec, "-")
     if isinstance(target, Branch):
         raise _invalid(
             spec,

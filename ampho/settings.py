@@ -1,12 +1,16 @@
 """The settings of Ampho: how each is called, what it means and what it is by default. Reading them is others' work.
 
 The code that reads a setting takes its name and its default from here, and so does the page: they cannot drift apart.
+Names that are none are known for that here, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from ampho._suggest import did_you_mean, sentences
 
 Default_co = TypeVar("Default_co", covariant=True)
 
@@ -96,3 +100,26 @@ SETTINGS: tuple[Setting[object], ...] = (
     LOCK,
     JOURNAL_TABLE,
 )
+
+APP = "AMPHO_APP"
+"""The environment variable that names the app, which is no setting of it."""
+
+_PREFIX = "AMPHO_"
+
+
+def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
+    """Say which names look like settings and are none.
+
+    The environment is others' as well: of its names only those count that are close to a setting's, also where an app
+    has copied it into its configuration.
+    """
+    names = [setting.name for setting in SETTINGS]
+    ways = [name.removeprefix(_PREFIX) for name in (*names, APP)]
+    for name in sorted({str(key) for key in (*config, *environment)}):
+        if not name.startswith(_PREFIX) or name in names or name == APP:
+            continue
+        guess = did_you_mean(name.removeprefix(_PREFIX), ways, f"{_PREFIX}{{}}")
+        where = "the environment" if name in environment else "app.config"
+        if guess or name not in environment:
+            remedy = guess or f"There are {', '.join(names)}."
+            yield sentences(f"{name} in {where} is no setting of Ampho, and nothing reads it", remedy)

@@ -6,6 +6,7 @@ Pure. What a specifier *means* depends on the command and on the database, and i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ampho._suggest import did_you_mean
@@ -13,6 +14,7 @@ from ampho.errors import SpecifierError
 from ampho.graph import Branch, Graph
 
 _OFFSET = re.compile(r"[+-][0-9]+")
+_NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # longer ones are rather the seconds of an id
 _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
 _MAX_LENGTH = 300
 _MAX_DIGITS = 7
@@ -70,11 +72,12 @@ def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
     return branch
 
 
-def find_target(graph: Graph, spec: Specifier) -> Branch | str:
+def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
     """Return what the name in a specifier stands for: a branch, or the id of a revision.
 
     In this order: a package, a full id, another label, a unique prefix of an id.
 
+    :param sign: of the steps that the command takes, which a mere number may have been meant for; empty for none.
     :raises SpecifierError: if it stands for nothing, for several revisions, or for one of another package.
     """
     if spec.branch is None and (spec.target in graph.packages or spec.target not in graph):
@@ -82,7 +85,7 @@ def find_target(graph: Graph, spec: Specifier) -> Branch | str:
         if found is not None:
             return found
     branch = None if spec.branch is None else find_branch(graph, spec.branch, spec.text)
-    revision_id = _find_id(graph, spec, None if branch is None else branch.package)
+    revision_id = _find_id(graph, spec, None if branch is None else branch.package, sign)
     if branch is not None and graph[revision_id].package != branch.package:
         raise SpecifierError(
             f"{revision_id} belongs to {graph[revision_id].package}, not to {branch.package}. Type {revision_id}.",
@@ -91,7 +94,7 @@ def find_target(graph: Graph, spec: Specifier) -> Branch | str:
     return revision_id
 
 
-def _find_id(graph: Graph, spec: Specifier, package: str | None) -> str:
+def _find_id(graph: Graph, spec: Specifier, package: str | None, sign: str) -> str:
     if spec.target in graph:
         return spec.target
     candidates = graph.ids if package is None else graph.of_package(package)
@@ -110,12 +113,18 @@ def _find_id(graph: Graph, spec: Specifier, package: str | None) -> str:
             " to.",
             specifier=spec.text,
         )
-    if spec.branch is None:
-        guess = did_you_mean(spec.target, ["heads", "base", *graph.packages, *graph.labels, *graph.ids])
-    else:
-        own = did_you_mean(spec.target, ["head", "heads", "base", *candidates], f"{spec.branch}@{{}}")
-        guess = own or did_you_mean(spec.target, graph.ids)
+    guess = _guess(graph, spec, candidates, sign)
     raise _unknown(spec.target, spec.text, "is neither a package, a revision id, nor the beginning of one", guess)
+
+
+def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) -> str:
+    """Ask what was meant by a name that is none."""
+    if sign and _NUMBER.fullmatch(spec.target):
+        return f"Did you mean {spec.text.removesuffix(spec.target)}{sign}{spec.target}?"
+    if spec.branch is None:
+        return did_you_mean(spec.target, ["heads", "base", *graph.packages, *graph.labels, *graph.ids])
+    own = did_you_mean(spec.target, ["head", "heads", "base", *candidates], f"{spec.branch}@{{}}")
+    return own or did_you_mean(spec.target, graph.ids)
 
 
 def _unknown(name: str, specifier: str, what: str, guess: str) -> SpecifierError:

@@ -368,6 +368,39 @@ def test_a_missing_name_is_named(project: Project) -> None:
     assert "--app shop:web: module 'shop' has no 'web'; " in failure("shop:web")
 
 
+APP_AND_FACTORIES = (
+    "from flask import Flask, redirect\napp = Flask('app')\ndef create_app(*args): return app\ndef load_all(): ...\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("shop:apq", "shop:app"),
+        ("shop:crate_app", "shop:create_app"),
+        ("shop:crate_app('hunter2')", "shop:create_app"),
+        ("shop.py:apq", "shop.py:app"),
+        ("shpo", "shop"),
+        ("shpo:app", "shop:app"),
+        ("shpo.py:app", "shop.py:app"),
+        ("shpo:create_app('hunter2')", "shop:create_app(...)"),
+        ("acounts", "accounts"),
+    ],
+)
+def test_what_is_misspelt_is_asked_about(project: Project, typed: str, meant: str) -> None:
+    project.package("accounts", "")
+    project.write(shop=APP_AND_FACTORIES)
+    text = failure(typed)
+    assert text.endswith(f". Did you mean {meant}?")
+    assert "hunter2" not in text
+
+
+def test_a_name_that_no_app_and_no_factory_of_the_module_has_is_not_asked_about(project: Project) -> None:
+    project.write(shop=APP_AND_FACTORIES + "settings = 1\n")
+    for typed in ("shop:redirec", "shop:setings", "shop:Flas"):
+        assert "; name the app with --app or AMPHO_APP" in failure(typed)
+
+
 @pytest.mark.parametrize(
     ("value", "kind"),
     [

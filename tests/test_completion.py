@@ -81,6 +81,7 @@ def completed(each: Facade, line: str) -> dict[str, str | None]:
         ("db-resolve o", ["orders_1700000003"]),
         ("db-w", ["db-wait"]),
         ("db-up --sq", ["--sql"]),
+        ("db-up --no-c", ["--no-color"]),
     ],
 )
 def test_what_can_be_typed_next(line: str, expected: list[str], opened: Facade) -> None:

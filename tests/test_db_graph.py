@@ -186,17 +186,18 @@ def test_on_a_terminal_it_is_as_wide_as_that(project: Project) -> None:
         if not FOREIGN.match(name) and name not in ("NO_COLOR", "COLUMNS")
     }
     environment |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "COVERAGE_PROCESS_CONFIG": ""}
-    for columns, colour in ((50, True), (200, False)):
+    before, after = ["--no-color", "db-graph", "--no-database"], ["db-graph", "--no-database", "--no-color"]
+    for columns, command in ((50, ["db-graph", "--no-database"]), (200, before), (200, after)):
         child = pexpect.spawn(
             str(PROGRAMS / "ampho"),
-            ["db-graph", "--no-database"] if colour else ["--no-color", "db-graph", "--no-database"],
+            command,
             cwd=project.folder,
             env=environment,
             dimensions=(40, columns),
             timeout=60,
         )
         child.expect(pexpect.EOF)
-        assert (b"\x1b[1;34m" in child.before) == colour
+        assert (b"\x1b[1;34m" in child.before) == ("--no-color" not in command)
         screen = pyte.Screen(columns, 40)
         pyte.ByteStream(screen).feed(child.before)
         lines = [line.rstrip() for line in screen.display]

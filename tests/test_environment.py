@@ -132,6 +132,55 @@ def run_migrations""",
     ]
 
 
+NOTE = """
+def note(step, **kwargs):
+    with open("log", "a") as file:
+        ids = [sorted(step.down_revision_ids), sorted(step.source_revision_ids), sorted(step.destination_revision_ids)]
+        if step.up_revision_id == "blog_5":  # for which all revisions are read
+            ids += [step.up_revision.down_revision, sorted(each.revision for each in step.down_revisions)]
+        print(step.is_upgrade, step.is_stamp, step.up_revision_id, step.up_revision_ids, ids, file=file)
+"""
+PLAIN = """
+from alembic import context
+from sqlalchemy import create_engine
+
+
+def note(step, **kwargs): ...
+
+
+with create_engine("sqlite:///plain.db").connect() as connection:
+    context.configure(connection=connection, on_version_apply=note)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_callback_is_told_the_same_of_each_version_as_by_plain_alembic(opened: Shop) -> None:
+    """Of a dependency that an earlier revision has already, and of a merge of two that share one, for example."""
+    project = opened.project
+    project.revision("app", "app_2", "app_1")
+    project.revision("blog", "blog_2", "blog_1", ["app_1", "app_2"])
+    project.revision("blog", "blog_3", "blog_1", "app_2")
+    project.revision("blog", "blog_4", ["blog_2", "blog_3"], ["app", "app_2"])
+    project.revision("blog", "blog_5", ["blog_4"], ["app_2", "blog_2"])
+    edit(opened, "def run_migrations", f"{NOTE}\n\ndef run_migrations")
+    edit(opened, OPTIONS, f"{OPTIONS}        on_version_apply=note,\n")
+    project.write("plain/env.py", PLAIN.replace("\ndef note(step, **kwargs): ...\n", NOTE))
+    folders = " ".join(str(project.migrations(name) / "versions") for name in ("app", "blog"))
+    ini = f"[alembic]\nscript_location = plain\nversion_locations = {folders}\n"
+    project.write("plain.ini", f"{ini}path_separator = space\nversion_path_separator = space\n")
+    log = project.folder / "log"
+
+    def told(*command: str) -> list[str]:
+        log.unlink(missing_ok=True)
+        project.run(*command)
+        return sorted(log.read_text("utf-8").splitlines())
+
+    assert told("ampho", "db-up") == told("alembic", "-c", "plain.ini", "upgrade", "heads")
+    assert told("ampho", "db-down", "blog_1") == told("alembic", "-c", "plain.ini", "downgrade", "blog_1")
+
+
 @pytest.mark.drivers("sqlite")
 def test_x_arguments_reach_it_and_the_revisions(opened: Shop) -> None:
     edit(opened, OPTIONS, f'{OPTIONS}        version_table=context.get_x_argument(as_dictionary=True)["table"],\n')

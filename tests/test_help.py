@@ -56,6 +56,29 @@ def test_help_fits_a_terminal(name: str) -> None:
         assert f"  {does}\n" in text
 
 
+@pytest.mark.parametrize(
+    ("program", "way"),
+    [
+        ("ampho", "ampho {} IMPORT db-up"),
+        ("flask ampho", "flask {} IMPORT ampho db-up"),
+        ("quart ampho", "quart {} IMPORT ampho db-up"),
+    ],
+)
+def test_an_option_that_stands_after_the_command_is_told_where_it_belongs(
+    program: str, way: str, project: Project
+) -> None:
+    framework = program.split(maxsplit=1)[0].replace("ampho", "flask")
+    project.package("blog")
+    project.migrations("blog").mkdir()
+    project.app(framework, ["blog"], URLS[framework])
+    for option in ("--app", *(["-A"] if framework == "flask" else [])):
+        done = project.run(*program.split(), "db-up", option, "app", check=False)
+        said = f"Error: {option} goes before the command, as in '{way.format(option)}'.\n"
+        assert (done.exit_code, done.stderr.endswith(said)) == (2, True), done
+    assert "Error: No such option" in project.run(*program.split(), "db-up", "--version", check=False).stderr
+    assert project.run(*program.split(), "db-up", "--no-color").stdout == "Nothing to do: there are no revisions yet.\n"
+
+
 def test_examples_are_typed_as_the_command_is() -> None:
     result = CliRunner().invoke(cli, ["db-up", "--help"], prog_name="flask ampho")
 
@@ -150,5 +173,5 @@ def test_a_module_that_is_misspelt_is_asked_about(project: Project) -> None:
     project.package("shop")
     project.app("flask", ["shop"], URLS["flask"], path="web.py")
 
-    for name, meant in {"shpo": "shop", "wbe:app": "web", "wen.py": "web.py"}.items():
+    for name, meant in {"shpo": "shop", "wbe:app": "web:app", "wen.py": "web.py"}.items():
         assert f"Did you mean {meant}?" in project.run("ampho", "--app", name, "db-up", check=False).stderr

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeAlias
 
 import pexpect
 import pytest
@@ -263,26 +264,66 @@ def test_options_that_contradict_it(each: Facade, command: str) -> None:
     assert each.run(*command.split()).exit_code == 2
 
 
-@pytest.mark.parametrize("width", [80, 200])
-def test_on_a_terminal(each: Facade, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Facade, int, str], str]:
+    """Run a command on a terminal of some columns, and return what it shows."""
     monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda stream: True)
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", str(width))
 
-    def shown(*command: str) -> str:
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", each.run(*command, "--plan").stdout)
-        assert max(map(len, plain.splitlines())) <= width
-        return " ".join(plain.split())
+    def run(each: Facade, width: int, command: str) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", each.run(*command.split()).stdout)
+        assert max(map(len, shown.splitlines())) <= width
+        return shown
 
-    everything = shown("db-up")
-    assert ("partly outside of a transaction" in everything) is (width == 80)
+    return run
+
+
+NARROW = """Where nothing else is said, it was asked for, and runs in a transaction.
+partly outside of a transaction
+may lose data: drops the table orders"""
+Terminal: TypeAlias = Callable[[Facade, int, str], str]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
+    everything = " ".join(terminal(each, width, "db-up --plan").split())
+    assert ("partly outside of a transaction" in everything) is (width == 40)
+    assert ("# Revision Transaction Message" in everything) is (width in (60, 80))
     for revision in ("accounts_1700000000", "accounts_1700000100", "shop_1700000001"):
         assert f" {revision} " in everything
-    assert "required by shop_1700000001" in shown("db-up", "shop")
+    assert "required by shop_1700000001" in " ".join(terminal(each, width, "db-up shop --plan").split())
     each.call("upgrade")
-    downgrade = shown("db-down", "base")
+    downgrade = " ".join(terminal(each, width, "db-down base --plan").split())
     assert "drops the table customers" in downgrade
-    assert ("Where nothing else is said" in downgrade) is (width == 80)
+    assert ("Where nothing else is said" in downgrade) is (width < 200)
+
+
+def test_no_word_is_broken_on_a_terminal_of_whatever_width(each: Facade, project: Project, terminal: Terminal) -> None:
+    message = "Count what the customers of a quarter left behind in the storehouses of the south"
+    project.revision("shop", "shop_1700000002", "shop_1700000001", message=message, upgrade="op.drop_table('orders')")
+    for command in ("db-up --plan", "db-up shop --plan"):
+        whole = terminal(each, 300, command)
+        words = {*whole.split(), *NARROW.split()}
+        for width in range(32, 200, 7):
+            shown = terminal(each, width, command)
+            assert set(shown.split()) <= words
+            assert {word for word in whole.split() if "_1700" in word} <= set(shown.split())
+
+
+def test_a_table_of_many_rows_has_one_head_and_the_same_columns_all_along(project: Project, terminal: Terminal) -> None:
+    project.package("core")
+    below = None
+    for number in range(1100):
+        project.revision("core", f"core_{number}", below)
+        below = f"core_{number}"
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        for width in (80, 200):
+            shown = [line.rstrip() for line in terminal(each, width, "db-up --plan").splitlines()]
+            rows = [line for line in shown if line.endswith(("by hand", "Message"))]
+            assert len(rows) == 1101
+            assert len({line.index("Message" if "Revision" in line else "by hand") for line in rows}) == 1
+            assert rows[0].startswith("   #  Revision")
 
 
 def test_a_plan_is_refused_as_the_run_is_while_a_revision_is_unfinished(each: Facade, project: Project) -> None:
@@ -375,6 +416,27 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     unasked = project.type("ampho", "db-down", "base", "--yes", answer="")
     assert "Plan" not in unasked.stdout
     assert "Took back 3 revisions" in unasked.stdout
+
+
+@pytest.mark.parametrize(("typed", "exit_code", "said"), [("\x03", 130, "Interrupted."), ("\x04", 1, "Aborted!")])
+def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int, said: str, project: Project) -> None:
+    project.app("flask", write(project), URLS["flask"])
+    up(project)
+    for command in (["db-down", "base"], ["db-down", "base", "--json"]):
+        child = pexpect.spawn(
+            str(Path(PROGRAMS, "ampho")), command, cwd=str(project.folder), encoding="utf-8", timeout=30
+        )
+        child.expect("Take these back.*: ")
+        child.send(typed)
+        shown = child.read()
+        child.wait()
+        assert child.exitstatus == exit_code
+        assert said in shown
+        assert (f'"exit_code": {exit_code}' in shown) is ("--json" in command)
+        assert ('"type": "KeyboardInterrupt"' in shown) is ("--json" in command and exit_code == 130)
+        assert ("\r\nError: Interrupted. Nothing was changed." in shown) is (exit_code == 130)
+    with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
+        assert [len(package.applied) for package in here.call("current")] == [2, 1]
 
 
 def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from documents import script
 from facade import facade
 from project import Project
 
-from ampho.settings import SETTINGS, Setting
+from ampho.settings import SETTINGS, Setting, misspelt
 
 # A value that is not the default, as the environment can hold it.
 OTHER = {
@@ -54,6 +55,58 @@ def test_a_setting_has_the_default_and_the_sources_that_the_registry_says(
     assert read() == setting.default
     monkeypatch.setenv(setting.name, OTHER[setting.name])
     assert (read() != setting.default) == setting.in_environment
+
+
+CLOSE = {
+    "AMPHO_MIGRATION_PACKAGE": "AMPHO_MIGRATION_PACKAGES",
+    "AMPHO_MIGRATIONS": "AMPHO_MIGRATION_PACKAGES",
+    "AMPHO_PROTECTD": "AMPHO_PROTECTED",
+    "AMPHO_PROTECT": "AMPHO_PROTECTED",
+    "AMPHO_DATABASE_URL": "AMPHO_DATABASE_URI",
+    "AMPHO_LOCK_TIMOUT": "AMPHO_LOCK_TIMEOUT",
+    "AMPHO_AP": "AMPHO_APP",
+}
+
+
+@pytest.mark.parametrize(("name", "meant"), CLOSE.items())
+def test_a_setting_that_is_misspelt_is_asked_about_wherever_it_stands(name: str, meant: str) -> None:
+    said = f"is no setting of Ampho, and nothing reads it. Did you mean {meant}?"
+
+    assert list(misspelt({name: 1}, {})) == [f"{name} in app.config {said}"]
+    assert list(misspelt({}, {name: "1"})) == [f"{name} in the environment {said}"]
+
+
+def test_a_name_that_is_close_to_no_setting_is_told_of_in_the_configuration_alone() -> None:
+    (said,) = misspelt({"AMPHO_COLOUR": 1, "SQLALCHEMY_ECHO": True, "PROTECTD": 1}, {})
+    assert said.startswith("AMPHO_COLOUR in app.config is no setting of Ampho, and nothing reads it. There are AMPHO_")
+    assert all(setting.name in said for setting in SETTINGS)
+    assert list(misspelt({}, {"AMPHO_COLOUR": "1"})) == []
+    assert list(misspelt({"AMPHO_COLOUR": "1"}, {"AMPHO_COLOUR": "1"})) == []  # which holds the environment
+
+
+def test_no_name_that_is_set_for_ampho_is_taken_for_a_mistake() -> None:
+    here = Path(__file__).parent.parent
+    files = [here / "Makefile", here / "README.md"]
+    files += [path for folder in ("ampho", "benchmarks", "docs", "tests") for path in (here / folder).rglob("*.*")]
+    texts = [path.read_text("utf-8") for path in files if path.suffix in {".py", ".md", ""} and path != Path(__file__)]
+    names = {name for text in texts for name in re.findall(r"\bAMPHO_[A-Z_]+\b", text)}
+
+    assert {"AMPHO_REQUIRE_SERVERS", "AMPHO_APP", "AMPHO_LOCK"} <= names
+    assert list(misspelt({}, dict.fromkeys(names, "1"))) == []
+
+
+def test_every_command_tells_once_of_a_setting_that_is_misspelt(core: Project) -> None:
+    core.app("flask", ["core"], "sqlite:///app.db", extra_config={"AMPHO_PROTECTD": True})
+    said = "is no setting of Ampho, and nothing reads it. Did you mean"
+    told = [
+        f"Warning: AMPHO_LOCK_TIMOUT in the environment {said} AMPHO_LOCK_TIMEOUT?",
+        f"Warning: AMPHO_PROTECTD in app.config {said} AMPHO_PROTECTED?",
+    ]
+    for command in ("db-up", "db-show", "db-up --json", "db-forget core --yes"):
+        done = core.run("ampho", *command.split(), env={"AMPHO_LOCK_TIMOUT": "5"}, check=False)
+        assert [line for line in done.stderr.splitlines() if line.startswith("Warning: ")] == told, command
+        assert "TIMOUT" not in done.stdout
+    assert core.run("python", "-c", "import app; app.create_app()", env={"AMPHO_LOCK_TIMOUT": "5"}).output == ""
 
 
 def test_the_page_has_the_table_that_is_made_from_the_code() -> None:

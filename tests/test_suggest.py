@@ -82,6 +82,12 @@ def opened(project: Project) -> Iterator[Facade]:
         ("db-up haeds", "heads"),
         ("db-up acounts_17000", "accounts_1700000001"),
         ("db-down orders_1700000002", "orders_1700000001"),
+        ("db-up 1", "+1"),
+        ("db-up orders@2", "orders@+2"),
+        ("db-down 1", "-1"),
+        ("db-down 2 --cascade", "-2"),
+        ("db-down orders@1", "orders@-1"),
+        ("db-down 1700000009", "orders_1700000001"),
         ("db-stamp bsae", "base"),
         ("db-show acounts", "accounts"),
         ("db-lint acounts", "accounts"),
@@ -99,6 +105,11 @@ def test_commands_ask_what_was_meant(line: str, meant: str, opened: Facade) -> N
 
     assert result.exit_code in (1, 2)
     assert result.stderr.rstrip().endswith((f" Did you mean {meant}?", f" Did you mean '{meant}'?"))
+
+
+@pytest.mark.parametrize("line", ["db-stamp 1", "db-show 1", "db-down 0"])
+def test_a_number_where_no_steps_are_taken_is_not_asked_about(line: str, opened: Facade) -> None:
+    assert opened.error_line(*line.split()).endswith("See 'ampho db-show' for what there is.")
 
 
 def test_a_listed_package_that_is_misspelt_is_asked_about(project: Project) -> None:

@@ -41,7 +41,7 @@ class ConsoleLoader:
 
 @click.group("ampho", cls=AmphoGroup, help=cli.help, commands=dict(cli.commands))
 @click.option(
-    "--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name."
+    "-A", "--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name."
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @no_color

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from ampho._describe import describe
+from ampho._describe import describe, printable
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
+from ampho.settings import misspelt
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
 
 T = TypeVar("T")
+_LONGEST_MESSAGE = 1000
+_WARNED = "ampho.warned"
 
 
 class Loader(Protocol):
@@ -33,6 +37,7 @@ def call(ctx: click.Context, method: str, *args: object, **kwargs: object) -> An
     :raises AmphoError: what the method raises, or that there is no such app.
     """
     app = _load(ctx.obj)
+    _warn_once(ctx, app)
     extension = app.extensions.get("ampho")
     if extension is None:
         raise ConfigurationError(
@@ -52,6 +57,14 @@ def _load(loader: Loader) -> App:
         raise
     except (Exception, SystemExit) as exc:
         raise AppNotFoundError(f"The app cannot be loaded: {describe(exc)}.") from exc
+
+
+def _warn_once(ctx: click.Context, app: App) -> None:
+    """Tell of settings whose names are misspelt, and which nothing reads: once, though a command may call twice."""
+    if not ctx.meta.get(_WARNED):
+        ctx.meta[_WARNED] = True
+        for message in misspelt(app.config, os.environ):
+            click.echo(f"Warning: {printable(message, _LONGEST_MESSAGE)}", err=True)
 
 
 class Terminated(KeyboardInterrupt):

@@ -18,6 +18,7 @@ from ampho.cli.completion import specifiers
 from ampho.cli.driver import Terminated
 from ampho.cli.help import write_commands, write_examples
 from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
+from ampho.cli.terminal import no_color_option
 from ampho.errors import AmphoError, AppNotFoundError
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
@@ -87,6 +88,11 @@ def one_line_errors() -> Iterator[None]:
         raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
+    except click.Abort as exc:
+        if not isinstance(exc.__context__, KeyboardInterrupt):  # but the end of the input
+            raise
+        click.echo(err=True)  # a terminal leaves its ^C behind the question
+        raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 
 def _no_app(exc: AppNotFoundError) -> str:
@@ -120,12 +126,18 @@ class SpecifierType(_StrType):
 class SpecifierCommand(click.Command):
     """A command among whose arguments ``-1`` is a specifier and no option; ``--cascad`` stays an unknown option."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(no_color_option())
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
-        except click.UsageError:
+        except click.UsageError as exc:
             if FLAG in args:  # which may not have been read yet
                 ask(ctx)
+            if isinstance(exc, click.NoSuchOption) and (way := _way(exc.option_name, ctx)):
+                raise click.UsageError(f"{exc.option_name} goes before the command, as in '{way}'.", ctx) from exc
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -134,6 +146,18 @@ class SpecifierCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(ctx, formatter)
+
+
+def _way(option: str, ctx: click.Context) -> str:
+    """Return how an option with a value, such as ``--app``, is typed where a group before the command has it."""
+    group = ctx.parent
+    while group is not None:
+        for param in group.command.params:
+            if option in param.opts and not getattr(param, "is_flag", True):
+                after = ctx.command_path.removeprefix(group.command_path)
+                return f"{group.command_path} {option} {param.metavar or '...'}{after}"
+        group = group.parent
+    return ""
 
 
 class AmphoGroup(click.Group):

@@ -95,9 +95,14 @@ class Lanes:
             yield Segment.line()
 
 
-def plain(picture: Picture) -> str:
-    """Return the lines of a picture as a text without colours, however long they are."""
-    return "".join(f"{''.join(text for text, _ in line).rstrip()}\n" for line in lines(picture, None, is_ascii=False))
+def plain(picture: Picture, encoding: str = "utf-8") -> str:
+    """Return the lines of a picture as a text without colours, however long they are.
+
+    :param encoding: what it shall be encoded in; where that is none of Unicode's, all signs are ASCII.
+    """
+    drawn = lines(picture, None, is_ascii=not encoding.startswith("utf"))
+    text = "".join(f"{''.join(text for text, _ in line).rstrip()}\n" for line in drawn)
+    return _encodable(text, encoding)
 
 
 def lines(picture: Picture, width: int | None, *, is_ascii: bool) -> Iterator[list[Part]]:

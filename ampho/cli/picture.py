@@ -60,10 +60,13 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
 
 def _print(picture: Picture) -> None:
     """Draw on the terminal as wide as it is; in a pipe nothing is cut."""
-    from ampho.cli.lanes import Lanes
+    from ampho.cli.lanes import Lanes, plain
 
     terminal = console()
-    terminal.print(Lanes(picture, is_cut=is_seen(terminal)), soft_wrap=True)
+    if terminal.is_terminal:
+        terminal.print(Lanes(picture, is_cut=is_seen(terminal)), soft_wrap=True)
+    else:
+        click.echo(plain(picture, terminal.encoding), nl=False)
 
 
 def _text(picture: Picture, form: str) -> str:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
 from ampho.cli.output import nothing_to_do
-from ampho.cli.tables import draw, table
+from ampho.cli.tables import Cell, Layout, draw, paragraph
 from ampho.observer import counted
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
 from ampho.revision import id_prefix
 
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
 _SHOWN = 10
+_ENOUGH = 40  # columns for messages beside everything else
+_LEAST = 24  # columns for messages
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside of a transaction",
     InTransaction.NONE: "not in a transaction",
@@ -33,43 +30,78 @@ def print_plan(plan: Plan, *, stderr: bool = False) -> None:
     if not plan.steps:
         click.echo(nothing_to_do(plan), err=stderr)
         return
-    from ampho.cli.terminal import console
-
+    say = partial(paragraph, stderr=stderr)
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
-    click.echo(f"Plan ({command} {plan.specifier}): {counted(len(plan.steps))} of {_listed(plan.packages)}", err=stderr)
-    if draw(console(stderr=stderr), [partial(layout, plan) for layout in (_wide, _narrow)]):
-        click.echo("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
+    say(f"Plan ({command} {plan.specifier}): {counted(len(plan.steps))} of {_listed(plan.packages)}")
+    layouts = [partial(layout, plan) for layout in (_wide, _middle, _narrow, _stacked)]
+    if draw(layouts, stderr=stderr):
+        say("Where nothing else is said, it was asked for, and runs in a transaction.")
     for text in _sums(plan):
-        click.echo(text, err=stderr)
+        say(text)
 
 
-def _wide(plan: Plan) -> Table:
-    made = table(">#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message")
-    for number, step in enumerate(plan.steps, 1):
-        revision = step.revision
-        transaction = _text(step.in_transaction or "-", _colour(step))
-        losses = _text("; ".join(step.losses) or "-", "red" if step.losses else "")
-        made.add_row(str(number), revision.id, revision.package, step.reason, transaction, losses, revision.message)
-    return made
+def _wide(plan: Plan) -> Layout:
+    titles = (">#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message")
+    rows = [_row(number, step) for number, step in enumerate(plan.steps, 1)]
+    return Layout(titles, rows)
 
 
-def _narrow(plan: Plan) -> Table:
-    """Make a table that says below each message what goes without saying nowhere else."""
-    made = table(">#", "Revision", "Message")
-    for number, step in enumerate(plan.steps, 1):
-        revision = step.revision
-        said = _text(revision.message)
-        notes = [] if revision.id.startswith(id_prefix(revision.package)) else [(f"of {revision.package}", "")]
-        if step.cause is not Cause.ASKED:
-            notes.append((step.reason, "dim"))
-        if step.in_transaction in _TRANSACTIONS:
-            notes.append((_TRANSACTIONS[step.in_transaction], _colour(step)))
-        if step.losses:
-            notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
-        for note, style in notes:
-            said.append(f"\n{note}", style)
-        made.add_row(str(number), revision.id, said)
-    return made
+def _row(number: int, step: Step) -> tuple[Cell, ...]:
+    revision = step.revision
+    transaction = [(step.in_transaction or "-", _colour(step))]
+    losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
+    return str(number), revision.id, revision.package, step.reason, transaction, losses, revision.message
+
+
+def _middle(plan: Plan) -> Layout:
+    """Leave out the columns that say of no step what is out of the ordinary."""
+    wide = _wide(plan)
+    ordinary = {"Package": True, "Why": True, "Transaction": True, "May lose data": True}
+    for step in plan.steps:
+        ordinary["Package"] &= step.revision.id.startswith(id_prefix(step.revision.package))
+        ordinary["Why"] &= step.cause is Cause.ASKED
+        ordinary["Transaction"] &= step.in_transaction not in _TRANSACTIONS
+        ordinary["May lose data"] &= not step.losses
+    kept = [number for number, title in enumerate(wide.titles) if not ordinary.get(title)]
+    rows = [[row[number] for number in kept] for row in wide.rows]
+    return Layout([wide.titles[number] for number in kept], rows, least=_ENOUGH)
+
+
+def _narrow(plan: Plan) -> Layout:
+    """Say below each message what goes without saying nowhere else."""
+    rows = [
+        (str(number), step.revision.id, _lines([(step.revision.message, ""), *_notes(step)]))
+        for number, step in enumerate(plan.steps, 1)
+    ]
+    return Layout((">#", "Revision", "Message"), rows, least=_LEAST)
+
+
+def _stacked(plan: Plan) -> Layout:
+    """Say that below the id, and the message, too."""
+    rows = [
+        (str(number), _lines([(step.revision.id, "bold"), (step.revision.message, ""), *_notes(step)]))
+        for number, step in enumerate(plan.steps, 1)
+    ]
+    return Layout((">#", "Revision"), rows, least=_LEAST)
+
+
+def _notes(step: Step) -> list[tuple[str, str]]:
+    """Return what is out of the ordinary, each with its style."""
+    revision = step.revision
+    notes = [] if revision.id.startswith(id_prefix(revision.package)) else [(f"of {revision.package}", "")]
+    if step.cause is not Cause.ASKED:
+        notes.append((step.reason, "dim"))
+    if step.in_transaction in _TRANSACTIONS:
+        notes.append((_TRANSACTIONS[step.in_transaction], _colour(step)))
+    if step.losses:
+        notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
+    return notes
+
+
+def _lines(parts: Sequence[tuple[str, str]]) -> Cell:
+    """Return a cell with each part on a line of its own, without those that are empty."""
+    said = [part for part in parts if part[0]]
+    return [(f"\n{text}" if number else text, style) for number, (text, style) in enumerate(said)]
 
 
 def _colour(step: Step) -> str:
@@ -96,9 +128,3 @@ def _sums(plan: Plan) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _text(text: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(text, style)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho.cli.output import remarks
-from ampho.cli.tables import draw, line, table
+from ampho.cli.tables import Cell, Layout, draw, line
 from ampho.cli.terminal import console, is_seen
 from ampho.deploy import Status
 from ampho.observer import counted
@@ -18,7 +18,6 @@ from ampho.state import Mark
 from ampho.status import DatabaseStatus, PackageStatus, RevisionStatus
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
 _LEAST = 12  # columns of a message that are worth showing
@@ -41,7 +40,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     if all:
         _print_revisions(status)
     elif status.packages:
-        draw(console(), [partial(layout, status) for layout in (_wide, _narrow, _stacked)])
+        draw([partial(layout, status) for layout in (_wide, _narrow, _stacked)])
     told = list(remarks(status))
     told += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if told:
@@ -55,20 +54,21 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
         click.echo("\nThe database is up to date with the code.")
 
 
-def _wide(status: DatabaseStatus) -> Table:
-    made = table("Package", ">Applied", ">Implied", ">Pending", ">Missing", "Heads", "Last applied", "When (UTC)")
+def _wide(status: DatabaseStatus) -> Layout:
+    titles = ("Package", ">Applied", ">Implied", ">Pending", ">Missing", "Heads", "Last applied", "When (UTC)")
+    rows: list[tuple[Cell, ...]] = []
     for package in status:
         mark = " (conflict)" if package.is_in_conflict else ""
-        heads = _text(", ".join(package.heads) + mark or "-", "red" if mark else "")
-        made.add_row(_name(package), *_numbers(package), heads, package.last or "-", _moment(package.when))
-    return made
+        heads = [(", ".join(package.heads) + mark or "-", "red" if mark else "")]
+        rows.append((_name(package), *_numbers(package), heads, package.last or "-", _moment(package.when)))
+    return Layout(titles, rows)
 
 
-def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Table:
-    """Make a table in which a head is shown only where it is not what was applied last."""
+def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
+    """Show a head only where it is not what was applied last."""
     has_missing = any(package.missing for package in status)
     titles = ["Package", ">Applied", ">Implied", ">Pending", *([">Missing"] if has_missing else ()), "Last applied"]
-    made = table(*titles, *(() if stacked else ("When (UTC)",)))
+    rows: list[tuple[Cell, ...]] = []
     for package in status:
         numbers = _numbers(package)[: None if has_missing else -1]
         when = _moment(package.when, "%Y-%m-%d %H:%M")
@@ -76,23 +76,23 @@ def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Table:
         lines = [] if is_empty and package.heads else [package.last or "-"]
         lines += [when] if stacked and package.when else []
         lines += [f"head {head}" for head in package.heads if head != package.last]
-        last = _text("\n".join(lines))
+        last = [("\n".join(lines), "")]
         if package.is_in_conflict:
-            last.append(f"\nconflict: {len(package.heads)} heads", "red")
-        made.add_row(_name(package), *numbers, last, *(() if stacked else (when,)))
-    return made
+            last.append((f"\nconflict: {len(package.heads)} heads", "red"))
+        rows.append((_name(package), *numbers, last, *(() if stacked else (when,))))
+    return Layout([*titles, *(() if stacked else ("When (UTC)",))], rows)
 
 
-def _stacked(status: DatabaseStatus) -> Table:
+def _stacked(status: DatabaseStatus) -> Layout:
     return _narrow(status, stacked=True)
 
 
-def _numbers(package: PackageStatus) -> tuple[Text, ...]:
+def _numbers(package: PackageStatus) -> tuple[Cell, ...]:
     return (
-        _text(str(package.applied), "green" if package.applied else "dim"),
-        _text(str(package.implied), "" if package.implied else "dim"),
-        _text(str(package.pending), "bold yellow" if package.pending else "dim"),
-        _text(str(package.missing), "bold red" if package.missing else "dim"),
+        [(str(package.applied), "green" if package.applied else "dim")],
+        [(str(package.implied), "" if package.implied else "dim")],
+        [(str(package.pending), "bold yellow" if package.pending else "dim")],
+        [(str(package.missing), "bold red" if package.missing else "dim")],
     )
 
 

@@ -1,64 +1,153 @@
-"""Drawing tables: on a terminal in the first layout that fits, in a pipe in one that never changes."""
+"""Drawing tables: on a terminal in the first layout that fits, in a pipe in one that never changes.
+
+A pipe gets lines that are made here, without Rich, which takes its time for each cell. On a terminal it draws; how wide
+the columns are is told to it, since it would look at every cell several times to find that out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from ampho.cli.terminal import is_seen
+from ampho.cli.terminal import console, is_seen, is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+Cell: TypeAlias = str | Sequence[tuple[str, str]]
+"""What is in a cell: a text, or pieces of text, each with its style."""
+
 _ANY_WIDTH = 100_000
+_GAP = 2
+_ROWS = 500  # that are drawn at a time, so that the first of many are seen at once
 
 
-def table(*titles: str) -> Table:
-    """Return an empty table.
+@dataclass(frozen=True)
+class Layout:
+    """What is in a table.
 
-    :param titles: of the columns; a ``>`` before one puts its cells to the right.
+    :ivar titles: of the columns; a ``>`` before one puts its cells to the right.
+    :ivar rows: the cells of each row.
+    :ivar least: how many columns are enough for the last one, whose lines are then broken between words; 0 if they are
+        not to be.
     """
-    from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
-    for title in titles:
-        made.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left", overflow="fold")
-    return made
+    titles: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    least: int = 0
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """The widths of the columns, with no line broken."""
+        titles = [title.removeprefix(">") for title in self.titles]
+        return [max(map(_width, column)) for column in zip(titles, *self.rows, strict=True)]
+
+    def widths_in(self, room: int) -> list[int] | None:
+        """Return the widths of the columns where there is some room; None if it is too little."""
+        *others, last = self.widths
+        left = room - sum(others) - _GAP * len(others)
+        return [*others, min(left, last)] if left >= min(last, self.least or last) else None
+
+    def lines(self) -> Iterator[str]:
+        """Give the lines for a pipe, whose cells have one line each."""
+        right = [title.startswith(">") for title in self.titles]
+        for row in ([title.removeprefix(">") for title in self.titles], *self.rows):
+            cells = zip(map(plain, row), self.widths, right, strict=True)
+            yield (" " * _GAP).join(_aligned(*cell) for cell in cells).rstrip()
 
 
-def draw(console: Console, layouts: Sequence[Callable[[], Table]]) -> int:
+def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> int:
     """Draw the first layout that fits on a terminal, else the last one; in a pipe always the first, as wide as it is.
 
-    :param layouts: make the table, the widest first.
+    :param layouts: make what is drawn, the widest first.
+    :param stderr: whether it goes to standard error.
     :return: the number of the layout.
     """
-    from rich.measure import Measurement
-
-    if not is_seen(console):
-        console.width = _ANY_WIDTH
-        with console.capture() as captured:
-            console.print(_unbroken(layouts[0]()))
-        click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=console.stderr)
+    if not is_terminal(stderr=stderr):
+        click.echo("\n".join(layouts[0]().lines()), err=stderr)
         return 0
-    options = console.options.update(max_width=_ANY_WIDTH)
+    terminal = console(stderr=stderr)
     for number, layout in enumerate(layouts):  # noqa: B007 (the last one is used, whether it fits or not)
         made = layout()
-        if Measurement.get(console, options, made).maximum <= console.width:
-            made = _unbroken(made)
+        widths = made.widths_in(terminal.width)
+        if widths is not None:
             break
-    console.print(made)
+    for begin in range(0, len(made.rows), _ROWS):
+        terminal.print(_table(terminal, made, begin, widths))
     return number
 
 
-def _unbroken(made: Table) -> Table:
-    """Return a table that fits, so that nobody has to look where its lines are to be broken, which takes a while."""
-    for column in made.columns:
-        column.no_wrap = True
+def _table(terminal: Console, layout: Layout, begin: int, widths: Sequence[int] | None) -> Table:
+    """Make a table of some of the rows, which looks like a part of one table of all.
+
+    :param widths: of the columns; None where Rich has to find some.
+    """
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=not begin)
+    for title in layout.titles:
+        is_right = title.startswith(">")
+        made.add_column(title.removeprefix(">"), justify="right" if is_right else "left", overflow="fold")
+    if widths is not None:
+        _tell(terminal, made, widths)
+    for row in layout.rows[begin : begin + _ROWS]:
+        made.add_row(*map(_text, row))
     return made
+
+
+def _tell(terminal: Console, made: Table, widths: Sequence[int]) -> None:
+    """Tell Rich the widths of columns, of which only the last one may have lines to break."""
+    for column, width in zip(made.columns, widths, strict=True):
+        column.width, column.no_wrap = width, column is not made.columns[-1]
+    found = terminal.measure(made, options=terminal.options.update(max_width=_ANY_WIDTH)).maximum
+    more = found - sum(widths) - _GAP * (len(widths) - 1)  # by some versions, which do not draw it
+    made.columns[-1].width = widths[-1] - more
+
+
+def plain(cell: Cell) -> str:
+    """Return the text of a cell."""
+    return cell if isinstance(cell, str) else "".join(text for text, _ in cell)
+
+
+def _width(cell: Cell) -> int:
+    return max(map(_columns, plain(cell).split("\n")))
+
+
+def _columns(text: str) -> int:
+    """Return how many columns a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _aligned(text: str, width: int, is_right: bool) -> str:
+    space = " " * (width - _columns(text))
+    return space + text if is_right else text + space
+
+
+def _text(cell: Cell) -> Text:
+    from rich.text import Text
+
+    return Text(cell) if isinstance(cell, str) else Text.assemble(*cell)
+
+
+def paragraph(text: str, *, stderr: bool = False) -> None:
+    """Print a text, which a terminal breaks between words.
+
+    :param stderr: whether it goes to standard error.
+    """
+    if is_terminal(stderr=stderr):
+        console(stderr=stderr).print(text)
+    else:
+        click.echo(text, err=stderr)
 
 
 def line(console: Console, text: Text) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -22,10 +22,22 @@ def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.color = False
 
 
+_OPTION: Mapping[str, Any] = {
+    "is_flag": True,
+    "expose_value": False,
+    "callback": _remember,
+    "help": "No colours, as with the environment variable NO_COLOR.",
+}
+
+
 def no_color(command: Command) -> Command:
     """Give a group the option ``--no-color``."""
-    text = "No colours, as with the environment variable NO_COLOR."
-    return click.option("--no-color", is_flag=True, expose_value=False, callback=_remember, help=text)(command)
+    return click.option("--no-color", **_OPTION)(command)
+
+
+def no_color_option() -> click.Option:
+    """Return the same option for a command of the group, since it may also stand after that."""
+    return click.Option(["--no-color"], **_OPTION)
 
 
 def console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
@@ -39,6 +51,11 @@ def console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
     context = click.get_current_context(silent=True)
     refuses = context is not None and bool(context.meta.get(NO_COLOR))
     return Console(stderr=stderr, file=file, no_color=refuses or None, highlight=False, emoji=False, markup=False)
+
+
+def is_terminal(*, stderr: bool = False) -> bool:
+    """Tell whether what is printed is seen, and not read from a pipe that ``FORCE_COLOR`` wants colours in."""
+    return (sys.stderr if stderr else sys.stdout).isatty()
 
 
 def is_seen(console: Console) -> bool:
