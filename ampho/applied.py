@@ -277,11 +277,15 @@ def _can_be_row(row: object) -> bool:
 def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
     """Return the applied revisions without a file, and whether nothing records what one of them stands on."""
     found: dict[str, Revision] = {}
-    todo = list(seeds)
+    todo, seen = list(seeds), set[str]()
     unrecorded = False
     while todo:
         revision_id = todo.pop()
-        if graph.has_file(revision_id) or revision_id in found:
+        if revision_id in seen:
+            continue
+        seen.add(revision_id)
+        if graph.has_file(revision_id):
+            todo += graph.parents(revision_id)  # one of which may be gone, too
             continue
         entry = journal.applied(revision_id)
         parents: tuple[str, ...] = ()
