@@ -76,7 +76,7 @@ def test_the_journal_tells_what_a_missing_revision_stands_on() -> None:
 
 
 def test_the_journal_is_asked_beyond_a_file_that_is_there() -> None:
-    """What is gone stands on what is here, and that on something of what is gone, whose parents only the journal knows."""
+    """What is gone stands on what is here, and that on another one that is gone, which only the journal knows."""
     whole = graph("core: core_1\nplug: plug_1 & core_1\nblog: blog_1 & plug_1\nplug: plug_2 & blog_1")
     here = graph("core: core_1\nblog: blog_1 & plug_1")
     known = journal("core_1", "plug_1", "blog_1", "plug_2", of=whole)
