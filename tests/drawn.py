@@ -198,7 +198,7 @@ def from_text(text: str) -> Drawn:
     entries = [entry for line in legend.splitlines() for entry in line.split("   ")]
     signs = {entry[0]: entry[2:].split(":")[0] for entry in entries if entry and entry[0] not in "┆-"}
     lines = drawing.splitlines()
-    room = max((len(match[0]) for line in lines if (match := re.match(r"\W+", line))), default=0)
+    room = max((len(match[0]) for line in lines if (match := re.match(r"[^\w(]+", line))), default=0)
     lanes: dict[str, str] = {}
     loom = _Threads(signs)
     for line in lines:
