@@ -249,6 +249,15 @@ def test_a_listed_package_without_folder_is_an_error_where_it_is_named(project: 
             each.call("status", "gone")
 
 
+def test_a_package_that_only_a_dependency_names_has_no_status(project: Project) -> None:
+    """Of it nothing is here and nothing is applied, so it would be told to be up to date."""
+    project.package("blog")
+    project.revision("blog", "blog_1", None, "nowhere_7")
+    with facade(project, "flask", ["blog"], URLS["flask"]) as each:
+        assert "nowhere" in each.error_line("db-status", "nowhere")
+        assert "nowhere_7" in each.run("db-graph", "nowhere").stdout
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_terminal_shows_all_of_each_id_at_its_width(
     project: Project, width: int, monkeypatch: pytest.MonkeyPatch
