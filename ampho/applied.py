@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
@@ -308,11 +308,19 @@ def _can_be_row(row: object) -> bool:
 def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
     """Return the applied revisions without a file, and whether nothing records what one of them stands on."""
     found: dict[str, Revision] = {}
-    todo = list(seeds)
+    labels = {name: first for name in filter(graph.is_missing, graph.ids) if (first := _first_of(name, journal))}
+    todo, seen = list(seeds), set[str]()
     unrecorded = False
     while todo:
         revision_id = todo.pop()
-        if graph.has_file(revision_id) or revision_id in found:
+        if revision_id in seen:
+            continue
+        seen.add(revision_id)
+        if graph.has_file(revision_id):
+            todo += graph.parents(revision_id)  # one of which may be gone, too
+            continue
+        if revision_id in labels:
+            todo.append(labels[revision_id])
             continue
         entry = journal.applied(revision_id)
         parents: tuple[str, ...] = ()
@@ -323,7 +331,17 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
             todo += parents
         package = entry.package if entry else package_of_id(revision_id, graph.packages)
         found[revision_id] = Revision(revision_id, package, "", parents, is_missing=True)
+    for label, first in labels.items():
+        if first in found:
+            found[first] = replace(found[first], labels=(label,))
     return list(found.values()), unrecorded
+
+
+def _first_of(package: str, journal: Journal) -> str | None:
+    """Return the first revision that was applied of a package: what its name means in a dependency."""
+    own = {entry.revision: entry for entry in journal if entry.package == package and journal.affirms(entry.revision)}
+    first = [revision_id for revision_id, entry in own.items() if own.keys().isdisjoint(entry.parents)]
+    return first[0] if len(first) == 1 else None
 
 
 class VersionRows:

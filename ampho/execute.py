@@ -224,6 +224,7 @@ def status(
     :param check: whether it is an error that no package is listed, or one that is not there and never was, as it is
         for an upgrade.
     """
+    from ampho.state import missing_states
     from ampho.status import database_status
 
     if check:
@@ -232,7 +233,7 @@ def status(
     def count(rows: tuple[str, ...], journal: Journal) -> DatabaseStatus:
         journal.entries  # noqa: B018 (all of it is needed, so it is read once)
         applied = Applied.from_rows(project.graph, rows, journal)
-        _check_known(project, applied.graph, packages)
+        _check_known(project, (missing.package for missing in missing_states(applied)), packages)
         if check:
             applied.check_nothing_absent()
         return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
@@ -264,25 +265,26 @@ def graph(
     :param packages: show these, and of others what they touch; by default all.
     :param full: whether each revision is a node of its own.
     """
-    from ampho.picture import draw
+    from ampho.picture import all_packages, draw
 
     def look(rows: tuple[str, ...], journal: Journal) -> Picture:
         journal.entries  # noqa: B018 (all of it is needed, so it is read once)
         applied = Applied.from_rows(project.graph, rows, journal)
-        _check_known(project, applied.graph, packages)
+        _check_known(project, all_packages(applied.graph), packages)
         return draw(project.graph, applied, journal, packages=packages, full=full)
 
     if connection is not None:
         return ask(project, connection, x, look)
-    _check_known(project, project.graph, packages)
+    _check_known(project, all_packages(project.graph), packages)
     return draw(project.graph, packages=packages, full=full)
 
 
-def _check_known(project: Project, known: Graph, packages: Iterable[str]) -> None:
-    """Check that packages are configured, or at least known to a database."""
-    from ampho.picture import all_packages
+def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]) -> None:
+    """Check that packages are configured, or at least known.
 
-    gone = set(all_packages(known)) - set(project.graph.packages)
+    :param known: the names of those of which something is known.
+    """
+    gone = set(known) - set(project.graph.packages)
     for name in packages:
         if name not in gone:
             project.check_addressed(name)

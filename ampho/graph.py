@@ -208,12 +208,18 @@ class Graph:
                 parents[self._labels.get(name) or self._first.get(name) or name] = None
         for parent in parents:
             if parent not in self._revisions:
-                package = parent if parent in self.packages else package_of_id(parent, self.packages)
+                package = parent if parent in self.packages else package_of_id(parent, self._named)
                 if parent in revision.down_revisions or package in self.packages:
                     raise _missing(revision, parent)
                 self._revisions[parent] = Revision(parent, package, "", is_missing=True)
                 self._needed_by[parent] = revision
         return tuple(parents)
+
+    @cached_property
+    def _named(self) -> tuple[str, ...]:
+        """The packages whose names are known, those that are gone included: an id does not tell a dot in one."""
+        gone = (revision.package for revision in self._revisions.values() if revision.is_missing and revision.package)
+        return tuple(dict.fromkeys([*self.packages, *gone]))
 
     def _sorted(self) -> dict[str, int]:
         """Return the position of each id: after what it stands on, then by package as listed, then by id."""

@@ -7,7 +7,7 @@ up, and naively: nothing of Ampho decides what is right.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,15 +85,20 @@ class History:
         known = set(applied)
         return {one for one in known if not any(one in self.revisions[other].parents for other in known)}
 
-    def write(self, folder: Path) -> tuple[MigrationPackage, ...]:
-        """Write the files, and return the packages."""
+    def write(
+        self, folder: Path, template: Callable[[str], str] = lambda revision: _FILE
+    ) -> tuple[MigrationPackage, ...]:
+        """Write the files, and return the packages.
+
+        :param template: gives what is in the file of a revision.
+        """
         packages = {}
         for name in self.packages:
             root = folder.joinpath(*name.split("."))
             packages[name] = MigrationPackage(name, root, root / "migrations")
             (root / "migrations" / "versions").mkdir(parents=True)
         for made in self.revisions.values():
-            text = _FILE.format(
+            text = template(made.id).format(
                 id=made.id, down=made.down or None, labels=made.labels or None, depends_on=made.depends_on or None
             )
             (packages[made.package].folder / "versions" / f"{made.id}.py").write_text(text, "utf-8")

@@ -278,6 +278,16 @@ def test_terminal_draws_a_diamond_and_dependencies() -> None:
     ]
 
 
+def test_terminal_draws_nothing_right_below_what_it_does_not_stand_on() -> None:
+    assert plain(draw(graph("app: app_1\napp: app_2\napp: app_3 < app_1\napp: app_4 < app_1"))).splitlines() == [
+        "╷     app  4 revisions",
+        "•     app_1  make app_1",
+        "│ •   app_2  make app_2  (head)",
+        "├───• app_3  make app_3  (head)",
+        "•     app_4  make app_4  (head)",
+    ]
+
+
 def test_terminal_draws_a_run_as_one_line() -> None:
     assert plain(draw(graph(LINE))).splitlines() == [
         "╷ app  9 revisions",

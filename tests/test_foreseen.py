@@ -1,6 +1,7 @@
-"""What ``db-status`` and ``--plan`` say is what then happens, on random histories, and after a failure half-way.
+"""What ``db-status``, ``--plan`` and ``db-graph`` say is what then happens, on random histories, and after a failure.
 
-Hypothesis makes up a history and what is typed; what is right is found naively, from what was made up alone.
+Hypothesis makes up a history and what is typed; what is right is found naively, from what was made up alone. Now and
+then a package is gone for a while, or a revision fails, and may leave a part behind.
 """
 
 from __future__ import annotations
@@ -9,81 +10,25 @@ import re
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from graphs import History, failing, log_engine, logged, random_history
+from graphs import History, failing, log_engine, random_history
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, make_url
+from servers import Database
+from sqlalchemy import create_engine, make_url
+from world import World
 
-from ampho import execute
-from ampho.errors import AmphoError, RevisionFailedError
-from ampho.plan import Cause, Direction, Plan
+from ampho.errors import AmphoError, RevisionFailedError, UnfinishedRevisionError
+from ampho.plan import Direction, InTransaction, Plan
 from ampho.project import Project
-from ampho.state import Mark
-from ampho.status import DatabaseStatus
+from ampho.stamp import resolve
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
-
-
-@dataclass(frozen=True)
-class World:
-    """A history on disk and a database in memory."""
-
-    history: History
-    project: Project
-    engine: Engine
-
-    def plan(self, specifier: str, direction: Direction) -> Plan:
-        with self.engine.connect() as connection:
-            return execute.plan(self.project, connection, specifier, direction=direction, cascade=True)()
-
-    def run(self, specifier: str, direction: Direction, agreed: Plan | None) -> list[str]:
-        with self.engine.connect() as connection:
-            if direction is Direction.UPGRADE:
-                run = execute.upgrade(self.project, connection, specifier, agreed=agreed)
-            else:
-                run = execute.downgrade(self.project, connection, specifier, cascade=True, agreed=agreed)
-        return [one.step.revision.id for one in run.steps]
-
-    def status(self) -> DatabaseStatus:
-        with self.engine.connect() as connection:
-            return execute.status(self.project, connection, all=True)
-
-    def check_status(self) -> None:
-        """Check that the status is what the revisions themselves have logged."""
-        applied, status = logged(self.engine), self.status()
-        assert [package.package for package in status] == list(self.history.packages)
-        for package in status:
-            own = set(self.history.of_package(package.package))
-            others = self.history.with_ancestors(applied - own)
-            assert package.applied == len(own & applied)
-            assert package.pending == len(own - applied)
-            assert package.implied == len(own & applied & others)
-            assert package.missing == 0
-            assert set(package.heads) == set(self.history.heads(package.package))
-            assert {one.id for one in package.revisions if one.mark is Mark.APPLIED} == own & applied
-            assert {one.id for one in package.revisions if one.mark is Mark.PENDING} == own - applied
-            assert (package.last is None) == (not own & applied)
-            assert package.last is None or (package.last in applied and package.when is not None)
-        assert status.pending == len(self.history.revisions) - len(applied)
-
-    def check_reasons(self, plan: Plan) -> None:
-        """Check that each step was asked for, or that what it names needs it and is in the plan, too."""
-        ids = [step.revision.id for step in plan.steps]
-        for step in plan.steps:
-            if step.cause is Cause.ASKED:
-                assert step.because_of == ()
-                continue
-            assert step.because_of
-            for other in step.because_of:
-                child, parent = (other, step.revision.id) if plan.direction == "upgrade" else (step.revision.id, other)
-                assert other in ids
-                assert parent in self.history.revisions[child].parents
-        if ids:
-            assert Cause.ASKED in {step.cause for step in plan.steps}
 
 
 def specifiers(history: History) -> st.SearchStrategy[tuple[str, Direction]]:
@@ -97,50 +42,202 @@ def specifiers(history: History) -> st.SearchStrategy[tuple[str, Direction]]:
     )
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate],  # to shrink one takes minutes
-)
+def examples(number: int) -> settings:
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],  # to shrink one takes minutes
+    )
+
+
+@examples(20)
 @given(st.data(), st.randoms(use_true_random=False), st.booleans())
 def test_what_is_shown_is_what_then_happens(data: st.DataObject, rng: object, odd: bool) -> None:
     history = random_history(rng, odd=odd)  # type: ignore[arg-type]  # Hypothesis's own kind of Random
+    with written(history) as project:
+        world = World(history, project, log_engine())
+        may_go = st.sampled_from([None, *removable(history)])
+        for specifier, direction in data.draw(st.lists(specifiers(history), min_size=2, max_size=6)):
+            gone = data.draw(may_go)
+            foresee(world.without(gone) if gone else world, specifier, direction, data)
+        world.engine.dispose()
+
+
+@contextmanager
+def written(
+    history: History, url: str = "sqlite://", template: Callable[[str], str] | None = None
+) -> Iterator[Project]:
+    """A history on disk, in a folder of its own."""
     folder, writes = Path(tempfile.mkdtemp(prefix="ampho-foreseen-")), sys.dont_write_bytecode
     sys.dont_write_bytecode = True
-    project = Project(history.write(folder), make_url("sqlite://"), "sync", journal="ampho_journal")
-    world = World(history, project, log_engine())
+    packages = history.write(folder) if template is None else history.write(folder, template)
     try:
-        for specifier, direction in data.draw(st.lists(specifiers(history), min_size=2, max_size=6)):
-            foresee(world, specifier, direction, data)
+        yield Project(packages, make_url(url), "sync", journal="ampho_journal")
     finally:
         sys.dont_write_bytecode = writes
-        world.engine.dispose()
         shutil.rmtree(folder)
 
 
+def removable(history: History) -> list[str]:
+    """The packages without which the others still form a history: no revision of another has a parent in them."""
+    made = history.revisions
+    parents = {
+        made[parent].package for one in made.values() for parent in one.down if made[parent].package != one.package
+    }
+    labels = {name for one in made.values() for name in one.depends_on}
+    return [package for package in history.packages if package not in parents | labels]
+
+
 def foresee(world: World, specifier: str, direction: Direction, data: st.DataObject) -> None:
-    before = logged(world.engine)
-    world.check_status()
+    world.check_told()
+    plan = planned(world, specifier, direction)
+    if plan is None:
+        return
+    doomed = data.draw(st.sampled_from([None, None, *(step.revision.id for step in plan.steps)]))
+    if doomed is None:
+        carry_out(world, plan)
+        return
+    with failing(world.engine, doomed):
+        fail(world, plan, doomed)
+    world.check_told()
+    go_on(world, plan, doomed)
+
+
+def planned(world: World, specifier: str, direction: Direction) -> Plan | None:
+    """Return the plan, whose reasons are checked; None where it is refused, and then in the run's own words."""
+    before = world.logged()
     try:
         plan = world.plan(specifier, direction)
     except AmphoError as shown:
         with pytest.raises(type(shown), match=re.escape(str(shown))):
             world.run(specifier, direction, None)
-        assert logged(world.engine) == before
+        assert world.logged() == before
+        return None
+    world.check_reasons(plan)
+    return plan
+
+
+def carry_out(world: World, plan: Plan) -> None:
+    """Run what was planned: each step of it and no other, in its order, as the revisions have logged it, too."""
+    before, ids = world.logged(), [step.revision.id for step in plan.steps]
+    assert world.run(plan.specifier, plan.direction, plan) == ids
+    if plan.direction is Direction.UPGRADE:
+        assert world.logged() == [*before, *ids]
+    else:
+        assert world.logged() == [one for one in before if one not in ids]
+    world.check_told()
+
+
+def fail(world: World, plan: Plan, doomed: str) -> None:
+    """Run a plan, one step of which fails: what comes before it is done, and nothing else."""
+    ids = [step.revision.id for step in plan.steps]
+    done, before = set(ids[: ids.index(doomed)]), set(world.logged())
+    with pytest.raises(RevisionFailedError) as raised:
+        world.run(plan.specifier, plan.direction, plan)
+    assert (raised.value.revision, set(raised.value.applied)) == (doomed, done)
+    assert set(world.logged()) == before ^ done
+
+
+def go_on(world: World, plan: Plan, doomed: str) -> None:
+    """Type the same again: the rest of the plan is planned, and runs. What counts steps would mean other ones."""
+    if plan.specifier.startswith(("+", "-")) or "@-" in plan.specifier:
         return
     ids = [step.revision.id for step in plan.steps]
-    world.check_reasons(plan)
-    doomed = data.draw(st.sampled_from([None, None, *ids]))
-    if doomed is None:
-        assert world.run(specifier, direction, plan) == ids
+    rest = world.plan(plan.specifier, plan.direction)
+    assert [step.revision.id for step in rest.steps] == ids[ids.index(doomed) :]
+    carry_out(world, rest)
+
+
+# ---- where what fails may leave a part behind ----
+
+_STEP = """\
+import os
+
+from alembic import op
+
+revision = {{id!r}}
+down_revision = {{down!r}}
+branch_labels = {{labels!r}}
+depends_on = {{depends_on!r}}
+
+
+def fail():
+    if os.environ.get("DOOMED") == revision:
+        raise RuntimeError("doomed")
+
+
+def upgrade():
+    op.execute("CREATE TABLE t_{{id}} (id INTEGER)")
+    {up}
+    op.execute("INSERT INTO log (id) VALUES ('{{id}}')")
+
+
+def downgrade():
+    op.execute("DROP TABLE t_{{id}}")
+    {down}
+    op.execute("DELETE FROM log WHERE id = '{{id}}'")
+"""
+_OUTSIDE = "with op.get_context().autocommit_block():\n        fail()"
+_NUMBER = {"sqlite": "INTEGER", "postgresql": "SERIAL", "mariadb": "INTEGER AUTO_INCREMENT"}
+
+
+def step_file(revision: str) -> str:
+    """Return the file of a revision that makes a table: each third one commits that before its end."""
+    commits = int(revision.rpartition("_")[2]) % 3 == 0
+    return _STEP.format(up=_OUTSIDE if commits else "fail()", down=_OUTSIDE if commits else "fail()")
+
+
+@examples(3)
+@given(st.data(), st.randoms(use_true_random=False), st.booleans())
+def test_what_is_left_of_a_failure_is_shown_and_in_the_way_until_it_is_resolved(
+    make_database: Callable[[str], Database], sync_database: Database, data: st.DataObject, rng: object, odd: bool
+) -> None:
+    history = random_history(rng, odd=odd)  # type: ignore[arg-type]  # Hypothesis's own kind of Random
+    database = make_database(sync_database.driver)
+    database.run(f"CREATE TABLE log (number {_NUMBER[database.backend]} PRIMARY KEY, id VARCHAR(40) NOT NULL UNIQUE)")
+    with written(history, database.url.render_as_string(hide_password=False), step_file) as project:
+        world = World(history, project, create_engine(database.url))
+        for specifier, direction in data.draw(st.lists(specifiers(history), min_size=2, max_size=4)):
+            world.check_told()
+            plan = planned(world, specifier, direction)
+            if plan is None or not plan.steps:
+                continue
+            doomed = data.draw(st.sampled_from(plan.steps))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("DOOMED", doomed.revision.id)
+                fail(world, plan, doomed.revision.id)
+            if doomed.in_transaction is InTransaction.WHOLE:
+                world.check_told()
+                go_on(world, plan, doomed.revision.id)
+            else:
+                settle(replace(world, half_done=doomed.revision.id), plan, database, finish=data.draw(st.booleans()))
+        world.engine.dispose()
+
+
+def settle(world: World, plan: Plan, database: Database, *, finish: bool) -> None:
+    """Check that nothing runs, finish or undo by hand what was left half done, say so, and go on."""
+    world.check_told()
+    for typed, direction in ((plan.specifier, plan.direction), ("heads", Direction.UPGRADE), ("base", "downgrade")):
+        assert planned(world, typed, Direction(direction)) is None
+        with pytest.raises(UnfinishedRevisionError):
+            world.plan(typed, Direction(direction))
+    revision, upgrades = world.half_done, plan.direction is Direction.UPGRADE
+    if upgrades is finish:
+        ways = (
+            [f"INSERT INTO log (id) VALUES ('{revision}')"] if upgrades else [f"CREATE TABLE t_{revision} (id INTEGER)"]
+        )
     else:
-        with pytest.raises(RevisionFailedError), failing(world.engine, doomed):
-            world.run(specifier, direction, plan)
-        ids = ids[: ids.index(doomed)]
-    assert logged(world.engine) == before ^ set(ids)
-    world.check_status()
-    if doomed is not None and direction is Direction.UPGRADE and not specifier.startswith("+"):
-        rest = [step.revision.id for step in world.plan(specifier, direction).steps]
-        assert rest == [step.revision.id for step in plan.steps][len(ids) :]
+        ways = [f"DROP TABLE t_{revision}"] if upgrades else [f"DELETE FROM log WHERE id = '{revision}'"]
+    is_applied = upgrades is finish
+    database.run(*ways)
+    with world.engine.connect() as connection:
+        resolve(world.project, connection, revision, applied=is_applied)
+    world = replace(world, half_done="")
+    world.check_told()
+    if is_applied is upgrades:
+        rest = planned(world, plan.specifier, plan.direction)
+        assert rest is None or revision not in [step.revision.id for step in rest.steps]
+    else:
+        go_on(world, plan, revision)

@@ -75,6 +75,31 @@ def test_the_journal_tells_what_a_missing_revision_stands_on() -> None:
     assert applied.describe_missing() == "acme_billing_1, acme_billing_2 of acme.billing"
 
 
+def test_the_journal_tells_which_revision_the_label_of_a_package_that_is_gone_means() -> None:
+    whole = graph("core: core_1\nacme.plug: acme_plug_1 & core_1\nacme.plug: acme_plug_2 < acme_plug_1")
+    here = graph("core: core_1\nblog: blog_1 & acme.plug\nblog: blog_2 < blog_1 & acme.plug")
+    known = journal("core_1", "acme_plug_1", "acme_plug_2", of=whole)
+    applied = Applied.from_rows(here, ["acme_plug_2", "blog_1"], known)
+    assert applied.known == {"core_1", "acme_plug_1", "acme_plug_2", "blog_1"}
+    assert applied.graph.parents("blog_1") == ("acme_plug_1",)
+    assert not applied.uncertain
+    assert up(["acme_plug_2", "blog_1"], known=known, of=here) == ["blog_2"]
+    assert up(["acme_plug_2"], known=known, of=here) == ["blog_1", "blog_2"]
+    with pytest.raises(MissingRevisionError, match=r"blog_1 of blog .* stands on acme\.plug, which no file has"):
+        up(["core_1"], known=journal("core_1", of=whole), of=here)
+
+
+def test_the_journal_is_asked_beyond_a_file_that_is_there() -> None:
+    """What is gone stands on what is here, and that on another one that is gone, which only the journal knows."""
+    whole = graph("core: core_1\nplug: plug_1 & core_1\nblog: blog_1 & plug_1\nplug: plug_2 & blog_1")
+    here = graph("core: core_1\nblog: blog_1 & plug_1")
+    known = journal("core_1", "plug_1", "blog_1", "plug_2", of=whole)
+    applied = Applied.from_rows(here, ["plug_2"], known)
+    assert applied.known == {"core_1", "plug_1", "blog_1", "plug_2"}
+    assert applied.graph.parents("plug_1") == ("core_1",)
+    assert up(["plug_2"], known=known, of=here) == []
+
+
 @pytest.mark.parametrize(
     ("specifier", "steps"),
     [

@@ -89,6 +89,18 @@ def test_marks_of_what_is_in_no_file_and_of_what_is_half_done() -> None:
     assert [lane.package for lane in picture.lanes] == ["app", "core", "gone", "plug"]
 
 
+def test_what_is_absent_is_in_the_lane_of_what_is_missing_of_its_package() -> None:
+    """An id does not tell the dots of a package's name; what is applied of the package, does."""
+    made = graph("app: app_1 & acme_plug_2")
+    assert draw(made).node("acme_plug_2").package == "acme_plug"
+    journal = Journal(lambda: [Entry(1, "acme_plug_1", "acme.plug", "upgrade", Outcome.DONE)])
+    picture = draw(made, Applied.from_rows(made, ["acme_plug_1"], journal), journal)
+    assert [(lane.package, dict(lane.counts)) for lane in picture.lanes] == [
+        ("app", {Mark.PENDING: 1}),
+        ("acme.plug", {Mark.MISSING: 1, Mark.ABSENT: 1}),
+    ]
+
+
 def test_what_a_row_without_a_record_may_stand_on_is_uncertain() -> None:
     made = graph(LINE)
     picture = draw(made, Applied.from_rows(made, ["what"]))

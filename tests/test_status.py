@@ -305,6 +305,15 @@ def test_a_package_that_is_installed_gets_its_first_revision_elsewhere(
         assert "it is installed, so its own project has to write them" in each.run("db-status").stdout
 
 
+def test_a_package_that_only_a_dependency_names_has_no_status(project: Project) -> None:
+    """Of it nothing is here and nothing is applied, so it would be told to be up to date."""
+    project.package("blog")
+    project.revision("blog", "blog_1", None, "nowhere_7")
+    with facade(project, "flask", ["blog"], URLS["flask"]) as each:
+        assert "nowhere" in each.error_line("db-status", "nowhere")
+        assert "nowhere_7" in each.run("db-graph", "nowhere").stdout
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_terminal_shows_all_of_each_id_at_its_width(
     project: Project, width: int, monkeypatch: pytest.MonkeyPatch

@@ -155,6 +155,7 @@ class _Loom:
         self._picture = picture
         self._most = max(most, 2)
         self._columns: list[_Thread | None] = []
+        self._last: int | None = None  # the column of the node above
         self._lanes = {lane.package: lane for lane in picture.lanes}
         colours = {lane.package: _COLOURS[number % len(_COLOURS)] for number, lane in enumerate(picture.lanes)}
         self._colours = colours
@@ -190,7 +191,7 @@ class _Loom:
         return column
 
     def _name(self, lane: Lane, column: int | None) -> _Line:
-        line = self._threads()
+        line, self._last = self._threads(), None
         if column is not None:
             line.cells[column] = ("╷", self._colours[lane.package])
         name = (words.package(lane), f"bold {self._colours[lane.package]}")
@@ -215,6 +216,7 @@ class _Loom:
         line.cells[column] = (words.SIGNS[node.mark], _STYLES[node.mark])
         line.text = self._text(node)
         opened = self._leave(node, column, {*ended, *elsewhere})
+        self._last = column
         if opened is not None and not _is_crowded(column, opened, elsewhere):
             self._open(line, column, opened, node)
             yield line
@@ -232,7 +234,10 @@ class _Loom:
             thread = self._columns[number]
             if thread is not None and thread.left == 1 and not thread.is_dependency:
                 return number
-        free = self._free()
+        # Right below the node above, from which no line comes, it would look as if it stood on that.
+        free = None if self._last is None else self._free(besides=(self._last,))
+        if free is None:
+            free = self._free()
         return self._most - 1 if free is None else free
 
     def _arrive(self, incoming: Iterable[int]) -> list[int]:
