@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ampho._describe import listed
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
 from ampho.journal import Journal
 from ampho.package import RESERVED
 from ampho.revision import Revision, id_prefix, package_of_id
 
-_SHOWN = 5
 _RESTORE = "Restore the file, install or list the package that it belongs to, or use the release that applied it."
 
 
@@ -200,9 +200,8 @@ class Applied:
         return self._listed(self.graph.sort(self.missing if ids is None else ids))
 
     def _listed(self, ids: Sequence[str]) -> str:
-        shown = ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
         packages = [name for name in dict.fromkeys(map(self.package, ids)) if name]
-        return f"{shown} of {' and '.join(packages)}" if packages else shown
+        return f"{listed(ids)} of {' and '.join(packages)}" if packages else listed(ids)
 
     def check_appliable(self, ids: Iterable[str]) -> None:
         """Check that revisions have files, are known not to be applied, and that no later one of their packages is.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.output import nothing_to_do
+from ampho._describe import listed
+from ampho.cli.lines import say
+from ampho.cli.output import PACKAGES, nothing_to_do
 from ampho.cli.tables import draw, table
 from ampho.observer import counted
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_SHOWN = 10
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside of a transaction",
     InTransaction.NONE: "not in a transaction",
@@ -36,11 +36,12 @@ def print_plan(plan: Plan, *, stderr: bool = False) -> None:
     from ampho.cli.terminal import console
 
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
-    click.echo(f"Plan ({command} {plan.specifier}): {counted(len(plan.steps))} of {_listed(plan.packages)}", err=stderr)
+    what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"
+    say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
     if draw(console(stderr=stderr), [partial(layout, plan) for layout in (_wide, _narrow)]):
         click.echo("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
     for text in _sums(plan):
-        click.echo(text, err=stderr)
+        say(text, err=stderr)
 
 
 def _wide(plan: Plan) -> Table:
@@ -82,7 +83,7 @@ def _sums(plan: Plan) -> list[str]:
     if plan.along:
         many = [sum(step.revision.package == package for step in plan.steps) for package in plan.along]
         names = [f"{package} ({number})" for package, number in zip(plan.along, many, strict=True)]
-        said.append(f"{'Brought' if plan.direction is Direction.UPGRADE else 'Taken'} along: {_listed(names)}")
+        said.append(f"{'Brought' if plan.direction is Direction.UPGRADE else 'Taken'} along: {listed(names, PACKAGES)}")
     lossy = sum(bool(step.losses) for step in plan.steps)
     if lossy:
         said.append(f"May lose data: {counted(lossy)}")
@@ -92,10 +93,6 @@ def _sums(plan: Plan) -> list[str]:
     if plan.protected:
         said.append(f"Protected, so that its name has to be confirmed: the database {plan.protected}")
     return said
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _text(text: str, style: str = "") -> Text:

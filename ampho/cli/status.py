@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho._describe import listed
+from ampho.cli.lines import say
 from ampho.cli.output import remarks
 from ampho.cli.tables import draw, line, table
 from ampho.cli.terminal import console, is_seen
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_SHOWN = 5
 _LEAST = 12  # columns of a message that are worth showing
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
@@ -45,11 +46,11 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
         draw(console(), [partial(layout, status) for layout in (_wide, _narrow, _stacked)])
     told = list(remarks(status))
     if status.edited and not all:
-        told.append(f"Edited since they were applied: {_listed(status.edited)}.")
+        told.append(f"Edited since they were applied: {listed(status.edited)}.")
     if told:
         click.echo()
     for text in told:
-        click.echo(text)
+        say(text)
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         click.echo(f"\nPending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
@@ -146,10 +147,6 @@ def _name(package: PackageStatus) -> str:
 
 def _moment(when: datetime | None, form: str = "%Y-%m-%d %H:%M:%S", missing: str = "-") -> str:
     return when.strftime(form) if when else missing
-
-
-def _listed(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
 def _text(text: str, style: str = "") -> Text:
