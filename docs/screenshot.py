@@ -47,12 +47,24 @@ def screen(command: Sequence[str], before: Sequence[Sequence[str]] = (), width: 
     return Text("\n").join([prompt, *shown(written, width, HEIGHT)])
 
 
-def shown(written: str, width: int, height: int) -> list[Text]:
-    """Return the lines that a terminal shows of what was written to it, without blank ones at its end."""
+def shown(written: str, width: int, height: int, most: int | None = None) -> list[Text]:
+    """Return the lines that a terminal shows of what was written to it, without blank ones at its end.
+
+    :param most: how many; of more the first and the last, and between them how many are left out.
+    """
     terminal = pyte.Screen(width, height)
     pyte.Stream(terminal).feed(written)
-    lines = [_line(terminal, number, width) for number in range(height)]
-    return lines[: max((number for number, line in enumerate(lines, 1) if line.plain), default=0)]
+    numbers: Sequence[int] = range(max((row + 1 for row in terminal.buffer if _has_text(terminal, row)), default=0))
+    if most is None or len(numbers) <= most:
+        return [_line(terminal, number, width) for number in numbers]
+    half = most // 2
+    left_out = Text(f"[{len(numbers) - 2 * half} lines are left out here]", "reverse")
+    first, last = ([_line(terminal, row, width) for row in part] for part in (numbers[:half], numbers[-half:]))
+    return [*first, left_out, *last]
+
+
+def _has_text(terminal: pyte.Screen, row: int) -> bool:
+    return any(not cell.data.isspace() for cell in terminal.buffer[row].values())
 
 
 def _run(shop: Path, command: Sequence[str], width: int) -> str:

@@ -31,7 +31,7 @@ from project import FOREIGN, Project
 from rich.text import Text
 
 LINES = 50  # of a terminal
-MOST = 150  # lines that are drawn
+MOST = 100  # lines that are drawn
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 BAR = re.compile(r".*━[^\r]*", re.DOTALL)
 """Up to the last time that the live display was drawn."""
@@ -374,6 +374,9 @@ class States:
         self._folder = folder
         self._made = {nothing: make(folder / "nothing")}
 
+    def typed(self, command: str) -> str:
+        return self._made[nothing].typed(command)
+
     @contextmanager
     def of(self, scene: Scene) -> Iterator[Site]:
         """Give the project of a scene, whose state is made once."""
@@ -391,10 +394,7 @@ class States:
 def _picture(screenshot: Any, title: str, written: str, columns: int) -> str:
     """Draw what a terminal shows, and of very much its beginning and its end."""
     height = sum(1 + len(COLOUR.sub("", line)) // columns for line in written.split("\n"))
-    lines = screenshot.shown(written, columns, height + LINES)
-    if len(lines) > MOST:
-        left_out = Text(f"[{len(lines) - MOST} lines are left out here]", "reverse")
-        lines = [*lines[: MOST // 2], left_out, *lines[-MOST // 2 :]]
+    lines = screenshot.shown(written, columns, height + LINES, MOST)
     drawing: str = screenshot.picture(Text("\n").join(lines), title, columns)
     return drawing
 
@@ -407,8 +407,8 @@ def write(scene: Scene, look: Look, states: States, folder: Path, name: str) -> 
     begun = BAR.match(shown.written)
     pictures = {"": shown.written, **({"-while": begun[0]} if begun else {})}
     (folder / f"{name}.txt").write_text(f"$ {title}\n{shown.written}", "utf-8", newline="")
+    yield f"{name}.txt"
     if not look.columns:
-        yield f"{name}.txt"
         return
     screenshot = script("screenshot")
     for suffix, written in pictures.items():
@@ -419,7 +419,9 @@ def write(scene: Scene, look: Look, states: States, folder: Path, name: str) -> 
 def _page(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     body = "\n".join(
         f"<h2>{html.escape(title)}</h2>\n"
-        + "\n".join(f'<p><a href="{name}">{name}</a></p>' for name in names)
+        "<p>"
+        + " ".join(f'<a href="{name}">{name}</a>' for name in names)
+        + "</p>"
         + "\n".join(f'<img loading="lazy" src="{name}">' for name in names if name.endswith("-80.svg"))
         for title, names in rows
     )
@@ -442,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     names: list[str] = []
                     for look in LOOKS:
                         names += write(scene, look, states, options.folder, f"{site}-{number:03}-{look.name}")
-                    rows.append((f"{site}: {scene.title}", names))
+                    rows.append((f"{site}: {states.typed(scene.title)}", names))
     (options.folder / "index.html").write_text(_page(rows), "utf-8")
 
 
