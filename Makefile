@@ -1,8 +1,9 @@
-# make demo    one application with three packages, in Flask and in Quart
-# make test    every promise, on SQLite, PostgreSQL and MariaDB
-# make check   format, lint, types, the import order, the documents
-# make docs    the documentation, in build/docs/index.html
-# make bench   Ampho and other tools side by side, which takes hours; BENCH_ARGS="--sizes 50x20" takes minutes
+# make demo         one application with three packages, in Flask and in Quart
+# make test         every promise, on SQLite, PostgreSQL and MariaDB
+# make check        format, lint, types, the import order, the documents
+# make docs         the documentation, in build/docs/index.html
+# make transcripts  what every command shows, as pictures and text, in build/transcripts/index.html
+# make bench        Ampho and other tools side by side, which takes hours; BENCH_ARGS="--sizes 50x20" takes minutes
 #
 # Each does its own set-up, in .venv, from a Python of 3.11 or newer.
 #
@@ -32,7 +33,7 @@ SPHINX := $(BIN)/sphinx-build --fail-on-warning --nitpicky --keep-going --fresh-
 READY := $(VENV)/.ready-$(REQUIREMENTS)-$(or $(notdir $(AMPHO_WHEEL)),tree)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check docs bench format wheel lock clean venv
+.PHONY: demo test check docs transcripts bench format wheel lock clean venv
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo.py
@@ -58,6 +59,9 @@ check: $(READY) $(DOCS)
 
 docs: $(READY) $(DOCS)
 	$(SPHINX)
+
+transcripts: $(READY)
+	$(BIN)/python tests/transcripts.py build/transcripts
 
 bench: $(READY) $(BENCH)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

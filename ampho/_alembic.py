@@ -46,7 +46,7 @@ from mako.template import Template
 from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 
-from ampho._describe import describe, place, shown_path
+from ampho._describe import describe, listed_last, place, shown_path
 from ampho._hints import with_hint
 from ampho.applied import VersionRows
 from ampho.errors import (
@@ -481,7 +481,7 @@ class EnvironmentRun:
         """
         if isinstance(exc, AmphoError):
             return exc
-        before = f" Finished before it: {', '.join(finished)}." if finished else ""
+        before = f" Finished before it: {listed_last(finished)}." if finished else ""
         why = describe_without(exc, self.project.url)
         if isinstance(exc, DBAPIError):
             before = before or " This command changed nothing."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import CodeType, TracebackType
 
 MALFORMED_URL = (
@@ -37,6 +37,7 @@ _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
 # These look a dialect up by its name, and quote nothing else of the URL.
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
 
+_SHOWN = 5  # names, of many
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
 
@@ -58,6 +59,19 @@ def printable(text: str, limit: int) -> str:
     line = " ".join(text.split())
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
+    """Return names; of many the first ones, and how many more there are."""
+    more = len(names) - shown
+    return f"{', '.join(names[:shown])} and {more} more" if more > 0 else ", ".join(names)
+
+
+def listed_last(ids: Sequence[str]) -> str:
+    """Return what a run had finished; of many revisions their number, and the last one."""
+    if len(ids) > _SHOWN:
+        return f"{len(ids)} revisions, the last of them {ids[-1]}"
+    return ", ".join(ids) or "none"
 
 
 def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:

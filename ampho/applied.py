@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ampho._describe import listed
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.graph import Graph
 from ampho.journal import Journal
@@ -224,9 +225,8 @@ class Applied:
         return (_LOST_HERE if is_here else {}) | (_LOST_PACKAGE if packages.difference(self.graph.packages) else {})
 
     def _listed(self, ids: Sequence[str]) -> str:
-        shown = ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
         packages = [name for name in dict.fromkeys(map(self.package, ids)) if name]
-        return f"{shown} of {' and '.join(packages)}" if packages else shown
+        return f"{listed(ids)} of {' and '.join(packages)}" if packages else listed(ids)
 
     def check_appliable(self, ids: Iterable[str]) -> None:
         """Check that revisions have files, are known not to be applied, and that no later one of their packages is.

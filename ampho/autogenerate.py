@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from ampho._describe import listed
 from ampho.applied import Applied
 from ampho.audience import Audience, Guard
 from ampho.errors import NotUpToDateError, RevisionInputError
@@ -84,7 +85,7 @@ def autogenerate(
         _check_up_to_date(project.graph, rows, journal, new.package)
         comparison = _comparison(owners, new.package, context)
         _warn_of_unowned(owners, comparison.others(), told)
-        _warn_of_no_models(owners, new.package, told)
+        _warn_of_no_models(owners, [new.package], told)
         return _find(project.graph, owners, new.package, rows, comparison)
 
     told = Observer() if observer is None else observer
@@ -137,9 +138,7 @@ def check(
         for comparison in comparisons.values():
             comparison.apply_users_hook(rows)
         drifts = tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())
-        for drift in drifts:
-            if drift.operations:
-                _warn_of_no_models(owners, drift.package, told)
+        _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], told)
         return drifts
 
     return _in_environment(project, connection, x, compare)
@@ -167,12 +166,14 @@ def _tables(keys: Sequence[str]) -> str:
     return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
 
 
-def _warn_of_no_models(owners: Ownership, package: str, observer: Observer) -> None:
+def _warn_of_no_models(owners: Ownership, packages: Iterable[str], observer: Observer) -> None:
     """Say that no model was seen, since the tables of models that nobody imports look as if they were to be dropped."""
-    if package not in owners.models.values():
+    described = set(owners.models.values())
+    unseen = [package for package in packages if package not in described]
+    if unseen:
         observer.warned(
-            f"No model describes a table of {package}. If it has models, import the module that they are in in its"
-            " __init__.py or models.py: those that nothing imports are not seen."
+            f"No model describes a table of {listed(unseen)}. If there are models, import the module that they are in"
+            " in the package's __init__.py or models.py: those that nothing imports are not seen."
         )
 
 

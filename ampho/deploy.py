@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ampho._describe import listed
 from ampho.applied import ROWS_REMEDY, Applied
 from ampho.errors import WaitTimeoutError
 from ampho.graph import Graph
@@ -106,15 +107,17 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
     """
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
+    interrupted = [entry.revision for entry in journal.half_done]
+    known = applied.known.union(interrupted)
     found = [
-        *((Status.INTERRUPTED, entry.revision) for entry in journal.half_done),
+        *((Status.INTERRUPTED, rid) for rid in interrupted),
         *((Status.DIVERGED, rid) for rid in applied.diverged(journal)),
         *(
             (Status.AHEAD if applied.package(rid) in graph.packages else Status.MISSING, rid)
             for rid in applied.graph.sort(applied.missing)
         ),
         *((Status.EDITED, rid) for rid in (applied.edited(journal) if files else ())),
-        *((Status.BEHIND, rid) for rid in graph.ids if graph.has_file(rid) and rid not in applied.known),
+        *((Status.BEHIND, rid) for rid in graph.ids if graph.has_file(rid) and rid not in known),
     ]
     grouped: dict[tuple[Status, str], list[str]] = {}
     for status, revision_id in found:
@@ -161,7 +164,10 @@ class Turns:
             return True
         if time.monotonic() < self._deadline:
             return False
-        what = "; ".join(f"{finding.status}: {', '.join(finding.revisions)}" for finding in lacking)
+        statuses: dict[Status, list[str]] = {finding.status: [] for finding in lacking}
+        for finding in lacking:
+            statuses[finding.status] += finding.revisions
+        what = "; ".join(f"{status}: {listed(ids)}" for status, ids in statuses.items())
         way = "Let one process run 'ampho db-up', or wait longer with --timeout."
         if lacking[0].status is not Status.BEHIND:
             way = "'ampho db-check --deploy' says what to do."

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from ampho._describe import listed
 from ampho.applied import Applied, exact_rows
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError
 from ampho.graph import Branch, Graph
@@ -134,8 +135,7 @@ def _deeds(plan: Plan) -> list[tuple[str, Direction, str]]:
 
 def _in_words(plan: Plan) -> str:
     ids = [step.revision.id for step in plan.steps]
-    shown = ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
-    return f"{plan.direction} {shown}" if ids else "do nothing"
+    return f"{plan.direction} {listed(ids, _SHOWN)}" if ids else "do nothing"
 
 
 def plan_upgrade(
@@ -362,7 +362,8 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
             f"that does not say how far down. Type {target.name}@-1 for its last revision, {target.name}@base for all",
         )
     if target not in applied:
-        raise _invalid(spec, f"{target} is not applied. Type the id of an applied revision; see 'ampho db-current'")
+        which = "that" if target == spec.text else target
+        raise _invalid(spec, f"{which} is not applied. Type the id of an applied revision; see 'ampho db-current'")
     return graph.descendants([target], within=graph[target].package) & applied
 
 
@@ -424,10 +425,9 @@ def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
 
 def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> DependentsError:
     ids = graph.sort(along)
-    shown = ", ".join(f"{revision_id} ({graph[revision_id].package})" for revision_id in ids[:_SHOWN])
-    more = f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    shown = listed([f"{revision_id} ({graph[revision_id].package})" for revision_id in ids], _SHOWN)
     return DependentsError(
-        f"Applied revisions depend on what 'ampho db-down {spec.text}' takes back: {shown}{more}."
+        f"Applied revisions depend on what 'ampho db-down {spec.text}' takes back: {shown}."
         f" Type 'ampho db-down {spec.text} --cascade' to take them back too.",
         specifier=spec.text,
         dependents=ids,

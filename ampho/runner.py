@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._describe import place
+from ampho._describe import listed_last, place
 from ampho._hints import with_hint
 from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
@@ -348,7 +348,6 @@ class Runner:
             return environment.failure(exc, finished)
         revision = self.current.revision
         where = place(exc, revision.path)
-        before = ", ".join(finished) or "none"
         why = with_hint(describe_without(exc, self.project.url)).rstrip(".")
         self._why = why
         self._lost = _has_lost_connection(exc)
@@ -356,7 +355,7 @@ class Runner:
             self._table.lose()
         return RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {where}: {why}."
-            f" {self._what_is_left(revision.id, connection)} Finished before it: {before}.",
+            f" {self._what_is_left(revision.id, connection)} Finished before it: {listed_last(finished)}.",
             revision=revision.id,
             package=revision.package,
             path=revision.path,

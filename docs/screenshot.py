@@ -42,17 +42,35 @@ def screen(command: Sequence[str], before: Sequence[Sequence[str]] = (), width: 
         shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns("instance", "__pycache__"))
         for other in before:
             _run(shop, other, width)
-        terminal = pyte.Screen(width, HEIGHT)
-        pyte.Stream(terminal).feed(_run(shop, command, width))
-    lines = [_line(terminal, number, width) for number in range(HEIGHT)]
+        written = _run(shop, command, width)
     prompt = Text.assemble(("$ ", "bright_black"), f"ampho {' '.join(command)}")
-    return Text("\n").join([prompt, *lines[: max(number for number, line in enumerate(lines, 1) if line.plain)]])
+    return Text("\n").join([prompt, *shown(written, width, HEIGHT)])
+
+
+def shown(written: str, width: int, height: int, most: int | None = None) -> list[Text]:
+    """Return the lines that a terminal shows of what was written to it, without blank ones at its end.
+
+    :param most: how many; of more the first and the last, and between them how many are left out.
+    """
+    terminal = pyte.Screen(width, height)
+    pyte.Stream(terminal).feed(written)
+    numbers: Sequence[int] = range(max((row + 1 for row in terminal.buffer if _has_text(terminal, row)), default=0))
+    if most is None or len(numbers) <= most:
+        return [_line(terminal, number, width) for number in numbers]
+    half = most // 2
+    left_out = Text(f"[{len(numbers) - 2 * half} lines are left out here]", "reverse")
+    first, last = ([_line(terminal, row, width) for row in part] for part in (numbers[:half], numbers[-half:]))
+    return [*first, left_out, *last]
+
+
+def _has_text(terminal: pyte.Screen, row: int) -> bool:
+    return any(not cell.data.isspace() for cell in terminal.buffer[row].values())
 
 
 def _run(shop: Path, command: Sequence[str], width: int) -> str:
     environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
     environment |= {"AMPHO_APP": "flask_app", "TERM": "xterm-256color", "COLUMNS": str(width)}
-    shown, exit_code = pexpect.run(
+    written, exit_code = pexpect.run(
         str(AMPHO),
         timeout=60,
         withexitstatus=True,
@@ -63,8 +81,8 @@ def _run(shop: Path, command: Sequence[str], width: int) -> str:
         args=[*command],
     )
     if exit_code:
-        sys.exit(f"ampho {' '.join(command)}: {shown}")
-    return str(shown)
+        sys.exit(f"ampho {' '.join(command)}: {written}")
+    return str(written)
 
 
 def _line(terminal: pyte.Screen, number: int, width: int) -> Text:
@@ -104,8 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="of ampho, with its arguments")
     options = parser.parse_args(arguments)
     command = options.command or COMMAND
-    shown = screen(command, width=options.width)
-    options.output.write_text(picture(shown, "ampho", options.width), "utf-8")
+    text = screen(command, width=options.width)
+    options.output.write_text(picture(text, "ampho", options.width), "utf-8")
 
 
 if __name__ == "__main__":

@@ -64,12 +64,13 @@ class Block:
     line: int
 
 
-def script(name: str) -> ModuleType:
-    """Import a program of ``docs/``."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+def script(name: str, folder: str = "docs") -> ModuleType:
+    """Import a program of ``docs/``, or of another folder."""
+    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for it
     spec.loader.exec_module(module)
     return module
 

@@ -56,6 +56,16 @@ def run(
         return exit_code, out.read_bytes().decode(), err.read_bytes().decode()
 
 
+def run_on_a_terminal(*args: str, cwd: Path, env: Mapping[str, str], terminal: str, timeout: float = 60) -> int:
+    """Run ``ampho`` with all of its streams on a terminal, and return its exit code.
+
+    :param env: its whole environment.
+    :param terminal: the path of its device; who reads from its other end does so meanwhile.
+    """
+    told = {"args": args, "cwd": str(cwd), "env": dict(env), "streams": [terminal] * 3}
+    return _tell(_started(MEASURED in env), json.dumps(told), timeout)
+
+
 def _tell(process: subprocess.Popen[str], told: str, timeout: float) -> int:
     assert process.stdin
     assert process.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 
 import pytest
 from project import Project
@@ -51,11 +52,26 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
 
 @pytest.mark.drivers(*ONE_EACH)
 def test_models_that_nothing_imports_are_not_silently_dropped(shop: Store) -> None:
-    (shop.project.folder / "catalog" / "models.py").rename(shop.project.folder / "catalog" / "tables.py")
+    hide_models(shop, "catalog")
     for command, exit_code in (("db-check catalog", 1), ("db-rev catalog Drop -a", 0)):
         result = shop.run(*command.split(), exit_code=exit_code)
         assert "Warning: No model describes a table of catalog." in result.stderr, command
     assert "No model" not in shop.run("db-check", "accounts").stderr
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_packages_without_models_are_named_in_one_warning(shop: Store) -> None:
+    hide_models(shop, "accounts")
+    hide_models(shop, "catalog")
+
+    (warning,) = re.findall("No model .*", shop.run("db-check", exit_code=1).stderr)
+
+    assert warning.startswith("No model describes a table of accounts, catalog. If there are models")
+
+
+def hide_models(shop: Store, package: str) -> None:
+    folder = shop.project.folder / package
+    (folder / "models.py").rename(folder / "tables.py")
 
 
 @pytest.mark.drivers(*ONE_EACH)

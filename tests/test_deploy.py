@@ -314,7 +314,7 @@ def test_the_worst_comes_first(opened: Facade, project: Project, database: Datab
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_who_waits_goes_on_when_another_is_done(opened: Facade, project: Project, database: Database) -> None:
     framework = "quart" if database.is_async else "flask"
-    with pytest.raises(WaitTimeoutError, match="behind: core_1, core_2; behind: shop_1"):
+    with pytest.raises(WaitTimeoutError, match="behind: core_1, core_2, shop_1"):
         opened.call("wait", timeout=0)
     project.app(framework, LISTED, database.url)
     other = threading.Timer(0.5, lambda: project.run("ampho", "db-up"))

@@ -13,6 +13,7 @@ from ampho.cli import completion, output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json_output import is_asked, json_option, print_json
+from ampho.cli.lines import say
 from ampho.cli.picture import FORMATS, form_of, print_picture
 from ampho.cli.planned import print_plan
 from ampho.cli.progress import reporting
@@ -75,11 +76,11 @@ def db_init(ctx: click.Context, package: str) -> None:
     if print_json(ctx, "initialized", done):
         return
     names = ", ".join(path.name for path in done.files)
-    click.echo(f"Wrote {shown_path(done.package.folder)}: {names}")
+    say(f"Wrote {shown_path(done.package.folder)}: {names}")
     if done.updated:
-        click.echo(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
+        say(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
     if done.hint:
-        click.echo(done.hint)
+        say(done.hint)
     click.echo(f'Next: ampho db-rev {done.package.name} "Initial" -a')
 
 
@@ -112,9 +113,9 @@ def db_rev(ctx: click.Context, /, package: str, message: str, **options: object)
     if print_json(ctx, "revision", new):
         return
     if new is None:
-        click.echo(f"Nothing to do: the tables of {package} are what its models say.")
+        say(f"Nothing to do: the tables of {package} are what its models say.")
     else:
-        click.echo(f"Wrote {shown_path(new.path)}")
+        say(f"Wrote {shown_path(new.path)}")
 
 
 @cli.command("db-up")
@@ -218,7 +219,7 @@ def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | N
     except ProtectedError as exc:
         if confirm is not None or not is_somebody_there():
             raise
-        click.echo(f"{exc.deed} The database {exc.database} is protected.", err=True)
+        say(f"{exc.deed} The database {exc.database} is protected.", err=True)
         typed = click.prompt("Type its name to go on", default="", show_default=False, err=True)
         if not typed:
             raise
@@ -252,7 +253,7 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
     """Join the several heads of PACKAGE by a new revision."""
     new = call(ctx, "merge", package, message, rev_id=rev_id)
     if not print_json(ctx, "revision", new):
-        click.echo(f"Wrote {shown_path(new.path)}")
+        say(f"Wrote {shown_path(new.path)}")
 
 
 @cli.command("db-rebase")
@@ -267,7 +268,7 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """
     moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "revision", moved):
-        click.echo(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {shown_path(moved.path)}")
+        say(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {shown_path(moved.path)}")
 
 
 @cli.command("db-heads")
@@ -336,7 +337,7 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
         raise click.UsageError("Say what came of it: --applied or --not-applied.")
     done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "stamped", done):
-        click.echo(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
+        say(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
 
 
 @cli.command("db-log")

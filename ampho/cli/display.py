@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho.cli.kept import FRESH, Asking, Copy, Kept, Lines
+from ampho.cli.lines import broken, say
 from ampho.cli.output import Reporter
 from ampho.cli.scene import Scene
 from ampho.cli.terminal import console
@@ -70,7 +71,10 @@ class Display(Reporter):
 
     def _ended(self, step: Step, how: str) -> None:
         self._scene.step = self._scene.statement = None
-        click.echo(f"{FRESH if self._thread else ''}{self._begun(step)}{how}")
+        line = f"{self._begun(step)}{how}"
+        if self._thread:  # else the terminal is given back, and says itself how wide it is
+            line = f"{FRESH}{broken(line, os.get_terminal_size(self._kept.terminal).columns, self._hang)}"
+        say(line, hang=self._hang)
 
     def close(self) -> None:
         """End the drawing, and give the terminal back."""

@@ -18,6 +18,7 @@ from ampho.cli.completion import specifiers
 from ampho.cli.driver import Terminated
 from ampho.cli.help import write_commands, write_examples
 from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
+from ampho.cli.lines import say
 from ampho.cli.terminal import no_color_option
 from ampho.errors import AmphoError, AppNotFoundError
 
@@ -56,9 +57,9 @@ class Failure(click.ClickException):
         self.page = page
 
     def show(self, file: IO[Any] | None = None) -> None:
-        super().show(file)
+        say(f"Error: {self.message}", err=True)
         if self.page and sys.stderr.isatty():  # in a pipe an error is one line
-            click.echo(f"More: {address(self.page)}", err=True)
+            say(f"More: {address(self.page)}", err=True)
 
 
 def address(page: str) -> str:

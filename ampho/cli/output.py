@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho._describe import shown_path
+from ampho._describe import listed, shown_path
 from ampho._suggest import sentences
+from ampho.cli.lines import say
 from ampho.observer import Observer, counted
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from ampho.status import DatabaseStatus
 
 
-_SHOWN = 5
+PACKAGES = 10
+"""How many packages are named where the number of their revisions is said."""
 _TWO = 2
 
 
@@ -32,7 +34,7 @@ class WaitingOnly(Observer):
     """Prints to standard error for whom a command waits, for one whose warnings were printed already."""
 
     def waiting(self, holder: str) -> None:
-        click.echo(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
+        say(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
 
     def warned(self, message: str) -> None:
         """Leave it."""
@@ -42,7 +44,7 @@ class WarningsOnly(WaitingOnly):
     """Prints warnings to standard error, and leaves standard output to the data."""
 
     def warned(self, message: str) -> None:
-        click.echo(f"Warning: {message}", err=True)
+        say(f"Warning: {message}", err=True)
 
 
 class Reporter(WarningsOnly):
@@ -57,7 +59,12 @@ class Reporter(WarningsOnly):
             return
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
-        click.echo(f"{verb} ({plan.specifier}): {counted(len(plan.steps))} of {', '.join(plan.packages)}")
+        say(f"{verb} ({plan.specifier}): {counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}")
+
+    @property
+    def _hang(self) -> int:
+        """The column of the messages."""
+        return self._width + len("  +   ")
 
     def _begun(self, step: Step) -> str:
         sign = "+" if step.direction == "upgrade" else "-"
@@ -114,12 +121,12 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
     """Print where the database is, a line per package; with ``verbose`` also each revision."""
     width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for package in state:
-        click.echo(f"{package.package:<{width}}  {_position(package)}")
+        say(f"{package.package:<{width}}  {_position(package)}", hang=width + 2)
         if verbose:
             _print_lines(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited since"))
             _print_lines(package.pending, "    pending  ")
     for line in remarks(state):
-        click.echo(line)
+        say(line)
 
 
 def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
@@ -131,7 +138,7 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     for revision_id in state.diverged:
         yield f"{revision_id} counts as applied because a later one is, and was never run here."
     if state.edited:
-        yield f"Edited since they were applied: {_listed(state.edited)}; {state.edited_remedy}."
+        yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
     for entry in state.unfinished:
         yield f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'."
     if state.uncertain:
@@ -155,10 +162,6 @@ def _missing_line(missing: MissingState, width: int) -> str:
     return f"{missing.package or '(unknown)':<{width}}  {how}: {what}"
 
 
-def _listed(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
-
-
 def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bool:
     """Print what a database would know no longer, if it forgot what is missing of a package, or one revision.
 
@@ -172,7 +175,7 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bo
         for revision_id in ids:
             click.echo(f"    {revision_id}", err=stderr)
     if lost:
-        click.echo("The tables stay. To take them back instead, restore the files, and downgrade.", err=stderr)
+        say("The tables stay. To take them back instead, restore the files, and downgrade.", err=stderr)
     return bool(lost)
 
 
@@ -185,7 +188,7 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
         sign = "+" if entry.direction == "upgrade" else "-"
         took = f", {_seconds(entry.duration)}" if entry.duration is not None else ""
         who = "@".join(filter(None, (entry.db_user, entry.host)))
-        click.echo(f"{when}  {sign} {entry.revision:<{width}}  {entry.outcome}{took}  ({who})")
+        say(f"{when}  {sign} {entry.revision:<{width}}  {entry.outcome}{took}  ({who})")
         if verbose:
             fields = {
                 "Package": entry.package,
@@ -197,9 +200,9 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
             }
             for name, value in fields.items():
                 if value:
-                    click.echo(f"    {name + ':':<12}{value}")
+                    say(f"    {name + ':':<12}{value}", hang=16)
     if not entries:
-        click.echo("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' begins one.", err=True)
+        say("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' begins one.", err=True)
 
 
 def _position(package: PackageState) -> str:
@@ -218,14 +221,14 @@ def print_drifts(drifts: Sequence[Drift]) -> None:
         count = len(drift.operations)
         click.echo(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
         for line in drift.operations:
-            click.echo(f"    {line}")
+            say(f"    {line}")
 
 
 def print_deployment(deployment: Deployment) -> None:
     """Print how the database stands to the code, the worst first."""
     for finding in deployment.findings:
         where = f" of {finding.package}" if finding.package else ""
-        click.echo(f"{finding.status}: {rows(finding.revisions)}{where}: {finding.means}")
+        say(f"{finding.status}: {listed(list(map(_printable, finding.revisions)))}{where}: {finding.means}")
     if not deployment.findings:
         click.echo("The database is up to date with the code.")
 
@@ -236,8 +239,8 @@ def print_lint(report: LintReport) -> None:
     for violation in report.violations:
         if violation.revision != shown:
             shown = violation.revision
-            click.echo(f"{shown}  ({shown_path(violation.path)})")
-        click.echo(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
+            say(f"{shown}  ({shown_path(violation.path)})")
+        say(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
         for line in violation.statement.splitlines():
             click.echo(f"      {line.strip()}")
     if not report.revisions:
@@ -245,7 +248,7 @@ def print_lint(report: LintReport) -> None:
         return
     scope = "" if report.has_squawk else " for lost data and ways back; squawk looks at PostgreSQL only"
     found = len(report.violations)
-    click.echo(f"{found or 'No'} finding{'' if found == 1 else 's'} in {counted(len(report.revisions))}{scope}.")
+    say(f"{found or 'No'} finding{'' if found == 1 else 's'} in {counted(len(report.revisions))}{scope}.")
 
 
 def print_heads(records: Sequence[RevisionRecord]) -> None:
@@ -254,33 +257,33 @@ def print_heads(records: Sequence[RevisionRecord]) -> None:
     width = max(map(len, packages), default=0)
     for package in packages:
         heads = [record for record in records if record.package == package]
-        click.echo(f"{package:<{width}}  {', '.join(record.id for record in heads)}")
+        say(f"{package:<{width}}  {', '.join(record.id for record in heads)}")
         if len(heads) > 1:
             _print_conflict(package, heads)
     if len(records) == len(packages) > 1:
-        click.echo("One head in each package is normal: there is nothing to merge.")
+        say("One head in each package is normal: there is nothing to merge.")
     if not records:
         _say_that_there_are_none()
 
 
 def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
     for record in heads:
-        click.echo(f"    {record.id}: {record.message} ({shown_path(record.path)})")
+        say(f"    {record.id}: {record.message} ({shown_path(record.path)})")
     rebase = f", or put the later one after the other with 'ampho db-rebase {package}'" if len(heads) == _TWO else ""
-    click.echo(f"    These are parallel: join them with 'ampho db-merge {package}'{rebase}.")
+    say(f"    These are parallel: join them with 'ampho db-merge {package}'{rebase}.")
 
 
 def print_stamped(stamped: Stamped) -> None:
     """Print what became of the version rows."""
     for revision_id in stamped.recorded:
-        click.echo(f"{revision_id} is known to be applied, as its file is now.")
+        say(f"{revision_id} is known to be applied, as its file is now.")
     if stamped.recorded and stamped.before == stamped.after:
         return
     if stamped.before == stamped.after:
         click.echo("Nothing to do: the version table says so already.")
         return
-    click.echo(f"Before: {rows(stamped.before)}")
-    click.echo(f"Now:    {rows(stamped.after)}")
+    say(f"Before: {rows(stamped.before)}", hang=8)
+    say(f"Now:    {rows(stamped.after)}", hang=8)
 
 
 def rows(ids: Sequence[str]) -> str:
@@ -302,7 +305,7 @@ def print_revisions(records: Sequence[RevisionRecord]) -> None:
 
 
 def _say_that_there_are_none() -> None:
-    click.echo("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
+    say("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
 
 
 def _print_lines(records: Iterable[RevisionRecord], indent: str, remarks: Mapping[str, str] | None = None) -> None:
@@ -320,7 +323,7 @@ def _print_lines(records: Iterable[RevisionRecord], indent: str, remarks: Mappin
         if remarks and record.id in remarks:
             notes.append(remarks[record.id])
         note = f"  ({'; '.join(notes)})" if notes else ""
-        click.echo(f"{indent}{record.id:<{width}}  {record.message}{note}")
+        say(f"{indent}{record.id:<{width}}  {record.message}{note}", hang=len(indent) + width + 2)
 
 
 def print_revision(record: RevisionRecord) -> None:
@@ -336,7 +339,7 @@ def print_revision(record: RevisionRecord) -> None:
     }
     for name, value in fields.items():
         if value:
-            click.echo(f"{name + ':':<11}{value}")
+            say(f"{name + ':':<11}{value}", hang=11)
     click.echo("")
     for line in record.doc.strip().splitlines():
-        click.echo(f"    {line}".rstrip())
+        say(f"    {line}".rstrip(), hang=4)

@@ -7,13 +7,14 @@ from functools import partial
 
 import click
 
-from ampho.cli.output import nothing_to_do
-from ampho.cli.tables import Cell, Layout, draw, paragraph
+from ampho._describe import listed
+from ampho.cli.lines import say
+from ampho.cli.output import PACKAGES, nothing_to_do
+from ampho.cli.tables import Cell, Layout, draw
 from ampho.observer import counted
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
 from ampho.revision import id_prefix
 
-_SHOWN = 10
 _ENOUGH = 40  # columns for messages beside everything else
 _LEAST = 24  # columns for messages
 _TRANSACTIONS = {
@@ -30,14 +31,14 @@ def print_plan(plan: Plan, *, stderr: bool = False) -> None:
     if not plan.steps:
         click.echo(nothing_to_do(plan), err=stderr)
         return
-    say = partial(paragraph, stderr=stderr)
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
-    say(f"Plan ({command} {plan.specifier}): {counted(len(plan.steps))} of {_listed(plan.packages)}")
+    what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"
+    say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
     layouts = [partial(layout, plan) for layout in (_wide, _middle, _narrow, _stacked)]
     if draw(layouts, stderr=stderr):
-        say("Where nothing else is said, it was asked for, and runs in a transaction.")
+        say("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
     for text in _sums(plan):
-        say(text)
+        say(text, err=stderr)
 
 
 def _wide(plan: Plan) -> Layout:
@@ -114,7 +115,7 @@ def _sums(plan: Plan) -> list[str]:
     if plan.along:
         many = [sum(step.revision.package == package for step in plan.steps) for package in plan.along]
         names = [f"{package} ({number})" for package, number in zip(plan.along, many, strict=True)]
-        said.append(f"{'Brought' if plan.direction is Direction.UPGRADE else 'Taken'} along: {_listed(names)}")
+        said.append(f"{'Brought' if plan.direction is Direction.UPGRADE else 'Taken'} along: {listed(names, PACKAGES)}")
     lossy = sum(bool(step.losses) for step in plan.steps)
     if lossy:
         said.append(f"May lose data: {counted(lossy)}")
@@ -124,7 +125,3 @@ def _sums(plan: Plan) -> list[str]:
     if plan.protected:
         said.append(f"Protected, so that its name has to be confirmed: the database {plan.protected}")
     return said
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho.cli.lines import say
 from ampho.cli.output import remarks
 from ampho.cli.tables import Cell, Layout, draw, line
 from ampho.cli.terminal import console, is_seen
@@ -46,7 +47,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     if told:
         click.echo()
     for text in told:
-        click.echo(text)
+        say(text)
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         click.echo(f"\nPending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")

@@ -139,17 +139,6 @@ def _text(cell: Cell) -> Text:
     return Text(cell) if isinstance(cell, str) else Text.assemble(*cell)
 
 
-def paragraph(text: str, *, stderr: bool = False) -> None:
-    """Print a text, which a terminal breaks between words.
-
-    :param stderr: whether it goes to standard error.
-    """
-    if is_terminal(stderr=stderr):
-        console(stderr=stderr).print(text)
-    else:
-        click.echo(text, err=stderr)
-
-
 def line(console: Console, text: Text) -> None:
     """Print one line, which the terminal breaks, and nobody else."""
     if is_seen(console):

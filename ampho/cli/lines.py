@@ -1,0 +1,71 @@
+"""Writing lines: for who sits at a terminal, and for a pipe or a file, which get them as they are.
+
+On a terminal, lines are broken between words. A log is read elsewhere, and line by line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import IO
+
+import click
+
+_HANG = 2  # columns, by which the rest of a line stands further in than its beginning
+_LEAST = 20  # columns, which the rest has in any case
+_COLUMNS = 80  # of a terminal that does not say
+# What is quoted is to be copied, and so stays in one piece.
+_WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
+
+
+def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
+    """Write one line.
+
+    :param err: whether to standard error.
+    :param hang: the column in which the rest of it begins, if it is too long for a terminal.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None and stream.isatty():
+        text = "\n".join(broken(line, _columns(stream), hang) for line in text.split("\n"))
+    click.echo(text, err=err)
+
+
+def _columns(stream: IO[str]) -> int:
+    given = os.environ.get("COLUMNS", "")  # as for what Rich draws
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        return _COLUMNS
+
+
+def broken(text: str, columns: int, hang: int | None = None) -> str:
+    """Break a line between its words, where it has more than so many columns.
+
+    A word that is longer, such as a path, has a line of its own, which the terminal breaks; so it can be copied whole.
+
+    :param hang: the column in which the other lines begin.
+    """
+    if len(text) <= columns and (text.isascii() or _size(text) <= columns):
+        return text
+    if hang is None:
+        hang = len(text) - len(text.lstrip(" ")) + _HANG
+    hang = hang if columns - hang >= _LEAST else _HANG
+    lines = [""]
+    for word in _WORD.findall(text):
+        if lines[-1].strip() and _size(lines[-1] + word) > columns:
+            bare = word.lstrip()
+            lines.append(" " * (hang if hang + _size(bare) <= columns else _HANG) + bare)
+        else:
+            lines[-1] += word
+    return "\n".join(lines)
+
+
+def _size(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # late, as it takes a while
+
+    return cell_len(text)
