@@ -37,7 +37,7 @@ ASYNC_DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_a
 DRIVERS = SYNC_DRIVERS + ASYNC_DRIVERS
 
 JOURNAL = "ampho_journal"
-PASSWORD = "ampho"  # of the servers that the tests start themselves
+PASSWORD = "amphora"  # of the servers that the tests start themselves; not a word that messages have
 START_SECONDS = 60
 
 _SYNC_DRIVER_OF = {name.partition("+")[0]: name for name in SYNC_DRIVERS}

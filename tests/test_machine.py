@@ -270,6 +270,9 @@ class Machine(RuleBasedStateMachine):
         assert unfinished == ([model.unfinished] if model.unfinished else [])
         for method in ("current", "deployment"):
             answer, error = self.attempt(method)
+            if method == "deployment" and not model.listed:
+                assert isinstance(error, ConfigurationError), error
+                continue
             assert isinstance(error, HistoryError) if model.is_broken else error is None, error
             if answer is not None:
                 getattr(self, f"check_{method}")(answer)

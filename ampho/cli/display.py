@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho.cli.kept import FRESH, Asking, Copy, Kept, Lines
-from ampho.cli.lines import broken, say
+from ampho.cli.lines import broken, columns, say
 from ampho.cli.output import Reporter
 from ampho.cli.scene import Scene
 from ampho.cli.terminal import console
@@ -73,7 +73,7 @@ class Display(Reporter):
         self._scene.step = self._scene.statement = None
         line = f"{self._begun(step)}{how}"
         if self._thread:  # else the terminal is given back, and says itself how wide it is
-            line = f"{FRESH}{broken(line, os.get_terminal_size(self._kept.terminal).columns, self._hang)}"
+            line = f"{FRESH}{broken(line, columns(self._kept.terminal), self._hang)}"
         say(line, hang=self._hang)
 
     def close(self) -> None:

@@ -27,37 +27,45 @@ def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
     """
     stream = sys.stderr if err else sys.stdout
     if stream is not None and stream.isatty():
-        text = "\n".join(broken(line, _columns(stream), hang) for line in text.split("\n"))
+        text = "\n".join(broken(line, _columns_of(stream), hang) for line in text.split("\n"))
     click.echo(text, err=err)
 
 
-def _columns(stream: IO[str]) -> int:
+def _columns_of(stream: IO[str]) -> int:
+    try:
+        return columns(stream.fileno())
+    except (OSError, ValueError):  # a stand-in, which has no descriptor
+        return _COLUMNS
+
+
+def columns(terminal: int) -> int:
+    """Return how many columns a terminal has, by its descriptor."""
     given = os.environ.get("COLUMNS", "")  # as for what Rich draws
     if given.isdecimal() and int(given):
         return int(given)
     try:
-        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
-    except (OSError, ValueError):
+        return os.get_terminal_size(terminal).columns or _COLUMNS
+    except OSError:
         return _COLUMNS
 
 
-def broken(text: str, columns: int, hang: int | None = None) -> str:
+def broken(text: str, width: int, hang: int | None = None) -> str:
     """Break a line between its words, where it has more than so many columns.
 
     A word that is longer, such as a path, has a line of its own, which the terminal breaks; so it can be copied whole.
 
     :param hang: the column in which the other lines begin.
     """
-    if len(text) <= columns and (text.isascii() or _size(text) <= columns):
+    if len(text) <= width and (text.isascii() or _size(text) <= width):
         return text
     if hang is None:
         hang = len(text) - len(text.lstrip(" ")) + _HANG
-    hang = hang if columns - hang >= _LEAST else _HANG
+    hang = hang if width - hang >= _LEAST else _HANG
     lines = [""]
     for word in _WORD.findall(text):
-        if lines[-1].strip() and _size(lines[-1] + word) > columns:
+        if lines[-1].strip() and _size(lines[-1] + word) > width:
             bare = word.lstrip()
-            lines.append(" " * (hang if hang + _size(bare) <= columns else _HANG) + bare)
+            lines.append(" " * (hang if hang + _size(bare) <= width else _HANG) + bare)
         else:
             lines[-1] += word
     return "\n".join(lines)
