@@ -11,8 +11,9 @@ import ast
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class Comparison:
     is_own: Callable[[str], bool]
     seen: list[str] = field(default_factory=list, init=False)
     _script: ops.MigrationScript = field(init=False)
+    _gone_with_tables: list[ops.ModifyTableOps] = field(default_factory=list, init=False)
     _autogen: AutogenContext = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class Comparison:
         self._autogen = AutogenContext(self.context, opts=options)
         compare._populate_migration_script(self._autogen, self._script)
         self._leave_out_foreign_types()
+        self._order_drops()
         if self.context.dialect.supports_alter:
             self._make_altering_keys()
 
@@ -68,7 +71,7 @@ class Comparison:
         own = self._names_of_own_types()
         others = [operation for operation in found if getattr(operation, "name", None) not in own | {None}]
         self._upgrade.ops = [operation for operation in self._upgrade.ops if operation not in others]
-        self._upgrade.reverse_into(self._downgrade)
+        self._reverse()
 
     def _names_of_own_types(self) -> set[str]:
         metadata = self.context.opts["target_metadata"]
@@ -89,6 +92,37 @@ class Comparison:
         items = [getattr(item, "item_type", item) for item in (*declared, *present)]  # of an array
         return {str(item.name) for item in items if getattr(item, "name", None)}
 
+    def _order_drops(self) -> None:
+        """Have a table dropped after all that points at it: tables that go as well, and keys of tables that stay.
+
+        Alembic drops tables before it changes others, in the order of a set, and an index before the foreign key that
+        MariaDB needs it for. The indexes of a table need no drop of their own, which MariaDB may refuse, too.
+        """
+        found = self._upgrade.ops
+        drops = {_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
+        changes = [operation for operation in found if isinstance(operation, ops.ModifyTableOps)]
+        self._gone_with_tables = [operation for operation in changes if _key(operation) in drops]
+        for operation in changes:
+            operation.ops.sort(key=_comes_after_keys)
+        if drops:
+            moved = {*map(id, drops.values()), *map(id, self._gone_with_tables)}
+            others = [operation for operation in found if id(operation) not in moved]
+            changed = [
+                number for number, operation in enumerate(others, 1) if isinstance(operation, ops.ModifyTableOps)
+            ]
+            first = next(number for number, operation in enumerate(found) if id(operation) in moved)
+            place = max(first, *changed, 0)
+            found[:] = [*others[:place], *(drops[key] for key in _children_first(drops)), *others[place:]]
+        self._reverse()
+
+    def _reverse(self) -> None:
+        """Make the way back anew, with the indexes of tables that it makes again."""
+        self._upgrade.reverse_into(self._downgrade)
+        for operation in self._gone_with_tables:
+            keys = [_key(made) if isinstance(made, ops.CreateTableOp) else "" for made in self._downgrade.ops]
+            if _key(operation) in keys:
+                self._downgrade.ops.insert(keys.index(_key(operation)) + 1, operation.reverse())
+
     def _make_altering_keys(self) -> None:
         """Have foreign keys with ``use_alter`` made, which ``op.create_table`` leaves out where there is ALTER TABLE.
 
@@ -106,7 +140,7 @@ class Comparison:
                 else:
                     items.append(_without_alter(item))
                 operation.columns = items
-        self._upgrade.reverse_into(self._downgrade)
+        self._reverse()
 
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options with the package's tables as the first filter, before the user's own."""
@@ -183,7 +217,7 @@ class Comparison:
             for operation in self._upgrade.ops
             if not (isinstance(operation, ops.ModifyTableOps) and operation.is_empty())
         ]
-        self._upgrade.reverse_into(self._downgrade)
+        self._reverse()
 
     def apply_users_hook(self, rows: tuple[str, ...]) -> None:
         """Let the user's ``process_revision_directives`` change or drop what was found."""
@@ -245,6 +279,27 @@ def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
 
 def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
     return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
+
+
+def _comes_after_keys(operation: ops.MigrateOperation) -> bool:
+    """Tell of everything but the end of a foreign key, which comes first."""
+    return not (isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey")
+
+
+def _children_first(drops: Mapping[str, ops.DropTableOp]) -> Iterable[str]:
+    """Sort the keys of tables that are dropped, each before those that it points at.
+
+    By name, where tables point at each other in a circle: no order drops those.
+    """
+    waits_for: dict[str, list[str]] = {key: [] for key in sorted(drops)}
+    for key in sorted(drops):
+        for target in _targets(drops[key].reverse()):
+            if target in waits_for and target != key:
+                waits_for[target].append(key)
+    try:
+        return tuple(TopologicalSorter(waits_for).static_order())
+    except CycleError:
+        return waits_for
 
 
 def _without_alter(constraint: ForeignKeyConstraint) -> ForeignKeyConstraint:
