@@ -75,7 +75,7 @@ class Graph:
     @property
     def ids(self) -> tuple[str, ...]:
         """All ids, each after what it stands on. The order depends on the files alone, and is the same every time."""
-        return tuple(self._order)
+        return self._order
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -186,7 +186,12 @@ class Graph:
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return the given ids, each after what it stands on."""
-        return tuple(sorted(ids, key=self._order.__getitem__))
+        unsorted = tuple(ids)
+        return tuple(sorted(unsorted, key=self._positions.__getitem__)) if len(unsorted) > 1 else unsorted
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {revision_id: position for position, revision_id in enumerate(self._order)}
 
     def _first_revisions(self) -> dict[str, str]:
         """Return the first revision of each package that has just one: what an unlabelled branch answers to."""
@@ -221,8 +226,8 @@ class Graph:
         gone = (revision.package for revision in self._revisions.values() if revision.is_missing and revision.package)
         return tuple(dict.fromkeys([*self.packages, *gone]))
 
-    def _sorted(self) -> dict[str, int]:
-        """Return the position of each id: after what it stands on, then by package as listed, then by id."""
+    def _sorted(self) -> tuple[str, ...]:
+        """Return all ids: each after what it stands on, then by package as listed, then by id."""
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
 
@@ -231,17 +236,17 @@ class Graph:
 
         ready = [key(revision_id) for revision_id, count in waiting.items() if not count]
         heapq.heapify(ready)
-        order: dict[str, int] = {}
+        order: list[str] = []
         while ready:
             revision_id = heapq.heappop(ready)[1]
-            order[revision_id] = len(order)
+            order.append(revision_id)
             for child in self._children[revision_id]:
                 waiting[child] -= 1
                 if not waiting[child]:
                     heapq.heappush(ready, key(child))
         if len(order) < len(waiting):
-            raise self._cycle({revision_id for revision_id in waiting if revision_id not in order})
-        return order
+            raise self._cycle(set(waiting).difference(order))
+        return tuple(order)
 
     def _cycle(self, unordered: set[str]) -> CycleError:
         """Name one circle among revisions that no order puts after what they stand on."""
