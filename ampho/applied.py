@@ -150,15 +150,20 @@ class Applied:
 
     def _diverged_error(self, found: Sequence[str]) -> DivergedError:
         one = len(found) == 1
-        above = self.graph.tips((self.graph.descendants(found) & self.known) - set(found))
-        ways = f"Take back what stands on {_it(found)}, {', '.join(above)}, and run again; or do by hand what"
         return DivergedError(
             f"{self._listed(found)} {'counts' if one else 'count'} as applied, since what stands on {_it(found)} is,"
             f" but {'was' if one else 'were'} never run here: {'it was' if one else 'they were'} put below later."
-            f" {ways} {'it does' if one else 'they do'}, and say so with {self.way_to_note(found)}. Nothing was"
-            " changed.",
+            f" {_begun(self.diverged_remedy(found))}. Nothing was changed.",
             revisions=found,
         )
+
+    def diverged_remedy(self, ids: Sequence[str]) -> str:
+        """Say what to do about revisions that count as applied and were never run."""
+        above = self.graph.tips((self.graph.descendants(ids) & self.known) - set(ids))
+        by_hand = (
+            f"do by hand what {'it does' if len(ids) == 1 else 'they do'}, and say so with {self.way_to_note(ids)}"
+        )
+        return f"take back what stands on {_it(ids)}, {listed(above)}, and run again; or {by_hand}"
 
     def edited_remedy(self, ids: Iterable[str]) -> str:
         """Say what to do about applied revisions whose files were edited since."""

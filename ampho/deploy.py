@@ -52,7 +52,7 @@ _EXIT_CODES = {
 
 _MEANS = {
     Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
-    Status.DIVERGED: "counts as applied because a later one is, and was never run here",
+    Status.DIVERGED: "counts as applied because a later one is, and was never run here; {diverged}",
     Status.MISSING: "applied, and {missing}",
     Status.AHEAD: "applied, and {missing}",
     Status.EDITED: "applied, and its file was edited since; {edited}",
@@ -138,6 +138,7 @@ def _means(status: Status, applied: Applied, ids: list[str]) -> str:
     return _MEANS[status].format(
         missing=applied.explain_missing(ids) if status in (Status.MISSING, Status.AHEAD) else "",
         edited=applied.edited_remedy(ids) if status is Status.EDITED else "",
+        diverged=applied.diverged_remedy(ids) if status is Status.DIVERGED else "",
     )
 
 

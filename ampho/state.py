@@ -119,6 +119,7 @@ class CurrentState:
     :ivar diverged: ids of the revisions that count as applied because of what stands on them, and were never run here.
     :ivar edited: ids of the applied revisions whose files are not those that were run; None if that was not asked for.
     :ivar edited_remedy: what to do about those, in words; empty where there are none.
+    :ivar diverged_remedy: what to do about what has diverged.
     """
 
     packages: tuple[PackageState, ...]
@@ -131,6 +132,7 @@ class CurrentState:
     diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] | None = None
     edited_remedy: str = ""
+    diverged_remedy: str = ""
 
     def __iter__(self) -> Iterator[PackageState]:
         return iter(self.packages)
@@ -185,6 +187,7 @@ def current_state(
         journal.entries  # noqa: B018 (all of it is needed, so it is read once)
     applied = Applied.from_rows(graph, rows, journal)
     edited = applied.edited(journal) if files else None
+    diverged = applied.diverged(journal)
     return CurrentState(
         packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
         missing=tuple(missing_states(applied)),
@@ -193,9 +196,10 @@ def current_state(
         corrupt=applied.corrupt,
         repeated=applied.repeated,
         unfinished=journal.half_done,
-        diverged=applied.diverged(journal),
+        diverged=diverged,
         edited=edited,
         edited_remedy=applied.edited_remedy(edited) if edited else "",
+        diverged_remedy=applied.diverged_remedy(diverged) if diverged else "",
     )
 
 

@@ -83,6 +83,7 @@ class DatabaseStatus:
     :ivar diverged: ids of the revisions that count as applied and were never run here.
     :ivar edited: ids of the applied revisions whose files are not those that were run.
     :ivar edited_remedy: what to do about those, in words; empty where there are none.
+    :ivar diverged_remedy: what to do about what has diverged.
     """
 
     packages: tuple[PackageStatus, ...]
@@ -94,6 +95,7 @@ class DatabaseStatus:
     diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
     edited_remedy: str = ""
+    diverged_remedy: str = ""
 
     def __iter__(self) -> Iterator[PackageStatus]:
         return iter(self.packages)
@@ -154,6 +156,7 @@ def database_status(
         return tuple(rid for rid in ids if applied.package(rid) in among)
 
     edited = own(applied.edited(journal))
+    diverged = own(applied.diverged(journal))
     found = DatabaseStatus(
         packages=(),
         missing=tuple(missing for missing in missing_states(applied) if missing.package in among),
@@ -161,9 +164,10 @@ def database_status(
         corrupt=applied.corrupt,
         repeated=applied.repeated,
         unfinished=tuple(entry for entry in journal.half_done if not packages or entry.package in among),
-        diverged=own(applied.diverged(journal)),
+        diverged=diverged,
         edited=edited,
         edited_remedy=applied.edited_remedy(edited) if edited else "",
+        diverged_remedy=applied.diverged_remedy(diverged) if diverged else "",
     )
     mark = marks(applied, journal, found.edited, found.diverged) if all else None
     count = _Count(graph, applied, journal, _implied(applied), mark)

@@ -119,7 +119,10 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
         assert caught.value.revisions == ("core_1b",)
     assert "core_1b of core counts as applied, since what stands on it is, but was never run here" in str(caught.value)
     assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
-    assert "core_1b counts as applied because a later one is, and was never run" in opened.run("db-current").stdout
+    remedy = "was never run here; take back what stands on it, "
+    for command in ("db-current", "db-status"):
+        assert f"core_1b counts as applied because a later one is, and {remedy}" in opened.run(command).stdout
+    assert remedy in opened.run("db-check", "--deploy").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
     assert opened.run("db-stamp", "core_2").stdout == (
         "core_1b is known to be applied, as its file is now.\ncore_2 is known to be applied, as its file is now.\n"

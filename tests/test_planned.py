@@ -418,6 +418,25 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     assert "Took back 3 revisions" in unasked.stdout
 
 
+def test_of_many_steps_the_first_are_shown_with_the_question(project: Project) -> None:
+    """A question below a thousand lines would be asked about what nobody can see."""
+    below = "shop_1700000001"
+    names = write(project)
+    for number in range(2, 60):
+        project.revision("shop", f"shop_{number}", below)
+        below = f"shop_{number}"
+    project.app("flask", names, URLS["flask"])
+    up(project)
+    total = len(project.run("ampho", "db-down", "base", "--plan").stdout.splitlines())
+
+    refused = project.type("ampho", "db-down", "base", answer="n")
+
+    assert total > 60
+    assert "\n40  " in refused.stdout
+    assert "\n41  " not in refused.stdout
+    assert "\nand 21 revisions more, which --plan lists\n" in refused.stdout
+
+
 @pytest.mark.parametrize(("typed", "exit_code", "said"), [("\x03", 130, "Interrupted."), ("\x04", 1, "Aborted!")])
 def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int, said: str, project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])

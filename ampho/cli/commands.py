@@ -193,7 +193,7 @@ def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
     """
     plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WaitingOnly(), **options)
     if len(plan.packages) > 1:
-        print_plan(plan, stderr=True)
+        print_plan(plan, before_question=True)
         if not plan.protected:
             click.confirm("Take these back?", abort=True, err=True)
     return plan

@@ -135,8 +135,10 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     for missing in state.missing:
         yield _missing_line(missing, width)
     yield from row_remarks(state)
-    for revision_id in state.diverged:
-        yield f"{revision_id} counts as applied because a later one is, and was never run here."
+    if state.diverged:
+        counts, was = ("counts", "was") if len(state.diverged) == 1 else ("count", "were")
+        what = f"{listed(state.diverged)} {counts} as applied because a later one is, and {was} never run here"
+        yield f"{what}; {state.diverged_remedy}."
     if state.edited:
         yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
     for entry in state.unfinished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -15,6 +16,7 @@ from ampho.observer import counted
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
 from ampho.revision import id_prefix
 
+_ASKED_OF = 40  # steps that are listed before a question
 _ENOUGH = 40  # columns for messages beside everything else
 _LEAST = 24  # columns for messages
 _TRANSACTIONS = {
@@ -23,20 +25,24 @@ _TRANSACTIONS = {
 }
 
 
-def print_plan(plan: Plan, *, stderr: bool = False) -> None:
+def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     """Print the steps of a plan, and what is to know of them.
 
-    :param stderr: whether it is said before a question, and so is no data.
+    :param before_question: whether a question follows: then it is no data, and of many steps the first are enough.
     """
+    stderr = before_question
     if not plan.steps:
         click.echo(nothing_to_do(plan), err=stderr)
         return
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"
     say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
-    layouts = [partial(layout, plan) for layout in (_wide, _middle, _narrow, _stacked)]
+    shown = replace(plan, steps=plan.steps[:_ASKED_OF]) if before_question else plan
+    layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow, _stacked)]
     if draw(layouts, stderr=stderr):
         say("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
+    if len(shown.steps) < len(plan.steps):
+        say(f"and {counted(len(plan.steps) - len(shown.steps))} more, which --plan lists", err=stderr)
     for text in _sums(plan):
         say(text, err=stderr)
 
