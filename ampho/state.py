@@ -40,6 +40,7 @@ class Mark(StrEnum):
 class RevisionRecord:
     """A revision and its place in the graph.
 
+    :ivar file: the path of its file; see :attr:`path`.
     :ivar down_revisions: ids of its parents.
     :ivar depends_on: ids of what it depends on: of ``depends_on``, and of parents in another package.
     :ivar required_by: ids of what stands on it.
@@ -50,12 +51,17 @@ class RevisionRecord:
     package: str
     message: str
     doc: str
-    path: Path
+    file: str
     down_revisions: tuple[str, ...]
     depends_on: tuple[str, ...]
     required_by: tuple[str, ...]
     labels: tuple[str, ...]
     is_head: bool
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,7 @@ def record(graph: Graph, revision_id: str, heads: frozenset[str] | None = None) 
         package=revision.package,
         message=revision.message,
         doc=revision.doc,
-        path=revision.path,
+        file=revision.file,
         down_revisions=revision.down_revisions,
         depends_on=graph.dependencies(revision_id),
         required_by=graph.sort(graph.children(revision_id)),
