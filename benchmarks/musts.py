@@ -73,7 +73,7 @@ def _long(look: _Look) -> Iterator[Must]:
 def _upgrade(look: _Look) -> Iterator[Must]:
     for size in (SMALL, LARGE):
         for tool, driver in ((FLASK, "sqlite"), (FLASK, "psycopg"), (QUART, "asyncpg")):
-            for floor in ("floor", "floor with a journal", "floor by Alembic's operations"):
+            for floor in ("floor", "floor with a journal", "floor by Alembic"):
                 # 1.3 times the floor, and the start-up once; and the softer 1.3 times both.
                 value = _ratio(look.net(size, driver, tool), look.net(size, driver, floor))
                 yield _must(3, f"{size}: upgrade, {driver}, without start-up, to the {floor}", 1.3, value)

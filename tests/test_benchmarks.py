@@ -87,7 +87,7 @@ def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> No
     found = run(tmp_path / "out.json", *arguments)
     done = {(figure["tool"], figure["operation"], figure["driver"]) for figure in found["figures"]}
     drivers = ("sqlite", "aiosqlite")
-    floor = product(["floor with a journal", "floor by Alembic's operations"], ["upgrade", "downgrade"], drivers)
+    floor = product(["floor with a journal", "floor by Alembic"], ["upgrade", "downgrade"], drivers)
     assert done == {*floor, *product(["bare app"], ["noop"], drivers)}
 
 

@@ -85,6 +85,15 @@ def test_the_fields_of_the_json_output_are_those_of_the_schema() -> None:
     assert made.page(text("json")) == text("json"), "run: python docs/fields.py"
 
 
+def test_the_figures_and_the_charts_are_those_of_the_results() -> None:
+    made = script("figures")
+    results = made.read()
+
+    assert made.page(text("benchmarks"), results) == text("benchmarks"), "run: python docs/figures.py"
+    for path, drawn in made.charts(results).items():
+        assert drawn == path.read_text("utf-8"), "run: python docs/figures.py"
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     listed = re.findall(r"^[\w-]+$", text("index"), re.MULTILINE)
 
