@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Column, DateTime, MetaData, Table, create_engine, event, text
+from sqlalchemy import Column, DateTime, MetaData, NullPool, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, MissingGreenlet, NoSuchModuleError, StatementError
 
 from ampho._describe import MALFORMED_URL, describe, location, one_line, quotes_url, shown_path
@@ -119,7 +119,7 @@ def test_exceptions_that_cause_each_other_are_no_trap() -> None:
 
 
 def test_an_error_of_a_statement_is_the_drivers_words_and_the_statement() -> None:
-    with create_engine("sqlite://").connect() as connection:
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
         exc = caught(
             "connection.execute(text('SELECT :a,\\n   :b FROM nowhere'), {'a': 'hunter2', 'b': 2})",
             connection=connection,
@@ -141,7 +141,7 @@ def test_an_error_of_connecting_has_no_statement() -> None:
 
 def test_a_value_that_the_driver_never_saw_is_told_without_parameters() -> None:
     table = Table("t", MetaData(), Column("at", DateTime))
-    with create_engine("sqlite://").connect() as connection:
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
         exc = caught("c.execute(t.insert(), {'at': 'hunter2'})", c=connection, t=table)
     assert isinstance(exc, StatementError)
     assert describe(exc) == (
@@ -175,7 +175,8 @@ def test_an_error_raised_by_an_event_listener_keeps_its_words() -> None:
     engine = create_engine("sqlite://")
 
     @event.listens_for(engine, "connect")
-    def refuse(*_: object) -> None:
+    def refuse(connection: sqlite3.Connection, _: object) -> None:
+        connection.close()
         raise RuntimeError("not today")
 
     assert describe(caught("engine.connect()", engine=engine)) == "RuntimeError: not today"

@@ -33,9 +33,10 @@ def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
 
 def _columns_of(stream: IO[str]) -> int:
     try:
-        return columns(stream.fileno())
+        terminal = stream.fileno()
     except (OSError, ValueError):  # a stand-in, which has no descriptor
-        return _COLUMNS
+        terminal = -1
+    return columns(terminal)
 
 
 def columns(terminal: int) -> int:
