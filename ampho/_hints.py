@@ -11,6 +11,14 @@ _HINTS = (
     ("unsafe use of new value", "add the value in op.get_context().autocommit_block(), so that it is committed first"),
     ("cannot run inside a transaction block", "put it into op.get_context().autocommit_block()"),
     ("No support for ALTER of constraints in SQLite", "use op.batch_alter_table()"),
+    (
+        "Constraint must have a name",
+        "name it here and in the model, or give the metadata a naming_convention before it is written",
+    ),
+    *(
+        (words, "give the column a server_default, or add it nullable, fill it, and then make it NOT NULL")
+        for words in ("Cannot add a NOT NULL column with default value NULL", "contains null values")
+    ),
     ("value too long for type character varying(32)", "the version table takes ids of 32 characters at most"),
 )
 

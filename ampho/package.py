@@ -296,8 +296,9 @@ def read_setting(value: object, source: str) -> tuple[str, ...] | None:
         return tuple(entries[:-1] if len(entries) > 1 and not entries[-1] else entries)
     if isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
         return tuple(value)
+    what = "has an entry that is no text" if isinstance(value, (list, tuple)) else f"is {type(value).__name__}"
     raise ConfigurationError(
-        f"{SETTING} ({source}) is {type(value).__name__} and not a list of names. Give a list such as"
+        f"{SETTING} ({source}) {what}, and not a list of names. Give a list such as"
         ' ["app", "acme.billing"], or one string with commas.',
         setting=SETTING,
     )

@@ -217,8 +217,8 @@ class Project:
             elif self.host is None and package.env_py.is_file() and not package.installed:
                 yield (
                     f"{shown_path(package.env_py)} is not used, because it does not import ampho.environment. Set"
-                    f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from the one of"
-                    " 'ampho db-init'."
+                    f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from"
+                    f" {shown_path(TEMPLATES / self.template / 'env.py')}."
                 )
             if package.name != mending and len(heads := self.graph.heads(package.name)) > 1:
                 yield self._conflict(package, heads)

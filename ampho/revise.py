@@ -233,8 +233,9 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
     if head is None:
         if len(heads) > 1:
             raise RevisionInputError(
-                f"{package} has {len(heads)} heads: {', '.join(heads)}. Say which one to go on from: --head"
-                f" {heads[0]}.",
+                f"{package} has {len(heads)} heads: {', '.join(heads)}. Join them with 'ampho db-merge {package}', or"
+                f" put the later one after the other with 'ampho db-rebase {package}'; or say which one to go on from,"
+                f" and keep both: --head {heads[0]}.",
                 package=package,
             )
         return heads[0] if heads else None

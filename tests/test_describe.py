@@ -10,6 +10,7 @@ from sqlalchemy import Column, DateTime, MetaData, NullPool, Table, create_engin
 from sqlalchemy.exc import DBAPIError, MissingGreenlet, NoSuchModuleError, StatementError
 
 from ampho._describe import MALFORMED_URL, describe, location, one_line, quotes_url, shown_path
+from ampho._hints import with_hint
 from ampho.errors import AmphoError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -237,3 +238,21 @@ def test_installed_and_built_in_code_is_no_location_unless_asked_for(tmp_path: P
 
 def test_an_exception_that_was_never_raised_has_no_location() -> None:
     assert location(ValueError("x"), None) is None
+
+
+# ---- hints ----
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("ValueError: Constraint must have a name", "naming_convention"),
+        ("Cannot add a NOT NULL column with default value NULL", "server_default"),
+        ('column "code" of relation "books" contains null values', "server_default"),
+        ("database is locked", "run again"),
+    ],
+)
+def test_what_is_well_known_comes_with_a_remedy(said: str, hint: str) -> None:
+    assert with_hint(said).startswith(f"{said} (")
+    assert hint in with_hint(said)
+    assert with_hint("nothing known") == "nothing known"

@@ -60,7 +60,7 @@ def test_the_commands_at_the_top_are_targets_of_the_makefile() -> None:
 
 
 def test_the_extras_that_it_installs_exist() -> None:
-    named = {extra for extras in re.findall(r'"ampho\[(.+?)\]"', TEXT) for extra in extras.split(",")}
+    named = {extra for extras in re.findall(r'"\./ampho\[(.+?)\]"', TEXT) for extra in extras.split(",")}
 
     assert named >= {"flask", "quart", "postgres"}
     assert named <= set(PYPROJECT["optional-dependencies"])

@@ -142,7 +142,8 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     if state.edited:
         yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
     for entry in state.unfinished:
-        yield f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'."
+        what = f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'"
+        yield f"{what}, and say what came of it with 'ampho db-resolve'."
     if state.uncertain:
         yield "Nothing records what that stands on, so some of what is shown as pending may be applied."
 
@@ -177,7 +178,8 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bo
         for revision_id in ids:
             click.echo(f"    {revision_id}", err=stderr)
     if lost:
-        say("The tables stay. To take them back instead, restore the files, and downgrade.", err=stderr)
+        ways = "To take them back instead, restore the files, and downgrade. If the files come back later,"
+        say(f"The tables stay. {ways} 'ampho db-stamp' says that they are applied.", err=stderr)
     return bool(lost)
 
 
