@@ -74,20 +74,15 @@ class _Line:
 
 
 class Lanes:
-    """A picture, which Rich renders.
+    """A picture, which Rich renders; its lines are cut where the terminal ends."""
 
-    :param is_cut: whether lines are cut where the terminal ends.
-    """
-
-    def __init__(self, picture: Picture, *, is_cut: bool = True) -> None:
+    def __init__(self, picture: Picture) -> None:
         self._picture = picture
-        self._is_cut = is_cut
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the lines."""
         styles: dict[str, Style] = {}
-        width = options.max_width if self._is_cut else None
-        for line in lines(self._picture, width, is_ascii=options.ascii_only):
+        for line in lines(self._picture, options.max_width, is_ascii=options.ascii_only):
             for text, style in line:
                 if style not in styles:
                     styles[style] = Style.parse(style)
