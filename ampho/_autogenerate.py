@@ -118,8 +118,16 @@ class Comparison:
         self._reverse()
 
     def _reverse(self) -> None:
-        """Make the way back anew, with the indexes of tables that it makes again."""
+        """Make the way back anew: with the indexes of the tables that it makes, and without those of what it drops."""
         self._upgrade.reverse_into(self._downgrade)
+        drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
+        self._downgrade.ops[:] = [
+            operation
+            for operation in self._downgrade.ops
+            if not (
+                isinstance(operation, ops.ModifyTableOps) and _key(operation) in drops and _drops_indexes(operation)
+            )
+        ]
         for operation in self._gone_with_tables:
             keys = [_key(made) if isinstance(made, ops.CreateTableOp) else "" for made in self._downgrade.ops]
             if _key(operation) in keys:
@@ -281,6 +289,11 @@ def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
 
 def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
     return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
+
+
+def _drops_indexes(change: ops.ModifyTableOps) -> bool:
+    """Tell whether a change drops indexes, and does nothing else."""
+    return all(isinstance(operation, ops.DropIndexOp) for operation in change.ops)
 
 
 def _comes_after_keys(operation: ops.MigrateOperation) -> bool:

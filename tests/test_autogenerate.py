@@ -350,6 +350,8 @@ def test_tables_are_dropped_after_all_that_points_at_them(
     shop.nothing_to_do("things")
     shop.run("db-down", "things@-1")
     assert database.schema() == before
+    shop.run("db-down", "base")
+    assert database.tables() == ["alembic_version"]
 
 
 TYPES = """
