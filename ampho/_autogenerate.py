@@ -11,11 +11,11 @@ import ast
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from alembic.autogenerate import compare, render
 from alembic.autogenerate.api import AutogenContext
@@ -96,7 +96,8 @@ class Comparison:
         """Have a table dropped after all that points at it: tables that go as well, and keys of tables that stay.
 
         Alembic drops tables before it changes others, in the order of a set, and an index before the foreign key that
-        MariaDB needs it for. The indexes of a table need no drop of their own, which MariaDB may refuse, too.
+        MariaDB needs it for. The indexes of a table need no drop of their own, which MariaDB may refuse, too; and what
+        is made on other tables may take their names, and so comes later.
         """
         found = self._upgrade.ops
         drops = {_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
@@ -106,18 +107,27 @@ class Comparison:
             operation.ops.sort(key=_comes_after_keys)
         if drops:
             moved = {*map(id, drops.values()), *map(id, self._gone_with_tables)}
-            others = [operation for operation in found if id(operation) not in moved]
-            changed = [
-                number for number, operation in enumerate(others, 1) if isinstance(operation, ops.ModifyTableOps)
-            ]
             first = next(number for number, operation in enumerate(found) if id(operation) in moved)
-            place = max(first, *changed, 0)
-            found[:] = [*others[:place], *(drops[key] for key in _children_first(drops)), *others[place:]]
+            after = [operation for operation in found[first:] if id(operation) not in moved]
+            keys = [end for change in after if isinstance(change, ops.ModifyTableOps) for end in _ends(change, drops)]
+            order, circular = _children_first(drops)
+            if self.context.dialect.supports_alter:
+                keys += [_end_of_keys(drops[key], target) for key, target in circular]
+            left = [change for change in after if not (isinstance(change, ops.ModifyTableOps) and change.is_empty())]
+            found[first:] = [*keys, *(drops[key] for key in order), *left]
         self._reverse()
 
     def _reverse(self) -> None:
-        """Make the way back anew, with the indexes of tables that it makes again."""
+        """Make the way back anew: with the indexes of the tables that it makes, and without those of what it drops."""
         self._upgrade.reverse_into(self._downgrade)
+        drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
+        self._downgrade.ops[:] = [
+            operation
+            for operation in self._downgrade.ops
+            if not (
+                isinstance(operation, ops.ModifyTableOps) and _key(operation) in drops and _drops_indexes(operation)
+            )
+        ]
         for operation in self._gone_with_tables:
             keys = [_key(made) if isinstance(made, ops.CreateTableOp) else "" for made in self._downgrade.ops]
             if _key(operation) in keys:
@@ -281,25 +291,56 @@ def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) ->
     return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
 
 
+def _drops_indexes(change: ops.ModifyTableOps) -> bool:
+    """Tell whether a change drops indexes, and does nothing else."""
+    return all(isinstance(operation, ops.DropIndexOp) for operation in change.ops)
+
+
 def _comes_after_keys(operation: ops.MigrateOperation) -> bool:
     """Tell of everything but the end of a foreign key, which comes first."""
     return not (isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey")
 
 
-def _children_first(drops: Mapping[str, ops.DropTableOp]) -> Iterable[str]:
+def _ends(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
+    """Take from the changes of a table the ends of its foreign keys to tables that are dropped."""
+    ends = [
+        end for end in change.ops if not _comes_after_keys(end) and not drops.keys().isdisjoint(_targets(end.reverse()))
+    ]
+    if ends:
+        change.ops[:] = [other for other in change.ops if other not in ends]
+        yield ops.ModifyTableOps(change.table_name, ends, schema=change.schema)
+
+
+def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:
     """Sort the keys of tables that are dropped, each before those that it points at.
 
-    By name, where tables point at each other in a circle: no order drops those.
+    :return: also which table's keys to which other have to end before, where tables point at each other in a circle.
     """
     waits_for: dict[str, list[str]] = {key: [] for key in sorted(drops)}
-    for key in sorted(drops):
-        for target in _targets(drops[key].reverse()):
+    for key in waits_for:
+        for target in dict.fromkeys(_targets(drops[key].reverse())):
             if target in waits_for and target != key:
                 waits_for[target].append(key)
-    try:
-        return tuple(TopologicalSorter(waits_for).static_order())
-    except CycleError:
-        return waits_for
+    circular: list[tuple[str, str]] = []
+    while True:
+        try:
+            return tuple(TopologicalSorter(waits_for).static_order()), circular
+        except CycleError as exc:
+            key, target = exc.args[1][:2]
+            waits_for[target].remove(key)
+            circular.append((key, target))
+
+
+def _end_of_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
+    """Have the foreign keys of a table to another one dropped before it is, and made after both on the way back."""
+
+    def points_there(item: object) -> TypeGuard[ForeignKeyConstraint]:
+        return isinstance(item, ForeignKeyConstraint) and target in map(_target, item.elements)
+
+    table = cast("ops.CreateTableOp", drop._reverse)  # as it was compared
+    ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if points_there(key)]
+    table.columns = [item for item in table.columns if not points_there(item)]
+    return ops.ModifyTableOps(drop.table_name, ends, schema=drop.schema)
 
 
 def _without_alter(constraint: ForeignKeyConstraint) -> ForeignKeyConstraint:

@@ -259,7 +259,7 @@ class Applied:
                 rows=self.graph.sort(self.missing),
             )
 
-    def check_has_files(self, ids: Iterable[str], specifier: str) -> None:
+    def check_has_files(self, ids: Iterable[str], command: str) -> None:
         """Check that the files of applied revisions are there.
 
         :raises UnknownRevisionsError: if one is not.
@@ -267,7 +267,7 @@ class Applied:
         gone = self.graph.sort(self.missing.intersection(ids))
         if gone:
             raise UnknownRevisionsError(
-                f"{specifier}: {self.describe_missing(gone)} {_is(gone)} applied, and {self.explain_missing(gone)};"
+                f"{command}: {self.describe_missing(gone)} {_is(gone)} applied, and {self.explain_missing(gone)};"
                 " nothing was changed.",
                 rows=gone,
             )

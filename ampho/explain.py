@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ampho.graph import Graph
 from ampho.loss import functions, lost_in_code
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
-from ampho.revision import check_compiles
+from ampho.revision import check_compiles, read_bytes
 from ampho.runner import ENDS_TRANSACTION, TRANSACTIONAL
 
 _AUTOCOMMIT = "autocommit_block"
@@ -68,7 +68,7 @@ def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[s
 
 def _source(step: Step) -> bytes:
     try:
-        return step.revision.path.read_bytes()
+        return read_bytes(step.revision.file)
     except OSError:  # it is gone since its head was read; the run says so
         return b""
 

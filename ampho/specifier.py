@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ampho._describe import listed
 from ampho._suggest import did_you_mean
 from ampho.errors import SpecifierError
 from ampho.graph import Branch, Graph
@@ -18,7 +19,6 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # longer ones are rather the seconds o
 _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
 _MAX_LENGTH = 300
 _MAX_DIGITS = 7
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ def _find_id(graph: Graph, spec: Specifier, package: str | None, sign: str) -> s
     if len(matches) == 1:
         return matches[0]
     if matches:
-        shown = ", ".join(sorted(matches)[:_SHOWN]) + (", ..." if len(matches) > _SHOWN else "")
         raise SpecifierError(
-            f"{spec.target} begins {len(matches)} ids: {shown}. Type more of the one you mean.", specifier=spec.text
+            f"{spec.target} begins {len(matches)} ids: {listed(sorted(matches))}. Type more of the one you mean.",
+            specifier=spec.text,
         )
     both = _NAME_AND_OFFSET.fullmatch(spec.target)
     if both and (both["name"] in graph or graph.branch(both["name"])):

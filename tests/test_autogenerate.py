@@ -305,17 +305,44 @@ class Thing(db.Model):
     id = sa.Column(sa.Integer, primary_key=True)
     title = sa.Column(sa.String(20))
 """
+CIRCLE = """
+class Customer(db.Model):
+    __tablename__ = "customers"
+    id = sa.Column(sa.Integer, primary_key=True)
+    address_id = sa.Column(sa.ForeignKey("addresses.id", name="customer_address", use_alter=True))
+
+class Address(db.Model):
+    __tablename__ = "addresses"
+    id = sa.Column(sa.Integer, primary_key=True)
+    customer_id = sa.Column(sa.ForeignKey("customers.id", name="address_customer"))
+"""
+OLD = """
+class Old(db.Model):
+    __tablename__ = "old"
+    id = sa.Column(sa.Integer, primary_key=True)
+    title = sa.Column(sa.String(20))
+    __table_args__ = (sa.Index("by_title", "title"),)
+"""
+INDEXED = """    __table_args__ = (sa.Index("by_title", "title"),)
+"""
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(FAMILY, ALONE), (ALONE + CIRCLE, ALONE), (ALONE + OLD, ALONE + INDEXED)],
+    ids=["in a row", "in a circle", "with a name that is used anew"],
+)
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
-def test_tables_are_dropped_after_all_that_points_at_them(project: Project, database: Database) -> None:
+def test_tables_are_dropped_after_all_that_points_at_them(
+    first: str, second: str, project: Project, database: Database
+) -> None:
     """Alembic drops them first, in the order of a set, which no server accepts."""
-    shop = open_store(project, database, {"things": FAMILY})
+    shop = open_store(project, database, {"things": first})
     shop.auto("things")
     shop.run("db-up")
     before = database.schema()
 
-    shop.models("things", ALONE)
+    shop.models("things", second)
     shop.auto("things")
     shop.run("db-up")
 
@@ -323,6 +350,8 @@ def test_tables_are_dropped_after_all_that_points_at_them(project: Project, data
     shop.nothing_to_do("things")
     shop.run("db-down", "things@-1")
     assert database.schema() == before
+    shop.run("db-down", "base")
+    assert database.tables() == ["alembic_version"]
 
 
 TYPES = """

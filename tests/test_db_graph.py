@@ -63,7 +63,9 @@ def shown(each: Facade, *args: str) -> str:
     return result.stdout
 
 
-def test_in_a_pipe_nothing_is_cut(each: Facade) -> None:
+def test_in_a_pipe_nothing_is_cut_or_coloured(each: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in tables, also where the environment wants colours in a pipe."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert shown(each, "--full") == TEXT
     assert shown(each) == TEXT
     assert each.run("db-graph").stderr == ""

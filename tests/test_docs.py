@@ -22,6 +22,7 @@ import ampho
 from ampho import errors
 from ampho.cli.commands import cli
 from ampho.cli.console import console
+from ampho.drawing.words import SIGNS
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -77,6 +78,12 @@ def test_the_pictures_are_what_db_graph_draws() -> None:
 
     for name, drawn in made.pictures().items():
         assert drawn == (made.FOLDER / name).read_text("utf-8"), "run: python docs/pictures.py"
+
+
+def test_every_sign_of_a_picture_is_explained() -> None:
+    signs = section("commands", "## db-graph").partition("| sign | means |")[2]
+
+    assert set(re.findall(r"^\| `(.)` \|", signs, re.MULTILINE)) == set(SIGNS.values())
 
 
 def test_the_fields_of_the_json_output_are_those_of_the_schema() -> None:

@@ -73,7 +73,7 @@ class Typist:
         lines = iter(self.type("db-status", "--all").stdout.splitlines())
         for package in told["packages"]:
             counts = ", ".join(f"{package[name]} {name}" for name in ("applied", "pending", "missing") if package[name])
-            assert next(lines) == f"{package['package']}  {counts or 'no revisions'}"
+            assert next(lines) == f"{package['package']}  {counts or 'no revisions yet'}"
             for one in package["revisions"]:
                 line = next(lines)
                 assert line[:5].strip() == SIGNS[one["mark"]]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from ampho._describe import describe, printable
+from ampho.cli.lines import say
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 from ampho.settings import misspelt
 
@@ -64,7 +65,7 @@ def _warn_once(ctx: click.Context, app: App) -> None:
     if not ctx.meta.get(_WARNED):
         ctx.meta[_WARNED] = True
         for message in misspelt(app.config, os.environ):
-            click.echo(f"Warning: {printable(message, _LONGEST_MESSAGE)}", err=True)
+            say(f"Warning: {printable(message, _LONGEST_MESSAGE)}", err=True)
 
 
 class Terminated(KeyboardInterrupt):

@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
+from ampho._describe import listed
 from ampho.drawing import words
 from ampho.picture import Edge, Lane, Node, Picture
 from ampho.state import Mark
@@ -37,7 +38,8 @@ _COLOURS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_
 _ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _ELLIPSES = {False: "…", True: "..."}
 _WIDE = 80
-_SHOWN = 3
+_SHOWN = 3  # of what a revision needs
+_OF_NODE = 3  # parts; a lane has a name, and counts
 _MESSAGE = 36
 
 
@@ -74,20 +76,15 @@ class _Line:
 
 
 class Lanes:
-    """A picture, which Rich renders.
+    """A picture, which Rich renders; its lines are cut where the terminal ends."""
 
-    :param is_cut: whether lines are cut where the terminal ends.
-    """
-
-    def __init__(self, picture: Picture, *, is_cut: bool = True) -> None:
+    def __init__(self, picture: Picture) -> None:
         self._picture = picture
-        self._is_cut = is_cut
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the lines."""
         styles: dict[str, Style] = {}
-        width = options.max_width if self._is_cut else None
-        for line in lines(self._picture, width, is_ascii=options.ascii_only):
+        for line in lines(self._picture, options.max_width, is_ascii=options.ascii_only):
             for text, style in line:
                 if style not in styles:
                     styles[style] = Style.parse(style)
@@ -327,8 +324,7 @@ class _Loom:
             notes.append(str(node.mark))
         needs = [words.name(edge.source) for edge in self._incoming[node.first] if edge.is_dependency]
         if needs:
-            more = f" and {len(needs) - _SHOWN} more" if len(needs) > _SHOWN else ""
-            notes.append(f"needs {', '.join(needs[:_SHOWN])}{more}")
+            notes.append(f"needs {listed(needs, _SHOWN)}")
         remark = f"  ({'; '.join(notes)})" if notes else ""
         if node.is_run:
             return [
@@ -364,7 +360,7 @@ def _cut(text: Sequence[Part], room: int, ellipsis: str) -> list[Part]:
     if left >= 0:
         return list(text)
     parts = list(text)
-    if len(parts) > _SHOWN - 1:
+    if len(parts) == _OF_NODE:
         middle, style = parts[1]
         parts[1] = (_shortened(middle, max(cell_len(middle) + left, min(_MESSAGE, cell_len(middle))), ellipsis), style)
     cut: list[Part] = []

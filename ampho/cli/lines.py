@@ -15,6 +15,7 @@ import click
 _HANG = 2  # columns, by which the rest of a line stands further in than its beginning
 _LEAST = 20  # columns, which the rest has in any case
 _COLUMNS = 80  # of a terminal that does not say
+_NO_TERMINAL = -1  # the descriptor of a stand-in, which has none
 # What is quoted is to be copied, and so stays in one piece.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
@@ -34,8 +35,8 @@ def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
 def _columns_of(stream: IO[str]) -> int:
     try:
         terminal = stream.fileno()
-    except (OSError, ValueError):  # a stand-in, which has no descriptor
-        terminal = -1
+    except (OSError, ValueError):
+        terminal = _NO_TERMINAL
     return columns(terminal)
 
 

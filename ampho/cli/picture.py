@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho._describe import shown_path
-from ampho.cli.terminal import console, is_seen
+from ampho.cli.terminal import console, is_terminal
 
 if TYPE_CHECKING:
     from ampho.picture import Picture
@@ -63,8 +63,8 @@ def _print(picture: Picture) -> None:
     from ampho.cli.lanes import Lanes, plain
 
     terminal = console()
-    if terminal.is_terminal:
-        terminal.print(Lanes(picture, is_cut=is_seen(terminal)), soft_wrap=True)
+    if is_terminal():
+        terminal.print(Lanes(picture), soft_wrap=True)
     else:
         click.echo(plain(picture, terminal.encoding), nl=False)
 

@@ -12,7 +12,7 @@ import click
 from ampho.cli.lines import say
 from ampho.cli.output import remarks
 from ampho.cli.tables import Cell, Layout, draw, line
-from ampho.cli.terminal import console, is_seen
+from ampho.cli.terminal import console, is_terminal
 from ampho.deploy import Status
 from ampho.observer import counted
 from ampho.state import Mark
@@ -100,7 +100,7 @@ def _numbers(package: PackageStatus) -> tuple[Cell, ...]:
 def _print_revisions(status: DatabaseStatus) -> None:
     terminal = console()
     lines = list(_lines(status))
-    if is_seen(terminal) and any(each.cell_len > terminal.width for each in lines):
+    if is_terminal() and any(each.cell_len > terminal.width for each in lines):
         lines = list(_lines(status, terminal.width))
     for each in lines:
         line(terminal, each)

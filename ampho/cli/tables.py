@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from ampho.cli.terminal import console, is_seen, is_terminal
+from ampho.cli.terminal import console, is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +141,7 @@ def _text(cell: Cell) -> Text:
 
 def line(console: Console, text: Text) -> None:
     """Print one line, which the terminal breaks, and nobody else."""
-    if is_seen(console):
+    if is_terminal(stderr=console.stderr):
         console.print(text, soft_wrap=True)
     else:
         click.echo(text.plain, err=console.stderr)

@@ -58,11 +58,6 @@ def is_terminal(*, stderr: bool = False) -> bool:
     return (sys.stderr if stderr else sys.stdout).isatty()
 
 
-def is_seen(console: Console) -> bool:
-    """Tell whether a console is a terminal, and not a pipe that ``FORCE_COLOR`` wants colours in."""
-    return console.file.isatty()
-
-
 def is_somebody_there() -> bool:
     """Tell whether somebody can be asked: who sees what goes to standard error, and types."""
     return sys.stdin.isatty() and sys.stderr.isatty()
