@@ -204,7 +204,9 @@ def current(state: CurrentState) -> Object:
         "repeated": list(state.repeated),
         "unfinished": [entry(each) for each in state.unfinished],
         "diverged": list(state.diverged),
+        "diverged_remedy": state.diverged_remedy or None,
         "edited": None if state.edited is None else list(state.edited),
+        "edited_remedy": state.edited_remedy or None,
     }
 
 
@@ -223,6 +225,7 @@ def status(found: DatabaseStatus) -> Object:
                 "heads": list(each.heads),
                 "is_in_conflict": each.is_in_conflict,
                 "is_empty": each.is_empty,
+                "remedy": each.remedy or None,
                 "last": each.last,
                 "when": _time(each.when),
                 "revisions": [
@@ -244,7 +247,9 @@ def status(found: DatabaseStatus) -> Object:
         "repeated": list(found.repeated),
         "unfinished": [entry(each) for each in found.unfinished],
         "diverged": list(found.diverged),
+        "diverged_remedy": found.diverged_remedy or None,
         "edited": list(found.edited),
+        "edited_remedy": found.edited_remedy or None,
     }
 
 
