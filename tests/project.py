@@ -271,7 +271,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            preexec_fn=_hear_interruptions,  # noqa: PLW1509 (no thread of the tests holds a lock then)
+            preexec_fn=hear_interruptions,  # noqa: PLW1509 (no thread of the tests holds a lock then)
         )
 
     @contextmanager
@@ -296,7 +296,7 @@ class Project:
         return any(place and Path(place).is_relative_to(self.folder) for place in places)
 
 
-def _hear_interruptions() -> None:
+def hear_interruptions() -> None:
     """Let Ctrl-C be heard, which what runs in the background ignores, and hands down to what it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

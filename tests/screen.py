@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import pexpect
 import pyte
-from project import FOREIGN, PROGRAMS, Project
+from project import FOREIGN, PROGRAMS, Project, hear_interruptions
 
 
 class Screen:
@@ -29,6 +29,7 @@ class Screen:
             cwd=str(project.folder),
             env={**environment, **(env or {})},  # type: ignore[arg-type]  # its stubs want os._Environ
             dimensions=(lines, columns),
+            preexec_fn=hear_interruptions,
         )
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)

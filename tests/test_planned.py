@@ -13,7 +13,7 @@ import pexpect
 import pytest
 from click.testing import _NamedTextIOWrapper
 from facade import FRAMEWORKS, URLS, Facade, facade
-from project import PROGRAMS, Project
+from project import PROGRAMS, Project, hear_interruptions
 from revisions import graph
 from servers import Database
 
@@ -443,7 +443,12 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
     up(project)
     for command in (["db-down", "base"], ["db-down", "base", "--json"]):
         child = pexpect.spawn(
-            str(Path(PROGRAMS, "ampho")), command, cwd=str(project.folder), encoding="utf-8", timeout=30
+            str(Path(PROGRAMS, "ampho")),
+            command,
+            cwd=str(project.folder),
+            encoding="utf-8",
+            timeout=30,
+            preexec_fn=hear_interruptions,
         )
         child.expect("Take these back.*: ")
         child.send(typed)
