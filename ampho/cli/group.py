@@ -59,7 +59,7 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         say(f"Error: {self.message}", err=True)
         if self.page and sys.stderr.isatty():  # in a pipe an error is one line
-            click.echo(f"More: {address(self.page)}", err=True)  # in one piece, to be copied
+            say(f"More: {address(self.page)}", err=True)
 
 
 def address(page: str) -> str:
