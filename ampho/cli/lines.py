@@ -58,22 +58,23 @@ def broken(text: str, width: int, hang: int | None = None) -> str:
 
     :param hang: the column in which the other lines begin.
     """
-    if len(text) <= width and (text.isascii() or _size(text) <= width):
+    if len(text) <= width and (text.isascii() or size(text) <= width):
         return text
     if hang is None:
         hang = len(text) - len(text.lstrip(" ")) + _HANG
     hang = hang if width - hang >= _LEAST else _HANG
     lines = [""]
     for word in _WORD.findall(text):
-        if lines[-1].strip() and _size(lines[-1] + word) > width:
+        if lines[-1].strip() and size(lines[-1] + word) > width:
             bare = word.lstrip()
-            lines.append(" " * (hang if hang + _size(bare) <= width else _HANG) + bare)
+            lines.append(" " * (hang if hang + size(bare) <= width else _HANG) + bare)
         else:
             lines[-1] += word
     return "\n".join(lines)
 
 
-def _size(text: str) -> int:
+def size(text: str) -> int:
+    """Return how many columns a text takes."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # late, as it takes a while

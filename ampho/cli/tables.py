@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
+from ampho.cli.lines import size
 from ampho.cli.terminal import console, is_terminal
 
 if TYPE_CHECKING:
@@ -116,20 +117,11 @@ def plain(cell: Cell) -> str:
 
 
 def _width(cell: Cell) -> int:
-    return max(map(_columns, plain(cell).split("\n")))
-
-
-def _columns(text: str) -> int:
-    """Return how many columns a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
+    return max(map(size, plain(cell).split("\n")))
 
 
 def _aligned(text: str, width: int, is_right: bool) -> str:
-    space = " " * (width - _columns(text))
+    space = " " * (width - size(text))
     return space + text if is_right else text + space
 
 
