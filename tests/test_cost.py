@@ -146,8 +146,9 @@ COMMANDS = {
     "one": ("upgrade",),
     "down": ("downgrade", "base"),
 }
-CALLS = {"up": 900, "nothing": 90, "plan": 90, "status": 150, "current": 120, "back": 140, "one": 115, "down": 720}
-"""The calls of Python functions for each revision that there is, at most: a quarter more than Python 3.13 counts."""
+CALLS = {"up": 900, "nothing": 75, "plan": 75, "status": 130, "current": 100, "back": 120, "one": 92, "down": 720}
+"""The calls of Python functions for each revision that there is, at most: a quarter more than when this was written."""
+MORE = 1.1 if sys.version_info >= (3, 12) else 1  # newer Pythons count some calls that 3.11 does not
 
 
 def cost(each: Facade, method: str, *args: str) -> dict[str, int]:
@@ -166,7 +167,7 @@ def test_the_cost_of_a_revision_does_not_depend_on_how_many_there_are(tmp_path: 
 
         calls = [each[name]["calls"] for each in (small, middle, large)]
         assert calls[2] - calls[1] < 2.1 * (calls[1] - calls[0]), (name, calls)
-        assert calls[2] - calls[1] < CALLS[name] * 48, (name, calls)
+        assert calls[2] - calls[1] < CALLS[name] * MORE * 48, (name, calls)
 
 
 PRINTED = {"db-up --plan": 200, "db-status --all": 155, "db-show": 120, "db-log": 125, "db-graph --full": 215}
