@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -55,14 +56,13 @@ from ampho.errors import (
     DatabaseError,
     EnvironmentFileError,
     PlanChangedError,
-    RevisionFileError,
     RevisionInputError,
 )
 from ampho.graph import Graph
 from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
 from ampho.project import TEMPLATES, Project
-from ampho.revision import Revision, is_as_read, load_module
+from ampho.revision import Revision, is_as_read, lacks_function, load_module
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -229,13 +229,7 @@ def _check_function(script: Script, step: Step) -> None:
             " again; nothing was changed."
         )
     if not callable(getattr(script.module, step.direction.value, None)):
-        raise RevisionFileError(
-            f"The revision file {shown_path(revision.path)} of {revision.package} has no function"
-            f" {step.direction.value}(). Add one; 'pass' is enough where there is nothing to do.",
-            package=revision.package,
-            revision=revision.id,
-            path=revision.path,
-        )
+        raise lacks_function(revision, step.direction.value)
 
 
 class BoundHeads(HeadMaintainer):
@@ -483,12 +477,27 @@ class EnvironmentRun:
             return exc
         before = f" Finished before it: {listed_last(finished)}." if finished else ""
         why = describe_without(exc, self.project.url)
-        if isinstance(exc, DBAPIError):
+        elsewhere = self._is_of_another_connection(exc)
+        if isinstance(exc, DBAPIError) and not elsewhere:
             before = before or " This command changed nothing."
             return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
         where = place(exc, self.path)
+        number = where.rpartition(":")[2]
         text = f"env.py failed at {where}: {why.rstrip('.')}.{before}"
-        return EnvironmentFileError(text, path=self.path, line=self.line)
+        if elsewhere:
+            text += " That is a connection of its own. Use the one that environment.connect() gives."
+        return EnvironmentFileError(text, path=self.path, line=int(number) if number.isdigit() else self.line)
+
+    def _is_of_another_connection(self, exc: BaseException) -> bool:
+        """Tell whether ``env.py`` raised an error of a database on which it does not have to be.
+
+        An error of the connection that it was handed has passed through a method of that one.
+        """
+        if not isinstance(exc, DBAPIError):
+            return False
+        frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
+        in_env_py = any(frame.f_code.co_filename == str(self.path) for frame in frames)
+        return in_env_py and not any(frame.f_locals.get("self") is self.connection for frame in frames)
 
 
 def has_version_table(context: MigrationContext) -> bool:

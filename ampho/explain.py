@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ampho.graph import Graph
 from ampho.loss import functions, lost_in_code
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
-from ampho.revision import check_compiles, read_bytes
+from ampho.revision import check_function, read_bytes
 from ampho.runner import ENDS_TRANSACTION, TRANSACTIONAL
 
 _AUTOCOMMIT = "autocommit_block"
@@ -36,7 +36,7 @@ def explained(plan: Plan, graph: Graph, dialect: str) -> Plan:
 
     :param graph: the graph in which the plan was made.
     :param dialect: the name of the database's dialect.
-    :raises RevisionFileError: if a file of a step cannot be compiled, as it would be in a run.
+    :raises RevisionFileError: if a file of a step cannot be compiled, or lacks the step's function, as in a run.
     """
     near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
     places = {step.revision.id: place for place, step in enumerate(plan.steps)}
@@ -45,8 +45,10 @@ def explained(plan: Plan, graph: Graph, dialect: str) -> Plan:
         among = [other for other in near(step.revision.id) if other in places]
         cause, because_of = _cause(plan, step, sorted(among, key=places.__getitem__))
         source = _source(step)
-        check_compiles(step.revision, source)
-        found = _look(source, _NAMES[step.direction])
+        name = _NAMES[step.direction]
+        if source:
+            check_function(step.revision, source, name)
+        found = _look(source, name)
         in_transaction = InTransaction.PARTLY if found.commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE

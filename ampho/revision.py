@@ -31,6 +31,10 @@ from ampho.package import RESERVED, MigrationPackage, is_revision_file
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\% ")
 
+# What the top level of a file may use to bind a name that the file does not spell out: these, and import *.
+_BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
+_STAR = ("*",)
+
 _STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
 _ONE_STRING = re.compile(_STRING)
 _STRINGS = rf"(?:\([ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\)|"
@@ -322,18 +326,34 @@ def load_module(path: Path, package: str) -> ModuleType:
     return module
 
 
-def check_compiles(revision: Revision, source: bytes) -> None:
-    """Check the syntax of the file of a revision, without executing it.
+def check_function(revision: Revision, source: bytes, name: str) -> None:
+    """Check the syntax of the file of a revision, and that it has a function, without executing the file.
 
     :param source: what is in the file.
-    :raises RevisionFileError: if Python refuses it, the same as :func:`load_module` would.
+    :param name: the function's name.
+    :raises RevisionFileError: if Python refuses the file, or nothing in it can make the function: the same error as
+        that of a run, which executes the file.
     """
     try:
-        compile(source, revision.file, "exec", dont_inherit=True)
+        code = compile(source, revision.file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as exc:
         raise _not_importable(revision.path, revision.package, exc) from exc
     except RecursionError:  # how deep is too deep depends on who calls, so that is for the run to say
         return
+    names = {name, *_BINDERS}
+    if names.isdisjoint(code.co_names) and _STAR not in code.co_consts:
+        raise lacks_function(revision, name)
+
+
+def lacks_function(revision: Revision, name: str) -> RevisionFileError:
+    """Return the error for a revision file without the function that its step needs."""
+    return RevisionFileError(
+        f"The revision file {shown_path(revision.path)} of {revision.package} has no function {name}(). Add one; 'pass'"
+        " is enough where there is nothing to do.",
+        package=revision.package,
+        revision=revision.id,
+        path=revision.path,
+    )
 
 
 def _not_importable(path: Path, package: str, exc: BaseException) -> RevisionFileError:

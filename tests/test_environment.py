@@ -331,6 +331,39 @@ def test_a_failure_in_it_is_named_with_its_line(opened: Shop, case: str) -> None
     assert untouched(opened)
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_a_failure_of_another_connection_than_the_one_it_is_given_is_not_blamed_on_the_database(opened: Shop) -> None:
+    """Also where it is opened in a function that the file calls, and whichever command runs it."""
+    elsewhere = """
+def look():
+    from sqlalchemy import create_engine
+    create_engine("sqlite:////nowhere/old.db").connect()
+
+
+def run_migrations"""
+    line = edit(opened, "def run_migrations", elsewhere) + 3
+    edit(opened, "    context.configure(", "    look()\n    context.configure(")
+    path = opened.project.migrations("app") / "env.py"
+
+    for command in (["db-up"], ["db-up", "-s"], ["db-current"], ["db-up", "--plan"]):
+        error = opened.run(*command, exit_code=1).stderr
+        assert f"Error: env.py failed at {path}:{line}: OperationalError: unable to open database file" in error
+        assert "a connection of its own. Use the one that environment.connect() gives." in error
+        assert len(error.splitlines()) == 1
+    assert untouched(opened)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_a_failure_of_the_connection_that_it_is_given_is_one_of_the_database(opened: Shop) -> None:
+    edit(opened, "    with context.begin", "    connection.exec_driver_sql('SELECT nonsense')\n    with context.begin")
+
+    error = opened.run("db-up", exit_code=1).stderr
+
+    assert "Error: The database refused: " in error
+    assert "nonsense" in error
+    assert untouched(opened)
+
+
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_a_syntax_error_in_it_is_one_line(opened: Shop) -> None:
     line = edit(opened, "    with context.begin", "    with with context.begin")
@@ -365,12 +398,17 @@ def test_it_cannot_hide_the_failure_of_a_revision(opened: Shop) -> None:
 
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_the_error_has_the_file_and_the_line(opened: Shop) -> None:
+    path = opened.project.migrations("app") / "env.py"
     line = edit(opened, OPTIONS, "target_metadata=None,\n")
     with opened.app.app_context(), pytest.raises(EnvironmentFileError) as caught:
         opened.app.extensions["ampho"].upgrade()
 
-    assert caught.value.path == opened.project.migrations("app") / "env.py"
+    assert caught.value.path == path
     assert caught.value.line in range(line - 5, line + 1)
+    line = edit(opened, "    context.configure(", "    raise RuntimeError('boom')\n    context.configure(")
+    with opened.app.app_context(), pytest.raises(EnvironmentFileError) as caught:
+        opened.app.extensions["ampho"].upgrade()
+    assert (caught.value.path, caught.value.line) == (path, line)
 
 
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")

@@ -139,6 +139,52 @@ def test_a_file_that_python_refuses_is_the_same_error_as_in_the_run(broken: str,
         assert "executed" not in each.run("db-up", "--plan", "core_1").output
 
 
+ONE_WAY = {
+    "nothing": "",
+    "a constant of another name": "DOWNGRADE = None",
+    "a method": "class Steps:\n    def downgrade(self): ...",
+    "a comment": "# def downgrade(): ...",
+}
+
+
+@pytest.mark.parametrize("case", ONE_WAY)
+def test_a_step_without_its_function_is_the_same_error_as_in_the_run(case: str, project: Project) -> None:
+    project.package("core")
+    path = project.revision("core", "core_1")
+    text = path.read_text("utf-8")
+    path.write_text(text[: text.index("def downgrade")] + ONE_WAY[case], "utf-8")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        assert each.run("db-up").exit_code == 0
+        refused = each.error_line("db-down", "base", "--plan")
+        assert f"{path.name} of core has no function downgrade(). Add one" in refused
+        assert refused == each.error_line("db-down", "base")
+        with pytest.raises(RevisionFileError) as caught:
+            each.call("plan", "base", direction="downgrade")
+        assert (caught.value.path, caught.value.revision) == (path, "core_1")
+        assert each.run("db-current").stdout == "core  core_1 (head)\n"
+
+
+OTHER_WAYS = {
+    "imported": "from json import dumps as downgrade",
+    "imported with all": "from steps import *",
+    "assigned": "downgrade = lambda: None",
+    "where a condition holds": "if True:\n    def downgrade(): ...",
+    "by its name": "globals()['down' + 'grade'] = upgrade",
+}
+
+
+@pytest.mark.parametrize("case", OTHER_WAYS)
+def test_a_function_may_be_made_in_any_way(case: str, project: Project) -> None:
+    project.package("core")
+    project.write("steps.py", "def downgrade(): ...")
+    path = project.revision("core", "core_1")
+    text = path.read_text("utf-8")
+    path.write_text(text[: text.index("def downgrade")] + OTHER_WAYS[case], "utf-8")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        assert each.run("db-up").exit_code == 0
+        assert len(each.call("plan", "base", direction="downgrade").steps) == 1
+
+
 def test_what_is_nested_too_deep_is_left_to_the_run(project: Project) -> None:
     project.package("core")
     project.revision("core", "core_1", upgrade=f"op.drop_table('books')\nx = {'+'.join('1' * 3000)}")
