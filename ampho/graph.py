@@ -74,7 +74,10 @@ class Graph:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All ids, each after what it stands on. The order depends on the files alone, and is the same every time."""
+        """All ids in the order in which an empty database runs them; see :meth:`_sorted`.
+
+        The order depends on the files alone, and is the same every time.
+        """
         return self._order
 
     @property
@@ -185,7 +188,7 @@ class Graph:
         return _reach(start, children) - start
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return the given ids, each after what it stands on."""
+        """Return the given ids in the graph's order, each after what it depends on."""
         unsorted = tuple(ids)
         return tuple(sorted(unsorted, key=self._positions.__getitem__)) if len(unsorted) > 1 else unsorted
 
@@ -227,18 +230,26 @@ class Graph:
         return tuple(dict.fromkeys([*self.packages, *gone]))
 
     def _sorted(self) -> tuple[str, ...]:
-        """Return all ids: each after what it stands on, then by package as listed, then by id."""
+        """Return all ids: each after what it depends on, and of those that may come next the oldest first.
+
+        So an empty database goes through what the databases went through that were migrated while the files were
+        written. A revision counts as no older than what it depends on, because clocks differ. Of the same age, packages
+        come as they are listed, then ids.
+        """
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
+        times = self._times()
 
-        def key(revision_id: str) -> tuple[int, str]:
-            return rank.get(self[revision_id].package, len(rank)), revision_id
+        def key(revision_id: str) -> tuple[float, int, str]:
+            time = max([times[revision_id], *map(times.__getitem__, self._parents[revision_id])])
+            times[revision_id] = time
+            return time, rank.get(self[revision_id].package, len(rank)), revision_id
 
         ready = [key(revision_id) for revision_id, count in waiting.items() if not count]
         heapq.heapify(ready)
         order: list[str] = []
         while ready:
-            revision_id = heapq.heappop(ready)[1]
+            revision_id = heapq.heappop(ready)[-1]
             order.append(revision_id)
             for child in self._children[revision_id]:
                 waiting[child] -= 1
@@ -247,6 +258,39 @@ class Graph:
         if len(order) < len(waiting):
             raise self._cycle(set(waiting).difference(order))
         return tuple(order)
+
+    def _times(self) -> dict[str, float]:
+        """Return when each revision was written, with an estimate for those that do not say so.
+
+        Such a revision counts as old as the oldest of those that depend on it. Where none of them has a date, it comes
+        with the first of its package, or, if the whole package has no date, after the packages that are listed before
+        it.
+        """
+        times = {rid: time for rid, revision in self._revisions.items() if (time := revision.time) is not None}
+        if len(times) == len(self._revisions):
+            return times
+        for revision_id in sorted(times, key=times.__getitem__):
+            todo = [*self._parents[revision_id]]
+            while todo:
+                parent = todo.pop()
+                if parent not in times:
+                    times[parent] = times[revision_id]
+                    todo += self._parents[parent]
+        earliest = self._earliest(times)
+        return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
+
+    def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
+        """Return the time before which no revision of a package runs that has no date itself."""
+        of_package: dict[str, list[float]] = {name: [] for name in self.packages}
+        for revision_id in sorted(self._revisions):
+            known = of_package.setdefault(self[revision_id].package, [])
+            known += [times[revision_id]] if revision_id in times else []
+        earliest: dict[str, float] = {}
+        latest = 0.0
+        for name, known in of_package.items():
+            earliest[name] = min(known, default=latest)
+            latest = max([latest, *known])
+        return earliest
 
     def _cycle(self, unordered: set[str]) -> CycleError:
         """Name one circle among revisions that no order puts after what they stand on."""

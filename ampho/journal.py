@@ -7,7 +7,7 @@ from which file, and what a revision stands on whose file is gone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -121,12 +121,17 @@ class Journal:
 
     @cached_property
     def _in_brief(self) -> tuple[dict[str, str], bool]:
-        """The last direction of each revision with which the version rows changed, and whether one is unfinished."""
+        """The last direction of each revision with which the version rows changed, and whether one is unfinished.
+
+        The revisions come in the order in which they ran; to stamp what is applied already changes nothing of that.
+        """
         directions: dict[str, str] = {}
         is_any_unfinished = False
         briefly = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief
         for revision, direction, outcome in briefly():
             if outcome in EFFECTIVE:
+                if outcome == Outcome.DONE or directions.get(revision) != direction:
+                    directions.pop(revision, None)  # so that it comes last
                 # Interned, as the ids of the files are: ten thousand strings less.
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:
@@ -145,6 +150,12 @@ class Journal:
         """Return the entry with which a revision was applied; None if none tells of it."""
         entry = self._last.get(revision_id) if self.affirms(revision_id) else None
         return entry if entry is not None and entry.direction == "upgrade" else None
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """The place of each revision that is recorded as applied, from 1, in the order in which they were applied."""
+        applied = (revision for revision, direction in self._in_brief[0].items() if direction == "upgrade")
+        return {revision: position for position, revision in enumerate(applied, 1)}
 
     def affirms(self, revision_id: str) -> bool:
         """Tell whether the last word on a revision is that it is applied."""

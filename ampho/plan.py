@@ -198,8 +198,20 @@ def plan_downgrade(
     applied.check_has_files(removed | along | ahead, f"'ampho db-down {spec.text}'")
     if along and not cascade:
         raise _dependents_error(applied.graph, spec, along)
-    steps = reversed(applied.graph.sort(removed | along))
+    steps = reversed(_as_applied(applied.graph, removed | along, journal or Journal()))
     return _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
+
+
+def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:
+    """Return applied revisions in the order in which they were applied, as far as the journal knows it.
+
+    What it does not know comes right after what it depends on, else first, and among itself in the graph's order.
+    """
+    positions: dict[str, int] = {}
+    for revision_id in graph.sort(ids):
+        needed = [positions[parent] for parent in graph.parents(revision_id) if parent in positions]
+        positions[revision_id] = max([journal.positions.get(revision_id, 0), *needed])
+    return sorted(positions, key=positions.__getitem__)
 
 
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
@@ -380,9 +392,8 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
     ends = _Ends(left, needs=graph.children, frees=graph.parents)
     for _ in range(-spec.offset):
         tips = graph.sort(ends.current)
-        entries = [entry for entry in map(journal.applied, tips) if entry is not None] if len(tips) > 1 else []
-        if len(tips) == 1 or len(entries) == len(tips):
-            last = tips[0] if len(tips) == 1 else max(entries, key=lambda entry: entry.number).revision
+        if len(tips) == 1 or all(map(journal.affirms, tips)):
+            last = tips[0] if len(tips) == 1 else max(tips, key=journal.positions.__getitem__)
             ends.take(last)
             left.discard(last)
         elif all(graph[tip].is_missing for tip in tips):

@@ -9,7 +9,6 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _TWO = 2
-_SECONDS = re.compile(r"_([0-9]{9,11})\Z")
-_CREATED = re.compile(r"^Create Date: *(.+)$", re.MULTILINE)
 _REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
 
 
@@ -81,7 +78,7 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
     lines = []
     for head, onto in ((one, other), (other, one)):
         root = _root(graph, package, head, onto)
-        made = _made(graph[root])
+        made = graph[root].time
         if made is None:
             raise RevisionInputError(
                 f"Neither the id of {root} nor its file says when it was made, so which line is the later one is not"
@@ -102,18 +99,6 @@ def _root(graph: Graph, package: str, head: str, other: str) -> str:
             f"The line of {head} does not begin in one place of its own. {_merge_instead(package)}", package=package
         )
     return roots[0]
-
-
-def _made(revision: Revision) -> float | None:
-    """Return when a revision was made, in Unix time, if it says so."""
-    seconds = _SECONDS.search(revision.id)
-    if seconds:
-        return int(seconds.group(1))
-    created = _CREATED.search(revision.doc)
-    if created:
-        with suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(created.group(1).strip()).timestamp()
-    return None
 
 
 def _check_result(graph: Graph, moved: Revision) -> None:

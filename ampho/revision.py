@@ -18,7 +18,9 @@ import sys
 import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +62,8 @@ _INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
 _UNSURE = re.compile(rf"\b(?:{'|'.join(_HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
 
 _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
+_SECONDS = re.compile(r"_([0-9]{10})\Z")
+_CREATED = re.compile(r"^[ \t]*Create Date:[ \t]*(\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?)", re.MULTILINE)
 
 MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
@@ -108,6 +112,20 @@ class Revision:
     def message(self) -> str:
         """The first paragraph of the docstring, in one line."""
         return " ".join(self.doc.strip().split("\n\n")[0].split())
+
+    @property
+    def time(self) -> float | None:
+        """When it was written, in Unix time: as its id says, else its ``Create Date``; None if neither does.
+
+        A date without a time zone counts as UTC, so that it means the same on every machine.
+        """
+        if seconds := _SECONDS.search(self.id):
+            return int(seconds[1])
+        if created := _CREATED.search(self.doc):
+            with suppress(ValueError, OverflowError):
+                date = datetime.fromisoformat(created[1])
+                return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        return None
 
     def __str__(self) -> str:
         return self.id

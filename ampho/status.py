@@ -228,10 +228,9 @@ class _Count:
         """Return which of the last applied revisions was the last one: where there are several, the journal knows."""
         if len(tips) == 1:
             return tips[0]
-        entries = [entry for entry in map(self.journal.applied, tips) if entry is not None]
-        if not tips or len(entries) < len(tips):
+        if not tips or not all(map(self.journal.affirms, tips)):
             return None
-        return max(entries, key=lambda entry: entry.number).revision
+        return max(tips, key=self.journal.positions.__getitem__)
 
     def _when(self, revision_id: str | None) -> datetime | None:
         entry = self.journal.applied(revision_id) if revision_id is not None else None

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,87 @@ def test_order_follows_the_packages_as_they_are_listed() -> None:
     text = "b: b_1\na: a_1"
     assert graph(text, packages="a b").ids == ("a_1", "b_1")
     assert graph(text, packages="b a").ids == ("b_1", "a_1")
+
+
+def test_order_takes_the_oldest_of_those_that_may_run() -> None:
+    days = graph("""
+        a: a_1600000001
+        a: a_1600000004 < a_1600000001
+        b: b_1600000002 & a_1600000001
+        b: b_1600000003 < b_1600000002
+    """)
+    assert days.ids == ("a_1600000001", "b_1600000002", "b_1600000003", "a_1600000004")
+
+
+def test_order_of_revisions_of_one_second_is_that_of_the_packages_then_of_the_ids() -> None:
+    text = "b: b_1600000001\nb: b_2\na: a_1600000001\na: zz_1600000001"
+    assert graph(text, packages="b a").ids == ("b_1600000001", "b_2", "a_1600000001", "zz_1600000001")
+    assert graph(text, packages="a b").ids == ("a_1600000001", "zz_1600000001", "b_1600000001", "b_2")
+
+
+def test_a_revision_is_no_older_than_what_it_depends_on() -> None:
+    """The clock of who wrote ``a_1600000001`` was slow: what follows it is not put off behind ``b``."""
+    slow = graph("""
+        a: a_1600000005
+        a: a_1600000001 < a_1600000005
+        b: b_1600000003
+        b: b_1600000005
+        c: c_1600000002 & a_1600000001
+        c: c_1600000006 < c_1600000002
+    """)
+    assert slow.ids == (
+        "b_1600000003",
+        "a_1600000005",
+        "a_1600000001",
+        "b_1600000005",
+        "c_1600000002",
+        "c_1600000006",
+    )
+
+
+def dated(text: str, **dates: str) -> Graph:
+    """Make a graph in which some revisions have a ``Create Date``."""
+    made = [
+        replace(one, doc=f"{one.doc}\n\nCreate Date: {dates[one.id]}\n") if one.id in dates else one
+        for one in revisions(text)
+    ]
+    return Graph(made, list(dict.fromkeys(one.package for one in made)))
+
+
+def test_order_takes_the_date_in_the_file_where_the_id_has_no_time() -> None:
+    days = dated(
+        "a: x1\na: x2 < x1\nb: b_1600000000\nb: y2 < b_1600000000",  # 2020-09-13 12:26:40
+        x1="2020-09-12 23:00:00.123456",
+        x2="2021-01-01 00:00:00",
+        y2="2021-01-01 00:30:00+01:00",
+    )
+    assert days.ids == ("x1", "b_1600000000", "y2", "x2")
+
+
+def test_a_revision_without_a_date_is_as_old_as_the_oldest_that_depends_on_it() -> None:
+    days = dated(
+        "a: a1\na: a2 < a1\na: a3 < a2\na: a4 < a3\nb: b1\nb: b2 < b1\nc: c1\nb: b3 < b2 & c1",
+        a2="2020-01-01",
+        a4="2020-01-04",
+        b2="2020-01-02",
+        b3="2020-01-03",
+    )
+    assert days.ids == ("a1", "a2", "b1", "b2", "c1", "b3", "a3", "a4")
+
+
+def test_the_last_revision_without_a_date_comes_right_after_what_it_depends_on() -> None:
+    days = dated("a: a1\na: a2 < a1\nb: b1\nb: b2 < b1", a1="2020-01-01", b1="2020-01-02", b2="2020-01-03")
+    assert days.ids == ("a1", "a2", "b1", "b2")
+
+
+def test_a_package_without_dates_comes_where_it_is_listed() -> None:
+    days = dated(
+        "first: f1\na: a1\na: a2 < a1\nbare: c1\nbare: c2 < c1\nbare: c3 < c2 & b1\nb: b1",
+        a1="2020-01-01",
+        a2="2020-01-03",
+        b1="2020-01-02",
+    )
+    assert days.ids == ("f1", "a1", "b1", "a2", "c1", "c2", "c3")
 
 
 def test_dependency_by_id_by_label_and_by_package_means_the_revision_that_alembic_takes() -> None:
@@ -263,6 +345,29 @@ def test_order_does_not_vary_with_the_hash_seed() -> None:
     }
     assert len(outputs) == 1
     assert outputs.pop().startswith("core_1 app_1 core_2")
+
+
+@pytest.mark.parametrize("prefix", ["r_160000", "r_"], ids=["dated", "undated"])
+def test_10000_revisions_that_depend_on_each_other_are_ordered_in_linear_time(prefix: str) -> None:
+    def seconds(packages: int) -> float:
+        made = [
+            Revision(
+                id=f"p{package}{prefix}{count:02}{package:02}",
+                package=f"p{package}",
+                file="",
+                down_revisions=(f"p{package}{prefix}{count - 1:02}{package:02}",) if count else (),
+                depends_on=(f"p{package - 1}{prefix}{count:02}{package - 1:02}",) if package and count % 3 == 0 else (),
+            )
+            for package in range(packages)
+            for count in range(50)
+        ]
+        began = time.process_time()
+        ids = Graph(reversed(made), [f"p{package}" for package in range(packages)]).ids
+        assert len(ids) == packages * 50
+        return time.process_time() - began
+
+    few, many = (min(seconds(packages) for _ in range(3)) for packages in (25, 100))
+    assert many < 4 * 2.5 * few
 
 
 def test_5000_revisions_in_a_line_are_ordered_within_a_second() -> None:

@@ -16,6 +16,7 @@ from revisions import graph
 from ampho.applied import Applied, VersionRows, exact_rows
 from ampho.errors import AmphoError, DependentsError, SpecifierError, UnknownRevisionsError
 from ampho.graph import Graph
+from ampho.journal import Entry, Journal, Outcome
 from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
 
 # core <- app <- acme.billing and back again; zoo has two heads, twin two bases, and old no label of its name.
@@ -417,6 +418,46 @@ def test_rows_that_another_tool_left_behind_do_not_disturb_a_downgrade() -> None
     rows = VersionRows(["core_1", "core_2"], ALL.parents)
     assert rows.downgrade("core_2") == (["core_2"], [])
     assert rows.current == {"core_1"}
+
+
+def recorded(text: str) -> Journal:
+    """Make a journal of lines such as ``+a_1 +b_1 -b_1``; after ``=`` comes what was stamped as applied."""
+    entries = [
+        Entry(
+            number,
+            word[1:],
+            word[1:2],
+            "downgrade" if word[0] == "-" else "upgrade",
+            Outcome.STAMPED if word[0] == "=" else Outcome.DONE,
+        )
+        for number, word in enumerate(text.split(), 1)
+    ]
+    return Journal(lambda: entries)
+
+
+DOWN = {
+    "the reverse of the journal": ("+a_1 +c_1 +b_1 +a_2", "a_2 b_1 c_1 a_1"),
+    "what was applied again counts from then": ("+a_1 +b_1 +a_2 +c_1 -b_1 +b_1", "b_1 c_1 a_2 a_1"),
+    "and where something else took it back, too": ("+a_1 +b_1 +a_2 +c_1 +b_1", "b_1 c_1 a_2 a_1"),
+    "what was noted anew stays in its place": ("+a_1 +b_1 +a_2 +c_1 =b_1", "c_1 a_2 b_1 a_1"),
+    "without a journal that of the files": ("", "c_1 b_1 a_2 a_1"),
+    "what ran before there was one goes last": ("+c_1 +b_1", "b_1 c_1 a_2 a_1"),
+    "what another tool ran, with what it depends on": ("+b_1 +a_1 +c_1", "c_1 a_2 a_1 b_1"),
+}
+
+
+@pytest.mark.parametrize(("journal", "steps"), DOWN.values(), ids=DOWN)
+def test_downwards_is_the_reverse_of_what_was_done(journal: str, steps: str) -> None:
+    of = graph("a: a_1\na: a_2 < a_1\nb: b_1\nc: c_1")
+    plan = plan_downgrade(of, ["a_2", "b_1", "c_1"], "base", journal=recorded(journal))
+    assert ids(plan) == steps.split()
+
+
+def test_last_steps_one_by_one_are_those_of_all_at_once() -> None:
+    of = graph("a: a_1\na: a_2 < a_1\nb: b_1\nc: c_1")
+    journal = recorded("+a_1 +c_1 +b_1 +a_2 =c_1")
+    assert ids(plan_downgrade(of, ["a_2", "b_1", "c_1"], "-1", journal=journal)) == ["a_2"]
+    assert ids(plan_downgrade(of, ["a_1", "b_1", "c_1"], "-2", journal=journal)) == ["b_1", "c_1"]
 
 
 ORDER = """
