@@ -122,13 +122,13 @@ class Graph:
         return self.sort(among - below)
 
     def branch(self, name: str) -> Branch | None:
-        """Return the branch of a name: a package's, or a label's with what descends from it inside its package."""
+        """Return the branch of a name: a package's, or a label's with its successors, as in Alembic."""
         if name in self._of_package:
             return Branch(name, name, self._of_package[name])
         if name not in self._labels:
             return None
         first = self[self._labels[name]]
-        return Branch(name, first.package, self.sort({first.id} | self.descendants([first.id], within=first.package)))
+        return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
         """Return this graph with revisions whose files are gone, which a database knows of.
@@ -139,18 +139,22 @@ class Graph:
         return Graph([*present, *revisions], self.packages, self.absent)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
-        """Return this graph with some revisions on other ones than their files say.
+        """Return this graph with some revisions based on other ones than their files say.
 
-        :param parents: the ids that they stand on, by their ids.
+        :param parents: the ids of their parents and dependencies, by their ids.
         :raises HistoryError: if that is no graph.
         """
         revisions = (
-            replace(revision, down_revisions=tuple(parents[revision.id]), depends_on=())
-            if revision.id in parents
-            else revision
+            self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
             for revision in self._revisions.values()
         )
         return Graph(revisions, self.packages, self.absent)
+
+    def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
+        """Return a revision with other parents; what its file calls a dependency stays one."""
+        needed = set(self._parents[revision.id]).difference(revision.down_revisions)
+        down_revisions = tuple(parent for parent in ids if parent not in needed)
+        return replace(revision, down_revisions=down_revisions, depends_on=tuple(needed.intersection(ids)))
 
     def has_file(self, revision_id: object) -> bool:
         """Tell whether a file has this revision."""
@@ -186,6 +190,20 @@ class Graph:
                 for revision_id in self._of_package[within]
             }
         return _reach(start, children) - start
+
+    def successors(self, revision_id: str) -> set[str]:
+        """Return what descends from a revision by ``down_revision`` inside its package, without itself."""
+        package = self[revision_id].package
+        below = {
+            parent: tuple(child for child in self._children[parent] if parent in self[child].down_revisions)
+            for parent in self._of_package[package]
+        }
+        return {found for found in _reach([revision_id], below) if self[found].package == package} - {revision_id}
+
+    def after(self, revision_id: str) -> set[str]:
+        """Return what is undone when a package goes back to a revision: its successors and what depends on them."""
+        successors = self.successors(revision_id)
+        return successors | self.descendants(successors, within=self[revision_id].package)
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return the given ids in the graph's order, each after what it depends on."""

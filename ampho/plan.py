@@ -376,7 +376,7 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     if target not in applied:
         which = "that" if target == spec.text else target
         raise _invalid(spec, f"{which} is not applied. Type the id of an applied revision; see 'ampho db-current'")
-    return graph.descendants([target], within=graph[target].package) & applied
+    return graph.after(target) & applied
 
 
 def _goes_up(spec: Specifier) -> SpecifierError:

@@ -85,19 +85,19 @@ def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
         if found is not None:
             return found
     branch = None if spec.branch is None else find_branch(graph, spec.branch, spec.text)
-    revision_id = _find_id(graph, spec, None if branch is None else branch.package, sign)
-    if branch is not None and graph[revision_id].package != branch.package:
+    revision_id = _find_id(graph, spec, branch, sign)
+    if branch is not None and revision_id not in branch.ids:
         raise SpecifierError(
-            f"{revision_id} belongs to {graph[revision_id].package}, not to {branch.package}. Type {revision_id}.",
+            f"{revision_id} belongs to {graph[revision_id].package}, not to {branch.name}. Type {revision_id}.",
             specifier=spec.text,
         )
     return revision_id
 
 
-def _find_id(graph: Graph, spec: Specifier, package: str | None, sign: str) -> str:
+def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) -> str:
     if spec.target in graph:
         return spec.target
-    candidates = graph.ids if package is None else graph.of_package(package)
+    candidates = graph.ids if branch is None else branch.ids
     matches = [revision_id for revision_id in candidates if revision_id.startswith(spec.target)]
     if len(matches) == 1:
         return matches[0]

@@ -250,8 +250,7 @@ def known_after_stamp(before: Applied, specifier: str) -> set[str]:
     named = find_target(graph, spec)
     if isinstance(named, Branch):
         return set(applied) | graph.ancestors(named.ids)
-    later = graph.descendants([named], within=graph[named].package)
-    return _without(before, later, spec) | graph.ancestors([named])
+    return _without(before, graph.after(named), spec) | graph.ancestors([named])
 
 
 def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:

@@ -228,6 +228,39 @@ def test_branch_answers_to_its_package_and_to_each_label() -> None:
     assert SHOP.labels["invoices"] == "acme_billing_2"
 
 
+def test_label_means_what_descends_by_down_revision_and_not_what_only_depends_on_it() -> None:
+    two_lines = graph("""
+        a: root =
+        a: expand_1 < root = expand
+        b: b_1 < expand_1
+        a: expand_2 < expand_1
+        a: contract_1 < root & expand_1 = contract
+        a: expand_3 < expand_2 & contract_1
+        a: late < b_1
+    """)
+    expand, contract = two_lines.branch("expand"), two_lines.branch("contract")
+    assert expand is not None
+    assert contract is not None
+    assert expand.ids == ("expand_1", "expand_2", "expand_3")
+    assert two_lines.tips(expand.ids) == ("expand_3",)
+    assert contract.ids == ("contract_1",)
+    assert two_lines.successors("root") == {"expand_1", "expand_2", "contract_1", "expand_3"}
+    assert two_lines.after("contract_1") == set()
+    assert two_lines.after("expand_1") == {"expand_2", "expand_3"}
+
+
+def test_new_parents_keep_what_is_a_dependency() -> None:
+    moved = graph("""
+        a: root =
+        a: expand_1 < root = expand
+        a: between < root
+        a: contract_1 < between & expand_1 = contract
+    """).with_parents({"contract_1": ["root", "expand_1"]})
+    assert moved["contract_1"].down_revisions == ("root",)
+    assert moved.parents("contract_1") == ("root", "expand_1")
+    assert moved.successors("expand_1") == set()
+
+
 def test_repeated_parents_and_dependencies_count_once() -> None:
     twice = graph("""
         a: a_1

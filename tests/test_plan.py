@@ -68,6 +68,51 @@ def refusal(typed: str, rows: str = "", of: Graph = ALL, error: type[AmphoError]
     return str(caught.value)
 
 
+# Two lines in one package, as a history that expands first and contracts later has them.
+TWO_LINES = graph("""
+    blog: root =
+    blog: e1 < root = expand
+    blog: e2 < e1
+    blog: c1 < root & e1 = contract
+    blog: c2 < c1
+""")
+
+
+@pytest.mark.parametrize(
+    ("typed", "rows", "steps"),
+    [
+        ("db-up expand", "", "root e1 e2"),
+        ("db-up expand@head", "", "root e1 e2"),
+        ("db-up expand@+1", "e1", "e2"),
+        ("db-up contract@head", "", "root e1 c1 c2"),
+        ("db-up contract@c2", "e2", "c1 c2"),
+        ("db-down expand@-1", "e2 c2", "e2"),
+        ("db-down contract@base", "e2 c2", "c2 c1"),
+        ("db-down e1", "e2 c2", "e2"),
+        ("db-down c1", "e2 c2", "c2"),
+        ("db-down expand@base --cascade", "e2 c2", "c2 c1 e2 e1"),
+        ("db-down root", "e2 c2", "c2 c1 e2 e1"),
+    ],
+)
+def test_a_label_addresses_its_own_line_of_a_package(typed: str, rows: str, steps: str) -> None:
+    assert set(ids(planned(typed, rows, TWO_LINES))) == set(steps.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "rows", "error", "what"),
+    [
+        ("db-up contract@c", "e2 c1", SpecifierError, "c begins 2 ids: c1, c2"),
+        ("db-up expand@c1", "", SpecifierError, "c1 belongs to blog, not to expand. Type c1"),
+        ("db-down expand@base", "e2 c2", DependentsError, "takes back: c1 (blog), c2 (blog)"),
+        ("db-down expand@-1", "e1 c2", DependentsError, "takes back: c1 (blog), c2 (blog)"),
+    ],
+)
+def test_a_label_takes_nothing_else_of_its_package_along(
+    typed: str, rows: str, error: type[AmphoError], what: str
+) -> None:
+    assert what in refusal(typed, rows, TWO_LINES, error)
+
+
 UP = [
     ("db-up", "x2 zoo_2 zoo_3 twin_a twin_b mend_4 acme_billing_2", "app_3 none_1"),
     ("db-up heads", "x2 zoo_2 zoo_3 twin_a twin_b mend_4 acme_billing_2", "app_3 none_1"),

@@ -76,6 +76,19 @@ def test_the_rows_are_exactly_those_of_what_is_applied(before: set[str], specifi
 
 
 @pytest.mark.parametrize(
+    ("specifier", "applied"), [("e1", {"root", "e1", "c1"}), ("contract@base", {"root", "e1", "e2"})]
+)
+def test_what_only_depends_on_a_revision_stays_as_it_is(specifier: str, applied: set[str]) -> None:
+    history = graph("""
+        blog: root =
+        blog: e1 < root = expand
+        blog: e2 < e1
+        blog: c1 < root & e1 = contract
+    """)
+    assert rows_after_stamp(history, exact_rows(history, history.ids), specifier) == exact_rows(history, applied)
+
+
+@pytest.mark.parametrize(
     ("specifier", "dependents", "remedy"),
     [
         ("core@base", ("blog_2", "shop_1", "shop_2"), ("shop@base", "blog@base")),
