@@ -275,15 +275,31 @@ def describe() -> list[str]:
     ]
 
 
+def missing() -> list[str]:
+    """Why servers, or the clients that the tests need with them, cannot be had here; empty where all can."""
+    reasons = []
+    for backend in ("postgresql", "mariadb"):
+        try:
+            _client(backend)
+            if _named(backend) is None:
+                _server_program(backend)
+        except ServerMissingError as error:
+            reasons.append(str(error))
+    return reasons
+
+
 def _describe(backend: str) -> str:
     try:
         if named := _named(backend):
             return f"{named.render_as_string()}, from the environment"
-        binary = _postgres_programs() / "postgres" if backend == "postgresql" else program("mariadbd")
-        output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+        command = [_server_program(backend), "--version"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except ServerMissingError as error:
         return f"none ({error})"
-    return output.strip()
+
+
+def _server_program(backend: str) -> Path:
+    return _postgres_programs() / "postgres" if backend == "postgresql" else Path(program("mariadbd"))
 
 
 def _named(backend: str) -> URL | None:

@@ -154,3 +154,40 @@ def test_a_missing_server_skips_and_fails_where_servers_are_required(tmp_path: P
 
     assert "1 skipped" in outcome("0")
     assert "1 error" in outcome("1")
+
+
+@pytest.fixture
+def half_covered(tmp_path: Path) -> Path:
+    """A folder with the data of a run that covered one branch of two."""
+    (tmp_path / "half.py").write_text("import sys\n\nif sys.argv:\n    print()\nelse:\n    print()\n", "utf-8")
+    command = [sys.executable, "-m", "coverage", "run", "--branch", "half.py"]
+    subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, check=True, capture_output=True)
+    return tmp_path
+
+
+def covered(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(Path(__file__).with_name("covered.py")), *args]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False)
+
+
+def test_coverage_is_required_where_every_server_is_installed(half_covered: Path, tmp_path: Path) -> None:
+    (tmp_path / "programs").mkdir()
+    for name in ("mariadbd", "mariadb", "psql"):
+        program = tmp_path / "programs" / name
+        program.touch(mode=0o755)
+    everything = {"PATH": str(tmp_path / "programs")}
+
+    lacking = covered(half_covered, "95", **everything)
+    enough = covered(half_covered, "50", **everything)
+
+    assert lacking.stdout == "Coverage: 75.0 % of the lines, 50.0 % of the branches; 95 % are required.\n"
+    assert (lacking.returncode, enough.returncode) == (1, 0)
+    assert covered(half_covered, "95", "--partial", **everything).returncode == 0
+
+
+def test_coverage_is_information_where_a_server_is_missing(half_covered: Path) -> None:
+    done = covered(half_covered, "95", PATH="")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("Coverage: 75.0 % of the lines, 50.0 % of the branches. None is required")
+    assert "mariadb is not on the path" in done.stdout
