@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ampho._describe import listed
 from ampho.applied import ROWS_REMEDY, Applied
-from ampho.errors import WaitTimeoutError
+from ampho.errors import DatabaseError, WaitTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Journal
+from ampho.observer import Observer
 
 
 class Status(StrEnum):
@@ -65,7 +68,11 @@ _SUPERFLUOUS = (
     " takes it out"
 )
 
-_WAITED_FOR = frozenset({Status.BEHIND, Status.INTERRUPTED, Status.CORRUPT})
+_WAITED_FOR = {
+    Status.BEHIND: "{} to be applied",
+    Status.INTERRUPTED: "{} to be finished or resolved",
+    Status.CORRUPT: "the version table to be repaired: {}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,11 @@ class Finding:
     revisions: tuple[str, ...]
     means: str
     is_harmless: bool = False
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether ``db-wait`` waits until it is no longer so."""
+        return self.status in _WAITED_FOR and not self.is_harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,35 +155,76 @@ def _means(status: Status, applied: Applied, ids: list[str]) -> str:
 
 
 class Turns:
-    """The turns of one who waits until a database has what the code needs.
+    """The attempts of a process that waits until a database has what the code needs.
 
     :param timeout: seconds.
-    :ivar pause: seconds between two turns.
+    :param observer: is told what it waits for, each time that this changes, and of the warnings of the first attempt.
     """
 
-    pause: float = 0.5
+    _PAUSE = 0.5  # seconds between two attempts
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, observer: Observer | None) -> None:
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
+        self._observer = observer or Observer()
+        self._told = ""
+        self.observer: Observer = self._observer
+        """What an attempt tells its warnings, which are told once."""
 
-    def is_over(self, found: Deployment) -> bool:
-        """Tell whether there is nothing to wait for any more.
+    @property
+    def pause(self) -> float:
+        """Seconds until the next attempt; the last one is at the very end."""
+        return max(0.0, min(self._PAUSE, self._deadline - time.monotonic()))
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Suppress the error of a database that does not answer yet.
+
+        What is wrong with the app, its configuration or its revision files is raised: waiting does not help there.
+
+        :raises WaitTimeoutError: if it does not answer in time.
+        """
+        try:
+            yield
+        except DatabaseError as exc:
+            why = str(exc).rstrip(".")
+            self._go_on(
+                f"the database to answer: {why}",
+                f"The database could not be used within {self._timeout:g} s. {why}.",
+            )
+        self.observer = _Mute()
+
+    def is_over(self, found: Deployment, holder: str | None) -> bool:
+        """Return whether there is nothing to wait for any more.
+
+        :param holder: the process that migrates the database, empty if none does; None if that is not known.
         :raises WaitTimeoutError: if there is, and time is up.
         """
-        lacking = [finding for finding in found.findings if finding.status in _WAITED_FOR and not finding.is_harmless]
+        lacking = [finding for finding in found.findings if finding.is_waited_for]
         if not lacking:
             return True
-        if time.monotonic() < self._deadline:
-            return False
         statuses: dict[Status, list[str]] = {finding.status: [] for finding in lacking}
         for finding in lacking:
             statuses[finding.status] += finding.revisions
-        what = "; ".join(f"{status}: {listed(ids)}" for status, ids in statuses.items())
+        who = f"; {holder or 'no process'} is migrating this database" if holder is not None else ""
         way = "Let one process run 'ampho db-up', or wait longer with --timeout."
         if lacking[0].status is not Status.BEHIND:
             way = "'ampho db-check --deploy' says what to do."
-        raise WaitTimeoutError(
-            f"The database was not brought up to date within {self._timeout:g} s. It is {what}. {way}"
+        what = "; ".join(f"{status}: {listed(ids)}" for status, ids in statuses.items())
+        self._go_on(
+            f"{', '.join(_WAITED_FOR[status].format(listed(ids)) for status, ids in statuses.items())}{who}",
+            f"The database was not brought up to date within {self._timeout:g} s. It is {what}{who}. {way}",
         )
+        return False
+
+    def _go_on(self, what: str, end: str) -> None:
+        if time.monotonic() >= self._deadline:
+            raise WaitTimeoutError(end)
+        if what != self._told:
+            self._told = what
+            self._observer.awaiting(what)
+
+
+class _Mute(Observer):
+    def warned(self, message: str) -> None:
+        """Leave out what was told at the first attempt."""

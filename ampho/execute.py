@@ -22,7 +22,7 @@ from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
-from ampho.lock import TIMEOUT_SETTING, LockSettings, locked, patient
+from ampho.lock import TIMEOUT_SETTING, LockSettings, holder, locked, patient
 from ampho.observer import Observer, counted
 from ampho.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
@@ -306,6 +306,16 @@ def deployment(project: Project, connection: Connection, *, files: bool = True, 
         return assess(project.graph, applied, journal, files=files)
 
     return ask(project, connection, x, compare)
+
+
+def awaited(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Deployment, str | None]:
+    """Return how the database stands to the code, and the process that migrates it.
+
+    :return: for the process an empty text if there is none, and None if that is not known, or of no interest.
+    """
+    found = deployment(project, connection, files=False, x=x)
+    lacks_something = any(finding.is_waited_for for finding in found.findings)
+    return found, holder(connection, project.lock) if lacks_something else None
 
 
 def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:

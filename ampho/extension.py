@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 
 from ampho._describe import all_words
 from ampho._suggest import did_you_mean
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ampho.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
+OPTIONS_SETTING = "SQLALCHEMY_ENGINE_OPTIONS"
+_ON_THIS_SIDE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
+"""What a driver raises that was called in a wrong way, or lacks something; what a server answers is none of these."""
 _OF_ONE_ADDRESS = ("url", "creator", "async_creator", "pool", "max_overflow")
 DIRECT_SETTING = DATABASE_URI.name
 """The setting, and environment variable, for another address of the same database, for migrations only."""
@@ -182,7 +185,7 @@ class Extension(ABC):
 
     def _options_of_engine(self, app: App) -> dict[str, Any]:
         """Return the app's arguments for an engine on another address: without its own, and those of a pool."""
-        given: Mapping[str, Any] = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+        given: Mapping[str, Any] = app.config.get(OPTIONS_SETTING) or {}
         return {name: value for name, value in given.items() if not name.startswith(_OF_ONE_ADDRESS)}
 
     def _app(self) -> App:
@@ -248,7 +251,8 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
 
     :param setting: where the address is from.
 
-    :raises DatabaseError: if the connection fails.
+    :raises DatabaseError: if the database cannot be reached, or refuses; trying again later may help.
+    :raises ConfigurationError: if the driver cannot be used like that.
     """
     try:
         yield
@@ -256,6 +260,11 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
         raise
     except InvalidRequestError as exc:  # the database in memory has one connection, which is in use
         raise DatabaseError(redact(str(exc), url)) from None
+    except _ON_THIS_SIDE as exc:
+        why = describe_without(exc, url).rstrip(".?")
+        raise ConfigurationError(
+            f"Cannot connect to {display(url)}: {why}. Check {setting} and {OPTIONS_SETTING}.", setting=setting
+        ) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
         why = describe_without(exc, url).rstrip(".?")
         raise DatabaseError(

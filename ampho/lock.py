@@ -16,7 +16,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,17 @@ def locked(connection: Connection, settings: LockSettings, waiting: Callable[[st
         yield
     finally:
         _release(lock)
+
+
+def holder(connection: Connection, settings: LockSettings) -> str | None:
+    """Return the process that holds the database's lock, as far as the database tells; empty if there is none.
+
+    :return: None if it cannot be known, as on SQLite.
+    """
+    with suppress(LockError, SQLAlchemyError), _given_back(connection):
+        lock = _lock_of(connection) if settings.enabled else None
+        return None if lock is None else lock.holder()
+    return None
 
 
 @contextmanager

@@ -23,6 +23,13 @@ class Observer:
     def waiting(self, holder: str) -> None:
         """Hear that another process migrates the database, and who that is, as far as the database tells."""
 
+    def awaiting(self, what: str) -> None:
+        """Hear from ``wait()`` what the database lacks, and who migrates it; or why it does not answer yet.
+
+        Unless overridden, the logger ``ampho`` is told.
+        """
+        _log.info("Waiting for %s", what)
+
     def started(self, step: Step) -> None:
         """Hear that a step begins."""
 

@@ -62,7 +62,7 @@ class Facade:
 
 def one_error_line(stderr: str) -> str:
     """Return the one line on standard error, after the warnings that may come before it and the usage of Click."""
-    lines = [line for line in stderr.splitlines() if not line.startswith(("Warning: ", "Usage: ", "Try "))]
+    lines = [line for line in stderr.splitlines() if not line.startswith(("Warning: ", "Waiting ", "Usage: ", "Try "))]
     assert "Traceback" not in stderr, stderr
     lines = [line for line in lines if line]
     assert len(lines) == 1, stderr

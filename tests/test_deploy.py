@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,8 +17,8 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
 
-from ampho import Status
-from ampho.errors import DivergedError, WaitTimeoutError
+from ampho import Observer, Status
+from ampho.errors import ConfigurationError, DivergedError, WaitTimeoutError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -343,3 +347,164 @@ def test_db_wait_and_its_exit_code(project: Project, framework: str) -> None:
         assert each.run("db-wait").stdout.startswith("ahead: core_2 of core: ")
         assert each.run("db-wait", "--timeout", "-1").exit_code == 2
         assert each.run("db-check", "core", "--deploy").exit_code == 2
+
+
+class Heard(Observer):
+    """Keeps what ``wait()`` says that it waits for, and the warnings."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warnings: list[str] = []
+
+    def awaiting(self, what: str) -> None:
+        self.said.append(what)
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def waiting(project: Project, database: Database, url: object, **config: object) -> Iterator[Facade]:
+    """Give an app whose one revision is applied to the database, which is reached by another address."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=TABLE.format("a"))
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url) as each:
+        each.call("upgrade")
+    with facade(project, framework, ["core"], url, **config) as each:  # type: ignore[arg-type]
+        yield each
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_a_server_that_is_not_up_yet_is_waited_for(project: Project, database: Database) -> None:
+    assert database.url.host
+    port, heard = free_port(), Heard()
+    with (
+        waiting(project, database, database.url.set(host="127.0.0.1", port=port)) as each,
+        coming_up(port, (database.url.host, database.url.port or 0), 0.3),
+    ):
+        assert each.call("wait", timeout=30, observer=heard).status is Status.UP_TO_DATE
+        each.dispose()  # which ends the connection
+    (said,) = heard.said
+    assert said.startswith("the database to answer: Cannot connect to ")
+    assert f":{port}/" in said
+
+
+@contextmanager
+def coming_up(port: int, server: tuple[str, int], seconds: float) -> Iterator[None]:
+    """Let one connection to a port reach a server, after some seconds in which nobody listens there."""
+
+    def serve() -> None:
+        time.sleep(seconds)
+        with (
+            socket.create_server(("127.0.0.1", port)) as listener,
+            listener.accept()[0] as client,
+            socket.create_connection(server) as other,
+        ):
+            ends = {client: other, other: client}
+            while True:
+                for ready in select.select(list(ends), [], [])[0]:
+                    data = ready.recv(1 << 16)
+                    if not data:
+                        return
+                    ends[ready].sendall(data)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_folder_that_is_not_there_yet_is_waited_for(project: Project, database: Database) -> None:
+    late = Path(database.name).parent / "late" / "app.db"
+    heard = Heard()
+
+    def mount() -> None:
+        late.parent.mkdir()
+        late.write_bytes(Path(database.name).read_bytes())
+
+    with waiting(project, database, database.url.set(database=str(late))) as each:
+        threading.Timer(0.3, mount).start()
+        assert each.call("wait", timeout=30, observer=heard).status is Status.UP_TO_DATE
+    (said,) = heard.said
+    assert "unable to open database file" in said
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+@pytest.mark.parametrize("what", [{"database": "not_there_yet"}, {"password": "wr0ng"}, {"host": "db.invalid"}])
+def test_what_a_server_or_the_network_says_may_pass(project: Project, database: Database, what: dict[str, str]) -> None:
+    with waiting(project, database, database.url.set(**what)) as each:  # type: ignore[arg-type]
+        begun = time.monotonic()
+        result = each.run("db-wait", "--timeout", "0.3", "--json")
+    assert time.monotonic() - begun > 0.3
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["type"], error["exit_code"]) == (3, "WaitTimeoutError", 3)
+    assert error["message"].startswith("The database could not be used within 0.3 s. Cannot connect to ")
+    first, last = result.stderr.splitlines()
+    assert first.startswith("Waiting for the database to answer: Cannot connect to ")
+    assert last.startswith("Error: The database could not be used within 0.3 s. Cannot connect to ")
+    assert "wr0ng" not in result.output
+
+
+@pytest.mark.drivers("postgresql", "mariadb", "sqlite")
+def test_what_the_driver_cannot_do_is_final(project: Project, database: Database) -> None:
+    options = {"connect_args": {"no_such_argument": 1}}
+    with waiting(project, database, database.url, SQLALCHEMY_ENGINE_OPTIONS=options) as each:
+        heard = Heard()
+        with pytest.raises(ConfigurationError, match="Check SQLALCHEMY_DATABASE_URI and SQLALCHEMY_ENGINE_OPTIONS"):
+            each.call("wait", timeout=30, observer=heard)
+        assert heard.said == []
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_who_waits_says_what_for_and_who_works_on_it(opened: Facade, project: Project, database: Database) -> None:
+    framework = "quart" if database.is_async else "flask"
+    go = project.folder / "go"
+    slow = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.05)"
+    opened.call("upgrade", "core_1")
+    project.revision("core", "core_2", "core_1", upgrade=slow)
+    heard = Heard()
+
+    class Helping(Heard):
+        def awaiting(self, what: str) -> None:
+            heard.awaiting(what)
+            if what.endswith("; no process is migrating this database"):
+                other.start()
+            else:
+                go.touch()
+
+    project.app(framework, LISTED, database.url)
+    other = threading.Thread(target=lambda: project.run("ampho", "db-up"))
+    assert opened.call("wait", timeout=30, observer=Helping()).findings == ()
+    other.join()
+    first, second = heard.said[:2]
+    assert first == "core_2, shop_1 to be applied; no process is migrating this database"
+    assert second.startswith("core_2, shop_1 to be applied; ")
+    assert str(database.url.username) in second
+    assert second.endswith(" is migrating this database")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_warnings_are_said_once_while_it_waits(
+    project: Project, framework: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.package("core")
+    project.package("empty")
+    project.revision("core", "core_1")
+    with facade(project, framework, ["core", "empty"], URLS[framework]) as each:
+        heard = Heard()
+        with pytest.raises(WaitTimeoutError):
+            each.call("wait", timeout=1.1, observer=heard)
+        assert heard.said == ["core_1 to be applied"]
+        assert len(heard.warnings) == 1
+        assert caplog.records == []
+        result = each.run("db-wait", "--timeout", "0.6")
+        assert (result.stdout, result.stderr.count("Warning: "), result.exit_code) == ("", 1, 3)
+        assert "Waiting for core_1 to be applied.\n" in result.stderr

@@ -253,7 +253,7 @@ class AsyncAmpho(Extension):
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Deployment:
-        """Wait until the database has what the code needs, or more, and change nothing.
+        """Wait until the database has what the code needs, or more, and change nothing; see :meth:`ampho.Ampho.wait`.
 
         :param timeout: seconds.
         :raises WaitTimeoutError: if that takes longer.
@@ -261,12 +261,12 @@ class AsyncAmpho(Extension):
         from ampho import execute
         from ampho.deploy import Turns
 
-        turns = Turns(timeout)
+        turns = Turns(timeout, observer)
         while True:
-            found = await self._perform(partial(execute.deployment, files=False, x=x), observer)
-            if turns.is_over(found):
-                return found
-            observer = None  # who has heard the warnings
+            with turns.attempt():
+                found, holder = await self._perform(partial(execute.awaited, x=x), turns.observer)
+                if turns.is_over(found, holder):
+                    return found
             await anyio.sleep(turns.pause)
 
     async def lint(

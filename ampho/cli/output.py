@@ -36,6 +36,9 @@ class WaitingOnly(Observer):
     def waiting(self, holder: str) -> None:
         say(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
 
+    def awaiting(self, what: str) -> None:
+        say(f"Waiting for {what}.", err=True)
+
     def warned(self, message: str) -> None:
         """Leave it."""
 

@@ -301,18 +301,21 @@ class Ampho(Extension):
     def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Wait until the database has what the code needs, or more, and change nothing.
 
+        A database that does not answer yet is tried again.
+
         :param timeout: seconds.
+        :param observer: is told what it waits for, each time that this changes.
         :raises WaitTimeoutError: if that takes longer.
         """
         from ampho import execute
         from ampho.deploy import Turns
 
-        turns = Turns(timeout)
+        turns = Turns(timeout, observer)
         while True:
-            found = self._perform(partial(execute.deployment, files=False, x=x), observer)
-            if turns.is_over(found):
-                return found
-            observer = None  # who has heard the warnings
+            with turns.attempt():
+                found, holder = self._perform(partial(execute.awaited, x=x), turns.observer)
+                if turns.is_over(found, holder):
+                    return found
             time.sleep(turns.pause)
 
     def lint(
