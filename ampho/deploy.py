@@ -206,7 +206,7 @@ class Turns:
         statuses: dict[Status, list[str]] = {finding.status: [] for finding in lacking}
         for finding in lacking:
             statuses[finding.status] += finding.revisions
-        who = f"; {holder or 'no process'} is migrating this database" if holder is not None else ""
+        who = "" if holder is None else f"; migrating now: {holder or 'no process'}"
         way = "Let one process run 'ampho db-up', or wait longer with --timeout."
         if lacking[0].status is not Status.BEHIND:
             way = "'ampho db-check --deploy' says what to do."

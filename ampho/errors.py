@@ -31,7 +31,7 @@
     │   ├── LockTimeoutError        another process migrates the database, and was not done in time
     │   └── PoolerError             a pooler makes the lock worthless
     ├── ProtectedError              what would take something out of a protected database was not confirmed
-    ├── WaitTimeoutError            the database was not brought up to date in time
+    ├── WaitTimeoutError            the database did not answer, or was not up to date, in time
     ├── UnfinishedRevisionError     a revision of which nobody knows what is left
     ├── DatabaseError               the database refused, or could not be reached
     └── RevisionFailedError         a revision failed while it ran
@@ -326,7 +326,7 @@ class ProtectedError(AmphoError):
 
 
 class WaitTimeoutError(AmphoError):
-    """The database was not brought up to date by others in time."""
+    """The database did not answer in time, or no other process brought it up to date."""
 
     exit_code = 3
 
