@@ -56,9 +56,28 @@ def printable(text: str, limit: int) -> str:
 
     :param limit: in characters; a longer text is cut, and ends in ``...``.
     """
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    line = escaped(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """Return a text as one line in which nothing moves a cursor, reorders what is read, or hides.
+
+    Control characters, and those of Unicode that format text without being seen, become escapes; white space of any
+    kind becomes spaces.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else _escape(c) for c in text)
+
+
+def escaped_lines(text: str) -> str:
+    """Return a text of several lines with each of them :func:`escaped`."""
+    return "\n".join(map(escaped, text.split("\n")))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
@@ -97,6 +116,21 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     if isinstance(exc, BaseExceptionGroup):
         return one_line(f"{words}, the first: {describe(exc.exceptions[0], hide)}")
     return one_line(words)
+
+
+def describe_warning(warning: Warning | str, file: str, line: int) -> str:
+    """Return a warning of Python's as one line: where it comes from, and what it says.
+
+    :param file: the file that it points at: of the project, or of a library, which is named without its path.
+    """
+    path = Path(os.path.realpath(file))
+    if _is_in(file, None):
+        where = f"{shown_path(path)}:{line}"
+    else:
+        parts = path.with_suffix("").parts
+        installed = [number for number, part in enumerate(parts) if part in _INSTALLED]
+        where = parts[installed[-1] + 1] if installed else parts[-1]
+    return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
 
 
 def place(exc: BaseException, path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ampho._describe import escaped
+
 if TYPE_CHECKING:
     from ampho.errors import AmphoError
     from ampho.plan import Plan, Step
@@ -56,7 +58,7 @@ class Observer:
 
     def warned(self, message: str) -> None:
         """Hear that something about the configuration is odd; unless overridden, the logger ``ampho`` does."""
-        _log.warning(message)
+        _log.warning("%s", escaped(message))
 
 
 def counted(number: int) -> str:

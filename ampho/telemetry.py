@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ampho import signals
+from ampho._describe import escaped
 from ampho.audience import Audience, Guard
 from ampho.observer import Observer, counted
 from ampho.plan import Direction
@@ -95,7 +96,8 @@ def _record(level: int, event: str, text: str, *words: object, **what: object) -
     # Where nobody handles records, Python itself would print those of a failure, and a method prints nothing.
     if _log.isEnabledFor(level) and _log.hasHandlers():
         extra = {EVENT: event, **{f"ampho_{name}": value for name, value in what.items()}}
-        _log.log(level, text, *words, extra=extra)
+        shown = [word if isinstance(word, float) else escaped(str(word)) for word in words]
+        _log.log(level, text, *shown, extra=extra)
 
 
 class Signals(Observer):

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 
+from ampho._describe import describe, shown_path
 from ampho.aio.pool import OneConnectionPool
 from ampho.errors import ConfigurationError
 from ampho.url import missing_driver, parse_url, redact, require_driver
@@ -53,10 +54,9 @@ class EngineSpec:
         """Make the engine, and the folder of its database; connect to nothing.
 
         :raises DriverError: if the driver is not installed.
-        :raises ConfigurationError: if SQLAlchemy refuses the URL or an option.
+        :raises ConfigurationError: if SQLAlchemy refuses the URL or an option, or the folder cannot be made.
         """
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         try:
             engine = async_engine_from_config({**self.options, "url": self.url}, prefix="")
         except ImportError as error:
@@ -68,6 +68,18 @@ class EngineSpec:
                 event.listen(engine.sync_engine, "handle_error", _end_statement)
             return engine
         raise ConfigurationError(fault, setting=self.setting)
+
+    def _make_folder(self) -> None:
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fault = (
+                f"The folder {shown_path(self.folder)} for the database of {self.setting} cannot be made:"
+                f" {describe(error)}. Give it an absolute path in a folder that this user may write to."
+            )
+            raise ConfigurationError(fault, setting=self.setting) from error
 
 
 def _end_statement(error: ExceptionContext) -> None:

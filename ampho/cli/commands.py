@@ -13,7 +13,7 @@ from ampho.cli import completion, output
 from ampho.cli.driver import call
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json_output import is_asked, json_option, print_json
-from ampho.cli.lines import say
+from ampho.cli.lines import say, warn, write
 from ampho.cli.picture import FORMATS, form_of, print_picture
 from ampho.cli.planned import print_plan
 from ampho.cli.progress import reporting
@@ -81,7 +81,7 @@ def db_init(ctx: click.Context, package: str) -> None:
         say(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
     if done.hint:
         say(done.hint)
-    click.echo(f'Next: ampho db-rev {done.package.name} "Initial" -a')
+    say(f'Next: ampho db-rev {done.package.name} "Initial" -a')
 
 
 @cli.command("db-rev")
@@ -191,7 +191,7 @@ def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
 
     Where the name of a protected database will be asked for, that is the question.
     """
-    plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WaitingOnly(), **options)
+    plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options)
     if len(plan.packages) > 1:
         print_plan(plan, before_question=True)
         if not plan.protected:
@@ -201,7 +201,7 @@ def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
 
 def _print_plan(ctx: click.Context, plan: Plan) -> None:
     if plan.warning:
-        output.WarningsOnly().warned(plan.warning)
+        warn(plan.warning)
     if not print_json(ctx, "plan", plan):
         print_plan(plan)
 
@@ -230,9 +230,9 @@ def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) ->
     # What the app and the revisions print themselves must not get between the statements.
     with redirect_stdout(sys.stderr):
         sql = call(ctx, method, spec, observer=output.WarningsOnly(), **options)
-    click.echo(sql, nl=False)
+    write(sql)
     if not sql:
-        click.echo("Nothing to do.", err=True)
+        say("Nothing to do.", err=True)
 
 
 def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
@@ -317,7 +317,7 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
         if not is_somebody_there():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True, err=True)
-    done = call(ctx, "forget", name, x=x, observer=output.WaitingOnly())
+    done = call(ctx, "forget", name, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "stamped", done):
         output.print_stamped(done)
 
@@ -498,7 +498,7 @@ def db_graph(
     if print_json(ctx, "graph", picture):
         return
     for remark in output.row_remarks(picture):
-        output.WarningsOnly().warned(remark)
+        warn(remark)
     print_picture(picture, form, file)
 
 

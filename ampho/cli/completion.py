@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
+from ampho._describe import escaped
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -56,7 +58,11 @@ def _quietly(find: Callable[[click.Context, click.Parameter, str], Found]) -> Co
         nowhere = io.TextIOWrapper(io.BytesIO())  # no file, which would have to be closed, and an app may have kept it
         with suppress(Exception, SystemExit), redirect_stdout(nowhere), redirect_stderr(nowhere):
             found.update(find(ctx, param, incomplete))
-        return [CompletionItem(name, help=means) for name, means in found.items() if name.startswith(incomplete)]
+        return [
+            CompletionItem(name, help=escaped(means))
+            for name, means in found.items()
+            if name.startswith(incomplete) and name.isprintable()
+        ]
 
     return complete
 

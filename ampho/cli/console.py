@@ -10,6 +10,7 @@ import click
 
 from ampho.cli.commands import cli
 from ampho.cli.group import AmphoGroup
+from ampho.cli.streams import lasting
 from ampho.cli.terminal import no_color
 
 if TYPE_CHECKING:
@@ -60,4 +61,5 @@ def main() -> None:
         from ampho.cli.completion import prepare_shells
 
         prepare_shells()
-    console(prog_name="ampho")
+    with lasting():
+        console(prog_name="ampho")

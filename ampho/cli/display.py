@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampho._describe import escaped
 from ampho.cli.kept import FRESH, Asking, Copy, Kept, Lines
-from ampho.cli.lines import broken, columns, say
+from ampho.cli.lines import broken, columns, write
 from ampho.cli.output import Reporter
 from ampho.cli.scene import Scene
 from ampho.cli.terminal import console
@@ -71,17 +72,18 @@ class Display(Reporter):
 
     def _ended(self, step: Step, how: str) -> None:
         self._scene.step = self._scene.statement = None
-        line = f"{self._begun(step)}{how}"
-        if self._thread:  # else the terminal is given back, and says itself how wide it is
-            line = f"{FRESH}{broken(line, columns(self._kept.terminal), self._hang)}"
-        say(line, hang=self._hang)
+        if self._thread is None:  # the terminal is given back, and says itself how wide it is
+            super()._ended(step, how)
+            return
+        line = escaped(f"{self._begun(step)}{how}")
+        write(f"{FRESH}{broken(line, columns(self._kept.terminal), self._hang)}\n")
 
     def close(self) -> None:
         """End the drawing, and give the terminal back."""
         was_drawing = self._thread is not None
         self._let_ask()
         if was_drawing and self._copy is not None and self._copy.is_open:
-            click.echo()
+            write("\n")
 
     def _let_ask(self) -> None:
         """End the drawing; what was written of a line stays, and its answer belongs beside it."""

@@ -13,6 +13,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from ampho.cli.terminal import styled
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -65,10 +67,10 @@ class Drawing:
         step, statement = scene.step, scene.long_statement(now)
         if step:
             revision = step[0].revision
-            name = Text.assemble((revision.id, "bold"), f" of {revision.package}  {revision.message}")
+            name = styled((revision.id, "bold"), (f" of {revision.package}  {revision.message}", ""))
             yield self._row(self._spinner.render(now), self._line(name), Text(_elapsed(now - step[1]), "cyan"))
         if statement:
-            sql = self._line(Text(str(statement[0]), "dim"))
+            sql = self._line(styled((str(statement[0]), "dim")))
             yield self._row(Text(" "), sql, Text(_elapsed(now - statement[1]), "cyan"))
         bar = ProgressBar(len(scene.ids), scene.done, width=_BAR, complete_style="green", finished_style="green")
         yield self._row(bar, Text(f"{scene.number()} of {len(scene.ids)}"), Text(_elapsed(now - scene.begin), "cyan"))

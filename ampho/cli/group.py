@@ -12,13 +12,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ampho._describe import printable
+from ampho._describe import escaped_lines, printable
 from ampho._suggest import did_you_mean, sentences
 from ampho.cli.completion import specifiers
 from ampho.cli.driver import Terminated
-from ampho.cli.help import write_commands, write_examples
+from ampho.cli.help import CHANGING, write_commands, write_examples
 from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
-from ampho.cli.lines import say
+from ampho.cli.lines import say, warn, warning_once
+from ampho.cli.streams import lasting, lost
 from ampho.cli.terminal import no_color_option
 from ampho.errors import AmphoError, AppNotFoundError
 
@@ -57,7 +58,8 @@ class Failure(click.ClickException):
         self.page = page
 
     def show(self, file: IO[Any] | None = None) -> None:
-        say(f"Error: {self.message}", err=True)
+        for line in f"Error: {self.message}".split("\n"):
+            say(line, err=True)
         if self.page and sys.stderr.isatty():  # in a pipe an error is one line
             say(f"More: {address(self.page)}", err=True)
 
@@ -85,6 +87,9 @@ def one_line_errors() -> Iterator[None]:
         raise Failure(said, exc.exit_code, exc.page) from exc
     except AmphoError as exc:
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, exc.page) from exc
+    except click.ClickException as exc:
+        exc.__dict__["message"] = escaped_lines(exc.message)  # which is final
+        raise
     except Terminated as exc:
         raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
     except KeyboardInterrupt as exc:
@@ -92,7 +97,7 @@ def one_line_errors() -> Iterator[None]:
     except click.Abort as exc:
         if not isinstance(exc.__context__, KeyboardInterrupt):  # but the end of the input
             raise
-        click.echo(err=True)  # a terminal leaves its ^C behind the question
+        say(err=True)  # a terminal leaves its ^C behind the question
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 
@@ -142,11 +147,28 @@ class SpecifierCommand(click.Command):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        with keeping_stdout(ctx):
+        with _complete(ctx), keeping_stdout(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(ctx, formatter)
+
+
+@contextmanager
+def _complete(ctx: click.Context) -> Iterator[None]:
+    """Raise an error if the output could not be written; only warn of it if the command has changed something."""
+    try:
+        yield
+    except click.exceptions.Exit as exc:
+        if exc.exit_code:
+            raise
+    error = lost()
+    if error is None:
+        return
+    said = f"Standard output cannot be written to: {error.strerror}."
+    if ctx.info_name not in CHANGING or ctx.params.get("sql") or ctx.params.get("planned"):
+        raise Failure(said, 1)
+    warn(f"{said} The command has done its work.")
 
 
 def _way(option: str, ctx: click.Context) -> str:
@@ -192,5 +214,5 @@ class AmphoGroup(click.Group):
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with json_errors(ctx), one_line_errors():
+        with lasting(), warning_once(), json_errors(ctx), one_line_errors():
             return super().invoke(ctx)

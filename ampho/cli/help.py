@@ -17,6 +17,7 @@ PURPOSES: Mapping[str, Sequence[str]] = {
     "Check and wait": ("db-check", "db-lint", "db-wait"),
 }
 OTHERS = "More commands"
+CHANGING = frozenset(PURPOSES["Write migrations"]) | frozenset(PURPOSES["Change the database"])
 
 EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "ampho": {

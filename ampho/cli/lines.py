@@ -1,6 +1,8 @@
-"""Writing lines: for who sits at a terminal, and for a pipe or a file, which get them as they are.
+"""Writing to the standard streams. Everything a command writes goes through here, or through ``terminal.styled()``.
 
-On a terminal, lines are broken between words. A log is read elsewhere, and line by line.
+Ids, messages, paths, rows and errors come from files and databases that other people wrote. Text is escaped here, so
+that none of it can move the cursor, hide something or forge a line. On a terminal, lines are also broken between words.
+A log is read elsewhere, and line by line.
 """
 
 from __future__ import annotations
@@ -8,9 +10,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import IO
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import IO, TextIO
 
 import click
+
+from ampho._describe import describe_warning, escaped, escaped_lines
 
 _HANG = 2  # columns, by which the rest of a line stands further in than its beginning
 _LEAST = 20  # columns, which the rest has in any case
@@ -20,16 +28,71 @@ _NO_TERMINAL = -1  # the descriptor of a stand-in, which has none
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
 
-def say(text: str, *, err: bool = False, hang: int | None = None) -> None:
-    """Write one line.
+_warned: ContextVar[set[str] | None] = ContextVar("warned", default=None)
+
+
+def say(text: str = "", *, err: bool = False, hang: int | None = None) -> None:
+    """Write one line, escaped.
 
     :param err: whether to standard error.
     :param hang: the column in which the rest of it begins, if it is too long for a terminal.
     """
     stream = sys.stderr if err else sys.stdout
-    if stream is not None and stream.isatty():
-        text = "\n".join(broken(line, _columns_of(stream), hang) for line in text.split("\n"))
-    click.echo(text, err=err)
+    text = escaped(text)
+    if is_terminal(stream):
+        text = broken(text, _columns_of(stream), hang)
+    click.echo(text, file=stream)
+
+
+def write(text: str, *, err: bool = False) -> None:
+    """Write data unchanged, or escaped to a terminal."""
+    # Not with click.echo(), which removes escape sequences from what it writes into a pipe.
+    stream = sys.stderr if err else sys.stdout
+    stream.write(escaped_lines(text) if is_terminal(stream) else text)
+    stream.flush()
+
+
+def warn(text: str) -> None:
+    """Write a warning to standard error, unless this command has already written it."""
+    warned = _warned.get()
+    if warned is None or text not in warned:
+        say(f"Warning: {text}", err=True)
+    if warned is not None:
+        warned.add(text)
+
+
+@contextmanager
+def warning_once() -> Iterator[None]:
+    """Write each warning only once in a ``with`` block, Python's own included.
+
+    Python's filters decide which of these are shown. If the app handles them, as with ``logging.captureWarnings()``,
+    they are left to it.
+    """
+    token, before = _warned.set(set()), warnings.showwarning
+    if before.__module__ == warnings.__name__:
+        warnings.showwarning = _show_warning
+    try:
+        yield
+    finally:
+        _warned.reset(token)
+        if warnings.showwarning is _show_warning:
+            warnings.showwarning = before
+
+
+def _show_warning(  # noqa: PLR0917 (as Python calls it)
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    warn(describe_warning(message, filename, lineno))
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Return whether a stream is a terminal; it is None if it was closed before Python started."""
+    return stream is not None and stream.isatty()
 
 
 def _columns_of(stream: IO[str]) -> int:

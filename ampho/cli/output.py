@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from ampho._describe import listed, shown_path
 from ampho._suggest import sentences
-from ampho.cli.lines import say
+from ampho.cli.lines import say, warn
 from ampho.observer import Observer, counted
 
 if TYPE_CHECKING:
@@ -30,8 +28,8 @@ PACKAGES = 10
 _TWO = 2
 
 
-class WaitingOnly(Observer):
-    """Prints to standard error for whom a command waits, for one whose warnings were printed already."""
+class WarningsOnly(Observer):
+    """Prints to standard error, and leaves standard output to the data."""
 
     def waiting(self, holder: str) -> None:
         say(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
@@ -40,25 +38,21 @@ class WaitingOnly(Observer):
         say(f"Waiting for {what}.", err=True)
 
     def warned(self, message: str) -> None:
-        """Leave it."""
-
-
-class WarningsOnly(WaitingOnly):
-    """Prints warnings to standard error, and leaves standard output to the data."""
-
-    def warned(self, message: str) -> None:
-        say(f"Warning: {message}", err=True)
+        warn(message)
 
 
 class Reporter(WarningsOnly):
-    """Prints a run as it goes: a line for each revision, ended by how long it took."""
+    """Prints a run as it goes: a line for each revision, written whole when it is done.
+
+    A line that was begun before would be torn by the log, or by whatever the revision prints.
+    """
 
     def __init__(self) -> None:
         self._width = 0
 
     def planned(self, plan: Plan) -> None:
         if not plan.steps:
-            click.echo(f"Nothing to do: {_already(plan)}.")
+            say(nothing_to_do(plan))
             return
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
@@ -73,11 +67,8 @@ class Reporter(WarningsOnly):
         sign = "+" if step.direction == "upgrade" else "-"
         return f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... "
 
-    def started(self, step: Step) -> None:
-        click.echo(self._begun(step), nl=False)
-
     def _ended(self, step: Step, how: str) -> None:
-        click.echo(how)
+        say(f"{self._begun(step)}{how}", hang=self._hang)
 
     def applied(self, step: Step, duration: float) -> None:
         self._ended(step, _seconds(duration))
@@ -117,7 +108,7 @@ def print_run(run: Run) -> None:
     """Print the sum of a run."""
     if run.steps:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
-        click.echo(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}.")
+        say(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}.")
 
 
 def print_current(state: CurrentState, *, verbose: bool) -> None:
@@ -177,9 +168,9 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bo
     for missing in lost:
         ids = missing.named(name)
         whose = missing.package or "an unknown package"
-        click.echo(f"{counted(len(ids))} of {whose} will be lost from view:", err=stderr)
+        say(f"{counted(len(ids))} of {whose} will be lost from view:", err=stderr)
         for revision_id in ids:
-            click.echo(f"    {revision_id}", err=stderr)
+            say(f"    {revision_id}", err=stderr)
     if lost:
         ways = "To take them back instead, restore the files, and downgrade. If the files come back later,"
         say(f"The tables stay. {ways} 'ampho db-stamp' says that they are applied.", err=stderr)
@@ -226,7 +217,7 @@ def print_drifts(drifts: Sequence[Drift]) -> None:
     width = max((len(drift.package) for drift in drifts), default=0)
     for drift in drifts:
         count = len(drift.operations)
-        click.echo(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
+        say(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
         for line in drift.operations:
             say(f"    {line}")
 
@@ -237,7 +228,7 @@ def print_deployment(deployment: Deployment) -> None:
         where = f" of {finding.package}" if finding.package else ""
         say(f"{finding.status}: {listed(list(map(_printable, finding.revisions)))}{where}: {finding.means}")
     if not deployment.findings:
-        click.echo("The database is up to date with the code.")
+        say("The database is up to date with the code.")
 
 
 def print_lint(report: LintReport) -> None:
@@ -249,9 +240,9 @@ def print_lint(report: LintReport) -> None:
             say(f"{shown}  ({shown_path(violation.path)})")
         say(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
         for line in violation.statement.splitlines():
-            click.echo(f"      {line.strip()}")
+            say(f"      {line.strip()}")
     if not report.revisions:
-        click.echo("Nothing to look at: everything is applied.")
+        say("Nothing to look at: everything is applied.")
         return
     scope = "" if report.has_squawk else " for lost data and ways back; squawk looks at PostgreSQL only"
     found = len(report.violations)
@@ -287,7 +278,7 @@ def print_stamped(stamped: Stamped) -> None:
     if stamped.recorded and stamped.before == stamped.after:
         return
     if stamped.before == stamped.after:
-        click.echo("Nothing to do: the version table says so already.")
+        say("Nothing to do: the version table says so already.")
         return
     say(f"Before: {rows(stamped.before)}", hang=8)
     say(f"Now:    {rows(stamped.after)}", hang=8)
@@ -305,7 +296,7 @@ def _printable(row: str) -> str:
 def print_revisions(records: Sequence[RevisionRecord]) -> None:
     """Print revisions under the names of their packages."""
     for package in dict.fromkeys(record.package for record in records):
-        click.echo(package)
+        say(package)
         _print_lines([record for record in records if record.package == package], "  ")
     if not records:
         _say_that_there_are_none()
@@ -347,6 +338,6 @@ def print_revision(record: RevisionRecord) -> None:
     for name, value in fields.items():
         if value:
             say(f"{name + ':':<11}{value}", hang=11)
-    click.echo("")
+    say()
     for line in record.doc.strip().splitlines():
         say(f"    {line}".rstrip(), hang=4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho._describe import shown_path
+from ampho.cli.lines import say, warn, write
 from ampho.cli.terminal import console, is_terminal
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
         return
     text = _text(picture, form)
     if file is None or file == "-":
-        click.echo(_encodable(text, form), nl=False)
+        write(_encodable(text, form))
         return
     try:
         Path(file).write_text(text, "utf-8")
     except OSError as exc:
         raise click.FileError(file, exc.strerror) from exc
-    click.echo(f"Wrote {shown_path(file)}")
+    say(f"Wrote {shown_path(file)}")
 
 
 def _print(picture: Picture) -> None:
@@ -66,7 +67,7 @@ def _print(picture: Picture) -> None:
     if is_terminal():
         terminal.print(Lanes(picture), soft_wrap=True)
     else:
-        click.echo(plain(picture, terminal.encoding), nl=False)
+        write(plain(picture, terminal.encoding))
 
 
 def _text(picture: Picture, form: str) -> str:
@@ -82,10 +83,9 @@ def _text(picture: Picture, form: str) -> str:
         return drawing.as_dot(picture)
     text = drawing.as_mermaid(picture)
     if drawing.is_too_large(picture, text):
-        click.echo(
-            "Warning: This is more than Mermaid draws as it comes. Name some packages, set its maxTextSize and"
-            " maxEdges, or take --format svg.",
-            err=True,
+        warn(
+            "This is more than Mermaid draws as it comes. Name some packages, set its maxTextSize and maxEdges, or take"
+            " --format svg."
         )
     return text
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import click
-
 from ampho._describe import listed
 from ampho.cli.lines import say
 from ampho.cli.output import PACKAGES, nothing_to_do
@@ -32,7 +30,7 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     """
     stderr = before_question
     if not plan.steps:
-        click.echo(nothing_to_do(plan), err=stderr)
+        say(nothing_to_do(plan), err=stderr)
         return
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"

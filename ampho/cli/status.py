@@ -7,12 +7,10 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import click
-
 from ampho.cli.lines import say
 from ampho.cli.output import remarks
 from ampho.cli.tables import Cell, Layout, draw, line
-from ampho.cli.terminal import console, is_terminal
+from ampho.cli.terminal import console, is_terminal, styled
 from ampho.deploy import Status
 from ampho.observer import counted
 from ampho.state import Mark
@@ -45,14 +43,16 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
     told = list(remarks(status))
     told += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if told:
-        click.echo()
+        say()
     for text in told:
         say(text)
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
-        click.echo(f"\nPending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
+        say()
+        say(f"Pending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
     elif status.status is Status.UP_TO_DATE and any(not package.is_empty for package in status):
-        click.echo("\nThe database is up to date with the code.")
+        say()
+        say("The database is up to date with the code.")
 
 
 def _wide(status: DatabaseStatus) -> Layout:
@@ -114,7 +114,7 @@ def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
         said = ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or "no revisions yet"
-        yield _text(f"{_name(package)}  ", "bold").append(said, "not bold")
+        yield styled((f"{_name(package)}  ", "bold"), (said, ""))
         width = max((len(revision.id) for revision in package.revisions), default=0)
         yield from (_revision(revision, width, room) for revision in package.revisions)
 
@@ -126,11 +126,11 @@ def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> 
     """
     notes = ["head"] if revision.is_head else []
     notes += filter(None, [_NOTES.get(revision.mark)])
-    note = _text(f"  ({'; '.join(notes)})" if notes else "")
+    note = styled((f"  ({'; '.join(notes)})" if notes else "", ""))
     form, space = ("%Y-%m-%d %H:%M:%S", 19) if room is None else ("%Y-%m-%d", 10)
-    text = _text(f" {_MARKS.get(revision.mark, '[!]')} ", _STYLES.get(revision.mark, "red"))
-    text.append(f"{revision.id:<{width}}  {_moment(revision.when, form, ''):<{space}}  ")
-    message = _text(revision.message)
+    mark = (f" {_MARKS.get(revision.mark, '[!]')} ", _STYLES.get(revision.mark, "red"))
+    text = styled(mark, (f"{revision.id:<{width}}  {_moment(revision.when, form, ''):<{space}}  ", ""))
+    message = styled((revision.message, ""))
     if room is not None:
         message.truncate(max(room - text.cell_len - note.cell_len, _LEAST), overflow="ellipsis")
     text.append(message)
@@ -145,9 +145,3 @@ def _name(package: PackageStatus) -> str:
 
 def _moment(when: datetime | None, form: str = "%Y-%m-%d %H:%M:%S", missing: str = "-") -> str:
     return when.strftime(form) if when else missing
-
-
-def _text(text: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(text, style)

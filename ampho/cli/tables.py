@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-import click
-
-from ampho.cli.lines import size
-from ampho.cli.terminal import console, is_terminal
+from ampho._describe import escaped, escaped_lines
+from ampho.cli.lines import say, size, write
+from ampho.cli.terminal import console, is_terminal, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +70,7 @@ def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> in
     :return: the number of the layout.
     """
     if not is_terminal(stderr=stderr):
-        click.echo("\n".join(layouts[0]().lines()), err=stderr)
+        write("".join(f"{escaped(line)}\n" for line in layouts[0]().lines()), err=stderr)
         return 0
     terminal = console(stderr=stderr)
     for number, layout in enumerate(layouts):  # noqa: B007 (the last one is used, whether it fits or not)
@@ -112,8 +111,8 @@ def _tell(terminal: Console, made: Table, widths: Sequence[int]) -> None:
 
 
 def plain(cell: Cell) -> str:
-    """Return the text of a cell."""
-    return cell if isinstance(cell, str) else "".join(text for text, _ in cell)
+    """Return the text of a cell, escaped as it is drawn."""
+    return escaped_lines(cell if isinstance(cell, str) else "".join(text for text, _ in cell))
 
 
 def _width(cell: Cell) -> int:
@@ -126,9 +125,7 @@ def _aligned(text: str, width: int, is_right: bool) -> str:
 
 
 def _text(cell: Cell) -> Text:
-    from rich.text import Text
-
-    return Text(cell) if isinstance(cell, str) else Text.assemble(*cell)
+    return styled((cell, "")) if isinstance(cell, str) else styled(*cell)
 
 
 def line(console: Console, text: Text) -> None:
@@ -136,4 +133,4 @@ def line(console: Console, text: Text) -> None:
     if is_terminal(stderr=console.stderr):
         console.print(text, soft_wrap=True)
     else:
-        click.echo(text.plain, err=console.stderr)
+        say(text.plain, err=console.stderr)

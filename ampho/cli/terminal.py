@@ -1,4 +1,4 @@
-"""The terminal that the commands draw on, by Rich: its width, and whether it shows colours."""
+"""The terminal that the commands draw on, by Rich: its width, whether it shows colours, and the texts on it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from ampho._describe import escaped_lines
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 Command = TypeVar("Command", bound=Callable[..., object])
 NO_COLOR = "ampho.no_color"
@@ -51,6 +54,13 @@ def console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
     context = click.get_current_context(silent=True)
     refuses = context is not None and bool(context.meta.get(NO_COLOR))
     return Console(stderr=stderr, file=file, no_color=refuses or None, highlight=False, emoji=False, markup=False)
+
+
+def styled(*pieces: tuple[str, str]) -> Text:
+    """Return a text for Rich from pieces, each with its style: escaped, and never read as markup."""
+    from rich.text import Text
+
+    return Text.assemble(*((escaped_lines(piece), style) for piece, style in pieces))
 
 
 def is_terminal(*, stderr: bool = False) -> bool:

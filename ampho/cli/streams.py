@@ -1,0 +1,117 @@
+"""Standard streams that never raise.
+
+A stream may be closed or full, a pipe may have lost its reader, and an encoding may lack a character. None of that may
+end a migration half-way, or print a traceback after the work is done.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_STANDARD = (0, 1, 2)
+_LENIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
+
+
+class Lasting(io.FileIO):
+    """The raw file of a stream. It records an error of writing instead of raising it.
+
+    :ivar lost: the error; None if everything was written, or if the reader of a pipe closed it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self.lost: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of the data, waiting for a slow reader; discard it if it cannot be written."""
+        try:
+            while (written := super().write(data)) is None:  # a pipe that does not block, and is full
+                select.select([], [self], [])
+        except OSError as exc:
+            self._give_up(exc)
+            return memoryview(data).nbytes
+        return written
+
+    def _give_up(self, error: OSError) -> None:
+        """Discard whatever is written from now on, also by programs that a revision starts."""
+        if error.errno != errno.EPIPE:
+            self.lost = error
+        with suppress(OSError):
+            nowhere = _nowhere()
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Replace the standard streams by ones that never raise, for a ``with`` block."""
+    _open_closed()
+    given = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_lasting, given)
+    try:
+        yield
+    finally:
+        flush()
+        sys.stdout, sys.stderr = given
+
+
+def flush() -> None:
+    """Flush both streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+
+
+def lost() -> OSError | None:
+    """Return the error because of which standard output is incomplete, or None."""
+    flush()
+    bottom = _bottom(sys.stdout)
+    return bottom.lost if isinstance(bottom, Lasting) else None
+
+
+def _open_closed() -> None:
+    """Open the null device in the place of each stream that is closed, so that no database gets its descriptor."""
+    for descriptor in _STANDARD:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _nowhere()  # gets the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(_nowhere(), closefd=False)), "utf-8")
+    sys.stdout = sys.stdout or _writing_to(_nowhere(), "utf-8")
+    sys.stderr = sys.stderr or _writing_to(_nowhere(), "utf-8")
+
+
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_RDWR)
+
+
+def _writing_to(descriptor: int, encoding: str, errors: str | None = None, *, is_by_line: bool = False) -> TextIO:
+    errors = errors if errors in _LENIENT else "backslashreplace"
+    return io.TextIOWrapper(io.BufferedWriter(Lasting(descriptor)), encoding, errors, line_buffering=is_by_line)
+
+
+def _lasting(stream: TextIO) -> TextIO:
+    """Return a stream that never raises. Stand-ins in tests, and the console of Windows, are returned as they are."""
+    bottom = _bottom(stream)
+    if not isinstance(bottom, io.FileIO) or isinstance(bottom, Lasting):
+        return stream
+    with suppress(OSError, ValueError):
+        stream.flush()
+    is_by_line = stream.isatty() or stream is sys.stderr
+    return _writing_to(bottom.fileno(), stream.encoding, stream.errors, is_by_line=is_by_line)
+
+
+def _bottom(stream: TextIO) -> object:
+    buffer = getattr(stream, "buffer", None)
+    return getattr(buffer, "raw", buffer)  # which is the bottom itself where Python buffers nothing
