@@ -298,11 +298,15 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
 
 
 def _new_id(graph: Graph, package: str) -> str:
-    """Return an id of the package's name and the time, which no file has: ``app_1595770095``."""
+    """Return an id of the package's name and the time, which no file has: ``app_1595770095``.
+
+    No two ids have the same second, because the times in them say in which order the revisions run.
+    """
     prefix = id_prefix(package)
     taken = {revision_id.lower() for revision_id in graph.ids}
+    times = {graph[revision_id].time for revision_id in graph.ids}
     seconds = int(time.time())
-    while f"{prefix}_{seconds}".lower() in taken:
+    while seconds in times or f"{prefix}_{seconds}".lower() in taken:
         seconds += 1
     return f"{prefix}_{seconds}"
 

@@ -55,8 +55,7 @@ def _box(title: str, span: str, mark: str, *, is_head: bool) -> Box:
     if run is None:
         return Box(title, title, 1, mark, is_head)
     first, last = span.split(" .. ")
-    prefix = first.rpartition("_")[0]
-    return Box(first, last if "_" in last else f"{prefix}_{last}", int(run[1]), mark, is_head)
+    return Box(first, last, int(run[1]), mark, is_head)
 
 
 def _edges(boxes: Mapping[str, Box], found: Iterable[tuple[str, str, bool]]) -> frozenset[Edge]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from project import Project
@@ -48,6 +49,28 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
     assert shop.run("db-check", "accounts").stdout == "accounts  as its models say\n"
     assert shop.run("db-check", "catalog", exit_code=1).stdout.splitlines()[1:] == lines[2:]
     assert "shop" in shop.refused("db-check", "shop")
+
+
+@pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
+def test_check_constraints_are_compared_where_alembics_plug_in_is_asked_for(
+    project: Project, database: Database
+) -> None:
+    pytest.importorskip("alembic.ext.checkconstraint_byname")
+    plugins = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"]
+    checked = BOOKS + '    __table_args__ = (sa.CheckConstraint("length(title) > 0", name="books_titled"),)\n'
+    shop = open_store(project, database, {"catalog": BOOKS})
+    shop.auto("catalog")
+    shop.run("db-up")
+    shop.models("catalog", checked)
+    assert shop.run("db-check").stdout == "catalog  as its models say\n"
+    with_plugin = replace(shop, options=repr({"autogenerate_plugins": plugins}))
+    with_plugin.write_app()
+    first, second = with_plugin.run("db-check", exit_code=1).stdout.splitlines()
+    assert first == "catalog  1 to do"
+    assert second.startswith("    op.create_check_constraint(")
+    with_plugin.auto("catalog")
+    with_plugin.run("db-up")
+    assert with_plugin.run("db-check").stdout == "catalog  as its models say\n"
 
 
 @pytest.mark.drivers(*ONE_EACH)

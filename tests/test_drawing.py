@@ -155,9 +155,13 @@ def test_mermaid_and_dot_show_stubs_and_runs_as_such() -> None:
     assert len(ET.fromstring(as_svg(run)).findall(f"{SVG}g/{SVG}rect[@class='box']")) == 2
 
 
-def test_ids_of_a_run_that_are_long_begin_alike_once() -> None:
-    text = LINE.replace("app_", "accounting_176760720")
-    assert "accounting_1767607201 .. 1767607209" in plain(draw(graph(text)))
+def test_ids_of_a_run_are_whole_so_that_they_can_be_typed() -> None:
+    first, last = "shop_accounts_1767607201", "shop_accounts_1767607209"
+    picture = draw(graph(LINE.replace("app_", "shop_accounts_176760720")))
+    for text in (as_svg(picture), as_mermaid(picture), as_dot(picture), plain(picture)):
+        assert f"{first} .. {last}" in text
+    on_terminal = ["".join(part for part, _ in line) for line in lines(picture, 60, is_ascii=False)]
+    assert on_terminal[1].rstrip() == f"• 9 revisions, up to {last}  (head)"
 
 
 def test_svg_with_many_lanes_has_them_as_rows() -> None:

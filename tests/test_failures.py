@@ -594,6 +594,33 @@ SIGNALLED = {
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Interrupted."), (signal.SIGTERM, "Terminated.")])
 def test_a_signal_ends_a_run_at_once(project: Project, database: Database, number: signal.Signals, word: str) -> None:
     two_revisions(project, BOOK + SIGNALLED[database.driver])
+    assert_a_signal_ends_it(project, database, number, word)
+
+
+PYTHON = {
+    "a sleep": "import time; time.sleep(30)",
+    "a loop": "while True: pass",
+    "a program": "import subprocess; subprocess.run(['sleep', '30'])",
+}
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("sqlite+aiosqlite")
+@pytest.mark.parametrize("what", PYTHON)
+def test_sigterm_ends_python_that_keeps_the_loop_busy(project: Project, database: Database, what: str) -> None:
+    two_revisions(project, BOOK + PYTHON[what])
+    assert_a_signal_ends_it(project, database, signal.SIGTERM, "Terminated.")
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("postgresql+psycopg_async", "postgresql+asyncpg", "mariadb+asyncmy")
+def test_the_first_ctrl_c_ends_python_that_keeps_the_loop_busy(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK + PYTHON["a loop"])
+    assert_a_signal_ends_it(project, database, signal.SIGINT, "Interrupted.")
+
+
+def assert_a_signal_ends_it(project: Project, database: Database, number: signal.Signals, word: str) -> None:
+    """Upgrade, send a signal in the second revision, and check what is left; then repair, and upgrade."""
     project.app(on(database), ["core"], database.url)
     process = project.start("ampho", "db-up")
     assert process.stdout is not None

@@ -175,3 +175,8 @@ def test_a_module_that_is_misspelt_is_asked_about(project: Project) -> None:
 
     for name, meant in {"shpo": "shop", "wbe:app": "web:app", "wen.py": "web.py"}.items():
         assert f"Did you mean {meant}?" in project.run("ampho", "--app", name, "db-up", check=False).stderr
+
+
+def test_python_runs_the_package_as_the_console_script(project: Project) -> None:
+    done = project.run("python", "-m", "ampho", "--version")
+    assert done.stdout == project.run("ampho", "--version").stdout

@@ -45,7 +45,7 @@ def call(ctx: click.Context, method: str, *args: object, **kwargs: object) -> An
         )
     if not extension.is_async:
         # Flask's; the class that it shares with Quart has none
-        with app.app_context(), _terminated_by_signal():  # type: ignore[attr-defined]
+        with app.app_context(), _ended_by_signals(_raise):  # type: ignore[attr-defined]
             return getattr(extension, method)(*args, **kwargs)
     return _in_a_loop(lambda: _call_async(app, extension, method, *args, **kwargs))
 
@@ -63,79 +63,90 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command as Ctrl-C does."""
 
 
+_ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
+    (signal.SIGTERM, signal.SIG_DFL, Terminated),
+    (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+)
+"""The signals that end a command, Python's own handlers of them, and what they raise."""
+
+
 @contextmanager
-def _terminated_by_signal() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Terminated`, unless the app handles it, or this is not the main thread."""
-    if not _is_ours():
-        yield
-        return
-
-    def terminate(*args: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
+def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
+    """Call ``end`` with what a signal raises, unless the app handles that signal, or this is not the main thread."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, usual, kind in _ENDINGS:
+            if signal.getsignal(number) is usual:
+                before[number] = signal.signal(number, lambda *_, kind=kind: end(kind))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _is_ours() -> bool:
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    return in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def _raise(kind: type[KeyboardInterrupt]) -> None:
+    raise kind
+
+
+class _InALoop:
+    """Ends what runs in an event loop when a signal arrives."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None
+        self._kind: type[KeyboardInterrupt] | None = None
+
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Wait for ``work``; if a signal ends it, raise what the signal raises when everything is put back."""
+        self._task = asyncio.current_task()
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if self._kind is None:
+                raise
+            raise self._kind from None
+
+    def end(self, kind: type[KeyboardInterrupt]) -> None:
+        """Cancel what runs, once. A second Ctrl-C does not wait until everything is put back."""
+        if self._task is None or (self._kind is not None and kind is KeyboardInterrupt):
+            raise kind
+        if self._kind is not None:
+            return
+        self._kind = kind
+        if _is_in_greenlet():
+            # A revision's own Python, which may go on for long, keeps the loop from delivering a cancellation.
+            raise asyncio.CancelledError
+        self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+def _is_in_greenlet() -> bool:
+    """Tell whether the sync code of a run is executing, which SQLAlchemy runs in a greenlet of its own."""
+    from greenlet import getcurrent  # type: ignore[import-untyped,unused-ignore]
+
+    return bool(getcurrent().parent)
 
 
 async def _call_async(app: Any, extension: Any, method: str, *args: object, **kwargs: object) -> Any:
     async with app.app_context():
         try:
-            return await _terminable(getattr(extension, method)(*args, **kwargs))
+            return await getattr(extension, method)(*args, **kwargs)
         finally:
             await extension.dispose(app)
-
-
-async def _terminable(work: Awaitable[T]) -> T:
-    """Let SIGTERM cancel the running task, and raise :class:`Terminated` when that has come to its end."""
-    task = asyncio.current_task()
-    if task is None or not _is_ours():
-        return await work
-    terminated = False
-
-    def terminate() -> None:
-        nonlocal terminated
-        if not terminated:
-            terminated = True
-            task.cancel()
-
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(signal.SIGTERM, terminate)
-    except NotImplementedError:  # by the loops of Windows, where SIGTERM ends a process at once
-        return await work
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if terminated:
-            raise Terminated from None
-        raise
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
     """Run ``work`` in a loop of its own; in another thread if this one has a running loop, as in an async test."""
     import anyio
 
+    running = _InALoop()
     if not _has_running_loop():
-        return anyio.run(work)
+        with _ended_by_signals(running.end):
+            return anyio.run(running.run, work)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
         # in this context, by which a run knows that it is inside of another
-        return pool.submit(copy_context().run, asyncio.run, _awaited(work)).result()
-
-
-async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()
+        return pool.submit(copy_context().run, asyncio.run, running.run(work)).result()
 
 
 def _has_running_loop() -> bool:

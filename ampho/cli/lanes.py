@@ -62,11 +62,13 @@ class _Line:
 
     :ivar cells: what is in each column.
     :ivar links: what is between each column and the next one.
+    :ivar shorter: what is written where there is no room for the text; empty if there is no other way to say it.
     """
 
     cells: list[Part]
     links: list[Part]
     text: list[Part] = field(default_factory=list)
+    shorter: list[Part] = field(default_factory=list)
 
     def reach(self, column: int) -> None:
         """Have as many columns as one needs."""
@@ -113,7 +115,7 @@ def lines(picture: Picture, width: int | None, *, is_ascii: bool) -> Iterator[li
     for line in drawn:
         parts = _gutter(line, columns)
         room = None if width is None else width - 2 * columns
-        parts += line.text if room is None else _cut(line.text, room, _ELLIPSES[is_ascii])
+        parts += line.text if room is None else _fitting(line, room, _ELLIPSES[is_ascii])
         yield [(text.translate(_ASCII), style) for text, style in parts] if is_ascii else parts
     legend = list(_legend(picture, width or _WIDE))
     for text in [""] * bool(legend) + legend:
@@ -211,7 +213,9 @@ class _Loom:
         ended = self._arrive(incoming)
         self._connect(line, column, elsewhere, ended)
         line.cells[column] = (words.SIGNS[node.mark], _STYLES[node.mark])
-        line.text = self._text(node)
+        line.text = self._text(node, words.span(node))
+        if node.is_run:
+            line.shorter = self._text(node, f"up to {words.name(node.last)}")
         opened = self._leave(node, column, {*ended, *elsewhere})
         self._last = column
         if opened is not None and not _is_crowded(column, opened, elsewhere):
@@ -317,7 +321,11 @@ class _Loom:
         _bridge(line, opened, column, style, is_broken=True)
         line.cells[opened] = ("╮" if opened > column else "╭", style)
 
-    def _text(self, node: Node) -> list[Part]:
+    def _text(self, node: Node, span: str) -> list[Part]:
+        """Return what is written beside a node.
+
+        :param span: which revisions it is, if it is a run.
+        """
         style = "dim" if node.is_stub else _STYLES[node.mark]
         notes = ["head"] if node.is_head else []
         if node.mark not in (Mark.APPLIED, Mark.PENDING, Mark.UNKNOWN):
@@ -327,11 +335,7 @@ class _Loom:
             notes.append(f"needs {listed(needs, _SHOWN)}")
         remark = f"  ({'; '.join(notes)})" if notes else ""
         if node.is_run:
-            return [
-                (f"{len(node.revisions)} revisions, {words.span(node, words.SPAN)}", style),
-                ("", ""),
-                (remark, "dim"),
-            ]
+            return [(f"{len(node.revisions)} revisions, {span}", style), ("", ""), (remark, "dim")]
         title = words.title(node)
         text = words.message(node.messages[0])
         padding = " " * (self._width - cell_len(title) + 2) if text or remark else ""
@@ -352,6 +356,11 @@ def _bridge(line: _Line, one: int, other: int, style: str, *, is_broken: bool) -
 def _is_crowded(column: int, opened: int, incoming: Iterable[int]) -> bool:
     """Tell whether what begins beside a node would lie on what comes to it."""
     return any((number > column) == (opened > column) for number in incoming)
+
+
+def _fitting(line: _Line, room: int, ellipsis: str) -> list[Part]:
+    is_too_long = sum(cell_len(part) for part, _ in line.text) > room
+    return _cut(line.shorter if is_too_long and line.shorter else line.text, room, ellipsis)
 
 
 def _cut(text: Sequence[Part], room: int, ellipsis: str) -> list[Part]:

@@ -52,7 +52,7 @@ def _lines(picture: Picture) -> Iterator[str]:
 
 def _attributes(node: Node) -> str:
     head = " (head)" if node.is_head else ""
-    lines = [f"{words.SIGNS[node.mark]} {words.title(node)}{head}", words.cut(words.subtitle(node, _ROOM), _ROOM)]
+    lines = [f"{words.SIGNS[node.mark]} {words.title(node)}{head}", words.subtitle(node, _ROOM)]
     label = r"\n".join(_text(line) for line in lines if line)
     tooltip = r"\n".join(map(_text, words.tooltip(node).splitlines()))
     extra = (', fontcolor="#57606a", penwidth="0.5"' if node.is_stub else "") + (

@@ -75,7 +75,7 @@ def _lines(picture: Picture) -> Iterator[str]:
 
 def _node(node: Node) -> str:
     begin, end = _SHAPES[node.mark]
-    second = words.cut(words.subtitle(node, _ROOM), _ROOM)
+    second = words.subtitle(node, _ROOM)
     head = " (head)" if node.is_head else ""
     label = f"{words.SIGNS[node.mark]} {_text(words.title(node))}{head}"
     return f'{begin}"{label}{"<br/>" if second else ""}{_text(second)}"{end}:::{node.mark}'

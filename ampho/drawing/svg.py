@@ -13,7 +13,7 @@ from ampho.state import Mark
 
 _FEW_COLUMNS = 6
 _HEIGHT = 40.0
-_LEAST, _MOST = 132.0, 300.0
+_LEAST, _MOST = 132.0, 490.0
 _MARGIN = 12.0
 _HEAD = 42.0  # the room for a lane's name above it
 _LINE = 22.0
@@ -157,9 +157,8 @@ class _Drawing:
         _draw_sign(group, node.mark, x + 13, y + 14)
         room = self._box - 34
         _write(group, words.cut(words.title(node), int(_title_room(node, room) / _MONO)), (x + 24, y + 18), "id")
-        second = words.subtitle(node, words.SPAN)
         kind = "span" if node.is_run else "quiet"
-        _write(group, words.cut(second, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
+        _write(group, words.subtitle(node, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
         if node.is_head:
             _write(group, "head", (x + self._box - 8, y + 17), "quiet", anchor="end")
 
@@ -179,7 +178,7 @@ def _box_width(nodes: Iterable[Node]) -> float:
     for node in nodes:
         widths.append(34 + _MONO * words.width(words.title(node)) + (32 if node.is_head else 0))
         if node.is_run:
-            widths.append(24 + _SMALL * words.width(words.span(node, words.SPAN)))
+            widths.append(24 + _SMALL * words.width(words.span(node)))
     return min(max(widths), _MOST)
 
 

@@ -35,9 +35,6 @@ NOTHING = "There are no revisions yet."
 FEW_LANES = 6
 """So many lanes stand side by side; more lie one below the other."""
 
-SPAN = 34
-"""How many characters the ids of a run take where both are written in full."""
-
 _LONGEST_NAME = 200
 _LONGEST_MESSAGE = 500
 _ELLIPSIS = "…"
@@ -73,20 +70,17 @@ def title(node: Node) -> str:
     return f"{len(node.revisions)} revisions" if node.is_run else name(node.first)
 
 
-def span(node: Node, room: int) -> str:
-    """Return the first and the last id of a run, the last one shortened where that takes more room than there is."""
-    first, last = name(node.first), name(node.last)
-    prefix = first.rpartition("_")[0]
-    if width(f"{first} .. {last}") > room and prefix and last.startswith(f"{prefix}_"):
-        last = last.removeprefix(f"{prefix}_")
-    return f"{first} .. {last}"
+def span(node: Node) -> str:
+    """Return the first and the last id of a run, both in full, so that they can be typed."""
+    return f"{name(node.first)} .. {name(node.last)}"
 
 
 def subtitle(node: Node, room: int) -> str:
-    """Return the second line of a node: its message, or which revisions it is."""
+    """Return the second line of a node: its message, cut to so many characters, or which revisions it is."""
     if node.is_run:
-        return span(node, room)
-    return message(node.messages[0]) or ("no file has it" if node.mark in (Mark.MISSING, Mark.ABSENT) else "")
+        return span(node)
+    text = message(node.messages[0]) or ("no file has it" if node.mark in (Mark.MISSING, Mark.ABSENT) else "")
+    return cut(text, room)
 
 
 def tooltip(node: Node) -> str:
