@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import os
 import re
+import stat
 import sys
 import unicodedata
 from codecs import BOM_UTF8
@@ -24,14 +25,14 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from ampho._describe import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
 _HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
-_ILLEGAL = frozenset("@-+:'\"\\% ")
+_ILLEGAL = frozenset("@-+:'\"\\")
 
 # What the top level of a file may use to bind a name that the file does not spell out: these, and import *.
 _BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
@@ -61,6 +62,8 @@ _DOUBTS = (*(name for name in _HEADER if name != "down_revision"), "*", "<<<<<<<
 _INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
 _UNSURE = re.compile(rf"\b(?:{'|'.join(_HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
 
+_LEGACY_NAME = re.compile(r"([a-f0-9]+)\.py")
+
 _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 _SECONDS = re.compile(r"_([0-9]{10})\Z")
 _CREATED = re.compile(r"^[ \t]*Create Date:[ \t]*(\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?)", re.MULTILINE)
@@ -69,7 +72,8 @@ MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
 
 _CHUNK = 1 << 16
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows'
+# Windows has the one, and others the second, with which opening a pipe does not wait for somebody to write into it.
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 
 
@@ -186,6 +190,8 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
         ) from exc
     for entry in entries:
         if is_revision_file(entry.name) and not _is_folder(entry):
+            if entry.is_symlink() and _is_beside(entry.path, folder):
+                continue
             yield f"{folder}{os.sep}{entry.name}"
     for entry in entries if is_recursive else ():
         if _is_folder(entry) and not entry.is_symlink() and not entry.name.endswith("__pycache__"):
@@ -197,6 +203,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle
         return False
+
+
+def _is_beside(link: str, folder: str) -> bool:
+    """Return whether a link leads to a file of its own folder, which is read by its own name."""
+    target = Path(os.path.realpath(link))
+    return target.is_file() and target.parent == Path(os.path.realpath(folder))
 
 
 def read_revision(file: str, package: str) -> Revision:
@@ -220,9 +232,14 @@ def is_as_read(revision: Revision) -> bool:
 
 
 def read_bytes(file: str) -> bytes:
-    """Return what ``Path.read_bytes()`` does, in half the time."""
-    descriptor = os.open(file, os.O_RDONLY | _BINARY)
+    """Return what ``Path.read_bytes()`` does, in half the time, and without waiting for a pipe or a device.
+
+    :raises OSError: if it is no regular file, or cannot be read.
+    """
+    descriptor = os.open(file, _FLAGS)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
         chunks = []
         while chunk := os.read(descriptor, _CHUNK):
             chunks.append(chunk)
@@ -333,7 +350,7 @@ def load_module(path: Path, package: str) -> ModuleType:
 
     :raises RevisionFileError: if it raises anything, ``SystemExit`` included.
     """
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(re.sub(r"\W", "_", path.name), path)
     if spec is None or spec.loader is None:
         raise _unreadable(str(path), package, "cannot be imported: Python has no loader for a file of this name")
     module = importlib.util.module_from_spec(spec)
@@ -390,8 +407,6 @@ def _literal_header(tree: ast.Module) -> dict[str, object] | None:
                 pass
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in _HEADER:
                 pass
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                continue
             case _ if _may_bind_header(node):
                 return None
             case _:
@@ -404,26 +419,50 @@ def _literal_header(tree: ast.Module) -> dict[str, object] | None:
 
 
 def _may_bind_header(node: ast.stmt) -> bool:
-    if isinstance(node, ast.AnnAssign) and node.value is None:
-        return False
-    for part in ast.walk(node):
-        if isinstance(part, ast.Name) and isinstance(part.ctx, (ast.Store, ast.Del)) and part.id in _HEADER:
-            return True
-        if isinstance(part, ast.alias) and ((part.asname or part.name) in _HEADER or part.name == "*"):
-            return True
+    """Return whether a statement may bind a name of the header in another way than by a plain assignment."""
+    match node:
+        case ast.AnnAssign(value=None):
+            return False
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name in _HEADER or any(map(_reaches_globals, ast.walk(node)))
+    return any(_binds_header(part) or _reaches_globals(part) for part in ast.walk(node))
+
+
+def _binds_header(part: ast.AST) -> bool:
+    match part:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
+            return name in _HEADER
+        case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            return name in _HEADER
+        case ast.alias(name=name, asname=alias):
+            return name == "*" or (alias or name.partition(".")[0]) in _HEADER
+    return False
+
+
+def _reaches_globals(part: ast.AST) -> bool:
+    match part:
+        case ast.Global(names=names):
+            return any(name in _HEADER for name in names)
+        case ast.Name(id=name):
+            return name in _BINDERS
     return False
 
 
 def _from_header(header: dict[str, object], doc: str, digest: bytes, file: str, package: str) -> Revision:
     if "revision" not in header:
-        raise _unreadable(file, package, "declares no revision id. Add a line revision = '...', or move the file away")
+        legacy = _LEGACY_NAME.fullmatch(Path(file).name)
+        if legacy is None:
+            raise _unreadable(
+                file, package, "declares no revision id. Add a line revision = '...', or move the file away"
+            )
+        header["revision"] = legacy[1]
     revision_id = header["revision"]
     if not _can_be_id(revision_id):
         raise _unreadable(file, package, f"has the id {revision_id!a}, which cannot be one")
     if "down_revision" not in header:
         raise _unreadable(file, package, "declares no down_revision. Add a line, down_revision = None for the first")
     return Revision(
-        id=revision_id,
+        id=str.__str__(revision_id),  # of a member of an enum, say
         package=package,
         file=file,
         down_revisions=_strings(header, "down_revision", file, package),
@@ -442,24 +481,35 @@ def _can_be_id(text: object) -> TypeGuard[str]:
         isinstance(text, str)
         and bool(text)
         and text.isprintable()
+        and text == text.strip()
         and not _ILLEGAL & set(text)
         and text not in RESERVED
     )
 
 
 def _strings(header: dict[str, object], name: str, file: str, package: str) -> tuple[str, ...]:
-    """Return a header's value, a string or a sequence of them, as a tuple without repetitions."""
+    """Return a value of the header as Alembic takes it: nothing for what is empty, and of one in another the inner."""
     value = header.get(name)
     if value is None:
         return ()
-    if isinstance(value, str) and value:
-        return (value,)
-    values = (value,) if isinstance(value, str) else value
-    if not isinstance(values, (list, tuple, set, frozenset)) or not all(
-        isinstance(item, str) and item for item in values
-    ):
+    if type(value) is str:
+        return (value,) if value else ()
+    try:
+        values = _as_tuple(value)
+        values = _as_tuple(values[0]) if len(values) == 1 else values
+    except Exception as exc:
+        raise _unreadable(file, package, f"has a {name} that cannot be read: {describe(exc)}") from exc
+    if not all(isinstance(value, str) and value for value in values):
         raise _unreadable(file, package, f"has a {name} that is neither a string nor a sequence of strings")
-    return tuple(dict.fromkeys(sorted(values) if isinstance(values, (set, frozenset)) else values))
+    return tuple(dict.fromkeys(map(str.__str__, values)))
+
+
+def _as_tuple(value: object) -> tuple[Any, ...]:
+    if not value:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return (value,)
+    return tuple(sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)
 
 
 def _unparsable(file: str, package: str, exc: Exception) -> RevisionFileError:

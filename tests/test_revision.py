@@ -174,6 +174,17 @@ EXECUTED = {
     "changed afterwards": 'revision = ""\nrevision += "a"\ndown_revision = None',
     "deleted": 'revision = "a"\ndown_revision = None\ndepends_on = "x"\ndel depends_on',
     "imported": 'from sys import platform as depends_on\ndepends_on = None\nrevision = "a"\ndown_revision = None',
+    "bound by except": (
+        'try:\n    revision = "a"\n    1 / 0\nexcept ZeroDivisionError as depends_on:\n    pass\ndown_revision = None'
+    ),
+    "set by a function": (
+        'revision = "b"\ndown_revision = None\ndef name():\n    global revision\n    revision = "a"\nname()'
+    ),
+    "set in the module's dictionary": 'globals().update(revision="a", down_revision=None)',
+    "a member of an enum": (
+        'from enum import Enum\nclass Id(str, Enum):\n    FIRST = "a"\nrevision = Id.FIRST\ndown_revision = None'
+    ),
+    "the name of the module, as Alembic calls it": 'revision = __name__.replace("file_py", "a")\ndown_revision = None',
     "match": 'match "a":\n    case revision:\n        down_revision = None',
 }
 
@@ -194,6 +205,21 @@ def test_header_that_only_python_can_tell_is_executed(write: Write, text: str) -
         ("['c', 'b', 'c']", ("c", "b")),
         ("{'c', 'b'}", ("b", "c")),
         ("set()", ()),
+        ("''", ()),
+        ('""', ()),
+        ("False", ()),
+        ("0", ()),
+        ("{}", ()),
+        ("b''", ()),
+        ("('',)", ()),
+        ("[None]", ()),
+        ("((),)", ()),
+        ("(('c', 'b'),)", ("c", "b")),
+        ("[['b']]", ("b",)),
+        ("{'c': 1, 'b': 2}", ("c", "b")),
+        ("('c', *[str('b')])", ("c", "b")),
+        ("'c' 'b'", ("cb",)),
+        ("'c' + 'b'", ("cb",)),
         ("tuple('cb')", ("c", "b")),
         ("frozenset({'c', 'b'})", ("b", "c")),
     ],
@@ -251,7 +277,7 @@ WRONG = {
     "+ in the id": (b"revision = 'a+b'\ndown_revision = None\n", r"has the id 'a\+b'"),
     ": in the id": (b"revision = 'a:b'\ndown_revision = None\n", "has the id 'a:b'"),
     "a quote in the id": (b'revision = "a\'b"\ndown_revision = None\n', "which cannot be one"),
-    "a space in the id": (b"revision = 'a b'\ndown_revision = None\n", "which cannot be one"),
+    "a space before the id": (b"revision = ' a'\ndown_revision = None\n", "has the id ' a', which cannot be one"),
     "a newline in the id": (b"revision = 'a\\nb'\ndown_revision = None\n", r"has the id 'a\\nb'"),
     "a NUL character in the id": (b"revision = 'a\\0b'\ndown_revision = None\n", "which cannot be one"),
     "an escape sequence in the id": (b"revision = 'a\\x1b[31m'\ndown_revision = None\n", "which cannot be one"),
@@ -263,8 +289,22 @@ WRONG = {
         b"revision = 'a'\ndown_revision = ('b', 1)\n",
         "has a down_revision that is neither",
     ),
-    "an empty parent": (b"revision = 'a'\ndown_revision = ''\n", "has a down_revision that is neither"),
-    "a dict of dependencies": (b"revision = 'a'\ndown_revision = None\ndepends_on = {}\n", "has a depends_on that is"),
+    "an empty parent among others": (
+        b"revision = 'a'\ndown_revision = ('b', '')\n",
+        "has a down_revision that is neither",
+    ),
+    "a tuple among the dependencies": (
+        b"revision = 'a'\ndown_revision = None\ndepends_on = ('b', ('c',))\n",
+        "has a depends_on that is neither",
+    ),
+    "a tuple in a tuple in a tuple": (
+        b"revision = 'a'\ndown_revision = ((('b',),),)\n",
+        "has a down_revision that is neither",
+    ),
+    "dependencies that fail": (
+        b"revision = 'a'\ndown_revision = None\ndepends_on = (1 / each for each in [0])\n",
+        "has a depends_on that cannot be read: ZeroDivisionError",
+    ),
     "bytes as label": (b"revision = 'a'\ndown_revision = None\nbranch_labels = b'x'\n", "has a branch_labels that is"),
     "sys.exit": (
         b"import sys\nrevision = str('a')\nsys.exit()\n",
@@ -362,6 +402,26 @@ def test_folder_that_cannot_be_read_is_named() -> None:
             if is_root:
                 os.seteuid(0)
             package.versions.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["b.py", "link.py"])
+def test_what_is_no_file_is_named_and_not_waited_for(package: MigrationPackage, name: str) -> None:
+    os.mkfifo(package.versions / "b.py")
+    if name == "link.py":
+        (package.versions / "b.py").rename(package.root / "pipe")
+        (package.versions / name).symlink_to(package.root / "pipe")
+    with pytest.raises(RevisionFileError, match=rf"{name} of app cannot be read: OSError: it is not a regular file"):
+        list(read_revisions(package))
+
+
+def test_link_to_a_file_beside_it_is_read_once(write: Write, package: MigrationPackage) -> None:
+    write(SMALL.format("a"), "a.py")
+    (package.versions / "latest.py").symlink_to("a.py")
+    assert [revision.id for revision in read_revisions(package)] == ["a"]
+
+
+def test_id_of_a_file_without_one_is_its_name_as_alembic_has_it(write: Write) -> None:
+    assert read(write("down_revision = 'b'\n", "1a2b3c.py")).id == "1a2b3c"
 
 
 def test_link_to_nothing_is_named(package: MigrationPackage) -> None:
