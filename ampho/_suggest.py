@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _MOST = 3
 _CLOSE = 0.65  # of difflib's 0 to 1: two letters of three that changed places are close
@@ -35,9 +35,11 @@ def _closest(name: str, names: Iterable[str]) -> list[str]:
 def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
     """Return a question for the names that are close to one; empty where none is.
 
+    :param names: what is compared; a mapping has for each what is shown instead.
     :param form: how a name is shown.
     """
-    close = [form.replace("{}", other) for other in close_names(name, names)]
+    shown = names if isinstance(names, Mapping) else {}
+    close = [form.replace("{}", shown.get(other, other)) for other in close_names(name, names)]
     choice = " or ".join(filter(None, [", ".join(close[:-1]), *close[-1:]]))
     return choice and f"Did you mean {choice}?"
 

@@ -52,10 +52,15 @@ class AmphoError(Exception):
     exit_code: int = 1
 
     @property
-    def page(self) -> str:
-        """Where the documentation has its cause and its remedy: a file in ``docs/``, and the anchor in it."""
+    def entry(self) -> str:
+        """The name under which the documentation has its cause and its remedy; ``ampho explain`` prints them."""
         (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
-        return f"errors.md#{kind.__name__.lower()}"
+        return kind.__name__
+
+    @property
+    def page(self) -> str:
+        """Where the documentation has that entry: a file in ``docs/``, and the anchor in it."""
+        return f"errors.md#{self.entry.lower()}"
 
 
 class ConfigurationError(AmphoError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from documents import ROOT
 from facade import Facade, facade, one_error_line
 from project import Project
@@ -23,7 +24,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from ampho import errors
 from ampho.cli import cli
 from ampho.cli.console import console
-from ampho.cli.group import Failure, address
+from ampho.cli.group import TYPED, Failure
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -185,7 +186,8 @@ def check(shown: Failure, kind: type[errors.AmphoError]) -> None:
     assert type(shown.__cause__) is kind, shown
     assert shown.exit_code == kind.exit_code
     assert shown.format_message().isprintable()
-    assert shown.page == f"errors.md#{kind.__name__.lower()}"
+    assert shown.entry == ("" if issubclass(kind, TYPED) else kind.__name__)
+    assert shown.__cause__.page == f"errors.md#{kind.__name__.lower()}"
 
 
 def test_the_command_line_meets_a_nested_run_as_the_failure_of_its_revision(project: Project) -> None:
@@ -208,21 +210,55 @@ def test_the_command_line_meets_a_linter_that_does_not_work(project: Project, da
 
 
 def test_a_terminal_is_told_where_there_is_more_and_a_pipe_is_not(project: Project) -> None:
+    project.package("core")
+    core(project, 1, upgrade="raise ValueError('no')")
     project.app("flask", ["core"], URL)
-    command = ("ampho", "db-init", "heads")
 
-    shown = " ".join(project.type(*command, answer="").stdout.split())
+    shown = " ".join(project.type("ampho", "db-up", answer="").stdout.split())
 
-    assert shown.startswith("Error: 'heads' means something else")
-    assert shown.endswith(f". More: {address('errors.md#packagenameerror')}")
-    assert one_error_line(project.run(*command, check=False).stderr)
+    assert shown.endswith(". More: ampho explain RevisionFailedError")
+    assert one_error_line(project.run("ampho", "db-up", check=False).stderr).startswith(
+        "Revision core_1 of core failed"
+    )
+    for typed in ("db-up nowhere", "db-init heads", "db-rev core 'again' --head nowhere", "db-up --nothing"):
+        assert "More:" not in project.type("ampho", *typed.split(), answer="").stdout, typed
 
 
-def test_every_entry_is_where_the_errors_say() -> None:
+@pytest.mark.parametrize("kind", [kind for name, kind in KINDS.items() if name != "AmphoError"])
+def test_every_error_is_explained_as_its_page_does(kind: type[errors.AmphoError]) -> None:
+    said = CliRunner().invoke(cli, ["explain", kind.__name__.upper()])
+    assert said.exit_code == 0
+    name, _, *paragraphs = said.stdout.splitlines()
+    assert name == kind.__name__
     page = (ROOT / "docs/errors.md").read_text("utf-8")
+    entry = page.partition(f"\n### {name}\n")[2].partition("\n#")[0]
+    bare = " ".join(re.sub(r"\]\([^)]*\)|[*[]", "", entry).split())
+    shown = re.sub(r" \(\w+\.md\)|\[", "", " ".join(" ".join(paragraphs).split()))
+    assert shown == bare
+    assert not re.search(r"\]\(|\*|###", said.stdout)
+    assert not re.search(r"\bnext (two|three|four)\b", said.stdout)
 
-    for name in set(KINDS) - {"AmphoError"}:
-        assert f"\n### {name}\n" in page
+
+def test_explain_lists_all_errors_and_asks_about_a_name_that_is_none() -> None:
+    runner = CliRunner()
+    listed = {line.split()[0]: line for line in runner.invoke(cli, ["explain"]).stdout.splitlines()}
+    assert set(listed) == set(KINDS) - {"AmphoError"}
+    assert listed["CycleError"].endswith("  Revisions stand on each other in a circle.")
+    for typed, meant in {
+        "Dependents": "Did you mean DependentsError?",
+        "locktimeout": "Did you mean LockTimeoutError?",
+        "x": "'ampho explain' lists them.",
+    }.items():
+        result = runner.invoke(cli, ["explain", typed])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.endswith(f"Error: No such error '{typed}'. {meant}\n")
+
+
+def test_explain_fits_a_terminal_and_needs_no_app(project: Project) -> None:
+    shown = project.type("ampho", "explain", "DependentsError", answer="", env={"COLUMNS": "60"}).stdout
+    lines = shown.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+    assert "DependentsError" in lines
+    assert max(map(len, lines)) <= 60
 
 
 def test_a_minus_that_is_no_specifier_stays_one(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -38,7 +39,7 @@ def test_every_command_has_an_example_and_a_purpose() -> None:
 
 def test_help_of_the_group_says_what_each_command_is_for() -> None:
     text = help_of()
-    described = {line.split()[0]: line for line in text.splitlines() if line.startswith("  db-")}
+    described = {line.split()[0]: line for line in text.splitlines() if line.startswith(("  db-", "  explain "))}
 
     assert described.keys() == cli.commands.keys()
     assert not any(line.endswith("...") for line in described.values())
@@ -180,3 +181,27 @@ def test_a_module_that_is_misspelt_is_asked_about(project: Project) -> None:
 def test_python_runs_the_package_as_the_console_script(project: Project) -> None:
     done = project.run("python", "-m", "ampho", "--version")
     assert done.stdout == project.run("ampho", "--version").stdout
+
+
+def test_every_command_is_there_without_its_prefix(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    project.revision("core", "core_2", "core_1")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        assert "\nApplied 2 revisions in " in each.run("up").stdout
+        assert json.loads(each.run("down", "-1", "--json").stdout)["command"] == "db-down"
+        assert each.run("status").stdout == each.run("db-status").stdout
+        for name in cli.commands:
+            short = each.run(name.removeprefix("db-"), "--help")
+            assert (short.exit_code, short.stdout) == (0, each.run(name, "--help").stdout)
+        for typed, meant in {
+            "upp": "db-up",
+            "explian": "explain",
+            "migrate": "db-rev",
+            "db-stauts": "db-status",
+        }.items():
+            said = each.run(typed)
+            assert (said.exit_code, said.stderr.splitlines()[-1]) == (
+                2,
+                f"Error: No such command '{typed}'. Did you mean {meant}?",
+            )

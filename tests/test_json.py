@@ -22,7 +22,7 @@ from ampho.errors import AmphoError
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 # Commands that print what has a form of its own, each with the reason.
-WITHOUT: dict[str, str] = {}
+WITHOUT: dict[str, str] = {"explain": "a page of the documentation"}
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 LISTED = ["core", "shop"]
 

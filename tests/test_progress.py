@@ -10,8 +10,6 @@ from project import Project
 from screen import Screen
 from servers import Database
 
-from ampho.cli.group import address
-
 # Says something in each way in which a revision can, and half a line too.
 TALKING = """
 import logging, subprocess, sys, time
@@ -125,7 +123,7 @@ def test_who_asks_is_answered(project: Project) -> None:
     ]
     assert shown[5].startswith("Error: Revision core_2 of core failed at")
     said = " ".join(" ".join(shown[5:]).split())
-    assert said.endswith(f". More: {address('errors.md#revisionfailederror')}")
+    assert said.endswith(". More: ampho explain RevisionFailedError")
 
 
 @pytest.mark.parametrize(

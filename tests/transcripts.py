@@ -36,7 +36,9 @@ COLOUR = re.compile(r"\x1b\[[\d;]*m")
 BAR = re.compile(r".*━[^\r]*", re.DOTALL)
 """Up to the last time that the live display was drawn."""
 
-READING = re.compile(r"^db-(check|current|graph|heads|lint|log|show|status|wait)\b|--(help|plan|sql|version)\b")
+READING = re.compile(
+    r"^explain|^db-(check|current|graph|heads|lint|log|show|status|wait)\b|--(help|plan|sql|version)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -354,6 +356,10 @@ SCENES: Sequence[Scene] = (
     Scene("db-show {package}@+1"),
     Scene("--app nowhere db-up", only="shop"),
     Scene("--app nowhere:app db-up", only="shop"),
+    Scene("explain", only="shop"),
+    Scene("explain UnknownRevisionsError", only="shop"),
+    Scene("explain Dependents", only="shop"),
+    Scene("explain --help", only="shop"),
     Scene("--version", only="shop"),
     Scene("--help", only="shop"),
     *(

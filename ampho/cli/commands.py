@@ -58,7 +58,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     """Database migrations, package by package.
 
     SPEC is a package (app), a revision id or the beginning of one, app@head, app@+1, app@-1, app@base, heads, base, or
-    a number of steps, +1 or -1.
+    a number of steps, +1 or -1. Every command is there without db-, too: ampho up.
     """
     ctx.meta["ampho.verbose"] = verbose
 
@@ -515,3 +515,18 @@ def db_show(ctx: click.Context, spec: str | None) -> None:
         output.print_revision(records[0])
     else:
         output.print_revisions(records)
+
+
+@cli.command("explain")
+@click.argument("name", required=False, shell_complete=completion.errors)
+def explain(name: str | None) -> None:
+    """Print what an error means and what to do about it.
+
+    Without NAME it lists all errors.
+    """
+    from ampho.cli.entries import print_entry, print_names
+
+    if name is None:
+        print_names()
+    else:
+        print_entry(name)

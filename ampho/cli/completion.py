@@ -100,6 +100,14 @@ def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
 
 
 @_quietly
+def errors(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
+    """Complete the name of an error."""
+    from ampho.cli.entries import summaries
+
+    return summaries().items()
+
+
+@_quietly
 def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
     """Complete a SPEC, with the forms that it has for the command."""
     words, may_be_package, after = _FORMS.get(ctx.info_name, ([], True, []))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -18,24 +16,27 @@ from ampho.cli.completion import specifiers
 from ampho.cli.driver import Terminated
 from ampho.cli.help import CHANGING, write_commands, write_examples
 from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
-from ampho.cli.lines import say, warn, warning_once
+from ampho.cli.lines import is_terminal, say, warn, warning_once
 from ampho.cli.streams import lasting, lost
 from ampho.cli.terminal import no_color_option
-from ampho.errors import AmphoError, AppNotFoundError
+from ampho.errors import AmphoError, AppNotFoundError, PackageError, RevisionInputError, SpecifierError
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
 _ELSEWHERE = {
-    "migrate": "db-rev",
-    "makemigrations": "db-rev",
-    "revision": "db-rev",
-    "autogenerate": "db-rev",
-    "upgrade": "db-up",
-    "downgrade": "db-down",
-    "history": "db-show",
-    "showmigrations": "db-status",
+    "migrate": "rev",
+    "makemigrations": "rev",
+    "revision": "rev",
+    "autogenerate": "rev",
+    "upgrade": "up",
+    "downgrade": "down",
+    "history": "show",
+    "showmigrations": "status",
 }
 """What other tools call it."""
 _MINUS = "\N{MINUS SIGN}"
+_PREFIX = "db-"
+TYPED = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
+"""Errors of what was typed, whose messages say all that there is to say."""
 
 
 if TYPE_CHECKING:
@@ -49,32 +50,19 @@ else:
 class Failure(click.ClickException):
     """An error as Click shows it: one line on standard error, and on a terminal where there is more about it.
 
-    :ivar page: the entry in the index of errors; empty if there is none.
+    :ivar entry: what ``ampho explain`` knows it by; empty where the message says it all.
     """
 
-    def __init__(self, message: str, exit_code: int, page: str = "") -> None:
+    def __init__(self, message: str, exit_code: int, entry: str = "") -> None:
         super().__init__(message)
         self.__dict__["exit_code"] = exit_code  # Click has it on the class
-        self.page = page
+        self.entry = entry
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in f"Error: {self.message}".split("\n"):
             say(line, err=True)
-        if self.page and sys.stderr.isatty():  # in a pipe an error is one line
-            say(f"More: {address(self.page)}", err=True)
-
-
-def address(page: str) -> str:
-    """Return where a page is to be found: on the web if the package says where, else installed, or in the sources."""
-    from importlib.metadata import PackageNotFoundError, metadata
-
-    with suppress(PackageNotFoundError):
-        for line in metadata("ampho").get_all("Project-URL") or ():
-            label, _, url = line.partition(", ")
-            if label == "Documentation":
-                return f"{url.rstrip('/')}/{page.replace('.md', '.html')}"
-    installed = Path(__file__).parent.parent / page.partition("#")[0]
-    return f"{installed.parent}{os.sep}{page}" if installed.exists() else f"docs/{page}"
+        if self.entry and is_terminal(sys.stderr):  # in a pipe an error is one line
+            say(f"More: ampho explain {self.entry}", err=True)
 
 
 @contextmanager
@@ -84,9 +72,10 @@ def one_line_errors() -> Iterator[None]:
         yield
     except AppNotFoundError as exc:
         said = _no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE)
-        raise Failure(said, exc.exit_code, exc.page) from exc
+        raise Failure(said, exc.exit_code) from exc
     except AmphoError as exc:
-        raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, exc.page) from exc
+        entry = "" if isinstance(exc, TYPED) else exc.entry
+        raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
     except click.ClickException as exc:
         exc.__dict__["message"] = escaped_lines(exc.message)  # which is final
         raise
@@ -198,14 +187,33 @@ class AmphoGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and args[0][:1].isalnum():
-            if FLAG in args:
+        typed, *rest = args
+        if f"{_PREFIX}{typed}" in self.commands:  # 'ampho up' is 'ampho db-up'
+            return super().resolve_command(ctx, [f"{_PREFIX}{typed}", *rest])
+        if self.get_command(ctx, typed) is None and not ctx.resilient_parsing and typed[:1].isalnum():
+            if FLAG in rest:
                 ask(ctx)
-            ctx.invoked_subcommand = args[0]
-            typed = args[0].removeprefix("db-").removeprefix("db_")
-            meant = did_you_mean(_ELSEWHERE.get(typed, f"db-{typed}"), self.list_commands(ctx))
-            ctx.fail(sentences(f"No such command {args[0]!r}.", meant))
+            ctx.invoked_subcommand = typed
+            bare = typed.removeprefix(_PREFIX).removeprefix("db_")
+            names = {name.removeprefix(_PREFIX): name for name in self.list_commands(ctx)}
+            meant = did_you_mean(_ELSEWHERE.get(bare, bare), names)
+            ctx.fail(sentences(f"No such command {typed!r}.", meant))
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands by their full names, and by their short ones once something of them was typed."""
+        from click.shell_completion import CompletionItem
+
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete or incomplete.startswith("-"):
+            return found
+        short = {name.removeprefix(_PREFIX): command for name, command in self.commands.items()}
+        full = {item.value for item in found}
+        return found + [
+            CompletionItem(name, help=command.get_short_help_str())
+            for name, command in short.items()
+            if name.startswith(incomplete) and name not in full
+        ]
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

@@ -15,6 +15,7 @@ PURPOSES: Mapping[str, Sequence[str]] = {
     "Change the database": ("db-up", "db-down", "db-stamp", "db-forget", "db-resolve"),
     "See where it is": ("db-status", "db-current", "db-show", "db-graph", "db-heads", "db-log"),
     "Check and wait": ("db-check", "db-lint", "db-wait"),
+    "Get help": ("explain",),
 }
 OTHERS = "More commands"
 CHANGING = frozenset(PURPOSES["Write migrations"]) | frozenset(PURPOSES["Change the database"])
@@ -94,6 +95,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "db-lint blog --exclude irreversible": "but for missing ways back",
     },
     "db-wait": {"db-wait --timeout 300": "give up after five minutes"},
+    "explain": {
+        "explain": "the names of all errors",
+        "explain DependentsError": "what it means, and what to do",
+    },
 }
 
 _MOST_WIDTH = 48

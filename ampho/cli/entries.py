@@ -1,0 +1,73 @@
+"""The entries of ``docs/errors.md`` as text, which ``ampho explain`` prints. The page is installed with the package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from ampho import errors
+from ampho._suggest import did_you_mean, sentences
+from ampho.cli.lines import say
+
+_PACKAGE = Path(errors.__file__).parent
+_ENTRY = re.compile(r"^### (\w+)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[([^]]+)\]\(([^)#]*)(?:#[^)]*)?\)")
+_EMPHASIS = re.compile(r"\*{1,2}(?=\S)([^*]+)\*{1,2}")
+_ITEM = re.compile(r"\n(?=[-*] |\d+\. |\|)")
+
+
+def print_entry(name: str) -> None:
+    """Print the entry of an error.
+
+    :param name: the name of its class; upper and lower case are the same.
+    :raises click.UsageError: if there is no such error.
+    """
+    entries = _entries()
+    known = {each.lower(): each for each in entries}
+    if name.lower() not in known:
+        meant = did_you_mean(name.lower(), known) or "'ampho explain' lists them."
+        raise click.UsageError(sentences(f"No such error {name!a}.", meant))
+    found = known[name.lower()]
+    say(found)
+    for text in _paragraphs(entries[found]):
+        say()
+        for line in text.split("\n"):
+            say(line)
+
+
+def print_names() -> None:
+    """Print the names of all errors that have an entry, and what each is."""
+    found = summaries()
+    width = max(map(len, found))
+    for name, summary in found.items():
+        say(f"{name:<{width}}  {summary}", hang=width + 2)
+
+
+def summaries() -> Mapping[str, str]:
+    """Return what each error is, in a line, by their names."""
+    return {name: (getattr(errors, name).__doc__ or "").partition("\n")[0].replace("``", "") for name in _entries()}
+
+
+def _entries() -> Mapping[str, str]:
+    """Return the entries in the order of the page, by the names of the errors, in Markdown."""
+    installed = _PACKAGE / "errors.md"
+    page = installed if installed.exists() else _PACKAGE.parent / "docs" / "errors.md"  # of an editable install
+    return {name: text.strip() for name, text in _ENTRY.findall(page.read_text("utf-8"))}
+
+
+def _paragraphs(markdown: str) -> Iterator[str]:
+    """Return the paragraphs of an entry as plain text, each in one line; an item of a list has a line of its own."""
+    for block in re.split(r"\n{2,}", markdown):
+        if block.startswith("<!--"):
+            continue
+        items = (" ".join(item.split()) for item in _ITEM.split(block))
+        yield "\n".join(_EMPHASIS.sub(r"\1", _LINK.sub(_linked, item)) for item in items)
+
+
+def _linked(link: re.Match[str]) -> str:
+    """Return the text of a link, and where it leads to if that is another page and the text is not a command."""
+    text, page = link.groups()
+    return text if not page or text.startswith("`") else f"{text} ({page})"
