@@ -35,14 +35,18 @@ PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_datab
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The imported modules are never garbage, and looking through them took a fifth of the time of all tests.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
     shared = getattr(config, "workerinput", None)
     if shared is None:
         config.stash[RUN] = (Path(tempfile.mkdtemp(prefix="ampho-tests-")), os.getpid())
     else:
         config.stash[RUN] = (Path(shared["ampho_run"]), shared["ampho_owner"])
+
+
+def pytest_collection_finish() -> None:
+    # The imported modules are never garbage, and looking through them took a fifth of the time of all tests. Not before
+    # they are imported: Hypothesis looks for what refers to the objects that it registers.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.hookimpl(optionalhook=True)
