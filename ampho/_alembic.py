@@ -25,7 +25,7 @@ import configparser
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import alembic.context
 import alembic.op
 from alembic import util
-from alembic.config import Config
+from alembic.config import CommandLine, Config
 from alembic.runtime import migration
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
@@ -72,6 +72,9 @@ if TYPE_CHECKING:
 
 DRIVEN = "ampho"
 """The key in ``config.attributes`` under which a run that Ampho drives is found by ``ampho.environment``."""
+
+ASK = ("current",)
+"""The command of Alembic's that is nearest to all of ours that change nothing."""
 
 Rows = tuple[str, ...]
 Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
@@ -306,14 +309,34 @@ def _parents_in(script: ScriptDirectory) -> Callable[[str], Sequence[str]]:
     return lambda revision_id: script.get_revision(revision_id)._all_down_revisions
 
 
-def make_config(project: Project, x: Sequence[str] = ()) -> Config:
-    """Return Alembic's configuration for a project: the host's ``alembic.ini``, with the present list of folders.
+class CommandConfig(Config):
+    """Alembic's configuration, with the arguments of that command of Alembic's which does the same as ours.
 
+    :param command: the command and its arguments, as they are typed.
     :param x: the values of ``-x``; a string is one.
     """
+
+    def __init__(self, ini: Path, command: Sequence[str], x: Sequence[str]) -> None:
+        super().__init__(str(ini) if ini.is_file() else None)
+        self._command = command
+        self._x = [x] if isinstance(x, str) else list(x)
+        del self.cmd_opts
+
+    @cached_property
+    def cmd_opts(self) -> argparse.Namespace:  # type: ignore[override]  # Alembic has an attribute that is set at once
+        """The arguments as Alembic's own parser has them, which parses them on demand: making the parser takes long."""
+        found = CommandLine("alembic").parser.parse_args(self._command)
+        found.x = self._x
+        return found
+
+
+def make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> Config:
+    """Return Alembic's configuration for a project: the host's ``alembic.ini``, with the present list of folders.
+
+    :param command: as for :class:`CommandConfig`, and so is ``x``.
+    """
     ini = project.env_folder / "alembic.ini"
-    config = Config(str(ini) if ini.is_file() else None)
-    config.cmd_opts = argparse.Namespace(x=[x] if isinstance(x, str) else list(x))
+    config: Config = CommandConfig(ini, command, x)
     try:
         set_locations(config, project)
     except configparser.Error as exc:
@@ -368,6 +391,7 @@ class EnvironmentRun:
 
     :ivar connection: what ``env.py`` is handed.
     :ivar x: the values of ``-x``.
+    :ivar command: what is typed for the same with Alembic, which ``env.py`` may look at.
     :ivar rows: for SQL, the version rows to start from; None for a run on a connection.
     :ivar output: for SQL, where it goes.
     """
@@ -375,6 +399,7 @@ class EnvironmentRun:
     project: Project
     connection: Connection | DialectOnly
     x: Sequence[str] = ()
+    command: Sequence[str] = ASK
     rows: Sequence[str] | None = None
     output: TextIO | None = None
     line: int | None = field(default=None, init=False)
@@ -415,10 +440,10 @@ class EnvironmentRun:
             raise self.refused("never runs the migrations. Call context.run_migrations() after context.configure()")
 
     def _execute(self, script: ScriptDirectory, fn: Work) -> None:
-        config = make_config(self.project, self.x)
+        config = make_config(self.project, self.command, self.x)
         config.attributes["connection"] = self.connection
         config.attributes[DRIVEN] = self
-        options: dict[str, Any] = {"fn": fn, "dont_mutate": True, "destination_rev": "heads"}
+        options: dict[str, Any] = {"fn": fn, "dont_mutate": True, "destination_rev": "heads", "template_args": {}}
         if self.offline:
             options |= {"as_sql": True, "starting_rev": list(self.rows or ()), "output_buffer": self.output}
         environment = EnvironmentContext(config, script, **options)
@@ -483,7 +508,7 @@ class EnvironmentRun:
             return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
         where = place(exc, self.path)
         number = where.rpartition(":")[2]
-        text = f"env.py failed at {where}: {why.rstrip('.')}.{before}"
+        text = f"env.py failed at {where}: {with_hint(why).rstrip('.')}.{before}"
         if elsewhere:
             text += " That is a connection of its own. Use the one that environment.connect() gives."
         return EnvironmentFileError(text, path=self.path, line=int(number) if number.isdigit() else self.line)
@@ -577,11 +602,15 @@ def _release(module: Any) -> None:  # noqa: ANN401 (both are made of proxies)
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a revision's functions do, as Python that is indented but for its first line, and what they import."""
+    """What a revision's functions do, as Python that is indented but for its first line, and what they import.
+
+    :ivar options: what ``env.py`` configured.
+    """
 
     upgrades: str
     downgrades: str
     imports: str
+    options: Mapping[str, Any]
 
 
 class RevisionFiles:
@@ -625,7 +654,7 @@ class RevisionFiles:
             raise self._error(f"{shown_path(path)} is there already")
         return path
 
-    def render(self, revision: Revision, body: Body | None = None) -> bytes:
+    def render(self, revision: Revision, body: Body) -> bytes:
         """Return the text of a new revision's file.
 
         :raises RevisionInputError: if the template fails.
@@ -633,6 +662,12 @@ class RevisionFiles:
         source = self._package.folder / "script.py.mako"
         if not source.is_file():
             source = TEMPLATES / "script.py.mako"
+        options = body.options
+        arguments = {
+            **(options.get("template_args") or {}),
+            options.get("upgrade_token", "upgrades"): body.upgrades,
+            options.get("downgrade_token", "downgrades"): body.downgrades,
+        }
         try:
             text = Template(filename=str(source), input_encoding="utf-8").render_unicode(  # noqa: S702  # Python, not HTML
                 message=_for_docstring(revision.doc),
@@ -643,9 +678,8 @@ class RevisionFiles:
                 create_date=self._date,
                 comma=util.format_as_comma,
                 config=self._config,
-                imports=body.imports if body else "",
-                upgrades=body.upgrades if body else "",
-                downgrades=body.downgrades if body else "",
+                imports=body.imports,
+                **arguments,
             )
         except (Exception, SystemExit) as exc:
             raise self._error(f"the template {shown_path(source)} fails: {describe(exc)}") from exc

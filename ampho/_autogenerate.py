@@ -260,7 +260,7 @@ class Comparison:
         imports = {line for line in texts["imports"].splitlines() if line}
         for code in (upgrades, downgrades):
             imports |= _missing_imports(code, imports)
-        return Body(upgrades, downgrades, "\n".join(sorted(imports)))
+        return Body(upgrades, downgrades, "\n".join(sorted(imports)), self.context.opts)
 
     def _operations(self) -> Iterator[ops.MigrateOperation]:
         for container in self._containers(self._upgrade):

@@ -19,6 +19,7 @@ _HINTS = (
         (words, "give the column a server_default, or add it nullable, fill it, and then make it NOT NULL")
         for words in ("Cannot add a NOT NULL column with default value NULL", "contains null values")
     ),
+    ("got multiple values for keyword argument", "give it to environment.options(), and not to configure() as well"),
     ("value too long for type character varying(32)", "the version table takes ids of 32 characters at most"),
 )
 

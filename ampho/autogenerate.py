@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ampho._describe import listed
+from ampho._describe import listed, shown_path
 from ampho.applied import Applied
 from ampho.audience import Audience, Guard
-from ampho.errors import NotUpToDateError, RevisionInputError
+from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputError
 from ampho.execute import perform, upgrade
 from ampho.graph import Graph
 from ampho.journal import Journal
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ampho._autogenerate import Comparison
 
 T = TypeVar("T")
+
+_COMPARE = ("revision", "--autogenerate")
+"""What is typed for a comparison with Alembic: also for a check, whose hooks have to do the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,11 @@ def autogenerate(
     :raises NotUpToDateError: if a revision of the package is not applied.
     :raises AmphoError: if the revision cannot be written; then nothing was.
     """
-    owners = find_owners(project.packages, project.graph, project.metadata)
     if scratch:
         replay(project, connection, [new.package], x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Found:
+        owners = _owners(project, context)
         _check_up_to_date(project.graph, rows, journal, new.package)
         comparison = _comparison(owners, new.package, context)
         _warn_of_unowned(owners, comparison.others(), told)
@@ -89,7 +92,10 @@ def autogenerate(
         return _find(project.graph, owners, new.package, rows, comparison)
 
     told = Observer() if observer is None else observer
-    found = _in_environment(project, connection, x, compare)
+    head = f"{new.package}@head" if new.down_revisions else "base"
+    needs = [f"--depends-on={name}" for name in new.depends_on]
+    command = [*_COMPARE, f"--message={new.doc}", f"--head={head}", *needs]
+    found = _in_environment(project, connection, x, compare, command)
     for warning in found.warnings(new.package):
         told.warned(warning)
     if found.body is None:
@@ -126,11 +132,11 @@ def check(
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
     told = Observer() if observer is None else observer
-    owners = find_owners(project.packages, project.graph, project.metadata)
     if scratch:
         replay(project, connection, packages, x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
+        owners = _owners(project, context)
         for name in names:
             _check_up_to_date(project.graph, rows, journal, name)
         comparisons = {name: _comparison(owners, name, context) for name in names}
@@ -141,7 +147,7 @@ def check(
         _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], told)
         return drifts
 
-    return _in_environment(project, connection, x, compare)
+    return _in_environment(project, connection, x, compare, _COMPARE)
 
 
 def _in_environment(
@@ -149,6 +155,7 @@ def _in_environment(
     connection: Connection,
     x: Sequence[str],
     compare: Callable[[tuple[str, ...], Journal, MigrationContext], T],
+    command: Sequence[str],
 ) -> T:
     """Run ``compare`` inside the host's ``env.py``, whose options it needs."""
     found: list[T] = []
@@ -158,8 +165,27 @@ def _in_environment(
         found.append(compare(rows, table.read() if table else Journal(), context))
         return ()
 
-    perform(project, connection, x, work)
+    perform(project, connection, x, work, command)
     return found[0]
+
+
+def _owners(project: Project, context: MigrationContext) -> Ownership:
+    """Return the owners of the tables with which ``env.py`` configured the comparison.
+
+    :raises ConfigurationError: if nobody said which tables the models have.
+    """
+    metadata = context.opts.get("target_metadata")
+    if metadata is None and project.metadata is None:
+        raise ConfigurationError(
+            "AsyncAmpho was given an engine without the tables of the models, so there is nothing to compare with. Pass"
+            " metadata=, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
+        )
+    if metadata is None:
+        raise ConfigurationError(
+            f"{shown_path(project.env_folder / 'env.py')} passes target_metadata=None, so there are no models to"
+            " compare with. Leave it out: environment.options() has the tables of the models."
+        )
+    return find_owners(project.packages, project.graph, metadata)
 
 
 def _tables(keys: Sequence[str]) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic import context
@@ -23,44 +27,79 @@ from ampho.exclusive import check_not_inside
 from ampho.project import TEMPLATES
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from flask.sansio.app import App
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ampho.extension import Extension
+    from ampho.project import Project
 
 _APP = "ampho_app"
 
 __all__ = ["connect", "connect_async", "is_async", "options"]
 
 
-def options() -> dict[str, Any]:
+def options(**arguments: object) -> dict[str, Any]:
     """Return the arguments for ``context.configure()``.
 
     They are the tables of the models, one transaction for each revision, and what was passed to ``Migrate(...)`` or
     ``AsyncAmpho(...)``. Where plain Alembic runs ``env.py``, they also make it see every package that is configured
     now, and write exact version rows.
+
+    :param arguments: arguments of ``configure()`` that take the place of those. They may as well stand beside
+        ``**options()`` in the call of ``configure()``.
     """
     run = _run()
     project = run.project if run else _extension().project(_app())
-    arguments: dict[str, Any] = {
+    found: dict[str, Any] = {
         "target_metadata": project.metadata,
         "transaction_per_migration": True,
         **project.options,
     }
     if context.is_offline_mode():
-        arguments["literal_binds"] = True
+        found["literal_binds"] = True
     if run is not None:
         if run.connection.dialect.name == "sqlite":
-            arguments["transactional_ddl"] = True
-        return arguments
+            found["transactional_ddl"] = True
+    else:
+        found |= _for_plain_alembic(project)
+    given = _given_beside(sys._getframe(1))  # noqa: SLF001 (documented)
+    return {name: value for name, value in {**found, **arguments}.items() if name not in given}
+
+
+def _for_plain_alembic(project: Project) -> dict[str, Any]:
+    """Return what makes a command of plain Alembic write exact rows, and let it see the packages of today."""
     environment = current_environment()
     show_present_folders(environment.script, project)
     hide_table(environment, project.journal)
+    found: dict[str, Any] = {}
     if "fn" in environment.context_opts:
-        arguments["fn"] = with_exact_rows(environment.context_opts["fn"])
+        found["fn"] = with_exact_rows(environment.context_opts["fn"])
     if context.is_offline_mode():
-        arguments |= {"dialect_name": project.url.get_dialect().name, "dialect_opts": {"paramstyle": "named"}}
-    return arguments
+        found |= {"dialect_name": project.url.get_dialect().name, "dialect_opts": {"paramstyle": "named"}}
+    return found
+
+
+def _given_beside(caller: FrameType) -> frozenset[str]:
+    """Return the names of the keyword arguments beside ``**options()`` in a call, where a name twice is a TypeError.
+
+    The frame knows where the call of ``options()`` is in the file, and the file says what it is a part of.
+    """
+    place = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
+    try:
+        tree = ast.parse(Path(caller.f_code.co_filename).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return frozenset()
+    for call in ast.walk(tree):
+        words = call.keywords if isinstance(call, ast.Call) else []
+        if any(word.arg is None and _place(word.value) == place for word in words):
+            return frozenset(word.arg for word in words if word.arg)
+    return frozenset()
+
+
+def _place(node: ast.expr) -> tuple[int | None, int | None, int | None, int | None]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
 def is_async() -> bool:

@@ -136,7 +136,9 @@ def upgrade(
         planned.check_agreed(agreed)
         return planned
 
-    runner = Runner(project, make_plan, x, _audience(project, connection, observer), is_agreed=agreed is not None)
+    command = ("upgrade", "--", specifier)
+    audience = _audience(project, connection, observer)
+    runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None)
     return _run(connection, runner, at_a_glance=True)
 
 
@@ -169,7 +171,9 @@ def downgrade(
             project.protection.check(confirm, f"'ampho db-down {specifier}' takes back {what}.")
         return planned
 
-    runner = Runner(project, make_plan, x, _audience(project, connection, observer), is_agreed=agreed is not None)
+    command = ("downgrade", "--", specifier)
+    audience = _audience(project, connection, observer)
+    runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None)
     return _run(connection, runner)
 
 
@@ -389,15 +393,19 @@ def perform(
     connection: Connection,
     x: Sequence[str],
     work: Callable[[tuple[str, ...], MigrationContext, GraphScripts], Iterable[RevisionStep]],
+    command: Sequence[str] = (),
 ) -> None:
-    """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step."""
-    from ampho._alembic import EnvironmentRun
+    """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step.
+
+    :param command: what is typed for the same with Alembic, where that is not to ask for what is applied.
+    """
+    from ampho._alembic import ASK, EnvironmentRun
 
     if connection.dialect.name == "sqlite":
         from ampho._sqlite import check_not_in_use
 
         check_not_in_use(connection)
-    environment = EnvironmentRun(project, connection, x)
+    environment = EnvironmentRun(project, connection, x, command or ASK)
     try:
         environment.perform(work)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)

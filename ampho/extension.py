@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pkgutil import resolve_name
@@ -79,6 +79,9 @@ OPTIONS = frozenset(
 )
 """The arguments of Alembic's ``context.configure``, known without importing it."""
 
+_OF_EACH_RUN = frozenset(["connection", "dialect_name", "dialect_opts", "output_buffer", "starting_rev", "url"])
+_ALWAYS_ON = frozenset(["literal_binds", "transaction_per_migration", "transactional_ddl"])
+
 
 class Extension(ABC):
     """The base of ``Ampho`` and ``AsyncAmpho``."""
@@ -88,14 +91,19 @@ class Extension(ABC):
     _known_options: ClassVar[frozenset[str]] = OPTIONS
 
     def __init__(self, packages: Iterable[str] | None, options: Mapping[str, object]) -> None:
-        for name in options:
-            self._check_option(name)
+        for name, value in options.items():
+            self._check_option(name, value)
         self._packages = None if packages is None else _entries(packages)
         self._added: list[str] = []
         self._added_to: WeakKeyDictionary[App, list[str]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
 
-    def _check_option(self, name: str) -> None:
+    def _check_option(self, name: str, value: object) -> None:
+        if name in _OF_EACH_RUN or (name in _ALWAYS_ON and value is not True):
+            raise ConfigurationError(
+                f"{type(self).__name__} got the option {name}={'...' if name in _OF_EACH_RUN else value}, which Ampho"
+                " decides for each run itself. Leave it out."
+            )
         if name not in self._known_options:
             guess = did_you_mean(name, sorted([*self._known_options, "packages", "metadata", "migrate"]), "{}=")
             instead = guess or "Leave it out, or correct the name."
@@ -212,7 +220,7 @@ class Extension(ABC):
     def _url(self, app: App) -> URL: ...
 
     @abstractmethod
-    def _metadata(self, app: App) -> MetaData | None: ...
+    def _metadata(self, app: App) -> MetaData | Sequence[MetaData] | None: ...
 
     @abstractmethod
     def _options(self, app: App) -> Mapping[str, object]: ...

@@ -108,7 +108,8 @@ def _render(
     graph = graph_of(plan, project.graph, state.rows, state.journal)
     writer = _Writer(graph, plan, state)
     known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails
-    environment = EnvironmentRun(project, DialectOnly(dialect), x, rows=known, output=writer.output)
+    command = (plan.direction.value, "--sql", "--", plan.specifier)
+    environment = EnvironmentRun(project, DialectOnly(dialect), x, command, rows=known, output=writer.output)
     try:
         environment.perform(writer.work)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
@@ -132,7 +133,8 @@ def render_each(
     steps = tuple(Step(revision, Direction.UPGRADE) for revision in revisions)
     writer = _Excerpts(project.graph, Plan("", Direction.UPGRADE, steps), _Start((), has_table=True))
     dialect = DialectOnly(_dialect(project, connection))
-    environment = EnvironmentRun(project, dialect, x, rows=(), output=writer.output)
+    command = ("upgrade", "--sql", "heads")
+    environment = EnvironmentRun(project, dialect, x, command, rows=(), output=writer.output)
     try:
         environment.perform(writer.work)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)

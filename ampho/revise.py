@@ -317,11 +317,11 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     :param body: what its functions do; nothing by default.
     :raises RevisionInputError: if it cannot be written as it was meant; then it was not.
     """
-    from ampho._alembic import RevisionFiles
+    from ampho._alembic import Body, RevisionFiles
 
     files = RevisionFiles(project.package(new.package))
     path = files.path(new.id, new.doc)
-    source = files.render(new, body)
+    source = files.render(new, body or Body("", "", "", project.options))
     written = _as_written(source, new, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -76,11 +76,13 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
 class Runner:
     """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them.
 
+    :param command: what is typed for the same with Alembic.
     :param is_agreed: whether somebody has seen the plan and agreed to it, so that no part of it may be left out.
     """
 
     project: Project
     make_plan: MakePlan
+    command: Sequence[str]
     x: Sequence[str]
     audience: Audience
     is_agreed: bool = False
@@ -122,7 +124,7 @@ class Runner:
         if self.audience.hears_statements:
             self._tell_of_statements(connection)
         while True:
-            environment = EnvironmentRun(self.project, connection, self.x)
+            environment = EnvironmentRun(self.project, connection, self.x, self.command)
             try:
                 environment.perform(self.work)
             except _OvertakenError:

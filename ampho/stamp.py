@@ -75,7 +75,17 @@ def stamp(
     def denies() -> tuple[str, ...]:
         return _packages_of(project.graph, parse(specifier))
 
-    return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, purge=purge, denies=denies)
+    return _write(
+        project,
+        connection,
+        change,
+        specifier,
+        x=x,
+        observer=observer,
+        outcome=Outcome.STAMPED,
+        purge=purge,
+        denies=denies,
+    )
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
@@ -106,7 +116,7 @@ def forget(
     def change(before: Applied) -> set[str]:
         return set(before.known) - _forgotten(before, name)
 
-    return _write(project, connection, change, x, observer, outcome=Outcome.FORGOTTEN)
+    return _write(project, connection, change, name, x=x, observer=observer, outcome=Outcome.FORGOTTEN)
 
 
 def _forgotten(before: Applied, name: str) -> set[str]:
@@ -157,7 +167,9 @@ def resolve(
             return set(before.known) | before.graph.ancestors([revision])
         return _without(before, {revision}, parse(revision))
 
-    return _write(project, connection, change, x, observer, outcome=Outcome.STAMPED, resolving=revision)
+    return _write(
+        project, connection, change, revision, x=x, observer=observer, outcome=Outcome.STAMPED, resolving=revision
+    )
 
 
 def _entries_of(revision: str, journal: Journal) -> list[Entry]:
@@ -173,9 +185,10 @@ def _write(
     project: Project,
     connection: Connection,
     change: Callable[[Applied], set[str]],
+    name: str,
+    *,
     x: Sequence[str],
     observer: Observer | None,
-    *,
     outcome: Outcome,
     purge: bool = False,
     denies: Callable[[], Iterable[str]] = tuple,
@@ -183,6 +196,7 @@ def _write(
 ) -> Stamped:
     """Change what is applied, in the version table and in the journal, in one transaction.
 
+    :param name: what was typed, a specifier or the name of what it is about.
     :param purge: whether the rows before do not matter.
     :param denies: gives the packages of which the rest is said not to be applied, where that is not known.
     :param resolving: the unfinished revision of which this says what came.
@@ -223,7 +237,7 @@ def _write(
         return ()
 
     with changing(project, connection, (Observer() if observer is None else observer).waiting) as migrating_connection:
-        perform(project, migrating_connection, x, work)
+        perform(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
     return found[0]
 
 

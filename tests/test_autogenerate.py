@@ -460,3 +460,93 @@ def test_what_env_py_configures_applies(project: Project, database: Database) ->
     drift = shop.run("db-check", exit_code=1).stdout
     assert "seen" in drift
     assert "secret" not in drift
+
+
+TWO = """
+one, two = sa.MetaData(), sa.MetaData()
+first = sa.Table("first", one, sa.Column("id", sa.Integer, primary_key=True))
+second = sa.Table("second", two, sa.Column("id", sa.Integer, primary_key=True))
+"""
+
+
+@pytest.mark.parametrize("given", ["to the extension", "in env.py"])
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_the_tables_of_several_metadata_have_owners(project: Project, database: Database, given: str) -> None:
+    shop = open_store(project, database, {"things": TWO})
+    metadata = "[__import__('things.models').models.one, __import__('things.models').models.two]"
+    if given == "in env.py":
+        (project.migrations("things") / "versions").rmdir()
+        project.migrations("things").rmdir()
+        shop.run("db-init", "things")
+        env_py = project.migrations("things") / "env.py"
+        source = env_py.read_text("utf-8")
+        env_py.write_text(source.replace(".options(),", f".options(), target_metadata={metadata},"), "utf-8")
+    else:
+        text = project.read("wsgi.py")
+        project.write("wsgi.py", text.replace("**{}", f"target_metadata={metadata}"))
+
+    assert shop.tables_in(shop.auto("things")) == {"first", "second"}
+    shop.run("db-up")
+    shop.nothing_to_do("things")
+    shop.models("things", TWO.replace("two, sa.Col", "two, sa.Column('more', sa.Integer), sa.Col"))
+    drift = shop.run("db-check", exit_code=1)
+    assert "op.add_column('second', sa.Column('more'" in drift.stdout.replace('"', "'")
+    assert "No package owns" not in drift.stderr
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_env_py_may_say_that_there_are_no_models(bookshop: Store, project: Project) -> None:
+    (project.migrations("accounts") / "versions").rmdir()
+    project.migrations("accounts").rmdir()
+    bookshop.run("db-init", "accounts")
+    env_py = project.migrations("accounts") / "env.py"
+    env_py.write_text(env_py.read_text("utf-8").replace(".options(),", ".options(target_metadata=None),"), "utf-8")
+
+    bookshop.run("db-up")
+    for command in (("db-rev", "accounts", "x", "-a"), ("db-check",)):
+        error = bookshop.refused(*command)
+        assert error.startswith(f"{env_py} passes target_metadata=None, so there are no models to compare with.")
+
+
+TEMPLATE = """
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+# by ${who}
+from alembic import op
+import sqlalchemy as sa
+
+def upgrade():
+    ${ups or "pass"}
+
+def downgrade():
+    ${downs or "pass"}
+"""
+
+
+@pytest.mark.parametrize("given", ["to the extension", "in env.py"])
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_template_gets_its_arguments_and_the_names_that_it_uses(
+    project: Project, database: Database, given: str
+) -> None:
+    """A revision that is not made from the models gets them too, unless ``env.py`` has them, which does not run."""
+    arguments = "upgrade_token='ups', downgrade_token='downs', template_args={'who': 'Ann'}"
+    options = f"dict({arguments})" if given == "to the extension" else "{}"
+    shop = open_store(project, database, {"things": things()}, options=options)
+    (project.migrations("things") / "versions").rmdir()
+    project.migrations("things").rmdir()
+    shop.run("db-init", "things")
+    project.write(project.migrations("things") / "script.py.mako", TEMPLATE)
+    if given == "in env.py":
+        env_py = project.migrations("things") / "env.py"
+        env_py.write_text(env_py.read_text("utf-8").replace(".options(),", f".options(), {arguments},"), "utf-8")
+
+    source = shop.auto("things").path.read_text("utf-8")
+
+    assert "# by Ann" in source
+    assert "op.create_table(" in source
+    assert "op.drop_table(" in source
+    if given == "to the extension":
+        shop.run("db-rev", "things", "By hand")
+        assert "# by Ann" in shop.newest("things")

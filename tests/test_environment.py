@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import alembic.op
 import pytest
 import zigzag
+from alembic.config import CommandLine
 from project import Project
 from servers import Database
 from zigzag import Shop
@@ -65,6 +67,50 @@ def test_another_version_table(opened: Shop) -> None:
     assert opened.run("db-current").stdout.splitlines() == ["app   app_1 (head)", "blog  blog_1 (head)"]
     opened.run("db-down", "base")
     assert opened.database.tables() == ["changes"]
+
+
+GIVEN = {
+    "before it": "{}, **environment.options(),",
+    "after it": "**environment.options(), {},",
+    "on other lines": "**environment.options(\n            # nothing\n        ),\n        {},",
+    "after another": "**environment.options(tag='x'), {},",
+    "to it": "**environment.options({}),",
+    "in a dict": "**{{**environment.options(), **dict({})}},",
+    "taken out before": "**without(environment.options(), 'compare_type'), compare_type=False,",
+}
+ARGUMENTS = "compare_type=False, render_as_batch=False, target_metadata=None, transaction_per_migration=True"
+WITHOUT = """
+def without(options, name):
+    del options[name]
+    return {**options, "render_as_batch": False, "target_metadata": None}
+
+
+def run_migrations"""
+LOOK = """
+    names = ("compare_type", "render_as_batch", "target_metadata", "transaction_per_migration", "version_table")
+    opts = context.get_context().opts
+    open("opts", "w").write(repr([opts.get(name) for name in names]))
+    with context.begin"""
+
+
+@pytest.mark.parametrize("form", GIVEN)
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_an_argument_of_configure_wins_wherever_it_is_given(opened: Shop, form: str) -> None:
+    """Of what ``Migrate(...)`` or ``AsyncAmpho(...)`` was given, the others stay."""
+    path = opened.project.folder / "wsgi.py"
+    path.write_text(re.sub(r"Ampho\(app", "Ampho(app, version_table='changes'", path.read_text("utf-8")), "utf-8")
+    edit(opened, "def run_migrations", WITHOUT)
+    edit(opened, "    with context.begin", LOOK)
+    edit(opened, OPTIONS, f"{GIVEN[form].format(ARGUMENTS)}\n")
+
+    ini = f"[alembic]\nscript_location = {opened.project.migrations('app')}\nprepend_sys_path = .\n"
+    opened.project.write("plain.ini", ini)
+    plain = [("alembic", "-c", "plain.ini", "current")] if form == "on other lines" else []
+    for command in [("ampho", "db-up"), ("ampho", "db-up", "-s"), *plain]:
+        opened.project.run(*command)
+        assert opened.project.read("opts") == "[False, False, None, True, 'changes']"
+        (opened.project.folder / "opts").unlink()
+    assert opened.database.rows("changes") == ["blog_1"]
 
 
 @pytest.mark.drivers("postgresql")
@@ -196,6 +242,65 @@ def test_x_arguments_reach_it_and_the_revisions(opened: Shop) -> None:
     assert "nothing applied" in opened.run("db-current", "-x", "table=other").stdout
 
 
+TYPED = {
+    "db-up": "upgrade heads",
+    "db-down -s": "downgrade --sql -- -1",
+    "db-down base -x a=b -x -c": "-xa=b -x=-c downgrade base",
+    "db-up -s --start base app": "upgrade app --sql",
+    "db-up app_1": "upgrade app_1",
+    "db-current": "current",
+    "db-status": "current",
+    "db-up --plan": "current",
+    "db-log": "current",
+    "db-stamp blog": "stamp blog",
+    "db-stamp heads --purge": "stamp heads --purge",
+    "db-check": "revision --autogenerate",
+    "db-rev blog More --depends-on app_1 -a": "revision --autogenerate -m More --head blog@head --depends-on app_1",
+}
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_it_sees_the_arguments_that_alembics_command_line_would_have(opened: Shop) -> None:
+    """Each command shows those of the command of Alembic's that does the same."""
+    typed = opened.project.folder / "typed"
+    note = f"    __import__('pathlib').Path({str(typed)!r}).write_text(repr(context.config.cmd_opts))\n"
+    edit(opened, "    with context.begin", f"{note}    with context.begin")
+    opened.run("db-up")
+    for ours, theirs in TYPED.items():
+        expected = CommandLine("alembic").parser.parse_args(theirs.split())
+        expected.x = ["a=b", "-c"] if expected.x else []
+        code = 1 if ours == "db-check" else 0  # no model describes the tables
+        opened.run(*ours.split(), exit_code=code)
+        assert typed.read_text("utf-8") == repr(expected), ours
+    assert opened.database.rows() == ["blog_1"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_its_hook_may_ask_whether_a_revision_is_made_from_the_models(opened: Shop) -> None:
+    """As in the recipe of Alembic's for no empty files, and in the ``env.py`` of Flask-Migrate."""
+    edit(
+        opened,
+        "def run_migrations",
+        """
+from alembic.operations import ops
+
+
+def hook(context_, revision, directives):
+    if context.config.cmd_opts.autogenerate and getattr(context.config.cmd_opts, "autogenerate", False):
+        directives[0].upgrade_ops.ops.append(ops.ExecuteSQLOp("SELECT 42"))
+
+
+def run_migrations""",
+    )
+    edit(opened, OPTIONS, f"{OPTIONS}        process_revision_directives=hook,\n")
+    opened.run("db-up")
+
+    assert "op.execute('SELECT 42')" in opened.run("db-check", exit_code=1).stdout
+    opened.run("db-rev", "app", "Hooked", "-a")
+    (written,) = (opened.project.migrations("app") / "versions").glob("*_hooked.py")
+    assert 'op.execute("SELECT 42")' in written.read_text("utf-8")
+
+
 @pytest.mark.drivers(*BOTH)
 def test_statements_after_configure_are_fine(opened: Shop) -> None:
     edit(opened, "    with context.begin", "    connection.exec_driver_sql('SELECT 1')\n    with context.begin")
@@ -309,7 +414,11 @@ FAILING = {
         "RuntimeError: boom",
     ),
     "exits": ("    context.configure(", "    raise SystemExit(0)\n    context.configure(", "sys.exit(0) was called"),
-    "a wrong argument": (OPTIONS, f"{OPTIONS}        transaction_per_migration=True,\n", "TypeError"),
+    "an argument twice": (
+        OPTIONS,
+        f"{OPTIONS}        **{{'compare_type': True}},\n",
+        "multiple values for keyword argument 'compare_type' (give it to environment.options(), and not to configure()",
+    ),
     "a name that is missing": ("    context.configure(", "    contxt.configure(", "NameError"),
 }
 
@@ -318,7 +427,7 @@ FAILING = {
 @pytest.mark.drivers(*BOTH)
 def test_a_failure_in_it_is_named_with_its_line(opened: Shop, case: str) -> None:
     old, new, message = FAILING[case]
-    line = edit(opened, old, new) - (2 if case == "a wrong argument" else 0)
+    line = edit(opened, old, new) - (2 if case == "an argument twice" else 0)
     where = "env.py:"
 
     for command in ("db-up", "db-current", "db-down"):

@@ -32,7 +32,9 @@ from ampho.extension import OPTIONS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its present release uses what SQLAlchemy 2.1 deprecates
-    from advanced_alchemy.config import SQLAlchemyAsyncConfig, SQLAlchemySyncConfig
+    import advanced_alchemy.alembic
+    from advanced_alchemy.alembic.commands import AlembicCommands
+    from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig, SQLAlchemySyncConfig
 
 Make = Callable[[str], Database]
 IDS = ["crm_1", "crm_2"]
@@ -505,8 +507,13 @@ def test_every_option_of_alembic_and_flask_migrate_is_known() -> None:
         "db",
         "kwargs",
     }
-    Ampho(**dict.fromkeys([*OPTIONS, "command", "directory"]))
-    AsyncAmpho(**dict.fromkeys(OPTIONS))
+    ours = {"connection", "dialect_name", "dialect_opts", "output_buffer", "starting_rev", "url"}
+    always = {"literal_binds", "transaction_per_migration", "transactional_ddl"}
+    for kind, more in ((Ampho, {"command", "directory"}), (AsyncAmpho, set())):
+        kind(**dict.fromkeys((OPTIONS | more) - ours - always), **dict.fromkeys(always, True))
+        for name in ours | always:
+            with pytest.raises(ConfigurationError, match=rf"the option {name}=.*, which Ampho decides for each run"):
+                kind(**{name: False})
 
 
 def test_a_quart_app_that_registered_its_own_before(history: Project) -> None:
@@ -600,14 +607,78 @@ def test_an_engine_with_metadata(history: Project, async_database: Database) -> 
 
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+asyncpg")
 def test_the_configuration_of_advanced_alchemy(history: Project, async_database: Database) -> None:
-    config = SQLAlchemyAsyncConfig(connection_string=async_database.url.render_as_string(hide_password=False))
+    """What its ``alembic_config`` says counts, as for its own commands, and an option of ``AsyncAmpho`` before that."""
+    url = async_database.url.render_as_string(hide_password=False)
+    config = SQLAlchemyAsyncConfig(connection_string=url)
     with history.importing():
         app = quart.Quart("app")
-        crm = Facade(app, AsyncAmpho(app, config, packages=["crm"]))
+        crm = Facade(app, AsyncAmpho(app, config, packages=["crm"], include_object=None))
 
-        assert crm.ampho.project(app).metadata is config.metadata
+        project = crm.ampho.project(app)
+        assert project.metadata is config.metadata
+        assert project.options == {
+            "version_table": "alembic_versions",
+            "version_table_schema": None,
+            "render_as_batch": True,
+            "compare_type": False,
+            "include_object": None,
+        }
         assert ids(crm.call("upgrade").steps) == IDS
-    assert async_database.rows() == ["crm_2"]
+    assert async_database.rows("alembic_versions") == ["crm_2"]
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+asyncpg")
+def test_what_the_commands_of_advanced_alchemy_applied_is_applied(history: Project, async_database: Database) -> None:
+    schema = None
+    if async_database.backend == "postgresql":
+        schema = "meta"
+        async_database.run("CREATE SCHEMA meta")
+    settings = AlembicAsyncConfig(
+        version_table_name="crm_versions",
+        version_table_schema=schema,
+        script_location=str(history.migrations("crm")),
+        render_as_batch=False,
+        compare_type=True,
+        user_module_prefix="crm.",
+    )
+    url = async_database.url.render_as_string(hide_password=False)
+    config = SQLAlchemyAsyncConfig(connection_string=url, alembic_config=settings)
+    template = Path(advanced_alchemy.alembic.__file__).parent / "templates" / "asyncio" / "env.py"
+    history.write(history.migrations("crm") / "env.py", template.read_text("utf-8"))
+    AlembicCommands(config).upgrade("crm_1")
+    with history.importing():
+        app = quart.Quart("app")
+        metadata = [sa.MetaData(), sa.MetaData()]
+        crm = Facade(app, AsyncAmpho(app, config, metadata=metadata, packages=["crm"], compare_type=False))
+
+        project = crm.ampho.project(app)
+        assert project.metadata is metadata
+        assert project.options == {
+            "version_table": "crm_versions",
+            "version_table_schema": schema,
+            "render_as_batch": False,
+            "compare_type": False,
+            "user_module_prefix": "crm.",
+        }
+        assert [record.id for record in crm.call("current")["crm"].applied] == ["crm_1"]
+        assert ids(crm.call("upgrade").steps) == ["crm_2"]
+    table = "meta.crm_versions" if schema else "crm_versions"
+    assert async_database.query(f"SELECT version_num FROM {table}") == [("crm_2",)]
+
+
+@pytest.mark.drivers("sqlite+aiosqlite")
+def test_an_engine_without_the_tables_of_the_models_is_compared_with_nothing(
+    history: Project, async_database: Database
+) -> None:
+    with history.importing():
+        app = quart.Quart("app", root_path=str(history.folder))
+        crm = Facade(app, AsyncAmpho(app, create_async_engine(async_database.url), packages=["crm"]))
+        assert ids(crm.call("upgrade").steps) == IDS
+        for command in (("db-rev", "crm", "x", "-a"), ("db-rev", "crm", "x", "-a", "--scratch"), ("db-check",)):
+            assert crm.error_line(*command) == (
+                "AsyncAmpho was given an engine without the tables of the models, so there is nothing to compare with."
+                " Pass metadata=, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
+            )
 
 
 class LikeLite:

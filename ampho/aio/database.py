@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Engine, MetaData
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
+_ALEMBIC_CONFIG = {
+    "version_table_name": "version_table",
+    "version_table_schema": "version_table_schema",
+    "render_as_batch": "render_as_batch",
+    "compare_type": "compare_type",
+    "user_module_prefix": "user_module_prefix",
+}
+"""The attributes of advanced-alchemy's ``alembic_config`` that are arguments of ``context.configure``, and which."""
+
+_PREFIX_OF_THEIR_TEMPLATE = "sa."
+
+
 class Database(Protocol):
     """One app's database, whoever made it."""
 
@@ -27,6 +40,9 @@ class Database(Protocol):
 
     def metadata(self) -> MetaData | None:
         """Return the tables of the models."""
+
+    def options(self) -> Mapping[str, object]:
+        """Return arguments for Alembic's ``context.configure``."""
 
     async def dispose(self) -> None:
         """Close the connections of the running loop."""
@@ -48,16 +64,20 @@ class OwnDatabase:
     def metadata(self) -> MetaData | None:
         return self.db.metadata
 
+    def options(self) -> Mapping[str, object]:
+        return {}
+
     async def dispose(self) -> None:
         await self.db.dispose(self.app)
 
 
 @dataclass(frozen=True)
 class EngineDatabase:
-    """An ``AsyncEngine`` that the app made, with the ``MetaData`` of its models."""
+    """An ``AsyncEngine`` that the app made, with what is known of its models and migrations."""
 
     made: AsyncEngine
-    tables: MetaData | None
+    tables: MetaData | None = None
+    configured: Mapping[str, object] = field(default_factory=dict)
 
     def url(self) -> URL:
         return self.made.url
@@ -70,21 +90,35 @@ class EngineDatabase:
     def metadata(self) -> MetaData | None:
         return self.tables
 
+    def options(self) -> Mapping[str, object]:
+        return self.configured
+
     async def dispose(self) -> None:
         await self.made.dispose()
 
 
-def adapt(app: Quart, db: Any, metadata: MetaData | None) -> Database:
+def _alembic_options(config: Any) -> dict[str, object]:
+    """Return what the ``alembic_config`` of advanced-alchemy's configuration says, as Alembic's own arguments.
+
+    Its default prefix of user-defined types, ``sa.``, is left out: it is right only in a file that puts these types
+    into that module, as those made from advanced-alchemy's template do.
+    """
+    found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
+    if found.get("user_module_prefix") == _PREFIX_OF_THEIR_TEMPLATE:
+        del found["user_module_prefix"]
+    return found
+
+
+def adapt(app: Quart, db: Any) -> Database:
     """Return a database as ``AsyncAmpho`` uses it.
 
     :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``.
-    :param metadata: the tables of the models, for an engine.
     :raises ConfigurationError: if it is anything else; names what to pass instead.
     """
     if isinstance(db, AsyncSQLAlchemy):
         return OwnDatabase(app, db)
     if isinstance(db, AsyncEngine):
-        return EngineDatabase(db, metadata)
+        return EngineDatabase(db)
     if isinstance(db, Engine):
         raise DriverError(
             f"AsyncAmpho was given a sync engine ({db.url.drivername}). Make one with"
@@ -97,7 +131,7 @@ def adapt(app: Quart, db: Any, metadata: MetaData | None) -> Database:
             raise DriverError(
                 "AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig."
             )
-        return EngineDatabase(engine, metadata or db.metadata)
+        return EngineDatabase(engine, db.metadata, _alembic_options(db.alembic_config))
     if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
         raise ConfigurationError(
             f"AsyncAmpho cannot use {home}'s object, which works on Quart only under quart-flask-patch, and blocks the"

@@ -53,7 +53,7 @@ class AsyncAmpho(Extension):
     :param app: the app; leave it out in a factory, and call :meth:`init_app` there.
     :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``;
         without one, the ``AsyncSQLAlchemy`` registered on the app is used, or one is made.
-    :param metadata: the tables of the models, where ``db`` is an engine.
+    :param metadata: the tables of the models, one ``MetaData`` or several; needed where ``db`` is an engine.
     :param packages: names of packages with migrations, beside those of ``AMPHO_MIGRATION_PACKAGES``.
     :param options: further arguments for Alembic's ``context.configure``, such as ``include_object``.
 
@@ -68,14 +68,14 @@ class AsyncAmpho(Extension):
         app: Quart | None = None,
         db: object | None = None,
         *,
-        metadata: MetaData | None = None,
+        metadata: MetaData | Sequence[MetaData] | None = None,
         packages: Iterable[str] | None = None,
         **options: object,
     ) -> None:
         super().__init__(packages, options)
         self._db = db
         self._given_metadata = metadata
-        self._configure_options = DEFAULTS | options
+        self._given_options = options
         self._databases: WeakKeyDictionary[App, Database] = WeakKeyDictionary()
         self._dbs: WeakKeyDictionary[App, Any] = WeakKeyDictionary()
         if app is not None:
@@ -92,7 +92,7 @@ class AsyncAmpho(Extension):
             )
         self._check_only_one(app)
         db = self._register_db(app, db or self._db)
-        self._databases[app] = adapt(app, db, self._given_metadata)
+        self._databases[app] = adapt(app, db)
         self._dbs[app] = db
         self._apps.add(app)
         app.extensions["ampho"] = self
@@ -125,11 +125,11 @@ class AsyncAmpho(Extension):
     def _url(self, app: App) -> URL:
         return self._databases[app].url()
 
-    def _metadata(self, app: App) -> MetaData | None:
-        return self._databases[app].metadata()
+    def _metadata(self, app: App) -> MetaData | Sequence[MetaData] | None:
+        return self._databases[app].metadata() if self._given_metadata is None else self._given_metadata
 
     def _options(self, app: App) -> Mapping[str, object]:
-        return self._configure_options
+        return {**DEFAULTS, **self._databases[app].options(), **self._given_options}
 
     async def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package; see :meth:`ampho.Ampho.init`."""
