@@ -47,7 +47,7 @@ from mako.template import Template
 from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 
-from ampho._describe import describe, listed_last, place, shown_path
+from ampho._describe import describe, is_of_database, listed_last, place, shown_path
 from ampho._hints import with_hint
 from ampho.applied import VersionRows
 from ampho.errors import (
@@ -503,7 +503,7 @@ class EnvironmentRun:
         before = f" Finished before it: {listed_last(finished)}." if finished else ""
         why = describe_without(exc, self.project.url)
         elsewhere = self._is_of_another_connection(exc)
-        if isinstance(exc, DBAPIError) and not elsewhere:
+        if is_of_database(exc) and not elsewhere:
             before = before or " This command changed nothing."
             return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
         where = place(exc, self.path)

@@ -38,6 +38,13 @@ _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
 
 _SHOWN = 5  # names, of many
+# Drivers, and what they are made of: their errors do not always reach SQLAlchemy, which would wrap them.
+_OF_DRIVERS = frozenset(
+    {
+        *("aiosqlite", "asyncmy", "asyncpg", "oracledb", "psycopg", "psycopg_binary", "psycopg_c", "psycopg_pool"),
+        *("psycopg2", "pymysql", "pyodbc", "sqlite3", "asyncio", "selectors", "socket", "ssl"),
+    }
+)
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
 
@@ -158,6 +165,20 @@ def quotes_url(exc: BaseException) -> bool:
         name == "sqlalchemy.engine.url" and code.co_name not in _NAMES_DIALECT_ONLY
         for link in _chain(exc)
         for name, code, _ in _frames(link.__traceback__)
+    )
+
+
+def is_of_database(exc: BaseException) -> bool:
+    """Tell whether an exception is from a database, its driver, or the network between."""
+    module = sys.modules.get("sqlalchemy.exc")
+    if module is not None and isinstance(
+        exc, (module.DBAPIError, module.PendingRollbackError, module.ResourceClosedError, module.TimeoutError)
+    ):
+        return True
+    name = type(exc).__module__
+    innermost = [str(name) for name, _, _ in _frames(exc.__traceback__)][-1:]
+    return name.startswith("sqlalchemy.dialects.") or not _OF_DRIVERS.isdisjoint(
+        place.partition(".")[0] for place in (name, *innermost)
     )
 
 

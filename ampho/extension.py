@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 
-from ampho._describe import all_words
+from ampho._describe import all_words, is_of_database
 from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.lazy import LazyGroup
@@ -278,6 +278,31 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
         raise DatabaseError(
             f"Cannot connect to {display(url)}: {why}. Check {setting}, and that the database is up."
         ) from None
+
+
+@contextmanager
+def clear_errors(url: URL, results: Sequence[object]) -> Iterator[None]:
+    """Turn what a driver raises outside of a revision, as where the connection is lost, into one clear error.
+
+    :param results: what the work has returned, if it has; then a connection that cannot be closed is no failure.
+    :raises DatabaseError: if the database, its driver or the network fails.
+    """
+    try:
+        yield
+    except AmphoError:
+        raise
+    except Exception as exc:
+        if not is_of_database(exc):
+            raise
+        if results:
+            return
+        from ampho._hints import with_hint
+
+        why = with_hint(describe_without(exc, url)).rstrip(".")
+        raise DatabaseError(
+            f"The database, or the connection to it, failed: {why}. Run the command again; 'ampho db-current' shows"
+            " what is applied."
+        ) from exc
 
 
 @contextmanager

@@ -115,6 +115,7 @@ def holder(connection: Connection, settings: LockSettings) -> str | None:
     :return: None if it cannot be known, as on SQLite.
     """
     with suppress(LockError, SQLAlchemyError), _given_back(connection):
+        connection.rollback()
         lock = _lock_of(connection) if settings.enabled else None
         return None if lock is None else lock.holder()
     return None
@@ -142,6 +143,7 @@ def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
     finally:
         if not (connection.closed or connection.invalidated):
             with _given_back(connection):
+                connection.rollback()
                 connection.execute(text(write), {"a": before[0], "b": before[-1]})
                 connection.commit()
 
@@ -198,6 +200,7 @@ def _release(lock: _Lock) -> None:
     if connection.closed or connection.invalidated:
         return
     with _given_back(connection):
+        connection.rollback()
         released = lock.release()
         connection.rollback()
         if not released:
@@ -206,10 +209,8 @@ def _release(lock: _Lock) -> None:
 
 @contextmanager
 def _given_back(connection: Connection) -> Iterator[None]:
-    """Put a connection back as it was, or out of use where that fails."""
+    """Put a connection back as it was, or close it for good where that fails, as it does if the connection is lost."""
     try:
-        if connection.in_transaction():
-            connection.rollback()
         yield
     except BaseException as exc:
         connection.invalidate()

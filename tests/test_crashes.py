@@ -13,19 +13,16 @@ from __future__ import annotations
 import os
 import random
 import re
-import select
 import signal
-import socket
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -34,6 +31,7 @@ from project import Project
 from servers import JOURNAL, Database
 from sqlalchemy import Engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
+from wire import Wire
 
 from ampho import Observer, Step
 
@@ -494,58 +492,21 @@ def test_a_connection_that_is_ended_before_or_after_any_statement(scene: Scene) 
 # ---- a connection that is cut at a commit ----
 
 
-class Cutter:
-    """A wire between an app and its server, which is cut when the server has done a COMMIT and before it says so."""
-
-    def __init__(self, server: tuple[str, int], at: int) -> None:
-        self._server, self._left = server, at
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client = self._listener.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._server) as server:
-            while True:
-                for ready in select.select([client, server], [], [])[0]:
-                    data = ready.recv(1 << 16)
-                    if not data:
-                        return
-                    if ready is server:
-                        client.sendall(data)
-                        continue
-                    server.sendall(data)
-                    if b"COMMIT" in data:
-                        self._left -= 1
-                        if self._left == 0:
-                            server.recv(1 << 16)
-                            return
+def cutter(database: Database, number: int) -> Wire:
+    """A wire that is cut when the server has done a COMMIT and before it says so."""
+    assert database.url.host
+    return Wire((database.url.host, database.url.port or 0), b"COMMIT", "unanswered", skip=number - 1)
 
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVERS)
 def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Scene) -> None:
     database = scene.database
-    assert database.url.host
     for number in (2, 5):
         scene.clear()
-        with Cutter((database.url.host, database.url.port or 0), number) as cutter:
-            wire = database.url.set(host="127.0.0.1", port=cutter.port)
-            with facade(scene.project, on(database), ["core"], wire) as each:
+        with cutter(database, number) as wire:
+            url = database.url.set(host="127.0.0.1", port=wire.port)
+            with facade(scene.project, on(database), ["core"], url) as each:
                 line = one_error_line(each.run("db-up").stderr.splitlines()[-1])
         applied = database.rows()
         said = re.match(r"Revision (core_\d) of core failed", line)
@@ -565,11 +526,10 @@ def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Sce
 @pytest.mark.drivers(*SERVERS)
 def test_a_stamp_of_whose_commit_nobody_hears_is_not_said_to_have_changed_nothing(scene: Scene) -> None:
     database = scene.database
-    assert database.url.host
     first = {"postgresql": 1, "mariadb": 2}[database.backend]  # PyMySQL and asyncmy commit when they connect
-    with Cutter((database.url.host, database.url.port or 0), first) as cutter:
-        wire = database.url.set(host="127.0.0.1", port=cutter.port)
-        with facade(scene.project, on(database), ["core"], wire) as each:
+    with cutter(database, first) as wire:
+        url = database.url.set(host="127.0.0.1", port=wire.port)
+        with facade(scene.project, on(database), ["core"], url) as each:
             line = one_error_line(each.run("db-stamp", "core_2").stderr.splitlines()[-1])
     assert line.startswith("The connection was lost at the commit")
     assert database.rows() == ["core_2"]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, DateTime, MetaData, NullPool, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, MissingGreenlet, NoSuchModuleError, StatementError
 
-from ampho._describe import MALFORMED_URL, describe, location, one_line, quotes_url, shown_path
+from ampho._describe import MALFORMED_URL, describe, is_of_database, location, one_line, quotes_url, shown_path
 from ampho._hints import with_hint
 from ampho.errors import AmphoError, ConfigurationError
 
@@ -256,3 +256,22 @@ def test_what_is_well_known_comes_with_a_remedy(said: str, hint: str) -> None:
     assert with_hint(said).startswith(f"{said} (")
     assert hint in with_hint(said)
     assert with_hint("nothing known") == "nothing known"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sqlite3; raise sqlite3.OperationalError('disk I/O error')",
+        "import asyncpg; raise asyncpg.InterfaceError('the connection is closed')",
+        "from sqlalchemy.exc import PendingRollbackError; raise PendingRollbackError('it is invalid')",
+        "import socket; socket.create_connection(('127.0.0.1', 0))",
+        "import asyncio; loop = asyncio.new_event_loop(); loop.close(); loop.call_soon(print)",
+    ],
+)
+def test_an_error_of_a_driver_is_told_from_others(code: str) -> None:
+    assert is_of_database(caught(code))
+
+
+@pytest.mark.parametrize("code", ["open('/nowhere/at/all')", "int('one')", "raise RuntimeError('no')"])
+def test_another_error_is_not_taken_for_one_of_a_driver(code: str) -> None:
+    assert not is_of_database(caught(code))

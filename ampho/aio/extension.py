@@ -18,7 +18,7 @@ from ampho.aio.database import Database, adapt
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
-from ampho.extension import DEFAULTS, Extension, connecting, warned, without_secrets
+from ampho.extension import DEFAULTS, Extension, clear_errors, connecting, warned, without_secrets
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -416,9 +416,11 @@ class AsyncAmpho(Extension):
         project = self.project(app)
         with without_secrets(project.url):
             await _read_ahead(project)
-            with warned(project, observer, mending):
+            results: list[T] = []
+            with warned(project, observer, mending), clear_errors(project.url, results):
                 async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
-                    return await _cancelled_once(connection.run_sync(partial(work, project)))
+                    results.append(await _cancelled_once(connection.run_sync(partial(work, project))))
+            return results[0]
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())

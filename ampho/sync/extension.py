@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine
 
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
-from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, connecting, warned, without_secrets
+from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, clear_errors, connecting, warned, without_secrets
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
 from ampho.url import missing_driver, parse_url, require_driver
 
@@ -515,13 +515,16 @@ class Ampho(Extension):
     ) -> T:
         app = self._app()
         project = self.project(app)
+        results: list[T] = []
         with (
             without_secrets(project.url),
             warned(project, observer, mending),
             exclusive(),
+            clear_errors(project.url, results),
             self._connect(app, scratch=scratch) as connection,
         ):
-            return work(project, connection)
+            results.append(work(project, connection))
+        return results[0]
 
     def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
         project = self.project(self._app())
