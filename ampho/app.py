@@ -15,6 +15,7 @@ import re
 import sys
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -172,10 +173,16 @@ def _load(targets: Sequence[_Target]) -> App:
 
 
 def _import(target: _Target) -> ModuleType | None:
-    """Import the target's module; None if a usual file is not there."""
+    """Import the target's module; None if a usual file is not in the current folder.
+
+    One that lies elsewhere on the path, as that of a project that is installed in editable mode, is another project's.
+    """
     from flask.cli import prepare_import
 
     with _reporting(target, "it cannot be imported"):
+        file = None if target.origin else _file_here(target.path)
+        if not (target.origin or file):
+            return None
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.insert(0, here)  # a console script's own folder is there instead
         name = prepare_import(target.path)
@@ -189,9 +196,25 @@ def _import(target: _Target) -> ModuleType | None:
         form = "{}" if target.name is None else f"{{}}:{_masked(target.name)}"
         guess = did_you_mean(target.path, _modules(".py" if target.path.endswith(".py") else ""), form)
         raise target.error(f"there is no module {_masked(name)!r}{_or_remedy(guess)}")
-    if not target.origin and getattr(module, "__file__", None) is None:
-        return None  # absent, or a folder of that name that is no package
+    if file is not None:
+        _check_file(module, file, target)
     return module
+
+
+def _file_here(file: str) -> str | None:
+    """Return the file of a module or package in the current folder, whatever the rest of the path has."""
+    spec = PathFinder.find_spec(Path(file).stem, [str(Path.cwd())])
+    return spec.origin if spec is not None and spec.has_location else None
+
+
+def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
+    """Check that what was imported is the file in the current folder, and not another module of its name."""
+    imported = getattr(module, "__file__", None)
+    if imported is None or Path(imported).resolve() != Path(file).resolve():
+        raise target.error(
+            f"its name stands for {imported or 'another module'}, which is imported first. Rename it, or name the app"
+            " with --app or AMPHO_APP"
+        )
 
 
 def _modules(suffix: str) -> list[str]:

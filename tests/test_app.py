@@ -160,6 +160,55 @@ def test_the_folder_of_a_file_and_the_current_one_are_importable(project: Projec
     assert found("src/web.py") == "betop"
 
 
+@pytest.mark.parametrize("way", ["PYTHONPATH", "editable"])
+def test_the_file_of_another_project_on_the_path_is_not_taken(project: Project, tmp_path: Path, way: str) -> None:
+    """An editable install puts a project's folder on the path, and its ``wsgi.py`` would come before our ``app.py``."""
+    other, ours = tmp_path / "other", tmp_path / "ours"
+    project.write(other__wsgi=FLASK_APP.format("theirs"), other__app=FLASK_APP.format("theirs"))
+    project.write(ours__app=FLASK_APP.format("ours"), empty__x="")
+    code = f"""
+    import os, site, sys
+    from ampho.app import AppLoader
+    if {way == "editable"}:
+        site.addsitedir({str(tmp_path / "site")!r})
+    for folder in ("ours", "empty"):
+        os.chdir(os.path.join({str(tmp_path)!r}, folder))
+        try:
+            print(AppLoader().load_app().import_name)
+        except Exception as exc:
+            print(exc)
+    os.chdir({str(ours)!r})
+    print(AppLoader("wsgi").load_app().import_name)
+    """
+    project.write(site__x="")
+    (tmp_path / "site" / "other.pth").write_text(f"{other}\n", "utf-8")
+
+    done = project.run(code, **({"PYTHONPATH": str(other)} if way == "PYTHONPATH" else {}))
+
+    mine, none, named = done.stdout.splitlines()
+    assert mine == "ours"
+    assert none.startswith("no app found: looked for wsgi.py, app.py, asgi.py in ")
+    assert named == "theirs", "who names a module gets it from wherever it is"
+
+
+def test_a_module_of_the_same_name_that_is_imported_already_is_not_taken(project: Project) -> None:
+    """As one that a hook of an editable install, or a file in site-packages, imported before."""
+    project.write(app=FLASK_APP.format("ours"), other__app=FLASK_APP.format("theirs"))
+    code = """
+    import sys
+    from ampho.app import AppLoader
+    sys.path.insert(0, "other")
+    import app
+    try:
+        AppLoader().load_app()
+    except Exception as exc:
+        print(exc)
+    """
+    said = project.run(code).stdout
+    assert said.startswith("app.py: its name stands for ")
+    assert "other/app.py, which is imported first. Rename it, or name the app with --app or AMPHO_APP" in said
+
+
 def test_nothing_found_names_what_was_tried(project: Project) -> None:
     text = failure()
     assert text.startswith("no app found: looked for wsgi.py, app.py, asgi.py in ")
