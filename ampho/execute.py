@@ -26,6 +26,7 @@ from ampho.lock import TIMEOUT_SETTING, LockSettings, holder, locked, patient
 from ampho.observer import Observer, counted
 from ampho.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
+from ampho.protect import Protection
 from ampho.run import Run
 from ampho.runner import Runner, journal_table, raise_from, unfinished_error
 from ampho.telemetry import audience_of
@@ -162,13 +163,14 @@ def downgrade(
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
     project.check_migratable(specifier)
+    protection = project.protection.on(connection, confirm)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
         planned.check_agreed(agreed)  # before a name is asked for that would confirm something else
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
-            project.protection.check(confirm, f"'ampho db-down {specifier}' takes back {what}.")
+            protection.check(confirm, f"'ampho db-down {specifier}' takes back {what}.")
         return planned
 
     command = ("downgrade", "--", specifier)
@@ -194,6 +196,7 @@ def plan(
     project.check_migratable(specifier)
     upgrades = Direction(direction) is Direction.UPGRADE
     typed = specifier if specifier is not None else "heads" if upgrades else "-1"
+    protection = Protection() if upgrades else project.protection.on(connection)
 
     from ampho.explain import explained
 
@@ -204,8 +207,8 @@ def plan(
             planned = plan_upgrade(project.graph, rows, typed, journal=journal)
         else:
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
-            if planned.steps and project.protection.enabled:
-                planned = replace(planned, protected=project.protection.database)
+            if planned.steps and protection.enabled:
+                planned = replace(planned, protected=protection.database)
         graph = graph_of(planned, project.graph, rows, journal)
         return partial(explained, planned, graph, connection.dialect.name)
 

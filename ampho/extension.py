@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import InvalidRequestError, ProgrammingError
@@ -19,12 +20,13 @@ from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageN
 from ampho.lazy import LazyGroup
 from ampho.observer import Observer
 from ampho.settings import DATABASE_URI
-from ampho.url import database_name, describe_without, display, parse_url, redact, require_driver
+from ampho.url import describe_without, display, in_folder, is_in_memory, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from flask.sansio.app import App
     from sqlalchemy import URL, Engine, MetaData
+    from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ampho.package import MigrationPackage
@@ -34,7 +36,6 @@ URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 OPTIONS_SETTING = "SQLALCHEMY_ENGINE_OPTIONS"
 _ON_THIS_SIDE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
 """What a driver raises that was called in a wrong way, or lacks something; what a server answers is none of these."""
-_OF_ONE_ADDRESS = ("url", "creator", "async_creator", "pool", "max_overflow")
 DIRECT_SETTING = DATABASE_URI.name
 """The setting, and environment variable, for another address of the same database, for migrations only."""
 
@@ -168,7 +169,7 @@ class Extension(ABC):
             host_name=host_name(app.config.get(ENV_SETTING)),
             journal=journal_name(app.config),
             lock=lock_settings(app.config, os.environ),
-            protection=Protection(is_protected(app.config, os.environ), database_name(url)),
+            protection=Protection(is_protected(app.config, os.environ)),
         )
 
     def packages(self, app: App, absent: dict[str, PackageNotFoundError]) -> tuple[MigrationPackage, ...]:
@@ -189,12 +190,30 @@ class Extension(ABC):
             return None
         url = parse_url(value, DIRECT_SETTING)
         require_driver(url, is_async=self.is_async, setting=DIRECT_SETTING)
-        return url
+        if url.get_backend_name() != "sqlite" or is_in_memory(url):
+            return url
+        return in_folder(url, Path(app.instance_path))
 
-    def _options_of_engine(self, app: App) -> dict[str, Any]:
-        """Return the app's arguments for an engine on another address: without its own, and those of a pool."""
-        given: Mapping[str, Any] = app.config.get(OPTIONS_SETTING) or {}
-        return {name: value for name, value in given.items() if not name.startswith(_OF_ONE_ADDRESS)}
+    @contextmanager
+    def _connected(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
+        """Open the connection that migrates; for an async engine, in a greenlet.
+
+        It is made as the app's connections are, and closed for good: an app that migrates and is forked then shares it
+        with no child.
+
+        :param engine: the app's.
+        :param scratch: whether it is to a throw-away database.
+        """
+        from ampho.engine import at, like
+        from ampho.scratch import scratch_engine
+
+        url = self._direct_url(app)
+        setting = DIRECT_SETTING if url else URL_SETTING
+        engine = at(engine, url, setting) if url else like(engine)
+        with ExitStack() as stack:
+            if scratch:
+                engine = stack.enter_context(scratch_engine(engine, partial(_open, engine, setting)))
+            yield stack.enter_context(_open(engine, setting))
 
     def _app(self) -> App:
         """Return the current app; outside of an app context, the only one."""
@@ -251,6 +270,11 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
         told.warned(message)
     if project.packages:
         yield
+
+
+def _open(engine: Engine, setting: str) -> Connection:
+    with connecting(engine.url, setting):
+        return engine.connect()
 
 
 @contextmanager

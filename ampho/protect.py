@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ampho.engine import name_of_database
 from ampho.errors import ConfigurationError, ProtectedError
 from ampho.settings import PROTECTED
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 SETTING = PROTECTED.name
 _FALSE = ("", "0", "false", "no", "off")
@@ -20,11 +24,21 @@ class Protection:
     """Whether a database is protected.
 
     :ivar enabled: whether what takes something out of it has to be confirmed.
-    :ivar database: the name that confirms it.
+    :ivar database: the name that confirms it; known once :meth:`on` has asked the server.
     """
 
     enabled: bool = False
     database: str = ""
+
+    def on(self, connection: Connection, confirm: str | None = None) -> Protection:
+        """Return the protection of the database that a connection is on; ask for its name if it matters.
+
+        :param connection: a fresh connection, on which nothing was executed.
+        :param confirm: the name that was given, if one was.
+        """
+        if confirm is None and not self.enabled:
+            return self
+        return replace(self, database=name_of_database(connection))
 
     def check(self, confirm: str | None, deed: str) -> None:
         """Check that a deed may be done.

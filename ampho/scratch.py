@@ -1,19 +1,26 @@
-"""A throw-away database beside the app's: on the same server, or in memory for SQLite. Pure; the facades open it."""
+"""A throw-away database beside the app's: on the same server, or in memory for SQLite."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sqlalchemy import URL
+from sqlalchemy import URL, NullPool, StaticPool
 from sqlalchemy.exc import DBAPIError
 
+from ampho.engine import DATABASE_ARGUMENTS, beside, served_database
 from ampho.errors import ConfigurationError, DatabaseError
 from ampho.url import describe_without
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
 _PREFIX = "ampho_scratch_"
+_PUBLIC = "public"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +36,23 @@ class Scratch:
     create: str | None = None
     drop: str | None = None
 
+    def check(self, connection: DBAPIConnection) -> None:
+        """Check that a new connection is on this database, before anything runs there.
+
+        :raises DatabaseError: if the server says that it is on another one, which may be the app's.
+        """
+        served = served_database(connection, self.url.get_backend_name())
+        wanted = self.url.database or ""
+        if served != wanted:
+            raise DatabaseError(
+                f"The connection to the throw-away database {wanted or 'in memory'} leads to"
+                f" {served or 'no database'}, so nothing was run on it. Look for what makes the app's connections: a"
+                " pooler, creator=, or a do_connect listener that returns one of its own."
+            )
+
 
 def scratch_of(url: URL) -> Scratch:
-    """Return a throw-away database of the kind of ``url``'s, under a name that nobody has.
+    """Return a throw-away database of the same kind as ``url``'s, under a new name.
 
     :raises ConfigurationError: if Ampho knows no way to make one there.
     """
@@ -39,12 +60,13 @@ def scratch_of(url: URL) -> Scratch:
     if backend == "sqlite":
         return Scratch(URL.create(url.drivername))
     name = f"{_PREFIX}{secrets.token_hex(6)}"
+    address = url.difference_update_query(DATABASE_ARGUMENTS).set(database=name)
     if backend == "postgresql":
         drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
-        return Scratch(url.set(database=name), f'CREATE DATABASE "{name}"', drop)
+        return Scratch(address, f'CREATE DATABASE "{name}"', drop)
     if backend in ("mysql", "mariadb"):
         return Scratch(
-            url.set(database=name),
+            address,
             f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4",
             f"DROP DATABASE IF EXISTS `{name}`",
         )
@@ -54,7 +76,61 @@ def scratch_of(url: URL) -> Scratch:
 
 
 @contextmanager
-def managing(scratch: Scratch) -> Iterator[None]:
+def scratch_engine(engine: Engine, connect: Callable[[], Connection]) -> Iterator[Engine]:
+    """Make a throw-away database beside that of an engine, give an engine for it, and drop it in the end.
+
+    The engine connects as the other does. Each of its connections is checked to be on the throw-away database.
+
+    :param connect: opens a connection of ``engine``.
+    :raises ConfigurationError: if the engine cannot be pointed to another database.
+    :raises DatabaseError: if the database cannot be made.
+    """
+    scratch = scratch_of(engine.url)
+    schemas: list[str] = []
+
+    def prepare(connection: DBAPIConnection) -> None:
+        scratch.check(connection)
+        while schemas:
+            _create_schema(connection, schemas.pop())
+
+    made = beside(engine, scratch.url, prepare, NullPool if scratch.drop else StaticPool)
+    try:
+        if scratch.create:
+            with connect() as connection:
+                schemas.extend(_schema_in_use(connection))
+                _execute(connection, scratch, scratch.create)
+        yield made
+    finally:
+        made.dispose()
+        if scratch.drop:
+            with connect() as connection:
+                _execute(connection, scratch, scratch.drop)
+
+
+def _schema_in_use(connection: Connection) -> list[str]:
+    """Return the schema of PostgreSQL that tables without one go to, if a new database lacks it."""
+    if connection.dialect.name != "postgresql":
+        return []
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
+    connection.rollback()
+    return [] if schema in (None, _PUBLIC) else [str(schema)]
+
+
+def _create_schema(connection: DBAPIConnection, schema: str) -> None:
+    cursor = connection.cursor()
+    quoted = schema.replace('"', '""')
+    cursor.execute(f'CREATE SCHEMA IF NOT EXISTS "{quoted}"')
+    cursor.close()
+    connection.commit()
+
+
+def _execute(connection: Connection, scratch: Scratch, statement: str) -> None:
+    with _managing(scratch):
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
+
+
+@contextmanager
+def _managing(scratch: Scratch) -> Iterator[None]:
     """Turn what the server says to the making or dropping of a throw-away database into one clear error.
 
     :raises DatabaseError: if the server refuses.

@@ -60,16 +60,15 @@ def stamp(
     :raises DependentsError: if applied revisions of other packages depend on what would be applied no longer.
     """
     project.check_specifier(specifier)
+    protection = project.protection.on(connection, confirm)
     if purge or confirm is not None:
         how = "forgets all version rows" if purge else "changes version rows"
-        project.protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
+        protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
 
     def change(before: Applied) -> set[str]:
         after = known_after_stamp(before, specifier)
         if not before.known <= after:
-            project.protection.check(
-                confirm, f"'ampho db-stamp {specifier}' takes what is applied out of the version table."
-            )
+            protection.check(confirm, f"'ampho db-stamp {specifier}' takes what is applied out of the version table.")
         return after
 
     def denies() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Nothing here knows a framework or opens a connection.
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
@@ -137,6 +137,18 @@ def database_name(url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return PurePath(url.database or ":memory:").name
     return url.database or url.username or url.get_backend_name()  # PostgreSQL's is called like the user then
+
+
+def is_in_memory(url: URL) -> bool:
+    """Return whether a URL of SQLite stands for a database that lives and dies with its connection."""
+    return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
+
+
+def in_folder(url: URL, folder: Path) -> URL:
+    """Return a URL of a SQLite file, or of a ``file:`` URI, with a relative path resolved against a folder."""
+    prefix = "file:" if url.query.get("uri") else ""
+    path = Path((url.database or "").removeprefix(prefix))
+    return url if path.is_absolute() else url.set(database=f"{prefix}{folder / path}")
 
 
 def redact(text: str, *urls: URL) -> str:

@@ -61,6 +61,20 @@ def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) ->
     assert run_page(DOCS / f"{page}.md", tmp_path) > 0
 
 
+def test_the_recipe_for_tests_leaves_the_database_of_the_app_alone(shop: Project) -> None:
+    shop.run("ampho", "--app", "flask_app", "db-up")
+    file = shop.folder / "instance/shop.db"
+    before = file.read_bytes()
+    for block in blocks(DOCS / "recipes.md"):
+        if block.heading == "Tests" and block.note[1] in ("conftest.py", "test_migrations.py"):
+            shop.write(block.note[1], block.text)
+
+    done = shop.run(sys.executable, "-m", "pytest", "-q", "test_migrations.py")
+
+    assert "4 passed" in done.stdout
+    assert file.read_bytes() == before
+
+
 def test_the_quick_starts_begin_in_an_empty_folder_and_show_the_same() -> None:
     flask, quart = (list(blocks(DOCS / f"quickstart-{name}.md")) for name in ("flask", "quart"))
 

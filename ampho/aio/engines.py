@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 from ampho._describe import describe, shown_path
 from ampho.aio.pool import OneConnectionPool
 from ampho.errors import ConfigurationError
-from ampho.url import missing_driver, parse_url, redact, require_driver
+from ampho.url import in_folder, is_in_memory, missing_driver, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -141,29 +141,16 @@ def _spec(setting: str, options: dict[str, object], instance_path: str) -> Engin
     require_driver(url, is_async=True, setting=setting)
     backend = url.get_backend_name()
     if backend == "sqlite":
-        if _is_in_memory(url):
+        if is_in_memory(url):
             return EngineSpec(setting, url, {**options, "poolclass": OneConnectionPool}, in_memory=True)
-        url, folder = _in_folder(url, Path(instance_path))
-        return EngineSpec(setting, url, options, folder)
+        folder = Path(instance_path)
+        resolved = in_folder(url, folder)
+        return EngineSpec(setting, resolved, options, None if resolved is url else folder)
     if backend in {"mysql", "mariadb"}:
         options.setdefault("pool_recycle", 7200)
         if "charset" not in url.query:
             url = url.update_query_dict({"charset": "utf8mb4"})
     return EngineSpec(setting, url, options)
-
-
-def _is_in_memory(url: URL) -> bool:
-    return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
-
-
-def _in_folder(url: URL, folder: Path) -> tuple[URL, Path | None]:
-    """Resolve a relative path of a database file, also in a ``file:`` URI."""
-    name = url.database or ""
-    prefix = "file:" if url.query.get("uri") else ""
-    path = Path(name.removeprefix(prefix))
-    if path.is_absolute():
-        return url, None
-    return url.set(database=f"{prefix}{folder / path}"), folder
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
 from quart import Quart, current_app, has_app_context
-from sqlalchemy import NullPool, event
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import event
+from sqlalchemy.util import greenlet_spawn
 
 from ampho.aio.database import Database, adapt
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
-from ampho.extension import DEFAULTS, Extension, clear_errors, connecting, warned, without_secrets
+from ampho.extension import DEFAULTS, Extension, clear_errors, warned, without_secrets
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy import URL, MetaData
     from sqlalchemy.engine import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from ampho.autogenerate import Drift
@@ -419,7 +419,7 @@ class AsyncAmpho(Extension):
             results: list[T] = []
             with warned(project, observer, mending), clear_errors(project.url, results):
                 async with exclusive_async(), self._connect(app, scratch=scratch, renews=renews) as connection:
-                    results.append(await _cancelled_once(connection.run_sync(partial(work, project))))
+                    results.append(await _cancelled_once(greenlet_spawn(work, project, connection)))
             return results[0]
 
     async def _perform_offline(self, work: Callable[[Project, None], T], observer: Observer | None) -> T:
@@ -433,37 +433,29 @@ class AsyncAmpho(Extension):
     @asynccontextmanager
     async def _connect(
         self, app: App, bind_key: str | None = None, *, scratch: bool = False, renews: bool = False
-    ) -> AsyncIterator[AsyncConnection]:
-        """Open the connection that migrates.
+    ) -> AsyncIterator[Connection]:
+        """Open the connection that migrates, which is used in a greenlet.
 
         :param scratch: whether it is to a throw-away database.
         :param renews: whether the schema may change: asyncpg's connections remember types and statements of the old
             one, so its pool is made anew where something was committed; connections in use go on, and are closed when
             they are given back.
         """
-        async with AsyncExitStack() as stack:
-            apps = engine = self.engine(app, bind_key)
-            if bind_key is None and (url := self._direct_url(app)):
-                engine = create_async_engine(url, **self._options_of_engine(app), poolclass=NullPool)
-                stack.push_async_callback(engine.dispose)
-            target = engine
-            if scratch:
-                from ampho.aio.scratch import scratch_engine
-
-                target = await stack.enter_async_context(scratch_engine(engine, self._options_of_engine(app)))
-            with connecting(target.url):
-                connection = await _connection(target)
-            commits: list[object] = []
-            event.listen(connection.sync_connection, "commit", commits.append)
-            try:
-                yield connection
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await connection.close()
-                if commits and renews and apps.dialect.driver == "asyncpg":
-                    old = apps.sync_engine.pool
-                    await apps.dispose()
-                    event.listen(old, "checkin", _close)  # not before: a new pool has the listeners of the old one
+        engine = self.engine(app, bind_key)
+        commits: list[object] = []
+        stack = ExitStack()
+        try:
+            opened = self._connected(app, engine.sync_engine, scratch=scratch)
+            connection = await _connection(engine, partial(stack.enter_context, opened))
+            event.listen(connection, "commit", commits.append)
+            yield connection
+        finally:
+            with anyio.CancelScope(shield=True):
+                await greenlet_spawn(stack.close)
+            if commits and renews and engine.dialect.driver == "asyncpg":
+                old = engine.sync_engine.pool
+                await engine.dispose()
+                event.listen(old, "checkin", _close)  # not before: a new pool has the listeners of the old one
 
 
 def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
@@ -496,9 +488,9 @@ async def _cancelled_once(run: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _connection(engine: AsyncEngine) -> AsyncConnection:
+async def _connection(engine: AsyncEngine, connect: Callable[[], Connection]) -> Connection:
     try:
-        return await engine.connect()
+        return await _cancelled_once(greenlet_spawn(connect))
     except Exception:
         if engine.dialect.driver == "aiosqlite":
             # Its thread has a last word for the loop, and prints a traceback if that is closed by then.

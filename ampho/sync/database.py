@@ -9,10 +9,13 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 
+from ampho.url import in_folder
+
 if TYPE_CHECKING:
     from flask import Flask
 
 _FILE = "file:"
+_MEMORY = ":memory:"
 
 
 class QuietSQLAlchemy(SQLAlchemy):
@@ -23,10 +26,8 @@ class QuietSQLAlchemy(SQLAlchemy):
 
     def _apply_driver_defaults(self, options: dict[str, Any], app: Flask) -> None:
         url = sa.make_url(options["url"])
-        path = (url.database or "").removeprefix(_FILE)
-        if url.get_backend_name() == "sqlite" and path not in ("", ":memory:") and not Path(path).is_absolute():
-            prefix = _FILE if url.query.get("uri") else ""
-            options["url"] = url.set(database=f"{prefix}{Path(app.instance_path, path)}")
+        if url.get_backend_name() == "sqlite" and (url.database or "").removeprefix(_FILE) not in ("", _MEMORY):
+            options["url"] = in_folder(url, Path(app.instance_path))
         super()._apply_driver_defaults(options, app)
 
     def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> sa.Engine:
@@ -36,7 +37,8 @@ class QuietSQLAlchemy(SQLAlchemy):
         if engine.dialect.name == "sqlite" and Path(path).is_relative_to(folder):
 
             @event.listens_for(engine, "do_connect")
-            def make_folder(*args: object) -> None:
-                folder.mkdir(parents=True, exist_ok=True)
+            def make_folder(dialect: object, record: object, args: list[str], options: object) -> None:
+                if args[0] != _MEMORY:  # a throw-away database
+                    folder.mkdir(parents=True, exist_ok=True)
 
         return engine

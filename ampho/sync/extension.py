@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask import current_app, has_app_context
-from sqlalchemy import NullPool, create_engine
 
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
-from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, clear_errors, connecting, warned, without_secrets
+from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, clear_errors, warned, without_secrets
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
 from ampho.url import missing_driver, parse_url, require_driver
 
@@ -521,7 +519,7 @@ class Ampho(Extension):
             warned(project, observer, mending),
             exclusive(),
             clear_errors(project.url, results),
-            self._connect(app, scratch=scratch) as connection,
+            self._connected(app, self.engine(app), scratch=scratch) as connection,
         ):
             results.append(work(project, connection))
         return results[0]
@@ -530,25 +528,6 @@ class Ampho(Extension):
         project = self.project(self._app())
         with without_secrets(project.url), warned(project, observer), exclusive():
             return work(project, None)
-
-    @contextmanager
-    def _connect(self, app: App, bind_key: str | None = None, *, scratch: bool = False) -> Iterator[Connection]:
-        """Open the connection that migrates.
-
-        :param scratch: whether it is to a throw-away database.
-        """
-        with ExitStack() as stack:
-            engine = self.engine(app, bind_key)
-            if bind_key is None and (url := self._direct_url(app)):
-                engine = create_engine(url, **self._options_of_engine(app), poolclass=NullPool)
-                stack.callback(engine.dispose)
-            if scratch:
-                from ampho.sync.scratch import scratch_engine
-
-                engine = stack.enter_context(scratch_engine(engine, self._options_of_engine(app)))
-            with connecting(engine.url):
-                connection = engine.connect()
-            yield stack.enter_context(connection)
 
 
 def _check_app(app: object) -> None:

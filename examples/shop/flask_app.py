@@ -1,5 +1,7 @@
 """The shop as a Flask app."""
 
+import os
+
 from flask import Flask, abort, request
 from flask_sqlalchemy import SQLAlchemy
 
@@ -10,7 +12,7 @@ from orders.models import Order, OrderLine
 from orders.queries import find_book, find_customer, orders_of
 
 app = Flask(__name__)
-app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.db"
+app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("SHOP_DATABASE_URL", "sqlite:///shop.db")
 app.config["AMPHO_MIGRATION_PACKAGES"] = ["accounts", "catalog", "orders"]
 
 db = SQLAlchemy(app, model_class=Base)

@@ -1,5 +1,7 @@
 """The shop as a Quart app."""
 
+import os
+
 from quart import Quart, abort, request
 
 from accounts.models import Customer
@@ -9,7 +11,7 @@ from orders.models import Order, OrderLine
 from orders.queries import find_book, find_customer, orders_of
 
 app = Quart(__name__)
-app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite+aiosqlite:///shop.db"
+app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("SHOP_DATABASE_URL", "sqlite+aiosqlite:///shop.db")
 app.config["AMPHO_MIGRATION_PACKAGES"] = ["accounts", "catalog", "orders"]
 
 db = AsyncSQLAlchemy(app, model_class=Base)
