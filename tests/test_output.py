@@ -22,6 +22,7 @@ import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import PROGRAMS, Project
 from screen import Screen
+from servers import Database
 from sqlalchemy import text
 from transcripts import show
 
@@ -344,11 +345,48 @@ def test_an_app_that_handles_warnings_itself_goes_on_doing_so(project: Project) 
     assert re.search(r"^LOG \S+app.py:\d+: UserWarning: Words$", stderr, re.MULTILINE)
 
 
+def test_what_is_logged_without_a_handler_is_a_sentence_and_said_once(project: Project) -> None:
+    said = """
+        import logging
+        for _ in range(2):
+            logging.getLogger("library.part").warning("Two\\nlines of %s", "\\x1b[31m")
+        logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=ValueError("no"))
+        logging.getLogger("sqlalchemy.pool.impl").error("Exception during reset or similar", exc_info=ValueError())
+    """
+    project.package("blog")
+    project.revision("blog", "blog_1", upgrade=said)
+    project.app("flask", ["blog"], "sqlite:///app.db")
+
+    assert project.run("ampho", "db-up").stderr.splitlines() == [
+        r"Warning: library.part: Two lines of \x1b[31m",
+        "Warning: asyncio: Task exception was never retrieved: ValueError: no",
+    ]
+
+
+@pytest.mark.drivers("mariadb+asyncmy", "mariadb+pymysql")
+def test_what_mariadb_only_notes_is_not_said(project: Project, database: Database) -> None:
+    project.package("blog")
+    key = 'sa.Column("id", sa.Integer), sa.PrimaryKeyConstraint("id", name="named")'
+    up = f"""
+        op.execute("DROP TABLE IF EXISTS post")
+        for _ in range(2):
+            op.create_table("post", {key}, if_not_exists=True)
+        op.execute("CREATE TABLE IF NOT EXISTS post (id INTEGER)")
+        op.execute("SELECT 1 / 0")
+    """
+    project.revision("blog", "blog_1", upgrade=up)
+    project.app("quart" if database.is_async else "flask", ["blog"], database.url)
+
+    said = project.run("ampho", "db-up").stderr
+
+    assert said == ("Warning: asyncmy: Division by 0\n" if database.is_async else "")
+
+
 def test_the_library_leaves_the_warnings_of_python_alone(blog: Facade) -> None:
-    before = warnings.showwarning
+    before = warnings.showwarning, logging.lastResort
     blog.run("db-up")
     blog.call("downgrade")
-    assert warnings.showwarning is before
+    assert (warnings.showwarning, logging.lastResort) == before
 
 
 def test_ampho_warns_once_of_what_several_parts_find(blog: Facade) -> None:

@@ -7,6 +7,7 @@ A log is read elsewhere, and line by line.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ from typing import IO, TextIO
 
 import click
 
-from ampho._describe import describe_warning, escaped, escaped_lines
+from ampho._describe import describe, describe_warning, escaped, escaped_lines, one_line
 
 _HANG = 2  # columns, by which the rest of a line stands further in than its beginning
 _LEAST = 20  # columns, which the rest has in any case
@@ -27,6 +28,7 @@ _NO_TERMINAL = -1  # the descriptor of a stand-in, which has none
 # What is quoted is to be copied, and so stays in one piece.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
+_NOTE = re.compile(r"Name '.*' ignored for PRIMARY key|Table '.*' already exists|Unknown table '|Can't drop database '")
 
 _warned: ContextVar[set[str] | None] = ContextVar("warned", default=None)
 
@@ -63,20 +65,37 @@ def warn(text: str) -> None:
 
 @contextmanager
 def warning_once() -> Iterator[None]:
-    """Write each warning only once in a ``with`` block, Python's own included.
+    """Write each warning only once in a ``with`` block, Python's own and those that libraries log included.
 
-    Python's filters decide which of these are shown. If the app handles them, as with ``logging.captureWarnings()``,
-    they are left to it.
+    Python's filters decide which of its own are shown. If the app handles them, as with ``logging.captureWarnings()``,
+    they are left to it, and so is what is logged if the app has configured logging.
     """
-    token, before = _warned.set(set()), warnings.showwarning
+    token, before, last_resort = _warned.set(set()), warnings.showwarning, logging.lastResort
     if before.__module__ == warnings.__name__:
         warnings.showwarning = _show_warning
+    logging.lastResort = _Unhandled(logging.WARNING)
     try:
         yield
     finally:
         _warned.reset(token)
+        logging.lastResort = last_resort
         if warnings.showwarning is _show_warning:
             warnings.showwarning = before
+
+
+class _Unhandled(logging.Handler):
+    """Writes what is logged as a warning in one line, where the app has not configured logging.
+
+    Left out is that a lost connection could not be closed, since the command itself says that it was lost, and what
+    MariaDB and MySQL note about ``IF EXISTS`` and the names of primary keys.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.name.startswith("sqlalchemy.pool") or (record.name == "asyncmy" and _NOTE.match(message)):
+            return
+        why = f": {describe(record.exc_info[1])}" if record.exc_info and record.exc_info[1] else ""
+        warn(one_line(f"{record.name}: {message}{why}"))
 
 
 def _show_warning(  # noqa: PLR0917 (as Python calls it)
