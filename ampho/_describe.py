@@ -17,7 +17,7 @@ from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import CodeType, TracebackType
+    from types import CodeType, FrameType, TracebackType
 
 MALFORMED_URL = (
     "the database URL is malformed: percent-encode the special characters of its user and password, "
@@ -125,19 +125,34 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     return one_line(words)
 
 
-def describe_warning(warning: Warning | str, file: str, line: int) -> str:
-    """Return a warning of Python's as one line: where it comes from, and what it says.
+def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
+    """Return a warning of Python's as one line that says where in the project it comes from, or from which library.
 
-    :param file: the file that it points at: of the project, or of a library, which is named without its path.
+    Call it where the warning is issued, because a library's warning points into the library.
     """
-    path = Path(os.path.realpath(file))
-    if _is_in(file, None):
-        where = f"{shown_path(path)}:{line}"
-    else:
-        parts = path.with_suffix("").parts
-        installed = [number for number, part in enumerate(parts) if part in _INSTALLED]
-        where = parts[installed[-1] + 1] if installed else parts[-1]
+    where = f"{shown_path(file)}:{line}" if _is_in(file, None) else _running_line() or _library(category, file)
     return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
+
+
+def _running_line() -> str | None:
+    """Return the innermost line of the project that is running. ``env.py`` does not count, since it runs everything."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 (which is documented)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if _is_in(file, None) and Path(file).name != "env.py" and frame.f_globals.get("__name__") != "__main__":
+            return f"{shown_path(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
+
+
+def _library(category: type[Warning], file: str) -> str:
+    """Return the name of the library that a warning comes from: the one that defines it, or else that of the file."""
+    defined_in = category.__module__.partition(".")[0]
+    if defined_in != "builtins":
+        return defined_in
+    parts = Path(file).with_suffix("").parts
+    installed = [number for number, part in enumerate(parts) if part in _INSTALLED]
+    return parts[installed[-1] + 1] if installed else parts[-1]
 
 
 def place(exc: BaseException, path: Path) -> str:

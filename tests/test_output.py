@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import logging
 import os
@@ -13,20 +14,23 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alembic.autogenerate
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import PROGRAMS, Project
 from screen import Screen
 from servers import Database
 from sqlalchemy import text
+from sqlalchemy.exc import SAWarning
 from transcripts import show
 
-from ampho._describe import escaped
+from ampho._describe import describe_warning, escaped
 from ampho.cli import cli
 from ampho.errors import RevisionFailedError
 
@@ -57,6 +61,7 @@ SCENES: Mapping[str, Sequence[str]] = {
     "db-stamp": ("db-stamp blog_2", "db-stamp {evil}"),
     "db-resolve": ("db-resolve blog_2 --applied",),
     "db-forget": ("db-forget {evil}", "db-forget gone_1 --yes"),
+    "explain": ("explain {evil}", "explain"),
     "nonsense": ("{evil}", "db-up --{evil}", "db-wait --timeout {evil}"),
 }
 """What is run of each command, one after the other."""
@@ -139,7 +144,9 @@ def test_the_live_display_shows_them_as_they_are_written(project: Project) -> No
     screen.wait(lambda shown: "blog_1 of blog  \\x1b]0;owned\\x07 \\x1b[8mhidden" in shown)
     assert screen.end() == 0
 
-    assert r"\x08 Error: forged Error: forged [red]red[/red] [link=http:x]link[/link] ... " in screen.shown
+    assert r"\x08 Error: forged Error: forged [red]red[/red] [link=http:x]link[/link] ... " in " ".join(
+        screen.shown.split()
+    )
     assert ACTED_UPON.search(screen.raw.decode()) is None
 
 
@@ -313,10 +320,11 @@ def test_a_warning_of_pythons_is_a_sentence_and_said_once(project: Project) -> N
     project.package("blog")
     project.revision("blog", "blog_1", upgrade="import warnings; warnings.warn('This is slow', stacklevel=1)")
     own = "for _ in range(2): warnings.warn_explicit('Own\\nwords', UserWarning, __file__, 7 + _, registry={})"
-    library = "warnings.warn_explicit('Theirs', UserWarning, sqlalchemy.orm.__file__, 7)"
+    library = "for _ in range(2): warnings.warn_explicit('Theirs', UserWarning, sqlalchemy.orm.__file__, 7)"
+    project.revision("blog", "blog_2", "blog_1", upgrade="sa.util.warn('Here')")
     quiet = "warnings.warn('Nobody needs this', DeprecationWarning)"
     project.app("flask", ["blog"], "sqlite:///app.db", imports=["warnings", "sqlalchemy.orm"])
-    project.write("app.py", project.read("app.py") + f"\n{own}\n{library}\n{library}\n{quiet}\n")
+    project.write("app.py", project.read("app.py") + f"\n{own}\n{library}\n{quiet}\n")
 
     first, second = (
         project.run("ampho", "db-up"),
@@ -326,11 +334,32 @@ def test_a_warning_of_pythons_is_a_sentence_and_said_once(project: Project) -> N
     assert first.stderr.splitlines() == [
         "Warning: app.py:7: Own words",
         "Warning: app.py:8: Own words",
-        "Warning: sqlalchemy: Theirs",
+        "Warning: app.py:20: Theirs",
         "Warning: blog/migrations/versions/blog_1_by_hand.py:13: This is slow",
+        "Warning: blog/migrations/versions/blog_2_by_hand.py:13: Here",
     ]
     assert second.exit_code == 1
     assert "UserWarning: Own (at app.py:19)" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("category", "file", "library"),
+    [
+        (SAWarning, warnings.__file__, "sqlalchemy"),
+        (UserWarning, alembic.autogenerate.__file__, "alembic"),
+        (UserWarning, ast.__file__, "ast"),
+    ],
+)
+def test_a_warning_of_a_library_names_it(category: type[Warning], file: str, library: str) -> None:
+    code = compile(
+        "found = describe(category('Words (Background on this warning at: https://x)'), category, file, 1)",
+        "<x>",
+        "exec",
+    )
+    names: dict[str, Any] = {"describe": describe_warning, "category": category, "file": file}
+    with ThreadPoolExecutor(1) as pool:  # where no line of the project is running
+        pool.submit(exec, code, names).result()
+    assert names["found"] == f"{library}: Words"
 
 
 def test_an_app_that_handles_warnings_itself_goes_on_doing_so(project: Project) -> None:

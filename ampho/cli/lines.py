@@ -106,7 +106,7 @@ def _show_warning(  # noqa: PLR0917 (as Python calls it)
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    warn(describe_warning(message, filename, lineno))
+    warn(describe_warning(message, category, filename, lineno))
 
 
 def is_terminal(stream: IO[str] | None) -> bool:
