@@ -207,6 +207,16 @@ class Comparison:
         found = [item for item in self._upgrade.ops if isinstance(item, (ops.ModifyTableOps, ops.DropTableOp))]
         return set(map(_key, found))
 
+    def removed(self) -> Iterator[tuple[str, str]]:
+        """Give what the found changes drop or rename: the keys of tables, each with a column or an empty string."""
+        for operation in self._operations():
+            if isinstance(operation, ops.DropTableOp | ops.RenameTableOp):
+                yield _key(operation), ""
+            if isinstance(operation, ops.DropColumnOp):
+                yield _key(operation), operation.column_name
+            if isinstance(operation, ops.AlterColumnOp) and operation.modify_name:
+                yield _key(operation), operation.column_name
+
     def leave_out_references(self, keys: set[str]) -> None:
         """Leave out the foreign keys to some tables, which another revision adds later."""
         for container in self._containers(self._upgrade):
@@ -287,7 +297,7 @@ def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
     )
 
 
-def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
+def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | ops.AlterTableOp) -> str:
     return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
 
 

@@ -247,8 +247,10 @@ def _find(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], 
     if comparison.is_empty:
         return _Found(None, (), tuple(sorted(left_out)))
     keys = comparison.references() | comparison.changed()
-    needed = {maker for key in keys for maker in _makers(graph, owners, key)} - {package}
-    depends_on = tuple(_head(graph, name, package) for name in sorted(needed))
+    needed = {maker for key in keys for maker in _makers(graph, owners, key)}
+    for key, column in comparison.removed():
+        needed |= owners.users_of(key, column)  # which have to be done with it, also on an empty database
+    depends_on = tuple(_head(graph, name, package) for name in sorted(needed - {package}))
     return _Found(comparison.body(), depends_on, tuple(sorted(left_out)))
 
 

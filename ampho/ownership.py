@@ -10,7 +10,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,15 @@ class Ownership:
 
     :ivar models: of tables that the metadata describes.
     :ivar history: of tables that revisions made, whether a model describes them or not.
+    :ivar users: of tables that revisions made, the packages whose revisions made a foreign key to it, each with the
+        column that it points at, whether the key is there still or not.
     :ivar references: of each package with models, the packages that their foreign keys point at.
     :ivar unowned: tables that the metadata describes and nobody owns.
     """
 
     models: Mapping[str, str]
     history: Mapping[str, str]
+    users: Mapping[str, set[tuple[str, str]]]
     references: Mapping[str, frozenset[str]]
     unowned: tuple[str, ...] = ()
 
@@ -49,6 +52,10 @@ class Ownership:
     def makers(self, key: str) -> set[str]:
         """Return the packages whose revisions a table needs: the one that made it, and the one that has it now."""
         return {owner for owner in (self.history.get(key), self.models.get(key)) if owner is not None}
+
+    def users_of(self, key: str, column: str = "") -> set[str]:
+        """Return the packages whose revisions made a foreign key to a table, or to one column of it."""
+        return {package for package, target in self.users.get(key, ()) if column in ("", target)}
 
     def needed_by(self, package: str) -> set[str]:
         """Return the packages that a package's foreign keys lead to, at whatever distance."""
@@ -81,7 +88,8 @@ def find_owners(
         if owner is not None:
             owners[key] = owner
     unowned = tuple(sorted(tables.keys() - owners.keys()))
-    return Ownership(owners, tables_of_history(graph), _references(tables.values(), owners), unowned)
+    history = _History.of(graph)
+    return Ownership(owners, history.tables, history.users, _references(tables.values(), owners), unowned)
 
 
 def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str, frozenset[str]]:
@@ -199,52 +207,115 @@ def _assigns(module: ModuleType, name: str) -> bool:
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
-def tables_of_history(graph: Graph) -> dict[str, str]:
-    """Return the tables that the upgrades of all revisions leave, with the packages that made them.
+@dataclass
+class _History:
+    """The tables that the upgrades of all revisions leave, read in their order without running them.
 
-    Read from the calls of ``op.create_table``, ``op.rename_table`` and ``op.drop_table`` in ``upgrade()`` without
-    running them: a name that is computed, and SQL, are not seen.
+    Read from the calls of Alembic's operations in ``upgrade()``: a name that is computed, and SQL, are not seen.
+
+    :ivar tables: of each table, the package that made it.
+    :ivar users: of each table, the packages that made a foreign key to it, each with the column that it points at.
     """
-    tables: dict[str, str] = {}
-    for revision_id in filter(graph.has_file, graph.ids):
-        revision = graph[revision_id]
-        try:
-            tree = ast.parse(revision.path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            continue
-        for name, arguments, schema in _table_calls(tree):
-            old = _key(arguments[0], schema)
-            if name == "create_table":
-                tables[old] = revision.package
-            elif name == "drop_table":
-                tables.pop(old, None)
-            elif len(arguments) > 1:
-                tables[_key(arguments[1], schema)] = tables.pop(old, revision.package)
-    return tables
+
+    tables: dict[str, str] = field(default_factory=dict)
+    users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph) -> _History:
+        found = cls()
+        for revision_id in filter(graph.has_file, graph.ids):
+            revision = graph[revision_id]
+            try:
+                tree = ast.parse(revision.path.read_bytes())
+            except (OSError, SyntaxError, ValueError):
+                continue
+            for call in _calls_in_order(tree):
+                found.read(call, revision.package)
+        return found
+
+    def read(self, call: ast.Call, package: str) -> None:
+        name, schema = _name(call), _string(_argument(call, "schema"))
+        first = _string(_argument(call, "table_name", 0))
+        if name == "create_table" and first:
+            self.tables[_key(first, schema)] = package
+            self.users.pop(_key(first, schema), None)
+        elif name == "drop_table" and first:
+            self.tables.pop(_key(first, schema), None)
+            self.users.pop(_key(first, schema), None)
+        elif name == "rename_table":
+            self._rename(call, package, schema)
+        else:
+            for table, column in _targets(call):
+                self.users.setdefault(table, set()).add((package, column))
+
+    def _rename(self, call: ast.Call, package: str, schema: str) -> None:
+        old = _string(_argument(call, "old_table_name", 0))
+        new = _string(_argument(call, "new_table_name", 1))
+        if old and new:
+            self.tables[_key(new, schema)] = self.tables.pop(_key(old, schema), package)
+            self.users[_key(new, schema)] = self.users.pop(_key(old, schema), set())
 
 
-def _table_calls(tree: ast.Module) -> Iterator[tuple[str, list[str], str | None]]:
-    for function in tree.body:
-        if not isinstance(function, ast.FunctionDef) or function.name != "upgrade":
-            continue
-        for node in _calls_in_order(function):
-            texts = [item.value for item in node.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-            schema = next((keyword.value for keyword in node.keywords if keyword.arg == "schema"), None)
-            if texts:
-                name = node.func.attr  # type: ignore[attr-defined]  # an attribute, as _calls_in_order checks
-                yield name, texts, str(schema.value) if isinstance(schema, ast.Constant) and schema.value else None
+_READ = (
+    "create_table",
+    "rename_table",
+    "drop_table",
+    "create_foreign_key",
+    "ForeignKey",
+    "ForeignKeyConstraint",
+)
 
 
-def _calls_in_order(function: ast.FunctionDef) -> list[ast.Call]:
+def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
     calls = [
         node
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function.name == "upgrade"
         for node in ast.walk(function)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in ("create_table", "rename_table", "drop_table")
+        if isinstance(node, ast.Call) and _name(node) in _READ
     ]
     return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
 
 
-def _key(table: str, schema: object) -> str:
+def _name(call: ast.Call) -> str:
+    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
+def _argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
+    for keyword in call.keywords:
+        if keyword.arg == name:
+            return keyword.value
+    return call.args[position] if position is not None and position < len(call.args) else None
+
+
+def _string(node: ast.expr | None) -> str:
+    """Return the string that is written there; an empty one where it is none."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _strings(node: ast.expr | None) -> list[str]:
+    return [_string(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else []
+
+
+def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
+    """Give the tables and columns that a foreign key points at, as far as they are written."""
+    if _name(call) == "create_foreign_key":
+        # That of ``op`` has the table with the key before the one that it points at, that of a batch has not.
+        of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
+        table = _string(_argument(call, "referent_table", 2 if of_op else 1))
+        schema = _string(_argument(call, "referent_schema"))
+        columns = _strings(_argument(call, "remote_cols", 4 if of_op else 3))
+        yield from ((_key(table, schema), column) for column in columns if table)
+        return
+    if _name(call) == "ForeignKey":
+        written = [_string(_argument(call, "column", 0))]
+    else:
+        written = _strings(_argument(call, "refcolumns", 1))
+    for target in written:
+        table, _, column = target.rpartition(".")
+        if table:
+            yield table, column
+
+
+def _key(table: str, schema: str) -> str:
     return f"{schema}.{table}" if schema else table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -12,18 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import describe, shown_path
+from ampho._describe import describe, listed, shown_path
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.graph import Branch, Graph
 from ampho.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.project import TEMPLATES, Project
-from ampho.revision import MAX_ID, Revision, id_prefix, parse_revision
+from ampho.revision import HEADER, MAX_ID, Revision, id_prefix, parse_revision
 from ampho.specifier import Specifier, find_target, parse
 
 if TYPE_CHECKING:
     from ampho._alembic import Body
 
 _MAX_MESSAGE = 1000
+_SHOWN = 3
 _TWO = 2
 # As _ini_text() writes it: nothing but a folder of a package on each line, and no further line of the value after them.
 _LOCATIONS = re.compile(
@@ -322,6 +324,8 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     files = RevisionFiles(project.package(new.package))
     path = files.path(new.id, new.doc)
     source = files.render(new, body or Body("", "", "", project.options))
+    if body is None and len(new.down_revisions) < _TWO:
+        source = _with_remark(source, _newest_elsewhere(project.graph, new.package))
     written = _as_written(source, new, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -333,6 +337,36 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
         ) from exc
     files.run_hooks(path)
     return written
+
+
+def _newest_elsewhere(graph: Graph, package: str) -> str:
+    """Return which heads of other packages are the newest ones; an empty text where there are none.
+
+    Whoever fills the file in by hand sees by it what the database had then, and what to name in ``depends_on``.
+    """
+    heads = [head for name in graph.packages if name != package for head in graph.heads(name)]
+    newest = listed(graph.sort(heads)[::-1], _SHOWN)
+    return f"Newest of the other packages when this was written: {newest}" if heads else ""
+
+
+def _with_remark(source: bytes, remark: str) -> bytes:
+    """Return a revision file with a comment below its header, whatever template it is from."""
+    try:
+        body = ast.parse(source).body if remark else []
+    except (SyntaxError, ValueError):  # which is refused when it is read back
+        return source
+    ends = [
+        node.end_lineno or 0
+        for node in body
+        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
+        if isinstance(target, ast.Name) and target.id in HEADER
+    ]
+    if not ends:
+        return source
+    lines = source.splitlines(keepends=True)
+    newline = b"\r\n" if lines[0].endswith(b"\r\n") else b"\n"
+    lines.insert(max(ends), b"# %s%s" % (remark.encode(), newline))
+    return b"".join(lines)
 
 
 def _as_written(source: bytes, new: Revision, path: Path) -> Revision:

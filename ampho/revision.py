@@ -31,7 +31,7 @@ from ampho._describe import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.package import RESERVED, MigrationPackage, is_revision_file
 
-_HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
+HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\")
 
 # What the top level of a file may use to bind a name that the file does not spell out: these, and import *.
@@ -48,19 +48,19 @@ _VALUE = rf"None|{_STRING}|{_STRINGS}"
 _IMPORT = r"(?:import|from)[ \t][^\n()\\;*]*\n"
 _HEAD = re.compile(
     rf'"""(?P<doc>[^"\\]*)"""\n(?P<imports>(?:{_IMPORT}|\n)*)(?:#[^\n]*\n)*'
-    + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in _HEADER),
+    + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in HEADER),
     re.ASCII,
 )
 _LINE = re.compile(
-    rf"(?P<name>{'|'.join(_HEADER)}){_ANNOTATION}(?P<value>{_VALUE})"
+    rf"(?P<name>{'|'.join(HEADER)}){_ANNOTATION}(?P<value>{_VALUE})"
     r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)"
     r"|[ \t]*(?:#[^\n]*)?\n"
     rf"|(?P<imports>{_IMPORT}|from[ \t][^\n()\\;*]*\([^()\\;*]*\)[ \t]*(?:\n|\Z))",
     re.ASCII,
 )
-_DOUBTS = (*(name for name in _HEADER if name != "down_revision"), "*", "<<<<<<< ")
+_DOUBTS = (*(name for name in HEADER if name != "down_revision"), "*", "<<<<<<< ")
 _INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
-_UNSURE = re.compile(rf"\b(?:{'|'.join(_HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
+_UNSURE = re.compile(rf"\b(?:{'|'.join(HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
 
 _LEGACY_NAME = re.compile(r"([a-f0-9]+)\.py")
 
@@ -265,7 +265,7 @@ def parse_revision(source: bytes, file: str, package: str) -> Revision:
     doc = ast.get_docstring(tree) or ""
     if header is None:
         module = load_module(path, package)
-        header = {name: getattr(module, name) for name in _HEADER if hasattr(module, name)}
+        header = {name: getattr(module, name) for name in HEADER if hasattr(module, name)}
         doc = inspect.cleandoc(module.__doc__ or "")
     return _from_header(header, doc, _digest(source), file, package)
 
@@ -282,7 +282,7 @@ def _quick_header(source: bytes) -> tuple[dict[str, object], str] | None:
         return None
     head = _HEAD.match(text)
     if head is not None:
-        header: dict[str, object] = {name: _plain_value(head[name]) for name in _HEADER}
+        header: dict[str, object] = {name: _plain_value(head[name]) for name in HEADER}
         doc, rest = head["doc"], head["imports"] + text[head.end() :]
     else:
         header, doc, rest = _by_line(text)
@@ -403,9 +403,9 @@ def _literal_header(tree: ast.Module) -> dict[str, object] | None:
     header: dict[str, object] = {}
     for node in tree.body:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _HEADER:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in HEADER:
                 pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in _HEADER:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in HEADER:
                 pass
             case _ if _may_bind_header(node):
                 return None
@@ -424,25 +424,25 @@ def _may_bind_header(node: ast.stmt) -> bool:
         case ast.AnnAssign(value=None):
             return False
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return name in _HEADER or any(map(_reaches_globals, ast.walk(node)))
+            return name in HEADER or any(map(_reaches_globals, ast.walk(node)))
     return any(_binds_header(part) or _reaches_globals(part) for part in ast.walk(node))
 
 
 def _binds_header(part: ast.AST) -> bool:
     match part:
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
-            return name in _HEADER
+            return name in HEADER
         case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-            return name in _HEADER
+            return name in HEADER
         case ast.alias(name=name, asname=alias):
-            return name == "*" or (alias or name.partition(".")[0]) in _HEADER
+            return name == "*" or (alias or name.partition(".")[0]) in HEADER
     return False
 
 
 def _reaches_globals(part: ast.AST) -> bool:
     match part:
         case ast.Global(names=names):
-            return any(name in _HEADER for name in names)
+            return any(name in HEADER for name in names)
         case ast.Name(id=name):
             return name in _BINDERS
     return False

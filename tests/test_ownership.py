@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from project import Project
 from servers import Database
+from sqlalchemy import make_url
 from store import BOOKS, CUSTOMERS, Store, open_store
+
+from ampho.ownership import find_owners
+from ampho.package import configured_packages
+from ampho.project import Project as Migrations
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")
 HAND_MADE = "CREATE TABLE by_hand (id INTEGER PRIMARY KEY)"
@@ -222,6 +227,88 @@ def test_history_tells_whose_a_table_without_a_model_is(project: Project, databa
     source = shop.auto("accounts").path.read_text("utf-8")
     assert 'op.drop_table("new")' in source
     assert '"gone"' not in source
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_what_another_package_has_used_is_dropped_after_it(project: Project, database: Database) -> None:
+    """On an empty database the key has to be made and dropped before the table that it points at goes."""
+    colors = table("colors", "Color")
+    shirts = table("shirts", "Shirt", "color_id = sa.Column(sa.ForeignKey('colors.id'))")
+    shop = open_store(project, database, {"colors": colors, "shirts": shirts, "shops": table("shops", "Shop")})
+    shop.auto("colors")
+    shop.auto("shirts")
+    shop.auto("shops")
+    shop.run("db-up")
+    shop.models("shirts", "")
+    last = shop.auto("shirts")
+    shop.models("colors", "")
+
+    gone = shop.auto("colors", "--scratch")
+
+    assert gone.depends_on == (last.id,)
+    assert 'op.drop_table("colors")' in gone.path.read_text("utf-8")
+    shop.run("db-up")
+    assert database.tables() == ["alembic_version", "shops"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_column_that_another_package_has_used_is_dropped_after_it(project: Project, database: Database) -> None:
+    column = "code = sa.Column(sa.String(9))"
+    shop = open_store(project, database, {"colors": table("colors", "Color", column), "shirts": "", "hats": ""})
+    shop.auto("colors")
+    hat = "op.create_table('hats', sa.Column('color', sa.Integer, sa.ForeignKey('colors.id')))"
+    project.revision("hats", "hats_1", upgrade=hat)
+    shirt = "op.create_table('shirts', sa.Column('color', sa.String(9), sa.ForeignKey('colors.code')))"
+    project.revision("shirts", "shirts_1", upgrade=shirt)
+    project.revision("shirts", "shirts_2", "shirts_1", upgrade="op.drop_table('shirts')")
+    shop.run("db-up")
+    shop.models("colors", table("colors", "Color"))
+
+    assert shop.auto("colors").depends_on == ("shirts_2",)
+
+
+USES = """
+op.create_table("{0}_1", sa.Column("c", sa.Integer, sa.ForeignKey("a.colors.id")))
+op.create_table("{0}_2", sa.Column("c"), sa.ForeignKeyConstraint(["c"], refcolumns=("sizes.id", "sizes.code")))
+op.add_column("{0}_1", Column("d", ForeignKey(column="shops.id")))
+op.create_foreign_key("key_1", "{0}_1", "shops", ["d"], ["code"], referent_schema="a")
+with op.batch_alter_table("{0}_1") as batch:
+    batch.add_column(sa.Column("e"))
+    batch.create_foreign_key("key_2", "hats", ["e"], ["id"])
+op.create_foreign_key(source_table="{0}_1", referent_table="boots", local_cols=["e"], remote_cols=["id"])
+op.create_foreign_key("key_3", "{0}_1", computed, ["d"], ["code"])
+op.drop_constraint("key_2", "{0}_1")
+"""
+RENAMES = """
+op.rename_table("hats", "caps")
+op.drop_table("boots")
+op.create_table("boots", sa.Column("id"))
+"""
+
+
+def test_the_histories_tell_which_packages_have_used_a_table(project: Project) -> None:
+    """Whether by an operation on the table or in a batch; renamed tables are followed, and new ones are new."""
+    for package in ("b", "c"):
+        project.package(package)
+    project.revision("b", "b_1600000001", upgrade=USES.format("b"))
+    project.revision("c", "c_1600000002", upgrade=RENAMES)
+    project.revision(
+        "c", "c_1600000003", "c_1600000002", upgrade="op.create_foreign_key('k', 'c', 'caps', ['d'], ['x'])"
+    )
+    with project.importing():
+        packages = configured_packages(["b", "c"])
+        owners = find_owners(packages, Migrations(packages, make_url("sqlite://"), "sync").graph, None)
+
+    assert owners.users == {
+        "a.colors": {("b", "id")},
+        "sizes": {("b", "id"), ("b", "code")},
+        "shops": {("b", "id")},
+        "a.shops": {("b", "code")},
+        "caps": {("b", "id"), ("c", "x")},
+    }
+    assert owners.users_of("caps") == {"b", "c"}
+    assert owners.users_of("caps", "x") == {"c"}
+    assert owners.users_of("boots") == set()
 
 
 @pytest.mark.drivers(*ONE_EACH)

@@ -27,7 +27,7 @@ from ampho.errors import (
 )
 from ampho.package import configured_packages
 from ampho.project import Project as Migrations
-from ampho.revision import Revision, load_module
+from ampho.revision import Revision, load_module, read_revision
 
 NOW = 1_595_770_095
 
@@ -600,6 +600,34 @@ def test_template_of_plain_alembic_is_used(ready: Project) -> None:
     assert (first.labels, first.depends_on) == (("app",), ("core_1",))
     assert "Revises: \n" in first.path.read_text("utf-8")
     assert f"Revises: {first.id}\n" in second.path.read_text("utf-8")
+
+
+REMARK = "# Newest of the other packages when this was written: "
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_comment_says_what_the_newest_of_the_other_packages_were(ready: Project, newline: str) -> None:
+    """Below the header, with any template: the package's own may be older than this comment."""
+    for number, package in enumerate(("one", "two", "three", "core"), 1):
+        ready.package(package)
+        ready.revision(package, f"{package}_160000000{number}")
+    ready.revision("app", "app_1600000009")
+    path = ready.migrations("app") / "script.py.mako"
+    path.write_bytes(OWN_TEMPLATE.replace("\n", newline).encode())
+
+    new = revise.revision(migrations("one", "app", "two", "three", "core"), "app", "by hand")
+
+    lines = new.path.read_bytes().decode().split(newline)
+    (place,) = (number for number, line in enumerate(lines) if line.startswith(REMARK))
+    assert lines[place] == f"{REMARK}core_1600000004, three_1600000003, two_1600000002 and 1 more"
+    assert lines[place - 1].startswith("depends_on")
+    assert read_revision(new.file, "app") == new
+
+
+def test_a_comment_says_nothing_where_no_other_package_has_a_revision(ready: Project) -> None:
+    first = rev()
+    assert REMARK not in first.path.read_text("utf-8")
+    assert f"{REMARK}{first.id}\n" in rev("core").path.read_text("utf-8")
 
 
 def test_folder_without_a_template_takes_the_one_that_ampho_brings(here: Project) -> None:
