@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from ampho.graph import Graph
 from ampho.loss import functions, lost_in_code
+from ampho.package import read_bytes
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
-from ampho.revision import check_function, read_bytes
+from ampho.revision import check_function
 from ampho.runner import ENDS_TRANSACTION, TRANSACTIONAL
 
 _AUTOCOMMIT = "autocommit_block"

@@ -272,6 +272,12 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
         yield
 
 
+def tell_unread(project: Project, observer: Observer) -> None:
+    """Tell an observer which revision files of a project are not read."""
+    for message in project.unread():
+        observer.warned(message)
+
+
 def _open(engine: Engine, setting: str) -> Connection:
     with connecting(engine.url, setting):
         return engine.connect()

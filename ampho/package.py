@@ -8,6 +8,7 @@ from __future__ import annotations
 import keyword
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
 
-from ampho._describe import shown_path
+from ampho._describe import describe, shown_path
 from ampho._suggest import did_you_mean
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
 from ampho.settings import PACKAGES
@@ -29,12 +30,22 @@ FOLDER = "migrations"
 RESERVED = frozenset({"head", "heads", "base"})
 """What means something else in a specifier, so that no package and no revision can be called that."""
 
+_CHUNK = 1 << 16
+# Windows has the one, and others the second, with which opening a pipe does not wait for somebody to write into it.
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
 _MOST_PACKAGES = 1000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECURSIVE = re.compile(rb"^(?i:recursive_version_locations)[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
+_LOCATIONS = re.compile(
+    rb"^(?i:version_locations)[ \t]*[=:](?P<listed>[^\n]*(?:\n(?:[ \t]+[^\n]*|[ \t]*[#;][^\n]*))*)", re.MULTILINE
+)
+_COMMENT = re.compile(r"^[ \t]*[#;].*", re.MULTILINE)
+_RESOURCE = re.compile(r"(?P<package>[\w.]+):(?P<folder>[\w./-]+)")
+_ALL_BELOW = "/**"
+_LINK_TREE = "__editable__."  # begins the name of setuptools' folder of links, for an editable install in strict mode
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -46,35 +57,62 @@ class MigrationPackage:
     :ivar root: the package's own folder.
     :ivar folder: the migrations folder, which need not exist unless ``named``.
     :ivar named: whether the configuration named the folder.
+    :ivar all_below: whether the configuration says that folders inside count, too.
     """
 
     name: str
     root: Path
     folder: Path
     named: bool = False
+    all_below: bool = False
 
     @property
     def versions(self) -> Path:
-        """The folder of the revision files.
+        """The folder of new revision files: the first of those with revision files."""
+        return Path(self.layout[0][0])
 
-        It is ``versions`` inside the migrations folder, or, in a folder made without one that has revision files, that
-        folder itself.
+    @property
+    def layout(self) -> tuple[tuple[str, ...], bool]:
+        """The folders of the revision files, and whether folders inside of them count, too.
+
+        The folders are those inside the migrations folder that its ``alembic.ini`` lists in ``version_locations``. If
+        there are none, it is ``versions``, or, where that is missing and the migrations folder has revision files
+        itself, the migrations folder. Folders inside count if the package's entry in the configuration says so, or
+        ``recursive_version_locations`` in the file.
         """
-        versions = self.folder / "versions"
-        if not versions.is_dir() and any(is_revision_file(path.name) for path in _files(self.folder)):
-            return self.folder
-        return versions
+        folder = str(self.folder)
+        usual = f"{folder}{os.sep}versions"
+        if not os.path.lexists(usual) and any(is_revision_file(path.name) for path in _files(self.folder)):
+            usual = folder
+        try:
+            ini = read_bytes(f"{folder}{os.sep}alembic.ini")
+        except OSError:
+            return (usual,), self.all_below
+        listed = self._listed(ini)
+        if not listed or usual in listed:
+            listed = {usual: None} | listed
+        return tuple(listed), self.all_below or bool(_RECURSIVE.search(ini))
+
+    def _listed(self, ini: bytes) -> dict[str, None]:
+        """Return what ``version_locations`` lists inside the migrations folder; the rest is of other packages."""
+        match = _LOCATIONS.search(ini)
+        if match is None:
+            return {}
+        text = _COMMENT.sub("", match["listed"].decode("utf-8", "replace"))
+        paths: list[str] = []
+        for item in re.split(r"[\s,;]+", text.replace("%(here)s", str(self.folder)).replace("%%", "%")):
+            resource = _RESOURCE.fullmatch(item)
+            if resource is None:
+                paths += filter(None, item.split(os.pathsep))
+            elif resource["package"] == self.name:
+                paths.append(f"{self.root}{os.sep}{resource['folder']}")
+        inside = f"{self.folder}{os.sep}"
+        return dict.fromkeys(path for path in map(os.path.abspath, paths) if f"{path}{os.sep}".startswith(inside))
 
     @property
     def is_recursive(self) -> bool:
-        """Whether revision files lie in sub-folders, too.
-
-        Its ``alembic.ini`` says so with Alembic's ``recursive_version_locations``.
-        """
-        try:
-            return bool(_RECURSIVE.search((self.folder / "alembic.ini").read_bytes()))
-        except OSError:
-            return False
+        """Whether folders inside those with revision files count, too."""
+        return self.layout[1]
 
     @property
     def exists(self) -> bool:
@@ -96,7 +134,9 @@ class MigrationPackage:
     @property
     def entry(self) -> str:
         """The package as an entry of ``AMPHO_MIGRATION_PACKAGES``."""
-        return f"{self.name}:{self.folder.relative_to(self.root).as_posix()}" if self.named else self.name
+        if not self.named:
+            return self.name
+        return f"{self.name}:{self.folder.relative_to(self.root).as_posix()}{_ALL_BELOW if self.all_below else ''}"
 
     @property
     def location(self) -> str:
@@ -127,10 +167,17 @@ class MigrationPackage:
         return False
 
     def check_present(self) -> None:
-        """Check that the folder is there if the configuration names it.
+        """Check that the folder is there if the configuration names it, and that it is a folder.
 
         :raises MigrationsFolderError: if it is not.
         """
+        if not self.exists and os.path.lexists(self.folder):
+            raise MigrationsFolderError(
+                f"{shown_path(self.folder)} of {self.name} is not a folder, or a link to nothing. Replace it with the"
+                " package's migrations folder.",
+                package=self.name,
+                path=self.folder,
+            )
         if self.named and not self.exists:
             raise MigrationsFolderError(
                 f"{SETTING} names the folder {shown_path(self.folder)} for {self.name}, which does not exist."
@@ -151,7 +198,32 @@ class MigrationPackage:
                 package=self.name,
                 path=self.folder,
             )
+        if any(part.startswith(_LINK_TREE) for part in self.root.parts):
+            raise MigrationsFolderError(
+                f"{self.name} is installed editable in strict mode, as copies in {shown_path(self.root)}, and what is"
+                " written there does not get into its source. Install it with 'pip install -e', without"
+                " editable_mode=strict.",
+                package=self.name,
+                path=self.folder,
+            )
         self.check_folder()
+
+
+def read_bytes(file: str) -> bytes:
+    """Return what ``Path.read_bytes()`` does, in half the time, and without waiting for a pipe or a device.
+
+    :raises OSError: if it is no regular file, or cannot be read.
+    """
+    descriptor = os.open(file, _FLAGS)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
+        chunks = []
+        while chunk := os.read(descriptor, _CHUNK):
+            chunks.append(chunk)
+    finally:
+        os.close(descriptor)
+    return b"".join(chunks)
 
 
 def is_revision_file(name: str) -> bool:
@@ -211,7 +283,7 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
-    """Find the package of an entry ``name`` or ``name:folder``, without importing anything.
+    """Find the package of an entry ``name``, ``name:folder`` or ``name:folder/**``, without importing anything.
 
     :param known: names of packages, of which one may be meant where there is none of that name.
     :raises PackageNameError: if the name or folder cannot be one.
@@ -220,14 +292,14 @@ def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
     """
     name, colon, folder = entry.partition(":")
     check_name(name)
-    parts = folder.split("/") if colon else [FOLDER]
+    parts = folder.removesuffix(_ALL_BELOW).split("/") if colon else [FOLDER]
     if not all(_FOLDER_PART.fullmatch(part) for part in parts) or len(folder) > _MAX_NAME:
         raise PackageNameError(
             f"{entry[:80]!a} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
             package=name,
         )
     root = _package_root(name, known)
-    return MigrationPackage(name, root, root.joinpath(*parts), named=bool(colon))
+    return MigrationPackage(name, root, root.joinpath(*parts), bool(colon), folder.endswith(_ALL_BELOW))
 
 
 def _package_root(name: str, known: Iterable[str]) -> Path:
@@ -252,21 +324,38 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
             " install it as plain files.",
             package=name,
         )
-    return Path(spec.origin).absolute().parent
+    root = Path(spec.origin).absolute().parent
+    if any(part.startswith(_LINK_TREE) for part in root.parts):
+        return Path(os.path.realpath(spec.origin)).parent
+    return root
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
     """Find a module's spec as ``importlib.util.find_spec`` does, but without importing the packages above it."""
-    search: Iterable[str] | None = None
+    search: list[str] | None = None
     spec: ModuleSpec | None = None
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         full_name = ".".join(parts[:count])
-        spec = _spec_in(full_name, None if search is None else list(search))
+        try:
+            spec = _spec_in(full_name, search)
+        except Exception as exc:
+            raise PackageNotFoundError(
+                f"Python cannot look for the package {name}: {describe(exc)}. Repair how it is installed.", package=name
+            ) from exc
         if spec is None:
             return None
-        search = spec.submodule_search_locations or []
+        search = _search_path(full_name, spec)
     return spec
+
+
+def _search_path(full_name: str, spec: ModuleSpec) -> list[str]:
+    """Return the folders in which the modules of a package are looked for."""
+    path = getattr(sys.modules.get(full_name), "__path__", spec.submodule_search_locations)
+    try:
+        return [folder for folder in path or () if isinstance(folder, str)]
+    except TypeError:  # of a package that has set its __path__ to something else
+        return []
 
 
 def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
@@ -275,10 +364,30 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
         return loaded
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
-        spec: ModuleSpec | None = find(full_name, path, None) if find else None
+        try:
+            spec: ModuleSpec | None = find(full_name, path, None) if find else None
+        except KeyError:
+            # Python asks sys.modules for the package above a namespace, and that one is not imported here.
+            spec = _namespace(full_name, path or [])
         if spec is not None:
             return spec
     return None
+
+
+def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
+    """Find a package as Python's own finder does, a namespace without what follows later changes of ``sys.path``."""
+    from pkgutil import get_importer  # here, since hardly any project needs it
+
+    namespace = ModuleSpec(full_name, None, is_package=True)
+    portions: list[str] = []
+    for folder in path:
+        finder = get_importer(folder)
+        spec = finder.find_spec(full_name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        portions += (spec.submodule_search_locations or ()) if spec is not None else ()
+    namespace.submodule_search_locations = portions
+    return namespace if portions else None
 
 
 def read_setting(value: object, source: str) -> tuple[str, ...] | None:

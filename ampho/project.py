@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import shown_path
+from ampho._describe import listed, shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
 from ampho.graph import Graph
 from ampho.lock import LockSettings
 from ampho.package import SETTING, MigrationPackage, find_package
 from ampho.protect import Protection
-from ampho.revision import read_revisions
+from ampho.revision import read_revisions, unread_folders
 from ampho.settings import ENV_PACKAGE
 from ampho.specifier import parse
 
@@ -208,6 +208,7 @@ class Project:
             yield _NO_PACKAGE
         for error in self.absent.values():
             yield f"{error} Or take it out of {SETTING}."
+        yield from self.unread()
         for package in self.packages:
             if not package.exists and package.installed:
                 lacking = shown_path(package.folder)
@@ -223,6 +224,28 @@ class Project:
             if package.name != mending and len(heads := self.graph.heads(package.name)) > 1:
                 yield self._conflict(package, heads)
 
+    def unread(self) -> Iterator[str]:
+        """Say of each package which folders of it have revision files that are not read.
+
+        :raises HistoryError: if the files do not form a graph.
+        """
+        for package in self.packages:
+            if folders := unread_folders(package):
+                yield self._unread(package, folders)
+
+    def _unread(self, package: MigrationPackage, folders: Sequence[str]) -> str:
+        """Say which folders have revision files that are not read, and how to have them read."""
+        entry = package.entry if package.named else f"{package.name}:{package.folder.name}"
+        remedy = f"To read them, too, write {entry}/** in {SETTING}"
+        if not package.installed:
+            remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
+        if not self.graph.of_package(package.name):
+            remedy += f"; for one of them alone {entry}/{folders[0]}"
+        return (
+            f"{package.name} has revision files that are not read, in folders inside {shown_path(package.folder)}:"
+            f" {listed(folders)}. {remedy}."
+        )
+
     def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
         """Say that a package has several heads, and how to make one of them."""
         remedy = f"Join them with 'ampho db-merge {package.name}'"
@@ -236,7 +259,7 @@ class Project:
 
 def _uses_ampho(env_py: Path) -> bool:
     try:
-        return bool(_USES_AMPHO.search(env_py.read_text(encoding="utf-8", errors="replace")))
+        return env_py.is_file() and bool(_USES_AMPHO.search(env_py.read_text(encoding="utf-8", errors="replace")))
     except OSError:
         return False
 

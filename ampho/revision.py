@@ -14,7 +14,6 @@ import importlib.util
 import inspect
 import os
 import re
-import stat
 import sys
 import unicodedata
 from codecs import BOM_UTF8
@@ -22,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,7 @@ from typing import Any, TypeGuard
 
 from ampho._describe import describe, location, shown_path
 from ampho.errors import RevisionFileError
-from ampho.package import RESERVED, MigrationPackage, is_revision_file
+from ampho.package import RESERVED, MigrationPackage, is_revision_file, read_bytes
 
 HEADER = ("revision", "down_revision", "branch_labels", "depends_on")
 _ILLEGAL = frozenset("@-+:'\"\\")
@@ -64,6 +64,7 @@ _UNSURE = re.compile(rf"\b(?:{'|'.join(HEADER)})\b|\bimport\b[\s\\(]*\*|^<<<<<<<
 
 _LEGACY_NAME = re.compile(r"([a-f0-9]+)\.py")
 
+_DECLARED = re.compile(rb"^(revision|down_revision)\b", re.MULTILINE)
 _GENERATED_ID = re.compile(r"(?P<prefix>.+)_[0-9]+")
 _SECONDS = re.compile(r"_([0-9]{10})\Z")
 _CREATED = re.compile(r"^[ \t]*Create Date:[ \t]*(\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?)", re.MULTILINE)
@@ -71,9 +72,6 @@ _CREATED = re.compile(r"^[ \t]*Create Date:[ \t]*(\d{4}-\d\d-\d\d(?:[T ][\d:.]+(
 MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
 
-_CHUNK = 1 << 16
-# Windows has the one, and others the second, with which opening a pipe does not wait for somebody to write into it.
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 
 
@@ -165,11 +163,46 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
 
 
 def revision_files(package: MigrationPackage) -> Iterator[str]:
-    """Give the paths of a package's revision files.
+    """Return the paths of a package's revision files.
 
     :raises RevisionFileError: if a folder cannot be read.
     """
-    return _files(str(package.versions), package.name, is_recursive=package.is_recursive)
+    folders, is_recursive = package.layout
+    first, *more = (_files(folder, package.name, is_recursive=is_recursive) for folder in folders)
+    return iter(dict.fromkeys(chain(first, *more))) if more else first
+
+
+def unread_folders(package: MigrationPackage) -> tuple[str, ...]:
+    """Return the folders inside a package's migrations folder whose revision files are not read, relative to it."""
+    read, is_recursive = package.layout
+    top = str(package.folder)
+    unread, todo = [], [top]
+    while todo:
+        folder = todo.pop()
+        if is_recursive and folder in read:
+            continue
+        entries = _entries(folder)
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        todo += [entry.path for entry in folders if not entry.name.endswith("__pycache__")]
+        if folder not in read and folder != top and any(map(_is_like_a_revision, entries)):
+            unread.append(folder[len(top) + 1 :].replace(os.sep, "/"))
+    return tuple(sorted(unread))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing if it cannot be read."""
+    try:
+        with os.scandir(folder) as scanned:
+            return list(scanned)
+    except OSError:
+        return []
+
+
+def _is_like_a_revision(entry: os.DirEntry[str]) -> bool:
+    try:
+        return is_revision_file(entry.name) and len(set(_DECLARED.findall(read_bytes(entry.path)))) > 1
+    except OSError:
+        return False
 
 
 def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
@@ -180,35 +213,28 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=attrgetter("name"))
-    except (FileNotFoundError, NotADirectoryError):
-        return
     except OSError as exc:
+        if not os.path.lexists(folder):
+            return
         raise RevisionFileError(
             f"The folder {shown_path(folder)} of {package} cannot be read: {describe(exc)}.",
             package=package,
             path=Path(folder),
         ) from exc
     for entry in entries:
-        if is_revision_file(entry.name) and not _is_folder(entry):
-            if entry.is_symlink() and _is_beside(entry.path, folder):
+        if is_revision_file(entry.name) and not entry.is_dir(follow_symlinks=False):
+            if entry.is_symlink() and _is_passed_over(entry.path, folder):
                 continue
             yield f"{folder}{os.sep}{entry.name}"
     for entry in entries if is_recursive else ():
-        if _is_folder(entry) and not entry.is_symlink() and not entry.name.endswith("__pycache__"):
+        if entry.is_dir(follow_symlinks=False) and not entry.name.endswith("__pycache__"):
             yield from _files(entry.path, package, is_recursive=True)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
-
-
-def _is_beside(link: str, folder: str) -> bool:
-    """Return whether a link leads to a file of its own folder, which is read by its own name."""
+def _is_passed_over(link: str, folder: str) -> bool:
+    """Return whether a link leads to a folder, or to a file of its own folder, which is read by its own name."""
     target = Path(os.path.realpath(link))
-    return target.is_file() and target.parent == Path(os.path.realpath(folder))
+    return target.is_dir() or (target.is_file() and target.parent == Path(os.path.realpath(folder)))
 
 
 def read_revision(file: str, package: str) -> Revision:
@@ -229,23 +255,6 @@ def is_as_read(revision: Revision) -> bool:
         return _digest(read_bytes(revision.file)) == revision.digest
     except OSError:
         return False
-
-
-def read_bytes(file: str) -> bytes:
-    """Return what ``Path.read_bytes()`` does, in half the time, and without waiting for a pipe or a device.
-
-    :raises OSError: if it is no regular file, or cannot be read.
-    """
-    descriptor = os.open(file, _FLAGS)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is not a regular file")
-        chunks = []
-        while chunk := os.read(descriptor, _CHUNK):
-            chunks.append(chunk)
-    finally:
-        os.close(descriptor)
-    return b"".join(chunks)
 
 
 def parse_revision(source: bytes, file: str, package: str) -> Revision:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.util.pyfiles import coerce_resource_to_filename
 from project import Project
 
 from ampho.errors import (
@@ -131,6 +135,57 @@ def test_folder_with_revision_files_directly_inside_is_a_versions_folder(importa
     assert package.location == "app:alembic"
 
 
+def test_entry_may_say_that_folders_inside_count(importable: Project) -> None:
+    root = importable.package("app")
+    package = find_package("app:alembic/**")
+    assert (package.folder, package.is_recursive, package.entry) == (root / "alembic", True, "app:alembic/**")
+    assert not find_package("app:alembic").is_recursive
+    for entry in ("app:**", "app:/**", "app:alembic/*", "app:alembic/**/more"):
+        with pytest.raises(PackageNameError, match="does not name a folder inside app"):
+            find_package(entry)
+
+
+LISTED = {
+    "nothing": ("", ["versions"]),
+    "itself, as db-init writes it": (
+        "path_separator = newline\nversion_locations =\n    blog:migrations/versions\n    app:migrations/versions\n",
+        ["versions"],
+    ),
+    "others only": ("version_locations = blog:migrations/versions\n", ["versions"]),
+    "two folders": (
+        "path_separator = space\nversion_locations = %(here)s/versions/late %(here)s/versions\n",
+        ["versions", "versions/late"],
+    ),
+    "without versions": (
+        "path_separator = newline\nversion_locations =\n    %(here)s/one\n    # no/two\n    app:migrations/three\n",
+        ["one", "three"],
+    ),
+    "with colons": ("path_separator = os\nversion_locations: %(here)s/one:%(here)s/versions\n", ["versions", "one"]),
+    "elsewhere": ("path_separator = os\nversion_locations = %(here)s/../other:%(here)s/one/../two\n", ["two"]),
+    "in a comment": ("# version_locations = %(here)s/one\n", ["versions"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:No path_separator found")
+@pytest.mark.parametrize(("text", "folders"), LISTED.values(), ids=LISTED)
+def test_folders_of_revision_files_are_those_that_alembic_ini_lists(
+    importable: Project, text: str, folders: list[str]
+) -> None:
+    importable.package("app")
+    importable.package("blog")
+    ini = importable.write("app/migrations/alembic.ini", f"[alembic]\nscript_location = %(here)s\n{text}")
+    for number, folder in enumerate(["versions", "versions/late", "one", "two", "three"]):
+        importable.write(f"app/migrations/{folder}/file.py", f"revision = 'r{number}'\ndown_revision = None\n")
+    package = find_package("app")
+    locations = [*map(Path, package.layout[0])]
+    assert [path.relative_to(package.folder).as_posix() for path in locations] == folders
+    assert package.versions == locations[0]
+    theirs = Config(str(ini)).get_version_locations_list() or [str(package.versions)]
+    own = {Path(os.path.abspath(coerce_resource_to_filename(path))) for path in theirs}  # noqa: PTH100 (as above)
+    if text != LISTED["others only"][0]:
+        assert {path for path in own if path.is_relative_to(package.folder)} == set(locations)
+
+
 def test_folder_with_env_py_alone_keeps_its_versions_folder(importable: Project) -> None:
     importable.package("app")
     importable.write("app/migrations/env.py", "")
@@ -195,6 +250,82 @@ def test_namespace_package_in_two_places_is_searched_in_both(
     monkeypatch.syspath_prepend(other.folder)
     assert find_package("space.one").root == importable.folder / "space" / "one"
     assert find_package("space.two").root == other.folder / "space" / "two"
+
+
+def test_namespace_below_packages_that_are_not_imported_is_searched_without_importing_them(importable: Project) -> None:
+    importable.package("corp.space.deep.billing", namespace=True)
+    importable.package("firm.inner.space.billing", namespace=True)
+    importable.write("firm/__init__.py", "raise RuntimeError('imported')\n")
+    assert find_package("corp.space.deep.billing").root == importable.folder / "corp/space/deep/billing"
+    assert find_package("firm.inner.space.billing").root == importable.folder / "firm/inner/space/billing"
+    for name in ("corp.space", "corp.space.deep", "firm.inner"):
+        with pytest.raises(PackageNotFoundError, match=f"{name} is a namespace package"):
+            find_package(name)
+    with pytest.raises(PackageNotFoundError, match=r"There is no package firm\.inner\.no_such"):
+        find_package("firm.inner.no_such")
+    assert not {"corp", "firm"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("path", ["'a text'", "None", "3", "[1, None, 'nowhere']"])
+def test_package_with_an_odd_path_has_nothing_in_it(importable: Project, path: str) -> None:
+    root = importable.package("odd")
+    importable.package("odd.inside")
+    __import__("odd").__path__ = ast.literal_eval(path)
+    try:
+        assert find_package("odd").root == root
+        with pytest.raises(PackageNotFoundError, match=r"There is no package odd\.inside"):
+            find_package("odd.inside")
+    finally:
+        del sys.modules["odd"]
+
+
+def test_finder_that_fails_is_named(importable: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(*args: object) -> None:
+            raise LookupError("no mapping")
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    importable.package("there")
+    assert find_package("there").name == "there"
+    with pytest.raises(PackageNotFoundError, match=r"look for the package gone: LookupError: no mapping\. Repair"):
+        find_package("gone")
+
+
+@pytest.fixture
+def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Project]:
+    """A project whose package ``app`` is installed editable in strict mode, with links of either kind."""
+
+    def install(is_symbolic: bool) -> Project:
+        source = Project(tmp_path / "source")
+        source.package("app")
+        source.revision("app", "app_1")
+        tree = source.folder / "build" / "__editable__.app-1.0-py3-none-any" / "app"
+        tree.mkdir(parents=True)
+        if is_symbolic:
+            (tree / "__init__.py").symlink_to(source.folder / "app" / "__init__.py")
+        else:
+            (tree / "__init__.py").hardlink_to(source.folder / "app" / "__init__.py")
+        monkeypatch.syspath_prepend(tree.parent)
+        return source
+
+    return install
+
+
+def test_strict_editable_package_is_that_of_its_source(strict: Callable[[bool], Project]) -> None:
+    source = strict(True)
+    package = find_package("app")
+    package.check_writable()
+    assert package.root == source.folder / "app"
+
+
+def test_strict_editable_package_of_copies_is_not_written_to(strict: Callable[[bool], Project]) -> None:
+    strict(False)
+    package = find_package("app")
+    with pytest.raises(
+        MigrationsFolderError, match=r"strict mode, as copies in \S+, .* without editable_mode=strict\."
+    ):
+        package.check_writable()
 
 
 def test_package_in_a_zip_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,9 @@ import pytest
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
+from facade import facade
+from project import Project
+from servers import Database
 
 from ampho.errors import HistoryError, MissingRevisionError
 from ampho.graph import Graph
@@ -240,3 +243,63 @@ def test_a_dependency_on_what_no_file_has_is_refused_when_it_would_run(tmp_path:
     _, ours = read(files, tmp_path)
     with pytest.raises(MissingRevisionError, match=r"a\.py\) stands on gone"):
         ours().check_files(ours().ids)
+
+
+def test_ids_with_spaces_and_signs_are_applied_and_written_as_sql(sync_database: Database, project: Project) -> None:
+    """Alembic forbids only ``@``, ``-``, ``+`` and ``:``, and people have written such ids by hand."""
+    project.package("app")
+    project.revision("app", "1. first step", message="first")
+    project.revision("app", "50%s (b)", "1. first step", message="second")
+    with facade(project, "flask", ["app"], sync_database.url) as each:
+        assert "'50%s (b)'" in each.run("db-up", "--sql").output
+        assert [record.revision.id for record in each.call("upgrade", "1. first step").steps] == ["1. first step"]
+        assert each.run("db-up", "50%").exit_code == 0
+        assert sync_database.query("SELECT version_num FROM alembic_version") == [("50%s (b)",)]
+        assert each.run("db-down", "1. first step").exit_code == 0
+        assert sync_database.query("SELECT version_num FROM alembic_version") == [("1. first step",)]
+
+
+@pytest.fixture
+def in_folders(project: Project) -> Project:
+    """A package whose revisions, but for the first, are in folders inside ``versions``, as Keystone's."""
+    root = project.package("app")
+    (root / "migrations" / "versions").mkdir(parents=True)
+    project.revision("app", "first", labels=None)
+    for name, down, label in (("2026/expand", "first", "expand"), ("2026/contract", "first", "contract")):
+        revision = project.revision("app", label, down, labels=label)
+        revision.rename(project.write(root / "migrations" / "versions" / name / f"{label}.py", ""))
+    project.write(root / "migrations" / "versions" / "data" / "helpers.py", "revision = 1\n")
+    project.write(root / "migrations" / "versions" / "2026" / "__pycache__" / "first.py", "")
+    return project
+
+
+NOT_READ = (
+    "app has revision files that are not read, in folders inside app/migrations: versions/2026/contract, versions"
+)
+
+
+@pytest.mark.parametrize(
+    "command", ["db-status", "db-up", "db-current", "db-check --deploy", "db-heads", "db-show", "db-log"]
+)
+def test_folders_inside_versions_are_named_unless_they_are_read(in_folders: Project, command: str) -> None:
+    with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
+        found = each.run(*command.split())
+        assert " ".join(found.stderr.split()).count(NOT_READ) == 1
+        assert "write app:migrations/** in AMPHO_MIGRATION_PACKAGES, or recursive_version_locations" in found.stderr
+
+
+def test_folders_inside_versions_are_read_where_the_entry_or_alembic_ini_says_so(in_folders: Project) -> None:
+    (in_folders.migrations("app") / "versions" / "data" / "helpers.py").unlink()
+    with facade(in_folders, "flask", ["app:migrations/**"], "sqlite:///app.db") as each:
+        assert {record.revision.id for record in each.call("upgrade").steps} == {"first", "expand", "contract"}
+        assert NOT_READ not in each.run("db-status").stderr
+    in_folders.write("app/migrations/alembic.ini", "[alembic]\nrecursive_version_locations = true\n")
+    with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
+        assert len(each.call("show")) == 3
+        assert NOT_READ not in each.run("db-status").stderr
+
+
+def test_package_with_nothing_but_folders_is_told_how_to_name_one(in_folders: Project) -> None:
+    (in_folders.migrations("app") / "versions" / "first_by_hand.py").unlink()
+    with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
+        assert "; for one of them alone app:migrations/versions/2026/contract." in each.run("db-up").stderr

@@ -18,7 +18,7 @@ from ampho.aio.database import Database, adapt
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.exclusive import exclusive_async
-from ampho.extension import DEFAULTS, Extension, clear_errors, warned, without_secrets
+from ampho.extension import DEFAULTS, Extension, clear_errors, tell_unread, warned, without_secrets
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -284,14 +284,21 @@ class AsyncAmpho(Extension):
 
         return await self._perform(partial(execute.log, x=x), observer)
 
-    async def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
-        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
+    async def show(
+        self, specifier: str | None = None, *, observer: Observer | None = None
+    ) -> tuple[RevisionRecord, ...]:
+        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`.
+
+        :param observer: told which revision files are not read.
+        """
         from ampho.state import show
 
         project = self.project(self._app())
         with without_secrets(project.url):
             await _read_ahead(project)
             project.check_specifier(specifier)
+            if observer is not None:
+                tell_unread(project, observer)
             return show(project.graph, specifier)
 
     async def current(

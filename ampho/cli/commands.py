@@ -279,7 +279,7 @@ def db_heads(ctx: click.Context) -> None:
 
     One head in each of several packages is normal; several heads in one package are a conflict.
     """
-    records = call(ctx, "show", "heads")
+    records = call(ctx, "show", "heads", observer=output.WarningsOnly())
     if not print_json(ctx, "heads", records):
         output.print_heads(records)
 
@@ -508,7 +508,7 @@ def db_graph(
 @click.pass_context
 def db_show(ctx: click.Context, spec: str | None) -> None:
     """Print the revisions: all, those of a package, or one in full."""
-    records = call(ctx, "show", spec)
+    records = call(ctx, "show", spec, observer=output.WarningsOnly())
     if print_json(ctx, "revisions", records):
         return
     if spec is not None and len(records) == 1 and spec not in {records[0].package, "heads", *records[0].labels}:

@@ -12,7 +12,16 @@ from flask import current_app, has_app_context
 
 from ampho.errors import ConfigurationError
 from ampho.exclusive import exclusive
-from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, Extension, clear_errors, warned, without_secrets
+from ampho.extension import (
+    DEFAULTS,
+    OPTIONS,
+    URL_SETTING,
+    Extension,
+    clear_errors,
+    tell_unread,
+    warned,
+    without_secrets,
+)
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
 from ampho.url import missing_driver, parse_url, require_driver
 
@@ -336,13 +345,18 @@ class Ampho(Extension):
 
         return self._perform(partial(execute.log, x=x), observer)
 
-    def show(self, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
-        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`."""
+    def show(self, specifier: str | None = None, *, observer: Observer | None = None) -> tuple[RevisionRecord, ...]:
+        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`.
+
+        :param observer: told which revision files are not read.
+        """
         from ampho.state import show
 
         project = self.project(self._app())
         with without_secrets(project.url):
             project.check_specifier(specifier)
+            if observer is not None:
+                tell_unread(project, observer)
             return show(project.graph, specifier)
 
     def current(
