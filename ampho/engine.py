@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
 """What drivers call the argument that names the database."""
 
+_NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
+
 _ADDRESS = DATABASE_ARGUMENTS | {
     *("host", "hostaddr", "port", "unix_socket", "user", "username", "password", "passwd", "passfile"),
-    *("dsn", "service", "servicefile", "uri"),
+    *("dsn", "service", "servicefile", "uri"),  # the last is SQLite's
 }
 """What drivers call the arguments that a URL stands for."""
 
@@ -79,7 +81,9 @@ def at(engine: Engine, url: URL, setting: str) -> Engine:
         )
     connect = _connect_of(engine, f"which {setting} would leave out. Unset it, and migrations connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
-    return _elsewhere(engine, url, replace(connect.without(_ADDRESS), args=args, forced={}).with_arguments(kwargs))
+    # An address without the name of a database leads to the app's, and not to the one that is called like the user.
+    other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
+    return _elsewhere(engine, url, replace(connect.without(other), args=args, forced={}).with_arguments(kwargs))
 
 
 def beside(
@@ -228,7 +232,7 @@ def _pool(engine: Engine, poolclass: type[Pool], creator: Callable[..., DBAPICon
 def _twin(engine: Engine, pool: Pool, dialect: Dialect, url: URL) -> Engine:
     """Return an engine with the options of another, and all events of that."""
     twin = Engine(pool, dialect, url, engine.logging_name, echo=engine.echo, hide_parameters=engine.hide_parameters)
-    twin.dispatch = twin.dispatch._join(engine.dispatch)  # noqa: SLF001 (as Engine.execution_options() does)
+    twin.dispatch = engine.dispatch  # not joined, since SQLAlchemy 2.0 refuses listeners of connections then
     twin._has_events = engine._has_events  # noqa: SLF001
     twin._execution_options = engine.get_execution_options()  # noqa: SLF001
     return twin

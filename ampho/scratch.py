@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,13 @@ class Scratch:
     """How to make, reach and drop a throw-away database.
 
     :ivar url: its address.
-    :ivar create: the statement that makes it, on a connection of the app's database; None if it makes itself.
+    :ivar create: the statement that makes it, on a connection of the app's database; empty if it makes itself.
     :ivar drop: the statement that drops it, likewise.
     """
 
     url: URL
-    create: str | None = None
-    drop: str | None = None
+    create: str = ""
+    drop: str = ""
 
     def check(self, connection: DBAPIConnection) -> None:
         """Check that a new connection is on this database, before anything runs there.
@@ -94,15 +94,31 @@ def scratch_engine(engine: Engine, connect: Callable[[], Connection]) -> Iterato
             _create_schema(connection, schemas.pop())
 
     made = beside(engine, scratch.url, prepare, NullPool if scratch.drop else StaticPool)
+    with _existing(scratch, connect, schemas) if scratch.drop else nullcontext():
+        try:
+            yield made
+        finally:
+            made.dispose()
+
+
+@contextmanager
+def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
+    """Make a database on a server, and drop it in the end; only if it was this that made it.
+
+    :param schemas: takes the schemas that a new database lacks.
+    """
+    refused = False
     try:
-        if scratch.create:
+        try:
             with connect() as connection:
                 schemas.extend(_schema_in_use(connection))
                 _execute(connection, scratch, scratch.create)
-        yield made
+        except DatabaseError:
+            refused = True
+            raise
+        yield
     finally:
-        made.dispose()
-        if scratch.drop:
+        if not refused:
             with connect() as connection:
                 _execute(connection, scratch, scratch.drop)
 

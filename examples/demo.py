@@ -73,7 +73,7 @@ class Shop:
     def __init__(self, folder, module):
         self.folder = folder
         self.module = module
-        foreign = re.compile("(AMPHO|FLASK|QUART|SQLALCHEMY)_")
+        foreign = re.compile("(AMPHO|FLASK|QUART|SQLALCHEMY|SHOP)_")
         self.environment = {name: value for name, value in os.environ.items() if not foreign.match(name)}
         self.environment |= {"AMPHO_APP": module, "PYTHONUTF8": "1"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import zigzag
-from facade import Facade, facade
+from facade import URLS, Facade, facade
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from project import Project
@@ -308,6 +308,30 @@ def test_a_creator_is_not_left_out(project: Project, database: Database) -> None
                 each.call(method)
         each.dispose()
     assert database.tables() == []
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql")
+def test_an_address_without_a_name_leads_to_the_apps_database(project: Project, database: Database) -> None:
+    """PostgreSQL would else take the one that is called like the user, whatever is in it."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade="op.create_table('thing', sa.Column('id', sa.Integer))")
+    address = nameless(database.url)
+    apps = database.url.set(host="no.such.host")
+    with facade(project, zigzag.framework_of(database), ["core"], apps, AMPHO_DATABASE_URI=address) as each:
+        each.call("upgrade")
+    assert database.tables() == ["alembic_version", "thing"]
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_a_relative_path_means_the_file_that_it_means_to_the_app(project: Project, framework: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    url = URLS[framework]
+    with facade(project, framework, ["core"], url, AMPHO_DATABASE_URI=url) as each:
+        each.call("upgrade")
+        del each.app.config["AMPHO_DATABASE_URI"]
+        assert each.call("current")["core"].is_up_to_date
+        assert not (project.folder / "app.db").exists()
 
 
 def test_an_address_with_another_driver_is_refused(project: Project) -> None:
