@@ -453,7 +453,10 @@ class AsyncAmpho(Extension):
         stack = ExitStack()
         try:
             opened = self._connected(app, engine.sync_engine, scratch=scratch)
-            connection = await _connection(engine, partial(stack.enter_context, opened))
+            opening = greenlet_spawn(stack.enter_context, opened)
+            # A throw-away database is dropped whatever happens. Otherwise in the caller's task, by which the pool of a
+            # database in memory tells who uses its connection.
+            connection = await _connection(engine, _cancelled_once(opening) if scratch else opening)
             event.listen(connection, "commit", commits.append)
             yield connection
         finally:
@@ -495,9 +498,9 @@ async def _cancelled_once(run: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _connection(engine: AsyncEngine, connect: Callable[[], Connection]) -> Connection:
+async def _connection(engine: AsyncEngine, opening: Coroutine[Any, Any, Connection]) -> Connection:
     try:
-        return await _cancelled_once(greenlet_spawn(connect))
+        return await opening
     except Exception:
         if engine.dialect.driver == "aiosqlite":
             # Its thread has a last word for the loop, and prints a traceback if that is closed by then.
