@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _AdhocProxiedConnection
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
 """What drivers call the argument that names the database."""
 
+_MEMORY = ":memory:"
 _NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
 
 _ADDRESS = DATABASE_ARGUMENTS | {
@@ -142,6 +144,18 @@ def name_of_database(connection: Connection) -> str:
     else:
         served = None
     return database_name(url if served is None else url.set(database=served))
+
+
+def make_folder_first(engine: Engine, folder: Path) -> None:
+    """Create the folder of a SQLite file when an engine connects to it.
+
+    Not before: an app that starts must not write to the disk, and a throw-away database in memory needs no folder.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def make(dialect: object, record: object, args: list[str], options: object) -> None:
+        if args[0] != _MEMORY:
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)

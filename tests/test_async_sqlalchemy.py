@@ -205,7 +205,7 @@ def test_mysql_has_the_defaults_of_flask_sqlalchemy(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_relative_path_is_in_the_instance_folder_made_with_the_engine(tmp_path: Path) -> None:
+async def test_a_relative_path_is_in_the_instance_folder_made_when_it_connects(tmp_path: Path) -> None:
     app = make_app(tmp_path / "instance", SQLALCHEMY_DATABASE_URI="sqlite+aiosqlite:///shop.db")
     db = AsyncSQLAlchemy(app)
     async with app.app_context():

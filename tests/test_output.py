@@ -431,3 +431,21 @@ def test_lines_are_whole_where_a_revision_writes_too(blog: Facade) -> None:
     lines = blog.run("db-up").stdout.splitlines()
     assert lines[1] == "Größe — 日本"
     assert re.fullmatch(r"  \+ blog_2  Größe — 日本 \.\.\. \d+ ms", lines[2])
+
+
+# ---- a folder that cannot be written to ----
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_relative_path_in_a_read_only_folder_is_an_error_in_one_line(project: Project, framework: str) -> None:
+    """What needs no file works all the same, such as a throw-away database."""
+    project.package("blog")
+    project.revision("blog", "blog_1")
+    project.write("instance", "No folder can be made where this file is.")
+    with facade(project, framework, ["blog"], URLS[framework]) as each:
+        for command in (["db-up"], ["db-status"], ["db-up", "-s"], ["db-lint"]):
+            line = each.error_line(*command)
+            assert "Error: [Errno " in line, line
+            assert f"{project.folder}/instance" in line, line
+        assert each.run("db-check", "--scratch").exit_code == 0
+        assert each.run("db-show").exit_code == 0

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 
-from ampho._describe import describe, shown_path
 from ampho.aio.pool import OneConnectionPool
+from ampho.engine import make_folder_first
 from ampho.errors import ConfigurationError
 from ampho.url import in_folder, is_in_memory, missing_driver, parse_url, redact, require_driver
 
@@ -51,12 +51,11 @@ class EngineSpec:
     in_memory: bool = False
 
     def make(self) -> AsyncEngine:
-        """Make the engine, and the folder of its database; connect to nothing.
+        """Make the engine; connect to nothing.
 
         :raises DriverError: if the driver is not installed.
-        :raises ConfigurationError: if SQLAlchemy refuses the URL or an option, or the folder cannot be made.
+        :raises ConfigurationError: if SQLAlchemy refuses the URL or an option.
         """
-        self._make_folder()
         try:
             engine = async_engine_from_config({**self.options, "url": self.url}, prefix="")
         except ImportError as error:
@@ -64,22 +63,12 @@ class EngineSpec:
         except (ArgumentError, TypeError, ValueError) as error:
             fault = f"{self.setting}, or an engine option with it: {redact(str(error), self.url)}"
         else:
+            if self.folder is not None:
+                make_folder_first(engine.sync_engine, self.folder)
             if self.url.get_backend_name() == "sqlite":
                 event.listen(engine.sync_engine, "handle_error", _end_statement)
             return engine
         raise ConfigurationError(fault, setting=self.setting)
-
-    def _make_folder(self) -> None:
-        if self.folder is None:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fault = (
-                f"The folder {shown_path(self.folder)} for the database of {self.setting} cannot be made:"
-                f" {describe(error)}. Give it an absolute path in a folder that this user may write to."
-            )
-            raise ConfigurationError(fault, setting=self.setting) from error
 
 
 def _end_statement(error: ExceptionContext) -> None:

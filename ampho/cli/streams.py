@@ -108,7 +108,7 @@ def _lasting(stream: TextIO) -> TextIO:
         return stream
     with suppress(OSError, ValueError):
         stream.flush()
-    is_by_line = stream.isatty() or stream is sys.stderr
+    is_by_line = stream.isatty() or stream is sys.stderr or getattr(stream, "write_through", False)  # with python -u
     return _writing_to(bottom.fileno(), stream.encoding, stream.errors, is_by_line=is_by_line)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import event
 
+from ampho.engine import make_folder_first
 from ampho.url import in_folder
 
 if TYPE_CHECKING:
@@ -35,10 +35,5 @@ class QuietSQLAlchemy(SQLAlchemy):
         path = (engine.url.database or "").removeprefix(_FILE)
         folder = Path(app.instance_path)
         if engine.dialect.name == "sqlite" and Path(path).is_relative_to(folder):
-
-            @event.listens_for(engine, "do_connect")
-            def make_folder(dialect: object, record: object, args: list[str], options: object) -> None:
-                if args[0] != _MEMORY:  # a throw-away database
-                    folder.mkdir(parents=True, exist_ok=True)
-
+            make_folder_first(engine, folder)
         return engine
