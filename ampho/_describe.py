@@ -119,7 +119,7 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
         return one_line(hide(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called"))
     if _is_statement_error(exc):
         return _describe_statement_error(exc, hide)
-    words = _sentence(exc, _first_line(hide(_text(exc))))
+    words = _sentence(exc, _first_line(hide(_text(exc))) or _function(exc))
     if isinstance(exc, BaseExceptionGroup):
         return one_line(f"{words}, the first: {describe(exc.exceptions[0], hide)}")
     return one_line(words)
@@ -276,6 +276,12 @@ def _text(exc: BaseException) -> str:
         return _BACKGROUND.sub("", str(exc)).strip()
     except Exception:  # noqa: BLE001 - other people's __str__ may do anything
         return "(its message cannot be shown)"
+
+
+def _function(exc: BaseException) -> str:
+    """Return what to say of an exception without a message, such as that of an ``assert``: the function it is from."""
+    found = [code.co_name for _, code, _ in _frames(exc.__traceback__) if code.co_name.isidentifier()]
+    return f"raised in {found[-1]}()" if found else ""
 
 
 def _first_line(text: str) -> str:

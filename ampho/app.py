@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from ampho._describe import describe, location, one_line, quotes_url
+from ampho._hints import with_hint
 from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 from ampho.settings import APP
@@ -247,7 +248,8 @@ def _reporting(target: _Target, doing: str) -> Iterator[None]:
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - an app may raise anything
         where = location(exc, None)
         place = f" (at {where})" if where else ""
-        error = target.error(f"{doing}: {describe(exc)}{place}; repair it, or name another app with --app or AMPHO_APP")
+        why = with_hint(describe(exc))
+        error = target.error(f"{doing}: {why}{place}; repair it, or name another app with --app or AMPHO_APP")
         raise error from (None if quotes_url(exc) else exc)
 
 

@@ -109,7 +109,9 @@ def replay(project: Project, connection: Connection, packages: Sequence[str], x:
     """Build the tables of packages, by default of all, on an empty database by running their histories."""
     for specifier in packages or ["heads"]:
         if specifier not in project.graph.packages or project.graph.of_package(specifier):
-            upgrade(project, connection, specifier, x=x, observer=Audience(Guard(project.url)))  # nobody's news
+            upgrade(
+                project, connection, specifier, scratch=True, x=x, observer=Audience(Guard(project.url))
+            )  # nobody's news
             connection.rollback()  # of what was read where there was nothing to do
 
 

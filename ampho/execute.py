@@ -120,12 +120,14 @@ def upgrade(
     specifier: str = "heads",
     *,
     agreed: Plan | None = None,
+    scratch: bool = False,
     x: Sequence[str] = (),
     observer: Observer | Audience | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
     :param agreed: the plan that somebody has seen and agreed to; another one is an error.
+    :param scratch: whether it is a throw-away database, which errors then say.
     :param observer: is told of each step, as are the log and the signals; or an audience that is told alone.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
@@ -139,7 +141,7 @@ def upgrade(
 
     command = ("upgrade", "--", specifier)
     audience = _audience(project, connection, observer)
-    runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None)
+    runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None, is_scratch=scratch)
     return _run(connection, runner, at_a_glance=True)
 
 

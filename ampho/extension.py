@@ -15,12 +15,22 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 
 from ampho._describe import all_words, is_of_database
+from ampho._hints import with_hint
 from ampho._suggest import did_you_mean
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
 from ampho.lazy import LazyGroup
 from ampho.observer import Observer
 from ampho.settings import DATABASE_URI
-from ampho.url import describe_without, display, in_folder, is_in_memory, parse_url, redact, require_driver
+from ampho.url import (
+    describe_without,
+    display,
+    in_folder,
+    is_in_memory,
+    missing_folder,
+    parse_url,
+    redact,
+    require_driver,
+)
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -304,10 +314,12 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
             f"Cannot connect to {display(url)}: {why}. Check {setting} and {OPTIONS_SETTING}.", setting=setting
         ) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
-        why = describe_without(exc, url).rstrip(".?")
-        raise DatabaseError(
-            f"Cannot connect to {display(url)}: {why}. Check {setting}, and that the database is up."
-        ) from None
+        if folder := missing_folder(url):
+            why = f"there is no folder {folder}. Make it, or correct {setting}"
+        else:
+            said = with_hint(describe_without(exc, url).rstrip(".?"))
+            why = f"{said}. Check {setting}, and that the database is up"
+        raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
 
 
 @contextmanager
@@ -326,8 +338,6 @@ def clear_errors(url: URL, results: Sequence[object]) -> Iterator[None]:
             raise
         if results:
             return
-        from ampho._hints import with_hint
-
         why = with_hint(describe_without(exc, url)).rstrip(".")
         raise DatabaseError(
             f"The database, or the connection to it, failed: {why}. Run the command again; 'ampho db-current' shows"

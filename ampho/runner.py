@@ -78,6 +78,7 @@ class Runner:
 
     :param command: what is typed for the same with Alembic.
     :param is_agreed: whether somebody has seen the plan and agreed to it, so that no part of it may be left out.
+    :param is_scratch: whether the database is thrown away afterwards, so that nothing is to be repaired there.
     """
 
     project: Project
@@ -86,6 +87,7 @@ class Runner:
     x: Sequence[str]
     audience: Audience
     is_agreed: bool = False
+    is_scratch: bool = False
     plan: Plan | None = None
     current: Step | None = None
     done: list[StepRun] = field(default_factory=list)
@@ -370,6 +372,8 @@ class Runner:
             self.audience.tell(Observer.interrupted, self.current)
 
     def _what_is_left(self, revision_id: str, connection: Connection) -> str:
+        if self.is_scratch:
+            return "Only the throw-away database of --scratch has seen this."
         if self.dialect not in TRANSACTIONAL:
             why = "This database commits DDL at once"
         elif self._committed_early:

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from ampho._describe import describe
+from ampho._describe import describe, shown_path
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _SYNC_DRIVERS = {
     "oracle": ("oracle+oracledb",),
     "mssql": ("mssql+pyodbc",),
 }
+
+_RENAMED = {"postgres": "postgresql"}  # which libpq takes, and SQLAlchemy does not
 
 # What is left of a URL after the user and the password as SQLAlchemy's parser delimits them.
 _AFTER_CREDENTIALS = re.compile(r"[\w+]+://[^:/]*(?::[^@]*)?@(?P<rest>.*)", re.DOTALL)
@@ -105,14 +107,12 @@ def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATAB
     :raises DriverError: if the driver is of the other kind, or unknown to SQLAlchemy; names one that fits.
     """
     backend = url.get_backend_name()
-    fitting = (_ASYNC_DRIVERS if is_async else _SYNC_DRIVERS).get(backend)
+    fitting = (_ASYNC_DRIVERS if is_async else _SYNC_DRIVERS).get(_RENAMED.get(backend, backend))
     remedy = f" Use {' or '.join(f'{name}://' for name in fitting)} instead." if fitting else ""
     try:
         dialect = url.get_dialect(_is_async=is_async)
     except NoSuchModuleError:
         fault = "is no dialect and driver that SQLAlchemy knows"
-        if backend == "postgres":
-            remedy = " The dialect's name is postgresql."
     else:
         if is_async and not (dialect.is_async and "+" in url.drivername):
             fault = "is a sync driver, and an async one is needed"
@@ -130,6 +130,15 @@ def display(url: URL) -> str:
     """
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
+
+
+def missing_folder(url: URL) -> str:
+    """Return the folder that SQLite's file is to lie in, if there is no such folder; else an empty text."""
+    file = url.database or ""
+    if url.get_backend_name() != "sqlite" or not file or file.startswith((":memory:", "file:")):
+        return ""
+    folder = Path(file).parent
+    return "" if folder.is_dir() else shown_path(folder)
 
 
 def database_name(url: URL) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from ampho._describe import describe
+from ampho._hints import with_hint
 from ampho.cli.lines import warn
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 from ampho.settings import misspelt
@@ -56,7 +57,7 @@ def _load(loader: Loader) -> App:
     except (AmphoError, click.ClickException):
         raise
     except (Exception, SystemExit) as exc:
-        raise AppNotFoundError(f"The app cannot be loaded: {describe(exc)}.") from exc
+        raise AppNotFoundError(f"The app cannot be loaded: {with_hint(describe(exc))}.") from exc
 
 
 class Terminated(KeyboardInterrupt):

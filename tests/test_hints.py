@@ -1,0 +1,149 @@
+"""What an error says to do about well-known messages, as each driver words them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from facade import FRAMEWORKS, URLS, Facade, facade
+from project import Project
+from servers import Database
+
+from ampho.errors import RevisionFailedError
+
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
+TABLE = "op.create_table('a', sa.Column('id', sa.Integer, primary_key=True), sa.Column('x', sa.Integer))"
+NO_VALUE = "(give the column a server_default, or fill it first and make it NOT NULL then)"
+COLON = r"(a colon before a name makes a parameter of it: write \: for a colon that belongs to the SQL"
+UNNAMED = "(give the name that it has in the database"
+SQLITE: Mapping[str, str] = {
+    "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
+    "op.execute('UPDATE a SET x = 1; UPDATE a SET x = 2')": "(SQLite runs one statement at a time: call op.execute()",
+    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(SQLite has no schemas: leave out schema=",
+    "with op.batch_alter_table('a') as a:\n    a.alter_column('x', nullable=False)": NO_VALUE,
+    "op.add_column('a', sa.Column('y', sa.Integer, nullable=False))": NO_VALUE,
+    "with op.batch_alter_table('a') as a:\n    a.drop_constraint(None, type_='unique')": "(name it here and in",
+}
+POSTGRESQL: Mapping[str, str] = {
+    "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
+    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(create it in an earlier statement: op"
+    ".execute('CREATE SCHEMA IF NOT EXISTS NAME'))",
+    "with op.batch_alter_table('a') as a:\n    a.alter_column('x', nullable=False)": NO_VALUE,
+    "op.drop_constraint(None, 'a', type_='unique')": UNNAMED,
+}
+MARIADB: Mapping[str, str] = {
+    "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
+    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(here a schema is a database of the server",
+    "op.alter_column('a', 'x', existing_type=sa.Integer, nullable=False)": NO_VALUE,
+    "op.drop_constraint(None, 'a', type_='unique')": UNNAMED,
+}
+TWO = "op.execute('UPDATE a SET x = 1; UPDATE a SET x = 2')"
+HINTS: Mapping[str, Mapping[str, str]] = {
+    "sqlite+pysqlite": SQLITE,
+    "sqlite+aiosqlite": SQLITE,
+    "postgresql+psycopg": POSTGRESQL,
+    "postgresql+psycopg_async": POSTGRESQL,
+    "postgresql+asyncpg": {
+        **POSTGRESQL,
+        TWO: "(asyncpg runs one statement at a time: call op.execute() once for each)",
+    },
+    "mariadb+pymysql": {**MARIADB, TWO: "(if these are several statements: PyMySQL runs one statement at a time"},
+    "mariadb+asyncmy": MARIADB,
+}
+
+
+@pytest.fixture
+def opened(project: Project, database: Database) -> Iterator[Facade]:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=f"{TABLE}\nop.execute('INSERT INTO a (id) VALUES (1)')")
+    with facade(project, "quart" if database.is_async else "flask", ["core"], database.url) as each:
+        yield each
+
+
+def test_what_a_driver_says_of_a_revision_comes_with_a_remedy(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    opened.call("upgrade")
+    for code, hint in HINTS[database.driver].items():
+        project.revision("core", "core_2", "core_1", upgrade=code)
+        with pytest.raises(RevisionFailedError) as failed:
+            opened.call("upgrade")
+        assert hint in str(failed.value), code
+    assert database.rows() == ["core_1"]
+
+
+@pytest.mark.drivers("sqlite", "postgresql+psycopg", "mariadb+asyncmy")
+@pytest.mark.parametrize("command", ["db-check --scratch", "db-rev core More -a --scratch"])
+def test_a_failure_on_the_throw_away_database_is_none_of_the_apps(
+    opened: Facade, project: Project, database: Database, command: str
+) -> None:
+    opened.call("upgrade")
+    project.revision(
+        "core", "core_2", "core_1", upgrade="op.create_table('b', sa.Column('id', sa.Integer))\nop.execute('X')"
+    )
+    line = opened.error_line(*command.split())
+    assert line.endswith("Only the throw-away database of --scratch has seen this. Finished before it: core_1.")
+    assert "db-resolve" not in line
+    assert database.rows() == ["core_1"]
+    assert "b" not in database.tables()
+    assert "half done" not in opened.run("db-current").stdout
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("command", ["db-up", "db-current", "db-status", "db-log"])
+def test_a_folder_that_sqlite_lacks_is_named(project: Project, framework: str, command: str) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    missing = project.folder / "not" / "there"
+    url = URLS[framework].replace("/app.db", f"/{missing}/app.db")
+    with facade(project, framework, ["core"], url) as each:
+        said = each.error_line(command)
+    assert said.endswith(": there is no folder not/there. Make it, or correct SQLALCHEMY_DATABASE_URI.")
+    assert not missing.exists()
+
+
+APP = """
+from {framework} import {app_class}
+{before}
+app = {app_class}("app")
+app.config["SQLALCHEMY_DATABASE_URI"] = "{url}"
+{after}
+"""
+OWN = {
+    "flask": ("from flask_sqlalchemy import SQLAlchemy\nfrom ampho import Ampho", "Ampho(app, SQLAlchemy(app))"),
+    "quart": (
+        "from sqlalchemy.ext.asyncio import create_async_engine\nfrom ampho import AsyncAmpho",
+        "AsyncAmpho(app, create_async_engine(app.config['SQLALCHEMY_DATABASE_URI']))",
+    ),
+}
+MADE = {
+    "flask": ("from ampho import Ampho", "Ampho(app)"),
+    "quart": ("from ampho import AsyncAmpho", "AsyncAmpho(app)"),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("made", [MADE, OWN], ids=["Ampho's own", "the app's"])
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("postgres://u:canary@h/x", "postgresql+{}://"),
+        ("mysql+{}://u:canary@h/x", "nstall it"),
+    ],
+    ids=["an old name", "a driver"],
+)
+def test_a_url_that_cannot_work_is_said_how_to_write(
+    project: Project, framework: str, made: Mapping[str, tuple[str, str]], url: str, hint: str
+) -> None:
+    before, after = made[framework]
+    # of the drivers that SQLAlchemy knows, two that the tests do not install
+    url = url.format({"flask": "mysqldb", "quart": "aiomysql"}[framework])
+    text = APP.format(framework=framework, app_class=framework.title(), before=before, after=after, url=url)
+    project.write(Path("app.py"), text)
+    done = project.run("ampho", "db-current", check=False)
+    assert done.exit_code == 1
+    assert hint.format({"flask": "psycopg", "quart": "asyncpg"}[framework]) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "canary" not in done.output
