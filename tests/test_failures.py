@@ -804,7 +804,7 @@ def test_asyncpg_several_statements_in_one_string(project: Project, database: Da
         error = failure(each)
 
         assert "cannot insert multiple commands into a prepared statement" in str(error)
-        assert "(asyncpg runs one statement at a time: split it up)" in str(error)
+        assert "(asyncpg runs one statement at a time: call op.execute() once for each)" in str(error)
         assert_at_first(database)
         repair(project, each, database)
 

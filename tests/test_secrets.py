@@ -263,6 +263,7 @@ STORY: Sequence[tuple[str | Callable[[Account], None], Sequence[int]]] = [
     ("db-resolve core_10 --not-applied", [0, 1]),
     ("db-log -v", [0]),
     ("db-log -n 2", [0]),
+    ("explain DatabaseError", [0]),
     ("db-down base --cascade", [0]),
 ]
 
@@ -392,7 +393,7 @@ ASKING = [
     *("db-up", "db-up -s", "db-up core_1", "db-down", "db-down -s", "db-current -v", "db-log -v", "db-check"),
     *("db-check --deploy", "db-check --scratch", "db-rev core more -a", "db-rev core more -a --scratch"),
     *("db-stamp core", "db-stamp core --purge", "db-forget gone --yes", "db-resolve core_1 --applied"),
-    *("db-wait --timeout 0", "db-rebase core"),
+    "db-rebase core",
 ]
 READING = ("db-current", "db-log -v", "db-check --deploy")
 
@@ -468,6 +469,7 @@ class Scene:
 def wrong_password(scene: Scene) -> None:
     with scene.app(scene.account.url.set(password=f"{PASSWORD}x")) as fails:
         assert fails(*ASKING).count("Cannot connect to") == len(ASKING)
+        assert "Cannot connect to" in fails("db-wait --timeout 0.1", code=3)
 
 
 def wrong_user(scene: Scene) -> None:
