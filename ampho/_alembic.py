@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import locale
 import os
 import re
 import sys
@@ -309,7 +310,36 @@ def _parents_in(script: ScriptDirectory) -> Callable[[str], Sequence[str]]:
     return lambda revision_id: script.get_revision(revision_id)._all_down_revisions
 
 
-class CommandConfig(Config):
+class IniConfig(Config):
+    """Alembic's configuration, from a file that is read as UTF-8, or else in the encoding of the locale.
+
+    Alembic itself reads it in that of the locale alone, which is ASCII in many a container.
+    """
+
+    def __init__(self, ini: Path) -> None:
+        super().__init__(str(ini) if ini.is_file() else None)
+
+    @cached_property
+    def file_config(self) -> configparser.ConfigParser:
+        """The file's sections."""
+        ini = Path(self.config_file_name or "").absolute()
+        self.config_args["here"] = ini.parent.as_posix() if self.config_file_name else Path().as_posix()
+        parser = configparser.ConfigParser(self.config_args)
+        if self.config_file_name:
+            parser.read_string(_decoded(ini.read_bytes()), str(ini))
+        else:
+            parser.add_section(self.config_ini_section)
+        return parser
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return text.decode(locale.getencoding())
+
+
+class CommandConfig(IniConfig):
     """Alembic's configuration, with the arguments of that command of Alembic's which does the same as ours.
 
     :param command: the command and its arguments, as they are typed.
@@ -317,7 +347,7 @@ class CommandConfig(Config):
     """
 
     def __init__(self, ini: Path, command: Sequence[str], x: Sequence[str]) -> None:
-        super().__init__(str(ini) if ini.is_file() else None)
+        super().__init__(ini)
         self._command = command
         self._x = [x] if isinstance(x, str) else list(x)
         del self.cmd_opts
@@ -339,7 +369,7 @@ def make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> C
     config: Config = CommandConfig(ini, command, x)
     try:
         set_locations(config, project)
-    except configparser.Error as exc:
+    except (configparser.Error, UnicodeDecodeError, OSError) as exc:
         raise ConfigurationError(f"{shown_path(ini)} cannot be read: {describe(exc)}.") from exc
     if project.configure is not None:
         config = project.configure(config)
@@ -619,7 +649,7 @@ class RevisionFiles:
     def __init__(self, package: MigrationPackage) -> None:
         self._package = package
         ini = package.folder / "alembic.ini"
-        self._config = Config(str(ini) if ini.is_file() else None)
+        self._config = IniConfig(ini)
         get = self._config.get_main_option
         try:
             self._script = ScriptDirectory(
@@ -629,7 +659,7 @@ class RevisionFiles:
                 timezone=get("timezone"),
             )
             self._date = self._script._generate_create_date()
-        except (CommandError, ValueError, configparser.Error) as exc:
+        except (CommandError, ValueError, configparser.Error, OSError) as exc:
             raise self._error(f"{shown_path(ini)} cannot be used: {describe(exc)}") from exc
 
     def path(self, revision_id: str, message: str) -> Path:

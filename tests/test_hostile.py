@@ -560,6 +560,26 @@ def test_a_broken_ini_file_is_named(witness: Witness, framework: str, defect: st
         assert "alembic.ini" in one_error_line(result.stderr)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_an_ini_file_is_utf_8_in_every_locale(project: Project, encoding: str) -> None:
+    project.app("flask", ["core"], "sqlite:///app.db")
+    project.package("core")
+    assert project.run("ampho", "db-init", "core").exit_code == 0
+    ini = project.migrations("core") / "alembic.ini"
+    ini.write_text(ini.read_text("utf-8").replace("[alembic]", "[alembic]\n# Für Müller"), encoding)
+    for command in (("db-rev", "core", "First"), ("db-up",)):
+        found = project.run("ampho", *command, env={"LC_ALL": "C"}, fresh=True)
+        assert found.stderr == ""
+
+
+def test_an_ini_file_in_another_encoding_is_named(witness: Witness, framework: str) -> None:
+    ini = witness.project.migrations("core") / "alembic.ini"
+    ini.write_bytes("[alembic]\n# Für Müller\n".encode("latin-1"))
+    with witness.untouched(), app(witness, framework) as each:
+        for command in (("db-rev", "core", "more"), ("db-up",)):
+            assert "core/migrations/alembic.ini cannot be " in each.error_line(*command)
+
+
 TEMPLATES = {
     "a syntax error": "revision = ${repr(up_revision)\n",
     "an exception": "${1/0}",
