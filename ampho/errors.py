@@ -24,6 +24,7 @@
     ├── UnknownRevisionsError       applied revisions that no file explains
     ├── DivergedError               revisions that count as applied, and were never run
     ├── VersionTableError           version rows that cannot be revisions
+    ├── JournalError                a row of the journal that cannot be read
     ├── RenderError                 a revision that cannot be written as SQL
     ├── LinterError                 squawk is not there, or does not work
     ├── NestedRunError              a migration started inside a migration
@@ -267,6 +268,19 @@ class VersionTableError(AmphoError):
     def __init__(self, message: str, *, rows: Sequence[str]) -> None:
         super().__init__(message)
         self.rows: tuple[str, ...] = tuple(rows)
+
+
+class JournalError(AmphoError):
+    """A row of the journal cannot be read.
+
+    :ivar table: the journal's table.
+    :ivar number: the row's id; None if it is not known.
+    """
+
+    def __init__(self, message: str, *, table: str, number: int | None) -> None:
+        super().__init__(message)
+        self.table: str = table
+        self.number: int | None = number
 
 
 class RenderError(AmphoError):

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
 
-from ampho.errors import ConfigurationError
+from ampho._describe import describe
+from ampho.errors import ConfigurationError, JournalError
 from ampho.journal import Entry, Journal, Outcome
 from ampho.revision import Revision
 from ampho.settings import JOURNAL_TABLE
@@ -37,6 +39,9 @@ _AT_ONCE = 1000
 _ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
+_UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
+_TEXT_OR_NONE = {str, type(None)}
+_NUMBER_OR_NONE = {int, float, type(None)}
 _NAME, _LONG = String(255), Text()
 
 
@@ -86,15 +91,34 @@ class JournalTable:
 
     def _entries(self) -> Iterator[Entry]:
         if self._exists:
-            for row in self._connection.execute(self._table.select().order_by(self._table.c.id)):
-                yield _entry(row)
+            try:
+                yield from map(_entry, self._connection.execute(self._table.select().order_by(self._table.c.id)))
+            except _UNREADABLE as exc:
+                raise self._damaged(exc) from exc
 
     def _brief(self) -> Iterator[tuple[str, str, str]]:
         if self._exists:
             column = self._table.c
             query = select(column.revision, column.direction, column.outcome).order_by(column.id)
             for rows in self._connection.execute(query).partitions(_AT_ONCE):
+                if not _are_texts(chain.from_iterable(rows)):
+                    raise self._damaged(ValueError("a column that is no text"))
                 yield from map(tuple, rows)
+
+    def _damaged(self, why: Exception) -> JournalError:
+        """Return the error for a row that cannot be read, with that row's id."""
+        column, table = self._table.c.id, self._table.fullname
+        for number in self._connection.scalars(select(column).order_by(column)).all():
+            try:
+                _entry(self._connection.execute(self._table.select().where(column == number)).one())
+            except _UNREADABLE as exc:
+                found = describe(exc).rstrip(".")
+                return JournalError(
+                    f"Row {number} of the journal {table} cannot be read: {found}. Correct the row, or delete it.",
+                    table=table,
+                    number=number,
+                )
+        return JournalError(f"The journal {table} cannot be read: {describe(why)}", table=table, number=None)
 
     def ensure(self) -> None:
         """Create the table if it is not there."""
@@ -259,13 +283,27 @@ def _version(distribution: str) -> str:
 
 
 def _entry(row: Row[Any]) -> Entry:
+    """Return the entry of a row.
+
+    :raises ValueError: or another of ``_UNREADABLE``, if it holds what no journal does.
+    """
+    parents = json.loads(row.parents)
+    if type(parents) is not list or not _are_texts([row.revision, row.package, row.direction, row.outcome, *parents]):
+        raise ValueError("one of revision, package, direction, outcome and parents is not what the journal writes")
+    if (
+        not {type(row.checksum), type(row.db_user), type(row.host), type(row.versions), type(row.error)}
+        <= _TEXT_OR_NONE
+    ):
+        raise ValueError("one of checksum, db_user, host, versions and error is no text")
+    if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
+        raise ValueError("one of duration and statements is no number")
     return Entry(
         number=row.id,
         revision=row.revision,
         package=row.package,
         direction=row.direction,
         outcome=_outcome(row.outcome),
-        parents=tuple(json.loads(row.parents)),
+        parents=tuple(parents),
         started=_in_utc(row.started),
         finished=_in_utc(row.finished),
         duration=row.duration,
@@ -276,6 +314,10 @@ def _entry(row: Row[Any]) -> Entry:
         versions=row.versions,
         error=row.error,
     )
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return {*map(type, values)} <= {str}
 
 
 def _outcome(name: str) -> Outcome:

@@ -146,6 +146,9 @@ CASES = {
     "VersionTableError": Case(
         UP, line, before=(("db-up", "core_1"),), meddle=database("UPDATE alembic_version SET version_num = 'head'")
     ),
+    "JournalError": Case(
+        ("db-log",), line, before=(UP,), meddle=database("UPDATE ampho_journal SET parents = 'core_1' WHERE id = 2")
+    ),
     "RenderError": Case(
         ("db-up", "-s"), lambda project: core(project, 1, upgrade="op.get_bind().scalar(sa.text('1'))")
     ),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from facade import FRAMEWORKS, URLS, Facade, facade
+from facade import FRAMEWORKS, URLS, Facade, facade, one_error_line
 from project import Project
 from servers import Database
 from sqlalchemy import inspect
@@ -225,3 +227,53 @@ def test_what_was_left_half_done_may_be_given_up_though_its_file_is_gone(
     assert opened.run("db-resolve", "core_3", "--not-applied").exit_code == 0
     assert opened.call("upgrade").steps == ()
     assert database.rows() == ["core_2", "shop_1"]
+
+
+EVERY_COMMAND = """
+    db-log, db-current, db-current -v, db-status, db-status --all, db-status core, db-show core, db-check --deploy,
+    db-wait --timeout 0, db-graph, db-graph --full, db-heads, db-up --plan, db-up -s, db-down --plan, db-down -s,
+    db-down, db-up, db-stamp core_2, db-forget core, db-up shop, db-resolve core_1 applied, db-lint, db-down core_1,
+    db-down core@base, db-stamp heads --purge
+"""
+DAMAGE = {
+    "parents that are no JSON": "parents = 'core_1'",
+    "parents that are no list": "parents = '{\"core_1\": 1}'",
+    "parents of numbers": "parents = '[1]'",
+    "no parents": "parents = ''",
+    "a date that is none": "started = 'yesterday'",
+    "a date of another kind": "finished = 5",
+    "a duration that is none": "duration = 'long'",
+    "a number of statements that is none": "statements = 'many'",
+    "bytes for a revision": "revision = x'636f72655f31'",
+    "bytes for a package": "package = x'00ff'",
+    "bytes for an outcome": "outcome = x'00'",
+    "bytes for a checksum": "checksum = x'00'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_row_is_named_by_every_command_that_reads_it(project: Project, damage: str) -> None:
+    write(project)
+    with facade(project, "flask", ["core", "shop"], URLS["flask"]) as each:
+        each.call("upgrade", "core")
+        with closing(sqlite3.connect(project.folder / "instance" / "app.db")) as connection:
+            connection.execute(f"UPDATE ampho_journal SET {damage} WHERE id = 2")
+            connection.commit()
+        assert "Row 2 of the journal ampho_journal cannot be read: " in each.error_line("db-log")
+        for command in re.split(r",\s+", EVERY_COMMAND.strip()):
+            found = each.run(*command.split())
+            assert isinstance(found.exception, SystemExit | None), (command, found.exception)
+            if found.exit_code:
+                one_error_line(found.stderr)
+            elif command.startswith(("db-log", "db-status", "db-graph", "db-check --deploy", "db-current -v")):
+                pytest.fail(f"{command} has not read the journal")
+
+
+def test_a_row_of_another_release_is_read(project: Project) -> None:
+    write(project)
+    with facade(project, "flask", ["core", "shop"], URLS["flask"]) as each:
+        each.call("upgrade")
+        with closing(sqlite3.connect(project.folder / "instance" / "app.db")) as connection:
+            connection.execute("UPDATE ampho_journal SET outcome = 'reviewed', duration = 1, error = NULL WHERE id = 2")
+            connection.commit()
+        assert each.call("log")[1].duration == 1
