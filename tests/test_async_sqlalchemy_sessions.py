@@ -41,6 +41,42 @@ async def test_60_concurrent_requests_keep_their_writes_apart_and_leak_nothing(a
     await shop.db.dispose(shop.app)
 
 
+# How long a statement takes that is left behind. Where the driver makes others wait for it, they wait in the teardown.
+SLEEP = {"postgresql": "SELECT pg_sleep(0.3)", "mariadb": "SELECT SLEEP(0.3)", "sqlite": "SELECT 1"}
+
+
+@pytest.mark.parametrize("begun", [0.0, 0.1], ids=["while it connects", "in its statement"])
+async def test_a_task_that_a_request_leaves_behind_costs_neither_the_answer_nor_a_connection(
+    async_database: Database, begun: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(async_database.url, pool_size=1, max_overflow=1, pool_timeout=5)
+    left: list[asyncio.Future[object]] = []
+
+    @shop.app.get("/left")
+    async def leave() -> str:
+        statement = text(SLEEP[async_database.backend])
+        left.append(asyncio.ensure_future(shop.db.session.execute(statement)))
+        await asyncio.sleep(begun)
+        return "ok"
+
+    client = shop.app.test_client()
+    assert [(await client.get("/left")).status_code for _ in range(4)] == [200] * 4
+    async with asyncio.timeout(5):
+        while await shop.in_use():  # noqa: ASYNC110 (a pool tells nobody)
+            await asyncio.sleep(0.02)
+    if begun == 0 or async_database.driver in ("postgresql+asyncpg", "mariadb+asyncmy"):
+        said = [record.getMessage() for record in caplog.records if record.name == "ampho"]
+        assert said
+        assert all(line.startswith("A database session could not be closed: ") for line in said), said
+        assert all(
+            "add_background_task, or wrap its function in quart.copy_current_app_context" in line for line in said
+        )
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await shop.db.dispose(shop.app)
+
+
 async def test_in_memory_no_answered_write_is_lost() -> None:
     shop = Shop(MEMORY)
     await shop.create()

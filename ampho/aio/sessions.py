@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import Table, UpdateBase, inspect
-from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy import Table, UpdateBase, event, inspect
+from sqlalchemy.exc import DBAPIError, IllegalStateChangeError, NoInspectionAvailable
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import UnmappedClassError
 from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.util import greenlet_spawn
 
+from ampho._describe import describe
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,10 +28,16 @@ if TYPE_CHECKING:
 
     from ampho.aio.engines import Engines
 
-_ENDED = (
-    "The app context of this database session has ended. A task that outlives its request needs a context of its own: "
-    "start it with app.add_background_task, or wrap its function in quart.copy_current_app_context."
+_log = logging.getLogger("ampho")
+_POLL_SECONDS = 0.05
+_IN_USE = (IllegalStateChangeError, DBAPIError, RuntimeError)
+"""What closing a session raises while a task executes a statement on it: SQLAlchemy, or the driver."""
+_REMEDY = (
+    "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
+    "function in quart.copy_current_app_context."
 )
+_ENDED = f"The app context of this database session has ended. {_REMEDY}"
+_LEFT = f"Either its connection was lost, or a task that the request has left behind uses it. {_REMEDY}"
 
 
 class RoutingSession(Session):
@@ -38,6 +48,11 @@ class RoutingSession(Session):
 
     engines: Engines
     ended: bool = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAlchemy's own arguments)
+        super().__init__(*args, **options)
+        self.connections: WeakSet[Connection] = WeakSet()
+        event.listen(self, "after_begin", lambda session, transaction, connection: self.connections.add(connection))
 
     def get_bind(
         self,
@@ -102,6 +117,7 @@ class Sessions:
         self._options = {**given, "sync_session_class": sync_class}
         self._open: WeakKeyDictionary[AppContext, AsyncSession] = WeakKeyDictionary()
         self._ended: WeakSet[AppContext] = WeakSet()
+        self._ending: set[asyncio.Future[None]] = set()
 
     def get(self, context: AppContext, engines: Engines) -> AsyncSession:
         """Return the session of a context, made on first use.
@@ -126,8 +142,38 @@ class Sessions:
         await self.discard(context)
 
     async def discard(self, context: AppContext) -> None:
-        """Close the session of a context, also where the task is cancelled meanwhile."""
+        """Close the session of a context, also where the task is cancelled meanwhile.
+
+        Where a task that was left behind still executes a statement on it, its connection is closed instead of being
+        given back, and the request is answered all the same.
+        """
         session = self._open.pop(context, None)
-        if session is not None:
-            cast("RoutingSession", session.sync_session).ended = True
+        if session is None:
+            return
+        cast("RoutingSession", session.sync_session).ended = True
+        try:
             await asyncio.shield(session.close())
+        except _IN_USE as exc:
+            _log.warning("A database session could not be closed: %s. %s", describe(exc), _LEFT)
+            ending = asyncio.ensure_future(_end(session))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            if not isinstance(exc, IllegalStateChangeError):
+                await asyncio.shield(ending)
+
+
+async def _end(session: AsyncSession) -> None:
+    """Close the connections of a session, as soon as it has got the one that it may be waiting for."""
+    with suppress(*_IN_USE):
+        while True:
+            try:
+                await session.close()
+                break
+            except IllegalStateChangeError:
+                await asyncio.sleep(_POLL_SECONDS)
+    for connection in cast("RoutingSession", session.sync_session).connections:
+        if not connection.closed:
+            with suppress(*_IN_USE):
+                await greenlet_spawn(connection.invalidate)
+            with suppress(*_IN_USE):
+                await greenlet_spawn(connection.close)
