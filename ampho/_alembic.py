@@ -60,9 +60,10 @@ from ampho.errors import (
     RevisionInputError,
 )
 from ampho.graph import Graph
+from ampho.host import TEMPLATES
 from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
-from ampho.project import TEMPLATES, Project
+from ampho.project import Project
 from ampho.revision import Revision, is_as_read, lacks_function, load_module
 from ampho.url import describe_without
 

@@ -24,7 +24,7 @@ from ampho._alembic import (
 from ampho.app import current_or_load
 from ampho.errors import ConfigurationError
 from ampho.exclusive import check_not_inside
-from ampho.project import TEMPLATES
+from ampho.host import TEMPLATES
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -260,7 +260,7 @@ class DivergedError(AmphoError):
 
 
 class VersionTableError(AmphoError):
-    """The version table holds rows that cannot be revisions.
+    """The version table holds rows that cannot be revisions, or none while another table holds some of the history.
 
     :ivar rows: those rows, as text.
     """

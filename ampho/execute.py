@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ampho._hints import with_hint
 from ampho.applied import Applied
 from ampho.audience import Audience
+from ampho.elsewhere import DEFAULT, check_not_elsewhere
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
@@ -214,7 +215,7 @@ def plan(
         graph = graph_of(planned, project.graph, rows, journal)
         return partial(explained, planned, graph, connection.dialect.name)
 
-    return ask(project, connection, x, make_plan)
+    return ask(project, connection, x, make_plan, about_change=True)
 
 
 def status(
@@ -342,17 +343,23 @@ def ask(
     connection: Connection,
     x: Sequence[str],
     question: Callable[[tuple[str, ...], Journal], T],
+    *,
+    about_change: bool = False,
 ) -> T:
     """Return the answer to a question about the rows of the version table and the journal beside it.
 
     Which version table that is, the host's ``env.py`` says. Without one there are no rows.
+
+    :param about_change: whether it is about what a run would do, which refuses where the rows are in another table.
     """
     with suppress(_Unseen):
-        return _at_a_glance(project, connection, question)
+        return _at_a_glance(project, connection, question, about_change=about_change)
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
         table = journal_table(project, context)
+        if about_change and not rows:
+            check_not_elsewhere(connection, project.graph, context.version_table)
         found.append(question(rows, table.read() if table else Journal()))
         return ()
 
@@ -364,12 +371,18 @@ class _Unseen(Exception):  # noqa: N818 (nothing is wrong)
     """Only ``env.py`` knows the version table, or the database has something against it that the usual way says."""
 
 
-def _at_a_glance(project: Project, connection: Connection, question: Callable[[tuple[str, ...], Journal], T]) -> T:
+def _at_a_glance(
+    project: Project,
+    connection: Connection,
+    question: Callable[[tuple[str, ...], Journal], T],
+    *,
+    about_change: bool = False,
+) -> T:
     """Ask a question without Alembic, whose import takes longer than all else of a command.
 
     :raises _Unseen: if that cannot be.
     """
-    name = project.options.get("version_table") or "alembic_version"
+    name = project.options.get("version_table") or DEFAULT
     schema = project.options.get("version_table_schema")
     if not (project.is_env_pristine and isinstance(name, str) and isinstance(schema, str | None)):
         raise _Unseen
@@ -384,6 +397,8 @@ def _at_a_glance(project: Project, connection: Connection, question: Callable[[t
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
+        if about_change and not rows:
+            check_not_elsewhere(connection, project.graph, name)
         journal = JournalTable(connection, project.journal, schema).read() if project.journal else Journal()
         return question(rows, journal)
     except (SQLAlchemyError, ValueError) as exc:

@@ -158,9 +158,10 @@ class Extension(ABC):
 
         :raises AmphoError: if the configuration is not usable.
         """
+        from ampho.host import ENV_SETTING, host_name
         from ampho.journal_table import journal_name
         from ampho.lock import lock_settings
-        from ampho.project import ENV_SETTING, Project, host_name
+        from ampho.project import Project
         from ampho.protect import Protection, is_protected
 
         absent: dict[str, PackageNotFoundError] = {}
@@ -177,6 +178,7 @@ class Extension(ABC):
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             host_name=host_name(app.config.get(ENV_SETTING)),
+            import_name=app.import_name,
             journal=journal_name(app.config),
             lock=lock_settings(app.config, os.environ),
             protection=Protection(is_protected(app.config, os.environ)),

@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from itertools import islice
@@ -324,10 +325,24 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
             " install it as plain files.",
             package=name,
         )
-    root = Path(spec.origin).absolute().parent
-    if any(part.startswith(_LINK_TREE) for part in root.parts):
-        return Path(os.path.realpath(spec.origin)).parent
-    return root
+    return _real_file(spec.origin).parent
+
+
+def _real_file(origin: str) -> Path:
+    """Return the path of a module's file; in a tree of links that of the file that the link leads to."""
+    file = Path(origin).absolute()
+    return Path(os.path.realpath(file)) if any(part.startswith(_LINK_TREE) for part in file.parts) else file
+
+
+def find_file(name: str) -> Path | None:
+    """Return the file of a module, or the ``__init__.py`` of a package, without importing anything.
+
+    It is None where there is none, as for a namespace, or a name that is no module's.
+    """
+    spec = None
+    with suppress(PackageNotFoundError):
+        spec = _find_spec(name) if all(map(_IDENTIFIER.fullmatch, name.split("."))) else None
+    return _real_file(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 
 def _find_spec(name: str) -> ModuleSpec | None:

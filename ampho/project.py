@@ -5,39 +5,33 @@ A project is made anew for each command, so that what lies on the disk now is wh
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampho._describe import listed, shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
 from ampho.graph import Graph
+from ampho.host import TEMPLATES, Hosts, is_pristine
 from ampho.lock import LockSettings
 from ampho.package import SETTING, MigrationPackage, find_package
 from ampho.protect import Protection
 from ampho.revision import read_revisions, unread_folders
-from ampho.settings import ENV_PACKAGE
 from ampho.specifier import parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from alembic.config import Config
     from sqlalchemy import MetaData
     from sqlalchemy.engine import URL
-
-ENV_SETTING = ENV_PACKAGE.name
-"""The setting, and environment variable, that names the host."""
 
 _TWO = 2
 _NO_PACKAGE = (
     f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
     " write the folder of one with 'ampho db-init PACKAGE'."
 )
-TEMPLATES = Path(__file__).with_name("templates")
-_USES_AMPHO = re.compile(r"^\s*(from\s+ampho(\.environment)?\s+import\b|import\s+ampho\.environment\b)", re.MULTILINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +43,8 @@ class Project:
     :ivar lock: how a run waits for its turn.
     :ivar protection: whether what takes something out of the database has to be confirmed.
     :ivar absent: packages that are listed and not there at all, each with the error that says so.
-    :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, if anything.
+    :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
+    :ivar import_name: the app's.
     :ivar metadata: the tables of the models, for ``target_metadata``.
     :ivar options: further arguments for Alembic's ``context.configure``.
     :ivar configure: what has a say in Alembic's ``Config``, such as Flask-Migrate's callbacks.
@@ -66,6 +61,7 @@ class Project:
     options: Mapping[str, object] = field(default_factory=dict)
     configure: Callable[[Config], Config] | None = None
     host_name: str | None = None
+    import_name: str = ""
     journal: str | None = None
     lock: LockSettings = field(default_factory=LockSettings)
     protection: Protection = field(default_factory=Protection)
@@ -163,24 +159,17 @@ class Project:
             raise self.absent[name]
 
     @cached_property
+    def hosts(self) -> Hosts:
+        """The packages as those of which one may be the host."""
+        return Hosts(self.packages, self.host_name, self.import_name)
+
+    @property
     def host(self) -> MigrationPackage | None:
         """The package whose ``env.py`` configures every run; None for the built-in one.
 
         :raises ConfigurationError: if ``AMPHO_ENV_PACKAGE`` names a package that cannot be the host.
         """
-        if self.host_name:
-            for package in self.packages:
-                if package.name == self.host_name and package.env_py.is_file():
-                    return package
-            raise ConfigurationError(
-                f"{ENV_SETTING} is {self.host_name!a}, which is not a configured package with an env.py. Name one"
-                f" of {', '.join(package.name for package in self.packages) or 'the packages in ' + SETTING}.",
-                setting=ENV_SETTING,
-            )
-        for package in self.packages:
-            if _uses_ampho(package.env_py) and not package.installed:
-                return package
-        return None
+        return self.hosts.host
 
     @property
     def env_folder(self) -> Path:
@@ -190,13 +179,7 @@ class Project:
     @cached_property
     def is_env_pristine(self) -> bool:
         """Whether ``env.py`` is as ``db-init`` writes it: then what it configures is known without running it."""
-        if self.host is None:
-            return True
-        try:
-            text = self.host.env_py.read_bytes()
-        except OSError:
-            return False
-        return any(text == (TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio"))
+        return self.host is None or is_pristine(self.host)
 
     def warnings(self, mending: str | None = None) -> Iterator[str]:
         """Say what is odd about the configuration or the revisions, but no error.
@@ -209,18 +192,14 @@ class Project:
         for error in self.absent.values():
             yield f"{error} Or take it out of {SETTING}."
         yield from self.unread()
+        if skipped := self.hosts.warning(TEMPLATES / self.template / "env.py"):
+            yield skipped
         for package in self.packages:
             if not package.exists and package.installed:
                 lacking = shown_path(package.folder)
                 yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
             elif not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
-            elif self.host is None and package.env_py.is_file() and not package.installed:
-                yield (
-                    f"{shown_path(package.env_py)} is not used, because it does not import ampho.environment. Set"
-                    f" {ENV_SETTING}={package.name} if it shall configure every run, or write it anew from"
-                    f" {shown_path(TEMPLATES / self.template / 'env.py')}."
-                )
             if package.name != mending and len(heads := self.graph.heads(package.name)) > 1:
                 yield self._conflict(package, heads)
 
@@ -255,16 +234,3 @@ class Project:
             remedy += f", or put the later one after the other with 'ampho db-rebase {package.name}'"
         files = " and ".join(f"{head} ({shown_path(self.graph[head].path)})" for head in heads)
         return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."
-
-
-def _uses_ampho(env_py: Path) -> bool:
-    try:
-        return env_py.is_file() and bool(_USES_AMPHO.search(env_py.read_text(encoding="utf-8", errors="replace")))
-    except OSError:
-        return False
-
-
-def host_name(setting: object) -> str | None:
-    """Return what ``AMPHO_ENV_PACKAGE`` says: the app's configuration, else the environment."""
-    value = setting if setting is not None else os.environ.get(ENV_SETTING)
-    return str(value) if value else None

@@ -11,6 +11,7 @@ from sqlalchemy.exc import CompileError
 
 from ampho._describe import describe, place
 from ampho.applied import exact_rows
+from ampho.elsewhere import check_not_elsewhere
 from ampho.errors import RenderError, SpecifierError
 from ampho.execute import perform
 from ampho.graph import Branch, Graph
@@ -174,6 +175,8 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
         journal = table.read() if table else Journal()
         for entry in journal.half_done:
             raise unfinished_error(entry)
+        if not rows:
+            check_not_elsewhere(connection, project.graph, context.version_table)
         found.append(_Start(rows, has_version_table(context), journal))
         return ()
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from ampho._describe import describe, listed, shown_path
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.graph import Branch, Graph
+from ampho.host import TEMPLATES
 from ampho.package import RESERVED, SETTING, MigrationPackage, find_package
-from ampho.project import TEMPLATES, Project
+from ampho.project import Project
 from ampho.revision import HEADER, MAX_ID, Revision, id_prefix, parse_revision
 from ampho.specifier import Specifier, find_target, parse
 

@@ -19,6 +19,7 @@ from ampho._hints import with_hint
 from ampho._postgres import describe_invalid_indexes
 from ampho.applied import Applied
 from ampho.audience import Audience
+from ampho.elsewhere import check_not_elsewhere
 from ampho.errors import (
     AmphoError,
     ConfigurationError,
@@ -196,6 +197,8 @@ class Runner:
         journal = self._table.read() if self._table else Journal()
         self._check_finished(journal, context)
         is_first = self.plan is None
+        if is_first and not rows and context.connection is not None:
+            check_not_elsewhere(context.connection, self.project.graph, context.version_table)
         plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps)
         if is_first:

@@ -45,9 +45,9 @@ PACKAGES = Setting(
 ENV_PACKAGE = Setting(
     "AMPHO_ENV_PACKAGE",
     kind="text",
-    meaning="the package whose `env.py` configures every run",
+    meaning="the package whose `env.py` configures every run; empty: no warning that none does",
     default=None,
-    by_default="the first that has one of Ampho's",
+    by_default="the app's own, or the first that has one of Ampho's",
 )
 DATABASE_URI = Setting(
     "AMPHO_DATABASE_URI",
