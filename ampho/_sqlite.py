@@ -23,6 +23,11 @@ from ampho._hints import with_hint
 from ampho.errors import DatabaseError
 
 _LEAST_MS = 5000
+_DANGLING = """
+SELECT DISTINCT child.name, key."table" FROM sqlite_master AS child JOIN pragma_foreign_key_list(child.name) AS key
+WHERE child.type = 'table' AND lower(key."table") NOT IN (SELECT lower(name) FROM sqlite_master WHERE type = 'table')
+ORDER BY 1, 2
+"""
 
 
 def check_not_in_use(connection: Connection) -> None:
@@ -42,6 +47,11 @@ def check_not_in_use(connection: Connection) -> None:
 def pragma(connection: Connection, name: str) -> Any:
     """Return the value of a pragma, read past SQLAlchemy, which takes ten times as long as SQLite."""
     return _Dbapi(connection).pragma(name)[0][0]
+
+
+def dangling_keys(connection: Connection) -> list[tuple[str, str]]:
+    """Return the tables with a foreign key to a table that does not exist, each with that one's name."""
+    return [(table, target) for table, target in _Dbapi(connection).query(_DANGLING)]
 
 
 @contextmanager

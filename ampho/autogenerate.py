@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ampho._describe import listed, shown_path
 from ampho.applied import Applied
-from ampho.audience import Audience, Guard
 from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputError
-from ampho.execute import perform, upgrade
+from ampho.execute import perform
 from ampho.graph import Graph
 from ampho.journal import Journal
 from ampho.observer import Observer
 from ampho.ownership import Ownership, find_owners
 from ampho.project import Project
+from ampho.replay import replay, replay_back
 from ampho.revise import write_revision
 from ampho.revision import Revision
 from ampho.runner import journal_table
@@ -81,7 +81,7 @@ def autogenerate(
     :raises AmphoError: if the revision cannot be written; then nothing was.
     """
     if scratch:
-        replay(project, connection, [new.package], x)
+        replay(project, connection, new.package, x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Found:
         owners = _owners(project, context)
@@ -105,16 +105,6 @@ def autogenerate(
     return write_revision(project, complete, found.body)
 
 
-def replay(project: Project, connection: Connection, packages: Sequence[str], x: Sequence[str]) -> None:
-    """Build the tables of packages, by default of all, on an empty database by running their histories."""
-    for specifier in packages or ["heads"]:
-        if specifier not in project.graph.packages or project.graph.of_package(specifier):
-            upgrade(
-                project, connection, specifier, scratch=True, x=x, observer=Audience(Guard(project.url))
-            )  # nobody's news
-            connection.rollback()  # of what was read where there was nothing to do
-
-
 def check(
     project: Project,
     connection: Connection,
@@ -127,15 +117,17 @@ def check(
     """Return how the models of packages differ from the database.
 
     :param packages: the packages; all by default.
-    :param scratch: whether the database is an empty one, on which the histories run first.
+    :param scratch: whether the database is an empty one, on which the histories of all packages run first, and back
+        afterwards.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: is warned of tables that nobody owns.
+    :param observer: is warned of tables that nobody owns, and of revisions that have no way back.
     :raises NotUpToDateError: if a revision of one of them is not applied.
+    :raises RevisionFailedError: if the histories do not run on an empty database, or not back.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
     told = Observer() if observer is None else observer
     if scratch:
-        replay(project, connection, packages, x)
+        replay(project, connection, "heads", x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
         owners = _owners(project, context)
@@ -149,7 +141,12 @@ def check(
         _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], told)
         return drifts
 
-    return _in_environment(project, connection, x, compare, _COMPARE)
+    drifts = _in_environment(project, connection, x, compare, _COMPARE)
+    if scratch:
+        connection.rollback()  # of what was read
+        for warning in replay_back(project, connection, x):
+            told.warned(warning)
+    return drifts
 
 
 def _in_environment(

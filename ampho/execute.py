@@ -6,10 +6,11 @@ gives. Nothing is printed: an :class:`Observer` is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import String, column, select, table
@@ -180,6 +181,23 @@ def downgrade(
     audience = _audience(project, connection, observer)
     runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None)
     return _run(connection, runner)
+
+
+def take_back(
+    project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str], observer: Audience
+) -> Run:
+    """Take back all that a throw-away database has, the last first, until a revision comes that has no way back.
+
+    :param stops: the ids of revisions that have none.
+    :param x: values for ``context.get_x_argument()``.
+    :raises AmphoError: naming the revision that failed.
+    """
+
+    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
+        planned = plan_downgrade(graph, rows, "base", journal=journal)
+        return replace(planned, steps=tuple(takewhile(lambda step: step.revision.id not in stops, planned.steps)))
+
+    return _run(connection, Runner(project, make_plan, ("downgrade", "base"), x, observer, is_scratch=True))
 
 
 def plan(

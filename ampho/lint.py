@@ -201,12 +201,16 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
         lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"))}
     for what, statement in lost.values():
         yield violation(DATA_LOSS, f"It {what}, and what is in it is lost.", statement)
-    why = _why_irreversible(defined)
+    why = why_irreversible(defined)
     if why:
         yield violation(IRREVERSIBLE, why)
 
 
-def _why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
+def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
+    """Return why a revision has no way back, in a sentence; an empty text where it has one.
+
+    :param defined: what its file has names for, as :func:`ampho.loss.functions` returns it.
+    """
     if "*" in defined:
         return ""
     if "downgrade" not in defined:

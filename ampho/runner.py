@@ -52,6 +52,11 @@ MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 _MAX_ERROR = 4000
 ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
+_SCRATCH_REMEDIES = {
+    Direction.UPGRADE: "Correct its upgrade(); or where it uses what another package makes, drops or renames, add the"
+    " revision of that package to depends_on.",
+    Direction.DOWNGRADE: "Correct its downgrade(); or where there is no way back, raise NotImplementedError in it.",
+}
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
 TRANSACTIONAL = ("sqlite", "postgresql")
@@ -376,7 +381,8 @@ class Runner:
 
     def _what_is_left(self, revision_id: str, connection: Connection) -> str:
         if self.is_scratch:
-            return "Only the throw-away database of --scratch has seen this."
+            remedy = _SCRATCH_REMEDIES[cast("Step", self.current).direction]
+            return f"Only the throw-away database of --scratch has seen this. {remedy}"
         if self.dialect not in TRANSACTIONAL:
             why = "This database commits DDL at once"
         elif self._committed_early:

@@ -8,10 +8,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from facade import Facade, facade
 from project import FOREIGN, PROGRAMS, Project
 from servers import Database, Server
 from store import BOOKS, CUSTOMERS, MODELS, Store, open_store
@@ -211,3 +213,121 @@ def test_models_become_a_history_without_any_database(project: Project, database
     assert database.tables() == []
     bookshop.run("db-up")
     bookshop.run("db-check")
+
+
+# ---- the histories run from nothing and back
+
+COLORS = "op.create_table('colors', sa.Column('id', sa.Integer, primary_key=True))"
+SHIRTS = "op.create_table('shirts', sa.Column('color', sa.Integer, sa.ForeignKey('colors.id')))"
+ON_THREE = pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+
+
+@dataclass
+class Tables:
+    """Two packages: ``a`` makes colors and drops them, and ``b`` makes and drops shirts, with a key to colors."""
+
+    project: Project
+    database: Database
+    ids: tuple[str, str, str, str] = ("a_1600000001", "b_1600000002", "b_1600000003", "a_1600000004")
+
+    def write(self, **downgrades: str) -> None:
+        """Write the revisions.
+
+        :param downgrades: what the downgrade of a revision does instead of undoing the upgrade, by its id.
+        """
+        first, second, third, fourth = self.ids
+        steps = {
+            first: (None, COLORS, "op.drop_table('colors')"),
+            second: (None, SHIRTS, "op.drop_table('shirts')"),
+            third: (second, "op.drop_table('shirts')", SHIRTS),
+            fourth: (first, "op.drop_table('colors')", COLORS),
+        }
+        for revision, (down, upgrade, downgrade) in steps.items():
+            self.project.package(revision[0])
+            undo = downgrades.get(revision, downgrade)
+            self.project.revision(revision[0], revision, down, upgrade=upgrade, downgrade=undo)
+
+    @contextmanager
+    def opened(self, **config: object) -> Iterator[Facade]:
+        framework = "quart" if self.database.is_async else "flask"
+        with facade(self.project, framework, ["a", "b"], self.database.url, **config) as each:
+            yield each
+
+
+@pytest.fixture
+def tables(project: Project, database: Database) -> Tables:
+    return Tables(project, database)
+
+
+@ON_THREE
+def test_a_check_runs_the_histories_from_nothing_and_back(tables: Tables) -> None:
+    """Nothing is confirmed for that, where the app's database is protected."""
+    tables.write()
+    with tables.opened(AMPHO_PROTECTED=True) as each, nothing_left(tables.database):
+        result = each.run("db-check", "--scratch")
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        assert result.stdout.count("as its models say") == 2
+
+
+@pytest.mark.drivers("postgresql+asyncpg", "mariadb+pymysql")  # SQLite makes shirts without colors, and drops them
+@pytest.mark.parametrize("typed", ["db-check --scratch", "db-check a --scratch"])
+def test_a_check_names_the_revision_that_does_not_run_from_nothing(tables: Tables, typed: str) -> None:
+    """Nothing tells that the colors have to stay until the shirts are gone: no date, and no ``depends_on``."""
+    tables.ids = ("a_1", "b_1", "b_2", "a_2")
+    tables.write()
+    with tables.opened() as each, nothing_left(tables.database):
+        line = each.error_line(*typed.split())
+    assert line.startswith("Revision b_1 of b failed at ")
+    assert (
+        "Only the throw-away database of --scratch has seen this. Correct its upgrade(); or where it uses what another"
+        in line
+    )
+    assert "db-resolve" not in line
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_check_names_a_key_to_a_table_that_is_gone(tables: Tables) -> None:
+    tables.ids = ("a_1", "b_1", "b_2", "a_2")
+    tables.write()
+    tables.project.revision("a", "a_2", "a_1", upgrade="op.rename_table('colors', 'hues')")
+    for path in tables.project.folder.glob("b/migrations/versions/b_2*"):
+        path.unlink()
+    with tables.opened() as each:
+        line = each.error_line("db-check", "--scratch")
+    assert line.startswith(
+        "The histories leave foreign keys to tables that do not exist: of the table shirts to colors."
+    )
+    assert line.endswith("Only the throw-away database of --scratch has seen this.")
+
+
+@ON_THREE
+def test_a_check_names_the_revision_that_does_not_go_back(tables: Tables) -> None:
+    tables.write(b_1600000003="op.drop_table('no_such_table')")
+    with tables.opened() as each, nothing_left(tables.database):
+        line = each.error_line("db-check", "--scratch")
+    assert line.startswith("Revision b_1600000003 of b failed at ")
+    assert "Only the throw-away database of --scratch has seen this. Correct its downgrade()" in line
+    assert line.endswith("Finished before it: a_1600000004.")
+
+
+NO_WAY_BACK = {
+    "none at all": ("b_1600000003", None, "only 1 revision after it went down again"),
+    "an exception": ("a_1600000001", "raise RuntimeError('no way')", "only 3 revisions after it went down again"),
+    "nothing is done": ("a_1600000004", "pass", "no revision went down again"),
+    "NotImplementedError": ("b_1600000003", "if True: raise NotImplementedError", "only 1 revision after it went down"),
+}
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
+@pytest.mark.parametrize(("revision", "downgrade", "words"), NO_WAY_BACK.values(), ids=NO_WAY_BACK)
+def test_a_check_goes_back_as_far_as_there_is_a_way(
+    tables: Tables, revision: str, downgrade: str | None, words: str
+) -> None:
+    tables.write(**{revision: downgrade or "pass"})
+    if downgrade is None:
+        (path,) = tables.project.folder.glob(f"*/migrations/versions/{revision}*")
+        path.write_text(path.read_text("utf-8").partition("def downgrade")[0], "utf-8")
+    with tables.opened() as each:
+        result = each.run("db-check", "--scratch")
+    assert result.exit_code == 0, result.output
+    assert f"Warning: {revision} of {revision[0]} has no way back, so {words}" in " ".join(result.stderr.split())

@@ -1,0 +1,78 @@
+"""Running the histories on a throw-away database: up from nothing, and back as far as there is a way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ampho._describe import listed
+from ampho.audience import Audience, Guard
+from ampho.errors import DatabaseError, RevisionFailedError
+from ampho.execute import take_back, upgrade
+from ampho.lint import why_irreversible
+from ampho.loss import functions
+from ampho.observer import counted
+from ampho.project import Project
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
+    """Build tables on an empty database by running the histories, and tell nobody of it.
+
+    :param specifier: ``heads`` for all packages, or one package.
+    :raises RevisionFailedError: naming the revision that failed.
+    :raises DatabaseError: if all packages leave a foreign key to a table that does not exist, which SQLite accepts.
+    """
+    if specifier in project.graph.packages and not project.graph.of_package(specifier):
+        return
+    upgrade(project, connection, specifier, scratch=True, x=x, observer=Audience(Guard(project.url)))
+    connection.rollback()  # of what was read where there was nothing to do
+    if connection.dialect.name == "sqlite" and specifier == "heads":  # a part may lack what another part makes
+        _check_keys(connection)
+
+
+def _check_keys(connection: Connection) -> None:
+    from ampho._sqlite import dangling_keys
+
+    lost = [f"the table {table} to {target}" for table, target in dangling_keys(connection)]
+    if lost:
+        raise DatabaseError(
+            f"The histories leave foreign keys to tables that do not exist: of {listed(lost)}. SQLite accepts that, and"
+            " other databases refuse the revision. Where another package drops or renames the table, or makes it later,"
+            " add its revision to depends_on. Only the throw-away database of --scratch has seen this."
+        )
+
+
+def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> Iterator[str]:
+    """Take back what :func:`replay` ran, the last first, up to a revision that has no way back by design.
+
+    That is one that ``db-lint`` calls irreversible, or that raises NotImplementedError.
+
+    :return: a warning, where some revisions are left.
+    :raises RevisionFailedError: naming the revision whose downgrade failed.
+    """
+    stops = {revision_id for revision_id in project.graph.ids if _has_no_way_back(project, revision_id)}
+    taken: Sequence[str] = ()
+    try:
+        run = take_back(project, connection, stops, x=x, observer=Audience(Guard(project.url)))
+    except RevisionFailedError as exc:
+        if not isinstance(exc.__cause__, NotImplementedError):
+            raise
+        stops, taken = {exc.revision}, exc.applied
+    else:
+        taken = [step.step.revision.id for step in run.steps]
+    left = [revision_id for revision_id in project.graph.ids if revision_id not in taken]
+    for revision_id in reversed(left):
+        if revision_id in stops:
+            done = f"only {counted(len(taken))} after it went down again" if taken else "no revision went down again"
+            yield f"{revision_id} of {project.graph[revision_id].package} has no way back, so {done}."
+            return
+
+
+def _has_no_way_back(project: Project, revision_id: str) -> bool:
+    with suppress(OSError, SyntaxError, ValueError):
+        return bool(why_irreversible(functions(project.graph[revision_id].path.read_bytes())))
+    return False
