@@ -150,10 +150,10 @@ class MigrationPackage:
         :raises MigrationsFolderError: if it is not.
         """
         # Windows has junctions, which Python does not take for links.
-        if (os.name == "nt" or self._has_links()) and not self.folder.resolve().is_relative_to(self.root.resolve()):
+        if (os.name == "nt" or self._has_links()) and not _real(self.folder).is_relative_to(_real(self.root)):
             raise MigrationsFolderError(
                 f"The migrations folder of {self.name} leads outside the package, to"
-                f" {shown_path(self.folder.resolve())}. Name a folder inside the package.",
+                f" {shown_path(_real(self.folder))}. Name a folder inside the package.",
                 package=self.name,
                 path=self.folder,
             )
@@ -464,12 +464,17 @@ def configured_packages(
     return tuple(found.packages.values())
 
 
+def _real(path: Path) -> Path:
+    """Return a path without links, as ``resolve()`` does, which fails on a link in a circle before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def _identity(folder: Path) -> object:
     """Return what is the same for one folder by two paths, which links make, or a file system that ignores case."""
     try:
         found = folder.stat()
     except OSError:
-        return folder.resolve()
+        return _real(folder)
     return found.st_dev, found.st_ino
 
 

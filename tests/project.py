@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,8 +292,9 @@ class Project:
             importlib.invalidate_caches()
 
     def _owns(self, module: Any) -> bool:
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-        return any(place and Path(place).is_relative_to(self.folder) for place in places)
+        path = getattr(module, "__path__", ())
+        places = [getattr(module, "__file__", None), *(path if isinstance(path, Iterable) else ())]
+        return any(isinstance(place, str) and Path(place).is_relative_to(self.folder) for place in places)
 
 
 def hear_interruptions() -> None:
