@@ -6,7 +6,7 @@ What is private, and why it is needed:
   to learn the graph.
 - ``MigrationContext._transaction_per_migration``, ``_in_external_transaction``, ``_has_version_table``,
   ``_ensure_version_table`` and ``_version`` tell how ``env.py`` configured the run, and write the version table when
-  the plan is accepted, not before.
+  the plan is accepted, not before. ``_transaction`` is what Alembic commits at the end of a step.
 - ``ScriptDirectory._rev_path``, ``_generate_create_date`` and ``write_hooks._invoke`` make a new file look as the
   package's ``alembic.ini`` says.
 - ``Revision._resolved_dependencies`` and ``_normalized_resolved_dependencies`` are set by ``RevisionMap`` when all
@@ -26,10 +26,11 @@ import locale
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial, update_wrapper
+from inspect import Parameter, iscoroutine, iscoroutinefunction, signature
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType, ModuleType
@@ -47,6 +48,7 @@ from alembic.util import CommandError
 from mako.template import Template
 from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
 
 from ampho._describe import describe, is_of_database, listed_last, place, shown_path
 from ampho._hints import with_hint
@@ -64,12 +66,13 @@ from ampho.host import TEMPLATES
 from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
 from ampho.project import Project
-from ampho.revision import Revision, is_as_read, lacks_function, load_module
+from ampho.revision import Revision, check_is_run, is_as_read, lacks_function, load_module
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
     from sqlalchemy import Delete, Insert, Update
     from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 DRIVEN = "ampho"
@@ -174,17 +177,30 @@ class StepInfo(MigrationInfo):
         return self._revision._normalized_down_revisions
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class ExactStep(RevisionStep):
-    """A step whose version rows are known beforehand, where Alembic's own arithmetic fails on cross-package graphs."""
+    """A step whose version rows are known beforehand, where Alembic's own arithmetic fails on cross-package graphs.
+
+    :ivar after_function: called when the revision's function has run, before the version rows are written.
+    """
 
     def __init__(self, script: ScriptDirectory, revision: Script, direction: Direction, rows: VersionRows) -> None:
         up = direction is Direction.UPGRADE
         super().__init__(script.revision_map, revision, up)
+        self.migration_fn = update_wrapper(partial(self._run, self.migration_fn), self.migration_fn)
+        self.after_function: Callable[[], None] = _nothing
         self._removed, self._added = rows.upgrade(revision.revision) if up else rows.downgrade(revision.revision)
 
     @property
     def info(self) -> MigrationInfo:
         return StepInfo(self)
+
+    def _run(self, function: Callable[..., object], **arguments: object) -> None:
+        _run_function(function, arguments)
+        self.after_function()
 
     def rows_after(self, rows: set[str]) -> set[str]:
         """Return the version rows after this step, of those before it."""
@@ -212,29 +228,86 @@ class ExactStep(RevisionStep):
         return self._removed[0], self._added[0]
 
 
-def load_steps(script: GraphScripts, graph: Graph, rows: Iterable[str], steps: Iterable[Step]) -> list[ExactStep]:
+def _run_function(function: Callable[..., object], arguments: dict[str, object]) -> None:
+    """Run the function of a revision, and do not take for done what only returns something to be run.
+
+    :param arguments: what ``env.py`` passed to ``context.run_migrations()``.
+    """
+    result = _run_async(function, arguments) if iscoroutinefunction(function) else function(**arguments)
+    if result is None:
+        return
+    if iscoroutine(result):
+        result.close()  # or Python warns that it was never awaited
+    raise TypeError(
+        f"{getattr(function, '__name__', 'the function')}() returned an object of type '{type(result).__name__}'. It"
+        " must do all that it has to itself, and return None"
+    )
+
+
+def _run_async(function: Callable[..., Coroutine[object, object, object]], arguments: dict[str, object]) -> object:
+    """Run an async function in this greenlet, so that ``op.create_table()`` and the like work in it as in any other.
+
+    :param arguments: by name; a parameter that is not among them gets the ``AsyncConnection``.
+    """
+    connection = alembic.op.run_async(_itself)  # which refuses a sync engine, and SQL that is only written
+    positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    wants = [each for each in signature(function).parameters.values() if each.kind in positional]
+    takes_connection = any(each.name not in arguments for each in wants)
+    coroutine = function(connection, **arguments) if takes_connection else function(**arguments)
+    proceed: Callable[[], object] = partial(coroutine.send, None)
+    while True:
+        try:
+            waiting = proceed()
+        except StopIteration as end:
+            return end.value
+        try:
+            proceed = partial(coroutine.send, await_only(_Waiting(waiting)))
+        except BaseException as exc:  # noqa: BLE001 (a cancellation, too, is for the function to hear of)
+            proceed = partial(coroutine.throw, exc)
+
+
+async def _itself(connection: AsyncConnection) -> AsyncConnection:
+    return connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What a coroutine waits for, to be waited for by the event loop in its place."""
+
+    future: object
+
+    def __await__(self) -> Generator[object, object, object]:
+        return (yield self.future)
+
+
+def load_steps(
+    script: GraphScripts, graph: Graph, rows: Iterable[str], steps: Iterable[Step], *, is_async: bool
+) -> list[ExactStep]:
     """Load the modules of a plan's steps, and return the steps as Alembic runs them.
 
-    :raises RevisionFileError: if a module cannot be imported, or lacks the function of its step.
+    :param is_async: whether they run on a connection of an async engine.
+    :raises RevisionFileError: if a module cannot be imported, or lacks a function of its step that can be run.
     """
     version_rows = VersionRows(rows, graph.parents)
     loaded: list[ExactStep] = []
     for step in steps:
         revision = script.loaded[step.revision.id] = LazyScript.of(graph, step.revision.id)
-        _check_function(revision, step)
+        _check_function(revision, step, is_async=is_async)
         loaded.append(ExactStep(script, revision, step.direction, version_rows))
     return loaded
 
 
-def _check_function(script: Script, step: Step) -> None:
+def _check_function(script: Script, step: Step, *, is_async: bool) -> None:
     revision = step.revision
     if not is_as_read(revision):
         raise PlanChangedError(
             f"The file of {revision.id}, {shown_path(revision.path)}, has changed since it was read. Run the command"
             " again; nothing was changed."
         )
-    if not callable(getattr(script.module, step.direction.value, None)):
+    function = getattr(script.module, step.direction.value, None)
+    if not callable(function):
         raise lacks_function(revision, step.direction.value)
+    check_is_run(revision, getattr(function, "__code__", None), is_async=is_async)
 
 
 class BoundHeads(HeadMaintainer):
@@ -564,6 +637,30 @@ def has_version_table(context: MigrationContext) -> bool:
 def ensure_version_table(context: MigrationContext) -> None:
     """Create the version table that ``env.py`` configured, in the transaction of the first step."""
     context._ensure_version_table()
+
+
+def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> None:
+    """Have Alembic commit the connection's present transaction: it keeps the one that it began itself.
+
+    :param is_over: whether a statement has ended the present one, which SQLAlchemy takes for going on.
+    """
+    connection = context.connection
+    if connection is None:
+        return
+    if is_over:
+        connection.commit()
+    context._transaction = connection.get_transaction() or connection.begin()
+
+
+def follow_in_blocks(context: MigrationContext) -> None:
+    """Let an ``autocommit_block()`` work after a revision has committed on its own."""
+    block = context.autocommit_block
+
+    def autocommit_block() -> AbstractContextManager[None]:
+        follow_transaction(context)
+        return block()
+
+    context.autocommit_block = autocommit_block  # type: ignore[assignment]  # of this run only
 
 
 def write_rows(

@@ -35,6 +35,10 @@ _HINTS: Mapping[str, str] = {
     r"ALTER TYPE \.\.\. ADD cannot run inside a transaction": _AUTOCOMMIT,
     r"unsafe use of new value": "add the value in op.get_context().autocommit_block(), so that it is committed first",
     r"cannot run inside a transaction block": _AUTOCOMMIT,
+    r"This Connection is closed": "op.get_bind() is for Ampho to close: leave out close(), and 'with op.get_bind()'",
+    # Event loops
+    r"from a running event loop|another loop is running|event loop is already running|Already running asyncio": "await"
+    " in op.run_async(), or make it 'async def upgrade()'",
     # Constraints
     r"No support for ALTER of constraints in SQLite": "use op.batch_alter_table()",
     r"Constraint must have a name": "name it here and in the model, or give the metadata a naming_convention before it"

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ampho._describe import describe
 from ampho._hints import with_hint
@@ -66,7 +67,7 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
     dbapi = _Dbapi(connection)
     try:
         restore = dbapi.prepare(patience)
-        shadow = Connection(_shadow_engine(connection, dbapi), connection=connection.connection)
+        shadow = _shadow(connection, dbapi)
     except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
         connection.invalidate()
         raise DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.") from exc
@@ -178,21 +179,47 @@ class _Dbapi:
         return await_only(self._driver._execute(call, *args))  # noqa: SLF001 (it has no public way)
 
 
-def _shadow_engine(connection: Connection, dbapi: _Dbapi) -> Engine:
-    """Return an engine on the app's pool that has none of the app's events, and leaves the isolation level alone."""
+def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
+    """Return a connection on the same DBAPI connection that has none of the app's events, and real transactions.
+
+    What a revision connects by its ``engine`` has the app's pool, and begins as the driver does.
+    """
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
     dialect.skip_autocommit_rollback = False
     app_engine = connection.engine
-    engine = Engine(app_engine.pool, dialect, app_engine.url, echo=app_engine.echo, hide_parameters=True)
-    event.listen(engine, "begin", _begin_immediate)
+    pool = app_engine.pool
+    if isinstance(pool, StaticPool | SingletonThreadPool):
+        lent: Any = Lent(connection.connection.dbapi_connection)
+        pool = StaticPool(lambda: lent, dialect=dialect)
+    engine = Engine(pool, dialect, app_engine.url, echo=app_engine.echo, hide_parameters=True)
+    shadow = Connection(engine, connection=connection.connection)
+    event.listen(shadow, "begin", _begin_immediate)
     if dbapi.foreign_keys:
-        _check_foreign_keys(engine, dbapi)
-    return engine
+        _check_foreign_keys(shadow, dbapi)
+    return shadow
 
 
 def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
     """Stand in for the dialect's method, which would switch the driver's transaction handling on again."""
+
+
+class Lent:
+    """The DBAPI connection of a database that has but one, as one in memory, for other users than the migration.
+
+    They take part in its transaction, and end nothing.
+    """
+
+    def __init__(self, connection: object) -> None:
+        self._lent = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lent, name)
+
+    def _leave(self) -> None:
+        """Leave it as it is."""
+
+    commit = rollback = close = terminate = _leave
 
 
 def _begin_immediate(connection: Connection) -> None:
@@ -200,11 +227,11 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _check_foreign_keys(engine: Engine, dbapi: _Dbapi) -> None:
+def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
     """Refuse to commit more violations of foreign keys than there were before."""
     before = [(_violations(dbapi), _tables(dbapi))]
 
-    @event.listens_for(engine, "commit")
+    @event.listens_for(connection, "commit")
     def check(connection: Connection) -> None:
         now, tables = _violations(dbapi), _tables(dbapi)
         then, earlier = before[0]

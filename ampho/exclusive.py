@@ -54,12 +54,17 @@ def check_not_inside() -> None:
 
     :raises NestedRunError: if one is.
     """
-    # A task that a run started keeps the run's mark after the run.
-    if _run is not None and _inside.get() is _run:
+    if is_inside():
         raise NestedRunError(
             "A migration was started inside a migration. A revision must not call Ampho: let the app do it after the"
             " run, or make the other change a revision that this one depends on."
         )
+
+
+def is_inside() -> bool:
+    """Tell whether a run is going on around the caller."""
+    # A task that a run started keeps the run's mark after the run.
+    return _run is not None and _inside.get() is _run
 
 
 @contextmanager

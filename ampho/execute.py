@@ -231,7 +231,7 @@ def plan(
             if planned.steps and protection.enabled:
                 planned = replace(planned, protected=protection.database)
         graph = graph_of(planned, project.graph, rows, journal)
-        return partial(explained, planned, graph, connection.dialect.name)
+        return partial(explained, planned, graph, connection.dialect.name, is_async=connection.dialect.is_async)
 
     return ask(project, connection, x, make_plan, about_change=True)
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ampho.graph import Graph
-from ampho.loss import functions, lost_in_code
+from ampho.loss import Function, functions, lost_in_code
 from ampho.package import read_bytes
 from ampho.plan import Cause, Direction, InTransaction, Plan, Step
 from ampho.revision import check_function
-from ampho.runner import ENDS_TRANSACTION, TRANSACTIONAL
+from ampho.transaction import ENDS_TRANSACTION, TRANSACTIONAL
 
 _AUTOCOMMIT = "autocommit_block"
 _ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
@@ -32,11 +32,12 @@ class _Found(NamedTuple):
     commits: bool = False
 
 
-def explained(plan: Plan, graph: Graph, dialect: str) -> Plan:
+def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False) -> Plan:
     """Return a plan whose steps tell why they are there, whether they run in a transaction, and what they may lose.
 
     :param graph: the graph in which the plan was made.
     :param dialect: the name of the database's dialect.
+    :param is_async: whether its engine is async.
     :raises RevisionFileError: if a file of a step cannot be compiled, or lacks the step's function, as in a run.
     """
     near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
@@ -48,7 +49,7 @@ def explained(plan: Plan, graph: Graph, dialect: str) -> Plan:
         source = _source(step)
         name = _NAMES[step.direction]
         if source:
-            check_function(step.revision, source, name)
+            check_function(step.revision, source, name, is_async=is_async)
         found = _look(source, name)
         in_transaction = InTransaction.PARTLY if found.commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
@@ -99,19 +100,19 @@ def _part(source: bytes, name: str) -> bytes:
     return source[begin : min((start for start in starts.values() if start > begin), default=len(source))]
 
 
-def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[ast.FunctionDef]:
+def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
     """Give a function, and those of the same file that it names."""
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())
-        if current in seen or not isinstance(function, ast.FunctionDef):
+        if current in seen or not isinstance(function, Function):
             continue
         seen.add(current)
         yield function
         todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
 
 
-def _commits(function: ast.FunctionDef) -> bool:
+def _commits(function: Function) -> bool:
     """Tell whether a function ends its transaction before its own end."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr in _ENDINGS)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,7 @@ from ampho.errors import ConfigurationError, JournalError
 from ampho.journal import Entry, Journal, Outcome
 from ampho.revision import Revision
 from ampho.settings import JOURNAL_TABLE
+from ampho.transaction import ROLLS_BACK
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
@@ -36,7 +37,6 @@ DEFAULT = JOURNAL_TABLE.default
 
 _MAX_NAME = 63
 _AT_ONCE = 1000
-_ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
 _READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
 _UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
@@ -66,6 +66,7 @@ class JournalTable:
     :param name: the table's name.
     :param schema: the schema of the version table.
     :ivar left: whether something of the revision that runs stays when it fails.
+    :ivar aside: the context in which statements are executed that are not the revision's.
     """
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
@@ -74,6 +75,7 @@ class JournalTable:
         self._number: int | None = None
         self._is_writing = False
         self.left: bool = False
+        self.aside: Callable[[], AbstractContextManager[None]] = nullcontext
         self._begun = 0
         self._completed = 0
 
@@ -148,14 +150,14 @@ class JournalTable:
             return
         self._begun += 1
         self._update(self._number, statements=self._begun)
-        if self._completed and not _ROLLS_BACK.match(statement):
+        if self._completed and not ROLLS_BACK.match(statement):
             self.left = True  # what came before it is committed with it
 
     def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if self._is_writing or _READS.match(statement):
             return
         self._completed += 1
-        if not _ROLLS_BACK.match(statement):
+        if not ROLLS_BACK.match(statement):
             self.left = True
 
     def _stop_counting(self) -> None:
@@ -187,10 +189,9 @@ class JournalTable:
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
         if self._number is not None:
             self._stop_counting()
-            self._update(self._number, **values)
-            self._number, self.left = None, False
-        else:
+        if self._number is None or not self._update(self._number, **values):  # or what started it was rolled back
             self._insert(**entry, started=now - timedelta(seconds=duration), **values)
+        self._number, self.left = None, False
 
     def note(self, revision: Revision, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
         """Write what was said of a revision, without running it."""
@@ -212,7 +213,8 @@ class JournalTable:
     def _writing(self) -> Iterator[None]:
         self._is_writing = True
         try:
-            yield
+            with self.aside():
+                yield
         finally:
             self._is_writing = False
 
@@ -225,9 +227,11 @@ class JournalTable:
             result = self._connection.execute(self._insertion, values)
         return int((result.inserted_primary_key or (0,))[0])
 
-    def _update(self, number: int | None, **values: object) -> None:
+    def _update(self, number: int | None, **values: object) -> bool:
+        """Write into an entry; return whether there is one."""
         with self._writing():
-            self._connection.execute(self._table.update().where(self._table.c.id == number), values)
+            updated = self._connection.execute(self._table.update().where(self._table.c.id == number), values)
+        return updated.rowcount != 0
 
     @cached_property
     def _db_user(self) -> str | None:

@@ -21,7 +21,7 @@ from ampho.errors import ConfigurationError, LinterError, RenderError, Specifier
 from ampho.execute import ask
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
-from ampho.loss import functions, lost_in_code, lost_in_sql
+from ampho.loss import Function, functions, lost_in_code, lost_in_sql
 from ampho.project import Project
 from ampho.render import render_each
 from ampho.revision import Revision
@@ -216,16 +216,16 @@ def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
     if "downgrade" not in defined:
         return "It has no downgrade()."
     downgrade, upgrade = defined["downgrade"], defined.get("upgrade")
-    if not isinstance(downgrade, ast.FunctionDef):
+    if not isinstance(downgrade, Function):
         return ""
     if any(isinstance(node, ast.Raise) for node in downgrade.body):
         return "Its downgrade() raises an exception."
-    if _is_empty(downgrade) and isinstance(upgrade, ast.FunctionDef) and not _is_empty(upgrade):
+    if _is_empty(downgrade) and isinstance(upgrade, Function) and not _is_empty(upgrade):
         return "Its downgrade() does nothing, and its upgrade() does something."
     return ""
 
 
-def _is_empty(function: ast.FunctionDef) -> bool:
+def _is_empty(function: Function) -> bool:
     return all(
         isinstance(node, ast.Pass)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))

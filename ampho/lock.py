@@ -129,14 +129,12 @@ def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
 
     :param connection: the connection that migrates, outside of a transaction.
     """
-    limits = _LIMITS.get(connection.dialect.name)
-    if settings.statement_timeout is None or limits is None:
+    limit = LIMITS.get(connection.dialect.name)
+    if settings.statement_timeout is None or limit is None or connection.dialect.name == "sqlite":
         yield
         return
-    read, write, convert = limits
-    before = connection.execute(text(read)).one()
-    limit = convert(settings.statement_timeout)
-    connection.execute(text(write), dict.fromkeys(("a", "b"), limit))
+    before = connection.exec_driver_sql(limit.read).one()
+    connection.exec_driver_sql(limit.write.format(*[limit.convert(settings.statement_timeout)] * 2))
     connection.commit()
     try:
         yield
@@ -144,21 +142,36 @@ def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
         if not (connection.closed or connection.invalidated):
             with _given_back(connection):
                 connection.rollback()
-                connection.execute(text(write), {"a": before[0], "b": before[-1]})
+                connection.exec_driver_sql(limit.write.format(*before))
                 connection.commit()
 
 
-_LIMITS: Mapping[str, tuple[str, str, Callable[[float], object]]] = {
-    "postgresql": (
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How a database is told how long a statement of a connection waits for a lock.
+
+    :ivar read: the statement that asks for it; its first row is what ``write`` takes.
+    :ivar write: the statement that sets it, with places for its values.
+    :ivar convert: makes a value of seconds.
+    """
+
+    read: str
+    write: str
+    convert: Callable[[float], object]
+
+
+LIMITS: Mapping[str, Limit] = {
+    "sqlite": Limit("PRAGMA busy_timeout", "PRAGMA busy_timeout = {0}", lambda seconds: round(seconds * 1000)),
+    "postgresql": Limit(
         "SELECT current_setting('lock_timeout')",
-        "SELECT set_config('lock_timeout', :a, false)",
+        "SET lock_timeout = '{0}'",
         lambda seconds: f"{round(seconds * 1000)}ms",
     ),
     **dict.fromkeys(
         ("mysql", "mariadb"),
-        (
+        Limit(
             "SELECT @@SESSION.lock_wait_timeout, @@SESSION.innodb_lock_wait_timeout",
-            "SET SESSION lock_wait_timeout = :a, SESSION innodb_lock_wait_timeout = :b",
+            "SET SESSION lock_wait_timeout = {0}, SESSION innodb_lock_wait_timeout = {1}",
             math.ceil,
         ),
     ),

@@ -8,6 +8,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import TypeAlias
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 # What a statement says is not in what it quotes, nor in its comments.
 _TOKENS = re.compile(
@@ -42,7 +45,7 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
     """Return what the file's top level has names for: functions, or None for anything else."""
     found: dict[str, ast.stmt | None] = {}
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, Function):
             found[node.name] = node
         else:
             for part in ast.walk(node):
@@ -61,7 +64,7 @@ def lost_in_code(
     :param unnamed: whether what is dropped by a name that is computed counts, too.
     :param own: whether a table counts that the function made by Alembic's operation further up.
     """
-    if not isinstance(function, ast.FunctionDef):
+    if not isinstance(function, Function):
         return
     made = {} if own else _made(function)
     statements = [node for node in function.body if not _is_docstring(node)]
@@ -79,7 +82,7 @@ def lost_in_code(
             yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
 
 
-def _made(function: ast.FunctionDef) -> dict[tuple[str, str], int]:
+def _made(function: Function) -> dict[tuple[str, str], int]:
     """Return the names and schemas of the tables that a function makes by Alembic's operation, with the first line."""
     made: dict[tuple[str, str], int] = {}
     for node in ast.walk(function):

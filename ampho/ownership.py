@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ampho._describe import describe
 from ampho.errors import ConfigurationError
 from ampho.graph import Graph
+from ampho.loss import Function
 from ampho.package import SETTING, MigrationPackage
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
     calls = [
         node
         for function in tree.body
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function.name == "upgrade"
+        if isinstance(function, Function) and function.name == "upgrade"
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and _name(node) in _READ
     ]

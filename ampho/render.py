@@ -227,7 +227,7 @@ class _Writer:
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
         from ampho._alembic import leave_version_table, load_steps, refuse_results
 
-        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps)
+        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps, is_async=False)
         refuse_results(context)
         if self.start.has_table:
             leave_version_table(context)

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TypeGuard
 
 from ampho._describe import describe, location, shown_path
@@ -37,6 +37,7 @@ _ILLEGAL = frozenset("@-+:'\"\\")
 # What the top level of a file may use to bind a name that the file does not spell out: these, and import *.
 _BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
 _STAR = ("*",)
+_DECORATED = re.compile(rb"^@", re.MULTILINE)
 
 _STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
 _ONE_STRING = re.compile(_STRING)
@@ -370,11 +371,12 @@ def load_module(path: Path, package: str) -> ModuleType:
     return module
 
 
-def check_function(revision: Revision, source: bytes, name: str) -> None:
+def check_function(revision: Revision, source: bytes, name: str, *, is_async: bool) -> None:
     """Check the syntax of the file of a revision, and that it has a function, without executing the file.
 
     :param source: what is in the file.
     :param name: the function's name.
+    :param is_async: whether it is to run on a connection of an async engine.
     :raises RevisionFileError: if Python refuses the file, or nothing in it can make the function: the same error as
         that of a run, which executes the file.
     """
@@ -387,6 +389,32 @@ def check_function(revision: Revision, source: bytes, name: str) -> None:
     names = {name, *_BINDERS}
     if names.isdisjoint(code.co_names) and _STAR not in code.co_consts:
         raise lacks_function(revision, name)
+    if not _DECORATED.search(source):  # a decorator may make anything of it
+        for function in (each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == name):
+            check_is_run(revision, function, is_async=is_async)
+
+
+def check_is_run(revision: Revision, code: CodeType | None, *, is_async: bool) -> None:
+    """Check that to call a function of a revision is to run it, or that it can be awaited.
+
+    :param code: the function's code; None of a callable that has none.
+    :param is_async: whether the revision runs on a connection of an async engine.
+    :raises RevisionFileError: if nothing of the function would run.
+    """
+    flags = 0 if code is None else code.co_flags
+    if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        what = "with a 'yield' in it, so nothing of it would run. Take the 'yield' out"
+    elif flags & inspect.CO_COROUTINE and not is_async:
+        what = "that is 'async def', which runs on an async engine only, and cannot be written as SQL. Make it a 'def'"
+    else:
+        return
+    name = "" if code is None else code.co_name
+    raise RevisionFileError(
+        f"The revision file {shown_path(revision.path)} of {revision.package} has a function {name}() {what}.",
+        package=revision.package,
+        revision=revision.id,
+        path=revision.path,
+    )
 
 
 def lacks_function(revision: Revision, name: str) -> RevisionFileError:

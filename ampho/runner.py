@@ -7,8 +7,9 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from sqlalchemy import event
@@ -32,11 +33,13 @@ from ampho.journal import Entry, Journal, Outcome
 from ampho.journal_table import SETTING, JournalTable
 from ampho.lock import pause, was_refused_a_lock
 from ampho.observer import Observer
+from ampho.other_connections import HINT, OtherConnections
 from ampho.plan import Direction, Plan, Step, graph_of, rest_of
 from ampho.project import Project
 from ampho.revision import Revision
 from ampho.run import Run, StepRun
 from ampho.statement import Statement
+from ampho.transaction import TRANSACTIONAL, StepTransaction
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -50,7 +53,6 @@ _log = logging.getLogger("ampho")
 MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 
 _MAX_ERROR = 4000
-ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _SCRATCH_REMEDIES = {
     Direction.UPGRADE: "Correct its upgrade(); or where it uses what another package makes, drops or renames, add the"
@@ -59,8 +61,6 @@ _SCRATCH_REMEDIES = {
 }
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
-TRANSACTIONAL = ("sqlite", "postgresql")
-"""The dialects of the databases that can roll back what changes the schema."""
 
 
 def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:
@@ -98,12 +98,12 @@ class Runner:
     current: Step | None = None
     done: list[StepRun] = field(default_factory=list)
     dialect: str = ""
-    _committed_early: bool = field(default=False, init=False)
+    _transaction: StepTransaction = field(init=False)
+    _others: OtherConnections = field(init=False)
     _table: JournalTable | None = field(default=None, init=False)
     _begun: float = field(default=0.0, init=False)
     _why: str | None = field(default=None, init=False)
     _tries: int = field(default=0, init=False)
-    _own_commit: bool = field(default=False, init=False)
     _data_version: object = field(default=None, init=False)
     _lost: bool = field(default=False, init=False)
 
@@ -125,12 +125,19 @@ class Runner:
 
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
-        from ampho._alembic import EnvironmentRun
-
-        event.listen(connection, "commit", self._notice_commit)
-        event.listen(connection, "before_cursor_execute", self._notice_statement)
+        self._transaction = StepTransaction(connection, self._record_early_commit)
+        self._others = OtherConnections(connection, self.project.lock)
         if self.audience.hears_statements:
             self._tell_of_statements(connection)
+        try:
+            with self._others.watched():
+                return self._run(connection)
+        finally:
+            self._transaction.is_own = True  # for what follows on this connection
+
+    def _run(self, connection: Connection) -> Run:
+        from ampho._alembic import EnvironmentRun
+
         while True:
             environment = EnvironmentRun(self.project, connection, self.x, self.command)
             try:
@@ -153,15 +160,6 @@ class Runner:
                 raise
             return self.result(environment)
 
-    def _notice_commit(self, connection: Connection) -> None:
-        """Learn of a commit in the middle of a step, as an ``autocommit_block()`` or the revision itself does."""
-        if self.current is not None and not self._own_commit:
-            self._committed_early = True
-
-    def _notice_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
-        if ENDS_TRANSACTION.match(statement):
-            self._notice_commit(connection)
-
     def _tell_of_statements(self, connection: Connection) -> None:
         """Tell of each statement; one that fails has no end of its own, but for the rollback that follows."""
 
@@ -180,7 +178,7 @@ class Runner:
         settings = self.project.lock
         if settings.statement_timeout is None or outcome is not Outcome.FAILED or not was_refused_a_lock(exc):
             return False
-        if self._tries == _TRIES:
+        if self._tries == _TRIES or self._others.are_waited_for(exc):
             return False
         seconds = _FIRST_PAUSE * 2**self._tries * random.uniform(0.5, 1.5)  # noqa: S311 (so that not all come back at once)
         self._tries += 1
@@ -195,31 +193,36 @@ class Runner:
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
         """Plan from the version rows, within the context that ``env.py`` configured, and give the plan's steps."""
-        from ampho._alembic import ensure_version_table, load_steps
+        from ampho._alembic import ensure_version_table, follow_in_blocks, load_steps
 
         self.dialect = context.dialect.name
         self._table = journal_table(self.project, context)
+        if self._table is not None:
+            self._table.aside = self._transaction.own
         journal = self._table.read() if self._table else Journal()
         self._check_finished(journal, context)
         is_first = self.plan is None
         if is_first and not rows and context.connection is not None:
             check_not_elsewhere(context.connection, self.project.graph, context.version_table)
         plan, graph = self._make_plan(rows, journal)
-        steps = load_steps(script, graph, rows, plan.steps)
+        steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if is_first:
             self._announce(plan)
         if steps and not rows:
             ensure_version_table(context)
-        self._watch_autocommit_blocks(context)
+        follow_in_blocks(context)
         context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self._record_success)
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(context, expected)
-            self.current, self._committed_early, self._own_commit = step, False, False
+            self.current = step
             self.audience.tell(Observer.started, step)
             self._begun = begun = time.perf_counter()
+            self._transaction.begin_step()
+            self._others.begin_step()
             if self.dialect not in TRANSACTIONAL:
                 self._record_start(context)
+            alembic_step.after_function = partial(self._settle, context)
             yield alembic_step
             expected = alembic_step.rows_after(expected)
             self.done.append(StepRun(step, time.perf_counter() - begun))
@@ -271,19 +274,28 @@ class Runner:
             raise _OvertakenError
         self._data_version = version
 
-    def _watch_autocommit_blocks(self, context: MigrationContext) -> None:
-        """Learn of each ``op.get_context().autocommit_block()``, which commits what the revision did before it."""
-        block = context.autocommit_block
+    def _settle(self, context: MigrationContext) -> None:
+        """Have what follows committed with the step, whatever the revision did with its transaction.
 
-        @contextmanager
-        def watched() -> Iterator[None]:
-            if not self._committed_early and self.dialect in TRANSACTIONAL and self._table and self.current:
-                self._table.start(self._entry_of_step(), counting=False)
-            self._committed_early = True
-            with block():
-                yield
+        :raises AmphoError: if the revision took back what it had done.
+        """
+        from ampho._alembic import ensure_version_table, follow_transaction
 
-        context.autocommit_block = watched  # type: ignore[method-assign]  # of this run only
+        transaction = self._transaction
+        if context.connection is not None:
+            transaction.look(context.connection)
+        if transaction.lost:
+            raise _RolledBackError(
+                "It rolled back on its own, and so took back what it had done before. Put what may fail into"
+                " 'with op.get_bind().begin_nested():'"
+            )
+        with transaction.own():
+            follow_transaction(context, is_over=transaction.is_over)
+            if transaction.rolled_back:  # which in the first step took back the tables of Alembic and Ampho, too
+                ensure_version_table(context)
+                if self._table is not None:
+                    self._table.refresh()
+        transaction.is_over = transaction.rolled_back = False
 
     def _check_finished(self, journal: Journal, context: MigrationContext) -> None:
         """Check that no revision is half done.
@@ -315,32 +327,39 @@ class Runner:
 
     def _record_start(self, context: MigrationContext) -> None:
         if self._table is not None and self.current is not None and context.connection is not None:
-            self._table.start(self._entry_of_step(), counting=True)
-            self._own_commit = True
-            context.connection.commit()
-            self._own_commit = False
+            with self._transaction.own():
+                self._table.start(self._entry_of_step(), counting=True)
+                context.connection.commit()
 
-    def _record_success(self, **event: object) -> None:
+    def _record_early_commit(self) -> None:
+        """Write that the revision runs, where it commits before its end, as an ``autocommit_block()`` does."""
+        if self._table is not None and self.dialect in TRANSACTIONAL:
+            self._table.start(self._entry_of_step(), counting=False)
+
+    def _record_success(self, ctx: MigrationContext, **event: object) -> None:
         """Write that the revision is done, in its own transaction; Alembic calls this at the end of each."""
+        self._settle(ctx)
+        self._transaction.is_own = True
+        self._others.end_step()
         if self._table is not None and self.current is not None:
             duration = time.perf_counter() - self._begun
             self._table.finish(self._entry_of_step(), Outcome.DONE, duration)
-        self._own_commit = True
 
     def record_failure(self, connection: Connection, exc: BaseException) -> Outcome:
         """Write that the revision failed, as far as the connection still works; return what is left of it."""
         if self.current is None:
             return Outcome.PARTIAL
-        transactional = self.dialect in TRANSACTIONAL and not self._committed_early
+        transactional = self.dialect in TRANSACTIONAL and not self._transaction.committed
         outcome = Outcome.FAILED if transactional or self._is_untouched() else Outcome.PARTIAL
         if _has_lost_connection(exc) or self._table is None or self._why is None:
             return outcome  # a connection that was made anew would not have the lock; the entry stays as it began
         duration = time.perf_counter() - self._begun
         try:
-            connection.rollback()
-            self._table.refresh()
-            self._table.finish(self._entry_of_step(), outcome, duration, _without_values(self._why)[:_MAX_ERROR])
-            connection.commit()
+            with self._transaction.own():
+                connection.rollback()
+                self._table.refresh()
+                self._table.finish(self._entry_of_step(), outcome, duration, _without_values(self._why)[:_MAX_ERROR])
+                connection.commit()
         except Exception as another:  # noqa: BLE001 (the failure itself is what to hear of)
             why = describe_without(another, self.project.url)
             _log.debug("The failure could not be written into the journal: %s", why)
@@ -351,7 +370,7 @@ class Runner:
 
     def _is_untouched(self) -> bool:
         """Tell whether nothing of the revision can have stayed, where DDL is committed at once."""
-        return self._table is not None and not self._committed_early and not self._table.left
+        return self._table is not None and not self._transaction.committed and not self._table.left
 
     def failure(self, exc: BaseException, environment: EnvironmentRun, connection: Connection) -> AmphoError:
         """Return what was raised as an error that names the revision, if one was running."""
@@ -360,8 +379,7 @@ class Runner:
             return environment.failure(exc, finished)
         revision = self.current.revision
         where = place(exc, revision.path)
-        why = with_hint(describe_without(exc, self.project.url)).rstrip(".")
-        self._why = why
+        self._why = why = self._describe(exc)
         self._lost = _has_lost_connection(exc)
         if self._table is not None and self._lost:
             self._table.lose()
@@ -374,6 +392,10 @@ class Runner:
             applied=finished,
         )
 
+    def _describe(self, exc: BaseException) -> str:
+        why = describe_without(exc, self.project.url).rstrip(".")
+        return f"{why} ({HINT})" if self._others.are_waited_for(exc) else with_hint(why)
+
     def interrupted(self) -> None:
         """Tell of an interruption, if it met a revision."""
         if self.current is not None:
@@ -385,9 +407,9 @@ class Runner:
             return f"Only the throw-away database of --scratch has seen this. {remedy}"
         if self.dialect not in TRANSACTIONAL:
             why = "This database commits DDL at once"
-        elif self._committed_early:
+        elif self._transaction.committed:
             why = "It committed before its end, as an autocommit_block() does"
-        elif self._lost and self._own_commit:
+        elif self._lost and self._transaction.is_own:
             return "The connection was lost at its commit, so 'ampho db-current' knows whether it is applied."
         else:
             return "Its transaction was rolled back."
@@ -400,7 +422,7 @@ class Runner:
 
     def _left_invalid(self, connection: Connection) -> str:
         """Name the indexes that a revision outside of a transaction left invalid, as far as the connection works."""
-        if not self._committed_early or self._lost:
+        if not self._transaction.committed or self._lost:
             return ""
         with suppress(SQLAlchemyError):
             connection.rollback()
@@ -417,6 +439,10 @@ class Runner:
 
 def _code(revision: Revision) -> str:
     return revision.path.read_text("utf-8", errors="replace")
+
+
+class _RolledBackError(AmphoError):
+    """A revision took back what it had done, and came to its end nevertheless."""
 
 
 class _OvertakenError(AmphoError):

@@ -13,6 +13,8 @@ from sqlalchemy.exc import InvalidRequestError, TimeoutError  # noqa: A004 (what
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.util import await_only
 
+from ampho.exclusive import is_inside
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -42,6 +44,7 @@ class OneConnectionPool(StaticPool):
         self._turn = threading.Lock()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._user: asyncio.Task[object] | None = None
+        self._is_of_a_run = False  # whose tasks may be several
         self._interrupted: DBAPIConnection | None = None
 
     def status(self) -> str:
@@ -101,13 +104,14 @@ class OneConnectionPool(StaticPool):
     def _take_turn(self) -> None:
         user = asyncio.current_task()
         if not self._turn.acquire(blocking=False):
-            if user is self._user:
+            if user is self._user or (self._is_of_a_run and is_inside()):
                 raise InvalidRequestError(
                     "The in-memory SQLite database has one connection, and this task uses it already, through another "
                     f"session or connection. {_REMEDY}"
                 )
             await_only(self._wait())
         self._user = user
+        self._is_of_a_run = is_inside()
 
     async def _wait(self) -> None:
         deadline = time.monotonic() + self._timeout

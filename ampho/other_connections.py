@@ -1,0 +1,111 @@
+"""The connections that a revision opens beside the one that migrates, as the app's own session does.
+
+They wait for what the migration has locked, or it waits for what they have read. No database sees a deadlock in that,
+since the revision waits for itself in Python. So from the first of them on, no statement on either of the two waits for
+a lock for more than a few seconds, in that step. A revision that opens none costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+from ampho.exclusive import is_inside
+from ampho.lock import LIMITS, Limit, LockSettings, was_refused_a_lock
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_PATIENCE = 5.0  # seconds
+_ONLY_ONE = "in-memory SQLite database has one connection"  # which AsyncSQLAlchemy lends to one user at a time
+HINT = (
+    "the revision has opened another connection, and the two wait for each other: use op.get_bind(), or"
+    " Session(op.get_bind())"
+)
+
+
+class OtherConnections:
+    """Watches a run for connections that its revisions open.
+
+    :param connection: the connection that migrates.
+    """
+
+    def __init__(self, connection: Connection, settings: LockSettings) -> None:
+        self._migrating = connection
+        self._limit = LIMITS.get(connection.dialect.name)
+        self._seconds = min(_PATIENCE, settings.statement_timeout or _PATIENCE)
+        self._before: Sequence[object] | None = None
+        self._is_in_step = False
+        self._is_any = False
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch what is checked out of any pool meanwhile."""
+        event.listen(Pool, "checkout", self._opened)
+        try:
+            yield
+        finally:
+            event.remove(Pool, "checkout", self._opened)
+            self.end_step()
+
+    def begin_step(self) -> None:
+        """Watch the revision that begins."""
+        self._is_in_step, self._is_any = True, False
+
+    def end_step(self) -> None:
+        """Restore how long the connection that migrates waits, in the transaction that it is in."""
+        self._is_in_step = False
+        if self._before is None or self._limit is None or self._migrating.closed or self._migrating.invalidated:
+            return
+        values, self._before = self._before, None
+        with suppress(Exception):  # a connection that does not work any more is not given to anybody
+            _execute(self._raw, self._limit.write.format(*values))
+            if not self._migrating.in_transaction():
+                self._raw.commit()
+
+    def are_waited_for(self, exc: BaseException) -> bool:
+        """Return whether an exception comes from waiting for a lock while the revision has another connection."""
+        words = str(exc)
+        return _ONLY_ONE in words or (self._is_any and (was_refused_a_lock(exc) or "is locked" in words))
+
+    @property
+    def _raw(self) -> Any:  # noqa: ANN401 (a connection of any driver)
+        return self._migrating.connection.dbapi_connection
+
+    def _opened(self, raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
+        if not self._is_in_step or not is_inside() or self._migrating.closed:
+            return
+        if raw is self._raw:
+            from ampho._sqlite import Lent
+
+            proxy.dbapi_connection = Lent(raw)
+        elif self._limit is not None and proxy._pool._dialect.name == self._migrating.dialect.name:  # noqa: SLF001
+            self._is_any = True
+            entry.invalidate(soft=True)  # so that it is not given to anybody with this limit
+            self._hurry(raw, self._limit)
+
+    def _hurry(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
+        """Limit how long the other connection waits, and the one that migrates, which may wait for it."""
+        hurry = limit.write.format(*[limit.convert(self._seconds)] * 2)
+        with suppress(Exception):
+            _execute(raw, hurry)
+            raw.commit()
+            if self._before is None:
+                self._before = _execute(self._raw, limit.read)
+                _execute(self._raw, hurry)
+
+
+def _execute(raw: Any, statement: str) -> Sequence[object]:  # noqa: ANN401
+    """Execute a statement past SQLAlchemy, which would begin a transaction for it; return its first row."""
+    cursor = raw.cursor()
+    try:
+        cursor.execute(statement)
+        row: Sequence[object] = cursor.fetchone() if cursor.description else ()
+        return row
+    finally:
+        cursor.close()
