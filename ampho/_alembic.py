@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import locale
+import logging
 import os
 import re
 import sys
@@ -77,6 +78,12 @@ if TYPE_CHECKING:
 
 DRIVEN = "ampho"
 """The key in ``config.attributes`` under which a run that Ampho drives is found by ``ampho.environment``."""
+
+_log = logging.getLogger("ampho")
+_SKIPPED = (
+    "%s, line %d: %s() was skipped, because it would replace the logging configuration of the app. Take it out, or call"
+    ' it only where context.config.attributes has no "connection", as under plain Alembic.'
+)
 
 ASK = ("current",)
 """The command of Alembic's that is nearest to all of ours that change nothing."""
@@ -561,11 +568,38 @@ class EnvironmentRun:
         environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
         environment.__enter__()
         try:
-            with _writing_bound_rows():
+            with _writing_bound_rows(), self._keeping_the_logging():
                 script.run_env()
         finally:
             _release(alembic.op)
             _release(alembic.context)
+
+    @contextmanager
+    def _keeping_the_logging(self) -> Iterator[None]:
+        """Skip ``fileConfig()`` and ``dictConfig()`` in ``env.py``, which would replace what the app has configured."""
+        if self.project.is_env_pristine:
+            yield
+            return
+        from logging import config
+
+        def skipped_in_env_py(name: str) -> Callable[..., None]:
+            function = getattr(config, name)
+
+            def configure(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (it passes on what it is given)
+                line = self._calling_line()
+                if line is None:
+                    function(*args, **kwargs)
+                else:
+                    _log.warning(_SKIPPED, shown_path(self.path), line, name)
+
+            return configure
+
+        before = {name: getattr(config, name) for name in ("fileConfig", "dictConfig")}
+        vars(config).update({name: skipped_in_env_py(name) for name in before})
+        try:
+            yield
+        finally:
+            vars(config).update(before)
 
     def _calling_line(self) -> int | None:
         frame: FrameType | None = sys._getframe(1)

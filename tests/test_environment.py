@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.config
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -319,6 +320,85 @@ def test_the_one_of_the_other_framework_serves_as_well(opened: Shop) -> None:
     opened.run("db-up")
 
     assert opened.database.rows("changes") == ["blog_1"]
+
+
+LOGGING = """
+import logging.config
+from logging.config import fileConfig
+
+
+def run_migrations"""
+INI = """
+[alembic]
+sqlalchemy.url = driver://
+
+[loggers]
+keys = root
+
+[handlers]
+keys = console
+
+[formatters]
+keys =
+
+[logger_root]
+level = WARNING
+handlers = console
+
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+"""
+CALLS = {
+    "fileConfig": "fileConfig(context.config.config_file_name)",
+    "dictConfig": "logging.config.dictConfig({'version': 1})",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("ini", [INI, "[alembic]\n", None], ids=["loggers", "no loggers", "no file"])
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_it_does_not_replace_the_logging_of_the_app(
+    opened: Shop, name: str, ini: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an ``env.py`` would that was carried over, whatever its ``alembic.ini`` says; plain Alembic configures it."""
+    if ini is not None:
+        opened.project.write(opened.project.migrations("app") / "alembic.ini", ini)
+    edit(opened, "def run_migrations", LOGGING)
+    edit(opened, "    context.configure(", f"    {CALLS[name]}\n    context.configure(")
+    logger = logging.getLogger("of the app")
+    before, functions = list(logging.root.handlers), (logging.config.fileConfig, logging.config.dictConfig)
+
+    opened.run("db-up")
+
+    skipped = [message for message in caplog.messages if f"{name}() was skipped, because it would replace" in message]
+    assert len(skipped) == 1
+    assert logging.root.handlers == before
+    assert not logger.disabled
+    assert (logging.config.fileConfig, logging.config.dictConfig) == functions
+    assert opened.database.rows() == ["blog_1"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_it_configures_logging_under_plain_alembic_and_says_so_once_under_ampho(opened: Shop) -> None:
+    folder = opened.project.migrations("app")
+    ini = INI.replace("sqlalchemy.url = driver://", f"script_location = {folder}").replace("WARNING", "INFO")
+    path = opened.project.write(folder / "alembic.ini", ini)
+    edit(opened, "def run_migrations", LOGGING)
+    show = "    print('the level is', logging.root.level)\n"
+    line = edit(opened, "    context.configure(", f"    {CALLS['fileConfig']}\n{show}    context.configure(")
+
+    plain = opened.project.run("alembic", "-c", str(path), "current", env={"PYTHONPATH": str(opened.project.folder)})
+    ours = opened.project.run("ampho", "db-current")
+
+    assert f"the level is {logging.INFO}\n" in plain.stdout
+    assert f"the level is {logging.WARNING}\n" in ours.output
+    assert ours.stderr.endswith(
+        f"Warning: app/migrations/env.py, line {line}: fileConfig() was skipped, because it would replace the logging"
+        " configuration of the app. Take it out, or call it only where context.config.attributes has no"
+        ' "connection", as under plain Alembic.\n'
+    )
+    assert ours.stderr.count("Warning") == 1
 
 
 # Which one is the host.

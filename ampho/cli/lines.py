@@ -95,7 +95,8 @@ class _Unhandled(logging.Handler):
         if record.name.startswith("sqlalchemy.pool") or (record.name == "asyncmy" and _NOTE.match(message)):
             return
         why = f": {describe(record.exc_info[1])}" if record.exc_info and record.exc_info[1] else ""
-        warn(one_line(f"{record.name}: {message}{why}"))
+        name = "" if record.name == "ampho" else f"{record.name}: "
+        warn(one_line(f"{name}{message}{why}"))
 
 
 def _show_warning(  # noqa: PLR0917 (as Python calls it)
