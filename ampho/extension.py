@@ -26,6 +26,7 @@ from ampho.url import (
     display,
     in_folder,
     is_in_memory,
+    leaving_no_frames,
     missing_folder,
     parse_url,
     redact,
@@ -195,6 +196,7 @@ class Extension(ABC):
         added = [*self._added, *self._added_to.get(app, ())]
         return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name, absent)
 
+    @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
         """Return the address that migrations have for themselves, if they have one."""
         value = app.config.get(DIRECT_SETTING) or os.environ.get(DIRECT_SETTING)

@@ -6,8 +6,9 @@ Nothing here knows a framework or opens a connection.
 from __future__ import annotations
 
 import re
+from functools import wraps
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import quote_plus
 
 from sqlalchemy import URL, make_url
@@ -17,7 +18,10 @@ from ampho._describe import describe, shown_path
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MASK = "***"
 _SHORT = 3
@@ -48,6 +52,26 @@ _HOST = re.compile(r"[\w.,:%~()\\-]*")
 _SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)
 
 
+def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
+    """Cut the frames of a function that reads settings out of the traceback of its error.
+
+    Their local variables hold what may be a malformed URL, password included, and error trackers send local variables
+    away.
+    """
+
+    @wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except ConfigurationError as exc:
+            error = exc.with_traceback(None)
+        del args, kwargs
+        raise error
+
+    return reading
+
+
+@leaving_no_frames
 def parse_url(value: object, setting: str) -> URL:
     """Return the URL that a setting holds.
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus
 from uuid import uuid4
 
 import pytest
-from facade import Facade, facade, one_error_line
+from facade import URLS, Facade, facade, one_error_line
 from project import Project, Result
 from servers import Database
 from sqlalchemy import URL, inspect
@@ -719,6 +719,34 @@ def test_a_malformed_url(
     with pytest.raises(AmphoError, match="SQLALCHEMY_") as caught:
         use_it()
     assert_error_has_no_secret(caught.value)
+
+
+CANARY = "canary"
+ADDRESS = f"postgresql+DRIVER://ann:{CANARY}/@@127.0.0.1/shop"
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+@pytest.mark.parametrize("place", [*PLACES, "AMPHO_DATABASE_URI"])
+@pytest.mark.parametrize("url", [ADDRESS, [ADDRESS]], ids=["text", "list"])
+def test_no_frame_of_the_project_holds_a_malformed_url(project: Project, framework: str, place: str, url: Any) -> None:
+    """What reports errors serialises the local variables of the frames that a traceback leads through."""
+    direct = {"SQLALCHEMY_DATABASE_URI": URLS[framework], "AMPHO_DATABASE_URI": url}
+    config = direct if place == "AMPHO_DATABASE_URI" else PLACES[place](url)
+    packages(project)
+
+    def use_it() -> None:
+        with facade(project, framework, ["core"], config.pop("SQLALCHEMY_DATABASE_URI"), **config) as each:
+            each.call("upgrade")
+
+    with pytest.raises(ConfigurationError, match="is not a database URL") as caught:
+        use_it()
+    seen = []
+    for link in (caught.value, caught.value.__context__, caught.value.__cause__):
+        for frame, _ in traceback.walk_tb(link.__traceback__ if link else None):
+            if frame.f_globals["__name__"].startswith("ampho."):
+                seen.append(frame.f_code.co_name)
+                assert CANARY not in repr(frame.f_locals), frame.f_code
+    assert seen
 
 
 # ---- real processes ----

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 from ampho.aio.pool import OneConnectionPool
 from ampho.engine import make_folder_first
 from ampho.errors import ConfigurationError
-from ampho.url import in_folder, is_in_memory, missing_driver, parse_url, redact, require_driver
+from ampho.url import in_folder, is_in_memory, leaving_no_frames, missing_driver, parse_url, redact, require_driver
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -84,6 +84,7 @@ def _end_statement(error: ExceptionContext) -> None:
         clear_frames(error.original_exception.__traceback__)
 
 
+@leaving_no_frames
 def read_specs(
     config: MutableMapping[str, Any], defaults: Mapping[str, object], instance_path: str
 ) -> dict[str | None, EngineSpec]:

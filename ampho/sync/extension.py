@@ -23,7 +23,7 @@ from ampho.extension import (
     without_secrets,
 )
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
-from ampho.url import missing_driver, parse_url, require_driver
+from ampho.url import leaving_no_frames, missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -570,6 +570,7 @@ def _check_urls(app: Flask) -> None:
         require_driver(url, is_async=False, setting=setting)
 
 
+@leaving_no_frames
 def _urls(app: Flask) -> dict[str, URL]:
     """Return the URLs of an app's configuration, by the settings that they are from."""
     options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
