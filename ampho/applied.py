@@ -149,20 +149,19 @@ class Applied:
             raise self._diverged_error(found)
 
     def _diverged_error(self, found: Sequence[str]) -> DivergedError:
-        one = len(found) == 1
+        counts, they = ("counts", "it was") if len(found) == 1 else ("count", "they were")
         return DivergedError(
-            f"{self._listed(found)} {'counts' if one else 'count'} as applied, since what stands on {_it(found)} is,"
-            f" but {'was' if one else 'were'} never run here: {'it was' if one else 'they were'} put below later."
-            f" {_begun(self.diverged_remedy(found))}. Nothing was changed.",
+            f"{self._listed(found)} {counts} as applied, since what stands on {_it(found)} is, but no record says that"
+            f" {they}: {they} put below later, or forgotten. {_begun(self.diverged_remedy(found))}. Nothing was"
+            " changed.",
             revisions=found,
         )
 
     def diverged_remedy(self, ids: Sequence[str]) -> str:
-        """Say what to do about revisions that count as applied and were never run."""
+        """Say what to do about revisions that count as applied, though no record says that they were."""
         above = self.graph.tips((self.graph.descendants(ids) & self.known) - set(ids))
-        by_hand = (
-            f"do by hand what {'it does' if len(ids) == 1 else 'they do'}, and say so with {self.way_to_note(ids)}"
-        )
+        what = "it does" if len(ids) == 1 else "they do"
+        by_hand = f"do by hand what {what}, unless the database has it already, and say so with {self.way_to_note(ids)}"
         return f"take back what stands on {_it(ids)}, {listed(above)}, and run again; or {by_hand}"
 
     def edited_remedy(self, ids: Iterable[str]) -> str:

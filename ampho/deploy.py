@@ -55,7 +55,7 @@ _EXIT_CODES = {
 
 _MEANS = {
     Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
-    Status.DIVERGED: "counts as applied because a later one is, and was never run here; {diverged}",
+    Status.DIVERGED: "counts as applied because a later one is, but no record says that it was; {diverged}",
     Status.MISSING: "applied, and {missing}",
     Status.AHEAD: "applied, and {missing}",
     Status.EDITED: "applied, and its file was edited since; {edited}",

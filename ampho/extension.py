@@ -273,7 +273,7 @@ def _entries(packages: Iterable[str]) -> list[str]:
 def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
     """Tell an observer what is odd about a project.
 
-    Where it has no package, that is told after the work, which may end with an error that says the same.
+    That packages are missing is told after the work, which may end with an error that says the same.
 
     :param mending: the package whose several heads the command is about.
     """
@@ -282,8 +282,16 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
         yield
     for message in project.warnings(mending):
         told.warned(message)
-    if project.packages:
-        yield
+    raised: PackageNotFoundError | None = None
+    try:
+        if project.packages:
+            yield
+    except PackageNotFoundError as exc:
+        raised = exc
+        raise
+    finally:
+        for message in project.absences(raised):
+            told.warned(message)
 
 
 def tell_unread(project: Project, observer: Observer) -> None:

@@ -189,8 +189,6 @@ class Project:
         """
         if not self.packages:
             yield _NO_PACKAGE
-        for error in self.absent.values():
-            yield f"{error} Or take it out of {SETTING}."
         yield from self.unread()
         if skipped := self.hosts.warning(TEMPLATES / self.template / "env.py"):
             yield skipped
@@ -202,6 +200,15 @@ class Project:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
             if package.name != mending and len(heads := self.graph.heads(package.name)) > 1:
                 yield self._conflict(package, heads)
+
+    def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
+        """Say which listed packages are not there at all.
+
+        :param raised: the error with which a command ends; what it says is left out.
+        """
+        for error in self.absent.values():
+            if error is not raised:
+                yield f"{error} Or take it out of {SETTING}."
 
     def unread(self) -> Iterator[str]:
         """Say of each package which folders of it have revision files that are not read.

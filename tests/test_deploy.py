@@ -121,11 +121,13 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
         with pytest.raises(DivergedError) as caught:
             opened.call("upgrade", specifier)
         assert caught.value.revisions == ("core_1b",)
-    assert "core_1b of core counts as applied, since what stands on it is, but was never run here" in str(caught.value)
+    assert "core_1b of core counts as applied, since what stands on it is, but no record says that it was" in str(
+        caught.value
+    )
     assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
-    remedy = "was never run here; take back what stands on it, "
+    remedy = "no record says that it was; take back what stands on it, "
     for command in ("db-current", "db-status"):
-        assert f"core_1b counts as applied because a later one is, and {remedy}" in opened.run(command).stdout
+        assert f"core_1b counts as applied because a later one is, but {remedy}" in opened.run(command).stdout
     assert remedy in opened.run("db-check", "--deploy").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
     assert opened.run("db-stamp", "core_2").stdout == (
@@ -133,6 +135,33 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
     )
     assert opened.call("stamp", "core_2").recorded == ()
     assert opened.call("upgrade").steps == ()
+    assert opened.call("deployment").status is Status.UP_TO_DATE
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_what_was_forgotten_and_is_back_is_not_said_to_have_never_run(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    opened.call("upgrade")
+    text = (path := file_of(project, "core_2")).read_text("utf-8")
+    path.unlink()
+    opened.call("forget", "core_2")
+    project.revision("core", "core_3", "core_1")
+    opened.call("upgrade")
+    path.write_text(text, "utf-8")
+    project.revision("core", "core_3", "core_2")
+
+    said = [
+        opened.error_line("db-up", "core"),
+        opened.run("db-current").stdout,
+        opened.run("db-check", "--deploy").stdout,
+    ]
+    for line in said:
+        assert "never run" not in line
+        assert "as applied" in line
+        assert "but no record says that it was" in line
+        assert "unless the database has it already, and say so with 'ampho db-stamp core_3'" in line
+    opened.call("stamp", "core_3")
     assert opened.call("deployment").status is Status.UP_TO_DATE
 
 

@@ -143,3 +143,29 @@ def test_nothing_is_drawn(project: Project, upgrade: str, env: dict[str, str]) -
     assert "ampho: " not in screen.shown
     assert lines(screen.shown)[0] == "Upgrading (heads): 1 revision of core"
     assert lines(screen.shown)[-1] == "Applied 1 revision in N s."
+
+
+def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: Project) -> None:
+    project.package("core")
+    for number in range(1, 6):
+        project.revision("core", f"core_{number}", f"core_{number - 1}" if number > 1 else None)
+    meddling = """
+    import os, subprocess, sys
+    from ampho.signals import revision_applied
+
+    @revision_applied.connect_via(app)
+    def meddle(app, *, revision, **extra):
+        last = os.environ.get("UNTIL")
+        if last and revision == "core_2":
+            subprocess.run([sys.executable, "-m", "ampho", "db-up", last], check=True, capture_output=True,
+                           env={**os.environ, "UNTIL": ""})
+    """
+    project.app("flask", ["core"], "sqlite:///app.db", body=meddling)
+    done = project.run("ampho", "db-up", env={"UNTIL": "core_4"})
+    first, *_, last = re.sub(r"\d+ ms", "N ms", done.stdout).splitlines()
+    assert first == "Upgrading (heads): 5 revisions of core"
+    assert last == "Applied 3 revisions in N ms; another process did the other 2."
+    project.run("ampho", "db-down", "base")
+    done = project.run("ampho", "db-up", env={"UNTIL": "core_5"})
+    assert "Applied 2 revisions in" in done.stdout
+    assert done.stdout.endswith("; another process did the other 3.\n")

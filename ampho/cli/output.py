@@ -105,10 +105,12 @@ def _seconds(duration: float) -> str:
 
 
 def print_run(run: Run) -> None:
-    """Print the sum of a run."""
-    if run.steps:
+    """Print the sum of a run, and how many steps of its plan another process did, as one can on SQLite."""
+    if run.plan.steps:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
-        say(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}.")
+        others = len(run.plan.steps) - len(run.steps)
+        rest = f"; another process did the other {others}" if others else ""
+        say(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}{rest}.")
 
 
 def print_current(state: CurrentState, *, verbose: bool) -> None:
@@ -130,8 +132,8 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         yield _missing_line(missing, width)
     yield from row_remarks(state)
     if state.diverged:
-        counts, was = ("counts", "was") if len(state.diverged) == 1 else ("count", "were")
-        what = f"{listed(state.diverged)} {counts} as applied because a later one is, and {was} never run here"
+        counts, was = ("counts", "it was") if len(state.diverged) == 1 else ("count", "they were")
+        what = f"{listed(state.diverged)} {counts} as applied because a later one is, but no record says that {was}"
         yield f"{what}; {state.diverged_remedy}."
     if state.edited:
         yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."

@@ -23,7 +23,7 @@ _LEAST = 12  # columns of a message that are worth showing
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
     Mark.EDITED: "edited since",
-    Mark.DIVERGED: "counts as applied, never run here",
+    Mark.DIVERGED: "counts as applied, not recorded",
     Mark.MISSING: "applied, no file",
     Mark.UNCERTAIN: "may be applied",
     Mark.UNFINISHED: "half done",
