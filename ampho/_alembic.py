@@ -67,7 +67,7 @@ from ampho.host import TEMPLATES
 from ampho.package import MigrationPackage
 from ampho.plan import Direction, Step
 from ampho.project import Project
-from ampho.revision import Revision, check_is_run, is_as_read, lacks_function, load_module
+from ampho.revision import Revision, check_is_run, is_as_read, lacks_function, load_module, revision_folders
 from ampho.url import describe_without
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class GraphScripts(ScriptDirectory):
     def __init__(self, project: Project) -> None:
         self._graph = project.graph
         self.loaded: dict[str, LazyScript] = {}
-        super().__init__(project.env_folder, version_locations=[package.versions for package in project.packages])
+        super().__init__(project.env_folder, version_locations=_version_locations(project))
 
     def _load_revisions(self) -> Iterator[Script]:
         for revision_id in self._graph.ids:
@@ -459,10 +459,15 @@ def make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> C
 
 def set_locations(config: Config, project: Project) -> None:
     """Name the host's folder and every package's folder of revisions in a configuration."""
-    folders = [str(package.versions) for package in project.packages]
     config.set_main_option("script_location", str(project.env_folder).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", "\n".join(folders).replace("%", "%%"))
+    config.set_main_option("version_locations", "\n".join(_version_locations(project)).replace("%", "%%"))
+    config.set_main_option("recursive_version_locations", "false")
+
+
+def _version_locations(project: Project) -> list[str]:
+    """Return every folder with revision files, since Alembic has one answer for all to whether folders inside count."""
+    return [folder for package in project.packages for folder in revision_folders(package)]
 
 
 def show_present_folders(script: ScriptDirectory, project: Project) -> None:

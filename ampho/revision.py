@@ -173,6 +173,16 @@ def revision_files(package: MigrationPackage) -> Iterator[str]:
     return iter(dict.fromkeys(chain(first, *more))) if more else first
 
 
+def revision_folders(package: MigrationPackage) -> list[str]:
+    """Return the folders of a package's revision files, those inside others included.
+
+    :raises RevisionFileError: if a folder cannot be read.
+    """
+    folders, is_recursive = package.layout
+    inside = (file.rpartition(os.sep)[0] for file in revision_files(package)) if is_recursive else ()
+    return [*dict.fromkeys([*folders, *inside])]
+
+
 def unread_folders(package: MigrationPackage) -> tuple[str, ...]:
     """Return the folders inside a package's migrations folder whose revision files are not read, relative to it."""
     read, is_recursive = package.layout

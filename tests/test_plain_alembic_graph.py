@@ -266,7 +266,7 @@ def in_folders(project: Project) -> Project:
     (root / "migrations" / "versions").mkdir(parents=True)
     project.revision("app", "first", labels=None)
     for name, down, label in (("2026/expand", "first", "expand"), ("2026/contract", "first", "contract")):
-        revision = project.revision("app", label, down, labels=label)
+        revision = project.revision("app", f"{label}_1", down, labels=label)
         revision.rename(project.write(root / "migrations" / "versions" / name / f"{label}.py", ""))
     project.write(root / "migrations" / "versions" / "data" / "helpers.py", "revision = 1\n")
     project.write(root / "migrations" / "versions" / "2026" / "__pycache__" / "first.py", "")
@@ -291,7 +291,7 @@ def test_folders_inside_versions_are_named_unless_they_are_read(in_folders: Proj
 def test_folders_inside_versions_are_read_where_the_entry_or_alembic_ini_says_so(in_folders: Project) -> None:
     (in_folders.migrations("app") / "versions" / "data" / "helpers.py").unlink()
     with facade(in_folders, "flask", ["app:migrations/**"], "sqlite:///app.db") as each:
-        assert {record.revision.id for record in each.call("upgrade").steps} == {"first", "expand", "contract"}
+        assert {record.revision.id for record in each.call("upgrade").steps} == {"first", "expand_1", "contract_1"}
         assert NOT_READ not in each.run("db-status").stderr
     in_folders.write("app/migrations/alembic.ini", "[alembic]\nrecursive_version_locations = true\n")
     with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
@@ -303,3 +303,16 @@ def test_package_with_nothing_but_folders_is_told_how_to_name_one(in_folders: Pr
     (in_folders.migrations("app") / "versions" / "first_by_hand.py").unlink()
     with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
         assert "; for one of them alone app:migrations/versions/2026/contract." in each.run("db-up").stderr
+
+
+@pytest.mark.filterwarnings("error")
+def test_plain_commands_see_what_is_in_folders_too(in_folders: Project) -> None:
+    (in_folders.migrations("app") / "versions" / "data" / "helpers.py").unlink()
+    in_folders.package("blog")
+    in_folders.revision("blog", "blog_1")
+    for entry, ini in (("app:migrations/**", ""), ("app", "recursive_version_locations = true\n")):
+        in_folders.write("app/migrations/alembic.ini", f"[alembic]\n{ini}")
+        with facade(in_folders, "flask", [entry, "blog"], "sqlite:///app.db") as each:
+            with each.app.app_context():  # what `flask db heads` prints, which Alembic prints past any test's capture
+                scripts = ScriptDirectory.from_config(each.app.extensions["migrate"].migrate.get_config())
+            assert set(scripts.get_heads()) == {"contract_1", "expand_1", "blog_1"}
