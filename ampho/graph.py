@@ -107,6 +107,18 @@ class Graph:
         """Return the ids of a package that are the parent of no other revision of it."""
         return self._heads[package]
 
+    def parallel_heads(self, package: str) -> tuple[str, ...]:
+        """Return the heads of a package that has several, unless each is the head of a label of its own.
+
+        So a package keeps lines apart that are meant to be, as OpenStack's ``expand`` and ``contract``.
+        """
+        heads = self.heads(package)
+        if len(heads) <= 1:
+            return ()
+        branches = [branch for branch in map(self.branch, self._labels) if branch and branch.package == package]
+        lines = [tips for tips in (set(heads).intersection(branch.ids) for branch in branches) if len(tips) == 1]
+        return () if set(heads) == set().union(*lines) else heads
+
     @cached_property
     def _heads(self) -> dict[str, tuple[str, ...]]:
         found = {}

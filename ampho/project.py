@@ -198,7 +198,7 @@ class Project:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
             elif not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
-            if package.name != mending and len(heads := self.graph.heads(package.name)) > 1:
+            if package.name != mending and (heads := self.graph.parallel_heads(package.name)):
                 yield self._conflict(package, heads)
 
     def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:

@@ -249,6 +249,27 @@ def test_label_means_what_descends_by_down_revision_and_not_what_only_depends_on
     assert two_lines.after("expand_1") == {"expand_2", "expand_3"}
 
 
+def test_heads_on_labels_of_their_own_are_not_parallel() -> None:
+    lines = graph("""
+        a: a_1
+        a: expand_1 < a_1 = expand
+        a: contract_1 < a_1 & expand_1 = contract
+        b: b_1
+        b: b_2 < b_1 = side
+        b: b_3 < b_1
+        c: c_1
+        c: c_2 < c_1 = line
+        c: c_3 < c_2
+        c: c_4 < c_2
+        d: d_1
+    """)
+    assert lines.heads("a") == ("expand_1", "contract_1")
+    assert lines.parallel_heads("a") == ()
+    assert lines.parallel_heads("b") == ("b_2", "b_3")
+    assert lines.parallel_heads("c") == ("c_3", "c_4")
+    assert lines.parallel_heads("d") == ()
+
+
 def test_new_parents_keep_what_is_a_dependency() -> None:
     moved = graph("""
         a: root =
