@@ -507,6 +507,28 @@ def test_processes_that_are_forked_after_an_upgrade_get_answers_of_their_own(
     assert project.run(sys.executable, "forks.py").stdout == "[0, 0, 0, 0]\n"
 
 
+@pytest.mark.drivers("postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy")
+def test_an_engine_of_the_apps_own_is_free_for_another_loop_after_an_upgrade(
+    project: Project, database: Database
+) -> None:
+    """As where an app upgrades with ``asyncio.run()`` when it is imported, and is served in another loop."""
+    project.package("core")
+    project.revision("core", "core_1")
+    engine = create_async_engine(database.url)
+
+    async def ask() -> object:
+        async with engine.connect() as connection:
+            answer = await connection.scalar(text("SELECT 1"))
+        await engine.dispose()
+        return answer
+
+    with project.importing():
+        app = Quart("app", root_path=".")
+        ampho = AsyncAmpho(app, engine, packages=["core"], metadata=MetaData())
+        asyncio.run(ampho.upgrade())
+        assert asyncio.run(ask()) == 1
+
+
 @pytest.mark.parametrize("framework", ["flask", "quart"])
 def test_the_database_in_memory_is_its_connection(project: Project, framework: str) -> None:
     write_in_memory = {"flask": "sqlite://", "quart": "sqlite+aiosqlite://"}[framework]
