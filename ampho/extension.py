@@ -101,6 +101,7 @@ class Extension(ABC):
     is_async: ClassVar[bool]
     _template: ClassVar[str]
     _known_options: ClassVar[frozenset[str]] = OPTIONS
+    _arguments: ClassVar[tuple[str, ...]]
 
     def __init__(self, packages: Iterable[str] | None, options: Mapping[str, object]) -> None:
         for name, value in options.items():
@@ -117,7 +118,7 @@ class Extension(ABC):
                 " decides for each run itself. Leave it out."
             )
         if name not in self._known_options:
-            guess = did_you_mean(name, sorted([*self._known_options, "packages", "metadata", "migrate"]), "{}=")
+            guess = did_you_mean(name, sorted([*self._known_options, *self._arguments]), "{}=")
             instead = guess or "Leave it out, or correct the name."
             raise ConfigurationError(
                 f"{type(self).__name__} got the option {name}=, which Alembic's context.configure() does not know."

@@ -25,6 +25,7 @@ from flask_sqlalchemy import SQLAlchemy
 from project import Project
 from servers import Database
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import registry
 
 from ampho import Ampho, AsyncAmpho, AsyncSQLAlchemy, Direction, Observer, Plan, Run
 from ampho.errors import AmphoError, ConfigurationError, DriverError, RevisionFailedError, SpecifierError
@@ -702,6 +703,47 @@ LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
 def test_a_database_of_the_wrong_kind(db: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         AsyncAmpho(quart.Quart("app"), db)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((sa.create_engine("sqlite://"),), r"cannot use a sqlalchemy\.engine\.base\.Engine as database"),
+        ((Migrate(),), r"cannot use a flask_migrate\.Migrate as database\. Pass the flask_sqlalchemy\.SQLAlchemy"),
+        ((SQLAlchemySyncConfig(connection_string="sqlite://"),), "SQLAlchemySyncConfig as database"),
+        ((None, "migrations"), r"cannot use a builtins\.str as Migrate\. Pass a flask_migrate\.Migrate"),
+    ],
+    ids=["engine", "Migrate", "advanced-alchemy", "text"],
+)
+def test_what_is_not_for_ampho_is_refused_by_its_kind(arguments: tuple[Any, ...], message: str) -> None:
+    app = flask_app()
+    with pytest.raises(ConfigurationError, match=message):
+        Ampho(app, *arguments)
+    assert not {"ampho", "sqlalchemy", "migrate"} & set(app.extensions)
+
+
+def test_what_another_extension_registered_is_refused_by_its_kind() -> None:
+    app = flask_app()
+    app.extensions["sqlalchemy"] = LikeLite()
+    with pytest.raises(
+        ConfigurationError, match=r"cannot use a flask_sqlalchemy_lite\._extension\.LikeLite as database"
+    ):
+        Ampho(app)
+
+
+@pytest.mark.parametrize("metadata", [registry(), [sa.MetaData(), object()]], ids=["one", "several"])
+def test_metadata_that_is_none_is_refused_where_it_is_written(metadata: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"metadata= has a .*, and not the tables of models\. Pass Base\.metadata"
+    ):
+        AsyncAmpho(metadata=metadata)
+
+
+def test_a_name_that_is_for_the_other_extension_is_not_taken_for_right() -> None:
+    with pytest.raises(ConfigurationError, match=r"the option metadata=, .* Did you mean target_metadata=\?"):
+        Ampho(metadata=sa.MetaData())
+    with pytest.raises(ConfigurationError, match=r"the option migrate=, .* Leave it out"):
+        AsyncAmpho(migrate=Migrate())
 
 
 def test_an_app_of_the_other_framework() -> None:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 from quart import Quart, current_app, has_app_context
-from sqlalchemy import event
+from sqlalchemy import MetaData, event
 from sqlalchemy.util import greenlet_spawn
 
 from ampho.aio.database import Database, adapt
@@ -22,7 +22,7 @@ from ampho.extension import DEFAULTS, Extension, clear_errors, tell_unread, warn
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
-    from sqlalchemy import URL, MetaData
+    from sqlalchemy import URL
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -62,6 +62,7 @@ class AsyncAmpho(Extension):
 
     is_async: ClassVar[bool] = True
     _template: ClassVar[str] = "aio"
+    _arguments: ClassVar[tuple[str, ...]] = ("packages", "metadata")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class AsyncAmpho(Extension):
     ) -> None:
         super().__init__(packages, options)
         self._db = db
+        _check_metadata(metadata)
         self._given_metadata = metadata
         self._given_options = options
         self._databases: WeakKeyDictionary[App, Database] = WeakKeyDictionary()
@@ -471,6 +473,16 @@ class AsyncAmpho(Extension):
 def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
     """Close a connection that comes back to a pool which nobody uses any more, and which would keep it open."""
     entry.close()
+
+
+def _check_metadata(given: object) -> None:
+    several = given if isinstance(given, Sequence) else [] if given is None else [given]
+    for one in several:
+        if not isinstance(one, MetaData):
+            kind = f"{type(one).__module__}.{type(one).__qualname__}"
+            raise ConfigurationError(
+                f"metadata= has a {kind}, and not the tables of models. Pass Base.metadata, or a list of such."
+            )
 
 
 async def _read_ahead(project: Project) -> None:

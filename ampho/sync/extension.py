@@ -68,6 +68,7 @@ class Ampho(Extension):
     is_async: ClassVar[bool] = False
     _template: ClassVar[str] = "sync"
     _known_options: ClassVar[frozenset[str]] = OPTIONS | {"command", "directory"}
+    _arguments: ClassVar[tuple[str, ...]] = ("packages", "migrate")
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Ampho(Extension):
         """
         _check_app(app)
         self._check_only_one(app)
+        _check_db(db or self._db or app.extensions.get("sqlalchemy"))
         self._check_migrate(app, migrate or self._migrate)
         _check_urls(app)
         if db is None and self._db is None and "sqlalchemy" not in app.extensions:
@@ -124,6 +126,13 @@ class Ampho(Extension):
         return db or cast("SQLAlchemy", registered)
 
     def _check_migrate(self, app: Flask, migrate: Migrate | None) -> None:
+        if migrate is not None:
+            from flask_migrate import Migrate
+
+            if not isinstance(migrate, Migrate):
+                raise ConfigurationError(
+                    f"Ampho cannot use a {_kind(migrate)} as Migrate. Pass a flask_migrate.Migrate."
+                )
         registered = app.extensions.get(KEY)
         if registered is not None and migrate is not None and registered.migrate is not migrate:
             raise ConfigurationError(
@@ -552,6 +561,21 @@ def _check_app(app: object) -> None:
             f"Ampho is for Flask, and this app is a {type(app).__module__.split('.')[0]} app. Use ampho.AsyncAmpho for"
             " Quart."
         )
+
+
+def _check_db(db: object) -> None:
+    if db is None:
+        return
+    from flask_sqlalchemy import SQLAlchemy
+
+    if not isinstance(db, SQLAlchemy):
+        raise ConfigurationError(
+            f"Ampho cannot use a {_kind(db)} as database. Pass the flask_sqlalchemy.SQLAlchemy of the app."
+        )
+
+
+def _kind(given: object) -> str:
+    return f"{type(given).__module__}.{type(given).__qualname__}"
 
 
 def _check_configured(app: Flask) -> None:
