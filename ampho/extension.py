@@ -327,7 +327,7 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
             f"Cannot connect to {display(url)}: {why}. Check {setting} and {OPTIONS_SETTING}.", setting=setting
         ) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
-        if folder := missing_folder(url):
+        if not isinstance(exc, OSError) and (folder := missing_folder(url)):
             why = f"there is no folder {folder}. Make it, or correct {setting}"
         else:
             said = with_hint(describe_without(exc, url).rstrip(".?"))

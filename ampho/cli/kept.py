@@ -16,6 +16,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TextIO, cast
 
+from ampho.cli.streams import flush
+
 FRESH = "\0"
 """Begins a line that shall stand alone, whatever is left of the line before it."""
 
@@ -53,7 +55,7 @@ class Kept:
 
     def take(self) -> None:
         """Put the pipe in the place of standard output, and of standard error if that is the same terminal."""
-        _flush()
+        flush()
         if self._writing is not None:
             for descriptor in self._terminals:
                 os.dup2(self._writing, descriptor)
@@ -68,7 +70,7 @@ class Kept:
     def give_back(self) -> None:
         """Give the terminal back to who writes; who draws reads the rest."""
         if self._given_back is None:
-            _flush()
+            flush()
         for descriptor, terminal in self._terminals.items():
             os.dup2(terminal, descriptor)
         writing, self._writing = self._writing, None
@@ -91,12 +93,6 @@ class Kept:
             return b""
         self.is_over = not chunk
         return chunk
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
 
 
 class Copy:

@@ -71,7 +71,7 @@ def warning_once() -> Iterator[None]:
     they are left to it, and so is what is logged if the app has configured logging.
     """
     token, before, last_resort = _warned.set(set()), warnings.showwarning, logging.lastResort
-    if before.__module__ == warnings.__name__:
+    if getattr(before, "__module__", "") == warnings.__name__:
         warnings.showwarning = _show_warning
     logging.lastResort = _Unhandled(logging.WARNING)
     try:
