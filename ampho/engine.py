@@ -130,19 +130,22 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
     return None if row is None or row[0] is None else str(row[0])
 
 
+def database_of(connection: Connection) -> str | None:
+    """Return the name of the database that a fresh connection is on in its transactions, as the server says."""
+    backend = connection.dialect.name
+    if backend == "sqlite" or backend not in _WHICH_DATABASE:
+        return served_database(cast("DBAPIConnection", connection.connection), backend)
+    served: str | None = connection.exec_driver_sql(_WHICH_DATABASE[backend]).scalar()
+    connection.rollback()
+    return served
+
+
 def name_of_database(connection: Connection) -> str:
     """Return what people call the database of a fresh connection, as the server says, or else its URL.
 
     The URL need not say it: the name may come from a service file, the environment, or the engine's arguments.
     """
-    backend, url = connection.dialect.name, connection.engine.url
-    if backend == "sqlite":
-        served = served_database(cast("DBAPIConnection", connection.connection), backend)
-    elif backend in _WHICH_DATABASE:
-        served = connection.exec_driver_sql(_WHICH_DATABASE[backend]).scalar()
-        connection.rollback()
-    else:
-        served = None
+    served, url = database_of(connection), connection.engine.url
     return database_name(url if served is None else url.set(database=served))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -220,15 +220,14 @@ class Extension(ABC):
         :param scratch: whether it is to a throw-away database.
         """
         from ampho.engine import at, like
-        from ampho.scratch import scratch_engine
+        from ampho.scratch import scratch_connection
 
         url = self._direct_url(app)
         setting = DIRECT_SETTING if url else URL_SETTING
         engine = at(engine, url, setting) if url else like(engine)
-        with ExitStack() as stack:
-            if scratch:
-                engine = stack.enter_context(scratch_engine(engine, partial(_open, engine, setting)))
-            yield stack.enter_context(_open(engine, setting))
+        connect = partial(_open, setting=setting)
+        with scratch_connection(engine, connect) if scratch else connect(engine) as connection:
+            yield connection
 
     def _app(self) -> App:
         """Return the current app; outside of an app context, the only one."""

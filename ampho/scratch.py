@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, NullPool, StaticPool
 from sqlalchemy.exc import DBAPIError
 
-from ampho.engine import DATABASE_ARGUMENTS, beside, served_database
+from ampho.engine import DATABASE_ARGUMENTS, beside, database_of, served_database
 from ampho.errors import ConfigurationError, DatabaseError
 from ampho.url import describe_without
 
@@ -36,18 +37,18 @@ class Scratch:
     create: str = ""
     drop: str = ""
 
-    def check(self, connection: DBAPIConnection) -> None:
-        """Check that a new connection is on this database, before anything runs there.
+    def check(self, served: str | None) -> None:
+        """Check that a connection is on this database, before anything runs there.
 
-        :raises DatabaseError: if the server says that it is on another one, which may be the app's.
+        :param served: the database that the server says it is on.
+        :raises DatabaseError: if that is another one, which may be the app's.
         """
-        served = served_database(connection, self.url.get_backend_name())
         wanted = self.url.database or ""
         if served != wanted:
             raise DatabaseError(
                 f"The connection to the throw-away database {wanted or 'in memory'} leads to"
-                f" {served or 'no database'}, so nothing was run on it. Look for what makes the app's connections: a"
-                " pooler, creator=, or a do_connect listener that returns one of its own."
+                f" {served or 'no database'}, so nothing was run on it. Look for what makes the app's connections, or"
+                " changes them: a pooler, or a listener of the engine."
             )
 
 
@@ -76,27 +77,30 @@ def scratch_of(url: URL) -> Scratch:
 
 
 @contextmanager
-def scratch_engine(engine: Engine, connect: Callable[[], Connection]) -> Iterator[Engine]:
-    """Make a throw-away database beside that of an engine, give an engine for it, and drop it in the end.
+def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) -> Iterator[Connection]:
+    """Make a throw-away database beside that of an engine, give a connection to it, and drop it in the end.
 
-    The engine connects as the other does. Each of its connections is checked to be on the throw-away database.
+    It is connected to as the engine connects, and the server is asked twice whether that led to it: before the app's
+    listeners run, and after them, since one may select another database.
 
-    :param connect: opens a connection of ``engine``.
+    :param connect: opens a connection of an engine.
     :raises ConfigurationError: if the engine cannot be pointed to another database.
-    :raises DatabaseError: if the database cannot be made.
+    :raises DatabaseError: if the database cannot be made, or a connection leads to another one.
     """
     scratch = scratch_of(engine.url)
     schemas: list[str] = []
 
     def prepare(connection: DBAPIConnection) -> None:
-        scratch.check(connection)
+        scratch.check(served_database(connection, scratch.url.get_backend_name()))
         while schemas:
             _create_schema(connection, schemas.pop())
 
     made = beside(engine, scratch.url, prepare, NullPool if scratch.drop else StaticPool)
-    with _existing(scratch, connect, schemas) if scratch.drop else nullcontext():
+    with _existing(scratch, partial(connect, engine), schemas) if scratch.drop else nullcontext():
         try:
-            yield made
+            with connect(made) as connection:
+                scratch.check(database_of(connection))
+                yield connection
         finally:
             made.dispose()
 

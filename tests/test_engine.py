@@ -19,7 +19,7 @@ from flask_sqlalchemy import SQLAlchemy
 from project import Project
 from quart import Quart
 from servers import Database
-from sqlalchemy import URL, Engine, MetaData, event, text
+from sqlalchemy import URL, Connection, Engine, MetaData, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -161,6 +161,29 @@ def test_the_server_is_asked_where_a_connection_leads_before_anything_runs(
     assert f" leads to {database.name}, so nothing was run on it." in str(caught.value)
     assert database.tables() == []
     assert database.name not in scratch_databases(database)
+
+
+@pytest.mark.drivers("mariadb")
+@pytest.mark.parametrize("name", ["connect", "begin"])
+def test_the_server_is_asked_again_after_the_apps_listeners(project: Project, database: Database, name: str) -> None:
+    """One that selects a database, as for a tenant, leads back from the throw-away one."""
+    write(project, database)
+
+    def connect(connection: Any, record: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"USE {database.name}")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"USE {database.name}")
+
+    with (
+        facade(project, zigzag.framework_of(database), ["core"], database.url) as each,
+        listening(Engine, name, {"connect": connect, "begin": begin}[name]),
+        pytest.raises(DatabaseError, match=f" leads to {database.name}, so nothing was run on it"),
+    ):
+        each.call("check", scratch=True)
+    assert database.tables() == []
 
 
 @pytest.mark.drivers("sqlite")
