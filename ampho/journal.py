@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 
 class Outcome(StrEnum):
@@ -86,6 +87,20 @@ class Entry:
         return self.outcome is Outcome.STARTED and self.statements == 0
 
 
+class _Brief(NamedTuple):
+    """What there is to know of a journal from the revisions, directions and outcomes of its entries alone.
+
+    :ivar directions: of each revision with which the version rows changed, the last one. The revisions come in the
+        order in which they ran; to stamp what is applied already changes nothing of that.
+    :ivar is_unfinished: whether one of the entries is.
+    :ivar failed: see :attr:`Journal.failed`.
+    """
+
+    directions: dict[str, str]
+    is_unfinished: bool
+    failed: str
+
+
 class Journal:
     """The entries of a database, read when they are first asked for.
 
@@ -112,21 +127,23 @@ class Journal:
     @cached_property
     def unfinished(self) -> tuple[Entry, ...]:
         """The entries of which nobody knows what is left, in their order."""
-        return tuple(entry for entry in self.entries if entry.is_unfinished) if self._in_brief[1] else ()
+        return tuple(entry for entry in self.entries if entry.is_unfinished) if self._in_brief.is_unfinished else ()
 
     @property
     def half_done(self) -> tuple[Entry, ...]:
         """Those of the unfinished ones that may have changed something."""
         return tuple(entry for entry in self.unfinished if not entry.is_untouched)
 
-    @cached_property
-    def _in_brief(self) -> tuple[dict[str, str], bool]:
-        """The last direction of each revision with which the version rows changed, and whether one is unfinished.
+    @property
+    def failed(self) -> str:
+        """The revision whose upgrade failed, if that is the last thing that was done; else an empty text."""
+        return self._in_brief.failed
 
-        The revisions come in the order in which they ran; to stamp what is applied already changes nothing of that.
-        """
+    @cached_property
+    def _in_brief(self) -> _Brief:
+        """What there is to know without reading all of each entry."""
         directions: dict[str, str] = {}
-        is_any_unfinished = False
+        is_any_unfinished, failed = False, ""
         briefly = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief
         for revision, direction, outcome in briefly():
             if outcome in EFFECTIVE:
@@ -136,7 +153,8 @@ class Journal:
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:
                 is_any_unfinished = True
-        return directions, is_any_unfinished
+            failed = revision if (direction, outcome) == ("upgrade", Outcome.FAILED) else ""
+        return _Brief(directions, is_any_unfinished, failed)
 
     def _from_entries(self) -> Iterator[tuple[str, str, str]]:
         return ((entry.revision, entry.direction, entry.outcome) for entry in self.entries)
@@ -154,13 +172,13 @@ class Journal:
     @cached_property
     def positions(self) -> Mapping[str, int]:
         """The place of each revision that is recorded as applied, from 1, in the order in which they were applied."""
-        applied = (revision for revision, direction in self._in_brief[0].items() if direction == "upgrade")
+        applied = (revision for revision, direction in self._in_brief.directions.items() if direction == "upgrade")
         return {revision: position for position, revision in enumerate(applied, 1)}
 
     def affirms(self, revision_id: str) -> bool:
         """Tell whether the last word on a revision is that it is applied."""
-        return self._in_brief[0].get(revision_id) == "upgrade"
+        return self._in_brief.directions.get(revision_id) == "upgrade"
 
     def denies(self, revision_id: str) -> bool:
         """Tell whether the last word on a revision is that it is not applied."""
-        return self._in_brief[0].get(revision_id) == "downgrade"
+        return self._in_brief.directions.get(revision_id) == "downgrade"

@@ -86,6 +86,7 @@ class Plan:
     :ivar steps: the steps, in the order in which they run.
     :ivar rows: the version rows from which the plan was made.
     :ivar missing: what is applied and no file has, in words; empty if there is nothing of the kind.
+    :ivar failed: the revision whose upgrade failed just before, where what to take back is not named; else empty.
     :ivar asked: ids of the steps that the specifier names; the others come along.
     :ivar protected: the name of the database, where that has to be confirmed before the plan runs; else empty.
     """
@@ -97,6 +98,7 @@ class Plan:
     missing: str = ""
     asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     protected: str = field(default="", compare=False)
+    failed: str = field(default="", compare=False)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -106,7 +108,15 @@ class Plan:
     @property
     def warning(self) -> str:
         """What whoever runs it should hear first; empty if there is nothing of the kind."""
-        return f"No file explains {self.missing}; see 'ampho db-current'." if self.missing else ""
+        said = []
+        if self.failed:
+            said.append(
+                f"The upgrade of {self.failed} failed just before, and left nothing to take back: this takes back what"
+                " was applied before it."
+            )
+        if self.missing:
+            said.append(f"No file explains {self.missing}; see 'ampho db-current'.")
+        return " ".join(said)
 
     @property
     def along(self) -> tuple[str, ...]:
@@ -199,7 +209,9 @@ def plan_downgrade(
     if along and not cascade:
         raise _dependents_error(applied.graph, spec, along)
     steps = reversed(_as_applied(applied.graph, removed | along, journal or Journal()))
-    return _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
+    plan = _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
+    is_unnamed = spec.offset and spec.branch is None
+    return replace(plan, failed=journal.failed) if is_unnamed and journal is not None and plan.steps else plan
 
 
 def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:

@@ -464,6 +464,46 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     assert "Took back 3 revisions" in unasked.stdout
 
 
+def test_who_sits_at_a_terminal_is_asked_before_data_is_lost(project: Project) -> None:
+    project.package("core")
+    table = {"upgrade": "op.create_table('a', sa.Column('id', sa.Integer))", "downgrade": "op.drop_table('a')"}
+    project.revision("core", "core_1", **table)
+    project.revision("core", "core_2", "core_1")
+    project.app("flask", ["core"], URLS["flask"])
+    project.run("ampho", "db-up")
+    harmless = project.type("ampho", "db-down", answer="n")
+    assert (harmless.exit_code, "Took back 1 revision" in harmless.stdout) == (0, True)
+    refused = project.type("ampho", "db-down", answer="n")
+    assert (refused.exit_code, "Took back" in refused.stdout) == (1, False)
+    assert "May lose data: 1 revision\nTake these back? [y/N]: " in refused.stdout
+    assert "Took back 1 revision" in project.type("ampho", "db-down", answer="y").stdout
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project, framework: str) -> None:
+    project.package("other")
+    project.package("core")
+    project.revision("other", "other_1")
+    project.app(framework, ["other", "core"], URLS[framework])
+    project.run("ampho", "db-up")
+    project.revision("core", "core_1", upgrade="op.execute('nonsense')")
+    project.run("ampho", "db-up", check=False)
+
+    refused = project.type("ampho", "db-down", answer="n")
+    said = "The upgrade of core_1 failed just before, and left nothing to take back"
+    assert refused.exit_code == 1
+    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}: this takes back what was applied before")
+    assert "Take these back? [y/N]: " in refused.stdout
+    assert "Took back" not in refused.stdout
+    named = project.run("ampho", "db-down", "other@-1", "--plan")
+    assert "failed just before" not in named.stderr
+    piped = project.run("ampho", "db-down")
+    assert piped.stderr.startswith(f"Warning: {said}")
+    assert "  - other_1" in piped.stdout
+    project.run("ampho", "db-up", "other")
+    assert "failed just before" not in project.run("ampho", "db-down", "--plan").stderr
+
+
 def test_of_many_steps_the_first_are_shown_with_the_question(project: Project) -> None:
     """A question below a thousand lines would be asked about what nobody can see."""
     below = "shop_1700000001"

@@ -144,7 +144,7 @@ def db_up(
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
 @click.option("--cascade", is_flag=True, help="Take back revisions of other packages that depend on it, too.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, where it takes back revisions of several packages.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal, as it does before it may lose data.")
 @_confirm
 @_plan
 @_sql
@@ -187,12 +187,15 @@ def _print_run(ctx: click.Context, run: Run) -> None:
 
 
 def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
-    """Return what a downgrade would do, after whoever is there has agreed to it, if it touches several packages.
+    """Return what a downgrade would do, after whoever is there has agreed to it.
 
-    Where the name of a protected database will be asked for, that is the question.
+    That is asked where it touches several packages, may lose data, or follows on an upgrade that failed. Where the
+    name of a protected database will be asked for, that is the question.
     """
     plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options)
-    if len(plan.packages) > 1:
+    if len(plan.packages) > 1 or plan.failed or any(step.losses for step in plan.steps):
+        if plan.failed:
+            warn(plan.warning)
         print_plan(plan, before_question=True)
         if not plan.protected:
             click.confirm("Take these back?", abort=True, err=True)
