@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from ampho._describe import listed
 from ampho._hints import with_hint
 from ampho.applied import Applied
 from ampho.audience import Audience
@@ -464,7 +465,30 @@ def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -
         with suppress(_Unseen):
             run = _at_a_glance(project, connection, runner.nothing_to_do)
     if run is None:
-        with changing(project, connection, runner.waiting) as migrating_connection:
+        with (
+            changing(project, connection, runner.waiting) as migrating_connection,
+            _warning_of_keys(migrating_connection, runner.audience),
+        ):
             run = runner.run(migrating_connection)
     runner.audience.tell(Observer.finished, run)
     return run
+
+
+@contextmanager
+def _warning_of_keys(connection: Connection, audience: Audience) -> Iterator[None]:
+    """Warn of foreign keys to tables that do not exist, if a run leaves some: SQLite alone accepts that."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    from ampho._sqlite import dangling_keys
+
+    before = dangling_keys(connection)
+    yield
+    left = [key for key in dangling_keys(connection) if key not in before]
+    if left:
+        audience.tell(
+            Observer.warned,
+            f"This run leaves foreign keys to tables that do not exist: of {listed(left)}. SQLite accepts that until a"
+            " row is written with foreign keys enforced. If a revision has dropped or renamed the table too early, add"
+            " to its depends_on what it should come after; 'ampho db-check --scratch' tries the order.",
+        )

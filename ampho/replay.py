@@ -37,8 +37,7 @@ def replay(project: Project, connection: Connection, specifier: str, x: Sequence
 def _check_keys(connection: Connection) -> None:
     from ampho._sqlite import dangling_keys
 
-    lost = [f"the table {table} to {target}" for table, target in dangling_keys(connection)]
-    if lost:
+    if lost := dangling_keys(connection):
         raise DatabaseError(
             f"The histories leave foreign keys to tables that do not exist: of {listed(lost)}. SQLite accepts that, and"
             " other databases refuse the revision. Where another package drops or renames the table, or makes it later,"

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 from days import PACKAGES, World
+from facade import FRAMEWORKS, URLS, facade
+from project import Project as Files
 from servers import JOURNAL, Database
 from sqlalchemy import Engine, create_engine, event
 
@@ -139,3 +141,31 @@ def tables_of(schema: dict[str, Any]) -> dict[str, tuple[set[str], set[tuple[str
         )
         for name, table in schema["tables"].items()
     }
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_sqlite_is_not_left_with_a_key_to_a_table_that_is_gone_without_a_word(project: Files, framework: str) -> None:
+    """Nothing tells that the shirts were made before the colors got another name: no date, and no ``depends_on``."""
+    colors = "op.create_table('colors', sa.Column('id', sa.Integer, primary_key=True))"
+    shirts = "op.create_table('shirts', sa.Column('color', sa.Integer, sa.ForeignKey('colors.id')))"
+    ahead = "op.create_table('hats', sa.Column('shop', sa.Integer, sa.ForeignKey('shops.id')))"
+    for package in ("a", "b"):
+        project.package(package)
+    project.revision("a", "a_1", upgrade=colors)
+    project.revision("a", "a_2", "a_1", upgrade="op.rename_table('colors', 'hues')")
+    project.revision("b", "b_1", upgrade=ahead)
+    project.revision(
+        "b", "b_2", "b_1", upgrade="op.create_table('shops', sa.Column('id', sa.Integer, primary_key=True))"
+    )
+    project.revision("b", "b_3", "b_2", upgrade=shirts)
+    project.revision("b", "b_4", "b_3")
+    with facade(project, framework, ["a", "b"], URLS[framework]) as each:
+        assert each.run("db-up", "b_2").stderr == ""
+        warning = " ".join(each.run("db-up", "b_3").stderr.split())
+        again = each.run("db-up")
+
+    assert warning.startswith(
+        "Warning: This run leaves foreign keys to tables that do not exist: of the table shirts to"
+    )
+    assert "shirts to colors." in warning
+    assert (again.exit_code, again.stderr) == (0, ""), again.output
