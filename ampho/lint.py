@@ -220,13 +220,14 @@ def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
         return ""
     if any(isinstance(node, ast.Raise) for node in downgrade.body):
         return "Its downgrade() raises an exception."
-    if _is_empty(downgrade) and isinstance(upgrade, Function) and not _is_empty(upgrade):
+    if is_empty(downgrade) and isinstance(upgrade, Function) and not is_empty(upgrade):
         return "Its downgrade() does nothing, and its upgrade() does something."
     return ""
 
 
-def _is_empty(function: Function) -> bool:
-    return all(
+def is_empty(function: ast.stmt | None) -> bool:
+    """Tell whether a function does nothing."""
+    return isinstance(function, Function) and all(
         isinstance(node, ast.Pass)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, ast.Return) and node.value is None)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ampho._describe import listed
 from ampho.audience import Audience, Guard
 from ampho.errors import DatabaseError, RevisionFailedError
 from ampho.execute import take_back, upgrade
-from ampho.lint import why_irreversible
+from ampho.lint import is_empty, why_irreversible
 from ampho.loss import functions
 from ampho.observer import counted
 from ampho.project import Project
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+_NO_SCHEMA = ("bulk_insert", "execute", "f", "get_bind", "get_context", "inline_literal", "run_async")
+"""The functions of ``alembic.op`` that change no table."""
 
 
 def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
@@ -48,7 +51,8 @@ def _check_keys(connection: Connection) -> None:
 def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> Iterator[str]:
     """Take back what :func:`replay` ran, the last first, up to a revision that has no way back by design.
 
-    That is one that ``db-lint`` calls irreversible, or that raises NotImplementedError.
+    That is one without ``downgrade()``, or whose ``downgrade()`` raises an exception at once, or NotImplementedError
+    anywhere, or does nothing though its ``upgrade()`` changes tables.
 
     :return: a warning, where some revisions are left.
     :raises RevisionFailedError: naming the revision whose downgrade failed.
@@ -72,6 +76,21 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> I
 
 
 def _has_no_way_back(project: Project, revision_id: str) -> bool:
-    with suppress(OSError, SyntaxError, ValueError):
-        return bool(why_irreversible(functions(project.graph[revision_id].path.read_bytes())))
-    return False
+    """Tell whether the file of a revision says that it has none; one that changes data only may do nothing there."""
+    try:
+        defined = functions(project.graph[revision_id].path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    if is_empty(defined.get("downgrade")):
+        return _changes_schema(defined.get("upgrade"))
+    return bool(why_irreversible(defined))
+
+
+def _changes_schema(function: ast.stmt | None) -> bool:
+    return function is not None and any(
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "op"
+        and node.attr not in _NO_SCHEMA
+        for node in ast.walk(function)
+    )

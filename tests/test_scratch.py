@@ -261,8 +261,9 @@ def tables(project: Project, database: Database) -> Tables:
 
 @ON_THREE
 def test_a_check_runs_the_histories_from_nothing_and_back(tables: Tables) -> None:
-    """Nothing is confirmed for that, where the app's database is protected."""
+    """Nothing is confirmed for that, where the app's database is protected; data may have nothing to undo."""
     tables.write()
+    tables.project.revision("a", "a_1600000005", "a_1600000004", upgrade="op.execute('SELECT 1')")
     with tables.opened(AMPHO_PROTECTED=True) as each, nothing_left(tables.database):
         result = each.run("db-check", "--scratch")
         assert (result.exit_code, result.stderr) == (0, ""), result.output
