@@ -232,7 +232,7 @@ def test_what_was_left_half_done_may_be_given_up_though_its_file_is_gone(
 EVERY_COMMAND = """
     db-log, db-current, db-current -v, db-status, db-status --all, db-status core, db-show core, db-check --deploy,
     db-wait --timeout 0, db-graph, db-graph --full, db-heads, db-up --plan, db-up -s, db-down --plan, db-down -s,
-    db-down, db-up, db-stamp core_2, db-forget core, db-up shop, db-resolve core_1 applied, db-lint, db-down core_1,
+    db-down, db-up, db-stamp core_2, db-forget core, db-up shop, db-resolve core_1 --applied, db-lint, db-down core_1,
     db-down core@base, db-stamp heads --purge
 """
 DAMAGE = {
