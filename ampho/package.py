@@ -101,13 +101,14 @@ class MigrationPackage:
             return {}
         text = _COMMENT.sub("", match["listed"].decode("utf-8", "replace"))
         paths: list[str] = []
-        for item in re.split(r"[\s,;]+", text.replace("%(here)s", str(self.folder)).replace("%%", "%")):
+        here, inside = str(self.folder), f"{self.folder}{os.sep}"
+        for item in re.split(r"[\s,;]+", text):
             resource = _RESOURCE.fullmatch(item)
             if resource is None:
-                paths += filter(None, item.split(os.pathsep))
+                parts = filter(None, item.split(os.pathsep))
+                paths += (part.replace("%(here)s", here).replace("%%", "%") for part in parts)
             elif resource["package"] == self.name:
                 paths.append(f"{self.root}{os.sep}{resource['folder']}")
-        inside = f"{self.folder}{os.sep}"
         return dict.fromkeys(path for path in map(os.path.abspath, paths) if f"{path}{os.sep}".startswith(inside))
 
     @property

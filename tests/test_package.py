@@ -7,6 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,14 @@ def test_folders_of_revision_files_are_those_that_alembic_ini_lists(
     own = {Path(os.path.abspath(coerce_resource_to_filename(path))) for path in theirs}  # noqa: PTH100 (as above)
     if text != LISTED["others only"][0]:
         assert {path for path in own if path.is_relative_to(package.folder)} == set(locations)
+
+
+def test_folder_with_a_space_and_a_percent_sign_lists_its_own(importable: Project) -> None:
+    root = importable.package("app")
+    folder = root / "my 50% migrations"
+    importable.write(folder / "alembic.ini", "[alembic]\nversion_locations = %(here)s/one, app:my/%%/two\n")
+    package = replace(find_package("app"), folder=folder)
+    assert package.layout == ((str(folder / "one"),), False)
 
 
 def test_folder_with_env_py_alone_keeps_its_versions_folder(importable: Project) -> None:
