@@ -25,7 +25,7 @@ from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.graph import Graph
 from ampho.journal import Entry, Journal
 from ampho.journal_table import SETTING, JournalTable
-from ampho.lock import TIMEOUT_SETTING, LockSettings, holder, locked, patient
+from ampho.lock import TIMEOUT_SETTING, LockSettings, holder, import_alembic, locked, patient
 from ampho.observer import Observer, counted
 from ampho.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
@@ -58,6 +58,7 @@ def changing(
     :param waiting: told who changes it, if somebody else does.
     :raises LockTimeoutError: if somebody else is not done in time.
     """
+    import_alembic(connection)
     settings = project.lock
     with _sqlites_lock(connection, settings), ExitStack() as stack:
         patience = settings.timeout if settings.enabled else None
@@ -438,6 +439,7 @@ def perform(
 
     :param command: what is typed for the same with Alembic, where that is not to ask for what is applied.
     """
+    import_alembic(connection)
     from ampho._alembic import ASK, EnvironmentRun
 
     if connection.dialect.name == "sqlite":

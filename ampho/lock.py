@@ -13,11 +13,13 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -240,6 +242,17 @@ def pause(connection: Connection, seconds: float) -> None:
     from sqlalchemy.util import await_only
 
     await_only(anyio.sleep(seconds))
+
+
+def import_alembic(connection: Connection) -> None:
+    """Import Alembic, without blocking the loop under an async connection: it takes longer than most runs."""
+    name = "ampho._alembic"
+    if connection.dialect.is_async and name not in sys.modules:
+        import asyncio
+
+        from sqlalchemy.util import await_only
+
+        await_only(asyncio.to_thread(import_module, name))
 
 
 class _Lock(ABC):

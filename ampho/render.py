@@ -16,6 +16,7 @@ from ampho.errors import RenderError, SpecifierError
 from ampho.execute import perform
 from ampho.graph import Branch, Graph
 from ampho.journal import Journal
+from ampho.lock import import_alembic
 from ampho.package import RESERVED
 from ampho.plan import Direction, Plan, Step, graph_of, plan_downgrade, plan_upgrade
 from ampho.project import Project
@@ -97,6 +98,8 @@ def _render(
     start: str | Sequence[str] | None,
     x: Sequence[str],
 ) -> str:
+    if connection is not None:
+        import_alembic(connection)
     from ampho._alembic import DialectOnly, EnvironmentRun
 
     if start is not None or connection is None:

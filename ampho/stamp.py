@@ -200,12 +200,12 @@ def _write(
     :param denies: gives the packages of which the rest is said not to be applied, where that is not known.
     :param resolving: the unfinished revision of which this says what came.
     """
-    from ampho._alembic import write_rows
-
     graph = project.graph
     found: list[Stamped] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
+        from ampho._alembic import write_rows
+
         table = journal_table(project, context)
         journal = table.read() if table else Journal()
         entries = _entries_of(resolving, journal) if resolving else []

@@ -341,3 +341,51 @@ def test_reading_many_revisions_does_not_stop_the_loop(project: Project) -> None
     with project.importing():
         took = asyncio.run(main())
     assert len(ticks) > max(3, took / 0.1)
+
+
+BLOCKS = """
+import asyncio, sys, threading, time
+from app import app
+
+blocks, imported = [], set()
+
+class Watch:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            imported.add(name.partition(".")[0])
+
+async def tick():
+    before = time.thread_time()  # of the loop's thread alone, so that nobody else's work counts
+    while True:
+        await asyncio.sleep(0.001)
+        now = time.thread_time()
+        blocks.append(now - before)
+        before = now
+
+async def main():
+    ticking = asyncio.ensure_future(tick())
+    sys.meta_path.insert(0, Watch)
+    async with app.app_context():
+        ampho = app.extensions["ampho"]
+        await ampho.upgrade()
+        await ampho.status()
+        await ampho.dispose(app)
+    ticking.cancel()
+
+asyncio.run(main())
+print(max(blocks), *sorted(imported & {"alembic", "anyio", "mako"}))
+"""
+
+
+@pytest.mark.usefixtures("unmeasured_processes")
+def test_what_takes_long_to_import_does_not_block_the_loop(project: Project) -> None:
+    project.package("blog")
+    project.revision("blog", "blog_1")
+    project.app("quart", ["blog"], "sqlite+aiosqlite:///app.db")
+    project.write("blocks.py", BLOCKS)
+
+    longest, *imported = project.run("python", "blocks.py").stdout.split()
+
+    assert imported == []
+    assert float(longest) < 0.3  # seconds

@@ -916,3 +916,21 @@ def test_after_an_upgrade_the_pool_pools_and_one_without_steps_leaves_it_alone(
             await ampho.dispose(app)
 
     asyncio.run(test())
+
+
+def test_one_engine_serves_ampho_in_several_loops(project: Project, async_database: Database) -> None:
+    project.package("blog")
+    project.revision("blog", "blog_1")
+    engine = create_async_engine(async_database.url)
+    app = quart.Quart("app")
+    app.config["AMPHO_MIGRATION_PACKAGES"] = ["blog"]
+    with project.importing():
+        ampho = AsyncAmpho(app, engine, metadata=sa.MetaData())
+        for method, rows in (
+            ("upgrade", ["blog_1"]),
+            ("status", ["blog_1"]),
+            ("downgrade", []),
+            ("upgrade", ["blog_1"]),
+        ):
+            asyncio.run(getattr(ampho, method)())
+            assert async_database.rows() == rows

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -486,9 +487,18 @@ def _check_metadata(given: object) -> None:
 
 
 async def _read_ahead(project: Project) -> None:
-    """Read the revision files in a thread, as the loop would stand still; what is wrong is said when they are used."""
-    with suppress(AmphoError):
-        await anyio.to_thread.run_sync(lambda: project.graph)
+    """Read the revision files in a thread, since the loop would stand still; what is wrong is said when they are used.
+
+    The part of AnyIO that it imports when it is first used takes long, too.
+    """
+
+    def read() -> None:
+        with suppress(ImportError):
+            import_module("anyio._backends._asyncio")
+        with suppress(AmphoError):
+            project.graph  # noqa: B018 (it is kept)
+
+    await asyncio.to_thread(read)
 
 
 async def _cancelled_once(run: Coroutine[Any, Any, T]) -> T:
