@@ -31,7 +31,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, 
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial, update_wrapper
-from inspect import Parameter, iscoroutine, iscoroutinefunction, signature
+from inspect import CORO_CREATED, Parameter, getcoroutinestate, iscoroutine, iscoroutinefunction, signature
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType, ModuleType
@@ -645,27 +645,29 @@ class EnvironmentRun:
             return exc
         before = f" Finished before it: {listed_last(finished)}." if finished else ""
         why = describe_without(exc, self.project.url)
-        elsewhere = self._is_of_another_connection(exc)
+        elsewhere = is_of_database(exc) and self._connects_itself(exc)
         if is_of_database(exc) and not elsewhere:
             before = before or " This command changed nothing."
             return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
         where = place(exc, self.path)
         number = where.rpartition(":")[2]
-        text = f"env.py failed at {where}: {with_hint(why).rstrip('.')}.{before}"
+        text = f"env.py failed at {where}: {(why if elsewhere else with_hint(why)).rstrip('.')}.{before}"
         if elsewhere:
-            text += " That is a connection of its own. Use the one that environment.connect() gives."
+            text += " Ampho hands it a connection, which environment.connect() gives: open none, and run no event loop."
         return EnvironmentFileError(text, path=self.path, line=int(number) if number.isdigit() else self.line)
 
-    def _is_of_another_connection(self, exc: BaseException) -> bool:
-        """Tell whether ``env.py`` raised an error of a database on which it does not have to be.
+    def _connects_itself(self, exc: BaseException) -> bool:
+        """Tell whether ``env.py`` raised an error of a connection of its own, or of a loop that it runs to open one.
 
         An error of the connection that it was handed has passed through a method of that one.
         """
-        if not isinstance(exc, DBAPIError):
-            return False
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
-        in_env_py = any(frame.f_code.co_filename == str(self.path) for frame in frames)
-        return in_env_py and not any(frame.f_locals.get("self") is self.connection for frame in frames)
+        if not any(frame.f_code.co_filename == str(self.path) for frame in frames):
+            return False
+        for value in [value for frame in frames for value in frame.f_locals.values()]:
+            if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
+                value.close()  # or Python warns that what asyncio.run() refused was never awaited
+        return not any(frame.f_locals.get("self") is self.connection for frame in frames)
 
 
 def has_version_table(context: MigrationContext) -> bool:

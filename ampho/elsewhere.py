@@ -1,6 +1,6 @@
 """Looks for the version rows of a history in another table than the version table.
 
-That is where they are when an ``env.py`` that names the version table is no longer used. Nothing counts as applied
+That is where they are after an ``env.py`` that names the version table has ceased to be used. Nothing counts as applied
 then, and everything would run again.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ampho.graph import Graph
 
 DEFAULT = "alembic_version"
-"""What Alembic calls the version table unless it is told another name."""
+"""The name of Alembic's version table by default."""
 
 _MOST = 1000  # rows; a version table has one for each head
 _IN_SCHEMA = "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND table_schema = "

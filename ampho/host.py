@@ -29,7 +29,7 @@ _USES_AMPHO = re.compile(rb"^\s*(from\s+ampho(\.environment)?\s+import\b|import\
 
 @dataclass(frozen=True)
 class Hosts:
-    """The packages of an app, one of which may be the host.
+    """The packages of an app, and the host among them.
 
     :ivar packages: the packages, in their order.
     :ivar name: what ``AMPHO_ENV_PACKAGE`` says; None where it is not set.
@@ -84,7 +84,7 @@ class Hosts:
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
         return (
             f"{shown_path(package.env_py)}{more} is not used, because it {why}. Set {ENV_SETTING}={package.name} if it"
-            f" should configure every run, or {ENV_SETTING}= if none should, or write it anew from"
+            f" should configure every run, or {ENV_SETTING}= if none should, or replace it with a copy of"
             f" {shown_path(template)}."
         )
 
@@ -96,7 +96,7 @@ class Hosts:
         return ""
 
     def _is_foreign(self, package: MigrationPackage) -> bool:
-        """Tell whether a package is installed, and not with the app.
+        """Return whether a package is installed, and not with the app.
 
         Without the record of a distribution, as where files were copied, the app's own top-level package counts.
         """
@@ -133,7 +133,7 @@ class Hosts:
 
     @cached_property
     def _apps_package(self) -> tuple[str, Path] | None:
-        """The outermost package around the app's module that is no namespace, and its folder."""
+        """The outermost regular package around the app's module, and its folder."""
         for name in accumulate(self._apps_module.split("."), "{}.{}".format):
             file = find_file(name)
             if file is not None and file.name == "__init__.py":
@@ -151,13 +151,13 @@ def host_name(setting: object) -> str | None:
 
 
 def is_pristine(package: MigrationPackage) -> bool:
-    """Tell whether the ``env.py`` of a package is as ``db-init`` writes it."""
+    """Return whether the ``env.py`` of a package is as ``db-init`` writes it."""
     text = _read(package.env_py)
     return any(text == (TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio"))
 
 
 def _has(record: bytes, file: Path, site: Path) -> bool:
-    """Tell whether a distribution has installed a file into a folder, by its record."""
+    """Return whether a distribution has installed a file into a folder, by its record."""
     return file.is_relative_to(site) and f"\n{file.relative_to(site).as_posix()},".encode() in b"\n" + record
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import alembic
 import alembic.op
 import pytest
 import zigzag
@@ -537,8 +538,23 @@ def run_migrations"""
     for command in (["db-up"], ["db-up", "-s"], ["db-current"], ["db-up", "--plan"]):
         error = opened.run(*command, exit_code=1).stderr
         assert f"Error: env.py failed at {path}:{line}: OperationalError: unable to open database file" in error
-        assert "a connection of its own. Use the one that environment.connect() gives." in error
+        assert "Ampho hands it a connection, which environment.connect() gives: open none, and run no event" in error
         assert len(error.splitlines()) == 1
+    assert untouched(opened)
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+asyncpg")
+def test_one_of_alembics_for_async_engines_is_told_that_it_needs_no_loop(opened: Shop) -> None:
+    """As it lies in a project that moves over; its coroutine, which nobody can await, is no warning besides."""
+    template = Path(alembic.__file__).with_name("templates") / "async" / "env.py"
+    path = opened.project.write(opened.project.migrations("app") / "env.py", template.read_text("utf-8"))
+    opened.app.config["AMPHO_ENV_PACKAGE"] = "app"
+
+    for command in (["db-up"], ["db-current"], ["db-up", "--plan"]):
+        (said,) = opened.run(*command, exit_code=1).stderr.splitlines()
+        assert said.startswith(f"Error: env.py failed at {path}:")
+        assert "RuntimeError: asyncio.run() cannot be called from a running event loop. Ampho hands it" in said
+        assert said.endswith("which environment.connect() gives: open none, and run no event loop.")
     assert untouched(opened)
 
 

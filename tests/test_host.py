@@ -1,4 +1,4 @@
-"""Whose ``env.py`` configures every run, wherever the packages lie; and what is said of those that do not."""
+"""Which ``env.py`` configures every run, wherever the packages lie, and which ones a warning names."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_setting_may_name_any(disk: Disk) -> None:
     assert host_of("wsgi", "blog", "plugin", name="") == "blog"
 
 
-# What is said of the others
+# The warning of the others
 
 
 def test_one_that_may_be_the_app_s_own_is_named_where_nothing_says_so(disk: Disk) -> None:
@@ -162,7 +162,7 @@ def test_one_that_may_be_the_app_s_own_is_named_where_nothing_says_so(disk: Disk
     assert warning == (
         f"{disk.site}/blog/migrations/env.py is not used, because it is installed, and blog is not known to be of the"
         " app's own distribution. Set AMPHO_ENV_PACKAGE=blog if it should configure every run, or AMPHO_ENV_PACKAGE= if"
-        f" none should, or write it anew from {shown_path(TEMPLATE)}."
+        f" none should, or replace it with a copy of {shown_path(TEMPLATE)}."
     )
 
 
