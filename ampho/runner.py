@@ -277,15 +277,16 @@ class Runner:
     def _settle(self, context: MigrationContext) -> None:
         """Have what follows committed with the step, whatever the revision did with its transaction.
 
-        :raises AmphoError: if the revision took back what it had done.
+        :raises AmphoError: if the revision took back what it had done, or closed the connection.
         """
         from ampho._alembic import ensure_version_table, follow_transaction
 
-        transaction = self._transaction
-        if context.connection is not None:
-            transaction.look(context.connection)
+        transaction, connection = self._transaction, context.connection
+        if connection is None or connection.closed:
+            raise _EndedError("It closed op.get_bind(), which is for Ampho to close, as 'with op.get_bind()' does too")
+        transaction.look(connection)
         if transaction.lost:
-            raise _RolledBackError(
+            raise _EndedError(
                 "It rolled back on its own, and so took back what it had done before. Put what may fail into"
                 " 'with op.get_bind().begin_nested():'"
             )
@@ -441,8 +442,8 @@ def _code(revision: Revision) -> str:
     return revision.path.read_text("utf-8", errors="replace")
 
 
-class _RolledBackError(AmphoError):
-    """A revision took back what it had done, and came to its end nevertheless."""
+class _EndedError(AmphoError):
+    """A revision took back what it had done, or closed the connection, and came to its end nevertheless."""
 
 
 class _OvertakenError(AmphoError):

@@ -492,3 +492,15 @@ def test_the_apps_session_in_memory_is_told_of_in_quart(project: Project) -> Non
     with facade(project, "quart", ["core"], "sqlite+aiosqlite://") as each:
         assert "Session(op.get_bind())" in one_run(each, found)
     assert found == [("core_1",)]
+
+
+@pytest.mark.drivers("sqlite", "postgresql+psycopg", "postgresql+asyncpg")
+def test_a_revision_that_closes_the_connection_is_told_not_to(project: Project, database: Database) -> None:
+    write(project, "with op.get_bind() as connection:\n    connection.execute(sa.text('INSERT INTO t VALUES (1)'))")
+    with running(project, database) as each:
+        assert "It closed op.get_bind(), which is for Ampho to close" in str(failed(each))
+        assert database.data() == {"alembic_version": [("core_1",)], "t": []}
+
+        project.revision("core", "core_2", "core_1", upgrade="op.execute('INSERT INTO t VALUES (2)')")
+        each.call("upgrade")
+        assert database.data() == {"alembic_version": [("core_2",)], "t": [(2,)]}
