@@ -139,7 +139,8 @@ def test_nothing_is_drawn(project: Project, upgrade: str, env: dict[str, str]) -
     screen = Screen(project, "ampho", "db-up", env=env)
 
     assert screen.end() == 0
-    assert b"\x1b" not in screen.raw
+    colours = rb"\x1b\[(32|1|0)m"  # green, bold, and the end of both
+    assert b"\x1b" not in (screen.raw if env else re.sub(colours, b"", screen.raw))
     assert "ampho: " not in screen.shown
     assert lines(screen.shown)[0] == "Upgrading (heads): 1 revision of core"
     assert lines(screen.shown)[-1] == "Applied 1 revision in N s."
@@ -169,3 +170,28 @@ def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: P
     done = project.run("ampho", "db-up", env={"UNTIL": "core_5"})
     assert "Applied 2 revisions in" in done.stdout
     assert done.stdout.endswith("; another process did the other 3.\n")
+
+
+@pytest.mark.parametrize(
+    ("env", "more", "is_coloured"),
+    [({}, [], True), ({"NO_COLOR": "1"}, [], False), ({}, ["--no-color"], False), ({"TERM": "dumb"}, [], False)],
+    ids=["a terminal", "NO_COLOR", "--no-color", "a dumb terminal"],
+)
+def test_what_went_well_or_wrong_is_seen_by_its_colour(
+    project: Project, env: dict[str, str], more: list[str], is_coloured: bool
+) -> None:
+    project.package("core")
+    project.package("bare")
+    project.revision("core", "core_1")
+    project.revision("core", "core_2", "core_1", upgrade="import time; time.sleep(0.5)\nop.execute('nonsense')")
+    project.app("flask", ["core", "bare"], "sqlite:///app.db")
+
+    screen = Screen(project, "ampho", "db-up", *more, columns=200, env=env)
+
+    assert screen.end() == 1
+    green, red, yellow = (rb"\x1b\[%dm\x1b\[1m" % colour for colour in (32, 31, 33))
+    for colour, word in ((green, rb"\d+ ms"), (red, b"failed"), (red, b"Error:"), (yellow, b"Warning:")):
+        assert re.search(word, screen.raw), word
+        assert (re.search(colour + word + rb"\x1b\[0m", screen.raw) is not None) is is_coloured, (word, screen.raw)
+    piped = project.run("ampho", "db-up", *more, env={"NO_COLOR": "", "FORCE_COLOR": "", **env}, check=False)
+    assert "\x1b" not in piped.output

@@ -18,7 +18,7 @@ import click
 
 from ampho._describe import escaped
 from ampho.cli.kept import FRESH, Asking, Copy, Kept, Lines
-from ampho.cli.lines import broken, columns, write
+from ampho.cli.lines import broken, coloured, columns, write
 from ampho.cli.output import Reporter
 from ampho.cli.scene import Scene
 from ampho.cli.terminal import console
@@ -70,13 +70,14 @@ class Display(Reporter):
         super().applied(step, duration)
         self._scene.done += 1
 
-    def _ended(self, step: Step, how: str) -> None:
+    def _ended(self, step: Step, how: str, colour: str) -> None:
         self._scene.step = self._scene.statement = None
         if self._thread is None:  # the terminal is given back, and says itself how wide it is
-            super()._ended(step, how)
+            super()._ended(step, how, colour)
             return
         line = escaped(f"{self._begun(step)}{how}")
-        write(f"{FRESH}{broken(line, columns(self._kept.terminal), self._hang)}\n")
+        line = coloured(broken(line, columns(self._kept.terminal), self._hang), {how: colour})
+        write(f"{FRESH}{line}\n")
 
     def close(self) -> None:
         """End the drawing, and give the terminal back."""

@@ -16,7 +16,7 @@ from ampho.cli.completion import specifiers
 from ampho.cli.driver import Terminated
 from ampho.cli.help import CHANGING, write_commands, write_examples
 from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
-from ampho.cli.lines import is_terminal, say, warn, warning_once
+from ampho.cli.lines import is_terminal, refuses_colours, say, warn, warning_once
 from ampho.cli.streams import lasting, lost
 from ampho.cli.terminal import no_color_option
 from ampho.errors import AmphoError, AppNotFoundError, PackageError, RevisionInputError, SpecifierError
@@ -57,10 +57,13 @@ class Failure(click.ClickException):
         super().__init__(message)
         self.__dict__["exit_code"] = exit_code  # Click has it on the class
         self.entry = entry
+        self._colours = (
+            {} if refuses_colours() else {"Error:": "red"}
+        )  # now: there is no context any more when it is shown
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in f"Error: {self.message}".split("\n"):
-            say(line, err=True)
+            say(line, err=True, colours=self._colours)
         if self.entry and is_terminal(sys.stderr):  # in a pipe an error is one line
             say(f"More: ampho explain {self.entry}", err=True)
 

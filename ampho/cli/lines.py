@@ -12,14 +12,16 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import IO, TextIO
 
 import click
 
 from ampho._describe import describe, describe_warning, escaped, escaped_lines, one_line
+from ampho.cli.terminal import NO_COLOR
 
 _HANG = 2  # columns, by which the rest of a line stands further in than its beginning
 _LEAST = 20  # columns, which the rest has in any case
@@ -33,17 +35,40 @@ _NOTE = re.compile(r"Name '.*' ignored for PRIMARY key|Table '.*' already exists
 _warned: ContextVar[set[str] | None] = ContextVar("warned", default=None)
 
 
-def say(text: str = "", *, err: bool = False, hang: int | None = None) -> None:
+def say(
+    text: str = "", *, err: bool = False, hang: int | None = None, colours: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write one line, escaped.
 
     :param err: whether to standard error.
     :param hang: the column in which the rest of it begins, if it is too long for a terminal.
+    :param colours: of what the line begins or ends with, on a terminal that shows colours.
     """
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
     if is_terminal(stream):
-        text = broken(text, _columns_of(stream), hang)
+        text = coloured(broken(text, _columns_of(stream), hang), colours)
     click.echo(text, file=stream)  # noqa: TID251 (this is the one place)
+
+
+def coloured(text: str, colours: Mapping[str, str]) -> str:
+    """Return a text with colours for what it begins or ends with, unless none are wanted."""
+    if refuses_colours():
+        return text
+    for part, colour in colours.items():
+        painted = click.style(part, fg=colour, bold=True)
+        if text.startswith(part):
+            text = painted + text.removeprefix(part)
+        elif text.endswith(part):
+            text = text.removesuffix(part) + painted
+    return text
+
+
+def refuses_colours() -> bool:
+    """Return whether no colours are wanted: by ``--no-color``, by ``NO_COLOR``, or by a terminal that has none."""
+    context = click.get_current_context(silent=True)
+    asked = context is not None and bool(context.meta.get(NO_COLOR))
+    return asked or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def write(text: str, *, err: bool = False) -> None:
@@ -58,7 +83,7 @@ def warn(text: str) -> None:
     """Write a warning to standard error, unless this command has already written it."""
     warned = _warned.get()
     if warned is None or text not in warned:
-        say(f"Warning: {text}", err=True)
+        say(f"Warning: {text}", err=True, colours={"Warning:": "yellow"})
     if warned is not None:
         warned.add(text)
 

@@ -67,20 +67,20 @@ class Reporter(WarningsOnly):
         sign = "+" if step.direction == "upgrade" else "-"
         return f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... "
 
-    def _ended(self, step: Step, how: str) -> None:
-        say(f"{self._begun(step)}{how}", hang=self._hang)
+    def _ended(self, step: Step, how: str, colour: str) -> None:
+        say(f"{self._begun(step)}{how}", hang=self._hang, colours={how: colour})
 
     def applied(self, step: Step, duration: float) -> None:
-        self._ended(step, _seconds(duration))
+        self._ended(step, _seconds(duration), "green")
 
     def failed(self, step: Step, error: Exception) -> None:
-        self._ended(step, "failed")
+        self._ended(step, "failed", "red")
 
     def retrying(self, step: Step, seconds: float) -> None:
-        self._ended(step, f"met a lock; again in {_seconds(seconds)}")
+        self._ended(step, f"met a lock; again in {_seconds(seconds)}", "yellow")
 
     def interrupted(self, step: Step) -> None:
-        self._ended(step, "interrupted")
+        self._ended(step, "interrupted", "yellow")
 
 
 def _already(plan: Plan) -> str:
@@ -110,7 +110,7 @@ def print_run(run: Run) -> None:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
         others = len(run.plan.steps) - len(run.steps)
         rest = f"; another process did the other {others}" if others else ""
-        say(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}{rest}.")
+        say(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}{rest}.", colours={verb: "green"})
 
 
 def print_current(state: CurrentState, *, verbose: bool) -> None:
