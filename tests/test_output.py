@@ -121,6 +121,8 @@ def test_no_command_writes_such_things_into_a_pipe(project: Project) -> None:
             assert LINE.search(result.stdout) is None, (command, result.stdout)
             assert LINE.search(result.stderr) is None, (command, result.stderr)
             assert result.exception is None or isinstance(result.exception, SystemExit), command
+            warned = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+            assert len(warned) == len(set(warned)), command
 
 
 def test_records_of_the_log_are_whole_lines(project: Project, caplog: pytest.LogCaptureFixture) -> None:
