@@ -39,6 +39,7 @@ BOOK = """
 op.create_table("book", sa.Column("id", sa.Integer, primary_key=True), sa.Column("title", sa.String(50)))
 op.execute("INSERT INTO book VALUES (1, 'Sagas')")
 """
+RUNS = "print('it runs', flush=True)\n"
 # Each fails for another reason, after it has made a table and filled it.
 TRANSACTIONAL = ("sqlite", "postgresql")
 
@@ -585,7 +586,7 @@ SIGNALLED = {
 @pytest.mark.drivers(*SIGNALLED)
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "Interrupted."), (signal.SIGTERM, "Terminated.")])
 def test_a_signal_ends_a_run_at_once(project: Project, database: Database, number: signal.Signals, word: str) -> None:
-    two_revisions(project, BOOK + SIGNALLED[database.driver])
+    two_revisions(project, BOOK + RUNS + SIGNALLED[database.driver])
     assert_a_signal_ends_it(project, database, number, word)
 
 
@@ -600,14 +601,14 @@ PYTHON = {
 @pytest.mark.drivers("sqlite+aiosqlite")
 @pytest.mark.parametrize("what", PYTHON)
 def test_sigterm_ends_python_that_keeps_the_loop_busy(project: Project, database: Database, what: str) -> None:
-    two_revisions(project, BOOK + PYTHON[what])
+    two_revisions(project, BOOK + RUNS + PYTHON[what])
     assert_a_signal_ends_it(project, database, signal.SIGTERM, "Terminated.")
 
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg_async", "postgresql+asyncpg", "mariadb+asyncmy")
 def test_the_first_ctrl_c_ends_python_that_keeps_the_loop_busy(project: Project, database: Database) -> None:
-    two_revisions(project, BOOK + PYTHON["a loop"])
+    two_revisions(project, BOOK + RUNS + PYTHON["a loop"])
     assert_a_signal_ends_it(project, database, signal.SIGINT, "Interrupted.")
 
 
@@ -616,9 +617,8 @@ def assert_a_signal_ends_it(project: Project, database: Database, number: signal
     project.app(on(database), ["core"], database.url)
     process = project.start("ampho", "db-up")
     assert process.stdout is not None
-    said = ""
-    while "core_2" not in said:  # its line begins before it runs
-        said += process.stdout.read(1)
+    while process.stdout.readline() != "it runs\n":
+        assert process.poll() is None
     time.sleep(0.3)
     process.send_signal(number)
     begun = time.monotonic()
