@@ -19,7 +19,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _AdhocProxiedConnection
 from sqlalchemy.util import only_once
 
-from ampho.errors import ConfigurationError
+from ampho.errors import ConfigurationError, DriverError
 from ampho.url import database_name, is_in_memory
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
 """What drivers call the argument that names the database."""
 
-_MEMORY = ":memory:"
 _NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
+"""What drivers call the arguments that may name the database."""
+
+_MEMORY = ":memory:"
 
 _ADDRESS = DATABASE_ARGUMENTS | {
     *("host", "hostaddr", "port", "unix_socket", "user", "username", "password", "passwd", "passfile"),
@@ -70,20 +72,21 @@ def at(engine: Engine, url: URL, setting: str) -> Engine:
 
     :param url: the address; its driver must be the engine's, and is if it names none.
     :param setting: where the address is from.
-    :raises ConfigurationError: if its driver is another one, or the app makes its connections itself.
+    :raises DriverError: if its driver is another one.
+    :raises ConfigurationError: if the app makes its connections itself.
     """
     dialect = engine.dialect
     if "+" not in url.drivername and url.get_backend_name() == engine.url.get_backend_name():
         url = url.set(drivername=engine.url.drivername)
     if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
-        raise ConfigurationError(
+        raise DriverError(
             f"{setting} names the driver {url.drivername}, and the app uses {engine.url.drivername}. Migrations connect"
             " as the app does, with its options and listeners: name the same driver.",
             setting=setting,
         )
     connect = _connect_of(engine, f"which {setting} would leave out. Unset it, and migrations connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
-    # An address without the name of a database leads to the app's, and not to the one that is called like the user.
+    # An address that names no database means the app's, not the one that PostgreSQL would name after the user.
     other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
     return _elsewhere(engine, url, replace(connect.without(other), args=args, forced={}).with_arguments(kwargs))
 
@@ -125,7 +128,8 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
         row = cursor.fetchone()
     finally:
         cursor.close()
-    if backend != "sqlite":  # whose connection may be in the middle of a transaction of the app, and began none
+    # SQLite began no transaction for this, and the connection may be inside one of the app.
+    if backend != "sqlite":
         dbapi_connection.rollback()
     return None if row is None or row[0] is None else str(row[0])
 

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ampho import Ampho, AsyncAmpho, AsyncSQLAlchemy
-from ampho.errors import ConfigurationError, DatabaseError
+from ampho.errors import ConfigurationError, DatabaseError, DriverError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its present release uses what SQLAlchemy 2.1 deprecates
@@ -362,7 +362,7 @@ def test_an_address_with_another_driver_is_refused(project: Project) -> None:
     url = URL.create("postgresql+psycopg", "tester", host="no.such.host")
     with (
         facade(project, "flask", ["core"], "sqlite:///app.db", AMPHO_DATABASE_URI=url) as each,
-        pytest.raises(ConfigurationError, match=r"names the driver postgresql.psycopg, and the app uses sqlite"),
+        pytest.raises(DriverError, match=r"names the driver postgresql.psycopg, and the app uses sqlite"),
     ):
         each.call("current")
 
