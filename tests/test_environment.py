@@ -96,7 +96,7 @@ LOOK = """
 
 
 @pytest.mark.parametrize("form", GIVEN)
-@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+@pytest.mark.drivers("sqlite+pysqlite")
 def test_an_argument_of_configure_wins_wherever_it_is_given(opened: Shop, form: str) -> None:
     """Of what ``Migrate(...)`` or ``AsyncAmpho(...)`` was given, the others stay."""
     path = opened.project.folder / "wsgi.py"
