@@ -70,6 +70,8 @@ class StepTransaction:
 
     def look(self, connection: Connection) -> None:
         """Notice that the transaction is over where no event said so, as after SQLite's ``executescript()``."""
+        if connection.invalidated:  # as a cancelled task leaves it, which is not to be hidden by another error
+            return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # which is open
             self.committed = self.is_over = True
 
