@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -57,15 +59,26 @@ class Failure(click.ClickException):
         super().__init__(message)
         self.__dict__["exit_code"] = exit_code  # Click has it on the class
         self.entry = entry
-        self._colours = (
-            {} if refuses_colours() else {"Error:": "red"}
-        )  # now: there is no context any more when it is shown
+        self._colours = _colours()
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in f"Error: {self.message}".split("\n"):
             say(line, err=True, colours=self._colours)
         if self.entry and is_terminal(sys.stderr):  # in a pipe an error is one line
             say(f"More: ampho explain {self.entry}", err=True)
+
+
+def _colours() -> Mapping[str, str]:
+    """Return the colours of an error, as long as there is a context: it is gone when Click shows the error."""
+    return {} if refuses_colours() else {"Error:": "red"}
+
+
+def _show(show: Callable[[IO[str]], None], colours: Mapping[str, str], file: IO[Any] | None = None) -> None:
+    """Write what Click shows of an error in the command line as other errors are written."""
+    written = io.StringIO()
+    show(written)
+    for line in written.getvalue().splitlines():
+        say(line, err=True, colours=colours)
 
 
 @contextmanager
@@ -81,6 +94,8 @@ def one_line_errors() -> Iterator[None]:
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
     except click.ClickException as exc:
         exc.__dict__["message"] = escaped_lines(exc.message)  # which is final
+        if not isinstance(exc, Failure):
+            exc.__dict__["show"] = partial(_show, exc.show, _colours())
         raise
     except Terminated as exc:
         raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
