@@ -58,7 +58,7 @@ class OtherConnections:
         self._is_in_step, self._is_any = True, False
 
     def end_step(self) -> None:
-        """Restore how long the connection that migrates waits, in the transaction that it is in."""
+        """Restore how long the connection that migrates waits."""
         self._is_in_step = False
         if self._before is None or self._limit is None or self._migrating.closed or self._migrating.invalidated:
             return

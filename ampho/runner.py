@@ -224,6 +224,7 @@ class Runner:
                 self._record_start(context)
             alembic_step.after_function = partial(self._settle, context)
             yield alembic_step
+            self._others.end_step()
             expected = alembic_step.rows_after(expected)
             self.done.append(StepRun(step, time.perf_counter() - begun))
             self.current, self._tries = None, 0
@@ -341,7 +342,6 @@ class Runner:
         """Write that the revision is done, in its own transaction; Alembic calls this at the end of each."""
         self._settle(ctx)
         self._transaction.is_own = True
-        self._others.end_step()
         if self._table is not None and self.current is not None:
             duration = time.perf_counter() - self._begun
             self._table.finish(self._entry_of_step(), Outcome.DONE, duration)

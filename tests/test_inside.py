@@ -432,6 +432,18 @@ def test_a_migration_that_waits_for_a_connection_of_its_own_ends(project: Projec
 
 
 @pytest.mark.usefixtures("quickly")
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_sqlite_a_commit_that_waits_for_a_reader_of_its_own_ends(project: Project, database: Database) -> None:
+    reads = "\n".join(f"readers[0].exec_driver_sql({sql!r})" for sql in ("BEGIN", "SELECT id FROM t"))
+    opened = "global readers\nreaders = [op.get_bind().engine.connect()]"
+    path = write(project, f"{opened}\n{reads}\nop.execute('INSERT INTO t VALUES (1)')")
+    with running(project, database) as each:
+        error = str(failed(each))
+        assert f"{path.name}: OperationalError: database is locked (the revision has opened another" in error
+        assert database.data() == {"alembic_version": [("core_1",)], "t": []}
+
+
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 def test_the_apps_session_in_a_revision_is_told_of(project: Project, sync_database: Database) -> None:
     session = "from flask import current_app\nsession = current_app.extensions['ampho'].db.session\n"
