@@ -193,7 +193,7 @@ def test_what_went_well_or_wrong_is_seen_by_its_colour(
     for colour, word in ((green, rb"\d+ ms"), (red, b"failed"), (red, b"Error:"), (yellow, b"Warning:")):
         assert re.search(word, screen.raw), word
         assert (re.search(colour + word + rb"\x1b\[0m", screen.raw) is not None) is is_coloured, (word, screen.raw)
-    typed = Screen(project, "ampho", "db-up", "--nothing", *more, columns=200, env=env)
+    typed = Screen(project, "ampho", *more, "db-up", "--nothing", columns=200, env=env)
     assert typed.end() == 2
     assert (re.search(red + b"Error:", typed.raw) is not None) is is_coloured
     piped = project.run("ampho", "db-up", *more, env={"NO_COLOR": "", "FORCE_COLOR": "", **env}, check=False)
