@@ -137,7 +137,7 @@ def test_records_of_the_log_are_whole_lines(project: Project, caplog: pytest.Log
     messages = [record.getMessage() for record in caplog.records if record.name == "ampho"]
     assert [message for message in messages if LINE.search(message)] == []
     assert any(message.startswith("Upgrade of blog_3 of blog failed: ") for message in messages)
-    assert any(escaped("blog_2_\x1b]0;owned\x07") in message for message in messages)
+    assert any(escaped("blog_3_\x1b]0;owned\x07") in message for message in messages)
 
 
 def test_the_live_display_shows_them_as_they_are_written(project: Project) -> None:
