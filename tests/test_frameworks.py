@@ -565,6 +565,7 @@ def test_the_apps_own_package_needs_no_setting_once_it_has_a_folder(project: Pro
             assert 'Add "other" to' in ampho.init("other").hint
             assert ampho.init("mysite").hint is None
             assert [state.package for state in ampho.current()] == ["mysite"]
+            ampho.db.engine.dispose()
 
 
 @pytest.mark.parametrize(("kind", "make_app"), [(Ampho, flask_app), (AsyncAmpho, quart_app)])
