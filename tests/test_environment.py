@@ -443,8 +443,8 @@ def test_one_that_knows_nothing_of_ampho_is_skipped_with_a_warning(opened: Shop)
 REFUSED = {
     "a connection of its own": (
         "    context.configure(\n",
-        """    from sqlalchemy import create_engine, pool
-    connection = create_engine("sqlite://", poolclass=pool.StaticPool).connect()
+        """    from sqlalchemy import Connection
+    connection = Connection(connection.engine, connection=connection.connection)
     context.configure(
 """,
         "uses a connection of its own. Configure with the one that run_migrations() is given",
