@@ -42,6 +42,12 @@ class StepTransaction:
     :ivar lost: whether that took back something that the revision had done.
     """
 
+    is_own: bool
+    committed: bool
+    is_over: bool
+    rolled_back: bool
+    lost: bool
+
     def __init__(self, connection: Connection, before_commit: Callable[[], None]) -> None:
         self._before_commit = before_commit
         self._is_transactional = connection.dialect.name in TRANSACTIONAL
