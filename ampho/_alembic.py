@@ -86,7 +86,7 @@ _SKIPPED = (
 )
 
 ASK = ("current",)
-"""The command of Alembic's that is nearest to all of ours that change nothing."""
+"""The Alembic command that comes closest to those of ours that change nothing."""
 
 Rows = tuple[str, ...]
 Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
@@ -236,7 +236,7 @@ class ExactStep(RevisionStep):
 
 
 def _run_function(function: Callable[..., object], arguments: dict[str, object]) -> None:
-    """Run the function of a revision, and do not take for done what only returns something to be run.
+    """Run the function of a revision; awaiting is part of running it, and a result other than None is an error.
 
     :param arguments: what ``env.py`` passed to ``context.run_migrations()``.
     """
@@ -244,7 +244,7 @@ def _run_function(function: Callable[..., object], arguments: dict[str, object])
     if result is None:
         return
     if iscoroutine(result):
-        result.close()  # or Python warns that it was never awaited
+        result.close()  # otherwise Python warns that it was never awaited
     raise TypeError(
         f"{getattr(function, '__name__', 'the function')}() returned an object of type '{type(result).__name__}'. It"
         " must do all that it has to itself, and return None"
@@ -269,7 +269,7 @@ def _run_async(function: Callable[..., Coroutine[object, object, object]], argum
             return end.value
         try:
             proceed = partial(coroutine.send, await_only(_Waiting(waiting)))
-        except BaseException as exc:  # noqa: BLE001 (a cancellation, too, is for the function to hear of)
+        except BaseException as exc:  # noqa: BLE001 (the function has to see a cancellation, too)
             proceed = partial(coroutine.throw, exc)
 
 
@@ -279,7 +279,7 @@ async def _itself(connection: AsyncConnection) -> AsyncConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """What a coroutine waits for, to be waited for by the event loop in its place."""
+    """Makes the event loop wait for what a coroutine waits for."""
 
     future: object
 
@@ -392,9 +392,9 @@ def _parents_in(script: ScriptDirectory) -> Callable[[str], Sequence[str]]:
 
 
 class IniConfig(Config):
-    """Alembic's configuration, from a file that is read as UTF-8, or else in the encoding of the locale.
+    """Alembic's configuration, from a file that is read as UTF-8, or otherwise in the locale's encoding.
 
-    Alembic itself reads it in that of the locale alone, which is ASCII in many a container.
+    Alembic itself tries only the locale's encoding, which is ASCII in many containers.
     """
 
     def __init__(self, ini: Path) -> None:
@@ -421,7 +421,7 @@ def _decoded(text: bytes) -> str:
 
 
 class CommandConfig(IniConfig):
-    """Alembic's configuration, with the arguments of that command of Alembic's which does the same as ours.
+    """Alembic's configuration, with the arguments of the Alembic command that does the same as ours.
 
     :param command: the command and its arguments, as they are typed.
     :param x: the values of ``-x``; a string is one.
@@ -435,7 +435,7 @@ class CommandConfig(IniConfig):
 
     @cached_property
     def cmd_opts(self) -> argparse.Namespace:  # type: ignore[override]  # Alembic has an attribute that is set at once
-        """The arguments as Alembic's own parser has them, which parses them on demand: making the parser takes long."""
+        """The arguments as Alembic's own parser returns them; parsed on demand, since making the parser is slow."""
         found = CommandLine("alembic").parser.parse_args(self._command)
         found.x = self._x
         return found
@@ -466,7 +466,7 @@ def set_locations(config: Config, project: Project) -> None:
 
 
 def _version_locations(project: Project) -> list[str]:
-    """Return every folder with revision files, since Alembic has one answer for all to whether folders inside count."""
+    """Return every folder with revision files, since Alembic's setting for subfolders applies to all of them."""
     return [folder for package in project.packages for folder in revision_folders(package)]
 
 
@@ -507,7 +507,7 @@ class EnvironmentRun:
 
     :ivar connection: what ``env.py`` is handed.
     :ivar x: the values of ``-x``.
-    :ivar command: what is typed for the same with Alembic, which ``env.py`` may look at.
+    :ivar command: the equivalent Alembic command, which ``env.py`` may look at.
     :ivar rows: for SQL, the version rows to start from; None for a run on a connection.
     :ivar output: for SQL, where it goes.
     """
@@ -657,16 +657,16 @@ class EnvironmentRun:
         return EnvironmentFileError(text, path=self.path, line=int(number) if number.isdigit() else self.line)
 
     def _connects_itself(self, exc: BaseException) -> bool:
-        """Tell whether ``env.py`` raised an error of a connection of its own, or of a loop that it runs to open one.
+        """Return whether the error comes from a connection, or an event loop, of ``env.py``'s own.
 
-        An error of the connection that it was handed has passed through a method of that one.
+        An error of the connection that it was passed has a method of that connection in its traceback.
         """
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
         if not any(frame.f_code.co_filename == str(self.path) for frame in frames):
             return False
         for value in [value for frame in frames for value in frame.f_locals.values()]:
             if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
-                value.close()  # or Python warns that what asyncio.run() refused was never awaited
+                value.close()  # otherwise Python warns that it was never awaited
         return not any(frame.f_locals.get("self") is self.connection for frame in frames)
 
 
@@ -681,9 +681,9 @@ def ensure_version_table(context: MigrationContext) -> None:
 
 
 def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> None:
-    """Have Alembic commit the connection's present transaction: it keeps the one that it began itself.
+    """Make Alembic commit the connection's current transaction, instead of the one that it began itself.
 
-    :param is_over: whether a statement has ended the present one, which SQLAlchemy takes for going on.
+    :param is_over: whether a statement has ended the current one without SQLAlchemy noticing.
     """
     connection = context.connection
     if connection is None:
@@ -694,7 +694,7 @@ def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> N
 
 
 def follow_in_blocks(context: MigrationContext) -> None:
-    """Let an ``autocommit_block()`` work after a revision has committed on its own."""
+    """Make an ``autocommit_block()`` work after a revision has committed on its own."""
     block = context.autocommit_block
 
     def autocommit_block() -> AbstractContextManager[None]:
@@ -771,7 +771,7 @@ def _release(module: Any) -> None:  # noqa: ANN401 (both are made of proxies)
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a revision's functions do, as Python that is indented but for its first line, and what they import.
+    """The bodies of a revision's functions, as Python indented except for the first line, and their imports.
 
     :ivar options: what ``env.py`` configured.
     """

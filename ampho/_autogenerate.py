@@ -208,7 +208,7 @@ class Comparison:
         return set(map(_key, found))
 
     def removed(self) -> Iterator[tuple[str, str]]:
-        """Give what the found changes drop or rename: the keys of tables, each with a column or an empty string."""
+        """Yield what the changes drop or rename: keys of tables, each with a column, or empty for the whole table."""
         for operation in self._operations():
             if isinstance(operation, ops.DropTableOp | ops.RenameTableOp):
                 yield _key(operation), ""

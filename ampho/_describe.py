@@ -38,7 +38,7 @@ _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
 
 _SHOWN = 5  # names, of many
-# Drivers, and what they are made of: their errors do not always reach SQLAlchemy, which would wrap them.
+# Drivers and their dependencies. Their errors do not always pass through SQLAlchemy, which would wrap them.
 _OF_DRIVERS = frozenset(
     {
         *("aiosqlite", "asyncmy", "asyncpg", "oracledb", "psycopg", "psycopg_binary", "psycopg_c", "psycopg_pool"),
@@ -68,10 +68,10 @@ def printable(text: str, limit: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as one line in which nothing moves a cursor, reorders what is read, or hides.
+    """Return a text as one line in which nothing moves the cursor, reorders text, or hides it.
 
-    Control characters, and those of Unicode that format text without being seen, become escapes; white space of any
-    kind becomes spaces.
+    Control characters and Unicode's invisible formatting characters become escapes; white space of any kind becomes
+    spaces.
     """
     if text.isprintable():
         return text
@@ -126,7 +126,7 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
 
 
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
-    """Return a warning of Python's as one line that says where in the project it comes from, or from which library.
+    """Return a Python warning as one line that names the place in the project, or the library, that it comes from.
 
     Call it where the warning is issued, because a library's warning points into the library.
     """
@@ -184,7 +184,7 @@ def quotes_url(exc: BaseException) -> bool:
 
 
 def is_of_database(exc: BaseException) -> bool:
-    """Tell whether an exception is from a database, its driver, or the network between."""
+    """Return whether an exception comes from a database, its driver, or the network."""
     module = sys.modules.get("sqlalchemy.exc")
     if module is not None and isinstance(
         exc, (module.DBAPIError, module.PendingRollbackError, module.ResourceClosedError, module.TimeoutError)
@@ -279,7 +279,7 @@ def _text(exc: BaseException) -> str:
 
 
 def _function(exc: BaseException) -> str:
-    """Return what to say of an exception without a message, such as that of an ``assert``: the function it is from."""
+    """Describe an exception without a message, such as that of an ``assert``, by the function that raised it."""
     found = [code.co_name for _, code, _ in _frames(exc.__traceback__) if code.co_name.isidentifier()]
     return f"raised in {found[-1]}()" if found else ""
 

@@ -51,10 +51,10 @@ def pragma(connection: Connection, name: str) -> Any:
 
 
 def dangling_keys(connection: Connection) -> list[str]:
-    """Return the foreign keys to tables that do not exist, in words: ``the table shirts to colors``."""
+    """Return the foreign keys to tables that do not exist, as text: ``the table shirts to colors``."""
     try:
         return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
-    except (sqlite3.Error, DBAPIError):  # another process writes; this is no reason to fail
+    except (sqlite3.Error, DBAPIError):  # another process writes, which is no reason to fail
         return []
 
 
@@ -185,7 +185,7 @@ class _Dbapi:
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
     """Return a connection on the same DBAPI connection that has none of the app's events, and real transactions.
 
-    What a revision connects by its ``engine`` has the app's pool, and begins as the driver does.
+    What a revision connects through its ``engine`` uses the app's pool, and begins transactions as the driver does.
     """
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
@@ -208,9 +208,9 @@ def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
 
 
 class Lent:
-    """The DBAPI connection of a database that has but one, as one in memory, for other users than the migration.
+    """The only DBAPI connection of a database in memory, lent to other users during a migration.
 
-    They take part in its transaction, and end nothing.
+    They take part in its transaction, and cannot end it.
     """
 
     def __init__(self, connection: object) -> None:

@@ -35,7 +35,7 @@ def _closest(name: str, names: Iterable[str]) -> list[str]:
 def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
     """Return a question for the names that are close to one; empty where none is.
 
-    :param names: what is compared; a mapping has for each what is shown instead.
+    :param names: the names to compare; the values of a mapping are shown instead.
     :param form: how a name is shown.
     """
     shown = names if isinstance(names, Mapping) else {}

@@ -174,9 +174,9 @@ def _load(targets: Sequence[_Target]) -> App:
 
 
 def _import(target: _Target) -> ModuleType | None:
-    """Import the target's module; None if a usual file is not in the current folder.
+    """Import the target's module; return None if a default file is not in the current folder.
 
-    One that lies elsewhere on the path, as that of a project that is installed in editable mode, is another project's.
+    One elsewhere on the path, such as that of an editable install, belongs to another project.
     """
     from flask.cli import prepare_import
 
@@ -203,13 +203,13 @@ def _import(target: _Target) -> ModuleType | None:
 
 
 def _file_here(file: str) -> str | None:
-    """Return the file of a module or package in the current folder, whatever the rest of the path has."""
+    """Return the file of a module or package in the current folder, ignoring the rest of the path."""
     spec = PathFinder.find_spec(Path(file).stem, [str(Path.cwd())])
     return spec.origin if spec is not None and spec.has_location else None
 
 
 def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
-    """Check that what was imported is the file in the current folder, and not another module of its name."""
+    """Check that what was imported is the file in the current folder, and not another module of that name."""
     imported = getattr(module, "__file__", None)
     if imported is None or Path(imported).resolve() != Path(file).resolve():
         raise target.error(

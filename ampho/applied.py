@@ -158,7 +158,7 @@ class Applied:
         )
 
     def diverged_remedy(self, ids: Sequence[str]) -> str:
-        """Say what to do about revisions that count as applied, though no record says that they were."""
+        """Return what to do about revisions that count as applied without a record of it."""
         above = self.graph.tips((self.graph.descendants(ids) & self.known) - set(ids))
         what = "it does" if len(ids) == 1 else "they do"
         by_hand = f"do by hand what {what}, unless the database has it already, and say so with {self.way_to_note(ids)}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _COMPARE = ("revision", "--autogenerate")
-"""What is typed for a comparison with Alembic: also for a check, whose hooks have to do the same."""
+"""The Alembic command for a comparison, and also for a check, since its hooks have to do the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,12 @@ def check(
     """Return how the models of packages differ from the database.
 
     :param packages: the packages; all by default.
-    :param scratch: whether the database is an empty one, on which the histories of all packages run first, and back
+    :param scratch: whether the database is empty; the histories of all packages then run on it first, and are reverted
         afterwards.
     :param x: values for ``context.get_x_argument()``.
     :param observer: is warned of tables that nobody owns, and of revisions that have no way back.
     :raises NotUpToDateError: if a revision of one of them is not applied.
-    :raises RevisionFailedError: if the histories do not run on an empty database, or not back.
+    :raises RevisionFailedError: if the histories cannot be run on an empty database, or reverted.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
     told = Observer() if observer is None else observer
@@ -143,7 +143,7 @@ def check(
 
     drifts = _in_environment(project, connection, x, compare, _COMPARE)
     if scratch:
-        connection.rollback()  # of what was read
+        connection.rollback()  # ends the transaction of the comparison
         for warning in replay_back(project, connection, x):
             told.warned(warning)
     return drifts
@@ -171,7 +171,7 @@ def _in_environment(
 def _owners(project: Project, context: MigrationContext) -> Ownership:
     """Return the owners of the tables with which ``env.py`` configured the comparison.
 
-    :raises ConfigurationError: if nobody said which tables the models have.
+    :raises ConfigurationError: if the tables of the models are not known.
     """
     metadata = context.opts.get("target_metadata")
     if metadata is None and project.metadata is None:

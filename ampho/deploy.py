@@ -92,7 +92,7 @@ class Finding:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether ``db-wait`` waits until it is no longer so."""
+        """Whether ``db-wait`` waits for this to change."""
         return self.status in _WAITED_FOR and not self.is_harmless
 
 
@@ -158,7 +158,7 @@ class Turns:
     """The attempts of a process that waits until a database has what the code needs.
 
     :param timeout: seconds.
-    :param observer: is told what it waits for, each time that this changes, and of the warnings of the first attempt.
+    :param observer: receives what it waits for, each time that this changes, and the warnings of the first attempt.
     """
 
     _PAUSE = 0.5  # seconds between two attempts
@@ -169,11 +169,11 @@ class Turns:
         self._observer = observer or Observer()
         self._told = ""
         self.observer: Observer = self._observer
-        """What an attempt tells its warnings, which are told once."""
+        """Receives the warnings of an attempt; only those of the first one are passed on."""
 
     @property
     def pause(self) -> float:
-        """Seconds until the next attempt; the last one is at the very end."""
+        """Seconds until the next attempt; the last one is made when time is up."""
         return max(0.0, min(self._PAUSE, self._deadline - time.monotonic()))
 
     @contextmanager
@@ -227,4 +227,4 @@ class Turns:
 
 class _Mute(Observer):
     def warned(self, message: str) -> None:
-        """Leave out what was told at the first attempt."""
+        """Leave out the warning, which the first attempt has passed on."""

@@ -1,6 +1,6 @@
-"""Looks for the version rows of a history in another table than the version table.
+"""Looks for the version rows of a history in a table other than the version table.
 
-That is where they are after an ``env.py`` that names the version table has ceased to be used. Nothing counts as applied
+They are in another one when the ``env.py`` that names the version table is no longer used. Nothing counts as applied
 then, and everything would run again.
 """
 
@@ -35,7 +35,7 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     """Check that no other table has rows of this history, where the version table has none.
 
     A version table that was given a name may be one of several, such as those of tenants. So then only the one of the
-    default name counts. One of the same name is in another schema, and so another's.
+    default name counts. A table of the same name is in another schema, and belongs to something else.
 
     :raises VersionTableError: if one has.
     """

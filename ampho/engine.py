@@ -251,7 +251,7 @@ def _pool(engine: Engine, poolclass: type[Pool], creator: Callable[..., DBAPICon
 
 
 def _twin(engine: Engine, pool: Pool, dialect: Dialect, url: URL) -> Engine:
-    """Return an engine with the options of another, and all events of that."""
+    """Return an engine with the options and all events of another."""
     twin = Engine(pool, dialect, url, engine.logging_name, echo=engine.echo, hide_parameters=engine.hide_parameters)
     twin.dispatch = engine.dispatch  # not joined, since SQLAlchemy 2.0 refuses listeners of connections then
     twin._has_events = engine._has_events  # noqa: SLF001

@@ -47,8 +47,8 @@ def options(**arguments: object) -> dict[str, Any]:
     ``AsyncAmpho(...)``. Where plain Alembic runs ``env.py``, they also make it see every package that is configured
     now, and write exact version rows.
 
-    :param arguments: arguments of ``configure()`` that take the place of those. They may as well stand beside
-        ``**options()`` in the call of ``configure()``.
+    :param arguments: arguments of ``configure()`` that override these. They may also be passed beside ``**options()``
+        in the call of ``configure()``.
     """
     run = _run()
     project = run.project if run else _extension().project(_app())
@@ -82,9 +82,9 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
 
 
 def _given_beside(caller: FrameType) -> frozenset[str]:
-    """Return the names of the keyword arguments beside ``**options()`` in a call, where a name twice is a TypeError.
+    """Return the names of the keyword arguments beside ``**options()`` in a call; repeating one is a TypeError.
 
-    The frame knows where the call of ``options()`` is in the file, and the file says what it is a part of.
+    The frame has the position of the call of ``options()`` in the file, and the file the call that it is part of.
     """
     place = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
     try:

@@ -62,7 +62,7 @@ def check_not_inside() -> None:
 
 
 def is_inside() -> bool:
-    """Tell whether a run is going on around the caller."""
+    """Return whether the caller is inside a run."""
     # A task that a run started keeps the run's mark after the run.
     return _run is not None and _inside.get() is _run
 

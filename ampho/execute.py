@@ -130,8 +130,8 @@ def upgrade(
 ) -> Run:
     """Upgrade the database of a connection.
 
-    :param agreed: the plan that somebody has seen and agreed to; another one is an error.
-    :param scratch: whether it is a throw-away database, which errors then say.
+    :param agreed: the plan that was confirmed; a different one is an error.
+    :param scratch: whether it is a throw-away database; errors then say so.
     :param observer: is told of each step, as are the log and the signals; or an audience that is told alone.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
@@ -164,7 +164,7 @@ def downgrade(
 
     :param cascade: whether revisions of other packages that depend on what goes may go too.
     :param confirm: the database's name, where it is protected.
-    :param agreed: the plan that somebody has seen and agreed to; another one is an error.
+    :param agreed: the plan that was confirmed; a different one is an error.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
@@ -188,7 +188,7 @@ def downgrade(
 def take_back(
     project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str], observer: Audience
 ) -> Run:
-    """Take back all that a throw-away database has, the last first, until a revision comes that has no way back.
+    """Revert what a throw-away database has, the latest first, up to a revision that has no way back.
 
     :param stops: the ids of revisions that have none.
     :param x: values for ``context.get_x_argument()``.
@@ -339,9 +339,9 @@ def deployment(project: Project, connection: Connection, *, files: bool = True, 
 
 
 def awaited(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Deployment, str | None]:
-    """Return how the database stands to the code, and the process that migrates it.
+    """Return the state of the database, compared with the code, and the process that migrates it.
 
-    :return: for the process an empty text if there is none, and None if that is not known, or of no interest.
+    :return: the process is empty if there is none, and None if it is not known or does not matter.
     """
     found = deployment(project, connection, files=False, x=x)
     lacks_something = any(finding.is_waited_for for finding in found.findings)
@@ -368,9 +368,9 @@ def ask(
 ) -> T:
     """Return the answer to a question about the rows of the version table and the journal beside it.
 
-    Which version table that is, the host's ``env.py`` says. Without one there are no rows.
+    The host's ``env.py`` decides which version table that is. Without one there are no rows.
 
-    :param about_change: whether it is about what a run would do, which refuses where the rows are in another table.
+    :param about_change: whether it is about what a run would do, which is refused where the rows are in another table.
     """
     with suppress(_Unseen):
         return _at_a_glance(project, connection, question, about_change=about_change)
@@ -437,7 +437,7 @@ def perform(
 ) -> None:
     """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step.
 
-    :param command: what is typed for the same with Alembic, where that is not to ask for what is applied.
+    :param command: the equivalent Alembic command; by default, the one for work that changes nothing.
     """
     import_alembic(connection)
     from ampho._alembic import ASK, EnvironmentRun

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 OPTIONS_SETTING = "SQLALCHEMY_ENGINE_OPTIONS"
 _ON_THIS_SIDE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
-"""What a driver raises that was called in a wrong way, or lacks something; what a server answers is none of these."""
+"""What a driver raises if it was called incorrectly or lacks something, unlike what it raises for a server's answer."""
 DIRECT_SETTING = DATABASE_URI.name
 """The setting, and environment variable, for another address of the same database, for migrations only."""
 
@@ -213,8 +213,8 @@ class Extension(ABC):
     def _connected(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
         """Open the connection that migrates; for an async engine, in a greenlet.
 
-        It is made as the app's connections are, and closed for good: an app that migrates and is forked then shares it
-        with no child.
+        It is made as the app's connections are, and closed for good, so that an app that forks after migrating does not
+        share it with its children.
 
         :param engine: the app's.
         :param scratch: whether it is to a throw-away database.
@@ -271,9 +271,9 @@ def _entries(packages: Iterable[str]) -> list[str]:
 
 @contextmanager
 def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
-    """Tell an observer what is odd about a project.
+    """Warn an observer of what is odd about a project.
 
-    That packages are missing is told after the work, which may end with an error that says the same.
+    Missing packages are reported after the work, which may end with an error that says the same.
 
     :param mending: the package whose several heads the command is about.
     """
@@ -295,7 +295,7 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
 
 
 def tell_unread(project: Project, observer: Observer) -> None:
-    """Tell an observer which revision files of a project are not read."""
+    """Warn an observer of revision files of a project that are not read."""
     for message in project.unread():
         observer.warned(message)
 
@@ -338,7 +338,7 @@ def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
 def clear_errors(url: URL, results: Sequence[object]) -> Iterator[None]:
     """Turn what a driver raises outside of a revision, as where the connection is lost, into one clear error.
 
-    :param results: what the work has returned, if it has; then a connection that cannot be closed is no failure.
+    :param results: what the work has returned, if it has; then failing to close a connection is not an error.
     :raises DatabaseError: if the database, its driver or the network fails.
     """
     try:

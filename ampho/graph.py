@@ -110,7 +110,7 @@ class Graph:
     def parallel_heads(self, package: str) -> tuple[str, ...]:
         """Return the heads of a package that has several, unless each is the head of a label of its own.
 
-        So a package keeps lines apart that are meant to be, as OpenStack's ``expand`` and ``contract``.
+        So a package may have separate lines on purpose, such as OpenStack's ``expand`` and ``contract``.
         """
         heads = self.heads(package)
         if len(heads) <= 1:
@@ -151,10 +151,10 @@ class Graph:
         return Graph([*present, *revisions], self.packages, self.absent)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
-        """Return this graph with some revisions based on other ones than their files say.
+        """Return this graph with some revisions based on others than their files say.
 
         :param parents: the ids of their parents and dependencies, by their ids.
-        :raises HistoryError: if that is no graph.
+        :raises HistoryError: if the result is not a valid graph.
         """
         revisions = (
             self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
@@ -262,9 +262,9 @@ class Graph:
     def _sorted(self) -> tuple[str, ...]:
         """Return all ids: each after what it depends on, and of those that may come next the oldest first.
 
-        So an empty database goes through what the databases went through that were migrated while the files were
-        written. A revision counts as no older than what it depends on, because clocks differ. Of the same age, packages
-        come as they are listed, then ids.
+        So an empty database goes through the same states as those that were migrated while the files were written. A
+        revision counts as no older than what it depends on, because clocks differ. Revisions of the same age come in
+        the order in which the packages are listed, then by id.
         """
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
@@ -310,7 +310,7 @@ class Graph:
         return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
 
     def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
-        """Return the time before which no revision of a package runs that has no date itself."""
+        """Return, by package, the earliest time for a revision that has no date itself."""
         of_package: dict[str, list[float]] = {name: [] for name in self.packages}
         for revision_id in sorted(self._revisions):
             known = of_package.setdefault(self[revision_id].package, [])

@@ -69,9 +69,9 @@ class Hosts:
         )
 
     def warning(self, template: Path) -> str | None:
-        """Return one sentence on all ``env.py`` that are skipped and may be meant to be used.
+        """Return one sentence on every ``env.py`` that is skipped and may have been meant.
 
-        There is none where ``AMPHO_ENV_PACKAGE`` is set, also to nothing.
+        It is empty where ``AMPHO_ENV_PACKAGE`` is set, even to nothing.
 
         :param template: an ``env.py`` as it should be.
         """
@@ -92,7 +92,7 @@ class Hosts:
         if not self._is_foreign(package):
             return "does not import ampho.environment"
         if _USES_AMPHO.search(text) and not is_pristine(package):
-            return f"is installed, and {package.name} is not known to be of the app's own distribution"
+            return f"is installed, and {package.name} is not known to belong to the app's own distribution"
         return ""
 
     def _is_foreign(self, package: MigrationPackage) -> bool:
@@ -117,12 +117,12 @@ class Hosts:
 
     @cached_property
     def _records(self) -> Callable[[Path], list[bytes]]:
-        """Reads what the distributions that are installed in a folder have recorded, once for each folder."""
+        """Reads the records of the distributions that are installed in a folder, once for each folder."""
         return cache(lambda site: [_read(record) or b"" for record in site.glob("*.dist-info/RECORD")])
 
     @cached_property
     def _apps_module(self) -> str:
-        """The name of the app's module, also of one that runs as a program."""
+        """The name of the app's module, even if it runs as a program."""
         main = getattr(sys.modules.get("__main__"), "__spec__", None)
         return main.name if self.import_name == "__main__" and main else self.import_name
 
@@ -157,7 +157,7 @@ def is_pristine(package: MigrationPackage) -> bool:
 
 
 def _has(record: bytes, file: Path, site: Path) -> bool:
-    """Return whether a distribution has installed a file into a folder, by its record."""
+    """Return whether a distribution has recorded that it installed a file into a folder."""
     return file.is_relative_to(site) and f"\n{file.relative_to(site).as_posix()},".encode() in b"\n" + record
 
 

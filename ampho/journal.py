@@ -88,10 +88,10 @@ class Entry:
 
 
 class _Brief(NamedTuple):
-    """What there is to know of a journal from the revisions, directions and outcomes of its entries alone.
+    """What can be known of a journal from the revisions, directions and outcomes of its entries alone.
 
-    :ivar directions: of each revision with which the version rows changed, the last one. The revisions come in the
-        order in which they ran; to stamp what is applied already changes nothing of that.
+    :ivar directions: of each revision, the last one that changed the version rows. The revisions come in the order in
+        which they ran; stamping what is already applied does not change that order.
     :ivar is_unfinished: whether one of the entries is.
     :ivar failed: see :attr:`Journal.failed`.
     """
@@ -136,12 +136,12 @@ class Journal:
 
     @property
     def failed(self) -> str:
-        """The revision whose upgrade failed, if that is the last thing that was done; else an empty text."""
+        """The revision whose upgrade failed, if that is the last thing that was done; otherwise empty."""
         return self._in_brief.failed
 
     @cached_property
     def _in_brief(self) -> _Brief:
-        """What there is to know without reading all of each entry."""
+        """What can be known without reading each entry in full."""
         directions: dict[str, str] = {}
         is_any_unfinished, failed = False, ""
         briefly = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief

@@ -66,7 +66,7 @@ class JournalTable:
     :param name: the table's name.
     :param schema: the schema of the version table.
     :ivar left: whether something of the revision that runs stays when it fails.
-    :ivar aside: the context in which statements are executed that are not the revision's.
+    :ivar aside: the context for statements that are not the revision's.
     """
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
@@ -104,7 +104,7 @@ class JournalTable:
             query = select(column.revision, column.direction, column.outcome).order_by(column.id)
             for rows in self._connection.execute(query).partitions(_AT_ONCE):
                 if not _are_texts(chain.from_iterable(rows)):
-                    raise self._damaged(ValueError("a column that is no text"))
+                    raise self._damaged(ValueError("a column that is not text"))
                 yield from map(tuple, rows)
 
     def _damaged(self, why: Exception) -> JournalError:
@@ -228,7 +228,7 @@ class JournalTable:
         return int((result.inserted_primary_key or (0,))[0])
 
     def _update(self, number: int | None, **values: object) -> bool:
-        """Write into an entry; return whether there is one."""
+        """Update an entry; return whether it exists."""
         with self._writing():
             updated = self._connection.execute(self._table.update().where(self._table.c.id == number), values)
         return updated.rowcount != 0
@@ -298,9 +298,9 @@ def _entry(row: Row[Any]) -> Entry:
         not {type(row.checksum), type(row.db_user), type(row.host), type(row.versions), type(row.error)}
         <= _TEXT_OR_NONE
     ):
-        raise ValueError("one of checksum, db_user, host, versions and error is no text")
+        raise ValueError("one of checksum, db_user, host, versions and error is not text")
     if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
-        raise ValueError("one of duration and statements is no number")
+        raise ValueError("one of duration and statements is not a number")
     return Entry(
         number=row.id,
         revision=row.revision,

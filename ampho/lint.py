@@ -226,7 +226,7 @@ def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
 
 
 def is_empty(function: ast.stmt | None) -> bool:
-    """Tell whether a function does nothing."""
+    """Return whether a function does nothing."""
     return isinstance(function, Function) and all(
         isinstance(node, ast.Pass)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))

@@ -112,7 +112,7 @@ def locked(connection: Connection, settings: LockSettings, waiting: Callable[[st
 
 
 def holder(connection: Connection, settings: LockSettings) -> str | None:
-    """Return the process that holds the database's lock, as far as the database tells; empty if there is none.
+    """Return the process that holds the database's lock, if the database reports it; empty if there is none.
 
     :return: None if it cannot be known, as on SQLite.
     """
@@ -150,9 +150,9 @@ def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How a database is told how long a statement of a connection waits for a lock.
+    """The statements that limit how long a statement of a connection waits for a lock.
 
-    :ivar read: the statement that asks for it; its first row is what ``write`` takes.
+    :ivar read: the statement that returns the limit; ``write`` takes its first row.
     :ivar write: the statement that sets it, with places for its values.
     :ivar convert: makes a value of seconds.
     """
@@ -224,7 +224,7 @@ def _release(lock: _Lock) -> None:
 
 @contextmanager
 def _given_back(connection: Connection) -> Iterator[None]:
-    """Put a connection back as it was, or close it for good where that fails, as it does if the connection is lost."""
+    """Restore a connection, or close it for good where that fails, as when the connection is lost."""
     try:
         yield
     except BaseException as exc:

@@ -26,9 +26,9 @@ class Observer:
         """Hear that another process migrates the database, and who that is, as far as the database tells."""
 
     def awaiting(self, what: str) -> None:
-        """Hear from ``wait()`` what the database lacks, and who migrates it; or why it does not answer yet.
+        """Receive from ``wait()`` what the database lacks and who migrates it, or why it does not answer yet.
 
-        Unless overridden, the logger ``ampho`` is told.
+        Unless overridden, it writes to the logger ``ampho``.
         """
         _log.info("Waiting for %s", what)
 

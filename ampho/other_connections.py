@@ -1,8 +1,8 @@
 """The connections that a revision opens beside the one that migrates, as the app's own session does.
 
-They wait for what the migration has locked, or it waits for what they have read. No database sees a deadlock in that,
-since the revision waits for itself in Python. So from the first of them on, no statement on either of the two waits for
-a lock for more than a few seconds, in that step. A revision that opens none costs nothing.
+They wait for what the migration has locked, or it waits for what they have read. No database detects that deadlock,
+since the revision waits for itself in Python. So once one is open, no statement of that step, on either connection,
+waits for a lock for more than a few seconds. A revision that opens none costs nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class OtherConnections:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch what is checked out of any pool meanwhile."""
+        """Watch the connections that are checked out of any pool meanwhile."""
         event.listen(Pool, "checkout", self._opened)
         try:
             yield
@@ -63,7 +63,7 @@ class OtherConnections:
         if self._before is None or self._limit is None or self._migrating.closed or self._migrating.invalidated:
             return
         values, self._before = self._before, None
-        with suppress(Exception):  # a connection that does not work any more is not given to anybody
+        with suppress(Exception):  # a connection that no longer works is not used again
             _execute(self._raw, self._limit.write.format(*values))
             if not self._migrating.in_transaction():
                 self._raw.commit()
@@ -86,7 +86,7 @@ class OtherConnections:
             proxy.dbapi_connection = Lent(raw)
         elif self._limit is not None and proxy._pool._dialect.name == self._migrating.dialect.name:  # noqa: SLF001
             self._is_any = True
-            entry.invalidate(soft=True)  # so that it is not given to anybody with this limit
+            entry.invalidate(soft=True)  # so that it is not reused with this limit
             self._hurry(raw, self._limit)
 
     def _hurry(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401

@@ -34,8 +34,8 @@ class Ownership:
 
     :ivar models: of tables that the metadata describes.
     :ivar history: of tables that revisions made, whether a model describes them or not.
-    :ivar users: of tables that revisions made, the packages whose revisions made a foreign key to it, each with the
-        column that it points at, whether the key is there still or not.
+    :ivar users: of tables that revisions made, the packages whose revisions made a foreign key to the table, each with
+        the column that it references, whether the key still exists or not.
     :ivar references: of each package with models, the packages that their foreign keys point at.
     :ivar unowned: tables that the metadata describes and nobody owns.
     """
@@ -290,7 +290,7 @@ def _argument(call: ast.Call, name: str, position: int | None = None) -> ast.exp
 
 
 def _string(node: ast.expr | None) -> str:
-    """Return the string that is written there; an empty one where it is none."""
+    """Return the value of a literal string; empty for anything else."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
@@ -299,9 +299,9 @@ def _strings(node: ast.expr | None) -> list[str]:
 
 
 def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
-    """Give the tables and columns that a foreign key points at, as far as they are written."""
+    """Yield the tables and columns that a foreign key references, where they are literals."""
     if _name(call) == "create_foreign_key":
-        # That of ``op`` has the table with the key before the one that it points at, that of a batch has not.
+        # Unlike that of a batch, the one of ``op`` takes the table with the key before the referenced one.
         of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
         table = _string(_argument(call, "referent_table", 2 if of_op else 1))
         schema = _string(_argument(call, "referent_schema"))

@@ -32,7 +32,7 @@ RESERVED = frozenset({"head", "heads", "base"})
 """What means something else in a specifier, so that no package and no revision can be called that."""
 
 _CHUNK = 1 << 16
-# Windows has the one, and others the second, with which opening a pipe does not wait for somebody to write into it.
+# O_BINARY exists on Windows only, O_NONBLOCK elsewhere: with it, opening a pipe does not wait for a writer.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
@@ -95,7 +95,7 @@ class MigrationPackage:
         return tuple(listed), self.all_below or bool(_RECURSIVE.search(ini))
 
     def _listed(self, ini: bytes) -> dict[str, None]:
-        """Return what ``version_locations`` lists inside the migrations folder; the rest is of other packages."""
+        """Return what ``version_locations`` lists inside the migrations folder; the rest belongs to other packages."""
         match = _LOCATIONS.search(ini)
         if match is None:
             return {}
@@ -287,7 +287,7 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
 def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
     """Find the package of an entry ``name``, ``name:folder`` or ``name:folder/**``, without importing anything.
 
-    :param known: names of packages, of which one may be meant where there is none of that name.
+    :param known: names of packages to suggest if there is none of that name.
     :raises PackageNameError: if the name or folder cannot be one.
     :raises PackageNotFoundError: if no such package is importable.
     :raises MigrationsFolderError: if the folder leads outside the package.
@@ -391,7 +391,7 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
 
 
 def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
-    """Find a package as Python's own finder does, a namespace without what follows later changes of ``sys.path``."""
+    """Find a package as Python's own finder does; a namespace does not follow later changes of ``sys.path``."""
     from pkgutil import get_importer  # here, since hardly any project needs it
 
     namespace = ModuleSpec(full_name, None, is_package=True)
@@ -466,7 +466,7 @@ def configured_packages(
 
 
 def _real(path: Path) -> Path:
-    """Return a path without links, as ``resolve()`` does, which fails on a link in a circle before Python 3.13."""
+    """Return a path without links, as ``resolve()`` does, which fails on circular links before Python 3.13."""
     return Path(os.path.realpath(path))
 
 

@@ -85,8 +85,8 @@ class Plan:
     :ivar direction: which way all steps go.
     :ivar steps: the steps, in the order in which they run.
     :ivar rows: the version rows from which the plan was made.
-    :ivar missing: what is applied and no file has, in words; empty if there is nothing of the kind.
-    :ivar failed: the revision whose upgrade failed just before, where what to take back is not named; else empty.
+    :ivar missing: a description of what is applied and has no file; otherwise empty.
+    :ivar failed: the revision whose upgrade failed just before, if the specifier names nothing to revert; else empty.
     :ivar asked: ids of the steps that the specifier names; the others come along.
     :ivar protected: the name of the database, where that has to be confirmed before the plan runs; else empty.
     """
@@ -217,7 +217,7 @@ def plan_downgrade(
 def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:
     """Return applied revisions in the order in which they were applied, as far as the journal knows it.
 
-    What it does not know comes right after what it depends on, else first, and among itself in the graph's order.
+    What it does not know comes right after what it depends on, or otherwise first, in the graph's order.
     """
     positions: dict[str, int] = {}
     for revision_id in graph.sort(ids):

@@ -42,7 +42,7 @@ class Project:
     :ivar app: the app itself, which sends the signals.
     :ivar lock: how a run waits for its turn.
     :ivar protection: whether what takes something out of the database has to be confirmed.
-    :ivar absent: packages that are listed and not there at all, each with the error that says so.
+    :ivar absent: packages that are listed but cannot be found, each with the error that says so.
     :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
     :ivar import_name: the app's.
     :ivar metadata: the tables of the models, for ``target_metadata``.
@@ -51,7 +51,7 @@ class Project:
     :ivar url: the database.
     :ivar journal: the name of the journal's table; None for no journal.
     :ivar template: which ``env.py`` is written, ``sync`` or ``aio``.
-    :ivar find_packages: finds the packages anew, for a command that has written one's folder.
+    :ivar find_packages: finds the packages again, for a command that has written one's folder.
     """
 
     packages: tuple[MigrationPackage, ...]
@@ -160,7 +160,7 @@ class Project:
 
     @cached_property
     def hosts(self) -> Hosts:
-        """The packages as those of which one may be the host."""
+        """The packages, and which of them is the host."""
         return Hosts(self.packages, self.host_name, self.import_name)
 
     @property
@@ -202,7 +202,7 @@ class Project:
                 yield self._conflict(package, heads)
 
     def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
-        """Say which listed packages are not there at all.
+        """Return a sentence for each listed package that cannot be found.
 
         :param raised: the error with which a command ends; what it says is left out.
         """
@@ -211,7 +211,7 @@ class Project:
                 yield f"{error} Or take it out of {SETTING}."
 
     def unread(self) -> Iterator[str]:
-        """Say of each package which folders of it have revision files that are not read.
+        """Return a sentence for each package that has folders with revision files that are not read.
 
         :raises HistoryError: if the files do not form a graph.
         """

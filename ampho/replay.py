@@ -1,4 +1,4 @@
-"""Running the histories on a throw-away database: up from nothing, and back as far as there is a way."""
+"""Runs the histories on an empty, throw-away database, and reverts them as far as possible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_SCHEMA = ("bulk_insert", "execute", "f", "get_bind", "get_context", "inline_
 
 
 def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
-    """Build tables on an empty database by running the histories, and tell nobody of it.
+    """Build tables on an empty database by running the histories, without notifying observers.
 
     :param specifier: ``heads`` for all packages, or one package.
     :raises RevisionFailedError: naming the revision that failed.
@@ -49,7 +49,7 @@ def _check_keys(connection: Connection) -> None:
 
 
 def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> Iterator[str]:
-    """Take back what :func:`replay` ran, the last first, up to a revision that has no way back by design.
+    """Revert what :func:`replay` ran, the latest first, up to a revision that has no way back by design.
 
     That is one without ``downgrade()``, or whose ``downgrade()`` raises an exception at once, or NotImplementedError
     anywhere, or does nothing though its ``upgrade()`` changes tables.
@@ -76,7 +76,7 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> I
 
 
 def _has_no_way_back(project: Project, revision_id: str) -> bool:
-    """Tell whether the file of a revision says that it has none; one that changes data only may do nothing there."""
+    """Return whether the file of a revision says that it has none; one that changes only data may do nothing there."""
     try:
         defined = functions(project.graph[revision_id].path.read_bytes())
     except (OSError, SyntaxError, ValueError):

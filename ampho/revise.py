@@ -301,7 +301,7 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
 
 
 def _new_id(graph: Graph, package: str) -> str:
-    """Return an id of the package's name and the time, which no file has: ``app_1595770095``.
+    """Return an unused id, made of the package's name and the time: ``app_1595770095``.
 
     No two ids have the same second, because the times in them say in which order the revisions run.
     """
@@ -341,9 +341,9 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
 
 
 def _newest_elsewhere(graph: Graph, package: str) -> str:
-    """Return which heads of other packages are the newest ones; an empty text where there are none.
+    """Return the newest heads of other packages, as text; empty if there are none.
 
-    Whoever fills the file in by hand sees by it what the database had then, and what to name in ``depends_on``.
+    It shows the author of the file what the database had then, and what may belong in ``depends_on``.
     """
     heads = [head for name in graph.packages if name != package for head in graph.heads(name)]
     newest = listed(graph.sort(heads)[::-1], _SHOWN)
@@ -354,7 +354,7 @@ def _with_remark(source: bytes, remark: str) -> bytes:
     """Return a revision file with a comment below its header, whatever template it is from."""
     try:
         body = ast.parse(source).body if remark else []
-    except (SyntaxError, ValueError):  # which is refused when it is read back
+    except (SyntaxError, ValueError):  # an invalid file is refused when it is read back
         return source
     ends = [
         node.end_lineno or 0

@@ -118,7 +118,7 @@ class Revision:
 
     @property
     def time(self) -> float | None:
-        """When it was written, in Unix time: as its id says, else its ``Create Date``; None if neither does.
+        """When it was written, in Unix time: from its id, otherwise from its ``Create Date``; None if neither has it.
 
         A date without a time zone counts as UTC, so that it means the same on every machine.
         """
@@ -243,7 +243,7 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
 
 
 def _is_passed_over(link: str, folder: str) -> bool:
-    """Return whether a link leads to a folder, or to a file of its own folder, which is read by its own name."""
+    """Return whether a link leads to a folder, or to a file of its own folder, which is read under its own name."""
     target = Path(os.path.realpath(link))
     return target.is_dir() or (target.is_file() and target.parent == Path(os.path.realpath(folder)))
 
@@ -405,7 +405,7 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
 
 
 def check_is_run(revision: Revision, code: CodeType | None, *, is_async: bool) -> None:
-    """Check that to call a function of a revision is to run it, or that it can be awaited.
+    """Check that calling a function of a revision runs it, or that it can be awaited.
 
     :param code: the function's code; None of a callable that has none.
     :param is_async: whether the revision runs on a connection of an async engine.
@@ -509,7 +509,7 @@ def _from_header(header: dict[str, object], doc: str, digest: bytes, file: str, 
     if "down_revision" not in header:
         raise _unreadable(file, package, "declares no down_revision. Add a line, down_revision = None for the first")
     return Revision(
-        id=str.__str__(revision_id),  # of a member of an enum, say
+        id=str.__str__(revision_id),  # it may be a member of an enum
         package=package,
         file=file,
         down_revisions=_strings(header, "down_revision", file, package),
@@ -535,7 +535,7 @@ def _can_be_id(text: object) -> TypeGuard[str]:
 
 
 def _strings(header: dict[str, object], name: str, file: str, package: str) -> tuple[str, ...]:
-    """Return a value of the header as Alembic takes it: nothing for what is empty, and of one in another the inner."""
+    """Return a value of the header as Alembic reads it: nothing for an empty one, and a lone nested one unwrapped."""
     value = header.get(name)
     if value is None:
         return ()

@@ -80,11 +80,11 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
 
 @dataclass
 class Runner:
-    """Plans inside the run of ``env.py``, gives Alembic the steps, and keeps what became of them.
+    """Plans inside the run of ``env.py``, gives Alembic the steps, and records their outcome.
 
-    :param command: what is typed for the same with Alembic.
-    :param is_agreed: whether somebody has seen the plan and agreed to it, so that no part of it may be left out.
-    :param is_scratch: whether the database is thrown away afterwards, so that nothing is to be repaired there.
+    :param command: the equivalent Alembic command.
+    :param is_agreed: whether the plan was confirmed, so that no part of it may be left out.
+    :param is_scratch: whether the database is thrown away afterwards, so that nothing there needs repair.
     """
 
     project: Project
@@ -276,9 +276,9 @@ class Runner:
         self._data_version = version
 
     def _settle(self, context: MigrationContext) -> None:
-        """Have what follows committed with the step, whatever the revision did with its transaction.
+        """Make sure that what follows is committed with the step, whatever the revision did with its transaction.
 
-        :raises AmphoError: if the revision took back what it had done, or closed the connection.
+        :raises AmphoError: if the revision rolled back what it had done, or closed the connection.
         """
         from ampho._alembic import ensure_version_table, follow_transaction
 
@@ -293,7 +293,7 @@ class Runner:
             )
         with transaction.own():
             follow_transaction(context, is_over=transaction.is_over)
-            if transaction.rolled_back:  # which in the first step took back the tables of Alembic and Ampho, too
+            if transaction.rolled_back:  # in the first step, this undid the tables of Alembic and Ampho, too
                 ensure_version_table(context)
                 if self._table is not None:
                     self._table.refresh()
@@ -334,7 +334,7 @@ class Runner:
                 context.connection.commit()
 
     def _record_early_commit(self) -> None:
-        """Write that the revision runs, where it commits before its end, as an ``autocommit_block()`` does."""
+        """Record that the revision runs, if it commits before its end, as an ``autocommit_block()`` does."""
         if self._table is not None and self.dialect in TRANSACTIONAL:
             self._table.start(self._entry_of_step(), counting=False)
 
@@ -443,7 +443,7 @@ def _code(revision: Revision) -> str:
 
 
 class _EndedError(AmphoError):
-    """A revision took back what it had done, or closed the connection, and came to its end nevertheless."""
+    """A revision rolled back what it had done, or closed the connection, and still returned."""
 
 
 class _OvertakenError(AmphoError):

@@ -78,7 +78,7 @@ def scratch_of(url: URL) -> Scratch:
 
 @contextmanager
 def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) -> Iterator[Connection]:
-    """Make a throw-away database beside that of an engine, give a connection to it, and drop it in the end.
+    """Make a throw-away database beside that of an engine, yield a connection to it, and drop it in the end.
 
     It is connected to as the engine connects, and the server is asked twice whether that led to it: before the app's
     listeners run, and after them, since one may select another database.
@@ -107,9 +107,9 @@ def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) 
 
 @contextmanager
 def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
-    """Make a database on a server, and drop it in the end; only if it was this that made it.
+    """Make a database on a server, and drop it in the end if it was made here.
 
-    :param schemas: takes the schemas that a new database lacks.
+    :param schemas: receives the schemas that a new database lacks.
     """
     refused = False
     try:

@@ -196,9 +196,9 @@ def _write(
     """Change what is applied, in the version table and in the journal, in one transaction.
 
     :param name: what was typed, a specifier or the name of what it is about.
-    :param purge: whether the rows before do not matter.
+    :param purge: whether to ignore the rows that were there before.
     :param denies: gives the packages of which the rest is said not to be applied, where that is not known.
-    :param resolving: the unfinished revision of which this says what came.
+    :param resolving: the unfinished revision whose outcome this records.
     """
     graph = project.graph
     found: list[Stamped] = []

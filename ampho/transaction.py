@@ -1,7 +1,7 @@
 """The transaction of a step, which its revision may end on its own.
 
 Alembic then writes the version row into the next transaction, and commits the one that is over: where no other revision
-follows, the row is lost. Here it is known who ended what, so that the row and the journal are committed in any case.
+follows, the row is lost. This module tracks who ended what, so that the row and the journal are always committed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class StepTransaction:
         the transaction that is committed then.
     :ivar is_own: whether what ends the transaction now is Ampho or Alembic, and not the revision.
     :ivar committed: whether something of the step is committed before its end.
-    :ivar is_over: whether the transaction has ended by a statement, while SQLAlchemy takes it for going on.
+    :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back.
-    :ivar lost: whether that took back something that the revision had done.
+    :ivar lost: whether that undid something that the revision had done.
     """
 
     is_own: bool
@@ -75,8 +75,8 @@ class StepTransaction:
             self.is_own = before
 
     def look(self, connection: Connection) -> None:
-        """Notice that the transaction is over where no event said so, as after SQLite's ``executescript()``."""
-        if connection.invalidated:  # as a cancelled task leaves it, which is not to be hidden by another error
+        """Notice that the transaction has ended without an event, as after SQLite's ``executescript()``."""
+        if connection.invalidated:  # as a cancelled task leaves it; another error must not hide that
             return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # which is open
             self.committed = self.is_over = True
@@ -118,7 +118,7 @@ class StepTransaction:
 
 @contextmanager
 def _rolling_back(connection: Connection) -> Iterator[None]:
-    """Roll back at once where a commit does not come about, which SQLAlchemy takes for the end of the transaction."""
+    """Roll back at once where a commit fails, since SQLAlchemy takes it for the end of the transaction."""
     try:
         yield
     except BaseException:

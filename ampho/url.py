@@ -157,7 +157,7 @@ def display(url: URL) -> str:
 
 
 def missing_folder(url: URL) -> str:
-    """Return the folder that SQLite's file is to lie in, if there is no such folder; else an empty text."""
+    """Return the folder of SQLite's file if it does not exist; otherwise an empty text."""
     file = url.database or ""
     if url.get_backend_name() != "sqlite" or not file or file.startswith((":memory:", "file:")):
         return ""

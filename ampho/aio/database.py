@@ -24,7 +24,7 @@ _ALEMBIC_CONFIG = {
     "compare_type": "compare_type",
     "user_module_prefix": "user_module_prefix",
 }
-"""The attributes of advanced-alchemy's ``alembic_config`` that are arguments of ``context.configure``, and which."""
+"""Maps attributes of advanced-alchemy's ``alembic_config`` to arguments of ``context.configure``."""
 
 _PREFIX_OF_THEIR_TEMPLATE = "sa."
 
@@ -98,7 +98,7 @@ class EngineDatabase:
 
 
 def _alembic_options(config: Any) -> dict[str, object]:
-    """Return what the ``alembic_config`` of advanced-alchemy's configuration says, as Alembic's own arguments.
+    """Return the settings in advanced-alchemy's ``alembic_config`` as Alembic's own arguments.
 
     Its default prefix of user-defined types, ``sa.``, is left out: it is right only in a file that puts these types
     into that module, as those made from advanced-alchemy's template do.

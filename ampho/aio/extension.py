@@ -292,7 +292,7 @@ class AsyncAmpho(Extension):
     ) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`.
 
-        :param observer: told which revision files are not read.
+        :param observer: is warned of revision files that are not read.
         """
         from ampho.state import show
 
@@ -448,8 +448,8 @@ class AsyncAmpho(Extension):
 
         :param scratch: whether it is to a throw-away database.
         :param renews: whether the schema may change: asyncpg's connections remember types and statements of the old
-            one, so its pool is made anew where something was committed; connections in use go on, and are closed when
-            they are given back.
+            one, so its pool is replaced after a commit; connections in use keep working, and are closed when they are
+            returned.
         """
         engine = self.engine(app, bind_key)
         commits: list[object] = []
@@ -457,8 +457,8 @@ class AsyncAmpho(Extension):
         try:
             opened = self._connected(app, engine.sync_engine, scratch=scratch)
             opening = greenlet_spawn(stack.enter_context, opened)
-            # A throw-away database is dropped whatever happens. Otherwise in the caller's task, by which the pool of a
-            # database in memory tells who uses its connection.
+            # Shielded for a throw-away database, which has to be dropped whatever happens. Otherwise in the caller's
+            # task, by which the pool of a database in memory knows the user of its connection.
             connection = await _connection(engine, _cancelled_once(opening) if scratch else opening)
             event.listen(connection, "commit", commits.append)
             yield connection
@@ -487,16 +487,16 @@ def _check_metadata(given: object) -> None:
 
 
 async def _read_ahead(project: Project) -> None:
-    """Read the revision files in a thread, since the loop would stand still; what is wrong is said when they are used.
+    """Read the revision files in a thread, so as not to block the loop; errors are raised when the files are used.
 
-    The part of AnyIO that it imports when it is first used takes long, too.
+    AnyIO's backend, which is imported on first use, is slow to import, too.
     """
 
     def read() -> None:
         with suppress(ImportError):
             import_module("anyio._backends._asyncio")
         with suppress(AmphoError):
-            project.graph  # noqa: B018 (it is kept)
+            project.graph  # noqa: B018 (it is cached)
 
     await asyncio.to_thread(read)
 

@@ -144,7 +144,7 @@ def db_up(
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
 @click.option("--cascade", is_flag=True, help="Take back revisions of other packages that depend on it, too.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal, as it does before it may lose data.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
 @_confirm
 @_plan
 @_sql
@@ -187,10 +187,10 @@ def _print_run(ctx: click.Context, run: Run) -> None:
 
 
 def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
-    """Return what a downgrade would do, after whoever is there has agreed to it.
+    """Return the plan of a downgrade, after the user has agreed to it.
 
-    That is asked where it touches several packages, may lose data, or follows on an upgrade that failed. Where the
-    name of a protected database will be asked for, that is the question.
+    The user is asked where it touches several packages, may lose data, or follows a failed upgrade; but not where the
+    name of a protected database will be asked for anyway.
     """
     plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options)
     if len(plan.packages) > 1 or plan.failed or any(step.losses for step in plan.steps):

@@ -72,7 +72,7 @@ class Display(Reporter):
 
     def _ended(self, step: Step, how: str, colour: str) -> None:
         self._scene.step = self._scene.statement = None
-        if self._thread is None:  # the terminal is given back, and says itself how wide it is
+        if self._thread is None:  # the terminal is free again, and its own width counts
             super()._ended(step, how, colour)
             return
         line = escaped(f"{self._begun(step)}{how}")

@@ -98,7 +98,7 @@ class _InALoop:
         self._kind: type[KeyboardInterrupt] | None = None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait for ``work``; if a signal ends it, raise what the signal raises when everything is put back."""
+        """Wait for ``work``; if a signal ends it, raise what the signal raises after the cleanup."""
         self._task = asyncio.current_task()
         try:
             return await work()
@@ -108,20 +108,20 @@ class _InALoop:
             raise self._kind from None
 
     def end(self, kind: type[KeyboardInterrupt]) -> None:
-        """Cancel what runs, once. A second Ctrl-C does not wait until everything is put back."""
+        """Cancel what runs, once. A second Ctrl-C does not wait for the cleanup."""
         if self._task is None or (self._kind is not None and kind is KeyboardInterrupt):
             raise kind
         if self._kind is not None:
             return
         self._kind = kind
         if _is_in_greenlet():
-            # A revision's own Python, which may go on for long, keeps the loop from delivering a cancellation.
+            # A revision's own Python code may run for long, and keeps the loop from delivering a cancellation.
             raise asyncio.CancelledError
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def _is_in_greenlet() -> bool:
-    """Tell whether the sync code of a run is executing, which SQLAlchemy runs in a greenlet of its own."""
+    """Return whether the sync code of a run is executing, which SQLAlchemy runs in a greenlet of its own."""
     from greenlet import getcurrent  # type: ignore[import-untyped,unused-ignore]
 
     return bool(getcurrent().parent)

@@ -39,7 +39,7 @@ def print_entry(name: str) -> None:
 
 
 def print_names() -> None:
-    """Print the names of all errors that have an entry, and what each is."""
+    """Print the name and a one-line summary of each error that has an entry."""
     found = summaries()
     width = max(map(len, found))
     for name, summary in found.items():
@@ -47,12 +47,12 @@ def print_names() -> None:
 
 
 def summaries() -> Mapping[str, str]:
-    """Return what each error is, in a line, by their names."""
+    """Return a one-line summary of each error, by name."""
     return {name: (getattr(errors, name).__doc__ or "").partition("\n")[0].replace("``", "") for name in _entries()}
 
 
 def _entries() -> Mapping[str, str]:
-    """Return the entries in the order of the page, by the names of the errors, in Markdown."""
+    """Return the entries in Markdown, by the name of the error, in the order of the page."""
     installed = _PACKAGE / "errors.md"
     page = installed if installed.exists() else _PACKAGE.parent / "docs" / "errors.md"  # of an editable install
     return {name: text.strip() for name, text in _ENTRY.findall(page.read_text("utf-8"))}

@@ -38,7 +38,7 @@ _ELSEWHERE = {
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
 TYPED = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
-"""Errors of what was typed, whose messages say all that there is to say."""
+"""Errors in what was typed, whose messages need no further explanation."""
 
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ else:
 
 
 class Failure(click.ClickException):
-    """An error as Click shows it: one line on standard error, and on a terminal where there is more about it.
+    """An error as Click shows it: one line on standard error, and on a terminal a second one that names its entry.
 
-    :ivar entry: what ``ampho explain`` knows it by; empty where the message says it all.
+    :ivar entry: its name for ``ampho explain``; empty where the message is enough.
     """
 
     def __init__(self, message: str, exit_code: int, entry: str = "") -> None:
@@ -69,12 +69,12 @@ class Failure(click.ClickException):
 
 
 def _colours() -> Mapping[str, str]:
-    """Return the colours of an error, as long as there is a context: it is gone when Click shows the error."""
+    """Return the colours of an error. Call it while there is a context, which is gone when Click shows the error."""
     return {} if refuses_colours() else {"Error:": "red"}
 
 
 def _show(show: Callable[[IO[str]], None], colours: Mapping[str, str], file: IO[Any] | None = None) -> None:
-    """Write what Click shows of an error in the command line as other errors are written."""
+    """Write what Click shows of a usage error in the way other errors are written."""
     written = io.StringIO()
     show(written)
     for line in written.getvalue().splitlines():
@@ -93,7 +93,7 @@ def one_line_errors() -> Iterator[None]:
         entry = "" if isinstance(exc, TYPED) else exc.entry
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
     except click.ClickException as exc:
-        exc.__dict__["message"] = escaped_lines(exc.message)  # which is final
+        exc.__dict__["message"] = escaped_lines(exc.message)  # the attribute is declared final
         if not isinstance(exc, Failure):
             exc.__dict__["show"] = partial(_show, exc.show, _colours())
         raise
@@ -104,7 +104,7 @@ def one_line_errors() -> Iterator[None]:
     except click.Abort as exc:
         if not isinstance(exc.__context__, KeyboardInterrupt):  # but the end of the input
             raise
-        say(err=True)  # a terminal leaves its ^C behind the question
+        say(err=True)  # the terminal shows ^C after the question
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 
@@ -219,7 +219,7 @@ class AmphoGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the commands by their full names, and by their short ones once something of them was typed."""
+        """Complete the commands by their full names, and by their short ones once part of one is typed."""
         from click.shell_completion import CompletionItem
 
         found = super().shell_complete(ctx, incomplete)

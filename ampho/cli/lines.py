@@ -1,8 +1,8 @@
 """Writing to the standard streams. Everything a command writes goes through here, or through ``terminal.styled()``.
 
 Ids, messages, paths, rows and errors come from files and databases that other people wrote. Text is escaped here, so
-that none of it can move the cursor, hide something or forge a line. On a terminal, lines are also broken between words.
-A log is read elsewhere, and line by line.
+that none of it can move the cursor, hide something or forge a line. On a terminal, lines are also broken between words;
+elsewhere they stay whole, since logs are read line by line.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def say(
 ) -> None:
     """Write one line, escaped.
 
-    :param err: whether to standard error.
-    :param hang: the column in which the rest of it begins, if it is too long for a terminal.
-    :param colours: of what the line begins or ends with, on a terminal that shows colours.
+    :param err: whether to write to standard error.
+    :param hang: the column in which the rest of it begins, if it is too long for the terminal.
+    :param colours: the colours of what the line begins or ends with, on a terminal that shows colours.
     """
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
@@ -111,8 +111,8 @@ def warning_once() -> Iterator[None]:
 class _Unhandled(logging.Handler):
     """Writes what is logged as a warning in one line, where the app has not configured logging.
 
-    Left out is that a lost connection could not be closed, since the command itself says that it was lost, and what
-    MariaDB and MySQL note about ``IF EXISTS`` and the names of primary keys.
+    It leaves out that a lost connection could not be closed, since the command itself reports the loss, and the notes
+    of MariaDB and MySQL about ``IF EXISTS`` and the names of primary keys.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -44,7 +44,7 @@ class WarningsOnly(Observer):
 class Reporter(WarningsOnly):
     """Prints a run as it goes: a line for each revision, written whole when it is done.
 
-    A line that was begun before would be torn by the log, or by whatever the revision prints.
+    A line begun earlier would be interrupted by the log, or by what the revision prints.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ def _seconds(duration: float) -> str:
 
 
 def print_run(run: Run) -> None:
-    """Print the sum of a run, and how many steps of its plan another process did, as one can on SQLite."""
+    """Print the summary of a run, and how many steps of its plan another process did, as can happen on SQLite."""
     if run.plan.steps:
         verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
         others = len(run.plan.steps) - len(run.steps)

@@ -114,4 +114,4 @@ def _lasting(stream: TextIO) -> TextIO:
 
 def _bottom(stream: TextIO) -> object:
     buffer = getattr(stream, "buffer", None)
-    return getattr(buffer, "raw", buffer)  # which is the bottom itself where Python buffers nothing
+    return getattr(buffer, "raw", buffer)  # without buffering, the buffer is the raw file itself

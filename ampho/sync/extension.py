@@ -320,7 +320,7 @@ class Ampho(Extension):
         A database that does not answer yet is tried again.
 
         :param timeout: seconds.
-        :param observer: is told what it waits for, each time that this changes.
+        :param observer: receives what it waits for, each time that this changes.
         :raises WaitTimeoutError: if that takes longer.
         """
         from ampho import execute
@@ -357,7 +357,7 @@ class Ampho(Extension):
     def show(self, specifier: str | None = None, *, observer: Observer | None = None) -> tuple[RevisionRecord, ...]:
         """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`.
 
-        :param observer: told which revision files are not read.
+        :param observer: is warned of revision files that are not read.
         """
         from ampho.state import show
 
