@@ -24,7 +24,9 @@ DEFAULT = "alembic_version"
 _MOST = 1000  # rows; a version table has one for each head
 _IN_SCHEMA = "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND table_schema = "
 _LIKE_IT = {
-    "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE c.name = 'version_num'",
+    # By the text first: SQLite cannot tell the columns of a view or a virtual table that lacks what it is made of.
+    "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
+    " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
     "postgresql": f"{_IN_SCHEMA}current_schema()",
     "mysql": f"{_IN_SCHEMA}DATABASE()",
     "mariadb": f"{_IN_SCHEMA}DATABASE()",

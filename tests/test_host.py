@@ -241,6 +241,19 @@ def test_a_version_table_that_gets_a_name_is_renamed_first(project: Project, dat
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
+def test_a_view_that_lost_its_table_does_not_matter(project: Project, database: Database) -> None:
+    """SQLite can tell nothing of its columns."""
+    project.package("shop")
+    project.revision("shop", "shop_1", upgrade=MAKE)
+    project.app("flask", ["shop"], database.url, path="wsgi.py", import_name="wsgi")
+    database.run("CREATE TABLE old (version_num TEXT)", "CREATE VIEW kept AS SELECT * FROM old", "DROP TABLE old")
+    with zigzag.app_in(project) as app:
+        shop = zigzag.Shop(project, database, app)
+        assert "1 revision" in shop.run("db-up", "--plan").stdout
+        assert "Applied 1 revision" in shop.run("db-up").stdout
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
 def test_version_tables_of_several_names_may_stand_side_by_side(project: Project, database: Database) -> None:
     """Those of tenants, for example, which have their tables by prefixes."""
     project.package("core")
