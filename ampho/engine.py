@@ -43,12 +43,13 @@ _ADDRESS = DATABASE_ARGUMENTS | {
 }
 """What drivers call the arguments that a URL stands for."""
 
-_WHICH_DATABASE = {
+WHICH_DATABASE = {
     "postgresql": "SELECT current_database()",
     "mysql": "SELECT DATABASE()",
     "mariadb": "SELECT DATABASE()",
     "sqlite": "SELECT file FROM pragma_database_list WHERE name = 'main'",
 }
+"""The statement by which a server says which database a connection is on; for SQLite, the file's path."""
 
 
 def _leave(dbapi_connection: DBAPIConnection) -> None:
@@ -120,11 +121,11 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
     :param backend: the dialect's name.
     :return: empty for a database of SQLite that has no file; None if the server says nothing.
     """
-    if backend not in _WHICH_DATABASE:
+    if backend not in WHICH_DATABASE:
         return None
     cursor = dbapi_connection.cursor()
     try:
-        cursor.execute(_WHICH_DATABASE[backend])
+        cursor.execute(WHICH_DATABASE[backend])
         row = cursor.fetchone()
     finally:
         cursor.close()
@@ -137,9 +138,9 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
 def database_of(connection: Connection) -> str | None:
     """Return the name of the database that a fresh connection is on in its transactions, as the server says."""
     backend = connection.dialect.name
-    if backend == "sqlite" or backend not in _WHICH_DATABASE:
+    if backend == "sqlite" or backend not in WHICH_DATABASE:
         return served_database(cast("DBAPIConnection", connection.connection), backend)
-    served: str | None = connection.exec_driver_sql(_WHICH_DATABASE[backend]).scalar()
+    served: str | None = connection.exec_driver_sql(WHICH_DATABASE[backend]).scalar()
     connection.rollback()
     return served
 

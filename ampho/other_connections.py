@@ -1,8 +1,9 @@
 """The connections that a revision opens beside the one that migrates, as the app's own session does.
 
 They wait for what the migration has locked, or it waits for what they have read. No database detects that deadlock,
-since the revision waits for itself in Python. So once one is open, no statement of that step, on either connection,
-waits for a lock for more than a few seconds. A revision that opens none costs nothing.
+since the revision waits for itself in Python. So as long as one is open, no statement of that step, on either
+connection, waits for a lock for more than a few seconds. One to another database is left alone, and a revision that
+opens none costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
+from ampho.engine import WHICH_DATABASE
 from ampho.exclusive import is_inside
 from ampho.lock import LIMITS, Limit, LockSettings, was_refused_a_lock
 
@@ -41,7 +43,8 @@ class OtherConnections:
         self._seconds = min(_PATIENCE, settings.statement_timeout or _PATIENCE)
         self._before: Sequence[object] | None = None
         self._is_in_step = False
-        self._is_any = False
+        self._opened_here: list[ConnectionPoolEntry] = []
+        event.listen(connection, "before_cursor_execute", self._relax)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -55,11 +58,15 @@ class OtherConnections:
 
     def begin_step(self) -> None:
         """Watch the revision that begins."""
-        self._is_in_step, self._is_any = True, False
+        self._is_in_step = True
 
     def end_step(self) -> None:
         """Restore how long the connection that migrates waits."""
         self._is_in_step = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._opened_here.clear()
         if self._before is None or self._limit is None or self._migrating.closed or self._migrating.invalidated:
             return
         values, self._before = self._before, None
@@ -71,7 +78,7 @@ class OtherConnections:
     def are_waited_for(self, exc: BaseException) -> bool:
         """Return whether an exception comes from waiting for a lock while the revision has another connection."""
         words = str(exc)
-        return _ONLY_ONE in words or (self._is_any and (was_refused_a_lock(exc) or "is locked" in words))
+        return _ONLY_ONE in words or (bool(self._opened_here) and (was_refused_a_lock(exc) or "is locked" in words))
 
     @property
     def _raw(self) -> Any:  # noqa: ANN401 (a connection of any driver)
@@ -85,9 +92,26 @@ class OtherConnections:
 
             proxy.dbapi_connection = Lent(raw)
         elif self._limit is not None and proxy._pool._dialect.name == self._migrating.dialect.name:  # noqa: SLF001
-            self._is_any = True
+            if self._is_elsewhere(raw):
+                return
+            self._opened_here.append(entry)
             entry.invalidate(soft=True)  # so that it is not reused with this limit
             self._hurry(raw, self._limit)
+
+    def _is_elsewhere(self, raw: Any) -> bool:  # noqa: ANN401
+        """Return whether a new connection is to another database, as the servers say."""
+        query = WHICH_DATABASE[self._migrating.dialect.name]
+        with suppress(Exception):
+            here, there = (tuple(_execute(each, query)) for each in (self._raw, raw))
+            if here != there:
+                raw.rollback()
+                return True
+        return False
+
+    def _relax(self, *args: object) -> None:
+        """Before a statement of the migration, end the limit if the revision has closed all that it opened."""
+        if self._opened_here and not any(entry.in_use for entry in self._opened_here):
+            self._forget()
 
     def _hurry(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
         """Limit how long the other connection waits, and the one that migrates, which may wait for it."""

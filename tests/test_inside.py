@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -455,22 +456,57 @@ def test_the_apps_session_in_a_revision_is_told_of(project: Project, sync_databa
 
 
 def test_other_connections_that_wait_for_nothing_do_no_harm(project: Project, database: Database) -> None:
-    """Their limit ends with the step, on the connection that migrates and for whoever connects later."""
+    """Their limit ends with them or the step, on the connection that migrates and for whoever connects later."""
     setting = SETTINGS[database.backend]
     keep = f"text = str(op.get_bind().exec_driver_sql({setting!r}).scalar())\n"
     made = 'op.create_table("u", sa.Column("number", sa.Integer), sa.Column("text", sa.String(40)))'
     insert = "op.bulk_insert(sa.table('u', sa.column('number'), sa.column('text')), [{'number': %d, 'text': text}])"
     look = "with op.get_bind().engine.connect() as other:\n    other.execute(sa.text('SELECT id FROM t')).all()\n"
     write(project, f"{keep}{made}\n{insert % 1}")
-    project.revision("core", "core_3", "core_2", upgrade=f"{look}{keep}{insert % 2}")
+    project.revision("core", "core_3", "core_2", upgrade=f"{look}    {keep}{insert % 2}\n{keep}{insert % 5}")
     project.revision("core", "core_4", "core_3", upgrade=f"{keep}{insert % 3}")
     project.revision("core", "core_5", "core_4", upgrade=f"op.get_bind().commit()\n{look}op.get_bind().commit()")
     project.revision("core", "core_6", "core_5", upgrade=f"{keep}{insert % 4}")
     with running(project, database) as each:
         each.call("upgrade")
         found = dict(database.query("SELECT number, text FROM u"))
-        assert found[3] == found[4] == found[1]
+        assert found[3] == found[4] == found[5] == found[1]
         assert found[2] != found[1]
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_a_lock_of_somebody_else_is_not_blamed_on_connections_that_are_closed(
+    project: Project, database: Database
+) -> None:
+    look = "with op.get_bind().engine.connect() as other:\n    other.execute(sa.text('SELECT 1')).all()\n"
+    write(project, f"{look}op.add_column('t', sa.Column('more', sa.Integer))")
+    with running(project, database, AMPHO_STATEMENT_LOCK_TIMEOUT=30) as each:
+        each.call("upgrade", "core_1")
+        with database.connect() as connection:
+            for statement in ("BEGIN", "SELECT * FROM t"):
+                connection.exec_driver_sql(statement)
+            timer = threading.Timer(0.8, connection.exec_driver_sql, ["ROLLBACK"])
+            timer.start()
+            each.call("upgrade")
+            timer.join()
+    assert database.columns("t") == ["id", "more"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_connections_to_another_database_are_not_hurried(
+    project: Project, sync_database: Database, tmp_path: Path
+) -> None:
+    url = sync_database.url
+    name = {"sqlite": str(tmp_path / "another.db"), "mariadb": "information_schema"}.get(url.get_backend_name())
+    other = url.set(database=name or "postgres").render_as_string(hide_password=False)
+    ask = f"before = op.get_bind().exec_driver_sql({SETTINGS[sync_database.backend]!r}).scalar()"
+    again = ask.replace("before", "    meanwhile")
+    another = f"with sa.create_engine({other!r}, poolclass=sa.NullPool).connect():"
+    write(project, f"{ask}\n{another}\n{again}\nassert meanwhile == before")
+    with running(project, sync_database) as each:
+        each.call("upgrade")
+    assert sync_database.rows() == ["core_2"]
 
 
 @pytest.mark.drivers("postgresql+psycopg")
