@@ -290,8 +290,8 @@ def _initialize_on_connect(engine: Engine) -> None:
 
 
 def _initializes(listener: Callable[..., object]) -> bool:
-    """Return whether a listener is SQLAlchemy's own that initializes the dialect of the engine it was made for."""
+    """Return whether a listener initializes the dialect of the engine it was made for: SQLAlchemy's own, or ours."""
     if not inspect.isfunction(listener):
         return False
     wrapped = inspect.getclosurevars(listener).nonlocals.get("fn")
-    return getattr(wrapped, "__module__", None) == create_engine.__module__
+    return getattr(wrapped, "__module__", None) in (create_engine.__module__, __name__)

@@ -345,6 +345,16 @@ def test_an_address_without_a_name_leads_to_the_apps_database(project: Project, 
     assert database.tables() == ["alembic_version", "thing"]
 
 
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql", "mariadb+asyncmy")
+def test_an_address_for_migrations_has_throw_away_databases_beside_it(project: Project, database: Database) -> None:
+    """The dialect of each of the two engines is initialized, though the app's never is."""
+    write(project, database)
+    apps = database.url.set(host="no.such.host")
+    with facade(project, zigzag.framework_of(database), ["core"], apps, AMPHO_DATABASE_URI=database.url) as each:
+        assert [drift.package for drift in each.call("check", scratch=True)] == ["core"]
+    assert database.tables() == []
+
+
 @pytest.mark.parametrize("framework", ["flask", "quart"])
 def test_a_relative_path_means_the_file_that_it_means_to_the_app(project: Project, framework: str) -> None:
     project.package("core")
