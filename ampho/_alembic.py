@@ -14,7 +14,7 @@ What is private, and why it is needed:
   they are written, and reduces them to the latter, and to ``_normalized_down_revisions``, when a callback asks for it.
 - ``Script._all_down_revisions`` has a revision's parents and dependencies for plain Alembic's runs.
 - ``alembic.runtime.migration.HeadMaintainer`` is replaced while a run lasts, and does the same: Alembic writes the ids
-  of the version rows into its statements, so that each is compiled anew, a sixth of the time of a small step.
+  of the version rows into its statements, so that each is compiled again, a sixth of the time of a small step.
 - ``alembic.op._proxy`` stays bound after a failure, and is cleared.
 """
 
@@ -247,7 +247,7 @@ def _run_function(function: Callable[..., object], arguments: dict[str, object])
         result.close()  # otherwise Python warns that it was never awaited
     raise TypeError(
         f"{getattr(function, '__name__', 'the function')}() returned an object of type '{type(result).__name__}'. It"
-        " must do all that it has to itself, and return None"
+        " must do its work itself, and return None"
     )
 
 

@@ -220,7 +220,7 @@ class Lent:
         return getattr(self._lent, name)
 
     def _leave(self) -> None:
-        """Leave it as it is."""
+        """Do nothing."""
 
     commit = rollback = close = terminate = _leave
 

@@ -151,8 +151,8 @@ class Applied:
     def _diverged_error(self, found: Sequence[str]) -> DivergedError:
         counts, they = ("counts", "it was") if len(found) == 1 else ("count", "they were")
         return DivergedError(
-            f"{self._listed(found)} {counts} as applied, since what stands on {_it(found)} is, but no record says that"
-            f" {they}: {they} put below later, or forgotten. {_begun(self.diverged_remedy(found))}. Nothing was"
+            f"{self._listed(found)} {counts} as applied, because what depends on {_it(found)} is, but no record says"
+            f" that {they}: {they} inserted later, or forgotten. {_begun(self.diverged_remedy(found))}. Nothing was"
             " changed.",
             revisions=found,
         )
@@ -162,7 +162,7 @@ class Applied:
         above = self.graph.tips((self.graph.descendants(ids) & self.known) - set(ids))
         what = "it does" if len(ids) == 1 else "they do"
         by_hand = f"do by hand what {what}, unless the database has it already, and say so with {self.way_to_note(ids)}"
-        return f"take back what stands on {_it(ids)}, {listed(above)}, and run again; or {by_hand}"
+        return f"take back what depends on {_it(ids)}, {listed(above)}, and run again; or {by_hand}"
 
     def edited_remedy(self, ids: Iterable[str]) -> str:
         """Say what to do about applied revisions whose files were edited since."""

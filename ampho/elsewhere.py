@@ -49,8 +49,8 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
         query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)
         if ids := [row for (row,) in connection.execute(query) if row in graph]:
             raise VersionTableError(
-                f"Nothing is applied by the version table {version_table}, but the table {name} has {listed(ids)} of"
-                " this history, and everything would run again. If that is the version table, pass"
+                f"Nothing is applied according to the version table {version_table}, but the table {name} has"
+                f" {listed(ids)} of this history, and everything would run again. If that is the version table, pass"
                 f' version_table="{name}" to context.configure() in the env.py that is used, or to the extension. If it'
                 " is a copy, drop it; nothing was changed.",
                 rows=ids,

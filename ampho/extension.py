@@ -115,7 +115,7 @@ class Extension(ABC):
         if name in _OF_EACH_RUN or (name in _ALWAYS_ON and value is not True):
             raise ConfigurationError(
                 f"{type(self).__name__} got the option {name}={'...' if name in _OF_EACH_RUN else value}, which Ampho"
-                " decides for each run itself. Leave it out."
+                " sets for each run itself. Leave it out."
             )
         if name not in self._known_options:
             guess = did_you_mean(name, sorted([*self._known_options, *self._arguments]), "{}=")

@@ -1,7 +1,7 @@
 """Which package's ``env.py`` configures every run, and which ones are left alone.
 
-The ``env.py`` of a third party never runs. A package is a third party's if another distribution than the app's has
-installed it.
+The ``env.py`` of a third party runs only if ``AMPHO_ENV_PACKAGE`` names it. A package is a third party's if a
+distribution other than the app's has installed it.
 """
 
 from __future__ import annotations

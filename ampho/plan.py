@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def warning(self) -> str:
-        """What whoever runs it should hear first; empty if there is nothing of the kind."""
+        """A warning for the user before the plan runs; empty if there is none."""
         said = []
         if self.failed:
             said.append(

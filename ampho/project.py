@@ -220,7 +220,7 @@ class Project:
                 yield self._unread(package, folders)
 
     def _unread(self, package: MigrationPackage, folders: Sequence[str]) -> str:
-        """Say which folders have revision files that are not read, and how to have them read."""
+        """Return which folders have revision files that are not read, and how to have them read."""
         entry = package.entry if package.named else f"{package.name}:{package.folder.name}"
         remedy = f"To read them, too, write {entry}/** in {SETTING}"
         if not package.installed:

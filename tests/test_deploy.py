@@ -121,11 +121,11 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
         with pytest.raises(DivergedError) as caught:
             opened.call("upgrade", specifier)
         assert caught.value.revisions == ("core_1b",)
-    assert "core_1b of core counts as applied, since what stands on it is, but no record says that it was" in str(
+    assert "core_1b of core counts as applied, because what depends on it is, but no record says that it was" in str(
         caught.value
     )
     assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
-    remedy = "no record says that it was; take back what stands on it, "
+    remedy = "no record says that it was; take back what depends on it, "
     for command in ("db-current", "db-status"):
         assert f"core_1b counts as applied because a later one is, but {remedy}" in opened.run(command).stdout
     assert remedy in opened.run("db-check", "--deploy").stdout
@@ -178,7 +178,7 @@ def test_who_takes_back_what_stands_above_gets_what_was_put_below(
     with pytest.raises(DivergedError) as caught:
         opened.call("upgrade")
     assert caught.value.revisions == ("core_1a", "core_1b")
-    assert "Take back what stands on them, core_2, and run again" in str(caught.value)
+    assert "Take back what depends on them, core_2, and run again" in str(caught.value)
 
     assert "core_1a" not in opened.call("downgrade_sql", "core_1")
     assert [step.step.revision.id for step in opened.call("downgrade", "-1").steps] == ["core_2"]

@@ -734,9 +734,7 @@ def test_what_another_extension_registered_is_refused_by_its_kind() -> None:
 
 @pytest.mark.parametrize("metadata", [registry(), [sa.MetaData(), object()]], ids=["one", "several"])
 def test_metadata_that_is_none_is_refused_where_it_is_written(metadata: Any) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"metadata= has a .*, and not the tables of models\. Pass Base\.metadata"
-    ):
+    with pytest.raises(ConfigurationError, match=r"metadata= got a .*, not a MetaData\. Pass Base\.metadata"):
         AsyncAmpho(metadata=metadata)
 
 

@@ -213,8 +213,8 @@ def test_where_another_table_has_the_rows_nothing_runs_again(project: Project, d
         for command in (["db-up"], ["db-up", "--plan"], ["db-up", "-s"], ["db-down"], ["db-up", "core_1"]):
             said = shop.run(*command, exit_code=1).stderr.splitlines()
             assert said[-1].startswith(
-                "Error: Nothing is applied by the version table alembic_version, but the table changes has core_1 of"
-                " this history, and everything would run again."
+                "Error: Nothing is applied according to the version table alembic_version, but the table changes has"
+                " core_1 of this history, and everything would run again."
             )
             assert 'version_table="changes"' in said[-1]
         assert database.tables() == before

@@ -482,7 +482,7 @@ def _check_metadata(given: object) -> None:
         if not isinstance(one, MetaData):
             kind = f"{type(one).__module__}.{type(one).__qualname__}"
             raise ConfigurationError(
-                f"metadata= has a {kind}, and not the tables of models. Pass Base.metadata, or a list of such."
+                f"metadata= got a {kind}, not a MetaData. Pass Base.metadata, or a list of MetaData objects."
             )
 
 

@@ -84,7 +84,7 @@ def _text(picture: Picture, form: str) -> str:
     text = drawing.as_mermaid(picture)
     if drawing.is_too_large(picture, text):
         warn(
-            "This is more than Mermaid draws as it comes. Name some packages, set its maxTextSize and maxEdges, or take"
+            "This is more than Mermaid draws by default. Name some packages, set its maxTextSize and maxEdges, or take"
             " --format svg."
         )
     return text
