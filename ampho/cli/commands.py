@@ -58,7 +58,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     """Database migrations, package by package.
 
     SPEC is a package (app), a revision id or the beginning of one, app@head, app@+1, app@-1, app@base, heads, base, or
-    a number of steps, +1 or -1. Every command is there without db-, too: ampho up.
+    a number of steps, +1 or -1. The prefix db- may be left out: ampho up.
     """
     ctx.meta["ampho.verbose"] = verbose
 

@@ -12,7 +12,7 @@ def run_migrations(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
         # The models' tables, a transaction for each revision, and what was passed to AsyncAmpho(...). Further
-        # arguments of configure() go here, such as include_object=... or version_table="...", and win.
+        # arguments of configure() go here, such as include_object=... or version_table="...", and take precedence.
         **environment.options(),
     )
     with context.begin_transaction():
