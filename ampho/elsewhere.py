@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.graph import Graph
+    from ampho.journal import Journal
 
 DEFAULT = "alembic_version"
 """The name of Alembic's version table by default."""
@@ -33,12 +34,13 @@ _LIKE_IT = {
 }
 
 
-def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str) -> None:
+def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
     """Check that no other table has rows of this history, where the version table has none.
 
     A version table that was given a name may be one of several, such as those of tenants. So then only the one of the
     default name counts. A table of the same name is in another schema, and belongs to something else.
 
+    :param journal: what it says was taken back is in a copy that somebody keeps.
     :raises VersionTableError: if one has.
     """
     like_it = _LIKE_IT.get(connection.dialect.name)
@@ -47,7 +49,7 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     names = {name for (name,) in connection.execute(text(like_it))} - {version_table}
     for name in sorted(names if version_table == DEFAULT else names & {DEFAULT}):
         query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)
-        if ids := [row for (row,) in connection.execute(query) if row in graph]:
+        if ids := [row for (row,) in connection.execute(query) if row in graph and not journal.denies(row)]:
             raise VersionTableError(
                 f"Nothing is applied according to the version table {version_table}, but the table {name} has"
                 f" {listed(ids)} of this history, and everything would run again. If that is the version table, pass"

@@ -378,9 +378,10 @@ def ask(
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
         table = journal_table(project, context)
+        journal = table.read() if table else Journal()
         if about_change and not rows:
-            check_not_elsewhere(connection, project.graph, context.version_table)
-        found.append(question(rows, table.read() if table else Journal()))
+            check_not_elsewhere(connection, project.graph, context.version_table, journal)
+        found.append(question(rows, journal))
         return ()
 
     perform(project, connection, x, work)
@@ -417,9 +418,9 @@ def _at_a_glance(
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
-        if about_change and not rows:
-            check_not_elsewhere(connection, project.graph, name)
         journal = JournalTable(connection, project.journal, schema).read() if project.journal else Journal()
+        if about_change and not rows:
+            check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
     except (SQLAlchemyError, ValueError) as exc:
         raise _Unseen from exc

@@ -179,7 +179,7 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
         for entry in journal.half_done:
             raise unfinished_error(entry)
         if not rows:
-            check_not_elsewhere(connection, project.graph, context.version_table)
+            check_not_elsewhere(connection, project.graph, context.version_table, journal)
         found.append(_Start(rows, has_version_table(context), journal))
         return ()
 

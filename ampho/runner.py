@@ -203,7 +203,7 @@ class Runner:
         self._check_finished(journal, context)
         is_first = self.plan is None
         if is_first and not rows and context.connection is not None:
-            check_not_elsewhere(context.connection, self.project.graph, context.version_table)
+            check_not_elsewhere(context.connection, self.project.graph, context.version_table, journal)
         plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if is_first:

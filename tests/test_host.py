@@ -160,9 +160,9 @@ def test_one_that_may_be_the_app_s_own_is_named_where_nothing_says_so(disk: Disk
     assert host_of("wsgi", "blog") is None
     warning = warning_of("wsgi", "blog")
     assert warning == (
-        f"{disk.site}/blog/migrations/env.py is not used, because it is installed, and blog is not known to be of the"
-        " app's own distribution. Set AMPHO_ENV_PACKAGE=blog if it should configure every run, or AMPHO_ENV_PACKAGE= if"
-        f" none should, or replace it with a copy of {shown_path(TEMPLATE)}."
+        f"{disk.site}/blog/migrations/env.py is not used, because it is installed, and blog is not known to belong to"
+        " the app's own distribution. Set AMPHO_ENV_PACKAGE=blog if it should configure every run, or"
+        f" AMPHO_ENV_PACKAGE= if none should, or replace it with a copy of {shown_path(TEMPLATE)}."
     )
 
 
@@ -238,6 +238,21 @@ def test_a_version_table_that_gets_a_name_is_renamed_first(project: Project, dat
 
         database.run("ALTER TABLE alembic_version RENAME TO changes")
         assert "everything is applied" in shop.run("db-up").stdout
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_copy_of_what_was_taken_back_may_be_kept(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=MAKE, downgrade="op.drop_table('things')")
+    project.app("flask", ["core"], database.url, path="wsgi.py", import_name="wsgi")
+    with zigzag.app_in(project) as app:
+        shop = zigzag.Shop(project, database, app)
+        shop.run("db-up")
+        database.run("CREATE TABLE kept AS SELECT * FROM alembic_version")
+        shop.run("db-down", "base")
+        assert "1 revision" in shop.run("db-up", "--plan").stdout
+        assert "CREATE TABLE things" in shop.run("db-up", "--sql").stdout
+        assert "Applied 1 revision" in shop.run("db-up").stdout
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
