@@ -6,6 +6,7 @@ distribution other than the app's has installed it.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -151,9 +152,18 @@ def host_name(setting: object) -> str | None:
 
 
 def is_pristine(package: MigrationPackage) -> bool:
-    """Return whether the ``env.py`` of a package is as ``db-init`` writes it."""
+    """Return whether the ``env.py`` of a package is what ``db-init`` writes, but for layout and comments."""
     text = _read(package.env_py)
-    return any(text == (TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio"))
+    templates = [(TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio")]
+    return text in templates or (text is not None and _code(text) in map(_code, templates))
+
+
+def _code(text: bytes) -> str:
+    """Return what Python reads in a file; empty if it is no Python."""
+    try:
+        return ast.dump(ast.parse(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
 
 
 def _has(record: bytes, file: Path, site: Path) -> bool:

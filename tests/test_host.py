@@ -178,7 +178,14 @@ def test_one_sentence_names_them_all_until_a_setting_says_that_it_is_known(disk:
     assert warning_of("wsgi", "a", "b", "d") is None  # which is the host
 
 
-@pytest.mark.parametrize("env_py", [PRISTINE, OLD, ""], ids=["as db-init writes it", "of another kind", "none"])
+AS_AN_EARLIER_RELEASE = PRISTINE.replace("# ", "# Once: ").replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(
+    "env_py",
+    [PRISTINE, AS_AN_EARLIER_RELEASE, OLD, ""],
+    ids=["as db-init writes it", "with other comments", "of another kind", "none"],
+)
 def test_nothing_is_said_of_a_plug_in_that_loses_nothing(disk: Disk, env_py: str) -> None:
     disk.installed("plugin", env_py=env_py)
     disk.here("blog", env_py="")
