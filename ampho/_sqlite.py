@@ -196,7 +196,7 @@ def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
         lent: Any = Lent(connection.connection.dbapi_connection)
         pool = StaticPool(lambda: lent, dialect=dialect)
     engine = Engine(pool, dialect, app_engine.url, echo=app_engine.echo, hide_parameters=True)
-    shadow = Connection(engine, connection=connection.connection)
+    shadow = Connection(engine, connection=connection.connection, _has_events=False)
     event.listen(shadow, "begin", _begin_immediate)
     if dbapi.foreign_keys:
         _check_foreign_keys(shadow, dbapi)

@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import pytest
 from facade import Facade, facade, one_error_line
 from project import Project
 from servers import Database
-from sqlalchemy import event, inspect, text
+from sqlalchemy import Engine, event, inspect, text
 
 from ampho import AmphoError
 from ampho.errors import DatabaseError, NestedRunError, RevisionFailedError, RevisionFileError
@@ -477,20 +477,24 @@ def test_sqlite_in_memory_the_apps_open_transaction_is_left_alone(project: Proje
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
-def test_sqlite_an_apps_own_transaction_hooks_do_not_get_in_the_way(project: Project, database: Database) -> None:
+@pytest.mark.parametrize("is_of_all", [False, True], ids=["of its engine", "of all engines"])
+def test_sqlite_an_apps_own_transaction_hooks_do_not_get_in_the_way(
+    project: Project, database: Database, *, is_of_all: bool
+) -> None:
     """The recipe of SQLAlchemy's manual, which many apps have."""
     two_revisions(project, BOOK + "raise ValueError('no')")
-    with running(project, database) as each, each.app.app_context():
-        engine = each.ampho.db.engine
 
-        @event.listens_for(engine, "connect")
-        def leave_transactions_alone(dbapi_connection: Any, record: object) -> None:
-            dbapi_connection.isolation_level = None
+    def leave_transactions_alone(dbapi_connection: Any, record: object) -> None:
+        dbapi_connection.isolation_level = None
 
-        @event.listens_for(engine, "begin")
-        def begin(connection: Any) -> None:
-            connection.exec_driver_sql("BEGIN")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
 
+    with running(project, database) as each, each.app.app_context(), ExitStack() as stack:
+        for name, listener in (("connect", leave_transactions_alone), ("begin", begin)):
+            target = Engine if is_of_all else each.ampho.db.engine
+            event.listen(target, name, listener)
+            stack.callback(event.remove, target, name, listener)
         failure(each)
         assert_at_first(database)
         repair(project, each, database)
