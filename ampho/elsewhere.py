@@ -23,7 +23,10 @@ DEFAULT = "alembic_version"
 """The name of Alembic's version table by default."""
 
 _MOST = 1000  # rows; a version table has one for each head
-_IN_SCHEMA = "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND table_schema = "
+_IN_SCHEMA = (
+    "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND data_type IN"
+    " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
+)
 _LIKE_IT = {
     # By the text first: SQLite cannot tell the columns of a view or a virtual table that lacks what it is made of.
     "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"

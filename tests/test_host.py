@@ -262,6 +262,16 @@ def test_a_copy_of_what_was_taken_back_may_be_kept(project: Project, database: D
         assert "Applied 1 revision" in shop.run("db-up").stdout
 
 
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_column_of_another_kind_has_no_version_rows(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=MAKE)
+    project.app("flask", ["core"], database.url, path="wsgi.py", import_name="wsgi")
+    database.run("CREATE TABLE document (version_num TEXT[])", "INSERT INTO document VALUES ('{1}')")
+    with zigzag.app_in(project) as app:
+        assert "Applied 1 revision" in zigzag.Shop(project, database, app).run("db-up").stdout
+
+
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_a_view_that_lost_its_table_does_not_matter(project: Project, database: Database) -> None:
     """SQLite can tell nothing of its columns."""
