@@ -537,10 +537,10 @@ def test_revision_goes_beside_the_others_where_there_is_no_versions_folder(here:
     assert rev(message="one more").down_revisions == (f"app_{NOW}",)
 
 
-def test_folder_that_cannot_be_written_is_named(ready: Project) -> None:
+def test_file_where_the_folder_should_be_is_named(ready: Project) -> None:
     (ready.migrations("app") / "versions").rmdir()
     ready.write("app/migrations/versions", "a file is in the way")
-    refused(ready, RevisionInputError, r"\S+versions\S+ cannot be written", rev)
+    refused(ready, RevisionFileError, r"\S+versions of app cannot be read", rev)
 
 
 def test_versions_folder_that_a_link_leads_out_of_the_package_is_refused(ready: Project, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def opened(project: Project) -> Iterator[Facade]:
     ("line", "meant"),
     [
         ("db-upp", "db-up"),
-        ("up", "db-up"),
+        ("upp", "db-up"),
         ("migrate", "db-rev"),
         ("db-upgrade", "db-up"),
         ("showmigrations", "db-status"),
