@@ -27,6 +27,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,10 @@ _SKIPPED = (
     "%s, line %d: %s() was skipped, because it would replace the logging configuration of the app. Take it out, or call"
     ' it only where context.config.attributes has no "connection", as under plain Alembic.'
 )
+
+_NEVER_AWAITED = re.compile(r"coroutine .* was never awaited")
+_CREATED = re.compile(r'File "(.*)", line (\d+)')
+_ORIGIN_DEPTH = 8  # calls, from a coroutine to the revision that has made it
 
 ASK = ("current",)
 """The Alembic command that comes closest to those of ours that change nothing."""
@@ -206,7 +211,8 @@ class ExactStep(RevisionStep):
         return StepInfo(self)
 
     def _run(self, function: Callable[..., object], **arguments: object) -> None:
-        _run_function(function, arguments)
+        with _all_awaited(self.revision.path, is_async=iscoroutinefunction(function)):
+            _run_function(function, arguments)
         self.after_function()
 
     def rows_after(self, rows: set[str]) -> set[str]:
@@ -233,6 +239,46 @@ class ExactStep(RevisionStep):
 
     def update_version_num(self, heads: set[str]) -> tuple[str, str]:
         return self._removed[0], self._added[0]
+
+
+@contextmanager
+def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
+    """Raise an error if code of a revision's file makes a coroutine that nothing awaits, since nothing of it runs then.
+
+    Python only warns of it, when it drops the coroutine.
+    """
+    forgotten: list[tuple[str, str]] = []
+
+    def show(message: Warning | str, category: type[Warning], *args: Any) -> None:  # noqa: ANN401
+        lines = [line for file, line in _CREATED.findall(str(message)) if file == path]
+        if lines and _NEVER_AWAITED.match(str(message)):
+            forgotten.append((str(message).split("'")[1], lines[-1]))
+        else:
+            shown(message, category, *args)
+
+    depth = sys.get_coroutine_origin_tracking_depth()
+    with warnings.catch_warnings():
+        shown: Callable[..., None] = warnings.showwarning
+        warnings.showwarning = show  # type: ignore[assignment]  # it passes on whatever it is given
+        warnings.filterwarnings("always", _NEVER_AWAITED.pattern, RuntimeWarning)
+        sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN_DEPTH))
+        try:
+            yield
+        except BaseException as exc:
+            _close_coroutines(frame for frame, _ in walk_tb(exc.__traceback__))
+            raise
+        finally:
+            sys.set_coroutine_origin_tracking_depth(depth)
+    for name, line in forgotten[:1]:
+        remedy = "await it" if is_async else "await it in op.run_async(), or make it 'async def upgrade()'"
+        raise RuntimeError(f"in line {line} {name}() is called and never awaited, so nothing of it has run: {remedy}")
+
+
+def _close_coroutines(frames: Iterable[FrameType]) -> None:
+    """Close the coroutines in failed calls that were never begun, since Python warns of each when it drops it."""
+    for value in [value for frame in frames for value in frame.f_locals.values()]:
+        if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
+            value.close()
 
 
 def _run_function(function: Callable[..., object], arguments: dict[str, object]) -> None:
@@ -664,9 +710,7 @@ class EnvironmentRun:
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
         if not any(frame.f_code.co_filename == str(self.path) for frame in frames):
             return False
-        for value in [value for frame in frames for value in frame.f_locals.values()]:
-            if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
-                value.close()  # otherwise Python warns that it was never awaited
+        _close_coroutines(frames)
         return not any(frame.f_locals.get("self") is self.connection for frame in frames)
 
 

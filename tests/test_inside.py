@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,6 +186,50 @@ def test_a_revision_that_starts_a_loop_is_told_what_to_do(project: Project, data
     write(project, f"{begin}\ntry:\n    {start}\nfinally:\n    waiting.close()\n    loop.close()")
     with running(project, database) as each:
         assert "op.run_async()" in str(failed(each))
+
+
+FORGOTTEN = {
+    "in its own line": "connection.execute(sa.text('INSERT INTO t VALUES (1)'))",
+    "in a name": "done = connection.execute(sa.text('INSERT INTO t VALUES (1)'))",
+    "in a function": "def work():\n    connection.execute(sa.text('INSERT INTO t VALUES (1)'))\nwork()",
+}
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+asyncpg", "mariadb+asyncmy")
+def test_a_forgotten_await_fails_the_revision(project: Project, async_database: Database) -> None:
+    path, stays = write(project, "pass"), async_database.driver.startswith("mariadb")
+    with running(project, async_database) as each:
+        for body in list(FORGOTTEN.values())[: 1 if stays else None]:
+            make_async(project.revision("core", "core_2", "core_1", upgrade=f"{U}\n{body}"), "connection")
+            line = next(n for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if "INSERT" in text)
+            error = str(failed(each))
+            assert path.name in error
+            assert f"in line {line} AsyncConnection.execute() is called and never awaited" in error
+            assert error.count("await it") == 1
+            assert async_database.rows() == ["core_1"]
+    assert ("u" in async_database.tables()) is stays
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_coroutine_that_is_dropped_fails_a_sync_revision(project: Project, database: Database) -> None:
+    write(project, f"import asyncio\n{U}\nasyncio.sleep(0)")
+    with running(project, database) as each:
+        assert "sleep() is called and never awaited, so nothing of it has run: await it in op.run_async()" in str(
+            failed(each)
+        )
+    assert database.data() == {"alembic_version": [("core_1",)], "t": []}
+
+
+@pytest.mark.drivers("sqlite+aiosqlite")
+@pytest.mark.filterwarnings("error")
+def test_a_loop_that_did_not_start_leaves_no_warning(
+    project: Project, database: Database, recwarn: pytest.WarningsRecorder
+) -> None:
+    make_async(write(project, "import asyncio\nasyncio.run(asyncio.sleep(0))"))
+    with running(project, database) as each:
+        assert "op.run_async()" in str(failed(each))
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 # ---- the transaction ----
