@@ -218,7 +218,12 @@ def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
 
 
 class _Writer:
-    """Writes the steps of a plan through Alembic into a buffer."""
+    """Writes the steps of a plan through Alembic into a buffer.
+
+    :cvar takes_async: whether an async revision is refused when its step runs, and not before any does.
+    """
+
+    takes_async = False
 
     def __init__(self, graph: Graph, plan: Plan, start: _Start) -> None:
         self.graph = graph
@@ -230,7 +235,7 @@ class _Writer:
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
         from ampho._alembic import leave_version_table, load_steps, refuse_results
 
-        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps, is_async=False)
+        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps, is_async=self.takes_async)
         refuse_results(context)
         if self.start.has_table:
             leave_version_table(context)
@@ -259,6 +264,8 @@ class _Writer:
 
 class _Excerpts(_Writer):
     """Writes the steps one by one; one that fails does not keep the others from being written."""
+
+    takes_async = True
 
     def __init__(self, graph: Graph, plan: Plan, start: _Start) -> None:
         super().__init__(graph, plan, start)

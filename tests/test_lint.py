@@ -111,6 +111,18 @@ def test_what_cannot_be_written_as_sql_is_told_and_the_others_are_looked_at(post
     assert found(report, "require-concurrent-index-creation") == [("core_4", "require-concurrent-index-creation")]
 
 
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_an_async_revision_does_not_keep_the_others_from_being_looked_at(postgres: Facade, project: Project) -> None:
+    upgrade = "await connection.execute(sa.text('SELECT 1'))"
+    path = project.revision("core", "core_3", "core_2", upgrade=upgrade, downgrade="op.execute('')")
+    path.write_text(path.read_text("utf-8").replace("def upgrade(", "async def upgrade(connection"), "utf-8")
+    report = postgres.call("lint")
+    assert found(report, "no-sql") == [("core_3", "no-sql")]
+    assert found(report, "require-concurrent-index-creation")[0][0] == "core_2"
+    (message,) = [one.message for one in report.violations if one.rule == "no-sql"]
+    assert "core_3 of core cannot be written as SQL" in message
+
+
 def write_one(project: Project, upgrade: str, downgrade: str = "op.execute('SELECT 1')", head: str = "") -> None:
     path = project.revision("core", "core_2", "core_1", upgrade=upgrade, downgrade=downgrade)
     path.write_text(head + path.read_text("utf-8"), "utf-8")
