@@ -527,6 +527,15 @@ def show_present_folders(script: ScriptDirectory, project: Project) -> None:
     script.revision_map = present.revision_map
 
 
+def without_table(name: str | None, users: Callable[..., object] | None) -> Callable[..., bool]:
+    """Return an ``include_name`` that leaves out a table, beside what the user's own leaves out."""
+
+    def include_name(item: str | None, type_: str, parents: dict[str, Any]) -> bool:
+        return not (type_ == "table" and item == name) and (users is None or bool(users(item, type_, parents)))
+
+    return include_name
+
+
 def hide_table(environment: EnvironmentContext, name: str | None) -> None:
     """Leave a table out of any comparison in an ``env.py``, beside what its own ``include_name`` leaves out.
 
@@ -537,12 +546,7 @@ def hide_table(environment: EnvironmentContext, name: str | None) -> None:
     def configure_and_hide(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (it passes on what env.py gives)
         configure(*args, **kwargs)
         options = environment.get_context().opts
-        users = options.get("include_name")
-
-        def include_name(item: str | None, type_: str, parents: dict[str, Any]) -> bool:
-            return not (type_ == "table" and item == name) and (users is None or bool(users(item, type_, parents)))
-
-        options["include_name"] = include_name
+        options["include_name"] = without_table(name, options.get("include_name"))
 
     environment.configure = configure_and_hide  # type: ignore[method-assign]  # of this run only
 

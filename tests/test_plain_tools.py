@@ -146,6 +146,23 @@ def test_flask_db_with_the_folder_of_a_user(opened: Shop) -> None:
     assert opened.database.rows() == ["app_3"]
 
 
+@pytest.mark.drivers("sqlite+pysqlite")
+@pytest.mark.parametrize("is_fed", [False, True])
+def test_flask_db_migrate_leaves_the_journal_alone(opened: Shop, is_fed: bool) -> None:
+    opened.project.run("flask", "db", "init", "--directory", "migrations")
+    if is_fed:
+        edit_app(opened, "from ampho import Ampho", "from ampho import Ampho\nfrom flask_migrate import Migrate")
+        edit_app(opened, "Ampho(app)", "Ampho(app, migrate=Migrate(include_name=lambda name, *args: name != 'mine'))")
+    opened.run("db-up")
+    opened.database.run("CREATE TABLE mine (id INTEGER)")
+
+    output = opened.project.run("flask", "db", "migrate", "--head", "app@head").output
+    assert "Detected removed table 'mine'" in output or is_fed
+    assert ("'mine'" not in output) is is_fed
+    assert "Detected removed table" in output
+    assert "ampho_journal" not in output
+
+
 def edit_app(opened: Shop, old: str, new: str) -> None:
     text = opened.project.read("wsgi.py")
     assert old in text

@@ -69,14 +69,18 @@ def feed(migrate: Migrate) -> Migrate:
 
 def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
     def configure(config: Config) -> Config:
-        from ampho._alembic import set_locations
+        from ampho._alembic import set_locations, without_table
 
         extension = current_app.extensions.get("ampho")
         if extension is None:
             return config
         script_location = config.get_main_option("script_location")
         app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 (documented)
-        set_locations(config, extension.project(app))
+        project = extension.project(app)
+        set_locations(config, project)
+        # Flask-Migrate's own env.py knows nothing of the journal, and would drop its table.
+        options = app.extensions[KEY].configure_args
+        options["include_name"] = without_table(project.journal, options.get("include_name"))
         if script_location and Path(migrate.directory).is_dir():
             config.set_main_option("script_location", script_location.replace("%", "%%"))
         return config
