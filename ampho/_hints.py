@@ -27,6 +27,8 @@ _HINTS: Mapping[str, str] = {
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
     " on each connect",
     r"Unknown database '": "here a schema is a database of the server: create it first, with CREATE DATABASE",
+    r"(table|relation) [^ ]+ already exists.*\[SQL: \s*CREATE TABLE": "if it is right as it is, as a table from before"
+    " the migrations, 'ampho db-stamp' marks the revision as applied without running it",
     # Locks and files
     r"database is locked": "another process is writing to it: wait until that ends, and run again",
     r"attempt to write a readonly database": "this user may not write to the file or its folder",

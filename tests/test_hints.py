@@ -18,7 +18,9 @@ TABLE = "op.create_table('a', sa.Column('id', sa.Integer, primary_key=True), sa.
 NO_VALUE = "(give the column a server_default, or fill it first and make it NOT NULL then)"
 COLON = r"(a colon before a name makes a parameter of it: write \: for a colon that belongs to the SQL"
 UNNAMED = "(give the name that it has in the database"
+THERE = "(if it is right as it is, as a table from before the migrations, 'ampho db-stamp' marks the revision as"
 SQLITE: Mapping[str, str] = {
+    TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
     "op.execute('UPDATE a SET x = 1; UPDATE a SET x = 2')": "(SQLite runs one statement at a time: call op.execute()",
     "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(SQLite has no schemas: leave out schema=",
@@ -27,6 +29,7 @@ SQLITE: Mapping[str, str] = {
     "with op.batch_alter_table('a') as a:\n    a.drop_constraint(None, type_='unique')": "(name it here and in",
 }
 POSTGRESQL: Mapping[str, str] = {
+    TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
     "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(create it in an earlier statement: op"
     ".execute('CREATE SCHEMA IF NOT EXISTS NAME'))",
@@ -34,6 +37,7 @@ POSTGRESQL: Mapping[str, str] = {
     "op.drop_constraint(None, 'a', type_='unique')": UNNAMED,
 }
 MARIADB: Mapping[str, str] = {
+    TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
     "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(here a schema is a database of the server",
     "op.alter_column('a', 'x', existing_type=sa.Integer, nullable=False)": NO_VALUE,
