@@ -104,8 +104,9 @@ class Project:
 
     def setting_hint(self, entry: str) -> str:
         """Say how to list a package."""
-        entries = ",".join([*(package.entry for package in self.packages), entry])
-        return f'Add "{entry}" to app.config["{SETTING}"], or in the environment {SETTING}={entries}.'
+        entries = [*(package.entry for package in self.packages), entry]
+        quoted = ", ".join(f'"{each}"' for each in entries)
+        return f'Set app.config["{SETTING}"] to [{quoted}], or in the environment {SETTING}={",".join(entries)}.'
 
     def check_specifier(self, specifier: str | None) -> None:
         """Check that a package which a specifier addresses has migrations.

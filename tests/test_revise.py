@@ -156,7 +156,7 @@ def test_init_of_a_package_that_is_not_listed_says_which_setting_to_add(here: Pr
     packages(here, "acme.billing")
     done = init("acme.billing")
     assert done.hint == (
-        'Add "acme.billing" to app.config["AMPHO_MIGRATION_PACKAGES"], or in the environment'
+        'Set app.config["AMPHO_MIGRATION_PACKAGES"] to ["app", "core", "acme.billing"], or in the environment'
         " AMPHO_MIGRATION_PACKAGES=app,core,acme.billing."
     )
     assert "    acme.billing:migrations/versions" in here.read("acme/billing/migrations/alembic.ini")
