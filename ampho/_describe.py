@@ -23,6 +23,7 @@ MALFORMED_URL = (
     "the database URL is malformed: percent-encode the special characters of its user and password, "
     "or build it with sqlalchemy.URL.create()"
 )
+EMPTY_URL = "the database URL is empty: give one, as in sqlite:///app.db"
 
 _LONGEST_MESSAGE = 500
 _LONGEST_OWN_MESSAGE = 4000
@@ -114,7 +115,7 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
         # not masked: such a text may show what a URL looks like, and never shows one
         return printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
-        return MALFORMED_URL
+        return EMPTY_URL if _is_empty_url(exc) else MALFORMED_URL
     if isinstance(exc, SystemExit):
         return one_line(hide(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called"))
     if _is_statement_error(exc):
@@ -181,6 +182,14 @@ def quotes_url(exc: BaseException) -> bool:
         for link in _chain(exc)
         for name, code, _ in _frames(link.__traceback__)
     )
+
+
+def _is_empty_url(exc: BaseException) -> bool:
+    """Tell whether what could not be parsed as a database URL was empty."""
+    last = exc.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_locals.get("name") == ""
 
 
 def is_of_database(exc: BaseException) -> bool:

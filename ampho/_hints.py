@@ -14,6 +14,10 @@ _HINTS: Mapping[str, str] = {
     # The database URL
     r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the dialect is called postgresql, as in"
     " postgresql+psycopg:// for Flask and postgresql+asyncpg:// for Quart",
+    r"No module named 'MySQLdb'": "mysql:// means the driver mysqlclient: name mysql+pymysql:// instead, whose driver"
+    " comes with pip install 'ampho[mysql]'",
+    r"No module named 'psycopg2'": "postgresql:// means the driver psycopg2: name postgresql+psycopg:// instead, whose"
+    " driver comes with pip install 'ampho[postgres]'",
     rf"No module named '({_DRIVERS})'": "the database URL names a driver that is not installed: install it, or name"
     " another one, as in postgresql+psycopg://",
     # SQL

@@ -13,10 +13,10 @@ _ENOUGH = 5  # letters, by which the beginning of a name tells something
 def close_names(name: str, names: Iterable[str]) -> list[str]:
     """Return the few names that are close to one that is none of them; none where it could be any of many.
 
-    A name that was typed in part is close to the names whose beginning it is close to.
+    A name that was typed in part is close to the names whose last words it is, or whose beginning it is close to.
     """
     names = list(dict.fromkeys(names))
-    close = _closest(name, names)
+    close = [other for other in names if len(name) >= _ENOUGH and other.endswith(f"_{name}")] or _closest(name, names)
     if not close and len(name) >= _ENOUGH:
         begun = _closest(name, {other[: len(name)]: None for other in names})
         close = [other for other in names if begun and other.startswith(begun[0])]

@@ -92,6 +92,10 @@ def parse_url(value: object, setting: str) -> URL:
                 return url
         except (ArgumentError, ValueError):
             pass  # these quote the URL: raised outside of the handler, the error below has no context that shows it
+    if isinstance(value, str) and not value.strip():
+        raise ConfigurationError(
+            f"{setting} is empty. Write dialect+driver://user:password@host/database.", setting=setting
+        )
     kind = "" if isinstance(value, str) else f" (it is of type {type(value).__name__})"
     raise ConfigurationError(
         f"{setting} is not a database URL{kind}. Write dialect+driver://user:password@host/database, with the "
@@ -114,8 +118,15 @@ _EXTRAS = {"sqlite": "quart", "postgresql": "postgres", "mysql": "mysql", "maria
 
 def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
     """Return the error for a driver that is not installed; it names the extra of Ampho that brings one."""
-    extra = _EXTRAS.get(url.get_backend_name())
+    backend = url.get_backend_name()
+    extra = _EXTRAS.get(backend)
     remedy = f"Install it: pip install 'ampho[{extra}]', or the driver that you want" if extra else "Install it"
+    if extra and url.drivername in (
+        "mysql",
+        "mariadb",
+        "postgresql",
+    ):  # which takes a driver that the extra does not bring
+        remedy = f"Use {_SYNC_DRIVERS[backend][0]}:// instead, whose driver comes with pip install 'ampho[{extra}]'"
     return DriverError(
         f"{setting}: the driver of {url.drivername!r} cannot be imported ({error}). {remedy}.", setting=setting
     )

@@ -572,6 +572,11 @@ def test_a_malformed_database_url_is_never_quoted(project: Project, code: str) -
     assert "ter2" not in text
 
 
+def test_an_empty_database_url_is_said_to_be_empty(project: Project) -> None:
+    project.write(app="\nfrom sqlalchemy import create_engine\ncreate_engine('')\n")
+    assert "the database URL is empty: give one, as in sqlite:///app.db" in failure()
+
+
 def test_a_traceback_of_the_error_shows_no_malformed_url_either(project: Project) -> None:
     code = "from ampho.app import AppLoader\nAppLoader().load_app()\n"
     project.write(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from urllib.parse import quote, quote_plus
 
 import pytest
 from sqlalchemy import URL, make_url
 
+from ampho._hints import with_hint
 from ampho.errors import ConfigurationError, DriverError
-from ampho.url import describe_without, display, parse_url, redact, require_driver
+from ampho.url import describe_without, display, missing_driver, parse_url, redact, require_driver
 
 PASSWORD = "p%40:/@#'"
 SETTING = "SQLALCHEMY_DATABASE_URI"
@@ -55,7 +57,6 @@ def test_text_means_what_it_means_to_sqlalchemy(text: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "",
         PASSWORD,
         f"postgresql+asyncpg://scott:{PASSWORD}@db.example/shop",
         f"postgresql+asyncpg://scott:{PASSWORD}@db.example:5432/shop?ssl=on",
@@ -77,6 +78,24 @@ def test_a_malformed_url_is_refused_without_quoting_any_of_it(value: object) -> 
     assert caught.value.__context__ is None
     shown = "".join(traceback.format_exception_only(caught.value)) + repr(caught.value)
     assert not any(part in shown for part in ("scott", "db.example", "p%40", "#'", "%2540"))
+
+
+def test_an_empty_url_is_said_to_be_empty() -> None:
+    for value in ("", " "):
+        with pytest.raises(ConfigurationError, match=f"{SETTING} is empty. Write dialect"):
+            parse_url(value, SETTING)
+
+
+@pytest.mark.parametrize(
+    ("drivername", "driver", "extra"), [("mysql", "MySQLdb", "mysql"), ("postgresql", "psycopg2", "postgres")]
+)
+def test_a_url_without_a_driver_is_told_of_the_one_that_an_extra_brings(
+    drivername: str, driver: str, extra: str
+) -> None:
+    error = missing_driver(make_url(f"{drivername}://host/shop"), ImportError(f"No module named {driver!r}"), SETTING)
+    remedy = rf"{drivername}\+(pymysql|psycopg):// instead, whose driver comes with pip install 'ampho\[{extra}\]'"
+    assert re.search(f"No module named '{driver}'.*{remedy}", str(error))
+    assert re.search(remedy, with_hint(f"ModuleNotFoundError: No module named '{driver}'"))
 
 
 @pytest.mark.parametrize(
