@@ -266,6 +266,8 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
             yield
         except BaseException as exc:
             _close_coroutines(frame for frame, _ in walk_tb(exc.__traceback__))
+            for name, line in forgotten[:1]:  # which may be why
+                _log.warning("%s, line %s: %s() is called and never awaited.", shown_path(path), line, name)
             raise
         finally:
             sys.set_coroutine_origin_tracking_depth(depth)

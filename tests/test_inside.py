@@ -210,6 +210,17 @@ def test_a_forgotten_await_fails_the_revision(project: Project, async_database: 
     assert ("u" in async_database.tables()) is stays
 
 
+@pytest.mark.drivers("sqlite+aiosqlite")
+def test_a_forgotten_await_is_told_of_where_something_else_fails(
+    project: Project, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    insert = "connection.execute(sa.text('INSERT INTO t VALUES (1)'))"
+    make_async(write(project, f"{insert}\nop.execute('SELECT nonsense')"), "connection")
+    with running(project, database) as each:
+        assert "nonsense" in str(failed(each))
+    assert "AsyncConnection.execute() is called and never awaited." in caplog.text
+
+
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_a_coroutine_that_is_dropped_fails_a_sync_revision(project: Project, database: Database) -> None:
     write(project, f"import asyncio\n{U}\nasyncio.sleep(0)")
