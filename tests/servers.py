@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -508,3 +508,26 @@ def _execute(connection: Connection, statement: str, *, ignore_errors: bool = Fa
 
 def _ordered(found: Sequence[Any]) -> list[dict[str, Any]]:
     return sorted((dict(item) for item in found), key=repr)
+
+
+@contextmanager
+def listening(name: str, listener: Callable[..., None]) -> Iterator[None]:
+    """Listen to each statement of every connection, also of one that the listeners of all engines are kept from.
+
+    :param name: ``before_cursor_execute`` or ``after_cursor_execute``.
+    """
+    last: object = None
+
+    def once(*args: Any) -> None:
+        nonlocal last
+        if args[4] is not last:  # the statement's context; a usual connection calls both listeners
+            last = args[4]
+            listener(*args)
+
+    for target in (Engine, Connection):
+        event.listen(target, name, once)
+    try:
+        yield
+    finally:
+        for target in (Engine, Connection):
+            event.remove(target, name, once)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
-from sqlalchemy import Engine, event
+from servers import listening
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -114,17 +114,16 @@ def counting(calls: bool = False) -> Iterator[dict[str, int]]:
     def called(frame: Any, kind: str, argument: object) -> None:
         counts["calls"] += kind == "call"
 
-    event.listen(Engine, "before_cursor_execute", count)
-    gc.collect()
-    gc.disable()  # or what it calls would count, and it comes when it likes
-    if calls:
-        sys.setprofile(called)
-    try:
-        yield counts
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-        event.remove(Engine, "before_cursor_execute", count)
+    with listening("before_cursor_execute", count):
+        gc.collect()
+        gc.disable()  # or what it calls would count, and it comes when it likes
+        if calls:
+            sys.setprofile(called)
+        try:
+            yield counts
+        finally:
+            sys.setprofile(None)
+            gc.enable()
 
 
 def costs(folder: Path, packages: int, revisions: int) -> dict[str, dict[str, int]]:

@@ -28,8 +28,8 @@ from uuid import uuid4
 import pytest
 from facade import facade, one_error_line
 from project import Project
-from servers import JOURNAL, Database
-from sqlalchemy import Engine, event, inspect, text
+from servers import JOURNAL, Database, listening
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 from wire import Wire
 
@@ -429,17 +429,8 @@ class Boundaries:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        listeners: dict[str, Callable[..., None]] = {
-            "before_cursor_execute": self._before,
-            "after_cursor_execute": self._after,
-        }
-        for name, listener in listeners.items():
-            event.listen(Engine, name, listener)
-        try:
+        with listening("before_cursor_execute", self._before), listening("after_cursor_execute", self._after):
             yield
-        finally:
-            for name, listener in listeners.items():
-                event.remove(Engine, name, listener)
 
     def _before(self, connection: Any, cursor: object, statement: str, *args: object) -> None:
         if connection.engine.url.database == self.database.name:
