@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -445,7 +446,10 @@ class Boundaries:
             self._end(connection)
 
     def _end(self, connection: Any) -> None:
-        pid = server_process(connection.connection.driver_connection)
+        # In a context of its own, as in another process, or its connections would count as the revision's.
+        Context().run(self._kill, server_process(connection.connection.driver_connection))
+
+    def _kill(self, pid: int) -> None:
         with self.database.connect() as killer:
             killer.execute(text(KILL[self.database.backend]), {"pid": pid})
         wait_until(lambda: self.database.query(IS_LEFT[self.database.backend], pid=pid) == [(0,)])

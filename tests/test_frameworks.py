@@ -513,7 +513,9 @@ def test_every_option_of_alembic_and_flask_migrate_is_known() -> None:
     for kind, more in ((Ampho, {"command", "directory"}), (AsyncAmpho, set())):
         kind(**dict.fromkeys((OPTIONS | more) - ours - always), **dict.fromkeys(always, True))
         for name in ours | always:
-            with pytest.raises(ConfigurationError, match=rf"the option {name}=.*, which Ampho decides for each run"):
+            with pytest.raises(
+                ConfigurationError, match=rf"the option {name}=.*, which Ampho sets for each run itself"
+            ):
                 kind(**{name: False})
 
 
