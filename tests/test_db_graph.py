@@ -139,7 +139,7 @@ def test_a_package_that_is_gone_is_drawn_and_may_be_asked_for(each: Facade) -> N
     each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["core"]
     assert re.search(r"app_1 +\(missing; needs core_2\)", shown(each))
     assert "(missing" in shown(each, "app")
-    assert "Add" in each.error_line("db-graph", "app", "--no-database")
+    assert "Set app.config" in each.error_line("db-graph", "app", "--no-database")
 
 
 def test_the_picture_after_a_failure_half_way_is_what_the_database_has(each: Facade, project: Project) -> None:

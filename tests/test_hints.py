@@ -135,7 +135,7 @@ MADE = {
     ("url", "hint"),
     [
         ("postgres://u:canary@h/x", "postgresql+{}://"),
-        ("mysql+{}://u:canary@h/x", "nstall it"),
+        ("mysql+{}://u:canary@h/x", "nstall"),
     ],
     ids=["an old name", "a driver"],
 )
