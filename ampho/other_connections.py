@@ -49,11 +49,12 @@ class OtherConnections:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Watch the connections that are checked out of any pool meanwhile."""
-        event.listen(Pool, "checkout", self._opened)
+        global _watching  # noqa: PLW0603 (there is one run at a time in a process)
+        _watching = self
         try:
             yield
         finally:
-            event.remove(Pool, "checkout", self._opened)
+            _watching = None
             self.end_step()
 
     def begin_step(self) -> None:
@@ -84,8 +85,9 @@ class OtherConnections:
     def _raw(self) -> Any:  # noqa: ANN401 (a connection of any driver)
         return self._migrating.connection.dbapi_connection
 
-    def _opened(self, raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
-        if not self._is_in_step or not is_inside() or self._migrating.closed:
+    def opened(self, raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
+        """Limit how long a connection that a revision has checked out waits, if it is to the same database."""
+        if not self._is_in_step or self._migrating.closed:
             return
         if raw is self._raw:
             from ampho._sqlite import Lent
@@ -122,6 +124,17 @@ class OtherConnections:
             if self._before is None:
                 self._before = _execute(self._raw, limit.read)
                 _execute(self._raw, hurry)
+
+
+_watching: OtherConnections | None = None
+
+
+# Once and for good: a listener that came and went with each run would change a collection that other threads iterate
+# over while they check connections out.
+@event.listens_for(Pool, "checkout")
+def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
+    if _watching is not None and is_inside():
+        _watching.opened(raw, entry, proxy)
 
 
 def _execute(raw: Any, statement: str) -> Sequence[object]:  # noqa: ANN401
