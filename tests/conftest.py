@@ -34,6 +34,10 @@ RUN = pytest.StashKey[tuple[Path, int]]()
 PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
 
 
+# No test trusts a certificate. To read all those of the machine takes PyMySQL 20 ms for each connection.
+os.environ |= dict.fromkeys(("SSL_CERT_FILE", "SSL_CERT_DIR"), os.devnull)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     shared = getattr(config, "workerinput", None)
     if shared is None:
@@ -103,23 +107,38 @@ def _missing(error: ServerMissingError) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(pytestconfig: pytest.Config) -> Server:
-    return _server("postgresql", pytestconfig)
+def postgres_server(find_server: Callable[[str], Server]) -> Server:
+    return find_server("postgresql")
 
 
 @pytest.fixture(scope="session")
-def mariadb_server(pytestconfig: pytest.Config) -> Server:
-    return _server("mariadb", pytestconfig)
+def mariadb_server(find_server: Callable[[str], Server]) -> Server:
+    return find_server("mariadb")
+
+
+@pytest.fixture(scope="session")
+def find_server(pytestconfig: pytest.Config) -> Iterator[Callable[[str], Server]]:
+    """Find the server of a backend, and drop in the end what was created on it."""
+    found: dict[str, Server] = {}
+
+    def find(backend: str) -> Server:
+        if backend not in found:
+            found[backend] = _server(backend, pytestconfig)
+        return found[backend]
+
+    yield find
+    for server in found.values():
+        server.drop_emptied()
 
 
 @pytest.fixture
-def make_database(pytestconfig: pytest.Config, tmp_path: Path) -> Iterator[Callable[[str], Database]]:
+def make_database(find_server: Callable[[str], Server], tmp_path: Path) -> Iterator[Callable[[str], Database]]:
     """Make fresh databases: ``make_database("postgresql+asyncpg")``, as many as a test wants."""
     with ExitStack() as databases:
 
         def make(driver: str) -> Database:
             backend = driver.partition("+")[0]
-            server = None if backend == "sqlite" else _server(backend, pytestconfig)
+            server = None if backend == "sqlite" else find_server(backend)
             try:
                 return databases.enter_context(database_on(server, driver, tmp_path))
             except ServerMissingError as error:

@@ -43,6 +43,36 @@ START_SECONDS = 60
 _SYNC_DRIVER_OF = {name.partition("+")[0]: name for name in SYNC_DRIVERS}
 _asked: ContextVar[URL] = ContextVar("_asked")
 
+_EMPTY = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend';
+    FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', name);
+    END LOOP;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$
+"""
+# What belongs to a database beside its schemas; the first 16,384 objects are PostgreSQL's own.
+_LEFT = """
+SELECT count(*) FROM pg_database WHERE datname = current_database() AND (
+    datdba <> (SELECT oid FROM pg_roles WHERE rolname = current_user) OR datacl IS NOT NULL
+    OR EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = pg_database.oid)
+    OR EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_language WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_foreign_data_wrapper)
+    OR EXISTS (SELECT FROM pg_event_trigger)
+    OR EXISTS (SELECT FROM pg_publication)
+    OR EXISTS (SELECT FROM pg_default_acl)
+    OR EXISTS (SELECT FROM pg_largeobject_metadata)
+    OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = datname)
+)
+"""
+
 
 class ServerMissingError(Exception):
     """A server that is neither named in the environment nor installed here."""
@@ -77,10 +107,36 @@ class Server:
                 _execute(connection, statement)
 
     def create(self, name: str) -> None:
+        """Create a database, or give a new name to one that a test had and left empty."""
         quoted = self.quote(name)
+        if _emptied(self.url) and self._rename(_emptied(self.url).pop(), name):
+            return
         # Copying template1's files is more than twice as fast here as going through the log.
         options = {"postgresql": "STRATEGY FILE_COPY", "mariadb": "CHARACTER SET utf8mb4"}[self.backend]
         self.execute(f"CREATE DATABASE {quoted} {options}")
+
+    def give_back(self, name: str) -> None:
+        """Keep a database of PostgreSQL for :meth:`create` if it can be emptied, and drop any other.
+
+        To create and drop one there takes ten times as long as to empty it.
+        """
+        if self.backend == "postgresql" and _empty(self.url.set(database=name)):
+            _emptied(self.url).append(name)
+        else:
+            self.drop(name)
+
+    def _rename(self, name: str, new: str) -> bool:
+        """Rename a database, and so keep out what knows it by its name, or drop it if that is in it already."""
+        try:
+            self.execute(f"ALTER DATABASE {self.quote(name)} RENAME TO {self.quote(new)}")
+        except DBAPIError:
+            self.drop(name)
+            return False
+        return True
+
+    def drop_emptied(self) -> None:
+        while emptied := _emptied(self.url):
+            self.drop(emptied.pop())
 
     def drop(self, name: str) -> None:
         """Drop a database, and first the connections that a test left open: they would block this for ever."""
@@ -226,7 +282,7 @@ def database_on(server: Server | None, driver: str, folder: Path) -> Iterator[Da
     try:
         yield Database(driver, server.url.set(drivername=driver.removesuffix("_async"), database=name), server.client)
     finally:
-        server.drop(name)
+        server.give_back(name)
 
 
 def program(name: str) -> str:
@@ -482,6 +538,22 @@ def _connect(url: URL) -> Iterator[Connection]:
         _asked.reset(token)
     with connection:
         yield connection
+
+
+@cache
+def _emptied(server: URL) -> list[str]:
+    """The databases of a server that this process created and that are empty again."""
+    return []
+
+
+def _empty(url: URL) -> bool:
+    """Empty a database of PostgreSQL, and tell whether it is as good as a new one."""
+    try:
+        with _connect(url) as connection:
+            connection.execution_options(no_parameters=True).exec_driver_sql(_EMPTY)
+            return connection.exec_driver_sql(_LEFT).scalar_one() == 0
+    except DBAPIError:
+        return False
 
 
 @cache
