@@ -37,55 +37,55 @@ class Setting(Generic[Default_co]):
 
 PACKAGES = Setting(
     "AMPHO_MIGRATION_PACKAGES",
-    kind="a list, or text with commas",
+    kind="a list, or a comma-separated string",
     meaning="the packages with migrations",
     default=None,
     by_default="the app's own package, if it has migrations",
 )
 ENV_PACKAGE = Setting(
     "AMPHO_ENV_PACKAGE",
-    kind="text",
-    meaning="the package whose `env.py` configures every run; empty: no warning that none does",
+    kind="a string",
+    meaning="the package whose `env.py` configures every run; an empty string turns off the warning that none does",
     default=None,
-    by_default="the app's own, or the first that has one of Ampho's",
+    by_default="the app's own package, or the first whose `env.py` uses Ampho",
 )
 DATABASE_URI = Setting(
     "AMPHO_DATABASE_URI",
-    kind="text, or a `sqlalchemy.URL`",
-    meaning="another address of the same database, for migrations only, such as one past a pooler",
+    kind="a string, or a `sqlalchemy.URL`",
+    meaning="a different URL of the same database, only for migrations, such as one that bypasses a pooler",
     default=None,
     by_default="`SQLALCHEMY_DATABASE_URI`",
 )
 STATEMENT_LOCK_TIMEOUT = Setting(
     "AMPHO_STATEMENT_LOCK_TIMEOUT",
     kind="seconds",
-    meaning="how long a statement of a revision waits for a lock on a table or row; worth setting in production",
+    meaning="how long a statement of a revision waits for a lock on a table or row; recommended in production",
     default=None,
     by_default="no limit",
 )
 LOCK_TIMEOUT = Setting(
     "AMPHO_LOCK_TIMEOUT",
     kind="seconds",
-    meaning="how long a run waits for another process that migrates the database",
+    meaning="how long a run waits for another process that is migrating the database",
     default=60.0,
 )
 PROTECTED = Setting(
     "AMPHO_PROTECTED",
     kind="`True` or `False`; `1` or `0` in the environment",
-    meaning="whether `db-down` and `db-stamp --purge` want to be told the database's name",
+    meaning="whether `db-down` and `db-stamp --purge` ask you to confirm the name of the database",
     default=False,
 )
 LOCK = Setting(
     "AMPHO_LOCK",
     kind="`True` or `False`",
-    meaning="whether one process at a time is let in; `False` for a database that has no lock",
+    meaning="whether Ampho locks the database while it migrates; `False` for a database that has no lock",
     default=True,
     in_environment=False,
 )
 JOURNAL_TABLE = Setting(
     "AMPHO_JOURNAL_TABLE",
-    kind="text, or `None`",
-    meaning="the table of the journal; `None` for no journal",
+    kind="a string, or `None`",
+    meaning="the name of the journal's table; `None` for no journal",
     default="ampho_journal",
     in_environment=False,
 )
