@@ -225,7 +225,7 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
     applied.check_appliable(lacking)
     if lacking:
         raise NotUpToDateError(
-            f"The database lacks {', '.join(lacking)} of {package}, so it cannot be compared with the models. Apply it"
+            f"The database lacks {listed(lacking)} of {package}, so it cannot be compared with the models. Apply it"
             f" with 'ampho db-up {package}'.",
             package=package,
             revisions=lacking,

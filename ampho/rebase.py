@@ -14,7 +14,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import describe, shown_path
+from ampho._describe import describe, listed, shown_path
 from ampho.applied import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.execute import ask
@@ -48,7 +48,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
     applied = ask(project, connection, x, partial(Applied.from_rows, graph)).known & line
     if applied:
         raise RevisionInputError(
-            f"{', '.join(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",
+            f"{listed(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",
             package=package,
         )
     return _reparent(graph[root], onto)

@@ -250,7 +250,7 @@ class Runner:
 
     def _overtaken_error(self) -> PlanChangedError:
         """Return the error for a plan of which another process has done a part meanwhile, as it can on SQLite."""
-        done = ", ".join(run.step.revision.id for run in self.done)
+        done = listed_last([run.step.revision.id for run in self.done]) if self.done else ""
         return PlanChangedError(
             "Another process has done a part of this plan meanwhile, so what is left is not what was agreed to. Look at"
             f" it again, and run the command again; {f'done before: {done}' if done else 'nothing was changed'}."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ampho._describe import listed
 from ampho.applied import Applied, exact_rows
 from ampho.errors import DependentsError, SpecifierError
 from ampho.execute import changing, perform
@@ -286,7 +287,7 @@ def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
         ways = [f"'ampho db-stamp {name}@base', or less of it" for name in present]
         ways += before.ways_to_forget(before.missing & along)
         raise DependentsError(
-            f"Applied revisions depend on what '{spec.text}' says is not applied: {', '.join(ids)}. Type"
+            f"Applied revisions depend on what '{spec.text}' says is not applied: {listed(ids)}. Type"
             f" {' and '.join(ways)}, first.",
             specifier=spec.text,
             dependents=ids,

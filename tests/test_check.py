@@ -6,6 +6,7 @@ import os
 import random
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from project import Project
@@ -104,6 +105,17 @@ def test_another_package_may_be_behind(shop: Store) -> None:
     shop.models("accounts", CUSTOMERS + MORE)
     assert shop.auto("accounts").depends_on == ()
     assert shop.run("db-check", "accounts", exit_code=1).stderr.startswith("Error: The database lacks accounts_")
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_of_many_revisions_that_are_behind_the_first_are_named(shop: Store) -> None:
+    line = [head(shop, "catalog"), *(f"catalog_{number}" for number in range(1, 8))]
+    for down, revision in pairwise(line):
+        shop.project.revision("catalog", revision, down)
+
+    error = shop.refused("db-check")
+
+    assert error.startswith(f"The database lacks {', '.join(line[1:6])} and 2 more of catalog, so it cannot")
 
 
 @pytest.mark.drivers(*ONE_EACH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,16 @@ def test_what_is_applied_is_not_moved_but_merged(blog: Facade, project: Project,
     assert line.startswith(LATER)
     assert line.endswith("of the later line is applied already. Join the lines instead, with 'ampho db-merge blog'.")
     assert project.files() == files
+
+
+def test_of_many_that_are_applied_the_first_are_named(blog: Facade, project: Project) -> None:
+    write_parallel(project)
+    line = [LATER, *(f"{LATER}_{number}" for number in range(1, 8))]
+    for down, revision in pairwise(line):
+        project.revision("blog", revision, down)
+    blog.call("upgrade")
+
+    assert blog.error_line("db-rebase", "blog").startswith(f"{', '.join(line[:5])} and 3 more of the later line")
 
 
 def test_it_is_applied_too_where_only_another_package_stands_on_it(project: Project) -> None:

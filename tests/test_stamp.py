@@ -106,6 +106,17 @@ def test_what_others_depend_on_stays_applied(specifier: str, dependents: tuple[s
     assert all(spec in str(caught.value) for spec in remedy)
 
 
+def test_of_many_that_depend_on_it_the_first_are_named() -> None:
+    chain = "".join(f"\nshop: shop_{number} < shop_{number - 1}" for number in range(2, 9))
+    history = graph(f"core: core_1 =\nshop: shop_1 & core_1{chain}")
+
+    with pytest.raises(DependentsError) as caught:
+        rows_after_stamp(history, exact_rows(history, history.ids), "core@base")
+
+    assert len(caught.value.dependents) == 8
+    assert "not applied: shop_1, shop_2, shop_3, shop_4, shop_5 and 3 more. Type" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "specifier",
     ["head", "+1", "-1", "core@+1", "core@-1", "core_1+1", "core_1:core_2b", "nothing", "blog_", "core@blog_1"],
