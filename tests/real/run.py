@@ -3,9 +3,11 @@
     .venv/bin/python tests/real/run.py [NAME ...]
 
 Each application is installed from the package index into a virtual environment of its own in `build/real`, beside
-Ampho from the working tree. On an empty database Ampho shows the status and the plan, upgrades, downgrades as far as
-the history can, and upgrades again; on another one the application's own tool upgrades. Both must come to the same
-schema. It takes minutes for each application, so `make test` does not run it.
+Ampho from the working tree. On an empty database Ampho shows the status and the plan, upgrades, says what is applied,
+downgrades as far as the history can, and upgrades again. On another one the application's own tool upgrades, and plain
+Alembic goes down and up. Both must come to the same schema each time, and where a history stops for Ampho it must stop
+for plain Alembic. A table at the end says what came of each. It takes minutes for each application, so `make test` does
+not run it.
 
 PostgreSQL and MariaDB are those of the tests: `AMPHO_TEST_POSTGRES_URL` and `AMPHO_TEST_MARIADB_URL`, or servers that
 are started here. `AMPHO_REAL_PYTHON` names another Python for the virtual environments.
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +33,10 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "real"
 sys.path.insert(0, str(HERE.parent))
 
-from servers import Database, database_on, server_for, stop_servers  # noqa: E402 (it lies beside this folder)
+from servers import JOURNAL, Database, database_on, server_for, stop_servers  # noqa: E402 (it lies beside this folder)
+
+# Indexes of expressions, which are compared by their definitions.
+warnings.filterwarnings("ignore", "Skipped unsupported reflection")
 
 FLASK = """
 import os
@@ -60,23 +66,35 @@ db.init_app(app)
 AsyncAmpho(app, db)
 """
 CONTEXT = "from flask_sqlalchemy import SQLAlchemy"
-# What another tool than Ampho makes of revision files: plain Alembic, one history after the other.
+# What another tool than Ampho makes of revision files: plain Alembic, one history after the other, down in the reverse
+# order. It prints each revision before it runs it.
 ALEMBIC = """
-import os
+import os, sys
 {context}
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-for number, folders in enumerate({folders!r}):
+is_up = sys.argv[1] == "up"
+order = 1 if is_up else -1
+for number, folders in list(enumerate({folders!r}))[::order]:
     script = ScriptDirectory(folders[0], version_locations=folders, recursive_version_locations={recursive!r})
     table = f"alembic_version_{{number}}" if number else "alembic_version"
-    for target in {targets!r}:
-        upgrade = lambda rows, context: script._upgrade_revs(target, rows)
-        with EnvironmentContext(Config(), script, fn=upgrade) as environment:
+    for target in {targets!r} if is_up else ["base"]:
+        def run(rows, context):
+            for step in script._upgrade_revs(target, rows) if is_up else script._downgrade_revs(target, rows):
+                print(step.revision.revision, flush=True)
+                yield step
+
+        with EnvironmentContext(Config(), script, fn=run) as environment:
             with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
-                environment.configure(connection=connection, version_table=table, target_metadata={db}.metadata)
+                environment.configure(
+                    connection=connection,
+                    version_table=table,
+                    target_metadata={db}.metadata,
+                    transaction_per_migration=True,
+                )
                 with environment.begin_transaction():
                     environment.run_migrations()
 """
@@ -99,6 +117,7 @@ class Application:
     :ivar targets: what plain Alembic upgrades to, one after the other.
     :ivar python: the Python that it needs, if it is not the one that runs this.
     :ivar beyond: tables that only its own tool makes.
+    :ivar home: the application in whose virtual environment it is, if it is not its own.
     """
 
     name: str
@@ -110,12 +129,18 @@ class Application:
     before: str = ""
     db: str = "SQLAlchemy()"
     context: str = CONTEXT
-    own: str = ALEMBIC
+    own: str = ""
     is_joined: bool = False
     targets: Sequence[str] = ("heads",)
     python: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     beyond: frozenset[str] = frozenset()
+    home: str = ""
+
+    @property
+    def distribution(self) -> str:
+        """What the index calls it."""
+        return [*self.requirements, self.name][0]
 
 
 @dataclass(frozen=True)
@@ -127,7 +152,7 @@ class Place:
     env: Mapping[str, str]
 
     def run(self, *command: str, database: Database, check: bool = True) -> subprocess.CompletedProcess[str]:
-        url = database.url.render_as_string(hide_password=False)
+        url = (database.sync_url if "plain.py" in command else database.url).render_as_string(hide_password=False)
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AMPHO_", "PYTHON"))}
         env |= {"DATABASE_URL": url, "PATH": f"{self.bin}{os.pathsep}{env['PATH']}", "NO_COLOR": "1", **self.env}
         done = subprocess.run(
@@ -154,69 +179,132 @@ class Place:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def other(self, program: str, direction: str, database: Database) -> str:
+        """Run `own.py` or `plain.py` up or down, and return the revision or the error where it stops, or nothing."""
+        done = self.run("python", program, direction, database=database, check=False)
+        ran = done.stdout.split() or done.stderr.splitlines()
+        return ran[-1] if done.returncode else ""
 
-@dataclass(frozen=True)
+    def version(self, distribution: str) -> str:
+        code = f"import importlib.metadata; print(importlib.metadata.version({distribution!r}))"
+        done = subprocess.run([self.bin / "python", "-c", code], capture_output=True, encoding="utf-8", check=False)
+        return done.stdout.strip()
+
+
+@dataclass
 class Report:
-    """What came of one application on one database."""
+    """What came of one application on one database: a row of the table, and what is wrong."""
 
-    name: str
-    driver: str
-    revisions: int
-    seconds: Mapping[str, float]
-    down: str
-    differences: Sequence[str]
+    cells: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        same = "the same schema" if not self.differences else f"{len(self.differences)} DIFFERENCES"
-        lines = [f"{self.name} on {self.driver}: {self.revisions} revisions, {took}; down: {self.down}; {same}"]
-        return "\n".join([*lines, *(f"    {line}" for line in self.differences[:20])])
+        return "\n".join([", ".join(self.cells.values()), *(f"    {line}" for line in [*self.notes, *self.wrong][:30])])
+
+    def stops(self, what: str, ours: Mapping[str, Any], theirs: str) -> None:
+        """Note how far Ampho comes, which must be as far as plain Alembic comes."""
+        error = ours.get("error", {})
+        revision, finished = error.get("revision", ""), len(error.get("applied", []))
+        if not error and not theirs:
+            self.cells[what] = "all"
+        elif revision and revision in theirs:
+            self.cells[what] = f"{finished}, then {revision} stops, as for plain Alembic"
+            self.notes.append(f"{what}: {error['message']}")
+        else:
+            self.cells[what] = f"stops at {revision or 'the end'}, plain Alembic at {theirs or 'the end'}"
+            self.wrong.append(f"{what}: {error.get('message', 'Ampho finished')}")
+
+    def same(self, what: str, one: Database, two: Database, beside: frozenset[str]) -> None:
+        """Note whether two databases have the same schema."""
+        differences = [
+            *compare(one.schema(), two.schema(), beside | VERSION_TABLES),
+            *(f"{name}: {sql}" for name, sql in sorted(definitions(one) ^ definitions(two))),
+        ]
+        self.cells[what] = f"{len(differences)} differences" if differences else "same"
+        self.wrong += (f"{what}: {line}" for line in differences)
 
 
 def replay(application: Application, place: Place, make: Callable[[], Database]) -> Report:
-    """Take an application through Ampho on one database and through its own tool on another one."""
+    """Take an application through Ampho on one database, and through its own tool and plain Alembic on another one."""
     database, other = make(), make()
-    seconds: dict[str, float] = {}
+    report = Report({"Application": f"{application.distribution} {place.version(application.distribution)}"})
+    report.cells["With"] = ", ".join(f"{name} {place.version(name)}" for name in ("Alembic", "SQLAlchemy"))
+    report.cells["Database"] = f"{database.driver}, {server_version(database)}"
+    began, seconds = time.monotonic(), 0.0
 
-    def timed(name: str, *command: str, check: bool = True) -> dict[str, Any]:
+    def ampho(*command: str) -> dict[str, Any]:
+        nonlocal seconds
         start = time.monotonic()
-        found = place.ampho(*command, database=database, check=check)
-        seconds[name] = seconds.get(name, 0) + time.monotonic() - start
+        found = place.ampho(*command, database=database, check=False)
+        seconds += time.monotonic() - start
         return found
 
-    packages = timed("status", "db-status")["status"]["packages"]
+    packages = ampho("db-status")["status"]["packages"]
     pending = sum(package["pending"] for package in packages)
-    planned = timed("plan", "db-up", "--plan")["plan"]["steps"]
-    up = timed("up", "db-up", check=False)
-    if "error" in up:
-        return Report(application.name, database.driver, pending, seconds, "not tried", [*stops(up, place, other)])
-    assert len(planned) == len(up["run"]["steps"]) == pending, (pending, len(planned), len(up["run"]["steps"]))
-    assert "traceback" not in place.run("ampho", "db-current", "-v", database=database).stderr.lower()
-    assert timed("again", "db-up")["run"]["steps"] == []
-    place.run("python", "own.py", database=other)
-    differences = list(compare(database.schema(), other.schema(), application.beyond | VERSION_TABLES))
-    down = "all of it"
-    taken = timed("down", "db-down", "base", check=False)
-    if "error" in taken:
-        down = f"refused or failed, {taken['error']['type']}: {taken['error']['message'][:200]}"
-    else:
-        left = set(database.schema()["tables"]) - VERSION_TABLES
-        down += f", {len(left)} tables are left: {', '.join(sorted(left))}"[:200] if left else ""
-        timed("up again", "db-up", check=False)
-    return Report(application.name, database.driver, pending, seconds, down, differences)
+    planned = len(ampho("db-up", "--plan")["plan"]["steps"])
+    assert planned == pending, f"{planned} revisions are planned, {pending} are pending"
+    report.cells |= {"Packages": str(len(packages)), "Revisions": str(pending)}
+
+    start = time.monotonic()
+    up = ampho("db-up")
+    report.cells["Up (s)"] = f"{time.monotonic() - start:.1f}"
+    report.stops("Up", up, place.other("own.py", "up", other))
+    if not up.get("error"):
+        assert not ampho("db-up")["run"]["steps"], "a second db-up has something to do"
+        current = {r["id"] for p in ampho("db-current")["current"]["packages"] for r in p["applied"] if r["is_head"]}
+        heads = {row for table in VERSION_TABLES for row in other.rows(table)}
+        report.cells["Current"] = "same" if current >= heads else f"{sorted(heads - current)} are missing"
+        report.same("Schema", database, other, application.beyond)
+        down = downgrade(ampho)
+        report.stops("Down", down, place.other("plain.py", "down", other))
+        report.same("Schema then", database, other, application.beyond)
+        report.stops("Up again", ampho("db-up"), place.other("plain.py", "up", other))
+        report.same("Schema at last", database, other, application.beyond)
+    report.cells["Ampho (s)"] = f"{seconds:.0f}"
+    report.cells["All (s)"] = f"{time.monotonic() - began:.0f}"
+    return report
 
 
-def stops(up: Mapping[str, Any], place: Place, other: Database) -> Iterator[str]:
-    """Why an upgrade stopped, unless plain Alembic stops at the same revision, which the database does not take."""
-    revision = up["error"].get("revision")
-    done = place.run("python", "own.py", database=other, check=False)
-    if not (revision and done.returncode and f"{revision}_" in done.stderr):
-        yield up["error"]["message"]
-    else:
-        sys.stdout.write(f"Plain Alembic stops at the same revision, {revision}.\n")
+def downgrade(ampho: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Take back all, or what came after a revision that has no downgrade, which Ampho tells before it runs anything."""
+    down = ampho("db-down", "base")
+    if down.get("error", {}).get("type") == "RevisionFileError":
+        less = ampho("db-down", down["error"]["revision"])
+        down["error"]["applied"] = less.get("run", {}).get("steps", [])
+    return down
+
+
+def server_version(database: Database) -> str:
+    question = "SELECT sqlite_version()" if database.backend == "sqlite" else "SELECT version()"
+    ((version,),) = database.query(question)
+    return {"sqlite": f"SQLite {version}", "mariadb": f"MariaDB {version.partition('-')[0]}"}.get(
+        database.backend, " ".join(version.split()[:2])
+    )
 
 
 VERSION_TABLES = frozenset({"alembic_version", *(f"alembic_version_{number}" for number in range(1, 30))})
+
+
+# What reflection leaves out: indexes of expressions, triggers, functions.
+DEFINITIONS = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type <> 'table' AND sql IS NOT NULL",
+    "mariadb": "SELECT trigger_name, action_statement FROM information_schema.triggers"
+    " WHERE trigger_schema = DATABASE()",
+    "postgresql": """
+        SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+        UNION SELECT proname, pg_get_functiondef(oid) FROM pg_proc
+            WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+    """,
+}
+
+
+def definitions(database: Database) -> set[tuple[str, str]]:
+    """What the database itself says of indexes, triggers and functions, without those of the version tables."""
+    found = database.query(DEFINITIONS[database.backend])
+    return {(name, sql) for name, sql in found if not name.startswith(("alembic_version", JOURNAL))}
 
 
 def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], beside: frozenset[str]) -> Iterator[str]:
@@ -236,7 +324,7 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], beside: frozense
 
 def install(application: Application) -> Path:
     """Make the virtual environment of an application, if it is not there, and install this Ampho into it."""
-    home = BUILD / application.name
+    home = BUILD / (application.home or application.name)
     programs = home / "bin"
     if not (home / "installed").exists():
         python = application.python or os.environ.get("AMPHO_REAL_PYTHON", sys.executable)
@@ -275,18 +363,15 @@ def run(application: Application) -> Iterator[Report]:
         app = application.app.format(packages=[*application.packages], db=application.db)
         (place.folder / "app.py").write_text(application.before + app, "utf-8")
         folders = [str(versions) for versions in version_folders(place, application.packages)]
-        own = application.own
-        if own is ALEMBIC:
-            recursive = any(entry.endswith("/**") for entry in application.packages)
-            own = own.format(
-                folders=[folders] if application.is_joined else [[folder] for folder in folders],
-                recursive=recursive,
-                targets=application.targets,
-                db=application.db,
-                context=application.context,
-            )
-        before = application.before if application.own is ALEMBIC else ""
-        (place.folder / "own.py").write_text(before + own, "utf-8")
+        plain = ALEMBIC.format(
+            folders=[folders] if application.is_joined else [[folder] for folder in folders],
+            recursive=any(entry.endswith("/**") for entry in application.packages),
+            targets=application.targets,
+            db=application.db,
+            context=application.context,
+        )
+        (place.folder / "plain.py").write_text(application.before + plain, "utf-8")
+        (place.folder / "own.py").write_text(application.own or application.before + plain, "utf-8")
         for driver in application.drivers:
             with databases(driver) as make:
                 yield replay(application, place, make)
@@ -308,6 +393,7 @@ os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = os.environ["DATABASE_URL"]
 subprocess.run(["prefect", "server", "database", "upgrade", "-y"], check=True)
 """
 PREFECT_DB = "AsyncSQLAlchemy(metadata=Base.metadata)"
+PREFECT_CONTEXT = "from ampho import AsyncSQLAlchemy"
 PREFECT_BASE = "from prefect.server.database.orm_models import Base\n"
 KEYSTONE = "import keystone.conf; keystone.conf.configure(); keystone.conf.CONF([], project='keystone')\n"
 
@@ -361,6 +447,7 @@ APPLICATIONS = (
         app=QUART,
         before=PREFECT_BASE,
         db=PREFECT_DB,
+        context=PREFECT_CONTEXT,
         own=PREFECT,
     ),
     Application(
@@ -368,9 +455,11 @@ APPLICATIONS = (
         ["prefect.server.database:_migrations/versions/sqlite"],
         ["sqlite+aiosqlite"],
         requirements=["prefect"],
+        home="prefect",
         app=QUART,
         before=PREFECT_BASE,
         db=PREFECT_DB,
+        context=PREFECT_CONTEXT,
         own=PREFECT,
     ),
 )
@@ -379,19 +468,34 @@ APPLICATIONS = (
 def main(names: Sequence[str]) -> int:
     """Run the applications of these names, or all; return 1 if one of them fails."""
     known = {application.name: application for application in APPLICATIONS}
-    failed = []
+    reports, failed = [], []
     for name in names or known:
         try:
             for report in run(known[name]):
-                sys.stdout.write(f"{report}\n")
-                sys.stdout.flush()
-                if report.differences:
+                say(str(report))
+                reports.append(report)
+                if report.wrong and name not in failed:
                     failed.append(name)
-        except (SystemExit, subprocess.CalledProcessError, AssertionError) as error:
-            sys.stdout.write(f"{name}: FAILED: {error}\n")
+        except (SystemExit, subprocess.SubprocessError, AssertionError) as error:
+            say(f"{name}: FAILED: {error}")
             failed.append(name)
-    sys.stdout.write(f"{len(failed)} of {len(names or known)} failed{': ' if failed else ''}{', '.join(failed)}\n")
+    say("", *table([report.cells for report in reports]), "")
+    say(f"{len(failed)} of {len(names or known)} failed{': ' if failed else ''}{', '.join(failed)}")
     return bool(failed)
+
+
+def say(*lines: str) -> None:
+    sys.stdout.write("\n".join([*lines, ""]))
+    sys.stdout.flush()
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """The lines of a Markdown table with a column for each key of the rows."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    yield f"| {' | '.join(keys)} |"
+    yield f"|{'---|' * len(keys)}"
+    for row in rows:
+        yield f"| {' | '.join(row.get(key, '') for key in keys)} |"
 
 
 if __name__ == "__main__":
