@@ -22,9 +22,9 @@ RESULTS = FOLDER / "benchmarks.json"
 FIGURES = re.compile(r"(?<=<!-- made from benchmarks\.json by docs/figures\.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
 MEASURED = {"flask": "`Ampho(app)`", "quart": "`AsyncAmpho(app)`", "import": "`import ampho`"}
 GOALS = """\
-What Ampho is held to. No tool can meet a goal that the app alone, or the tables alone, take up. That is so of a start
-with nothing to do, where a bare app takes half of what Flask-Migrate does, and of the way back, where the floor takes
-an eighth of what Alembic does."""
+These are the goals for Ampho. No tool can meet a goal if the app alone, or the tables alone, take that long. This is
+the case for a start with nothing to do, where a bare app takes half as long as Flask-Migrate, and for a downgrade,
+where the floor takes an eighth as long as Alembic."""
 MET = {True: "yes", False: "no", None: "not measured"}
 
 
@@ -48,9 +48,9 @@ def _setting(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     place = "in memory" if results.machine["in_memory"] else "on a disk"
     return (
-        f"Made on {results.made[:10]}, Python {results.machine['python']}, {results.machine['processors']} processors,"
-        f" SQLite files {place}: {versions}. Seconds of CPU of the whole process, medians; in the last column the MiB"
-        " at the peak of a `noop`."
+        f"Measured on {results.made[:10]} with Python {results.machine['python']} on {results.machine['processors']}"
+        f" processors, with SQLite files {place}: {versions}. The tables show the CPU time of the whole process in"
+        " seconds (medians). The last column is the peak memory of a `noop` in MiB."
     )
 
 
