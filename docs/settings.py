@@ -28,7 +28,7 @@ ANCHORS = {
 
 def table() -> str:
     """Return the table, in Markdown."""
-    head = "| setting | holds | means | default | environment |\n| --- | --- | --- | --- | --- |\n"
+    head = "| setting | type | meaning | default | environment |\n| --- | --- | --- | --- | --- |\n"
     return "\n" + head + "".join(map(_row, SETTINGS)) + "\n"
 
 
