@@ -20,6 +20,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from coverage import Coverage
+
 PROGRAMS = Path(sys.executable).parent
 MODULES = (
     *("aiosqlite", "alembic.command", "ampho.aio", "ampho.cli", "ampho.environment", "ampho.revise", "ampho.stamp"),
@@ -102,10 +104,17 @@ def _serve() -> None:
     sys.path[0] = str(PROGRAMS)  # as for a console script
     for name in MODULES:
         importlib.import_module(name)
+    coverage = Coverage.current()
+    if coverage is not None:
+        # Or each child would write down anew what importing ran, which takes as long as the command.
+        coverage.stop()
+        coverage.save()
     for line in sys.stdin:
         told = json.loads(line)
         child = os.fork()
         if not child:
+            if coverage is not None:
+                coverage.start()
             _run(told["args"], told["cwd"], told["env"], told["streams"])
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
