@@ -147,10 +147,10 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
 
 def output(project: Project, command: str) -> str:
     """Run a line of a shell, and return what a person would see."""
-    if command.startswith("ampho ") and not SHELL.search(command):
+    if command.partition(" ")[0] in forks.SCRIPTS and not SHELL.search(command):
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         environment["NO_COLOR"] = "1"
-        return forks.run(*shlex.split(command)[1:], cwd=project.folder, env=environment, merged=True)[1]
+        return forks.run(*shlex.split(command), cwd=project.folder, env=environment, merged=True)[1]
     path = f"export PATH={shlex.quote(str(PROGRAMS))}:$PATH"
     done = project.run("sh", "-c", f"{path}; exec 2>&1; {command}", check=False)
     return done.stdout

@@ -1,7 +1,7 @@
-"""The command line in processes that are forked from one which has imported everything: as real as others, and quicker.
+"""Programs in processes that are forked from one which has imported everything: as real as others, and quicker.
 
 Most of what a short command takes is importing, which is paid once here: run as a program, this module waits for
-commands, and is the console script for each in a child of its own.
+commands, and is the console script, or Python, for each in a child of its own.
 """
 
 from __future__ import annotations
@@ -10,141 +10,257 @@ import atexit
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, Self
 
 from coverage import Coverage
 
 PROGRAMS = Path(sys.executable).parent
+SCRIPTS = ("ampho", "alembic", "flask", "quart")
 MODULES = (
     *("aiosqlite", "alembic.command", "ampho.aio", "ampho.cli", "ampho.environment", "ampho.revise", "ampho.stamp"),
     *("ampho.sync", "ampho.autogenerate", "flask_migrate", "mako.template", "rich.console", "sqlite3"),
+    *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.mysql.asyncmy", "sqlalchemy.dialects.mysql.pymysql"),
+    *("sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.postgresql.psycopg"),
     *("asyncmy", "asyncpg", "psycopg", "pymysql"),
 )
 MEASURED = "COVERAGE_PROCESS_CONFIG"
 FIXED = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
 """What the interpreter reads from the environment when it starts, and so is the same for all."""
+UNBUFFERED = "PYTHONUNBUFFERED"
+LARGEST = 2**20
+"""The bytes of a command with its environment, at most."""
 
 
-def can_run(env: Mapping[str, str]) -> bool:
-    """Tell whether a command has this environment here, too."""
-    given = {name: value for name, value in env.items() if name.startswith("PYTHON")}
-    own = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
-    return FIXED | given == own | FIXED and hasattr(os, "fork")
+def can_run(program: str, env: Mapping[str, str]) -> bool:
+    """Tell whether a program has this environment here, too."""
+    return (
+        program in (*SCRIPTS, "python")
+        and _read_at_start(env) == _read_at_start(os.environ)
+        and hasattr(os, "pidfd_open")
+    )
+
+
+def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith("PYTHON") and name != UNBUFFERED} | FIXED
 
 
 def run(
-    *args: str, cwd: Path, env: Mapping[str, str], stdin: str = "", timeout: float = 60, merged: bool = False
+    program: str,
+    *args: str,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: str = "",
+    timeout: float = 60,
+    merged: bool = False,
 ) -> tuple[int, str, str]:
-    """Run ``ampho`` in a folder; return its exit code, and what it wrote to its streams.
+    """Run a program in a folder; return its exit code, and what it wrote to its streams.
 
+    :param program: one of :data:`SCRIPTS`, or ``python`` with the path of a script, or with ``-c`` and code.
     :param env: its whole environment.
     :param merged: whether both streams are one, the first.
     """
-    with tempfile.TemporaryDirectory(prefix="ampho-fork-") as folder:
-        given, out, err = (Path(folder, name) for name in ("in", "out", "err"))
-        given.write_text(stdin, "utf-8")
-        err.touch()
-        streams = [str(given), str(out), str(out if merged else err)]
-        told = {"args": args, "cwd": str(cwd), "env": dict(env), "streams": streams}
-        exit_code = _tell(_started(MEASURED in env), json.dumps(told), timeout)
-        return exit_code, out.read_bytes().decode(), err.read_bytes().decode()
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        streams = [given.fileno(), out.fileno(), (out if merged else err).fileno()]
+        process = Process(program, *args, cwd=cwd, env=env, streams=streams)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        for file in (out, err):
+            file.seek(0)
+        assert process.returncode is not None
+        return process.returncode, out.read().decode(), err.read().decode()
 
 
-def run_on_a_terminal(*args: str, cwd: Path, env: Mapping[str, str], terminal: str, timeout: float = 60) -> int:
-    """Run ``ampho`` with all of its streams on a terminal, and return its exit code.
+class Process:
+    """A program that runs meanwhile, with what the tests need of a ``Popen``.
 
-    :param env: its whole environment.
-    :param terminal: the path of its device; who reads from its other end does so meanwhile.
+    :ivar stdout: what it writes to its streams, unless it was given others.
     """
-    told = {"args": args, "cwd": str(cwd), "env": dict(env), "streams": [terminal] * 3}
-    return _tell(_started(MEASURED in env), json.dumps(told), timeout)
 
+    def __init__(
+        self, program: str, *args: str, cwd: Path, env: Mapping[str, str], streams: Sequence[int] | None = None
+    ) -> None:
+        self.args = (program, *args)
+        self.returncode: int | None = None
+        mine: list[int] = []
+        its: list[int] = []
+        if streams is None:
+            mine, its = map(list, zip(os.pipe(), os.pipe(), strict=True))
+            self.stdout, self.stderr = (os.fdopen(number, encoding="utf-8") for number in mine)
+            streams = [null := os.open(os.devnull, os.O_RDONLY), *its]
+            its.append(null)
+        status, told = os.pipe()
+        self._status = os.fdopen(status, encoding="ascii", buffering=1)
+        command = json.dumps({"program": program, "args": args, "cwd": str(cwd), "env": dict(env)})
+        socket.send_fds(_started(MEASURED in env), [command.encode()], [*streams, told])
+        for number in (*its, told):
+            os.close(number)
+        self.pid = int(self._status.readline())
 
-def _tell(process: subprocess.Popen[str], told: str, timeout: float) -> int:
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write(f"{told}\n")
-    process.stdin.flush()
-    if not select.select([process.stdout], [], [], timeout)[0]:
-        os.killpg(process.pid, signal.SIGKILL)
-        _started.cache_clear()
-        raise subprocess.TimeoutExpired("ampho", timeout)
-    return int(process.stdout.readline())
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return its exit code.
+
+        :param timeout: seconds.
+        :raises subprocess.TimeoutExpired: if it runs still.
+        """
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._status.readline())
+            self._status.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it wrote, after its end; no more to its second stream than a pipe holds."""
+        out, err = self.stdout.read(), self.stderr.read()
+        self._close()
+        self.wait(timeout)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _close(self) -> None:
+        for name in ("stdout", "stderr"):
+            if hasattr(self, name):
+                getattr(self, name).close()
 
 
 @cache
-def _started(measured: bool) -> subprocess.Popen[str]:
+def _started(measured: bool) -> socket.socket:
     env = {name: value for name, value in os.environ.items() if measured or name != MEASURED}
+    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
     process = subprocess.Popen(
-        [sys.executable, __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env=env | FIXED,
-        start_new_session=True,
+        [sys.executable, __file__], stdin=its, stdout=subprocess.DEVNULL, env=env | FIXED, start_new_session=True
     )
+    its.close()
 
     def end() -> None:
         with process:
             process.kill()
+        mine.close()
 
     atexit.register(end)
-    return process
+    return mine
 
 
 def _serve() -> None:
     sys.path[0] = str(PROGRAMS)  # as for a console script
     for name in MODULES:
         importlib.import_module(name)
+    scripts = {script.name: script for script in entry_points(group="console_scripts") if script.name in SCRIPTS}
+    mains = {name: script.load() for name, script in scripts.items()}
     coverage = Coverage.current()
     if coverage is not None:
         # Or each child would write down anew what importing ran, which takes as long as the command.
         coverage.stop()
         coverage.save()
-    for line in sys.stdin:
-        told = json.loads(line)
-        child = os.fork()
-        if not child:
-            if coverage is not None:
-                coverage.start()
-            _run(told["args"], told["cwd"], told["env"], told["streams"])
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    commands = socket.socket(fileno=os.dup(0))
+    running: dict[int, tuple[int, int]] = {}
+    while True:
+        for ready in select.select([commands, *running], [], [])[0]:
+            if ready is not commands:
+                _end(ready, *running.pop(ready))
+                continue
+            told, descriptors, _, _ = socket.recv_fds(commands, LARGEST, 4)
+            if not told:
+                return
+            child = os.fork()
+            if not child:
+                if coverage is not None:
+                    coverage.start()
+                _run(mains, json.loads(told), descriptors[:3], [commands.fileno(), *running, *descriptors])
+            os.write(descriptors[3], f"{child}\n".encode())
+            for number in descriptors[:3]:
+                os.close(number)
+            running[os.pidfd_open(child)] = (child, descriptors[3])
 
 
-def _run(args: Sequence[str], cwd: str, env: Mapping[str, str], streams: Sequence[str]) -> None:
-    """Be the console script, in a child."""
-    from ampho.cli import main
+def _end(handle: int, child: int, status: int) -> None:
+    os.close(handle)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(BrokenPipeError):  # who started it has given up
+        os.write(status, f"{code}\n".encode())
+    os.close(status)
 
+
+def _run(
+    mains: Mapping[str, Callable[[], Any]], told: Mapping[str, Any], streams: Sequence[int], parents: Sequence[int]
+) -> None:
+    """Be the program, in a child that has nothing to do with what its parent has open."""
     exit_code = 1
     os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
-    for number, path in enumerate(streams):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
-        os.dup2(os.open(path, flags), number)
+    os.environ.update(told["env"])
+    os.chdir(told["cwd"])
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    for number in parents:
+        os.close(number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if UNBUFFERED in os.environ:
+        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     importlib.invalidate_caches()
-    sys.argv = [str(PROGRAMS / "ampho"), *args]
     try:
-        main()
+        _be(mains, told["program"], told["args"])
         exit_code = 0
     except SystemExit as exc:
         exit_code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        if isinstance(exc.code, str):
+            sys.stderr.write(f"{exc.code}\n")
     except BaseException:  # noqa: BLE001 (shown as the interpreter would)
         sys.excepthook(*sys.exc_info())
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(exit_code)
+
+
+def _be(mains: Mapping[str, Callable[[], Any]], program: str, args: Sequence[str]) -> None:
+    if program in mains:
+        sys.argv = [str(PROGRAMS / program), *args]
+        sys.exit(mains[program]())
+    sys.argv = [*args]
+    if args[0] == "-c":
+        sys.argv[1:] = args[2:]
+        sys.path[0] = ""
+        exec(compile(args[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.path[0] = str(Path(args[0]).resolve().parent)
+        runpy.run_path(args[0], run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -196,8 +196,8 @@ class Project:
 
         :param env: what its environment has on top of the present one.
         :param check: whether an exit code other than 0 fails the test.
-        :param fresh: whether ``ampho`` is a program that starts anew, where all it does before its first line matters;
-            else it is forked from one that has.
+        :param fresh: whether a console script is a program that starts anew, where all it does before its first line
+            matters; else it is forked from one that has.
         """
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         # Files that change twice in a second would be taken from the bytecode cache.
@@ -216,10 +216,10 @@ class Project:
         *,
         fresh: bool,
     ) -> Result:
-        if command[0] == "ampho" and not fresh and forks.can_run(environment):
+        if command[0] in forks.SCRIPTS and not fresh and forks.can_run(command[0], environment):
             folder = self.folder / cwd
             return Result(
-                tuple(command), *forks.run(*command[1:], cwd=folder, env=environment, stdin=stdin, timeout=timeout)
+                tuple(command), *forks.run(*command, cwd=folder, env=environment, stdin=stdin, timeout=timeout)
             )
         program = PROGRAMS / command[0]
         done = subprocess.run(
@@ -239,15 +239,7 @@ class Project:
         mine, its = pty.openpty()
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **(env or {})}
-        process = subprocess.Popen(
-            [str(PROGRAMS / command[0]), *command[1:]],
-            cwd=self.folder,
-            env=environment,
-            stdin=its,
-            stdout=its,
-            stderr=its,
-            start_new_session=True,
-        )
+        process = self._start(command, environment, [its] * 3, fresh=False)
         os.close(its)
         os.write(mine, f"{answer}\n".encode())
         shown = b""
@@ -257,20 +249,33 @@ class Project:
         os.close(mine)
         return Result(command, process.wait(30), shown.decode("utf-8").replace("\r\n", "\n"), "")
 
-    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str, env: Mapping[str, str] | None = None, fresh: bool = False
+    ) -> subprocess.Popen[str] | forks.Process:
         """Start a program of the virtual environment in the project's folder, and do not wait for it.
 
         :param env: what its environment has on top of the present one.
+        :param fresh: as for :meth:`run`.
         """
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **(env or {})}
+        return self._start(command, environment, None, fresh=fresh)
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], streams: Sequence[int] | None, *, fresh: bool
+    ) -> subprocess.Popen[str] | forks.Process:
+        if not fresh and forks.can_run(command[0], environment):
+            return forks.Process(*command, cwd=self.folder, env=environment, streams=streams)
+        given, out, err = streams or (None, subprocess.PIPE, subprocess.PIPE)
         return subprocess.Popen(
             [str(PROGRAMS / command[0]), *command[1:]],
             cwd=self.folder,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=given,
+            stdout=out,
+            stderr=err,
             encoding="utf-8",
+            start_new_session=streams is not None,
             preexec_fn=hear_interruptions,  # noqa: PLW1509 (no thread of the tests holds a lock then)
         )
 

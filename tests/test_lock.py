@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 from facade import facade, one_error_line
-from project import PROGRAMS, Project
+from project import Project
 from servers import Database
 from sqlalchemy import text
 
@@ -79,19 +77,8 @@ def write(project: Project, database: Database, **config: object) -> None:
 
 def up_at_once(project: Project) -> list[tuple[str, int]]:
     """Upgrade in many processes at once; return their exit codes and outputs."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "up.py"],
-            cwd=project.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-        for _ in range(PROCESSES)
-    ]
-    return [(output, process.returncode) for process in running for output in [process.communicate()[0]]]
+    running = [project.start("python", "up.py") for _ in range(PROCESSES)]
+    return [("".join(process.communicate()), process.wait()) for process in running]
 
 
 def clean(database: Database) -> None:
@@ -142,8 +129,7 @@ def held(project: Project, database: Database) -> Iterator[Any]:
     project.revision("core", "core_1", upgrade=f"op.execute('CREATE TABLE t (id INTEGER)')\n{slow}")
     framework = "quart" if database.is_async else "flask"
     project.app(framework, ["core"], database.url)
-    command = [str(PROGRAMS / "ampho"), "db-up"]
-    with subprocess.Popen(command, cwd=project.folder, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    with project.start("ampho", "db-up") as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("Upgrading")

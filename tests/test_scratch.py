@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import forks
 import pytest
 from facade import Facade, facade
-from project import FOREIGN, PROGRAMS, Project
+from project import Project
 from servers import Database, Server
 from store import BOOKS, CUSTOMERS, MODELS, Store, open_store
 
@@ -127,27 +128,15 @@ def test_it_is_dropped_after_control_c(bookshop: Store, database: Database) -> N
     bookshop.project.revision("catalog", "catalog_9", parent, upgrade=wait)
 
     with nothing_left(database):
-        process = start(bookshop.project, "db-check", "--scratch")
+        process = bookshop.project.start("ampho", "db-check", "--scratch")
         wait_for(running, process)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output = "".join(process.communicate(timeout=30))
         assert process.returncode not in (0, None)
         assert "Traceback" not in output
 
 
-def start(project: Project, *command: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    return subprocess.Popen(
-        [PROGRAMS / "ampho", *command],
-        cwd=project.folder,
-        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str] | forks.Process) -> None:
     deadline = time.monotonic() + 30
     while not path.exists():
         assert process.poll() is None, process.communicate()[0]

@@ -113,7 +113,7 @@ def show(project: Project, command: str, env: Mapping[str, str], columns: int = 
     args = shlex.split(command)
     if columns:
         return _on_a_terminal(args, project.folder, environment, columns, answer)
-    exit_code, out, err = forks.run(*args, cwd=project.folder, env=environment)
+    exit_code, out, err = forks.run("ampho", *args, cwd=project.folder, env=environment)
     return Shown(out + err, exit_code)
 
 
@@ -123,7 +123,7 @@ def _on_a_terminal(args: Sequence[str], cwd: Path, env: Mapping[str, str], colum
     chunks: list[bytes] = []
     reader = threading.Thread(target=_read, args=[mine, chunks, answer])
     reader.start()
-    exit_code = forks.run_on_a_terminal(*args, cwd=cwd, env=env, terminal=os.ttyname(its))
+    exit_code = forks.Process("ampho", *args, cwd=cwd, env=env, streams=[its] * 3).wait(60)
     os.close(its)
     reader.join()
     os.close(mine)
