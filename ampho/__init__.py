@@ -8,18 +8,20 @@ from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
-    from ampho.autogenerate import Drift
-    from ampho.deploy import Deployment, Finding, Status
-    from ampho.journal import Entry, Outcome
-    from ampho.lint import LintReport, Violation
-    from ampho.observer import Observer
-    from ampho.picture import Edge, Lane, Node, Picture
-    from ampho.plan import Cause, Direction, InTransaction, Plan, Step
-    from ampho.run import Run, StepRun
-    from ampho.stamp import Stamped
-    from ampho.state import CurrentState, Mark, MissingState, PackageState, RevisionRecord
-    from ampho.statement import Statement
-    from ampho.status import DatabaseStatus, PackageStatus, RevisionStatus
+    from ampho.database.journal import Entry, Outcome
+    from ampho.database.statement import Statement
+    from ampho.history.revision import Revision
+    from ampho.migrate.observers import Observer
+    from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
+    from ampho.migrate.run import Run, StepRun
+    from ampho.migrate.stamp import Stamped
+    from ampho.revise.autogenerate import Drift
+    from ampho.revise.lint import LintReport, Violation
+    from ampho.revise.writer import Initialized
+    from ampho.status.deployment import Deployment, Finding, Status
+    from ampho.status.graph_view import Edge, Lane, Node, Picture
+    from ampho.status.state import CurrentState, Mark, MissingState, PackageState, RevisionRecord
+    from ampho.status.summary import DatabaseStatus, PackageStatus, RevisionStatus
     from ampho.sync import Ampho
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ __all__ = [
     "Entry",
     "Finding",
     "InTransaction",
+    "Initialized",
     "Lane",
     "LintReport",
     "Mark",
@@ -50,6 +53,7 @@ __all__ = [
     "PackageStatus",
     "Picture",
     "Plan",
+    "Revision",
     "RevisionRecord",
     "RevisionStatus",
     "Run",
@@ -65,36 +69,38 @@ _HOME = {
     "Ampho": "sync",
     "AsyncAmpho": "aio",
     "AsyncSQLAlchemy": "aio",
-    "Cause": "plan",
-    "CurrentState": "state",
-    "DatabaseStatus": "status",
-    "Deployment": "deploy",
-    "Direction": "plan",
-    "Drift": "autogenerate",
-    "Edge": "picture",
-    "Entry": "journal",
-    "Finding": "deploy",
-    "InTransaction": "plan",
-    "Lane": "picture",
-    "LintReport": "lint",
-    "Mark": "state",
-    "MissingState": "state",
-    "Node": "picture",
-    "Observer": "observer",
-    "Outcome": "journal",
-    "PackageState": "state",
-    "PackageStatus": "status",
-    "Picture": "picture",
-    "Plan": "plan",
-    "RevisionRecord": "state",
-    "RevisionStatus": "status",
-    "Run": "run",
-    "Stamped": "stamp",
-    "Statement": "statement",
-    "Status": "deploy",
-    "Step": "plan",
-    "StepRun": "run",
-    "Violation": "lint",
+    "Cause": "migrate.plan",
+    "CurrentState": "status.state",
+    "DatabaseStatus": "status.summary",
+    "Deployment": "status.deployment",
+    "Direction": "migrate.plan",
+    "Drift": "revise.autogenerate",
+    "Edge": "status.graph_view",
+    "Entry": "database.journal",
+    "Finding": "status.deployment",
+    "InTransaction": "migrate.plan",
+    "Initialized": "revise.writer",
+    "Lane": "status.graph_view",
+    "LintReport": "revise.lint",
+    "Mark": "status.state",
+    "MissingState": "status.state",
+    "Node": "status.graph_view",
+    "Observer": "migrate.observers",
+    "Outcome": "database.journal",
+    "PackageState": "status.state",
+    "PackageStatus": "status.summary",
+    "Picture": "status.graph_view",
+    "Plan": "migrate.plan",
+    "Revision": "history.revision",
+    "RevisionRecord": "status.state",
+    "RevisionStatus": "status.summary",
+    "Run": "migrate.run",
+    "Stamped": "migrate.stamp",
+    "Statement": "database.statement",
+    "Status": "status.deployment",
+    "Step": "migrate.plan",
+    "StepRun": "migrate.run",
+    "Violation": "revise.lint",
 }
 
 

@@ -295,3 +295,8 @@ def _function(exc: BaseException) -> str:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0]
+
+
+def counted(number: int) -> str:
+    """Return a number of revisions in words."""
+    return "1 revision" if number == 1 else f"{number} revisions"

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 from alembic import context
 from sqlalchemy.engine import Connection, Engine
 
-from ampho._alembic import (
+from ampho.apps import current_or_load
+from ampho.database.exclusive import check_not_inside
+from ampho.errors import ConfigurationError
+from ampho.history.host import TEMPLATES
+from ampho.migrate.alembic import (
     DRIVEN,
     EnvironmentRun,
     current_environment,
@@ -21,10 +25,6 @@ from ampho._alembic import (
     show_present_folders,
     with_exact_rows,
 )
-from ampho.app import current_or_load
-from ampho.errors import ConfigurationError
-from ampho.exclusive import check_not_inside
-from ampho.host import TEMPLATES
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ampho.extension import Extension
-    from ampho.project import Project
+    from ampho.migrate.project import Project
 
 _APP = "ampho_app"
 

@@ -17,11 +17,7 @@ from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 from ampho._describe import all_words, is_of_database
 from ampho._hints import with_hint
 from ampho._suggest import did_you_mean
-from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
-from ampho.lazy import LazyGroup
-from ampho.observer import Observer
-from ampho.settings import DATABASE_URI
-from ampho.url import (
+from ampho.database.url import (
     describe_without,
     display,
     in_folder,
@@ -32,6 +28,10 @@ from ampho.url import (
     redact,
     require_driver,
 )
+from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
+from ampho.lazy import LazyGroup
+from ampho.migrate.observers import Observer
+from ampho.settings import DATABASE_URI
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from ampho.package import MigrationPackage
-    from ampho.project import Project
+    from ampho.history.package import MigrationPackage
+    from ampho.migrate.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 OPTIONS_SETTING = "SQLALCHEMY_ENGINE_OPTIONS"
@@ -160,11 +160,11 @@ class Extension(ABC):
 
         :raises AmphoError: if the configuration is not usable.
         """
-        from ampho.host import ENV_SETTING, host_name
-        from ampho.journal_table import journal_name
-        from ampho.lock import lock_settings
-        from ampho.project import Project
-        from ampho.protect import Protection, is_protected
+        from ampho.database.lock import lock_settings
+        from ampho.database.protection import Protection, is_protected
+        from ampho.database.recorder import journal_name
+        from ampho.history.host import ENV_SETTING, host_name
+        from ampho.migrate.project import Project
 
         absent: dict[str, PackageNotFoundError] = {}
         packages = self.packages(app, absent)
@@ -192,7 +192,7 @@ class Extension(ABC):
         :param absent: takes the errors of listed packages that are not there at all, by name.
         :raises AmphoError: if the list is not usable.
         """
-        from ampho.package import SETTING, configured_packages
+        from ampho.history.package import SETTING, configured_packages
 
         added = [*self._added, *self._added_to.get(app, ())]
         return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name, absent)
@@ -219,8 +219,8 @@ class Extension(ABC):
         :param engine: the app's.
         :param scratch: whether it is to a throw-away database.
         """
-        from ampho.engine import at, like
-        from ampho.scratch import scratch_connection
+        from ampho.database.engine import at, like
+        from ampho.database.scratch import scratch_connection
 
         url = self._direct_url(app)
         setting = DIRECT_SETTING if url else URL_SETTING

@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from graphs import History, log_engine, logged, random_history, version_rows
 
-from ampho import execute
-from ampho.package import MigrationPackage
-from ampho.project import Project
+from ampho.history.package import MigrationPackage
+from ampho.migrate import executor as execute
+from ampho.migrate.project import Project
 
 COMMANDS = 12
 

@@ -9,7 +9,7 @@ from quart import Quart, websocket
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPScope

@@ -17,7 +17,7 @@ from quart import Quart
 from sqlalchemy import URL
 
 from ampho import Ampho, AsyncAmpho
-from ampho.cli import cli
+from ampho.cli.commands import cli
 
 FRAMEWORKS = ("flask", "quart")
 URLS = {"flask": "sqlite:///app.db", "quart": "sqlite+aiosqlite:///app.db"}

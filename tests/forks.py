@@ -29,10 +29,18 @@ from coverage import Coverage
 PROGRAMS = Path(sys.executable).parent
 SCRIPTS = ("ampho", "alembic", "flask", "quart")
 MODULES = (
-    *("aiosqlite", "alembic.command", "ampho.aio", "ampho.cli", "ampho.environment", "ampho.revise", "ampho.stamp"),
-    *("ampho.sync", "ampho.autogenerate", "flask_migrate", "mako.template", "rich.console", "sqlite3"),
-    *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.mysql.asyncmy", "sqlalchemy.dialects.mysql.pymysql"),
-    *("sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.postgresql.psycopg"),
+    *("aiosqlite", "alembic.command", "ampho.aio", "ampho.cli", "ampho.environment", "ampho.revise.writer"),
+    *(
+        "ampho.migrate.stamp",
+        "ampho.sync",
+        "ampho.revise.autogenerate",
+        "flask_migrate",
+        "mako.template",
+        "rich.console",
+    ),
+    *("sqlite3", "sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.mysql.asyncmy"),
+    *("sqlalchemy.dialects.mysql.pymysql", "sqlalchemy.dialects.postgresql.asyncpg"),
+    "sqlalchemy.dialects.postgresql.psycopg",
     *("asyncmy", "asyncpg", "psycopg", "pymysql"),
 )
 MEASURED = "COVERAGE_PROCESS_CONFIG"

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
-from ampho.package import MigrationPackage
+from ampho.history.package import MigrationPackage
 
 # One is dotted, one is the beginning of another, and the ids of two begin alike.
 PACKAGES = ("app", "acme.billing", "app_more", "blog", "zoo.main")

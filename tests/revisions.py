@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from textwrap import dedent
 
-from ampho.graph import Graph
-from ampho.revision import Revision
+from ampho.history.graph import Graph
+from ampho.history.revision import Revision
 
 
 def revisions(text: str) -> list[Revision]:

@@ -15,7 +15,7 @@ from project import Project, Result
 from servers import Database
 from sqlalchemy import URL
 
-from ampho.revision import Revision, parse_revision
+from ampho.history.revision import Revision, parse_revision
 
 _DATABASE = """\
 from {module} import {class_}
@@ -86,7 +86,7 @@ class Store:
         self.project.write(
             "database.py",
             _DATABASE.format(
-                module="flask_sqlalchemy" if flask else "ampho.aio.sqlalchemy",
+                module="flask_sqlalchemy" if flask else "ampho.aio",
                 class_="SQLAlchemy" if flask else "AsyncSQLAlchemy",
             ),
         )

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from quart import Quart
 
-from ampho.app import AppLoader, current_or_load, load_env_files
+from ampho.apps import AppLoader, current_or_load, load_env_files
 from ampho.cli.console import ConsoleLoader
 from ampho.errors import AppNotFoundError, ConfigurationError
 
@@ -168,7 +168,7 @@ def test_the_file_of_another_project_on_the_path_is_not_taken(project: Project, 
     project.write(ours__app=FLASK_APP.format("ours"), empty__x="")
     code = f"""
     import os, site, sys
-    from ampho.app import AppLoader
+    from ampho.apps import AppLoader
     if {way == "editable"}:
         site.addsitedir({str(tmp_path / "site")!r})
     for folder in ("ours", "empty"):
@@ -196,7 +196,7 @@ def test_a_module_of_the_same_name_that_is_imported_already_is_not_taken(project
     project.write(app=FLASK_APP.format("ours"), other__app=FLASK_APP.format("theirs"))
     code = """
     import sys
-    from ampho.app import AppLoader
+    from ampho.apps import AppLoader
     sys.path.insert(0, "other")
     import app
     try:
@@ -246,7 +246,7 @@ def test_a_subclass_of_either_framework_is_an_app(project: Project) -> None:
 
 def test_current_app_of_a_pushed_context_is_no_second_app(project: Project) -> None:
     code = """
-    from ampho.app import AppLoader
+    from ampho.apps import AppLoader
     print(type(AppLoader("shop").load_app()).__name__, AppLoader("shop:current_app").load_app().import_name)
     """
     project.write(shop="from flask import Flask, current_app\nweb = Flask('web')\nweb.app_context().push()\n")
@@ -578,7 +578,7 @@ def test_an_empty_database_url_is_said_to_be_empty(project: Project) -> None:
 
 
 def test_a_traceback_of_the_error_shows_no_malformed_url_either(project: Project) -> None:
-    code = "from ampho.app import AppLoader\nAppLoader().load_app()\n"
+    code = "from ampho.apps import AppLoader\nAppLoader().load_app()\n"
     project.write(
         app="import os\nfrom sqlalchemy import create_engine\ncreate_engine(os.environ['URL'])\n",
         web="raise RuntimeError('the cause')\n",
@@ -613,7 +613,7 @@ def test_debug_follows_the_variable_of_the_framework(
 
 def test_app_run_without_a_guard_does_nothing_and_output_stays_clean(project: Project) -> None:
     project.write(app=FLASK_APP.format("x") + "print('hello')\napp.run()\n")
-    done = project.run("from ampho.app import AppLoader\nprint(AppLoader().load_app().import_name)\n")
+    done = project.run("from ampho.apps import AppLoader\nprint(AppLoader().load_app().import_name)\n")
     assert done.stdout == "x\n"
     assert "hello" in done.stderr
     assert "Ignoring a call to 'app.run()'" in done.stderr
@@ -621,7 +621,7 @@ def test_app_run_without_a_guard_does_nothing_and_output_stays_clean(project: Pr
 
 def test_importing_the_module_imports_no_framework(project: Project) -> None:
     code = """
-    import sys, ampho.app
+    import sys, ampho.apps
     print(sorted({name.partition(".")[0] for name in sys.modules} & {"flask", "quart", "sqlalchemy", "click"}))
     """
     assert project.run(code).stdout == "[]\n"
@@ -631,7 +631,7 @@ def test_without_flask_the_error_names_what_to_install(project: Project) -> None
     code = """
     import sys
     sys.modules["flask"] = None
-    from ampho import app, errors
+    from ampho import apps as app, errors
     for function in (app.AppLoader("x").load_app, app.load_env_files, app.current_or_load):
         try:
             function()
@@ -683,7 +683,7 @@ def test_an_env_file_that_cannot_be_read_is_one_line(project: Project) -> None:
 
 def test_without_python_dotenv_a_tip_is_all(project: Project) -> None:
     (project.folder / ".env").write_text("A=env\n")
-    code = "import sys; sys.modules['dotenv'] = None\nfrom ampho.app import load_env_files\nload_env_files()\n"
+    code = "import sys; sys.modules['dotenv'] = None\nfrom ampho.apps import load_env_files\nload_env_files()\n"
     done = project.run(code)
     assert (done.returncode, done.stdout) == (0, "")
     assert "Install python-dotenv" in done.stderr
@@ -718,5 +718,5 @@ def test_without_a_context_the_app_that_the_folder_names_is_loaded(project: Proj
 
 def test_looking_for_the_current_app_imports_no_framework_that_is_not_there(project: Project) -> None:
     project.write(app=FLASK_APP.format("x"))
-    code = "import sys\nfrom ampho.app import current_or_load\ncurrent_or_load()\nprint('quart' in sys.modules)\n"
+    code = "import sys\nfrom ampho.apps import current_or_load\ncurrent_or_load()\nprint('quart' in sys.modules)\n"
     assert project.run(code).stdout == "False\n"

@@ -43,9 +43,9 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
 from sqlalchemy.sql import text
 
-from ampho.aio.engines import read_specs
-from ampho.aio.model import table_name
-from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.engines import read_specs
+from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.model import table_name
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ LEAVES_CONNECTIONS = """
 import asyncio, os
 from quart import Quart
 from sqlalchemy import text
-from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
 
 app = Quart(__name__)
 app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["URL"]

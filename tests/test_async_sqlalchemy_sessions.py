@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.orm.exc import UnmappedClassError
 
-from ampho.aio.sessions import RoutingSession
-from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.sessions import RoutingSession
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:

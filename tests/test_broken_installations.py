@@ -11,7 +11,7 @@ from facade import facade, one_error_line
 from project import Project
 
 import ampho
-from ampho.cli import cli
+from ampho.cli.commands import cli
 
 COMMANDS = """
     db-status, db-status --all, db-status shop, db-current, db-current -v, db-show, db-show shop, db-show shop_1,

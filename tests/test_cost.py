@@ -71,8 +71,8 @@ def test_nothing_to_do_reads_each_file_once_and_imports_no_alembic(project: Proj
         command = typed.split()
         opened, modules = watched(project, *command)
         assert not {"alembic", "mako", "flask_migrate"} & modules, command
-        assert "ampho.autogenerate" not in modules, command
-        assert ("ampho.explain" in modules) is ("--plan" in command), command
+        assert "ampho.revise.autogenerate" not in modules, command
+        assert ("ampho.migrate.explain" in modules) is ("--plan" in command), command
         assert "rich" not in modules, command
         sources = [path for path in opened if path.endswith(".py")]
         assert len(sources) == len(set(sources)) == 12, command

@@ -15,7 +15,7 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import FOREIGN, PROGRAMS, Project
 
 from ampho import Mark
-from ampho.cli.lanes import plain
+from ampho.cli.graph.lanes import plain
 
 PACKAGES = ["core", "app", "empty"]
 TEXT = """\

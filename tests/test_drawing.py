@@ -14,15 +14,17 @@ from revisions import graph
 from rich.cells import cell_len
 from test_picture import LINE, case
 
-from ampho.applied import Applied
-from ampho.cli.lanes import lines, plain
-from ampho.drawing import as_dot, as_mermaid, as_svg, is_too_large
-from ampho.drawing.routes import Sheet, Sizes
-from ampho.graph import Graph
-from ampho.journal import Entry, Journal, Outcome
-from ampho.picture import Picture, draw
-from ampho.revision import Revision
-from ampho.state import Mark
+from ampho.cli.graph.dot import as_dot
+from ampho.cli.graph.lanes import lines, plain
+from ampho.cli.graph.mermaid import as_mermaid, is_too_large
+from ampho.cli.graph.routes import Sheet, Sizes
+from ampho.cli.graph.svg import as_svg
+from ampho.database.applied import Applied
+from ampho.database.journal import Entry, Journal, Outcome
+from ampho.history.graph import Graph
+from ampho.history.revision import Revision
+from ampho.status.graph_view import Picture, draw
+from ampho.status.state import Mark
 
 HOSTILE = [
     "Say \"hi\" & <b>bold</b> 'x' \\N \\",

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ampho import errors
-from ampho.cli import cli
+from ampho.cli.commands import cli
 from ampho.cli.console import console
 from ampho.cli.group import TYPED, Failure
 

@@ -18,8 +18,8 @@ from quart import Quart
 from servers import JOURNAL
 
 from ampho.aio import AsyncAmpho
+from ampho.database.exclusive import exclusive, exclusive_async
 from ampho.errors import AmphoError, NestedRunError, RevisionFailedError
-from ampho.exclusive import exclusive, exclusive_async
 from ampho.sync import Ampho
 
 ROUNDS = 10

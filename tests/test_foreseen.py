@@ -24,9 +24,9 @@ from sqlalchemy import create_engine, make_url
 from world import World
 
 from ampho.errors import AmphoError, RevisionFailedError, UnfinishedRevisionError
-from ampho.plan import Direction, InTransaction, Plan
-from ampho.project import Project
-from ampho.stamp import resolve
+from ampho.migrate.plan import Direction, InTransaction, Plan
+from ampho.migrate.project import Project
+from ampho.migrate.stamp import resolve
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

@@ -13,8 +13,8 @@ import pytest
 from revisions import graph, revisions
 
 from ampho.errors import CycleError, DuplicateRevisionError, HistoryError, MissingRevisionError
-from ampho.graph import Graph
-from ampho.revision import Revision
+from ampho.history.graph import Graph
+from ampho.history.revision import Revision
 
 SHOP = graph("""
     app: app_1 & core_1

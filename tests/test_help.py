@@ -15,7 +15,7 @@ from facade import URLS, Facade, facade
 from project import Project
 
 from ampho import AmphoError
-from ampho.cli import cli
+from ampho.cli.commands import cli
 from ampho.cli.console import console
 from ampho.cli.help import EXAMPLES, PURPOSES
 

@@ -15,8 +15,8 @@ from servers import Database
 import ampho
 from ampho._describe import shown_path
 from ampho.errors import VersionTableError
-from ampho.host import Hosts
-from ampho.package import find_package
+from ampho.history.host import Hosts
+from ampho.history.package import find_package
 
 TEMPLATE = Path(ampho.__file__).with_name("templates") / "sync" / "env.py"
 PRISTINE = TEMPLATE.read_text("utf-8")

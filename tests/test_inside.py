@@ -15,8 +15,8 @@ from project import Project
 from servers import Database
 from sqlalchemy import text
 
-from ampho import other_connections
 from ampho.errors import RevisionFailedError, RevisionFileError, UnfinishedRevisionError
+from ampho.migrate import other_connections
 
 T = 'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True, autoincrement=False))'
 NO_T = 'op.drop_table("t")'

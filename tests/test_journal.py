@@ -17,9 +17,9 @@ from project import Project
 from servers import Database
 from sqlalchemy import inspect
 
+from ampho.database.journal import Outcome
+from ampho.database.recorder import journal_name
 from ampho.errors import ConfigurationError, RevisionFailedError
-from ampho.journal import Outcome
-from ampho.journal_table import journal_name
 
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 DROP = "op.drop_table('{0}')"

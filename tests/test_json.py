@@ -15,8 +15,8 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from jsonschema import Draft202012Validator, FormatChecker
 from project import Project
 
-from ampho.cli import cli
-from ampho.cli.json_output import FLAG, SCHEMA, VERSION
+from ampho.cli.commands import cli
+from ampho.cli.json import FLAG, SCHEMA, VERSION
 from ampho.errors import AmphoError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")

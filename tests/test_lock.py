@@ -17,9 +17,9 @@ from project import Project
 from servers import Database
 from sqlalchemy import text
 
+from ampho.database.lock import LockSettings, lock_settings
 from ampho.errors import ConfigurationError, LockTimeoutError
-from ampho.lock import LockSettings, lock_settings
-from ampho.observer import Observer
+from ampho.migrate.observers import Observer
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 

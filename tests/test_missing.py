@@ -16,13 +16,13 @@ from project import Project, Result
 from revisions import graph
 from servers import Database
 
-from ampho.applied import Applied, VersionRows, exact_rows
+from ampho.database.applied import Applied, VersionRows, exact_rows
+from ampho.database.journal import Entry, Journal, Outcome
 from ampho.errors import AmphoError, MissingRevisionError, SpecifierError, UnknownRevisionsError, VersionTableError
-from ampho.graph import Graph
-from ampho.journal import Entry, Journal, Outcome
-from ampho.plan import Plan, plan_downgrade, plan_upgrade
-from ampho.revision import Revision
-from ampho.state import current_state
+from ampho.history.graph import Graph
+from ampho.history.revision import Revision
+from ampho.migrate.plan import Plan, plan_downgrade, plan_upgrade
+from ampho.status.state import current_state
 
 WHOLE = """
     core: core_1
@@ -545,7 +545,7 @@ def test_a_package_that_another_one_needs_is_uninstalled(project: Project) -> No
 
 
 def test_two_missing_packages_are_forgotten_from_the_top() -> None:
-    from ampho.stamp import _forgotten
+    from ampho.migrate.stamp import _forgotten
 
     before = Applied.from_rows(HERE, ("acme_reports_1",), ALL_APPLIED)
     with pytest.raises(AmphoError, match=r"Type 'ampho db-forget acme\.reports' first"):

@@ -22,9 +22,9 @@ from project import Project as Files
 from servers import JOURNAL, Database
 from sqlalchemy import Engine, create_engine, event
 
-from ampho import execute
-from ampho.package import MigrationPackage
-from ampho.project import Project
+from ampho.history.package import MigrationPackage
+from ampho.migrate import executor as execute
+from ampho.migrate.project import Project
 
 HISTORIES = int(os.environ.get("AMPHO_PROPERTY_DAYS", "100"))
 MANY = 1000

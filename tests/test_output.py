@@ -31,7 +31,7 @@ from sqlalchemy.exc import SAWarning
 from transcripts import show
 
 from ampho._describe import describe_warning, escaped
-from ampho.cli import cli
+from ampho.cli.commands import cli
 from ampho.errors import RevisionFailedError
 from ampho.settings import ENV_PACKAGE
 

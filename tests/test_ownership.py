@@ -8,9 +8,9 @@ from servers import Database
 from sqlalchemy import make_url
 from store import BOOKS, CUSTOMERS, Store, open_store
 
-from ampho.ownership import find_owners
-from ampho.package import configured_packages
-from ampho.project import Project as Migrations
+from ampho.history.package import configured_packages
+from ampho.migrate.project import Project as Migrations
+from ampho.revise.ownership import find_owners
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")
 HAND_MADE = "CREATE TABLE by_hand (id INTEGER PRIMARY KEY)"

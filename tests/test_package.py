@@ -22,7 +22,7 @@ from ampho.errors import (
     PackageNameError,
     PackageNotFoundError,
 )
-from ampho.package import SETTING, configured_packages, find_package, is_revision_file, read_setting
+from ampho.history.package import SETTING, configured_packages, find_package, is_revision_file, read_setting
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from revisions import graph
 
-from ampho.applied import Applied, exact_rows
-from ampho.graph import Graph
-from ampho.journal import Entry, Journal, Outcome
-from ampho.picture import Picture, draw
-from ampho.plan import plan_upgrade
-from ampho.revision import Revision
-from ampho.state import Mark, current_state
+from ampho.database.applied import Applied, exact_rows
+from ampho.database.journal import Entry, Journal, Outcome
+from ampho.history.graph import Graph
+from ampho.history.revision import Revision
+from ampho.migrate.plan import plan_upgrade
+from ampho.status.graph_view import Picture, draw
+from ampho.status.state import Mark, current_state
 
 LINE = "\n".join(["app: app_1", *(f"app: app_{number} < app_{number - 1}" for number in range(2, 10))])
 

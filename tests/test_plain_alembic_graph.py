@@ -17,9 +17,9 @@ from project import Project
 from servers import Database
 
 from ampho.errors import HistoryError, MissingRevisionError
-from ampho.graph import Graph
-from ampho.package import MigrationPackage
-from ampho.revision import read_revisions
+from ampho.history.graph import Graph
+from ampho.history.package import MigrationPackage
+from ampho.history.revision import read_revisions
 
 NONE = ["None", "()", "[]", "set()", "{}", "tuple()", "b''", "(None,)", "None or ()", "[*()]", "dict()"]
 # Alembic takes these for no dependency, and stumbles over them elsewhere.

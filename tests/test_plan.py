@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from revisions import graph
 
-from ampho.applied import Applied, VersionRows, exact_rows
+from ampho.database.applied import Applied, VersionRows, exact_rows
+from ampho.database.journal import Entry, Journal, Outcome
 from ampho.errors import AmphoError, DependentsError, SpecifierError, UnknownRevisionsError
-from ampho.graph import Graph
-from ampho.journal import Entry, Journal, Outcome
-from ampho.plan import Direction, Plan, plan_downgrade, plan_upgrade
+from ampho.history.graph import Graph
+from ampho.migrate.plan import Direction, Plan, plan_downgrade, plan_upgrade
 
 # core <- app <- acme.billing and back again; zoo has two heads, twin two bases, and old no label of its name.
 TEXT = """

@@ -20,9 +20,9 @@ from servers import Database
 import ampho
 from ampho import Cause, InTransaction, Observer, Step
 from ampho.errors import PlanChangedError, RevisionFileError, UnfinishedRevisionError
-from ampho.explain import explained
-from ampho.graph import Graph
-from ampho.plan import Plan, plan_downgrade, plan_upgrade
+from ampho.history.graph import Graph
+from ampho.migrate.explain import explained
+from ampho.migrate.plan import Plan, plan_downgrade, plan_upgrade
 
 ALL = graph(
     """

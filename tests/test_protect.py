@@ -9,8 +9,8 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
 
+from ampho.database.protection import is_protected
 from ampho.errors import ConfigurationError, ProtectedError
-from ampho.protect import is_protected
 
 
 def write(project: Project) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from documents import ROOT, blocks, normalised, run_page, script
 
-import ampho.cli
+from ampho.cli.commands import cli
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -79,8 +79,8 @@ def test_the_changes_name_every_command_and_nothing_that_is_not_there_as_done() 
     done, _, not_yet = (ROOT / "CHANGES.md").read_text("utf-8").partition("\nNot yet:\n")
 
     named = {*re.findall(r"`(db-\w+)", done), *re.findall(r"`ampho (explain)", done)}
-    assert named == set(ampho.cli.cli.commands)
-    assert set(re.findall(r"^- .*?`(db-\w+)`, for", not_yet, re.MULTILINE)) & set(ampho.cli.cli.commands) == set()
+    assert named == set(cli.commands)
+    assert set(re.findall(r"^- .*?`(db-\w+)`, for", not_yet, re.MULTILINE)) & set(cli.commands) == set()
 
 
 def test_the_pages_that_it_leads_to_are_all_there_are() -> None:

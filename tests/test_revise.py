@@ -15,7 +15,6 @@ import pytest
 from project import Project
 from sqlalchemy import make_url
 
-from ampho import revise
 from ampho.errors import (
     AmphoError,
     MigrationsFolderError,
@@ -25,9 +24,10 @@ from ampho.errors import (
     RevisionInputError,
     SpecifierError,
 )
-from ampho.package import configured_packages
-from ampho.project import Project as Migrations
-from ampho.revision import Revision, load_module, read_revision
+from ampho.history.package import configured_packages
+from ampho.history.revision import Revision, load_module, read_revision
+from ampho.migrate.project import Project as Migrations
+from ampho.revise import writer as revise
 
 NOW = 1_595_770_095
 

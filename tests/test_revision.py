@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import to_tuple
 
 from ampho.errors import RevisionFileError
-from ampho.package import MigrationPackage
-from ampho.revision import Revision, load_module, read_revision, read_revisions
+from ampho.history.package import MigrationPackage
+from ampho.history.revision import Revision, load_module, read_revision, read_revisions
 
 Write = Callable[..., Path]
 
@@ -96,9 +96,9 @@ def test_the_quick_way_reads_what_the_syntax_tree_says(
 ) -> None:
     path = write(text.encode())
     with monkeypatch.context() as patched:
-        patched.setattr("ampho.revision._parse", None)
+        patched.setattr("ampho.history.revision._parse", None)
         quick = read(path)
-    monkeypatch.setattr("ampho.revision._quick_header", lambda source: None)
+    monkeypatch.setattr("ampho.history.revision._quick_header", lambda source: None)
     assert quick == read(path)
     assert quick.id == "a"
 
@@ -128,7 +128,7 @@ DOUBTFUL = {
 
 @pytest.mark.parametrize("text", DOUBTFUL.values(), ids=DOUBTFUL)
 def test_the_quick_way_leaves_what_is_doubtful_to_python(write: Write, text: str) -> None:
-    from ampho.revision import _quick_header
+    from ampho.history.revision import _quick_header
 
     assert _quick_header(text.encode()) is None
     revision = read(write(text.encode()))

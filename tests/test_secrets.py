@@ -23,9 +23,9 @@ from servers import Database
 from sqlalchemy import URL, inspect
 
 from ampho import AmphoError, Observer
-from ampho.cli import cli
+from ampho.cli.commands import cli
+from ampho.database.lock import LockSettings, locked
 from ampho.errors import ConfigurationError
-from ampho.lock import LockSettings, locked
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 

@@ -6,8 +6,8 @@ import pytest
 from revisions import graph
 
 from ampho.errors import SpecifierError
-from ampho.graph import Branch
-from ampho.specifier import Specifier, find_branch, find_target, parse
+from ampho.history.graph import Branch
+from ampho.history.specifier import Specifier, find_branch, find_target, parse
 
 GRAPH = graph("""
     core: core_1

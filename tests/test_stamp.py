@@ -15,9 +15,9 @@ from revisions import graph
 from servers import Database
 
 from ampho import Stamped
-from ampho.applied import Applied, exact_rows
+from ampho.database.applied import Applied, exact_rows
 from ampho.errors import DependentsError, MigrationsFolderError, SpecifierError
-from ampho.stamp import known_after_stamp
+from ampho.migrate.stamp import known_after_stamp
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 

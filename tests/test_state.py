@@ -8,7 +8,7 @@ import pytest
 from revisions import graph
 
 from ampho.errors import SpecifierError
-from ampho.state import current_state, show
+from ampho.status.state import current_state, show
 
 GRAPH = graph(
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import make_url
 
-from ampho.statement import Statement
+from ampho.database.statement import Statement
 
 URLS = {
     "postgresql": make_url("postgresql+psycopg://shop:s3cret-word@db/shop"),

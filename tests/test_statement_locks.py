@@ -13,10 +13,10 @@ from project import Project
 from servers import Database
 from sqlalchemy import text
 
+from ampho.database.lock import lock_settings
 from ampho.errors import ConfigurationError, RevisionFailedError
-from ampho.lock import lock_settings
-from ampho.observer import Observer
-from ampho.plan import Step
+from ampho.migrate.observers import Observer
+from ampho.migrate.plan import Step
 
 BOOK = "op.create_table('book', sa.Column('id', sa.Integer, primary_key=True))"
 ISBN = "op.add_column('book', sa.Column('isbn', sa.String(13)))"
@@ -82,7 +82,7 @@ def test_it_is_tried_again_until_the_lock_is_free(project: Project, database: Da
 
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_it_gives_up_in_the_end(project: Project, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ampho.runner._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("ampho.migrate.runner._FIRST_PAUSE", 0.01)
     write(project)
     framework = "quart" if database.is_async else "flask"
     with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:

@@ -18,12 +18,12 @@ from project import FOREIGN, PROGRAMS, Project
 from revisions import graph
 
 from ampho import Status
-from ampho.applied import Applied
-from ampho.deploy import assess
+from ampho.database.applied import Applied
+from ampho.database.journal import Entry, Journal, Outcome
 from ampho.errors import PackageNotFoundError, SpecifierError
-from ampho.graph import Graph
-from ampho.journal import Entry, Journal, Outcome
-from ampho.status import DatabaseStatus, database_status
+from ampho.history.graph import Graph
+from ampho.status.deployment import assess
+from ampho.status.summary import DatabaseStatus, database_status
 
 WHOLE = """
     core: core_1

@@ -12,8 +12,8 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 
 from ampho import Direction, Observer, Run, signals
+from ampho.database.statement import Statement
 from ampho.errors import RevisionFailedError
-from ampho.statement import Statement
 
 SIGNALS = {
     "started": signals.revision_started,

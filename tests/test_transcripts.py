@@ -10,7 +10,7 @@ from documents import normalised, script
 from rich.cells import cell_len
 from transcripts import COLOUR, NARROW, PIPE, PLAIN, SCENES, Look, Scene, Shown, States, everything, half, nothing, shop
 
-from ampho.cli import cli
+from ampho.cli.commands import cli
 from ampho.cli.lines import broken
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from ampho._hints import with_hint
+from ampho.database.url import describe_without, display, missing_driver, parse_url, redact, require_driver
 from ampho.errors import ConfigurationError, DriverError
-from ampho.url import describe_without, display, missing_driver, parse_url, redact, require_driver
 
 PASSWORD = "p%40:/@#'"
 SETTING = "SQLALCHEMY_DATABASE_URI"

@@ -18,12 +18,12 @@ import pytest
 from graphs import History, failing, log_engine, logged, random_history, version_rows
 from sqlalchemy import Engine, make_url
 
-from ampho import execute
 from ampho.errors import AmphoError, DependentsError, RevisionFailedError, SpecifierError
-from ampho.observer import Observer
-from ampho.plan import Step
-from ampho.project import Project
-from ampho.run import Run
+from ampho.migrate import executor as execute
+from ampho.migrate.observers import Observer
+from ampho.migrate.plan import Step
+from ampho.migrate.project import Project
+from ampho.migrate.run import Run
 
 GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them

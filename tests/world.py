@@ -14,12 +14,13 @@ from drawn import READERS, Box, Drawn
 from graphs import History
 from sqlalchemy import Engine
 
-from ampho import execute
-from ampho.cli.lanes import plain
-from ampho.drawing import as_dot, as_mermaid, as_svg
-from ampho.plan import Cause, Direction, Plan
-from ampho.project import Project
-from ampho.status import DatabaseStatus
+from ampho.cli.graph.dot import as_dot
+from ampho.cli.graph.lanes import plain
+from ampho.cli.graph.mermaid import as_mermaid, as_svg
+from ampho.migrate import executor as execute
+from ampho.migrate.plan import Cause, Direction, Plan
+from ampho.migrate.project import Project
+from ampho.status.summary import DatabaseStatus
 
 
 @dataclass(frozen=True)

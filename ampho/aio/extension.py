@@ -15,10 +15,10 @@ from quart import Quart, current_app, has_app_context
 from sqlalchemy import MetaData, event
 from sqlalchemy.util import greenlet_spawn
 
-from ampho.aio.database import Database, adapt
-from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.adapters import Database, adapt
+from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
+from ampho.database.exclusive import exclusive_async
 from ampho.errors import AmphoError, ConfigurationError
-from ampho.exclusive import exclusive_async
 from ampho.extension import DEFAULTS, Extension, clear_errors, tell_unread, warned, without_secrets
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
-    from ampho.autogenerate import Drift
-    from ampho.deploy import Deployment
-    from ampho.journal import Entry
-    from ampho.lint import LintReport
-    from ampho.observer import Observer
-    from ampho.picture import Picture
-    from ampho.plan import Direction, Plan
-    from ampho.project import Project
-    from ampho.revise import Initialized
-    from ampho.revision import Revision
-    from ampho.run import Run
-    from ampho.stamp import Stamped
-    from ampho.state import CurrentState, RevisionRecord
-    from ampho.status import DatabaseStatus
+    from ampho.database.journal import Entry
+    from ampho.history.revision import Revision
+    from ampho.migrate.observers import Observer
+    from ampho.migrate.plan import Direction, Plan
+    from ampho.migrate.project import Project
+    from ampho.migrate.run import Run
+    from ampho.migrate.stamp import Stamped
+    from ampho.revise.autogenerate import Drift
+    from ampho.revise.lint import LintReport
+    from ampho.revise.writer import Initialized
+    from ampho.status.deployment import Deployment
+    from ampho.status.graph_view import Picture
+    from ampho.status.state import CurrentState, RevisionRecord
+    from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ class AsyncAmpho(Extension):
 
     async def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package; see :meth:`ampho.Ampho.init`."""
-        from ampho import revise
+        from ampho.revise import writer as revise
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -170,8 +170,8 @@ class AsyncAmpho(Extension):
         :return: the revision; with ``autogenerate``, None if nothing differs.
         :raises AmphoError: if anything of it cannot be; then nothing was written.
         """
-        from ampho import autogenerate as compare
-        from ampho import revise
+        from ampho.revise import autogenerate as compare
+        from ampho.revise import writer as revise
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -192,14 +192,14 @@ class AsyncAmpho(Extension):
         :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
-        from ampho import autogenerate as compare
+        from ampho.revise import autogenerate as compare
 
         work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
         return await self._perform(work, observer, scratch=scratch)
 
     async def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
-        """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
-        from ampho import revise
+        """Write a revision that joins the heads of a package; see :func:`ampho.revise.writer.merge`."""
+        from ampho.revise import writer as revise
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -207,8 +207,8 @@ class AsyncAmpho(Extension):
             return revise.merge(project, package, message, rev_id=rev_id)
 
     async def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
-        """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
-        from ampho import rebase as rebasing
+        """Put the later of a package's two lines after the other; see :func:`ampho.revise.rebase.rebase`."""
+        from ampho.revise import rebase as rebasing
 
         return await self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
@@ -221,23 +221,23 @@ class AsyncAmpho(Extension):
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Stamped:
-        """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
-        from ampho import stamp as stamping
+        """Say what is applied, and run nothing; see :func:`ampho.migrate.stamp.stamp`."""
+        from ampho.migrate import stamp as stamping
 
         work = partial(stamping.stamp, specifier=specifier, purge=purge, confirm=confirm, x=x, observer=observer)
         return await self._perform(work, observer)
 
     async def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
-        """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
-        from ampho import stamp as stamping
+        """Forget applied revisions whose files are gone; see :func:`ampho.migrate.stamp.forget`."""
+        from ampho.migrate import stamp as stamping
 
         return await self._perform(partial(stamping.forget, name=name, x=x, observer=observer), observer)
 
     async def resolve(
         self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Stamped:
-        """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
-        from ampho import stamp as stamping
+        """Say what came of a revision that was left half done; see :func:`ampho.migrate.stamp.resolve`."""
+        from ampho.migrate import stamp as stamping
 
         return await self._perform(
             partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
@@ -245,7 +245,7 @@ class AsyncAmpho(Extension):
 
     async def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Return how the database stands to the code; see :class:`ampho.Status`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return await self._perform(partial(execute.deployment, x=x), observer)
 
@@ -261,8 +261,8 @@ class AsyncAmpho(Extension):
         :param timeout: seconds.
         :raises WaitTimeoutError: if that takes longer.
         """
-        from ampho import execute
-        from ampho.deploy import Turns
+        from ampho.migrate import executor as execute
+        from ampho.migrate.waiting import Turns
 
         turns = Turns(timeout, observer)
         while True:
@@ -276,25 +276,25 @@ class AsyncAmpho(Extension):
         self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None
     ) -> LintReport:
         """Look for what is dangerous in revisions before they run; see :meth:`ampho.Ampho.lint`."""
-        from ampho import lint as linting
+        from ampho.revise import lint as linting
 
         work = partial(linting.draft, names=names, exclude=exclude, x=x)
         return await anyio.to_thread.run_sync(linting.lint, await self._perform(work, observer))
 
     async def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return await self._perform(partial(execute.log, x=x), observer)
 
     async def show(
         self, specifier: str | None = None, *, observer: Observer | None = None
     ) -> tuple[RevisionRecord, ...]:
-        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`.
+        """Return the revisions that a specifier stands for, or all; see :func:`ampho.status.state.show`.
 
         :param observer: is warned of revision files that are not read.
         """
-        from ampho.state import show
+        from ampho.status.state import show
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -308,7 +308,7 @@ class AsyncAmpho(Extension):
         self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
     ) -> CurrentState:
         """Return what is applied, one record per package; see :meth:`ampho.Ampho.current`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return await self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
@@ -321,7 +321,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> DatabaseStatus:
         """Return where the database is, counted per package; see :meth:`ampho.Ampho.status`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return await self._perform(partial(execute.status, packages=packages, all=all, check=check, x=x), observer)
 
@@ -334,7 +334,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> Picture:
         """Return the history as a picture; see :meth:`ampho.Ampho.graph`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.graph, packages=packages, full=full, x=x)
         return await (self._perform(work, observer) if database else self._perform_offline(work, observer))
@@ -349,7 +349,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> Plan:
         """Return what an upgrade or downgrade would do now, and do nothing; see :meth:`ampho.Ampho.plan`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
         return await anyio.to_thread.run_sync(await self._perform(work, observer))
@@ -363,7 +363,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> Run:
         """Upgrade the database; see :meth:`ampho.Ampho.upgrade`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.upgrade, specifier=specifier, agreed=agreed, x=x, observer=observer)
         return await self._perform(work, observer, renews=True)
@@ -379,7 +379,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> Run:
         """Downgrade the database; see :meth:`ampho.Ampho.downgrade`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, agreed=agreed)
         return await self._perform(partial(work, x=x, observer=observer), observer, renews=True)
@@ -393,7 +393,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> str:
         """Return the SQL that an upgrade would run; see :meth:`ampho.Ampho.upgrade_sql`."""
-        from ampho import render
+        from ampho.migrate import sql as render
 
         work = partial(render.upgrade_sql, specifier=specifier, start=start, x=x)
         return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))
@@ -408,7 +408,7 @@ class AsyncAmpho(Extension):
         observer: Observer | None = None,
     ) -> str:
         """Return the SQL that a downgrade would run; see :meth:`ampho.Ampho.downgrade_sql`."""
-        from ampho import render
+        from ampho.migrate import sql as render
 
         work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
         return await (self._perform(work, observer) if start is None else self._perform_offline(work, observer))

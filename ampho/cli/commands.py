@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampho._describe import shown_path
-from ampho.cli import completion, output
-from ampho.cli.driver import call
+from ampho.cli import completion
+from ampho.cli.call import call
+from ampho.cli.graph.output import FORMATS, form_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
-from ampho.cli.json_output import is_asked, json_option, print_json
+from ampho.cli.json import is_asked, json_option, print_json
 from ampho.cli.lines import say, warn, write
-from ampho.cli.picture import FORMATS, form_of, print_picture
-from ampho.cli.planned import print_plan
-from ampho.cli.progress import reporting
+from ampho.cli.progress.reporter import reporting
+from ampho.cli.show import output
+from ampho.cli.show.plan import print_plan
 from ampho.cli.terminal import is_somebody_there, no_color
 from ampho.errors import ProtectedError
 
 if TYPE_CHECKING:
-    from ampho.plan import Plan
-    from ampho.run import Run
+    from ampho.migrate.plan import Plan
+    from ampho.migrate.run import Run
 
 _SPEC = SpecifierType()
 
@@ -434,7 +435,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 
     By default of all packages.
     """
-    from ampho.cli.status import print_status
+    from ampho.cli.show.status import print_status
 
     status = call(ctx, "status", *packages, all=all_, check=check, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "status", status):
@@ -527,7 +528,7 @@ def explain(name: str | None) -> None:
 
     Without NAME it lists all errors.
     """
-    from ampho.cli.entries import print_entry, print_names
+    from ampho.cli.show.errors import print_entry, print_names
 
     if name is None:
         print_names()

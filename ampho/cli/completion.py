@@ -21,8 +21,8 @@ from ampho._describe import escaped
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from ampho.package import MigrationPackage
-    from ampho.revision import Revision
+    from ampho.history.package import MigrationPackage
+    from ampho.history.revision import Revision
 
     Found: TypeAlias = Iterable[tuple[str, str]]
     """What can be typed, each with what it means."""
@@ -77,7 +77,7 @@ def packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Fou
 @_quietly
 def new_packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
     """Complete the name of a package of the current folder that has no migrations."""
-    from ampho.package import FOLDER, packages_in
+    from ampho.history.package import FOLDER, packages_in
 
     for name in packages_in(Path.cwd()):
         if not Path(*name.split("."), FOLDER).exists():
@@ -102,7 +102,7 @@ def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
 @_quietly
 def errors(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
     """Complete the name of an error."""
-    from ampho.cli.entries import summaries
+    from ampho.cli.show.errors import summaries
 
     return summaries().items()
 
@@ -131,7 +131,7 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
     if hasattr(ctx.obj, "load_app"):  # Flask's and Quart's own
         app = ctx.obj.load_app()
     else:
-        from ampho.app import AppLoader, load_env_files
+        from ampho.apps import AppLoader, load_env_files
 
         load_env_files()
         app = AppLoader(root.params.get("import_path")).load_app()
@@ -143,7 +143,7 @@ def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
 
     As long as what was typed may become the ids of several packages there are none: those are enough to choose from.
     """
-    from ampho.revision import id_prefix
+    from ampho.history.revision import id_prefix
 
     prefixes = {package: f"{id_prefix(package.name)}_" for package in packages}
     named = [package for package, prefix in prefixes.items() if incomplete.startswith(prefix)]
@@ -155,7 +155,7 @@ def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
 
 def _revisions(package: MigrationPackage) -> Iterator[Revision]:
     """Read the revisions of a package as far as they can be read."""
-    from ampho.revision import read_revision, revision_files
+    from ampho.history.revision import read_revision, revision_files
 
     for file in revision_files(package):
         with suppress(Exception):

@@ -33,7 +33,7 @@ class ConsoleLoader:
     def load_app(self) -> App:
         """Load the app, after the environment files; the same one when it is asked for again."""
         if self._app is None:
-            from ampho.app import AppLoader, load_env_files
+            from ampho.apps import AppLoader, load_env_files
 
             load_env_files()
             self._app = AppLoader(self._import_path).load_app()

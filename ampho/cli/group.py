@@ -14,10 +14,10 @@ import click
 
 from ampho._describe import escaped_lines, printable
 from ampho._suggest import did_you_mean, sentences
+from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
-from ampho.cli.driver import Terminated
 from ampho.cli.help import CHANGING, write_commands, write_examples
-from ampho.cli.json_output import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
+from ampho.cli.json import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
 from ampho.cli.lines import is_terminal, refuses_colours, say, warn, warning_once
 from ampho.cli.streams import lasting, lost
 from ampho.cli.terminal import no_color_option

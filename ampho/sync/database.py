@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
-from ampho.engine import make_folder_first
-from ampho.url import in_folder
+from ampho.database.engine import make_folder_first
+from ampho.database.url import in_folder
 
 if TYPE_CHECKING:
     from flask import Flask

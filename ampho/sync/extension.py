@@ -10,8 +10,9 @@ from weakref import WeakKeyDictionary
 
 from flask import current_app, has_app_context
 
+from ampho.database.exclusive import exclusive
+from ampho.database.url import leaving_no_frames, missing_driver, parse_url, require_driver
 from ampho.errors import ConfigurationError
-from ampho.exclusive import exclusive
 from ampho.extension import (
     DEFAULTS,
     OPTIONS,
@@ -23,7 +24,6 @@ from ampho.extension import (
     without_secrets,
 )
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
-from ampho.url import leaving_no_frames, missing_driver, parse_url, require_driver
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.engine import Connection
 
-    from ampho.autogenerate import Drift
-    from ampho.deploy import Deployment
-    from ampho.journal import Entry
-    from ampho.lint import LintReport
-    from ampho.observer import Observer
-    from ampho.picture import Picture
-    from ampho.plan import Direction, Plan
-    from ampho.project import Project
-    from ampho.revise import Initialized
-    from ampho.revision import Revision
-    from ampho.run import Run
-    from ampho.stamp import Stamped
-    from ampho.state import CurrentState, RevisionRecord
-    from ampho.status import DatabaseStatus
+    from ampho.database.journal import Entry
+    from ampho.history.revision import Revision
+    from ampho.migrate.observers import Observer
+    from ampho.migrate.plan import Direction, Plan
+    from ampho.migrate.project import Project
+    from ampho.migrate.run import Run
+    from ampho.migrate.stamp import Stamped
+    from ampho.revise.autogenerate import Drift
+    from ampho.revise.lint import LintReport
+    from ampho.revise.writer import Initialized
+    from ampho.status.deployment import Deployment
+    from ampho.status.graph_view import Picture
+    from ampho.status.state import CurrentState, RevisionRecord
+    from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ class Ampho(Extension):
         :param package: the package, or ``package:folder``.
         :raises PackageError: if the package cannot have one, or has one already.
         """
-        from ampho import revise
+        from ampho.revise import writer as revise
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -237,8 +237,8 @@ class Ampho(Extension):
         :return: the revision; with ``autogenerate``, None if nothing differs.
         :raises AmphoError: if anything of it cannot be; then nothing was written.
         """
-        from ampho import autogenerate as compare
-        from ampho import revise
+        from ampho.revise import autogenerate as compare
+        from ampho.revise import writer as revise
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -258,22 +258,22 @@ class Ampho(Extension):
         :param scratch: whether to compare with a throw-away database on which the histories run, instead of the app's.
         :raises NotUpToDateError: if a revision of one of them is not applied.
         """
-        from ampho import autogenerate as compare
+        from ampho.revise import autogenerate as compare
 
         work = partial(compare.check, packages=packages, scratch=scratch, x=x, observer=observer)
         return self._perform(work, observer, scratch=scratch)
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
-        """Write a revision that makes one head of the several that a package has; see :func:`ampho.revise.merge`."""
-        from ampho import revise
+        """Write a revision that joins the heads of a package; see :func:`ampho.revise.writer.merge`."""
+        from ampho.revise import writer as revise
 
         project = self.project(self._app())
         with without_secrets(project.url):
             return revise.merge(project, package, message, rev_id=rev_id)
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
-        """Put the later of a package's two lines after the other; see :func:`ampho.rebase.rebase`."""
-        from ampho import rebase as rebasing
+        """Put the later of a package's two lines after the other; see :func:`ampho.revise.rebase.rebase`."""
+        from ampho.revise import rebase as rebasing
 
         return self._perform(partial(rebasing.rebase, package=package, x=x), observer, mending=package)
 
@@ -286,23 +286,23 @@ class Ampho(Extension):
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Stamped:
-        """Say what is applied, and run nothing; see :func:`ampho.stamp.stamp`."""
-        from ampho import stamp as stamping
+        """Say what is applied, and run nothing; see :func:`ampho.migrate.stamp.stamp`."""
+        from ampho.migrate import stamp as stamping
 
         work = partial(stamping.stamp, specifier=specifier, purge=purge, confirm=confirm, x=x, observer=observer)
         return self._perform(work, observer)
 
     def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
-        """Forget applied revisions whose files are gone; see :func:`ampho.stamp.forget`."""
-        from ampho import stamp as stamping
+        """Forget applied revisions whose files are gone; see :func:`ampho.migrate.stamp.forget`."""
+        from ampho.migrate import stamp as stamping
 
         return self._perform(partial(stamping.forget, name=name, x=x, observer=observer), observer)
 
     def resolve(
         self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
     ) -> Stamped:
-        """Say what came of a revision that was left half done; see :func:`ampho.stamp.resolve`."""
-        from ampho import stamp as stamping
+        """Say what came of a revision that was left half done; see :func:`ampho.migrate.stamp.resolve`."""
+        from ampho.migrate import stamp as stamping
 
         return self._perform(
             partial(stamping.resolve, revision=revision, applied=applied, x=x, observer=observer), observer
@@ -310,7 +310,7 @@ class Ampho(Extension):
 
     def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Return how the database stands to the code; see :class:`ampho.Status`."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return self._perform(partial(execute.deployment, x=x), observer)
 
@@ -323,8 +323,8 @@ class Ampho(Extension):
         :param observer: receives what it waits for, each time that this changes.
         :raises WaitTimeoutError: if that takes longer.
         """
-        from ampho import execute
-        from ampho.deploy import Turns
+        from ampho.migrate import executor as execute
+        from ampho.migrate.waiting import Turns
 
         turns = Turns(timeout, observer)
         while True:
@@ -343,23 +343,23 @@ class Ampho(Extension):
         :param exclude: rules that are not looked at.
         :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails.
         """
-        from ampho import lint as linting
+        from ampho.revise import lint as linting
 
         work = partial(linting.draft, names=names, exclude=exclude, x=x)
         return linting.lint(self._perform(work, observer))
 
     def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
         """Return what was done to the database, the last thing last, as far as its journal tells."""
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return self._perform(partial(execute.log, x=x), observer)
 
     def show(self, specifier: str | None = None, *, observer: Observer | None = None) -> tuple[RevisionRecord, ...]:
-        """Return the revisions that a specifier stands for, or all; see :func:`ampho.state.show`.
+        """Return the revisions that a specifier stands for, or all; see :func:`ampho.status.state.show`.
 
         :param observer: is warned of revision files that are not read.
         """
-        from ampho.state import show
+        from ampho.status.state import show
 
         project = self.project(self._app())
         with without_secrets(project.url):
@@ -377,7 +377,7 @@ class Ampho(Extension):
         :param x: values for ``context.get_x_argument()``.
         :raises AmphoError: if the history or the database cannot be read.
         """
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return self._perform(partial(execute.current, verbose=verbose, x=x), observer)
 
@@ -397,7 +397,7 @@ class Ampho(Extension):
         :param x: values for ``context.get_x_argument()``.
         :raises PackageNotFoundError: if one of the packages is unknown.
         """
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         return self._perform(partial(execute.status, packages=packages, all=all, check=check, x=x), observer)
 
@@ -417,7 +417,7 @@ class Ampho(Extension):
         :param x: values for ``context.get_x_argument()``.
         :raises AmphoError: if the history or the database cannot be read, or a package is unknown.
         """
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.graph, packages=packages, full=full, x=x)
         return self._perform(work, observer) if database else self._perform_offline(work, observer)
@@ -438,7 +438,7 @@ class Ampho(Extension):
         :param direction: ``upgrade`` or ``downgrade``.
         :raises AmphoError: as the command itself would before its first step, but for files that cannot be imported.
         """
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.plan, specifier=specifier, direction=direction, cascade=cascade, x=x)
         return self._perform(work, observer)()
@@ -459,7 +459,7 @@ class Ampho(Extension):
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.upgrade, specifier=specifier, agreed=agreed, x=x, observer=observer)
         return self._perform(work, observer)
@@ -484,7 +484,7 @@ class Ampho(Extension):
         :param observer: is told of each step.
         :raises AmphoError: before anything is changed, or naming the revision that failed.
         """
-        from ampho import execute
+        from ampho.migrate import executor as execute
 
         work = partial(execute.downgrade, specifier=specifier, cascade=cascade, confirm=confirm, agreed=agreed)
         return self._perform(partial(work, x=x, observer=observer), observer)
@@ -502,7 +502,7 @@ class Ampho(Extension):
         :param start: ``base``, or ids, to start from instead of the database, which is not needed then.
         :raises RenderError: if a revision of the plan needs a live database.
         """
-        from ampho import render
+        from ampho.migrate import sql as render
 
         work = partial(render.upgrade_sql, specifier=specifier, start=start, x=x)
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)
@@ -521,7 +521,7 @@ class Ampho(Extension):
         :param start: ids to start from instead of the database, which is not needed then.
         :raises RenderError: if a revision of the plan needs a live database.
         """
-        from ampho import render
+        from ampho.migrate import sql as render
 
         work = partial(render.downgrade_sql, specifier=specifier, cascade=cascade, start=start, x=x)
         return self._perform(work, observer) if start is None else self._perform_offline(work, observer)

@@ -69,7 +69,7 @@ def feed(migrate: Migrate) -> Migrate:
 
 def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
     def configure(config: Config) -> Config:
-        from ampho._alembic import set_locations, without_table
+        from ampho.migrate.alembic import set_locations, without_table
 
         extension = current_app.extensions.get("ampho")
         if extension is None:

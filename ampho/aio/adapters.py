@@ -1,0 +1,143 @@
+"""What ``AsyncAmpho`` asks of a database extension, and the kinds that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
+from ampho.errors import ConfigurationError, DriverError
+
+if TYPE_CHECKING:
+    from quart import Quart
+    from sqlalchemy import URL
+
+
+_ALEMBIC_CONFIG = {
+    "version_table_name": "version_table",
+    "version_table_schema": "version_table_schema",
+    "render_as_batch": "render_as_batch",
+    "compare_type": "compare_type",
+    "user_module_prefix": "user_module_prefix",
+}
+"""Maps attributes of advanced-alchemy's ``alembic_config`` to arguments of ``context.configure``."""
+
+_PREFIX_OF_THEIR_TEMPLATE = "sa."
+
+
+class Database(Protocol):
+    """One app's database, whoever made it."""
+
+    def url(self) -> URL:
+        """Return the address of the default database."""
+
+    def engine(self, bind_key: str | None) -> AsyncEngine:
+        """Return an engine for the running loop."""
+
+    def metadata(self) -> MetaData | None:
+        """Return the tables of the models."""
+
+    def options(self) -> Mapping[str, object]:
+        """Return arguments for Alembic's ``context.configure``."""
+
+    async def dispose(self) -> None:
+        """Close the connections of the running loop."""
+
+
+@dataclass(frozen=True)
+class OwnDatabase:
+    """An app's ``AsyncSQLAlchemy``."""
+
+    app: Quart
+    db: AsyncSQLAlchemy
+
+    def url(self) -> URL:
+        return self.db.get_url(app=self.app)
+
+    def engine(self, bind_key: str | None) -> AsyncEngine:
+        return self.db.get_engine(bind_key, app=self.app)
+
+    def metadata(self) -> MetaData | None:
+        return self.db.metadata
+
+    def options(self) -> Mapping[str, object]:
+        return {}
+
+    async def dispose(self) -> None:
+        await self.db.dispose(self.app)
+
+
+@dataclass(frozen=True)
+class EngineDatabase:
+    """An ``AsyncEngine`` that the app made, with what is known of its models and migrations."""
+
+    made: AsyncEngine
+    tables: MetaData | None = None
+    configured: Mapping[str, object] = field(default_factory=dict)
+
+    def url(self) -> URL:
+        return self.made.url
+
+    def engine(self, bind_key: str | None) -> AsyncEngine:
+        if bind_key is not None:
+            raise ConfigurationError(f"There is one engine, and so no bind {bind_key!r}.")
+        return self.made
+
+    def metadata(self) -> MetaData | None:
+        return self.tables
+
+    def options(self) -> Mapping[str, object]:
+        return self.configured
+
+    async def dispose(self) -> None:
+        await self.made.dispose()
+
+
+def _alembic_options(config: Any) -> dict[str, object]:
+    """Return the settings in advanced-alchemy's ``alembic_config`` as Alembic's own arguments.
+
+    Its default prefix of user-defined types, ``sa.``, is left out: it is right only in a file that puts these types
+    into that module, as those made from advanced-alchemy's template do.
+    """
+    found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
+    if found.get("user_module_prefix") == _PREFIX_OF_THEIR_TEMPLATE:
+        del found["user_module_prefix"]
+    return found
+
+
+def adapt(app: Quart, db: Any) -> Database:
+    """Return a database as ``AsyncAmpho`` uses it.
+
+    :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``.
+    :raises ConfigurationError: if it is anything else; names what to pass instead.
+    """
+    if isinstance(db, AsyncSQLAlchemy):
+        return OwnDatabase(app, db)
+    if isinstance(db, AsyncEngine):
+        return EngineDatabase(db)
+    if isinstance(db, Engine):
+        raise DriverError(
+            f"AsyncAmpho was given a sync engine ({db.url.drivername}). Make one with"
+            " sqlalchemy.ext.asyncio.create_async_engine()."
+        )
+    home = type(db).__module__.partition(".")[0]
+    if home == "advanced_alchemy" and hasattr(db, "get_engine"):
+        engine = db.get_engine()
+        if not isinstance(engine, AsyncEngine):
+            raise DriverError(
+                "AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig."
+            )
+        return EngineDatabase(engine, db.metadata, _alembic_options(db.alembic_config))
+    if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
+        raise ConfigurationError(
+            f"AsyncAmpho cannot use {home}'s object, which works on Quart only under quart-flask-patch, and blocks the"
+            " loop. Use ampho.AsyncSQLAlchemy, or pass an AsyncEngine and metadata=."
+        )
+    raise ConfigurationError(
+        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as database. Pass an AsyncSQLAlchemy,"
+        " an AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
+    )

@@ -1,0 +1,209 @@
+"""The engines of an app: what its configuration says of them, and when they are made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from traceback import clear_frames
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
+
+from ampho.aio.sqlalchemy.pool import OneConnectionPool
+from ampho.database.engine import make_folder_first
+from ampho.database.url import (
+    in_folder,
+    is_in_memory,
+    leaving_no_frames,
+    missing_driver,
+    parse_url,
+    redact,
+    require_driver,
+)
+from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import Any
+
+    from sqlalchemy import URL
+    from sqlalchemy.engine import ExceptionContext
+
+URI = "SQLALCHEMY_DATABASE_URI"
+BINDS = "SQLALCHEMY_BINDS"
+OPTIONS = "SQLALCHEMY_ENGINE_OPTIONS"
+ECHO = "SQLALCHEMY_ECHO"
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """How to make one engine.
+
+    :ivar setting: the setting that the URL is from.
+    :ivar url: with the defaults for its driver applied.
+    :ivar options: the other arguments of :func:`sqlalchemy.create_engine`.
+    :ivar folder: what must exist before the engine connects.
+    :ivar in_memory: whether the database lives and dies with its connection.
+    """
+
+    setting: str
+    url: URL
+    options: Mapping[str, object]
+    folder: Path | None = None
+    in_memory: bool = False
+
+    def make(self) -> AsyncEngine:
+        """Make the engine; connect to nothing.
+
+        :raises DriverError: if the driver is not installed.
+        :raises ConfigurationError: if SQLAlchemy refuses the URL or an option.
+        """
+        try:
+            engine = async_engine_from_config({**self.options, "url": self.url}, prefix="")
+        except ImportError as error:
+            raise missing_driver(self.url, error, self.setting) from error
+        except (ArgumentError, TypeError, ValueError) as error:
+            fault = f"{self.setting}, or an engine option with it: {redact(str(error), self.url)}"
+        else:
+            if self.folder is not None:
+                make_folder_first(engine.sync_engine, self.folder)
+            if self.url.get_backend_name() == "sqlite":
+                event.listen(engine.sync_engine, "handle_error", _end_statement)
+            return engine
+        raise ConfigurationError(fault, setting=self.setting)
+
+
+def _end_statement(error: ExceptionContext) -> None:
+    """Close the cursor of a cancelled statement.
+
+    Since Python 3.11 a closed connection of :mod:`sqlite3` keeps its lock on the file for as long as there is an open
+    cursor, and the traceback of the cancellation has one until the garbage collector comes.
+    """
+    if isinstance(error.original_exception, asyncio.CancelledError):
+        if error.execution_context is not None:
+            error.execution_context.cursor.close()
+        # SQLAlchemy 2.0 has it in a local variable, out of reach.
+        clear_frames(error.original_exception.__traceback__)
+
+
+@leaving_no_frames
+def read_specs(
+    config: MutableMapping[str, Any], defaults: Mapping[str, object], instance_path: str
+) -> dict[str | None, EngineSpec]:
+    """Read the specification of each engine by its bind key, ``None`` being the default engine's.
+
+    Keys, meaning and precedence are those of Flask-SQLAlchemy 3.1: what ``SQLALCHEMY_ENGINE_OPTIONS`` says goes to the
+    default engine only, ``defaults`` go to all.
+
+    :param defaults: engine options from the program.
+    :raises ConfigurationError: if no engine is configured, or a setting is unusable.
+    """
+    uri = config.setdefault(URI, None)
+    binds = _mapping(config.setdefault(BINDS, {}), BINDS)
+    default = {**defaults, **_mapping(config.setdefault(OPTIONS, {}), OPTIONS)}
+    echo = config.setdefault(ECHO, False)
+
+    found: dict[str | None, tuple[str, dict[str, object]]] = {}
+    for key, value in binds.items():
+        options = value if isinstance(value, Mapping) else {"url": value}
+        found[key] = f"{BINDS}[{key!r}]", {**defaults, **options}
+    if uri is not None:
+        default["url"] = uri
+    if "url" in default:
+        setting = URI if uri is not None else f"{OPTIONS}['url']"
+        found[None] = setting, {**(found[None][1] if None in found else {}), **default}
+    if not found:
+        raise ConfigurationError(f"Set {URI} or {BINDS} in the app's config before init_app.", setting=URI)
+    return {
+        key: _spec(setting, {"echo": echo, "echo_pool": echo, **options}, instance_path)
+        for key, (setting, options) in found.items()
+    }
+
+
+def _mapping(value: object, setting: str) -> Mapping[Any, object]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{setting} must be a dict, not {type(value).__name__}.", setting=setting)
+    return value
+
+
+def _spec(setting: str, options: dict[str, object], instance_path: str) -> EngineSpec:
+    if "url" not in options:
+        raise ConfigurationError(f"{setting} has no 'url'.", setting=setting)
+    url = parse_url(options.pop("url"), setting)
+    require_driver(url, is_async=True, setting=setting)
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if is_in_memory(url):
+            return EngineSpec(setting, url, {**options, "poolclass": OneConnectionPool}, in_memory=True)
+        folder = Path(instance_path)
+        resolved = in_folder(url, folder)
+        return EngineSpec(setting, resolved, options, None if resolved is url else folder)
+    if backend in {"mysql", "mariadb"}:
+        options.setdefault("pool_recycle", 7200)
+        if "charset" not in url.query:
+            url = url.update_query_dict({"charset": "utf8mb4"})
+    return EngineSpec(setting, url, options)
+
+
+@dataclass(frozen=True, eq=False)
+class Engines:
+    """The engines of one app, each made when it is first asked for.
+
+    An async engine belongs to the event loop that first used it, and so there is one for each loop: a test suite has
+    many. An in-memory database is its connection, and so has one engine for all loops.
+    """
+
+    specs: Mapping[str | None, EngineSpec]
+    _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, AsyncEngine]] = field(
+        default_factory=WeakKeyDictionary
+    )
+    _in_memory: dict[str | None, AsyncEngine] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def spec(self, key: str | None) -> EngineSpec:
+        """Return how to make the engine of a bind key.
+
+        :raises ConfigurationError: if no setting has that key.
+        """
+        try:
+            return self.specs[key]
+        except KeyError:
+            setting, name = (URI, "the default bind") if key is None else (BINDS, f"the bind key {key!r}")
+            known = ", ".join(map(repr, self.specs))
+        raise ConfigurationError(f"{setting} has nothing for {name}; there is {known}.", setting=setting)
+
+    def get(self, key: str | None) -> AsyncEngine:
+        """Return the engine of a bind key for the running event loop.
+
+        :raises ConfigurationError: if no setting has that key, or what it says is unusable.
+        """
+        spec = self.spec(key)
+        with self._lock:
+            engines = self._in_memory if spec.in_memory else self._of_running_loop()
+            if key not in engines:
+                engines[key] = spec.make()
+            return engines[key]
+
+    async def dispose(self) -> None:
+        """Close the connections of the running loop's engines and of in-memory databases, which ends those."""
+        with self._lock:
+            engines = [*self._of_running_loop().values(), *self._in_memory.values()]
+        for engine in engines:
+            await engine.dispose()
+
+    def _of_running_loop(self) -> dict[str | None, AsyncEngine]:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("An async engine needs a running event loop: ask for it in an async function.") from None
+        for closed in [known for known in self._by_loop if known.is_closed()]:
+            for engine in self._by_loop.pop(closed).values():
+                # The connections cannot be closed without their loop.
+                engine.sync_engine.dispose(close=False)
+        return self._by_loop.setdefault(loop, {})

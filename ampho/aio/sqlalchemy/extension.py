@@ -1,0 +1,260 @@
+"""SQLAlchemy for Quart: engines, metadata and sessions from Flask-SQLAlchemy's configuration keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+from quart import Quart, has_app_context
+from quart.globals import app_ctx
+from quart.signals import appcontext_pushed
+
+from ampho.aio.sqlalchemy.engines import Engines, read_specs
+from ampho.aio.sqlalchemy.model import Metadatas, make_model
+from ampho.aio.sqlalchemy.sessions import Sessions
+from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from quart.ctx import AppContext
+    from sqlalchemy import URL, MetaData
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+    from sqlalchemy.orm import DeclarativeBase
+
+ALL = "__all__"
+
+
+class AsyncSQLAlchemy:
+    """Connect Quart apps with SQLAlchemy, as Flask-SQLAlchemy does for Flask.
+
+    ::
+
+        db = AsyncSQLAlchemy()
+
+        class User(db.Model):
+            id: Mapped[int] = mapped_column(primary_key=True)
+            name: Mapped[str]
+
+        def create_app():
+            app = Quart(__name__)
+            app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite+aiosqlite:///shop.db"
+            db.init_app(app)
+            return app
+
+        @app.post("/users/<name>")
+        async def add_user(name):
+            db.session.add(User(name=name))
+            await db.session.commit()
+            return "", 201
+
+    It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS`` and ``SQLALCHEMY_ECHO``
+    from the app's config, with Flask-SQLAlchemy's meaning and precedence. A relative path of a SQLite file is relative
+    to the app's instance folder.
+
+    An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it one after the
+    other, each from its first statement to its commit, rollback or close, so that none takes back what another wrote.
+    One that waits for more than 30 seconds (``pool_timeout`` in the engine options) gets
+    :exc:`sqlalchemy.exc.TimeoutError`, and one that would wait for its own task
+    :exc:`sqlalchemy.exc.InvalidRequestError`.
+
+    :param app: the app to call :meth:`init_app` with at once.
+    :param metadata: the metadata of the default bind, for example with a naming convention.
+    :param model_class: the parent of :attr:`Model`: a :class:`~sqlalchemy.orm.DeclarativeBase` that you have, with its
+        metadata and models, or any other class.
+    :param engine_options: default arguments for all engines; the configuration goes before them.
+    :param session_options: arguments of each session; ``class_`` for a subclass of ``AsyncSession``. Unless they say
+        otherwise, ``expire_on_commit`` is off, since an expired attribute cannot be loaded without ``await``.
+    :raises ConfigurationError: if the arguments, or the configuration of the app, are not usable.
+    """
+
+    def __init__(
+        self,
+        app: Quart | None = None,
+        *,
+        metadata: MetaData | None = None,
+        model_class: type | None = None,
+        engine_options: Mapping[str, object] | None = None,
+        session_options: Mapping[str, object] | None = None,
+    ) -> None:
+        self._metadatas = Metadatas()
+        if metadata is not None:
+            metadata.info["bind_key"] = None
+            self._metadatas[None] = metadata
+        self._model = make_model(model_class, self._metadatas)
+        self._engine_options = dict(engine_options or {})
+        self._sessions = Sessions(session_options or {})
+        self._engines: WeakKeyDictionary[Quart, Engines] = WeakKeyDictionary()
+        self._last_contexts: WeakSet[AppContext] = WeakSet()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Quart) -> None:
+        """Register on an app, whose configuration must be complete; touch neither disk nor database.
+
+        :raises ConfigurationError: if the app is not a Quart app or has a database already, or a setting is missing
+            or unusable.
+        """
+        if not isinstance(app, Quart):
+            raise ConfigurationError(
+                f"AsyncSQLAlchemy is for Quart, and this is a {type(app).__name__} app. On Flask use Flask-SQLAlchemy, "
+                "with ampho.Ampho for the migrations."
+            )
+        if "sqlalchemy" in app.extensions:
+            raise ConfigurationError(
+                f"The app {app.name!r} has an object at app.extensions['sqlalchemy'] already. Import and use that one."
+            )
+        specs = read_specs(app.config, self._engine_options, str(app.instance_path))
+        for key in specs:
+            self._metadatas[key]
+        self._engines[app] = Engines(specs)
+        app.extensions["sqlalchemy"] = self
+        appcontext_pushed.connect(self._reopen_session, app)
+        app.teardown_appcontext(self._close_session)
+        app.after_serving(self._end_serving)
+
+    @property
+    def Model(self) -> type[DeclarativeBase]:  # noqa: N802 (Flask-SQLAlchemy's name)
+        """The base class of models.
+
+        A model without ``__tablename__`` is named after its class, ``AccountEntry`` as ``account_entry``, unless it
+        shares its parent's table. A ``__bind_key__``, its own or a parent's, selects metadata and engine.
+        """
+        return self._model
+
+    @property
+    def metadata(self) -> MetaData:
+        """The metadata of the default bind."""
+        return self._metadatas[None]
+
+    @property
+    def metadatas(self) -> dict[str | None, MetaData]:
+        """The metadata of each bind key; a new key in brackets makes it."""
+        return self._metadatas
+
+    @property
+    def session(self) -> AsyncSession:
+        """The session of the current app context, closed when that ends.
+
+        A request, a websocket and a background task of Quart have a context each. A websocket's session lives as
+        long as it: commit or roll back to give the connection back. Before Quart 0.23 a request that the test client
+        makes inside an ``app.app_context()`` is in that context too, and so shares its session.
+
+        :raises RuntimeError: outside of an app context, or after its end.
+        """
+        context = _current_context()
+        return self._sessions.get(context, self._engines_of(context.app))
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The default engine of the current app, for the running event loop.
+
+        :raises RuntimeError: outside of an app context or of an event loop.
+        """
+        return self.get_engine()
+
+    @property
+    def engines(self) -> dict[str | None, AsyncEngine]:
+        """The engine of each bind key of the current app, for the running event loop.
+
+        :raises RuntimeError: outside of an app context or of an event loop.
+        """
+        engines = self._engines_of(_current_context().app)
+        return {key: engines.get(key) for key in engines.specs}
+
+    def get_engine(self, bind_key: str | None = None, *, app: Quart | None = None) -> AsyncEngine:
+        """Return the engine of a bind key, for the running event loop.
+
+        :param app: by default the current app.
+        :raises ConfigurationError: if the bind key is in no setting.
+        :raises RuntimeError: outside of an event loop, or of an app context if no app is given.
+        """
+        return self._engines_of(app or _current_context().app).get(bind_key)
+
+    def get_url(self, bind_key: str | None = None, *, app: Quart | None = None) -> URL:
+        """Return the database URL of a bind key, with the defaults for its driver; make no engine.
+
+        :param app: by default the current app.
+        :raises ConfigurationError: if the bind key is in no setting.
+        :raises RuntimeError: outside of an app context if no app is given.
+        """
+        return self._engines_of(app or _current_context().app).spec(bind_key).url
+
+    async def create_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
+        """Create the tables that do not exist, without migrations.
+
+        :param bind_key: a bind key or several of them; by default all.
+        """
+        await self._for_binds(bind_key, lambda metadata: metadata.create_all)
+
+    async def drop_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
+        """Drop all tables of the models.
+
+        :param bind_key: a bind key or several of them; by default all.
+        """
+        await self._for_binds(bind_key, lambda metadata: metadata.drop_all)
+
+    async def reflect(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
+        """Load the definitions of the tables that the database has into the metadata.
+
+        :param bind_key: a bind key or several of them; by default all.
+        """
+        await self._for_binds(bind_key, lambda metadata: metadata.reflect)
+
+    async def dispose(self, app: Quart | None = None) -> None:
+        """Close the connections of an app's engines in the running event loop, at the end of a command or a test.
+
+        The session of the current app context is closed first, without a commit. Serving does all this by itself when
+        it ends. It ends in-memory databases; other engines connect anew when they are used again.
+
+        :param app: by default the current app.
+        """
+        engines = self._engines_of(app or _current_context().app)
+        if has_app_context() and self._engines.get(_current_context().app) is engines:
+            await self._sessions.discard(_current_context())
+        await engines.dispose()
+
+    async def _for_binds(
+        self, bind_key: str | Iterable[str | None] | None, action: Callable[[MetaData], Callable[..., None]]
+    ) -> None:
+        engines = self._engines_of(_current_context().app)
+        keys: Iterable[str | None]
+        if bind_key == ALL:
+            keys = [key for key, metadata in self._metadatas.items() if key in engines.specs or metadata.tables]
+        else:
+            keys = [bind_key] if isinstance(bind_key, str) or bind_key is None else bind_key
+        for key in keys:
+            async with engines.get(key).begin() as connection:
+                await connection.run_sync(action(self._metadatas[key]))
+
+    def _engines_of(self, app: Quart) -> Engines:
+        try:
+            return self._engines[app]
+        except KeyError:
+            raise ConfigurationError(
+                f"The app {app.name!r} is not registered with this AsyncSQLAlchemy. Call its init_app(app), or use the "
+                "object at app.extensions['sqlalchemy']."
+            ) from None
+
+    async def _reopen_session(self, app: Quart, **sent: object) -> None:
+        self._sessions.reopen(_current_context())
+
+    async def _close_session(self, error: BaseException | None) -> None:
+        context = _current_context()
+        await self._sessions.close(context)
+        if context in self._last_contexts:
+            await self._engines_of(context.app).dispose()
+
+    async def _end_serving(self) -> None:
+        # Not yet: functions that the app has for the end of serving too may come after this one, and use the database.
+        self._last_contexts.add(_current_context())
+
+
+def _current_context() -> AppContext:
+    if not has_app_context():
+        raise RuntimeError(
+            "This needs the app context of a Quart app. There is one in a request, a websocket and a command; "
+            "elsewhere write 'async with app.app_context():'."
+        )
+    # Quart types the proxy as what its context's "g" is.
+    return cast("AppContext", app_ctx._get_current_object())  # noqa: SLF001 (werkzeug's documented way)

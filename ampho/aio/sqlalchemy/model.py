@@ -1,0 +1,109 @@
+"""The declarative base that :class:`~ampho.AsyncSQLAlchemy` gives: table names and bind keys."""
+
+from __future__ import annotations
+
+import re
+import types
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table
+from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, DeclarativeMeta, declared_attr
+
+from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])")
+
+
+class Metadatas(dict[str | None, MetaData]):
+    """The metadata of each bind key, made when first asked for, with the default one's naming convention."""
+
+    def __missing__(self, key: str | None) -> MetaData:
+        convention = None if key is None else self[None].naming_convention
+        self[key] = metadata = MetaData(naming_convention=convention, info={"bind_key": key})
+        return metadata
+
+
+class _ModelMixin:
+    """Give models a table name made from the class's, and the metadata of their ``__bind_key__``."""
+
+    __metadatas__: ClassVar[Metadatas]
+
+    if TYPE_CHECKING:
+        metadata: ClassVar[MetaData]
+        __tablename__: str
+
+    def __init_subclass__(cls, **options: object) -> None:
+        if hasattr(cls, "__bind_key__") and not {"metadata", "__table__"} & cls.__dict__.keys():
+            metadata = cls.__metadatas__[cls.__bind_key__]
+            if metadata is not cls.metadata:
+                cls.metadata = metadata
+        if _wants_name(cls):
+            cls.__tablename__ = table_name(cls.__name__)
+        super().__init_subclass__(**options)
+        if cls.__dict__.get("__table__", cls) is None:
+            del cls.__table__  # type: ignore[attr-defined]  # what __table_cls__ returned: the parent's is meant
+
+    @classmethod
+    def __table_cls__(cls, name: str, metadata: MetaData, *items: object, **options: Any) -> Table | None:  # noqa: ANN401
+        """Make the table of a model; none for one without a primary key of its own: it is in its parent's table.
+
+        The hook is SQLAlchemy's: "Using Advanced Column Options", ``__table_cls__``.
+        """
+        schema = options.get("schema", metadata.schema)
+        is_reflected = (f"{schema}.{name}" if schema else name) in metadata.tables
+        has_key = any(isinstance(i, PrimaryKeyConstraint) or (isinstance(i, Column) and i.primary_key) for i in items)
+        has_parent = any("__table__" in parent.__dict__ for parent in cls.__mro__[1:])
+        if is_reflected or has_key or not has_parent:
+            return Table(name, metadata, *cast("tuple[Any, ...]", items), **options)  # they come from SQLAlchemy
+        if "__tablename__" in cls.__dict__:
+            del cls.__tablename__
+        return None
+
+
+def _wants_name(cls: type) -> bool:
+    if cls.__dict__.get("__abstract__") or "__table__" in cls.__dict__:
+        return False
+    for parent in cls.__mro__:
+        if "__tablename__" in parent.__dict__:
+            is_computed = isinstance(parent.__dict__["__tablename__"], declared_attr)
+            return parent is not cls and not is_computed and "__mapper__" in parent.__dict__
+    return True
+
+
+def table_name(class_name: str) -> str:
+    """Return the table name for a class name: ``AccountEntry`` gives ``account_entry``."""
+    return _WORD_STARTS.sub("_", class_name).lower().lstrip("_")
+
+
+def make_model(model_class: type | None, metadatas: Metadatas) -> type[DeclarativeBase]:
+    """Return the base class of models, and take its metadata as that of the default bind.
+
+    :param model_class: a declarative base, whose existing models then are models of the result too; or any other class,
+        which becomes one of its parents.
+    :raises ConfigurationError: if there is another default metadata than the declarative base's.
+    """
+    if isinstance(model_class, DeclarativeMeta) or _is_declarative(model_class):
+        base = cast("type[DeclarativeBase]", model_class)
+        if metadatas.setdefault(None, base.metadata) is not base.metadata:
+            raise ConfigurationError(
+                f"AsyncSQLAlchemy(metadata=...) is not the metadata of model_class {base.__name__}. Leave it out."
+            )
+        base.metadata.info["bind_key"] = None
+        if isinstance(model_class, DeclarativeMeta):
+            return base
+        return _new_class((_ModelMixin, base), {"__abstract__": True, "__metadatas__": metadatas})
+    parents = () if model_class in {None, DeclarativeBase} else (model_class,)
+    content = {"metadata": metadatas[None], "__abstract__": True, "__metadatas__": metadatas}
+    return _new_class((_ModelMixin, *parents, DeclarativeBase), content)
+
+
+def _is_declarative(model_class: type | None) -> bool:
+    roots = (DeclarativeBase, DeclarativeBaseNoMeta)
+    return model_class is not None and issubclass(model_class, roots) and model_class not in roots
+
+
+def _new_class(bases: tuple[type, ...], content: dict[str, object]) -> type[DeclarativeBase]:
+    return cast("type[DeclarativeBase]", types.new_class("Model", bases, exec_body=lambda names: names.update(content)))

@@ -1,0 +1,159 @@
+"""The pool of an in-memory SQLite database: its one connection, lent to one user at a time, and never thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy.exc import InvalidRequestError, TimeoutError  # noqa: A004 (what pools raise)
+from sqlalchemy.pool import StaticPool
+from sqlalchemy.util import await_only
+
+from ampho.database.exclusive import is_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_REMEDY = "Commit, roll back or close that one first, or use a database file."
+
+
+class OneConnectionPool(StaticPool):
+    """Lend the only connection of an in-memory database to one session or connection at a time.
+
+    :class:`sqlalchemy.pool.StaticPool` lends it to several at once. They then share one transaction, in which a
+    rollback by one takes back, silently, what the others wrote. And it closes a connection whose user was cancelled
+    in the middle of a statement, as when a client disconnects, which destroys an in-memory database.
+
+    The users may be of different event loops and threads, and the garbage collector may return the connection at any
+    moment: so there is no lock around the waiting, and whoever is woken tries again.
+
+    :param timeout: for how many seconds to wait for the connection; an engine's ``pool_timeout``.
+    """
+
+    def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 30.0, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(creator, **options)
+        self._timeout = timeout
+        self._turn = threading.Lock()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._user: asyncio.Task[object] | None = None
+        self._is_of_a_run = False  # whose tasks may be several
+        self._interrupted: DBAPIConnection | None = None
+
+    def status(self) -> str:
+        """Return what the pool is and whether its connection is in use, for logs."""
+        return f"OneConnectionPool in use: {self.checkedout()}"
+
+    def checkedout(self) -> int:
+        """Return the number of connections in use: 0 or 1."""
+        return int(self._turn.locked())
+
+    def recreate(self) -> OneConnectionPool:
+        """Return a pool like this one, for an engine that has disposed of it."""
+        pool = cast("OneConnectionPool", super().recreate())
+        pool._timeout = self._timeout  # noqa: SLF001 (of its own class)
+        return pool
+
+    def dispose(self) -> None:
+        """Close the connection, and with it the database."""
+        super().dispose()
+        if self._interrupted is not None:
+            interrupted, self._interrupted = self._interrupted, None
+            self._close_connection(interrupted)
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self._take_turn()
+        try:
+            if self._interrupted is not None:
+                self._resume(self._interrupted)
+            return super()._do_get()
+        except BaseException:
+            self._end_turn()
+            raise
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        self._end_turn()
+
+    def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
+        if terminate:
+            self._interrupted = connection
+        else:
+            super()._close_connection(connection)
+
+    def _resume(self, connection: DBAPIConnection) -> None:
+        dialect = cast("Dialect", self._dialect)  # the engine's, from its first connection on
+        try:
+            # Queued behind the interrupted statement, and so run when that is over.
+            connection.rollback()
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error:
+            pass  # it is beyond saving: the record connects anew
+        else:
+            self.connection.dbapi_connection = connection
+        # Not before: a cancellation of the above would lose the database.
+        self._interrupted = None
+
+    def _take_turn(self) -> None:
+        user = asyncio.current_task()
+        if not self._turn.acquire(blocking=False):
+            if user is self._user or (self._is_of_a_run and is_inside()):
+                raise InvalidRequestError(
+                    "The in-memory SQLite database has one connection, and this task uses it already, through another "
+                    f"session or connection. {_REMEDY}"
+                )
+            await_only(self._wait())
+        self._user = user
+        self._is_of_a_run = is_inside()
+
+    async def _wait(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while not self._turn.acquire(blocking=False):
+            patience = deadline - time.monotonic()
+            if patience <= 0:
+                raise TimeoutError(
+                    "The in-memory SQLite database has one connection, and another session or connection has kept it "
+                    f"for {self._timeout:g} seconds (pool_timeout in SQLALCHEMY_ENGINE_OPTIONS). {_REMEDY}"
+                )
+            woken = asyncio.get_running_loop().create_future()
+            self._waiting.append(woken)
+            try:
+                if self._turn.locked():  # else it was freed before it could know of this future
+                    await asyncio.wait([woken], timeout=patience)
+            except asyncio.CancelledError:
+                if not self._withdraw(woken):
+                    self._wake_next()
+                raise
+            self._withdraw(woken)
+
+    def _withdraw(self, woken: asyncio.Future[None]) -> bool:
+        try:
+            self._waiting.remove(woken)
+        except ValueError:
+            return False
+        return True
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            woken = self._waiting.popleft()
+            # The loop of one that waited may be closed.
+            with suppress(RuntimeError):
+                woken.get_loop().call_soon_threadsafe(_wake, woken)
+                return
+
+    def _end_turn(self) -> None:
+        self._user = None
+        self._turn.release()
+        self._wake_next()
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,179 @@
+"""One session for each app context, which finds the engine of what it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+from sqlalchemy import Table, UpdateBase, event, inspect
+from sqlalchemy.exc import DBAPIError, IllegalStateChangeError, NoInspectionAvailable
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.exc import UnmappedClassError
+from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.util import greenlet_spawn
+
+from ampho._describe import describe
+from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from quart.ctx import AppContext
+    from sqlalchemy import ClauseElement, Connection, Engine
+
+    from ampho.aio.sqlalchemy.engines import Engines
+
+_log = logging.getLogger("ampho")
+_POLL_SECONDS = 0.05
+_IN_USE = (IllegalStateChangeError, DBAPIError, RuntimeError)
+"""What closing a session raises while a task executes a statement on it: SQLAlchemy, or the driver."""
+_REMEDY = (
+    "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
+    "function in quart.copy_current_app_context."
+)
+_ENDED = f"The app context of this database session has ended. {_REMEDY}"
+_LEFT = f"Either its connection was lost, or a task that the request has left behind uses it. {_REMEDY}"
+
+
+class RoutingSession(Session):
+    """A session that takes the engine of the bind key of the model or table in question, else the default one.
+
+    Subclass it for ``session_options={"sync_session_class": ...}``.
+    """
+
+    engines: Engines
+    ended: bool = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAlchemy's own arguments)
+        super().__init__(*args, **options)
+        self.connections: WeakSet[Connection] = WeakSet()
+        event.listen(self, "after_begin", lambda session, transaction, connection: self.connections.add(connection))
+
+    def get_bind(
+        self,
+        mapper: object = None,
+        *,
+        clause: ClauseElement | None = None,
+        bind: Engine | Connection | None = None,
+        **options: object,
+    ) -> Engine | Connection:
+        """Return the engine for a model or a statement.
+
+        :raises ConfigurationError: if the bind key is in no setting.
+        :raises RuntimeError: if the app context has ended.
+        """
+        if bind is not None:
+            return bind
+        if self.ended:
+            raise RuntimeError(_ENDED)
+        for table in _tables(mapper, clause):
+            if "bind_key" in table.metadata.info:
+                return self.engines.get(table.metadata.info["bind_key"]).sync_engine
+        if None in self.engines.specs:
+            return self.engines.get(None).sync_engine
+        return super().get_bind(mapper, clause=clause)  # type: ignore[arg-type]  # the type of mappers is private
+
+
+def _tables(mapper: object, clause: ClauseElement | None) -> Iterator[Table]:
+    if mapper is not None:
+        try:
+            table = cast("Mapper[object]", inspect(mapper)).local_table
+        except NoInspectionAvailable:
+            if isinstance(mapper, type):
+                raise UnmappedClassError(mapper) from None
+            raise
+        if isinstance(table, Table):
+            yield table
+    if isinstance(clause, UpdateBase) and isinstance(clause.table, Table):
+        yield clause.table
+    if clause is not None:
+        yield from (element for element in iterate(clause) if isinstance(element, Table))
+
+
+class Sessions:
+    """The sessions of the app contexts that are open.
+
+    They are kept by the context itself: up to Quart 0.22 ``g`` is shared with the copies that
+    ``copy_current_app_context`` makes, whose end would close the session of the request.
+
+    :param options: arguments of :class:`~sqlalchemy.ext.asyncio.AsyncSession`, and ``class_``, a subclass of it.
+    """
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        given: dict[str, Any] = {"expire_on_commit": False, **options}
+        self._class: type[AsyncSession] = given.pop("class_", AsyncSession)
+        sync_class = given.pop("sync_session_class", self._class.sync_session_class)
+        if sync_class is Session:
+            sync_class = RoutingSession
+        if not issubclass(sync_class, RoutingSession):
+            raise ConfigurationError(
+                f"session_options: the sync session class {sync_class.__name__} must be a subclass of RoutingSession."
+            )
+        self._options = {**given, "sync_session_class": sync_class}
+        self._open: WeakKeyDictionary[AppContext, AsyncSession] = WeakKeyDictionary()
+        self._ended: WeakSet[AppContext] = WeakSet()
+        self._ending: set[asyncio.Future[None]] = set()
+
+    def get(self, context: AppContext, engines: Engines) -> AsyncSession:
+        """Return the session of a context, made on first use.
+
+        :raises RuntimeError: if the context has ended.
+        """
+        if context in self._ended:
+            raise RuntimeError(_ENDED)
+        session = self._open.get(context)
+        if session is None:
+            session = self._open[context] = self._class(**self._options)
+            cast("RoutingSession", session.sync_session).engines = engines
+        return session
+
+    def reopen(self, context: AppContext) -> None:
+        """Let a context have a session again: a copied one is pushed at each call of the function it was made for."""
+        self._ended.discard(context)
+
+    async def close(self, context: AppContext) -> None:
+        """End the session of a context that ends."""
+        self._ended.add(context)
+        await self.discard(context)
+
+    async def discard(self, context: AppContext) -> None:
+        """Close the session of a context, also where the task is cancelled meanwhile.
+
+        Where a task that was left behind still executes a statement on it, its connection is closed instead of being
+        given back, and the request is answered all the same.
+        """
+        session = self._open.pop(context, None)
+        if session is None:
+            return
+        cast("RoutingSession", session.sync_session).ended = True
+        try:
+            await asyncio.shield(session.close())
+        except _IN_USE as exc:
+            _log.warning("A database session could not be closed: %s. %s", describe(exc), _LEFT)
+            ending = asyncio.ensure_future(_end(session))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            if not isinstance(exc, IllegalStateChangeError):
+                await asyncio.shield(ending)
+
+
+async def _end(session: AsyncSession) -> None:
+    """Close the connections of a session, as soon as it has got the one that it may be waiting for."""
+    with suppress(*_IN_USE):
+        while True:
+            try:
+                await session.close()
+                break
+            except IllegalStateChangeError:
+                await asyncio.sleep(_POLL_SECONDS)
+    for connection in cast("RoutingSession", session.sync_session).connections:
+        if not connection.closed:
+            with suppress(*_IN_USE):
+                await greenlet_spawn(connection.invalidate)
+            with suppress(*_IN_USE):
+                await greenlet_spawn(connection.close)

@@ -1,0 +1,282 @@
+"""A picture as an SVG file that stands alone: it refers to nothing, and runs nothing."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ampho.cli.graph import labels
+from ampho.cli.graph.routes import Point, Sheet, Sizes
+from ampho.status.graph_view import Lane, Node, Picture
+from ampho.status.state import Mark
+
+_FEW_COLUMNS = 6
+_HEIGHT = 40.0
+_LEAST, _MOST = 132.0, 490.0
+_MARGIN = 12.0
+_HEAD = 42.0  # the room for a lane's name above it
+_LINE = 22.0
+_MONO = 7.3  # the width of a character, at 12 pixels
+_SMALL = 6.7  # and at 11
+_ROUND = 6.0
+_RUN = 4.0
+
+_STYLE = """
+.ampho { font-family: ui-sans-serif, system-ui, "DejaVu Sans", Helvetica, Arial, sans-serif; font-size: 11px; }
+.ampho text { fill: #17202a; }
+.ampho .id { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: 12px; }
+.ampho .span { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: 11px; }
+.ampho .name { font-size: 13px; font-weight: bold; }
+.ampho .quiet { fill: #57606a; }
+.ampho .page { fill: #ffffff; }
+.ampho .lane { fill: #f2f5f8; }
+.ampho .box { fill: #ffffff; stroke: #57606a; stroke-width: 1.3; }
+.ampho .sign { fill: none; stroke: #57606a; stroke-width: 2; }
+.ampho .applied .box { fill: #d8efdf; stroke: #1f7a45; }
+.ampho .applied .sign { fill: #1f7a45; stroke: #1f7a45; }
+.ampho .pending .box { stroke: #8a5a00; }
+.ampho .pending .sign { stroke: #8a5a00; }
+.ampho .missing .box { fill: #fbe3e1; stroke: #b3261e; stroke-dasharray: 6 3; }
+.ampho .missing .sign, .ampho .absent .sign { stroke: #b3261e; }
+.ampho .unfinished .box { fill: #ffe8c7; stroke: #b3261e; stroke-width: 3; }
+.ampho .unfinished .sign { stroke: #b3261e; }
+.ampho .uncertain .box { stroke-dasharray: 2 3; }
+.ampho .absent .box { stroke: #b3261e; stroke-dasharray: 2 3; }
+.ampho .unknown .box { fill: #ffffff; }
+.ampho .unknown .sign { fill: #57606a; }
+.ampho .stub .box, .ampho .stub .sign { opacity: 0.55; }
+.ampho .stub text { fill: #57606a; }
+.ampho .edge { fill: none; stroke: #57606a; stroke-width: 1.6; }
+.ampho .dependency .edge { stroke: #3457a6; stroke-dasharray: 5 3; }
+.ampho .tip { fill: #57606a; }
+.ampho .dependency .tip { fill: #3457a6; }
+"""
+
+
+def as_svg(picture: Picture) -> str:
+    """Return a picture as SVG: few lanes as columns, from top to bottom; many as rows, from left to right."""
+    root = _Drawing(picture).draw()
+    ET.indent(root, " ")
+    return f"{ET.tostring(root, encoding='unicode')}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """A rectangle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class _Drawing:
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        self._is_down = sum(lane.tracks for lane in picture.lanes) <= _FEW_COLUMNS
+        self._box = _box_width(picture.nodes)
+        if self._is_down:
+            sizes = Sizes(along=_HEIGHT, across=self._box, channel=22, gutter=26)
+            self._left, self._top = _MARGIN - 18, _MARGIN + _HEAD
+        else:
+            sizes = Sizes(along=self._box, across=_HEIGHT, channel=26, gutter=20)
+            names = [_SMALL * 1.3 * labels.width(labels.package(lane)) for lane in picture.lanes]
+            notes = [_SMALL * labels.width(labels.counts(lane)) for lane in picture.lanes]
+            self._left, self._top = _MARGIN + min(max([*names, *notes, 60]), 260) + 16, _MARGIN - 12
+        self._sheet = Sheet(picture, sizes)
+
+    def draw(self) -> ET.Element:
+        along, across = self._sheet.along, self._sheet.across
+        width, height = (across, along) if self._is_down else (along, across)
+        legend = list(_legend_entries(self._picture))
+        width = max(width + self._left + _MARGIN - 18 * self._is_down, 320.0)
+        rows = _rows(legend, width - 2 * _MARGIN)
+        bottom = height + self._top
+        height = bottom + _LINE * len(rows) + _MARGIN
+        root = ET.Element("svg", _numbers(width=width, height=height))
+        root.set("xmlns", "http://www.w3.org/2000/svg")
+        root.set("viewBox", f"0 0 {_number(width)} {_number(height)}")
+        root.set("class", "ampho")
+        root.set("role", "img")
+        root.set("aria-label", "The history of the migrations, a lane for each package")
+        ET.SubElement(root, "style").text = _STYLE
+        ET.SubElement(root, "rect", {"class": "page", "width": "100%", "height": "100%"})
+        for lane in self._picture.lanes:
+            self._draw_lane(root, lane)
+        if not self._picture.lanes:
+            _write(root, labels.NOTHING, (_MARGIN, bottom), "quiet")
+        for edge, points in self._sheet.ways():
+            kind = "dependency" if edge.is_dependency else "parent"
+            corners = [self._at(point) for point in points]
+            if self._picture.node(edge.target).is_run:
+                corners[-1] = _before_shadow(*corners[-2:])
+            self._draw_edge(root, kind, corners, labels.relation(edge))
+        for node in self._picture.nodes:
+            self._draw_node(root, node)
+        for number, row in enumerate(rows):
+            _draw_legend(root, row, bottom + _LINE * (number + 0.5))
+        return root
+
+    def _at(self, point: Point) -> Point:
+        along, across = point
+        return (self._left + across, self._top + along) if self._is_down else (self._left + along, self._top + across)
+
+    def _draw_lane(self, root: ET.Element, lane: Lane) -> None:
+        begin, end = self._sheet.lane(lane.package, lane.tracks)
+        size = end - begin + 16
+        if self._is_down:
+            room = _Room(self._left + begin - 8, _MARGIN, size, self._sheet.along + _HEAD)
+            space = size - 16
+        else:
+            room = _Room(_MARGIN, self._top + begin - 8, self._sheet.along + self._left - _MARGIN, size)
+            space = self._left - _MARGIN - 16
+        group = ET.SubElement(root, "g")
+        ET.SubElement(group, "title").text = ": ".join(filter(None, (labels.package(lane), labels.counts(lane))))
+        ET.SubElement(group, "rect", {"class": "lane", "rx": "6", **_rectangle(room)})
+        _write(group, labels.cut(labels.package(lane), int(space / _SMALL / 1.3)), (room.x + 8, room.y + 20), "name")
+        _write(group, labels.cut(labels.counts(lane), int(space / _SMALL)), (room.x + 8, room.y + 36), "quiet")
+
+    def _draw_edge(self, root: ET.Element, kind: str, points: Sequence[Point], title: str) -> None:
+        group = ET.SubElement(root, "g", {"class": kind})
+        ET.SubElement(group, "title").text = title
+        ET.SubElement(group, "path", {"class": "edge", "d": _rounded(points)})
+        (x1, y1), (x2, y2) = points[-2:]
+        dx, dy = _sign(x2 - x1), _sign(y2 - y1)
+        tip = [(x2, y2), (x2 - 7 * dx - 4 * dy, y2 - 7 * dy - 4 * dx), (x2 - 7 * dx + 4 * dy, y2 - 7 * dy + 4 * dx)]
+        ET.SubElement(group, "path", {"class": "tip", "d": f"M{' L'.join(map(_point, tip))} Z"})
+
+    def _draw_node(self, root: ET.Element, node: Node) -> None:
+        x, y = self._at(self._sheet.box(node))
+        group = ET.SubElement(root, "g", {"class": f"{node.mark} stub" if node.is_stub else str(node.mark)})
+        ET.SubElement(group, "title").text = labels.tooltip(node)
+        if node.is_run:
+            behind = _Room(x + _RUN, y + _RUN, self._box, _HEIGHT)
+            ET.SubElement(group, "rect", {"class": "box", "rx": "5", **_rectangle(behind)})
+        ET.SubElement(group, "rect", {"class": "box", "rx": "5", **_rectangle(_Room(x, y, self._box, _HEIGHT))})
+        _draw_sign(group, node.mark, x + 13, y + 14)
+        room = self._box - 34
+        _write(group, labels.cut(labels.title(node), int(_title_room(node, room) / _MONO)), (x + 24, y + 18), "id")
+        kind = "span" if node.is_run else "quiet"
+        _write(group, labels.subtitle(node, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
+        if node.is_head:
+            _write(group, "head", (x + self._box - 8, y + 17), "quiet", anchor="end")
+
+
+def _before_shadow(before: Point, end: Point) -> Point:
+    """Return where an edge ends at a run, whose second box looks out to the right and below."""
+    return end[0] + _RUN * (before[0] > end[0]), end[1] + _RUN * (before[1] > end[1])
+
+
+def _title_room(node: Node, room: float) -> float:
+    return room - 30 if node.is_head else room
+
+
+def _box_width(nodes: Iterable[Node]) -> float:
+    """Return how wide the boxes are, of which all are the same."""
+    widths = [_LEAST]
+    for node in nodes:
+        widths.append(34 + _MONO * labels.width(labels.title(node)) + (32 if node.is_head else 0))
+        if node.is_run:
+            widths.append(24 + _SMALL * labels.width(labels.span(node)))
+    return min(max(widths), _MOST)
+
+
+def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
+    """Draw what tells a mark from others without a colour."""
+    match mark:
+        case Mark.APPLIED | Mark.PENDING:
+            ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=4.5)})
+        case Mark.UNKNOWN:
+            ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=2.5)})
+        case Mark.MISSING:
+            strokes = f"M{_point((x - 4, y - 4))} L{_point((x + 4, y + 4))} M{_point((x - 4, y + 4))}"
+            ET.SubElement(group, "path", {"class": "sign", "d": f"{strokes} L{_point((x + 4, y - 4))}"})
+        case Mark.ABSENT:
+            ET.SubElement(group, "path", {"class": "sign", "d": f"M{_point((x - 5, y))} L{_point((x + 5, y))}"})
+        case _:
+            _write(group, labels.SIGNS[mark], (x, y + 5), "name", anchor="middle")
+
+
+def _legend_entries(picture: Picture) -> Iterable[tuple[str, str]]:
+    yield from labels.legend(picture)
+    kinds = {edge.is_dependency for edge in picture.edges}
+    if False in kinds:
+        yield "parent", "runs before"
+    if True in kinds:
+        yield "dependency", "is needed by, in another package"
+
+
+def _rows(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[float, str, str]]]:
+    """Put the entries of a legend into rows, each at its place."""
+    rows: list[list[tuple[float, str, str]]] = []
+    left = width
+    for kind, text in entries:
+        size = 50 + _SMALL * labels.width(text)
+        if left + size > width:
+            rows.append([])
+            left = 0.0
+        rows[-1].append((_MARGIN + left, kind, text))
+        left += size
+    return rows
+
+
+def _draw_legend(root: ET.Element, row: Iterable[tuple[float, str, str]], y: float) -> None:
+    for x, kind, text in row:
+        group = ET.SubElement(root, "g", {"class": kind})
+        if kind in ("parent", "dependency"):
+            ET.SubElement(group, "path", {"class": "edge", "d": f"M{_point((x, y))} L{_point((x + 24, y))}"})
+            tip = [(x + 28, y), (x + 21, y - 4), (x + 21, y + 4)]
+            ET.SubElement(group, "path", {"class": "tip", "d": f"M{' L'.join(map(_point, tip))} Z"})
+        else:
+            ET.SubElement(group, "rect", {"class": "box", "rx": "4", **_rectangle(_Room(x, y - 9, 28, 18))})
+            _draw_sign(group, Mark(kind), x + 14, y)
+        _write(group, text, (x + 34, y + 4), "quiet")
+
+
+def _write(parent: ET.Element, text: str, at: Point, kind: str, anchor: str | None = None) -> None:
+    if text:
+        attributes = {"class": kind, **_numbers(x=at[0], y=at[1])}
+        ET.SubElement(parent, "text", attributes | ({"text-anchor": anchor} if anchor else {})).text = text
+
+
+def _rounded(points: Sequence[Point]) -> str:
+    """Return a way with its corners taken off."""
+    kept = [points[0]]
+    for before, point, after in zip(points, points[1:], points[2:], strict=False):
+        is_corner = not (before[0] == point[0] == after[0] or before[1] == point[1] == after[1])
+        if is_corner and point != kept[-1]:
+            kept.append(point)
+    kept.append(points[-1])
+    path = [f"M{_point(kept[0])}"]
+    for before, point, after in zip(kept, kept[1:], kept[2:], strict=False):
+        path.append(f"L{_point(_towards(point, before))} Q{_point(point)} {_point(_towards(point, after))}")
+    return " ".join([*path, f"L{_point(kept[-1])}"])
+
+
+def _towards(corner: Point, other: Point) -> Point:
+    """Return the place near a corner, on the way to another place, at which its arc begins."""
+    (x, y), (to_x, to_y) = corner, other
+    far = abs(to_x - x) + abs(to_y - y)
+    part = min(_ROUND, far / 2) / far if far else 0
+    return x + (to_x - x) * part, y + (to_y - y) * part
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
+
+
+def _rectangle(room: _Room) -> dict[str, str]:
+    return _numbers(x=room.x, y=room.y, width=room.width, height=room.height)
+
+
+def _numbers(**values: float) -> dict[str, str]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _point(point: Point) -> str:
+    return f"{_number(point[0])},{_number(point[1])}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

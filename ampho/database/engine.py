@@ -1,0 +1,297 @@
+"""Engines that connect as the app's engine does: with its arguments, its options and its listeners.
+
+They keep no connection, so what Ampho connected is closed for good: processes that are forked later do not share it.
+Nothing is attached to the app's engine, its pool or its dialect. SQLAlchemy has no public way to ask an engine how it
+connects, so this module reads private names of engines and pools.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import NullPool, create_engine, event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import Pool
+from sqlalchemy.pool.base import _AdhocProxiedConnection
+from sqlalchemy.util import only_once
+
+from ampho.database.url import database_name, is_in_memory
+from ampho.errors import ConfigurationError, DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import URL
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
+"""What drivers call the argument that names the database."""
+
+_NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
+"""What drivers call the arguments that may name the database."""
+
+_MEMORY = ":memory:"
+
+_ADDRESS = DATABASE_ARGUMENTS | {
+    *("host", "hostaddr", "port", "unix_socket", "user", "username", "password", "passwd", "passfile"),
+    *("dsn", "service", "servicefile", "uri"),  # the last is SQLite's
+}
+"""What drivers call the arguments that a URL stands for."""
+
+WHICH_DATABASE = {
+    "postgresql": "SELECT current_database()",
+    "mysql": "SELECT DATABASE()",
+    "mariadb": "SELECT DATABASE()",
+    "sqlite": "SELECT file FROM pragma_database_list WHERE name = 'main'",
+}
+"""The statement by which a server says which database a connection is on; for SQLite, the file's path."""
+
+
+def _leave(dbapi_connection: DBAPIConnection) -> None:
+    """Do nothing with a new connection."""
+
+
+def like(engine: Engine) -> Engine:
+    """Return an engine for the same database that opens a new connection each time, and closes it for good.
+
+    A database in memory is its connection, and so its engine itself is returned.
+    """
+    if engine.dialect.name == "sqlite" and is_in_memory(engine.url):
+        return engine
+    return _twin(engine, _pool(engine, NullPool, engine.pool._creator, engine.dialect), engine.dialect, engine.url)  # noqa: SLF001
+
+
+def at(engine: Engine, url: URL, setting: str) -> Engine:
+    """Return an engine that connects to another address as an engine does to its own.
+
+    What the address says takes precedence over the engine's own arguments, such as ``connect_args``.
+
+    :param url: the address; its driver must be the engine's, and is if it names none.
+    :param setting: where the address is from.
+    :raises DriverError: if its driver is another one.
+    :raises ConfigurationError: if the app makes its connections itself.
+    """
+    dialect = engine.dialect
+    if "+" not in url.drivername and url.get_backend_name() == engine.url.get_backend_name():
+        url = url.set(drivername=engine.url.drivername)
+    if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
+        raise DriverError(
+            f"{setting} names the driver {url.drivername}, and the app uses {engine.url.drivername}. Migrations connect"
+            " as the app does, with its options and listeners: name the same driver.",
+            setting=setting,
+        )
+    connect = _connect_of(engine, f"which {setting} would leave out. Unset it, and migrations connect as the app does")
+    args, kwargs = dialect.create_connect_args(url)
+    # An address that names no database means the app's, not the one that PostgreSQL would name after the user.
+    other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
+    return _elsewhere(engine, url, replace(connect.without(other), args=args, forced={}).with_arguments(kwargs))
+
+
+def beside(
+    engine: Engine, url: URL, check: Callable[[DBAPIConnection], None], poolclass: type[Pool] = NullPool
+) -> Engine:
+    """Return an engine that connects to another database on the same server as an engine does to its own.
+
+    Whatever names the engine's database, in the URL, its query, ``connect_args`` or a listener, is overridden.
+
+    :param url: the engine's with the other database's name; for SQLite, its address.
+    :param check: is called with each new connection before anything else, and raises if it is not the right one.
+    :raises ConfigurationError: if the app makes its connections itself.
+    """
+    connect = _connect_of(
+        engine, "so it cannot be pointed to a throw-away database. Compare with the app's, without --scratch"
+    )
+    args, kwargs = engine.dialect.create_connect_args(url)
+    if engine.dialect.name == "sqlite":
+        connect = replace(connect.without(_ADDRESS), args=args).with_arguments(kwargs)
+    else:
+        forced = {name: value for name, value in kwargs.items() if name in DATABASE_ARGUMENTS}
+        connect = replace(connect, forced=forced)
+    return _elsewhere(engine, url, replace(connect, check=check), poolclass)
+
+
+def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | None:
+    """Return the name of the database that a new connection is on, as the server says; for SQLite, the file's path.
+
+    :param backend: the dialect's name.
+    :return: empty for a database of SQLite that has no file; None if the server says nothing.
+    """
+    if backend not in WHICH_DATABASE:
+        return None
+    cursor = dbapi_connection.cursor()
+    try:
+        cursor.execute(WHICH_DATABASE[backend])
+        row = cursor.fetchone()
+    finally:
+        cursor.close()
+    # SQLite began no transaction for this, and the connection may be inside one of the app.
+    if backend != "sqlite":
+        dbapi_connection.rollback()
+    return None if row is None or row[0] is None else str(row[0])
+
+
+def database_of(connection: Connection) -> str | None:
+    """Return the name of the database that a fresh connection is on in its transactions, as the server says."""
+    backend = connection.dialect.name
+    if backend == "sqlite" or backend not in WHICH_DATABASE:
+        return served_database(cast("DBAPIConnection", connection.connection), backend)
+    served: str | None = connection.exec_driver_sql(WHICH_DATABASE[backend]).scalar()
+    connection.rollback()
+    return served
+
+
+def name_of_database(connection: Connection) -> str:
+    """Return what people call the database of a fresh connection, as the server says, or else its URL.
+
+    The URL need not say it: the name may come from a service file, the environment, or the engine's arguments.
+    """
+    served, url = database_of(connection), connection.engine.url
+    return database_name(url if served is None else url.set(database=served))
+
+
+def make_folder_first(engine: Engine, folder: Path) -> None:
+    """Create the folder of a SQLite file when an engine connects to it.
+
+    Not before: an app that starts must not write to the disk, and a throw-away database in memory needs no folder.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def make(dialect: object, record: object, args: list[str], options: object) -> None:
+        if args[0] != _MEMORY:
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class _Connect:
+    """Connects as :func:`sqlalchemy.create_engine` does, with the app's listeners.
+
+    :ivar dialect: the one that has the listeners, and the driver.
+    :ivar args: positional arguments for the driver.
+    :ivar kwargs: further arguments for the driver.
+    :ivar forced: those that no listener may change; each other name of the same argument is left out.
+    :ivar check: is called with each new connection.
+    """
+
+    dialect: Dialect
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    forced: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[DBAPIConnection], None] = _leave
+
+    def without(self, names: frozenset[str]) -> _Connect:
+        return replace(self, kwargs={name: value for name, value in self.kwargs.items() if name not in names})
+
+    def with_arguments(self, kwargs: Mapping[str, Any]) -> _Connect:
+        return replace(self, kwargs={**self.kwargs, **kwargs})
+
+    def __call__(self, connection_record: ConnectionPoolEntry | None = None) -> DBAPIConnection:
+        connection = self._open(connection_record)
+        try:
+            self.check(connection)
+        except BaseException:
+            self.dialect.do_terminate(connection)
+            raise
+        return connection
+
+    def _open(self, connection_record: ConnectionPoolEntry | None) -> DBAPIConnection:
+        args, kwargs = list(self.args), dict(self.kwargs)
+        for listener in self.dialect.dispatch.do_connect:
+            connection: DBAPIConnection | None = listener(self.dialect, connection_record, args, kwargs)
+            if connection is not None:
+                return connection
+        if self.forced:
+            kwargs = {name: value for name, value in kwargs.items() if name not in DATABASE_ARGUMENTS} | {**self.forced}
+        return self.dialect.connect(*args, **kwargs)
+
+
+def _connect_of(engine: Engine, consequence: str) -> _Connect:
+    """Return how an engine connects; :func:`sqlalchemy.create_engine` keeps the arguments in a closure only.
+
+    :param consequence: what follows where that cannot be known, and the remedy.
+    :raises ConfigurationError: if the app makes its connections itself.
+    """
+    creator = engine.pool._creator  # noqa: SLF001
+    if isinstance(creator, _Connect):
+        return creator
+    if not (inspect.isfunction(creator) and creator.__module__ == create_engine.__module__):
+        raise ConfigurationError(
+            f"The app's engine makes its connections itself, with creator= or pool=, {consequence}.",
+            setting="SQLALCHEMY_ENGINE_OPTIONS",
+        )
+    names = inspect.getclosurevars(creator).nonlocals
+    args = names["cargs_tup"] if "cargs_tup" in names else names["cargs"]  # SQLAlchemy 2.1, and 2.0
+    return _Connect(engine.dialect, tuple(args), dict(names["cparams"]))
+
+
+def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool] = NullPool) -> Engine:
+    """Return an engine for another address, with a dialect of its own.
+
+    A dialect remembers names of the database that it first connected to, MySQL's the database's own.
+    """
+    dialect = _own_dialect(engine.dialect)
+    twin = _twin(engine, _pool(engine, poolclass, replace(connect, dialect=dialect), dialect), dialect, url)
+    _initialize_on_connect(twin)
+    return twin
+
+
+def _pool(engine: Engine, poolclass: type[Pool], creator: Callable[..., DBAPIConnection], dialect: Dialect) -> Pool:
+    """Return a pool with the listeners that an engine's has now."""
+    pool = engine.pool
+    return poolclass(
+        creator,
+        dialect=dialect,
+        echo=pool.echo,
+        reset_on_return=pool._reset_on_return,  # noqa: SLF001
+        _dispatch=pool.dispatch,
+    )
+
+
+def _twin(engine: Engine, pool: Pool, dialect: Dialect, url: URL) -> Engine:
+    """Return an engine with the options and all events of another."""
+    twin = Engine(pool, dialect, url, engine.logging_name, echo=engine.echo, hide_parameters=engine.hide_parameters)
+    twin.dispatch = engine.dispatch  # not joined, since SQLAlchemy 2.0 refuses listeners of connections then
+    twin._has_events = engine._has_events  # noqa: SLF001
+    twin._execution_options = engine.get_execution_options()  # noqa: SLF001
+    return twin
+
+
+def _own_dialect(dialect: Dialect) -> Dialect:
+    """Return a copy of a dialect, with its options and listeners, that can be initialized from another database."""
+    own: Any = copy.copy(dialect)
+    own.identifier_preparer = type(dialect.identifier_preparer)(own)
+    own.type_compiler_instance = own.type_compiler = type(dialect.type_compiler_instance)(own)
+    vars(own).pop("_type_memos", None)
+    return own  # type: ignore[no-any-return]
+
+
+def _initialize_on_connect(engine: Engine) -> None:
+    """Initialize an engine's own dialect from its first connection, in place of the app's."""
+
+    def initialize(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        connection = Connection(
+            engine,
+            connection=_AdhocProxiedConnection(dbapi_connection, record),
+            _has_events=False,
+            _allow_revalidate=False,
+            _allow_autobegin=False,
+        )
+        engine.dialect.initialize(connection)
+        engine.dialect.do_rollback(connection.connection)
+
+    listeners: Any = engine.pool.dispatch.connect.listeners
+    for index, listener in enumerate(listeners):
+        if _initializes(listener):
+            listeners[index] = only_once(initialize, retry_on_exception=True)
+
+
+def _initializes(listener: Callable[..., object]) -> bool:
+    """Return whether a listener initializes the dialect of the engine it was made for: SQLAlchemy's own, or ours."""
+    if not inspect.isfunction(listener):
+        return False
+    wrapped = inspect.getclosurevars(listener).nonlocals.get("fn")
+    return getattr(wrapped, "__module__", None) in (create_engine.__module__, __name__)

@@ -1,0 +1,416 @@
+"""One process at a time on a database: a lock of the database's own, on the connection that migrates.
+
+A lock on another connection would be freed while this one still runs. PostgreSQL's advisory lock and MariaDB's named
+lock belong to the session: they outlive transactions and end with the connection, whatever ends it. They are polled,
+and each try is its own transaction, since who waits inside a snapshot blocks ``CREATE INDEX CONCURRENTLY`` for ever.
+SQLite has one writer at a time anyway; there, each step looks whether another process went on meanwhile.
+
+The other way round, the app's own locks: how long a statement of a revision waits for them, and how that is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from ampho.errors import ConfigurationError, LockError, LockTimeoutError, PoolerError
+from ampho.settings import LOCK, LOCK_TIMEOUT, STATEMENT_LOCK_TIMEOUT
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+SETTING = LOCK.name
+TIMEOUT_SETTING = LOCK_TIMEOUT.name
+STATEMENT_SETTING = STATEMENT_LOCK_TIMEOUT.name
+
+DEFAULT_TIMEOUT = LOCK_TIMEOUT.default
+"""Seconds."""
+
+_POLL_SECONDS = 0.2
+_LEAST_STATEMENT = 0.001
+_KEY = int.from_bytes(hashlib.blake2b(b"ampho", digest_size=8).digest(), "big", signed=True)
+_ROUNDS = 3
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
+_LOCK_WAIT_TIMEOUT = 1205  # MariaDB's and MySQL's error
+
+
+@dataclass(frozen=True, slots=True)
+class LockSettings:
+    """How a run waits for its turn.
+
+    :ivar enabled: whether there is a lock at all.
+    :ivar timeout: seconds to wait for it at most.
+    :ivar statement_timeout: seconds that a statement of a revision waits at most for a lock on what it changes; None
+        for no limit of Ampho's.
+    """
+
+    enabled: bool = True
+    timeout: float = DEFAULT_TIMEOUT
+    statement_timeout: float | None = None
+
+
+def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> LockSettings:
+    """Return what an app's configuration says of the lock, and where that says nothing, the environment.
+
+    :raises ConfigurationError: if that means nothing.
+    """
+    timeout = config.get(TIMEOUT_SETTING, environment.get(TIMEOUT_SETTING, DEFAULT_TIMEOUT))
+    of_statements = config.get(STATEMENT_SETTING, environment.get(STATEMENT_SETTING))
+    enabled = config.get(SETTING, LOCK.default)
+    if not isinstance(enabled, bool):
+        raise ConfigurationError(f"{SETTING} is {enabled!a}. Give True or False.", setting=SETTING)
+    return LockSettings(
+        enabled,
+        _seconds(timeout, TIMEOUT_SETTING),
+        None if of_statements is None else _seconds(of_statements, STATEMENT_SETTING, least=_LEAST_STATEMENT),
+    )
+
+
+def _seconds(value: object, setting: str, least: float = 0.0) -> float:
+    try:
+        seconds = float(value)  # type: ignore[arg-type]  # which is what this finds out
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not least <= seconds < float("inf"):
+        raise ConfigurationError(
+            f"{setting} is {value!a}. Give a number of seconds, {least:g} or more.", setting=setting
+        )
+    return seconds
+
+
+@contextmanager
+def locked(connection: Connection, settings: LockSettings, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the database's lock.
+
+    :param connection: the connection that migrates, outside of a transaction.
+    :param waiting: told who holds the lock, when that is somebody else.
+    :raises LockTimeoutError: if it is not free in time.
+    :raises LockError: if the database has no such lock.
+    :raises PoolerError: if a pooler between here and the database makes the lock worthless.
+    """
+    lock = _lock_of(connection) if settings.enabled else None
+    if lock is None:
+        yield
+        return
+    _acquire(lock, settings, waiting)
+    try:
+        yield
+    finally:
+        _release(lock)
+
+
+def holder(connection: Connection, settings: LockSettings) -> str | None:
+    """Return the process that holds the database's lock, if the database reports it; empty if there is none.
+
+    :return: None if it cannot be known, as on SQLite.
+    """
+    with suppress(LockError, SQLAlchemyError), _given_back(connection):
+        connection.rollback()
+        lock = _lock_of(connection) if settings.enabled else None
+        return None if lock is None else lock.holder()
+    return None
+
+
+@contextmanager
+def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
+    """Let no statement wait longer for a table's or a row's lock than the settings say, where the database can do that.
+
+    MariaDB and MySQL count in whole seconds. SQLite has one lock, which who migrates holds already.
+
+    :param connection: the connection that migrates, outside of a transaction.
+    """
+    limit = LIMITS.get(connection.dialect.name)
+    if settings.statement_timeout is None or limit is None or connection.dialect.name == "sqlite":
+        yield
+        return
+    before = connection.exec_driver_sql(limit.read).one()
+    connection.exec_driver_sql(limit.write.format(*[limit.convert(settings.statement_timeout)] * 2))
+    connection.commit()
+    try:
+        yield
+    finally:
+        if not (connection.closed or connection.invalidated):
+            with _given_back(connection):
+                connection.rollback()
+                connection.exec_driver_sql(limit.write.format(*before))
+                connection.commit()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The statements that limit how long a statement of a connection waits for a lock.
+
+    :ivar read: the statement that returns the limit; ``write`` takes its first row.
+    :ivar write: the statement that sets it, with places for its values.
+    :ivar convert: makes a value of seconds.
+    """
+
+    read: str
+    write: str
+    convert: Callable[[float], object]
+
+
+LIMITS: Mapping[str, Limit] = {
+    "sqlite": Limit("PRAGMA busy_timeout", "PRAGMA busy_timeout = {0}", lambda seconds: round(seconds * 1000)),
+    "postgresql": Limit(
+        "SELECT current_setting('lock_timeout')",
+        "SET lock_timeout = '{0}'",
+        lambda seconds: f"{round(seconds * 1000)}ms",
+    ),
+    **dict.fromkeys(
+        ("mysql", "mariadb"),
+        Limit(
+            "SELECT @@SESSION.lock_wait_timeout, @@SESSION.innodb_lock_wait_timeout",
+            "SET SESSION lock_wait_timeout = {0}, SESSION innodb_lock_wait_timeout = {1}",
+            math.ceil,
+        ),
+    ),
+}
+
+
+def was_refused_a_lock(error: BaseException) -> bool:
+    """Tell whether a statement was cancelled because it waited too long for a lock."""
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return state == _LOCK_NOT_AVAILABLE or number == _LOCK_WAIT_TIMEOUT
+
+
+def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + settings.timeout
+    told: str | None = None
+    while not lock.try_acquire():
+        holder = lock.holder()
+        lock.connection.rollback()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LockTimeoutError(
+                f"Another process migrates this database{holder and f': {holder}'}. It was not done within"
+                f" {settings.timeout:g} s. Wait for it, end it, or set {TIMEOUT_SETTING}, in seconds; this command"
+                " changed nothing.",
+                holder=holder,
+            )
+        if holder != told:
+            waiting(holder)
+            told = holder
+        pause(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that not all try at once)
+
+
+def _release(lock: _Lock) -> None:
+    """Give the lock back; a connection that cannot is not given back to its pool, and closing it frees the lock."""
+    connection = lock.connection
+    if connection.closed or connection.invalidated:
+        return
+    with _given_back(connection):
+        connection.rollback()
+        released = lock.release()
+        connection.rollback()
+        if not released:
+            connection.invalidate()
+
+
+@contextmanager
+def _given_back(connection: Connection) -> Iterator[None]:
+    """Restore a connection, or close it for good where that fails, as when the connection is lost."""
+    try:
+        yield
+    except BaseException as exc:
+        connection.invalidate()
+        if not isinstance(exc, Exception):
+            raise
+
+
+def pause(connection: Connection, seconds: float) -> None:
+    """Wait, without blocking the loop under an async connection."""
+    if not connection.dialect.is_async:
+        time.sleep(seconds)
+        return
+    import anyio
+    from sqlalchemy.util import await_only
+
+    await_only(anyio.sleep(seconds))
+
+
+def import_alembic(connection: Connection) -> None:
+    """Import Alembic, without blocking the loop under an async connection: it takes longer than most runs."""
+    name = "ampho.migrate.alembic"
+    if connection.dialect.is_async and name not in sys.modules:
+        import asyncio
+
+        from sqlalchemy.util import await_only
+
+        await_only(asyncio.to_thread(import_module, name))
+
+
+class _Lock(ABC):
+    """A database's lock, on a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @abstractmethod
+    def try_acquire(self) -> bool:
+        """Take it if it is free, and tell whether it was."""
+
+    @abstractmethod
+    def release(self) -> bool:
+        """Give it back, and tell whether it was held."""
+
+    @abstractmethod
+    def holder(self) -> str:
+        """Say who holds it, as far as the database tells."""
+
+
+class _PostgresLock(_Lock):
+    _SERVER = text("SELECT pg_backend_pid(), version()")
+    _TRY = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_KEY)
+    _FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(key=_KEY)
+    _PID = text("SELECT pg_backend_pid()")
+    _HOLDER = text(
+        "SELECT a.pid, a.usename, a.client_addr, a.application_name, a.backend_start FROM pg_locks l"
+        " JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND l.classid::bigint = :high AND l.objid::bigint = :low AND l.objsubid = 1"
+    ).bindparams(high=(_KEY >> 32) & 0xFFFFFFFF, low=_KEY & 0xFFFFFFFF)
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        pid, version = connection.execute(self._SERVER).one()
+        connection.rollback()
+        if "CockroachDB" in version:
+            raise _no_lock("CockroachDB")
+        if _drivers_pid(connection) not in (None, pid):
+            self._check_pooler()
+
+    def try_acquire(self) -> bool:
+        mine = self.connection.execute(self._TRY).scalar_one()
+        self.connection.rollback()
+        return bool(mine)
+
+    def release(self) -> bool:
+        return bool(self.connection.execute(self._FREE).scalar_one())
+
+    def holder(self) -> str:
+        row = self.connection.execute(self._HOLDER).first()
+        if row is None:
+            return ""
+        program = f" ({row.application_name})" if row.application_name else ""
+        if row.backend_start is None:  # which is for the role's own sessions and for monitors only
+            return f"pid {row.pid}, {row.usename}"
+        return (
+            f"pid {row.pid}, {row.usename}@{row.client_addr or 'localhost'}{program}, connected since"
+            f" {row.backend_start:%Y-%m-%d %H:%M:%S %Z}"
+        )
+
+    def _check_pooler(self) -> None:
+        """Check that a pooler gives this connection a session of its own.
+
+        In transaction mode a session serves whoever comes next: another connection is given this one's, or this one is
+        given another's.
+        """
+        for _ in range(_ROUNDS):
+            mine = self._pid(self.connection)
+            with _another(self.connection) as other:
+                others = self._pid(other)
+                if mine == others or self._pid(self.connection) != mine:
+                    raise PoolerError(
+                        "A pooler such as PgBouncer is between here and the database, and gives each transaction"
+                        " another session, so that no lock protects the migration. Set AMPHO_DATABASE_URI to the"
+                        " database's own address, which is used for migrations only, or let the pooler work in session"
+                        " mode."
+                    )
+
+    def _pid(self, connection: Connection) -> int:
+        pid: int = connection.execute(self._PID).scalar_one()
+        connection.rollback()
+        return pid
+
+
+@contextmanager
+def _another(connection: Connection) -> Iterator[Connection]:
+    try:
+        other = connection.engine.connect()
+    except SQLAlchemyError as exc:
+        raise LockError(
+            "A pooler is between here and the database, and whether it keeps sessions apart cannot be seen: a second"
+            f" connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the database's own address, which is"
+            " used for migrations only."
+        ) from exc
+    with other:
+        yield other
+
+
+def _drivers_pid(connection: Connection) -> int | None:
+    """Return the process of the server as the driver was told it; None where a driver does not say."""
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "get_server_pid"):  # asyncpg
+        return int(driver.get_server_pid())
+    info = getattr(driver, "info", None)  # psycopg and psycopg2
+    pid = getattr(info, "backend_pid", None)
+    return None if pid is None else int(pid)
+
+
+class _MariaDBLock(_Lock):
+    _TRY = text("SELECT GET_LOCK(:name, 0)")
+    _FREE = text("SELECT RELEASE_LOCK(:name)")
+    _HOLDER = text("SELECT id, user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(:name)")
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        database = connection.execute(text("SELECT DATABASE()")).scalar()
+        connection.rollback()
+        # Its names are shared by all databases of the server, and short.
+        self._name = {"name": f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"}
+
+    def try_acquire(self) -> bool:
+        got = self.connection.execute(self._TRY, self._name).scalar()
+        self.connection.rollback()
+        if got not in (0, 1):  # NULL: the server locked nothing
+            raise LockError(
+                "The database refused its lock, GET_LOCK(). Look into the server's log, or if one process only migrates"
+                f" this database, set {SETTING} to False."
+            )
+        return bool(got)
+
+    def release(self) -> bool:
+        return bool(self.connection.execute(self._FREE, self._name).scalar())
+
+    def holder(self) -> str:
+        row = self.connection.execute(self._HOLDER, self._name).first()
+        return "" if row is None else f"connection {row[0]}, {row[1]}@{row[2]}"
+
+
+_LOCKS: Mapping[str, type[_Lock]] = {
+    "postgresql": _PostgresLock,
+    "mysql": _MariaDBLock,
+    "mariadb": _MariaDBLock,
+}
+
+
+def _lock_of(connection: Connection) -> _Lock | None:
+    name = connection.dialect.name
+    if name == "sqlite":
+        return None
+    if name not in _LOCKS:
+        raise _no_lock(name)
+    return _LOCKS[name](connection)
+
+
+def _no_lock(name: str) -> LockError:
+    return LockError(
+        f"Ampho knows no lock for {name}, so nothing keeps two processes from migrating this database at once. If you"
+        f" do, set {SETTING} to False."
+    )

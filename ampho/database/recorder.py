@@ -1,0 +1,336 @@
+"""The journal's table: beside the version table, made on the first run, and written in the transaction of each step.
+
+No other module reads or writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
+
+from ampho._describe import describe
+from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.transaction import ROLLS_BACK
+from ampho.errors import ConfigurationError, JournalError
+from ampho.history.revision import Revision
+from ampho.settings import JOURNAL_TABLE
+
+if TYPE_CHECKING:
+    from sqlalchemy import Insert
+    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.types import TypeEngine
+
+SETTING = JOURNAL_TABLE.name
+"""The setting that names the table; None for no journal."""
+
+DEFAULT = JOURNAL_TABLE.default
+
+_MAX_NAME = 63
+_AT_ONCE = 1000
+_READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
+_USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
+_UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
+_TEXT_OR_NONE = {str, type(None)}
+_NUMBER_OR_NONE = {int, float, type(None)}
+_NAME, _LONG = String(255), Text()
+
+
+def journal_name(config: Mapping[str, Any]) -> str | None:
+    """Return what a configuration calls the journal's table; None for no journal.
+
+    :raises ConfigurationError: if no table can be called that.
+    """
+    name = config.get(SETTING, DEFAULT)
+    if name is None or (isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= _MAX_NAME):
+        return name
+    raise ConfigurationError(
+        f"{SETTING} is {name!a}. Give the name of a table, of letters, digits and '_', or None for no journal.",
+        setting=SETTING,
+    )
+
+
+class JournalTable:
+    """The journal of one database, on the connection that migrates it.
+
+    :param connection: the connection. What is written here is in its transaction, and committed by the caller.
+    :param name: the table's name.
+    :param schema: the schema of the version table.
+    :ivar left: whether something of the revision that runs stays when it fails.
+    :ivar aside: the context for statements that are not the revision's.
+    """
+
+    def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
+        self._connection = connection
+        self._table = _table(name, schema, _moment(connection.dialect.name))
+        self._number: int | None = None
+        self._is_writing = False
+        self.left: bool = False
+        self.aside: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._begun = 0
+        self._completed = 0
+
+    @cached_property
+    def _exists(self) -> bool:
+        return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
+
+    @cached_property
+    def _insertion(self) -> Insert:
+        return self._table.insert()
+
+    def read(self) -> Journal:
+        """Return the journal, whose entries are read when they are first asked for."""
+        return Journal(self._entries, self._brief)
+
+    def _entries(self) -> Iterator[Entry]:
+        if self._exists:
+            try:
+                yield from map(_entry, self._connection.execute(self._table.select().order_by(self._table.c.id)))
+            except _UNREADABLE as exc:
+                raise self._damaged(exc) from exc
+
+    def _brief(self) -> Iterator[tuple[str, str, str]]:
+        if self._exists:
+            column = self._table.c
+            query = select(column.revision, column.direction, column.outcome).order_by(column.id)
+            for rows in self._connection.execute(query).partitions(_AT_ONCE):
+                if not _are_texts(chain.from_iterable(rows)):
+                    raise self._damaged(ValueError("a column that is not text"))
+                yield from map(tuple, rows)
+
+    def _damaged(self, why: Exception) -> JournalError:
+        """Return the error for a row that cannot be read, with that row's id."""
+        column, table = self._table.c.id, self._table.fullname
+        for number in self._connection.scalars(select(column).order_by(column)).all():
+            try:
+                _entry(self._connection.execute(self._table.select().where(column == number)).one())
+            except _UNREADABLE as exc:
+                found = describe(exc).rstrip(".")
+                return JournalError(
+                    f"Row {number} of the journal {table} cannot be read: {found}. Correct the row, or delete it.",
+                    table=table,
+                    number=number,
+                )
+        return JournalError(f"The journal {table} cannot be read: {describe(why)}", table=table, number=None)
+
+    def ensure(self) -> None:
+        """Create the table if it is not there."""
+        if not self._exists:
+            with self._writing():
+                self._table.create(self._connection)
+            self.__dict__["_exists"] = True
+
+    def start(self, entry: Mapping[str, object], *, counting: bool) -> None:
+        """Write that a revision begins that the database could not roll back.
+
+        :param entry: ``revision``, ``package``, ``direction``, ``parents`` and ``checksum``.
+        :param counting: whether each statement of it is counted, which is for databases that commit DDL by themselves:
+            then the count of what may have stayed is committed with it.
+        """
+        self.left = not counting
+        self._completed = 0
+        statements = 0 if counting else None
+        self._number = self._insert(**entry, outcome=Outcome.STARTED, started=datetime.now(UTC), statements=statements)
+        if counting:
+            self._begun = 0
+            event.listen(self._connection, "before_cursor_execute", self._begin)
+            event.listen(self._connection, "after_cursor_execute", self._complete)
+
+    def _begin(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
+        if self._is_writing or _READS.match(statement):
+            return
+        self._begun += 1
+        self._update(self._number, statements=self._begun)
+        if self._completed and not ROLLS_BACK.match(statement):
+            self.left = True  # what came before it is committed with it
+
+    def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
+        if self._is_writing or _READS.match(statement):
+            return
+        self._completed += 1
+        if not ROLLS_BACK.match(statement):
+            self.left = True
+
+    def _stop_counting(self) -> None:
+        for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
+            if event.contains(self._connection, name, listener):
+                event.remove(self._connection, name, listener)
+
+    def lose(self) -> None:
+        """Take note that the connection is lost, and with it the word of what came of a statement that was begun."""
+        self.left = self.left or self._begun > 0
+
+    def refresh(self) -> None:
+        """Forget what a rollback undid."""
+        self.__dict__.pop("_exists", None)
+
+    def finish(
+        self,
+        entry: Mapping[str, object],
+        outcome: Outcome,
+        duration: float,
+        error: str | None = None,
+    ) -> None:
+        """Write what became of a revision.
+
+        :param entry: as for :meth:`start`.
+        :param duration: seconds, the commit left out.
+        """
+        now = datetime.now(UTC)
+        values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
+        if self._number is not None:
+            self._stop_counting()
+        if self._number is None or not self._update(self._number, **values):  # or what started it was rolled back
+            self._insert(**entry, started=now - timedelta(seconds=duration), **values)
+        self._number, self.left = None, False
+
+    def note(self, revision: Revision, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
+        """Write what was said of a revision, without running it."""
+        self._insert(
+            revision=revision.id,
+            package=revision.package,
+            direction=direction,
+            parents=tuple(parents),
+            checksum=revision.checksum or None,
+            outcome=outcome,
+            finished=datetime.now(UTC),
+        )
+
+    def resolve(self, entry: Entry) -> None:
+        """Write that somebody has said what came of an unfinished revision."""
+        self._update(entry.number, outcome=str(Outcome.RESOLVED), finished=datetime.now(UTC))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._is_writing = True
+        try:
+            with self.aside():
+                yield
+        finally:
+            self._is_writing = False
+
+    def _insert(self, **values: object) -> int:
+        self.ensure()
+        values["parents"] = json.dumps(values["parents"])
+        values["outcome"] = str(values["outcome"])
+        values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
+        with self._writing():
+            result = self._connection.execute(self._insertion, values)
+        return int((result.inserted_primary_key or (0,))[0])
+
+    def _update(self, number: int | None, **values: object) -> bool:
+        """Update an entry; return whether it exists."""
+        with self._writing():
+            updated = self._connection.execute(self._table.update().where(self._table.c.id == number), values)
+        return updated.rowcount != 0
+
+    @cached_property
+    def _db_user(self) -> str | None:
+        query = _USER.get(self._connection.dialect.name)
+        if query is None:
+            return None
+        with self._writing():
+            return str(self._connection.scalar(text(query)))
+
+
+def _moment(dialect: str) -> TypeEngine[datetime]:
+    """Return the type of a time, with its microseconds."""
+    if dialect not in ("mysql", "mariadb"):
+        return DateTime(timezone=True)
+    from sqlalchemy.dialects.mysql import DATETIME  # here, since nobody else has a use for that dialect
+
+    return DATETIME(fsp=6)
+
+
+def _table(name: str, schema: str | None, moment: TypeEngine[datetime]) -> Table:
+    return Table(
+        name,
+        MetaData(),
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("revision", _NAME, nullable=False, index=False),
+        Column("package", _NAME, nullable=False),
+        Column("direction", String(20), nullable=False),
+        Column("outcome", String(20), nullable=False),
+        Column("parents", _LONG, nullable=False),
+        Column("started", moment),
+        Column("finished", moment),
+        Column("duration", Float(53)),
+        Column("statements", Integer),
+        Column("checksum", String(64)),
+        Column("db_user", _NAME),
+        Column("host", _NAME),
+        Column("versions", _NAME),
+        Column("error", _LONG),
+        schema=schema,
+    )
+
+
+@cache
+def _versions() -> str:
+    return ", ".join(f"{name} {_version(name.lower())}" for name in ("Ampho", "Alembic", "SQLAlchemy"))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # as in an app that was frozen into one file
+        return "?"
+
+
+def _entry(row: Row[Any]) -> Entry:
+    """Return the entry of a row.
+
+    :raises ValueError: or another of ``_UNREADABLE``, if it holds what no journal does.
+    """
+    parents = json.loads(row.parents)
+    if type(parents) is not list or not _are_texts([row.revision, row.package, row.direction, row.outcome, *parents]):
+        raise ValueError("one of revision, package, direction, outcome and parents is not what the journal writes")
+    if (
+        not {type(row.checksum), type(row.db_user), type(row.host), type(row.versions), type(row.error)}
+        <= _TEXT_OR_NONE
+    ):
+        raise ValueError("one of checksum, db_user, host, versions and error is not text")
+    if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
+        raise ValueError("one of duration and statements is not a number")
+    return Entry(
+        number=row.id,
+        revision=row.revision,
+        package=row.package,
+        direction=row.direction,
+        outcome=_outcome(row.outcome),
+        parents=tuple(parents),
+        started=_in_utc(row.started),
+        finished=_in_utc(row.finished),
+        duration=row.duration,
+        statements=row.statements,
+        checksum=row.checksum,
+        db_user=row.db_user,
+        host=row.host,
+        versions=row.versions,
+        error=row.error,
+    )
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return {*map(type, values)} <= {str}
+
+
+def _outcome(name: str) -> Outcome:
+    """Return an outcome; one that only a newer release knows says nothing here."""
+    return Outcome(name) if name in set(Outcome) else Outcome.RESOLVED
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """Return a moment in UTC, in which it was written: SQLite and MariaDB keep no zone, and others give their own."""
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,414 @@
+"""The revisions of all packages as one graph: who owns what, what stands on what, and what is wrong with it.
+
+Pure: it is made from revisions that were read already, and knows no database. A revision *stands on* its parents and
+on what it depends on; inside its package it has parents only where those are of the same package.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ampho._describe import shown_path
+from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
+from ampho.history.revision import Revision, package_of_id
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What a name before ``@`` stands for: a package, or the part of one that carries a label.
+
+    :ivar name: the name as it was typed.
+    :ivar package: the package of its revisions.
+    :ivar ids: its revisions, in the graph's order.
+    """
+
+    name: str
+    package: str
+    ids: tuple[str, ...]
+
+
+class Graph:
+    """The history of all packages.
+
+    A dependency that no file has, on another package than those that are there, is kept as a missing revision: that
+    package may be gone, and yet be applied. What would have to run it is refused when that is planned.
+
+    :param revisions: the revisions of all packages.
+    :param packages: the names of the packages, in the order in which they are listed.
+    :param absent: packages that are listed and not there at all, each with the error that says so.
+    :raises HistoryError: if the revisions contradict themselves.
+    """
+
+    def __init__(
+        self,
+        revisions: Iterable[Revision],
+        packages: Sequence[str],
+        absent: Mapping[str, PackageNotFoundError] | None = None,
+    ) -> None:
+        self.packages: tuple[str, ...] = tuple(packages)
+        self.absent: Mapping[str, PackageNotFoundError] = absent or {}
+        self._revisions = _by_id(revisions)
+        self._labels = _by_label(self._revisions.values(), self.packages)
+        self._first = self._first_revisions()
+        self._needed_by: dict[str, Revision] = {}
+        self._parents = {revision.id: self._resolve_parents(revision) for revision in [*self._revisions.values()]}
+        self._parents |= dict.fromkeys(self._needed_by, ())
+        self._children = _inverted(self._parents)
+        self._order = self._sorted()
+        self._of_package: dict[str, tuple[str, ...]] = dict.fromkeys(self.packages, ())
+        for name, ids in self._grouped().items():
+            self._of_package[name] = tuple(ids)
+
+    def __contains__(self, revision_id: object) -> bool:
+        return revision_id in self._revisions
+
+    def __getitem__(self, revision_id: str) -> Revision:
+        return self._revisions[revision_id]
+
+    def __len__(self) -> int:
+        return len(self._revisions)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids in the order in which an empty database runs them; see :meth:`_sorted`.
+
+        The order depends on the files alone, and is the same every time.
+        """
+        return self._order
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The id of the revision that carries each label."""
+        return self._labels
+
+    def parents(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids that a revision stands on: parents first, then dependencies."""
+        return self._parents[revision_id]
+
+    def children(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids that stand on a revision."""
+        return self._children[revision_id]
+
+    def dependencies(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids that a revision depends on: of ``depends_on``, and of parents in another package."""
+        revision = self[revision_id]
+        own = {parent for parent in revision.down_revisions if self[parent].package == revision.package}
+        return tuple(parent for parent in self._parents[revision_id] if parent not in own)
+
+    def of_package(self, package: str) -> tuple[str, ...]:
+        """Return the ids of a package, in the graph's order."""
+        return self._of_package[package]
+
+    def heads(self, package: str) -> tuple[str, ...]:
+        """Return the ids of a package that are the parent of no other revision of it."""
+        return self._heads[package]
+
+    def parallel_heads(self, package: str) -> tuple[str, ...]:
+        """Return the heads of a package that has several, unless each is the head of a label of its own.
+
+        So a package may have separate lines on purpose, such as OpenStack's ``expand`` and ``contract``.
+        """
+        heads = self.heads(package)
+        if len(heads) <= 1:
+            return ()
+        branches = [branch for branch in map(self.branch, self._labels) if branch and branch.package == package]
+        lines = [tips for tips in (set(heads).intersection(branch.ids) for branch in branches) if len(tips) == 1]
+        return () if set(heads) == set().union(*lines) else heads
+
+    @cached_property
+    def _heads(self) -> dict[str, tuple[str, ...]]:
+        found = {}
+        for name, ids in self._of_package.items():
+            below = {parent for revision_id in ids for parent in self._revisions[revision_id].down_revisions}
+            found[name] = tuple(revision_id for revision_id in ids if revision_id not in below)
+        return found
+
+    def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``ids`` of one package that no other of them has as parent, in the graph's order."""
+        among = set(ids)
+        below = {parent for revision_id in among for parent in self[revision_id].down_revisions}
+        return self.sort(among - below)
+
+    def branch(self, name: str) -> Branch | None:
+        """Return the branch of a name: a package's, or a label's with its successors, as in Alembic."""
+        if name in self._of_package:
+            return Branch(name, name, self._of_package[name])
+        if name not in self._labels:
+            return None
+        first = self[self._labels[name]]
+        return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
+
+    def with_missing(self, revisions: Iterable[Revision]) -> Graph:
+        """Return this graph with revisions whose files are gone, which a database knows of.
+
+        :param revisions: what they stand on is in the graph, or among them.
+        """
+        present = [revision for revision in self._revisions.values() if not revision.is_missing]
+        return Graph([*present, *revisions], self.packages, self.absent)
+
+    def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
+        """Return this graph with some revisions based on others than their files say.
+
+        :param parents: the ids of their parents and dependencies, by their ids.
+        :raises HistoryError: if the result is not a valid graph.
+        """
+        revisions = (
+            self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
+            for revision in self._revisions.values()
+        )
+        return Graph(revisions, self.packages, self.absent)
+
+    def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
+        """Return a revision with other parents; what its file calls a dependency stays one."""
+        needed = set(self._parents[revision.id]).difference(revision.down_revisions)
+        down_revisions = tuple(parent for parent in ids if parent not in needed)
+        return replace(revision, down_revisions=down_revisions, depends_on=tuple(needed.intersection(ids)))
+
+    def has_file(self, revision_id: object) -> bool:
+        """Tell whether a file has this revision."""
+        return revision_id in self._revisions and not self._revisions[str(revision_id)].is_missing
+
+    def is_missing(self, revision_id: str) -> bool:
+        """Tell whether a revision of this graph is in no file."""
+        return self._revisions[revision_id].is_missing
+
+    def check_files(self, ids: Iterable[str]) -> None:
+        """Check that revisions have files.
+
+        :raises MissingRevisionError: if one is known only from what stands on it.
+        """
+        for revision_id in ids:
+            if revision_id in self._needed_by:
+                raise _missing(self._needed_by[revision_id], revision_id)
+
+    def ancestors(self, ids: Iterable[str]) -> set[str]:
+        """Return all that the given revisions stand on, at whatever distance, and themselves."""
+        return _reach(ids, self._parents)
+
+    def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
+        """Return all that stands on the given revisions, at whatever distance, without themselves.
+
+        :param within: a package; then only its revisions, by ways that do not leave it.
+        """
+        start = set(ids)
+        children = self._children
+        if within is not None:
+            children = {
+                revision_id: tuple(child for child in self._children[revision_id] if self[child].package == within)
+                for revision_id in self._of_package[within]
+            }
+        return _reach(start, children) - start
+
+    def successors(self, revision_id: str) -> set[str]:
+        """Return what descends from a revision by ``down_revision`` inside its package, without itself."""
+        package = self[revision_id].package
+        below = {
+            parent: tuple(child for child in self._children[parent] if parent in self[child].down_revisions)
+            for parent in self._of_package[package]
+        }
+        return {found for found in _reach([revision_id], below) if self[found].package == package} - {revision_id}
+
+    def after(self, revision_id: str) -> set[str]:
+        """Return what is undone when a package goes back to a revision: its successors and what depends on them."""
+        successors = self.successors(revision_id)
+        return successors | self.descendants(successors, within=self[revision_id].package)
+
+    def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the given ids in the graph's order, each after what it depends on."""
+        unsorted = tuple(ids)
+        return tuple(sorted(unsorted, key=self._positions.__getitem__)) if len(unsorted) > 1 else unsorted
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {revision_id: position for position, revision_id in enumerate(self._order)}
+
+    def _first_revisions(self) -> dict[str, str]:
+        """Return the first revision of each package that has just one: what an unlabelled branch answers to."""
+        bases: defaultdict[str, list[str]] = defaultdict(list)
+        for revision in self._revisions.values():
+            if not revision.down_revisions and not revision.is_missing:
+                bases[revision.package].append(revision.id)
+        return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
+
+    def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
+        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or for dependencies by label."""
+        if not revision.depends_on and all(map(self._revisions.__contains__, revision.down_revisions)):
+            return revision.down_revisions
+        parents = dict.fromkeys(revision.down_revisions)
+        for name in revision.depends_on:
+            if name in self._revisions:
+                parents[name] = None
+            else:
+                parents[self._labels.get(name) or self._first.get(name) or name] = None
+        for parent in parents:
+            if parent not in self._revisions:
+                package = parent if parent in self.packages else package_of_id(parent, self._named)
+                if parent in revision.down_revisions or package in self.packages:
+                    raise _missing(revision, parent)
+                self._revisions[parent] = Revision(parent, package, "", is_missing=True)
+                self._needed_by[parent] = revision
+        return tuple(parents)
+
+    @cached_property
+    def _named(self) -> tuple[str, ...]:
+        """The packages whose names are known, those that are gone included: an id does not tell a dot in one."""
+        gone = (revision.package for revision in self._revisions.values() if revision.is_missing and revision.package)
+        return tuple(dict.fromkeys([*self.packages, *gone]))
+
+    def _sorted(self) -> tuple[str, ...]:
+        """Return all ids: each after what it depends on, and of those that may come next the oldest first.
+
+        So an empty database goes through the same states as those that were migrated while the files were written. A
+        revision counts as no older than what it depends on, because clocks differ. Revisions of the same age come in
+        the order in which the packages are listed, then by id.
+        """
+        rank = {name: position for position, name in enumerate(self.packages)}
+        waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
+        times = self._times()
+
+        def key(revision_id: str) -> tuple[float, int, str]:
+            time = max([times[revision_id], *map(times.__getitem__, self._parents[revision_id])])
+            times[revision_id] = time
+            return time, rank.get(self[revision_id].package, len(rank)), revision_id
+
+        ready = [key(revision_id) for revision_id, count in waiting.items() if not count]
+        heapq.heapify(ready)
+        order: list[str] = []
+        while ready:
+            revision_id = heapq.heappop(ready)[-1]
+            order.append(revision_id)
+            for child in self._children[revision_id]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    heapq.heappush(ready, key(child))
+        if len(order) < len(waiting):
+            raise self._cycle(set(waiting).difference(order))
+        return tuple(order)
+
+    def _times(self) -> dict[str, float]:
+        """Return when each revision was written, with an estimate for those that do not say so.
+
+        Such a revision counts as old as the oldest of those that depend on it. Where none of them has a date, it comes
+        with the first of its package, or, if the whole package has no date, after the packages that are listed before
+        it.
+        """
+        times = {rid: time for rid, revision in self._revisions.items() if (time := revision.time) is not None}
+        if len(times) == len(self._revisions):
+            return times
+        for revision_id in sorted(times, key=times.__getitem__):
+            todo = [*self._parents[revision_id]]
+            while todo:
+                parent = todo.pop()
+                if parent not in times:
+                    times[parent] = times[revision_id]
+                    todo += self._parents[parent]
+        earliest = self._earliest(times)
+        return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
+
+    def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
+        """Return, by package, the earliest time for a revision that has no date itself."""
+        of_package: dict[str, list[float]] = {name: [] for name in self.packages}
+        for revision_id in sorted(self._revisions):
+            known = of_package.setdefault(self[revision_id].package, [])
+            known += [times[revision_id]] if revision_id in times else []
+        earliest: dict[str, float] = {}
+        latest = 0.0
+        for name, known in of_package.items():
+            earliest[name] = min(known, default=latest)
+            latest = max([latest, *known])
+        return earliest
+
+    def _cycle(self, unordered: set[str]) -> CycleError:
+        """Name one circle among revisions that no order puts after what they stand on."""
+        way = [min(unordered)]
+        while way[-1] not in way[:-1]:
+            way.append(min(parent for parent in self._parents[way[-1]] if parent in unordered))
+        circle = way[way.index(way[-1]) :]
+        files = ", ".join(shown_path(self[revision_id].path) for revision_id in circle[:-1])
+        return CycleError(
+            f"Revisions stand on each other in a circle: {' -> '.join(circle)}. Remove one of the links in {files}.",
+            revisions=circle[:-1],
+        )
+
+    def _grouped(self) -> dict[str, list[str]]:
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for revision_id in self._order:
+            groups[self[revision_id].package].append(revision_id)
+        return groups
+
+
+def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
+    by_id: dict[str, Revision] = {}
+    for revision in revisions:
+        other = by_id.setdefault(revision.id, revision)
+        if other is not revision:
+            raise DuplicateRevisionError(
+                f"Two files have the id {revision.id}: {shown_path(other.path)} of {other.package} and"
+                f" {shown_path(revision.path)} of {revision.package}. Give one of them another id, in its file and"
+                " where others name it.",
+                package=revision.package,
+                revision=revision.id,
+                path=revision.path,
+            )
+    return by_id
+
+
+def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, Revision] = {}
+    for revision in revisions:
+        for label in revision.labels:
+            other = labels.setdefault(label, revision)
+            if other is not revision:
+                raise _label_error(label, revision, f"already that of {other.id} ({shown_path(other.path)})")
+            if label in packages and label != revision.package:
+                raise _label_error(label, revision, f"the name of the package {label}")
+    return {label: revision.id for label, revision in labels.items()}
+
+
+def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisionError:
+    return DuplicateRevisionError(
+        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) carries the branch label {label}, which is"
+        f" {whose}. Remove it from one of them.",
+        package=revision.package,
+        revision=revision.id,
+        path=revision.path,
+    )
+
+
+def _missing(revision: Revision, parent: str) -> MissingRevisionError:
+    return MissingRevisionError(
+        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) stands on {parent}, which no file has."
+        " Restore that file, list the package it belongs to, or correct the line.",
+        package=revision.package,
+        revision=revision.id,
+        path=revision.path,
+    )
+
+
+def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    children: dict[str, tuple[str, ...]] = dict.fromkeys(parents, ())
+    several: dict[str, list[str]] = {}
+    for revision_id, ids in parents.items():
+        for parent in ids:
+            if not children[parent]:
+                children[parent] = (revision_id,)
+            else:
+                several.setdefault(parent, [*children[parent]]).append(revision_id)
+    for parent, found in several.items():
+        children[parent] = tuple(found)
+    return children
+
+
+def _reach(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
+    found = set(start)
+    todo = list(found)
+    while todo:
+        for neighbour in edges.get(todo.pop(), ()):
+            if neighbour not in found:
+                found.add(neighbour)
+                todo.append(neighbour)
+    return found

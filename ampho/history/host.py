@@ -1,0 +1,178 @@
+"""Which package's ``env.py`` configures every run, and which ones are left alone.
+
+The ``env.py`` of a third party runs only if ``AMPHO_ENV_PACKAGE`` names it. A package is a third party's if a
+distribution other than the app's has installed it.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import accumulate
+from pathlib import Path
+
+from ampho._describe import shown_path
+from ampho.errors import ConfigurationError
+from ampho.history.package import SETTING, MigrationPackage, find_file, read_bytes
+from ampho.settings import ENV_PACKAGE
+
+ENV_SETTING = ENV_PACKAGE.name
+"""The setting, and environment variable, that names the host."""
+
+TEMPLATES = Path(__file__).parent.with_name("templates")
+_USES_AMPHO = re.compile(rb"^\s*(from\s+ampho(\.environment)?\s+import\b|import\s+ampho\.environment\b)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The packages of an app, and the host among them.
+
+    :ivar packages: the packages, in their order.
+    :ivar name: what ``AMPHO_ENV_PACKAGE`` says; None where it is not set.
+    :ivar import_name: the import name of the app, which is that of the module or package that it lives in.
+    """
+
+    packages: Sequence[MigrationPackage]
+    name: str | None
+    import_name: str
+
+    @cached_property
+    def host(self) -> MigrationPackage | None:
+        """The package whose ``env.py`` configures every run; None for the built-in one.
+
+        :raises ConfigurationError: if ``AMPHO_ENV_PACKAGE`` names a package that cannot be the host.
+        """
+        if self.name:
+            return self._named(self.name)
+        found = [package for package, text in self._texts if _USES_AMPHO.search(text)]
+        own_first = sorted(found, key=lambda package: not self._is_in_apps_package(package))
+        return next((package for package in own_first if not self._is_foreign(package)), None)
+
+    @cached_property
+    def _texts(self) -> list[tuple[MigrationPackage, bytes]]:
+        """The packages that have an ``env.py``, each with what is in it."""
+        texts = [(package, _read(package.env_py)) for package in self.packages]
+        return [(package, text) for package, text in texts if text is not None]
+
+    def _named(self, name: str) -> MigrationPackage:
+        for package in self.packages:
+            if package.name == name and package.env_py.is_file():
+                return package
+        raise ConfigurationError(
+            f"{ENV_SETTING} is {name!a}, which is not a configured package with an env.py. Name one of"
+            f" {', '.join(package.name for package in self.packages) or 'the packages in ' + SETTING}.",
+            setting=ENV_SETTING,
+        )
+
+    def warning(self, template: Path) -> str | None:
+        """Return one sentence on every ``env.py`` that is skipped and may have been meant.
+
+        It is empty where ``AMPHO_ENV_PACKAGE`` is set, even to nothing.
+
+        :param template: an ``env.py`` as it should be.
+        """
+        if self.name is not None or self.host is not None:
+            return None
+        skipped = [(package, why) for package, text in self._texts if (why := self._why_skipped(package, text))]
+        if not skipped:
+            return None
+        package, why = skipped[0]
+        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        return (
+            f"{shown_path(package.env_py)}{more} is not used, because it {why}. Set {ENV_SETTING}={package.name} if it"
+            f" should configure every run, or {ENV_SETTING}= if none should, or replace it with a copy of"
+            f" {shown_path(template)}."
+        )
+
+    def _why_skipped(self, package: MigrationPackage, text: bytes) -> str:
+        if not self._is_foreign(package):
+            return "does not import ampho.environment"
+        if _USES_AMPHO.search(text) and not is_pristine(package):
+            return f"is installed, and {package.name} is not known to belong to the app's own distribution"
+        return ""
+
+    def _is_foreign(self, package: MigrationPackage) -> bool:
+        """Return whether a package is installed, and not with the app.
+
+        Without the record of a distribution, as where files were copied, the app's own top-level package counts.
+        """
+        if self._apps_package == (package.name, package.root):
+            return False
+        site = package.root.parents[package.name.count(".")]
+        file = package.root / "__init__.py"
+        record = next((record for record in self._records(site) if _has(record, file, site)), None)
+        if record is None:
+            return package.installed and not self._is_in_apps_package(package)
+        return self._apps_file is None or not _has(record, self._apps_file, site)
+
+    def _is_in_apps_package(self, package: MigrationPackage) -> bool:
+        if self._apps_package is None:
+            return False
+        name, folder = self._apps_package
+        return f"{package.name}.".startswith(f"{name}.") and package.root.is_relative_to(folder)
+
+    @cached_property
+    def _records(self) -> Callable[[Path], list[bytes]]:
+        """Reads the records of the distributions that are installed in a folder, once for each folder."""
+        return cache(lambda site: [_read(record) or b"" for record in site.glob("*.dist-info/RECORD")])
+
+    @cached_property
+    def _apps_module(self) -> str:
+        """The name of the app's module, even if it runs as a program."""
+        main = getattr(sys.modules.get("__main__"), "__spec__", None)
+        return main.name if self.import_name == "__main__" and main else self.import_name
+
+    @cached_property
+    def _apps_file(self) -> Path | None:
+        file = find_file(self._apps_module)
+        return self._apps_package[1] / "__init__.py" if file is None and self._apps_package else file
+
+    @cached_property
+    def _apps_package(self) -> tuple[str, Path] | None:
+        """The outermost regular package around the app's module, and its folder."""
+        for name in accumulate(self._apps_module.split("."), "{}.{}".format):
+            file = find_file(name)
+            if file is not None and file.name == "__init__.py":
+                return name, file.parent
+        return None
+
+
+def host_name(setting: object) -> str | None:
+    """Return what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
+
+    :param setting: its value in the app's configuration; where that is None, the environment counts.
+    """
+    value = setting if setting is not None else os.environ.get(ENV_SETTING)
+    return None if value is None else str(value)
+
+
+def is_pristine(package: MigrationPackage) -> bool:
+    """Return whether the ``env.py`` of a package is what ``db-init`` writes, but for layout and comments."""
+    text = _read(package.env_py)
+    templates = [(TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio")]
+    return text in templates or (text is not None and _code(text) in map(_code, templates))
+
+
+def _code(text: bytes) -> str:
+    """Return what Python reads in a file; empty if it is no Python."""
+    try:
+        return ast.dump(ast.parse(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+
+
+def _has(record: bytes, file: Path, site: Path) -> bool:
+    """Return whether a distribution has recorded that it installed a file into a folder."""
+    return file.is_relative_to(site) and f"\n{file.relative_to(site).as_posix()},".encode() in b"\n" + record
+
+
+def _read(file: Path) -> bytes | None:
+    try:
+        return read_bytes(str(file)) if file.is_file() else None
+    except OSError:
+        return None

@@ -1,0 +1,132 @@
+"""What a user types for a revision: its syntax, and the names in it.
+
+Pure. What a specifier *means* depends on the command and on the database, and is decided in ``plan``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ampho._describe import listed
+from ampho._suggest import did_you_mean
+from ampho.errors import SpecifierError
+from ampho.history.graph import Branch, Graph
+
+_OFFSET = re.compile(r"[+-][0-9]+")
+_NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # longer ones are rather the seconds of an id
+_NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
+_MAX_LENGTH = 300
+_MAX_DIGITS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Specifier:
+    """A specifier, taken apart.
+
+    :ivar text: as it was typed.
+    :ivar branch: the name before ``@``, or None.
+    :ivar target: ``head``, ``heads``, ``base``, a name, or the empty string where ``offset`` is given.
+    :ivar offset: the number of steps, as ``+2`` and ``-1`` give it, or 0.
+    """
+
+    text: str
+    branch: str | None
+    target: str
+    offset: int = 0
+
+
+def parse(text: str) -> Specifier:
+    """Take a specifier apart.
+
+    :raises SpecifierError: if it has no form that a specifier can have.
+    """
+    if not text.strip() or not text.isprintable() or len(text) > _MAX_LENGTH:
+        raise SpecifierError(
+            f"{text[:60]!a} is not a specifier. Give a package, a revision id, or 'heads'.", specifier=text
+        )
+    if ":" in text:
+        raise SpecifierError(
+            f"{text} is a range, which has no place here. Give the one revision to go to.", specifier=text
+        )
+    branch, at, rest = text.strip().rpartition("@")
+    if at and (not branch or not rest or "@" in branch):
+        raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, PACKAGE@ID.", specifier=text)
+    if _OFFSET.fullmatch(rest):
+        if len(rest) > _MAX_DIGITS or not int(rest):
+            raise SpecifierError(f"{text} is no number of steps. Give 1 or more.", specifier=text)
+        return Specifier(text, branch or None, "", int(rest))
+    return Specifier(text, branch or None, rest)
+
+
+def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
+    """Return the branch that a name before ``@`` stands for: a package, or a label in the files.
+
+    :raises SpecifierError: if there is none.
+    """
+    branch = graph.branch(name)
+    if branch is None:
+        guess = did_you_mean(name, [*graph.packages, *graph.labels])
+        raise _unknown(name, specifier, "is no package with migrations here", guess)
+    return branch
+
+
+def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
+    """Return what the name in a specifier stands for: a branch, or the id of a revision.
+
+    In this order: a package, a full id, another label, a unique prefix of an id.
+
+    :param sign: of the steps that the command takes, which a mere number may have been meant for; empty for none.
+    :raises SpecifierError: if it stands for nothing, for several revisions, or for one of another package.
+    """
+    if spec.branch is None and (spec.target in graph.packages or spec.target not in graph):
+        found = graph.branch(spec.target)
+        if found is not None:
+            return found
+    branch = None if spec.branch is None else find_branch(graph, spec.branch, spec.text)
+    revision_id = _find_id(graph, spec, branch, sign)
+    if branch is not None and revision_id not in branch.ids:
+        raise SpecifierError(
+            f"{revision_id} belongs to {graph[revision_id].package}, not to {branch.name}. Type {revision_id}.",
+            specifier=spec.text,
+        )
+    return revision_id
+
+
+def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) -> str:
+    if spec.target in graph:
+        return spec.target
+    candidates = graph.ids if branch is None else branch.ids
+    matches = [revision_id for revision_id in candidates if revision_id.startswith(spec.target)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise SpecifierError(
+            f"{spec.target} begins {len(matches)} ids: {listed(sorted(matches))}. Type more of the one you mean.",
+            specifier=spec.text,
+        )
+    both = _NAME_AND_OFFSET.fullmatch(spec.target)
+    if both and (both["name"] in graph or graph.branch(both["name"])):
+        raise SpecifierError(
+            f"{spec.text} counts from a name, which Ampho does not do. Type PACKAGE@{both['offset']}, or the id to go"
+            " to.",
+            specifier=spec.text,
+        )
+    guess = _guess(graph, spec, candidates, sign)
+    raise _unknown(spec.target, spec.text, "is neither a package, a revision id, nor the beginning of one", guess)
+
+
+def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) -> str:
+    """Ask what was meant by a name that is none."""
+    if sign and _NUMBER.fullmatch(spec.target):
+        return f"Did you mean {spec.text.removesuffix(spec.target)}{sign}{spec.target}?"
+    if spec.branch is None:
+        return did_you_mean(spec.target, ["heads", "base", *graph.packages, *graph.labels, *graph.ids])
+    own = did_you_mean(spec.target, ["head", "heads", "base", *candidates], f"{spec.branch}@{{}}")
+    return own or did_you_mean(spec.target, graph.ids)
+
+
+def _unknown(name: str, specifier: str, what: str, guess: str) -> SpecifierError:
+    remedy = guess or "See 'ampho db-show' for what there is."
+    return SpecifierError(f"{name} {what}. {remedy}", specifier=specifier)

@@ -1,0 +1,121 @@
+"""What there is to know of a plan before it runs: why each step is there, its transaction, and what it may lose.
+
+Nothing runs here: the files of the steps are compiled, and those that may be dangerous are looked at as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from ampho.database.transaction import ENDS_TRANSACTION, TRANSACTIONAL
+from ampho.history.graph import Graph
+from ampho.history.losses import Function, functions, lost_in_code
+from ampho.history.package import read_bytes
+from ampho.history.revision import check_function
+from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
+
+_AUTOCOMMIT = "autocommit_block"
+_ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
+_DANGER = re.compile(rb"drop|truncate|delete|commit|rollback|abort|\bend\b", re.IGNORECASE)
+_FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_NAMES = {Direction.UPGRADE: "upgrade", Direction.DOWNGRADE: "downgrade"}
+
+
+class _Found(NamedTuple):
+    """What a file shows of one of its functions."""
+
+    losses: tuple[str, ...] = ()
+    commits: bool = False
+
+
+def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False) -> Plan:
+    """Return a plan whose steps tell why they are there, whether they run in a transaction, and what they may lose.
+
+    :param graph: the graph in which the plan was made.
+    :param dialect: the name of the database's dialect.
+    :param is_async: whether its engine is async.
+    :raises RevisionFileError: if a file of a step cannot be compiled, or lacks the step's function, as in a run.
+    """
+    near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
+    places = {step.revision.id: place for place, step in enumerate(plan.steps)}
+
+    def explain(step: Step) -> Step:
+        among = [other for other in near(step.revision.id) if other in places]
+        cause, because_of = _cause(plan, step, sorted(among, key=places.__getitem__))
+        source = _source(step)
+        name = _NAMES[step.direction]
+        if source:
+            check_function(step.revision, source, name, is_async=is_async)
+        found = _look(source, name)
+        in_transaction = InTransaction.PARTLY if found.commits else InTransaction.WHOLE
+        if dialect not in TRANSACTIONAL:
+            in_transaction = InTransaction.NONE
+        return replace(step, cause=cause, because_of=because_of, in_transaction=in_transaction, losses=found.losses)
+
+    return replace(plan, steps=tuple(map(explain, plan.steps)))
+
+
+def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[str, ...]]:
+    """Return why a step is there; what was asked for comes first among the causes.
+
+    :param among: the steps that stand on it, or for a downgrade those that it stands on, in their order.
+    """
+    if step.revision.id in plan.asked:
+        return Cause.ASKED, ()
+    because_of = tuple(sorted(among, key=lambda other: other not in plan.asked))
+    return Cause.REQUIRED if plan.direction is Direction.UPGRADE else Cause.STANDS, because_of
+
+
+def _source(step: Step) -> bytes:
+    try:
+        return read_bytes(step.revision.file)
+    except OSError:  # it is gone since its head was read; the run says so
+        return b""
+
+
+def _look(source: bytes, name: str) -> _Found:
+    """Return what a file shows of a function of it."""
+    if not _DANGER.search(_part(source, name)):
+        return _Found()
+    try:
+        defined = functions(source)
+    except RecursionError:  # by what is nested too deep
+        return _Found()
+    reached = list(_reached(defined, name))
+    lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True, own=False))
+    commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
+    return _Found(tuple(lost), commits)
+
+
+def _part(source: bytes, name: str) -> bytes:
+    """Return the function's own text where the file has no others that it might call, else all of it."""
+    starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
+    if name not in starts or starts.keys() - set(_NAMES.values()):
+        return source
+    begin = starts[name]
+    return source[begin : min((start for start in starts.values() if start > begin), default=len(source))]
+
+
+def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
+    """Give a function, and those of the same file that it names."""
+    todo, seen = [name], set()
+    while todo:
+        function = defined.get(current := todo.pop())
+        if current in seen or not isinstance(function, Function):
+            continue
+        seen.add(current)
+        yield function
+        todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
+
+
+def _commits(function: Function) -> bool:
+    """Tell whether a function ends its transaction before its own end."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr in _ENDINGS)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and ENDS_TRANSACTION.match(node.value))
+        for node in ast.walk(function)
+    )

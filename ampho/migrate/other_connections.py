@@ -1,0 +1,148 @@
+"""The connections that a revision opens beside the one that migrates, as the app's own session does.
+
+They wait for what the migration has locked, or it waits for what they have read. No database detects that deadlock,
+since the revision waits for itself in Python. So as long as one is open, no statement of that step, on either
+connection, waits for a lock for more than a few seconds. One to another database is left alone, and a revision that
+opens none costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+from ampho.database.engine import WHICH_DATABASE
+from ampho.database.exclusive import is_inside
+from ampho.database.lock import LIMITS, Limit, LockSettings, was_refused_a_lock
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_PATIENCE = 5.0  # seconds
+_ONLY_ONE = "in-memory SQLite database has one connection"  # which AsyncSQLAlchemy lends to one user at a time
+HINT = (
+    "the revision has opened another connection, and the two wait for each other: use op.get_bind(), or"
+    " Session(op.get_bind())"
+)
+
+
+class OtherConnections:
+    """Watches a run for connections that its revisions open.
+
+    :param connection: the connection that migrates.
+    """
+
+    def __init__(self, connection: Connection, settings: LockSettings) -> None:
+        self._migrating = connection
+        self._limit = LIMITS.get(connection.dialect.name)
+        self._seconds = min(_PATIENCE, settings.statement_timeout or _PATIENCE)
+        self._before: Sequence[object] | None = None
+        self._is_in_step = False
+        self._opened_here: list[ConnectionPoolEntry] = []
+        event.listen(connection, "before_cursor_execute", self._relax)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch the connections that are checked out of any pool meanwhile."""
+        global _watching  # noqa: PLW0603 (there is one run at a time in a process)
+        _watching = self
+        try:
+            yield
+        finally:
+            _watching = None
+            self.end_step()
+
+    def begin_step(self) -> None:
+        """Watch the revision that begins."""
+        self._is_in_step = True
+
+    def end_step(self) -> None:
+        """Restore how long the connection that migrates waits."""
+        self._is_in_step = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._opened_here.clear()
+        if self._before is None or self._limit is None or self._migrating.closed or self._migrating.invalidated:
+            return
+        values, self._before = self._before, None
+        with suppress(Exception):  # a connection that no longer works is not used again
+            _execute(self._raw, self._limit.write.format(*values))
+            if not self._migrating.in_transaction():
+                self._raw.commit()
+
+    def are_waited_for(self, exc: BaseException) -> bool:
+        """Return whether an exception comes from waiting for a lock while the revision has another connection."""
+        words = str(exc)
+        return _ONLY_ONE in words or (bool(self._opened_here) and (was_refused_a_lock(exc) or "is locked" in words))
+
+    @property
+    def _raw(self) -> Any:  # noqa: ANN401 (a connection of any driver)
+        return self._migrating.connection.dbapi_connection
+
+    def opened(self, raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
+        """Limit how long a connection that a revision has checked out waits, if it is to the same database."""
+        if not self._is_in_step or self._migrating.closed:
+            return
+        if raw is self._raw:
+            from ampho.database.sqlite import Lent
+
+            proxy.dbapi_connection = Lent(raw)
+        elif self._limit is not None and proxy._pool._dialect.name == self._migrating.dialect.name:  # noqa: SLF001
+            if self._is_elsewhere(raw):
+                return
+            self._opened_here.append(entry)
+            entry.invalidate(soft=True)  # so that it is not reused with this limit
+            self._hurry(raw, self._limit)
+
+    def _is_elsewhere(self, raw: Any) -> bool:  # noqa: ANN401
+        """Return whether a new connection is to another database, as the servers say."""
+        query = WHICH_DATABASE[self._migrating.dialect.name]
+        with suppress(Exception):
+            here, there = (tuple(_execute(each, query)) for each in (self._raw, raw))
+            if here != there:
+                raw.rollback()
+                return True
+        return False
+
+    def _relax(self, *args: object) -> None:
+        """Before a statement of the migration, end the limit if the revision has closed all that it opened."""
+        if self._opened_here and not any(entry.in_use for entry in self._opened_here):
+            self._forget()
+
+    def _hurry(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
+        """Limit how long the other connection waits, and the one that migrates, which may wait for it."""
+        hurry = limit.write.format(*[limit.convert(self._seconds)] * 2)
+        with suppress(Exception):
+            _execute(raw, hurry)
+            raw.commit()
+            if self._before is None:
+                self._before = _execute(self._raw, limit.read)
+                _execute(self._raw, hurry)
+
+
+_watching: OtherConnections | None = None
+
+
+# Once and for good: a listener that came and went with each run would change a collection that other threads iterate
+# over while they check connections out.
+@event.listens_for(Pool, "checkout")
+def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
+    if _watching is not None and is_inside():
+        _watching.opened(raw, entry, proxy)
+
+
+def _execute(raw: Any, statement: str) -> Sequence[object]:  # noqa: ANN401
+    """Execute a statement past SQLAlchemy, which would begin a transaction for it; return its first row."""
+    cursor = raw.cursor()
+    try:
+        cursor.execute(statement)
+        row: Sequence[object] = cursor.fetchone() if cursor.description else ()
+        return row
+    finally:
+        cursor.close()

@@ -1,0 +1,467 @@
+"""What a command would do to a database as it stands: (graph, version rows, specifier) -> plan.
+
+Pure: no I/O, no Alembic, and the same answer every time. Every form that Alembic would answer with something else than
+was typed is decided, or refused, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from ampho._describe import listed
+from ampho.database.applied import Applied, exact_rows
+from ampho.database.journal import Journal
+from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError
+from ampho.history.graph import Branch, Graph
+from ampho.history.revision import Revision
+from ampho.history.specifier import Specifier, find_branch, find_target, parse
+
+_SHOWN = 10
+
+
+class Direction(StrEnum):
+    """Which way a step goes."""
+
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+
+
+class Cause(StrEnum):
+    """Why a step is in a plan."""
+
+    ASKED = "asked for"
+    """The specifier names it."""
+    REQUIRED = "required by"
+    """Another step of an upgrade stands on it."""
+    STANDS = "stands on"
+    """It stands on another step of a downgrade."""
+
+
+class InTransaction(StrEnum):
+    """Whether a step runs in a transaction, and so leaves nothing behind where it fails."""
+
+    WHOLE = "yes"
+    PARTLY = "partly"
+    """It has an ``autocommit_block()``, which commits what was done before it and what is done in it."""
+    NONE = "no"
+    """The database commits each statement that changes the schema, as MariaDB and MySQL do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One revision, to be applied or taken back.
+
+    What follows the direction is for those who look at a plan before it runs, and is there in what ``plan()`` returns.
+
+    :ivar cause: why it is in the plan.
+    :ivar because_of: ids of the steps that are the cause, where it was not asked for.
+    :ivar in_transaction: whether it runs in a transaction.
+    :ivar losses: what it may lose, in words, as far as its file shows it: ``drops the column stock``.
+    """
+
+    revision: Revision
+    direction: Direction
+    cause: Cause | None = field(default=None, compare=False)
+    because_of: tuple[str, ...] = field(default=(), compare=False)
+    in_transaction: InTransaction | None = field(default=None, compare=False)
+    losses: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def reason(self) -> str:
+        """Why it is in the plan, in words; empty where that is not known."""
+        if self.cause is None:
+            return ""
+        more = f" and {len(self.because_of) - 1} more" if len(self.because_of) > 1 else ""
+        return " ".join([self.cause, *self.because_of[:1]]) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered steps that a command would run.
+
+    :ivar specifier: what was typed.
+    :ivar direction: which way all steps go.
+    :ivar steps: the steps, in the order in which they run.
+    :ivar rows: the version rows from which the plan was made.
+    :ivar missing: a description of what is applied and has no file; otherwise empty.
+    :ivar failed: the revision whose upgrade failed just before, if the specifier names nothing to revert; else empty.
+    :ivar asked: ids of the steps that the specifier names; the others come along.
+    :ivar protected: the name of the database, where that has to be confirmed before the plan runs; else empty.
+    """
+
+    specifier: str
+    direction: Direction
+    steps: tuple[Step, ...]
+    rows: tuple[str, ...] = ()
+    missing: str = ""
+    asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    protected: str = field(default="", compare=False)
+    failed: str = field(default="", compare=False)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that the steps touch, in the order of the steps."""
+        return tuple(dict.fromkeys(step.revision.package for step in self.steps))
+
+    @property
+    def warning(self) -> str:
+        """A warning for the user before the plan runs; empty if there is none."""
+        said = []
+        if self.failed:
+            said.append(
+                f"The upgrade of {self.failed} failed just before, and left nothing to take back: this takes back what"
+                " was applied before it."
+            )
+        if self.missing:
+            said.append(f"No file explains {self.missing}; see 'ampho db-current'.")
+        return " ".join(said)
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """Those of the packages that nobody asked for, in the order of the steps."""
+        asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
+        return tuple(package for package in self.packages if package not in asked)
+
+    def check_agreed(self, agreed: Plan | None) -> None:
+        """Check that this plan does what somebody has seen and agreed to.
+
+        :param agreed: the plan that was seen; None if nobody was asked.
+        :raises PlanChangedError: if this one has other steps, or their files are other ones.
+        """
+        if agreed is not None and _deeds(self) != _deeds(agreed):
+            command = "db-up" if self.direction is Direction.UPGRADE else "db-down"
+            raise PlanChangedError(
+                f"What 'ampho {command} {self.specifier}' would do has changed: it was to {_in_words(agreed)}, and now"
+                f" it is to {_in_words(self)}. Another process, or who edited a file, came between. Look at it again,"
+                " and run the command again; nothing was changed."
+            )
+
+
+def _deeds(plan: Plan) -> list[tuple[str, Direction, str]]:
+    return [(step.revision.id, step.direction, step.revision.checksum) for step in plan.steps]
+
+
+def _in_words(plan: Plan) -> str:
+    ids = [step.revision.id for step in plan.steps]
+    return f"{plan.direction} {listed(ids, _SHOWN)}" if ids else "do nothing"
+
+
+def plan_upgrade(
+    graph: Graph, rows: Iterable[str], specifier: str = "heads", *, journal: Journal | None = None
+) -> Plan:
+    """Plan an upgrade.
+
+    :param rows: the version rows of the database.
+    :param journal: what was done to the database, as far as it is recorded.
+    :raises SpecifierError: if the specifier does not say where to go.
+    :raises PackageNotFoundError: if everything is meant, and a listed package is not there and never was.
+    :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
+    :raises VersionTableError: if one of the rows cannot be a revision.
+    :raises DivergedError: if something that is needed counts as applied and was never run.
+    """
+    rows, spec = tuple(rows), parse(specifier)
+    applied = Applied.from_rows(graph, rows, journal)
+    applied.check_sound()
+    targets = _upgrade_targets(applied, spec)
+    if spec.branch is None and (spec.offset or spec.target == "heads"):
+        applied.check_nothing_absent()
+    else:
+        _check_not_gone(applied, targets, spec)
+    ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
+    applied.check_appliable(ids)
+    if journal is not None:
+        applied.check_not_diverged(targets, journal)
+    asked = ids if spec.branch is None and spec.target == "heads" else targets
+    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
+
+
+def plan_downgrade(
+    graph: Graph,
+    rows: Iterable[str],
+    specifier: str = "-1",
+    *,
+    cascade: bool = False,
+    journal: Journal | None = None,
+) -> Plan:
+    """Plan a downgrade.
+
+    :param rows: the version rows of the database.
+    :param cascade: whether applied revisions of other packages that depend on what goes may go too.
+    :param journal: what was done to the database, as far as it is recorded.
+    :raises SpecifierError: if the specifier does not say what to take back.
+    :raises DependentsError: if other packages would be taken along, and ``cascade`` is not set.
+    :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
+    :raises VersionTableError: if one of the rows cannot be a revision.
+    :raises DivergedError: if revisions stand on each other so differently now that no order is left.
+    """
+    rows, spec = tuple(rows), parse(specifier)
+    applied = Applied.from_rows(graph, rows, journal)
+    applied.check_sound()
+    if journal is not None:
+        applied = applied.as_ran(journal)
+    removed = _downgrade_targets(applied, spec, journal or Journal())
+    along = (applied.graph.descendants(removed) & applied.known) - removed
+    touched = set(map(applied.package, removed))
+    ahead = {rid for rid in applied.missing if removed and applied.package(rid) in applied.ahead & touched}
+    applied.check_has_files(removed | along | ahead, f"'ampho db-down {spec.text}'")
+    if along and not cascade:
+        raise _dependents_error(applied.graph, spec, along)
+    steps = reversed(_as_applied(applied.graph, removed | along, journal or Journal()))
+    plan = _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
+    is_unnamed = spec.offset and spec.branch is None
+    return replace(plan, failed=journal.failed) if is_unnamed and journal is not None and plan.steps else plan
+
+
+def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:
+    """Return applied revisions in the order in which they were applied, as far as the journal knows it.
+
+    What it does not know comes right after what it depends on, or otherwise first, in the graph's order.
+    """
+    positions: dict[str, int] = {}
+    for revision_id in graph.sort(ids):
+        needed = [positions[parent] for parent in graph.parents(revision_id) if parent in positions]
+        positions[revision_id] = max([journal.positions.get(revision_id, 0), *needed])
+    return sorted(positions, key=positions.__getitem__)
+
+
+def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
+    """Return the graph in which a plan was made: with what has no file, and for a downgrade as the revisions ran."""
+    upgrades = plan.direction is Direction.UPGRADE
+    if upgrades and not plan.missing:
+        return graph
+    applied = Applied.from_rows(graph, rows, journal)
+    return applied.graph if upgrades else applied.as_ran(journal).graph
+
+
+def rest_of(plan: Plan, applied: Applied) -> Plan:
+    """Return what is left of a plan on a database that has gone on since it was made.
+
+    :raises DatabaseError: if what is left does not fit the database any more.
+    """
+    left = [
+        step for step in plan.steps if (step.revision.id in applied.known) is (step.direction is Direction.DOWNGRADE)
+    ]
+    known = set(applied.known)
+    for step in left:
+        revision_id = step.revision.id
+        needed = applied.graph.parents(revision_id)
+        if step.direction is Direction.DOWNGRADE:
+            known.discard(revision_id)
+            fits = not known.intersection(applied.graph.children(revision_id))
+        else:
+            fits = known.issuperset(needed)
+            known.add(revision_id)
+        if not fits:
+            raise DatabaseError("Another process has changed the database meanwhile. Run the command again.")
+    return replace(plan, steps=tuple(left), rows=exact_rows(applied.graph, applied.known))
+
+
+def _plan(
+    applied: Applied,
+    spec: Specifier,
+    direction: Direction,
+    ids: Iterable[str],
+    rows: tuple[str, ...],
+    *,
+    asked: set[str],
+) -> Plan:
+    steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
+    missing = applied.describe_missing() if applied.missing else ""
+    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
+
+
+def _check_not_gone(applied: Applied, targets: set[str], spec: Specifier) -> None:
+    """Check that not all of what was typed lacks its file."""
+    if targets and targets <= applied.missing:
+        applied.check_has_files(targets, f"'ampho db-up {spec.text}'")
+
+
+def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
+    graph, applied = state.graph, state.known
+    match spec:
+        case Specifier(branch=None, target="heads"):
+            return {head for name in graph.packages for head in graph.heads(name)}
+        case Specifier(branch=None, target="head"):
+            raise _invalid(spec, "every package has a head of its own. Type 'heads' for all, or PACKAGE@head")
+        case Specifier(target="base"):
+            raise _goes_down(spec)
+        case Specifier(offset=offset) if offset < 0:
+            raise _goes_down(spec)
+        case Specifier(branch=None, offset=offset) if offset:
+            return _next_steps(graph, applied, spec)
+        case Specifier(branch=str(name), offset=offset) if offset:
+            return _next_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
+        case Specifier(branch=str(name), target="head" | "heads"):
+            branch = find_branch(graph, name, spec.text)
+            if spec.target == "head":
+                _check_one_head(graph, branch, spec)
+            return set(branch.ids)
+    target = find_target(graph, spec, "+")
+    return set(target.ids) if isinstance(target, Branch) else {target}
+
+
+def _goes_down(spec: Specifier) -> SpecifierError:
+    return _invalid(spec, f"that goes down. Type 'ampho db-down {spec.text}' to take revisions back")
+
+
+def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+    heads = graph.tips(branch.ids)
+    if len(heads) > 1:
+        raise _invalid(
+            spec, f"{branch.name} has {len(heads)} heads: {', '.join(heads)}. Type one of them, or {branch.name}@heads"
+        )
+
+
+def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
+    pending = [revision_id for revision_id in graph.ids if revision_id not in applied]
+    if spec.offset > len(pending):
+        raise _too_many(spec, len(pending), "to apply")
+    return set(pending[: spec.offset])
+
+
+def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
+    """Return the next revisions of a branch, one after the other as long as there is no choice."""
+    pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
+    if spec.offset > len(pending):
+        raise _too_many(spec, len(pending), f"to apply in {branch.name}")
+    ends = _Ends(pending, needs=graph.parents, frees=graph.children)
+    found: set[str] = set()
+    for _ in range(spec.offset):
+        if len(ends.current) > 1:
+            ready = graph.sort(ends.current)
+            raise _invalid(spec, f"{branch.name} goes on in {len(ready)} ways: {', '.join(ready)}. Type one of them")
+        (revision_id,) = ends.current
+        ends.take(revision_id)
+        found.add(revision_id)
+    return found
+
+
+class _Ends:
+    """The revisions at one end of a set, as they are taken away one by one.
+
+    :param needs: gives what must be gone before a revision is at the end.
+    :param frees: gives what may be at the end when a revision is gone.
+    :ivar current: ids of those at the end.
+    """
+
+    def __init__(
+        self, ids: Iterable[str], *, needs: Callable[[str], Iterable[str]], frees: Callable[[str], Iterable[str]]
+    ) -> None:
+        members = set(ids)
+        self._frees = frees
+        self._waiting = {rid: sum(other in members for other in needs(rid)) for rid in members}
+        self.current: set[str] = {rid for rid, count in self._waiting.items() if not count}
+
+    def take(self, revision_id: str) -> None:
+        """Take one away."""
+        self.current.remove(revision_id)
+        for other in self._frees(revision_id):
+            if other in self._waiting:
+                self._waiting[other] -= 1
+                if not self._waiting[other]:
+                    self.current.add(other)
+
+
+def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set[str]:
+    graph, applied = state.graph, state.known
+    match spec:
+        case Specifier(branch=None, target="base"):
+            return set(applied)
+        case Specifier(target="head" | "heads"):
+            raise _goes_up(spec)
+        case Specifier(offset=offset) if offset > 0:
+            raise _goes_up(spec)
+        case Specifier(branch=None, offset=offset) if offset:
+            return _last_steps(graph, applied, spec, journal)
+        case Specifier(branch=str(name), offset=offset) if offset:
+            return _last_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
+        case Specifier(branch=str(name), target="base"):
+            return set(find_branch(graph, name, spec.text).ids) & applied
+    target = find_target(graph, spec, "-")
+    if isinstance(target, Branch):
+        raise _invalid(
+            spec,
+            f"that does not say how far down. Type {target.name}@-1 for its last revision, {target.name}@base for all",
+        )
+    if target not in applied:
+        which = "that" if target == spec.text else target
+        raise _invalid(spec, f"{which} is not applied. Type the id of an applied revision; see 'ampho db-current'")
+    return graph.after(target) & applied
+
+
+def _goes_up(spec: Specifier) -> SpecifierError:
+    typed = "heads" if spec.text == "head" else spec.text
+    return _invalid(spec, f"that goes up. Type 'ampho db-up {typed}' to apply revisions")
+
+
+def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal: Journal) -> set[str]:
+    """Return the revisions applied last, by the graph where it leaves no doubt, else by the journal."""
+    left = set(applied)
+    if -spec.offset > len(left):
+        raise _too_many(spec, len(left), "to take back")
+    ends = _Ends(left, needs=graph.children, frees=graph.parents)
+    for _ in range(-spec.offset):
+        tips = graph.sort(ends.current)
+        if len(tips) == 1 or all(map(journal.affirms, tips)):
+            last = tips[0] if len(tips) == 1 else max(tips, key=journal.positions.__getitem__)
+            ends.take(last)
+            left.discard(last)
+        elif all(graph[tip].is_missing for tip in tips):
+            return set(tips)  # which is refused for that
+        else:
+            ways = ", ".join(f"'ampho db-down {name}'" for name in _ways_down(graph, tips))
+            raise _invalid(spec, f"nothing records which of {len(tips)} revisions was applied last. Type {ways}")
+    return set(applied) - left
+
+
+def _ways_down(graph: Graph, tips: Iterable[str]) -> list[str]:
+    present = [graph[tip].package for tip in tips if not graph[tip].is_missing]
+    return [f"{name}@-1" for name in dict.fromkeys(present)]
+
+
+def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
+    left = set(branch.ids) & applied
+    if -spec.offset > len(left):
+        raise _too_many(spec, len(left), f"to take back in {branch.name}")
+    removed: set[str] = set()
+    ends = _Ends(left, needs=graph.children, frees=graph.parents)
+    for _ in range(-spec.offset):
+        tips = graph.sort(ends.current)
+        if len(tips) > 1:
+            raise _invalid(
+                spec,
+                f"{branch.name} has {len(tips)} last revisions, {', '.join(tips)}, side by side. Type"
+                f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to take both back",
+            )
+        ends.take(tips[0])
+        removed.add(tips[0])
+    return removed
+
+
+def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
+    """Return the revision of the branch that all of several stand on, if there is one: the way down that takes them."""
+    common = set.intersection(*(set(graph.ancestors([tip])) - {tip} for tip in tips)) & set(branch.ids)
+    return list(graph.sort(common)[-1:])
+
+
+def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> DependentsError:
+    ids = graph.sort(along)
+    shown = listed([f"{revision_id} ({graph[revision_id].package})" for revision_id in ids], _SHOWN)
+    return DependentsError(
+        f"Applied revisions depend on what 'ampho db-down {spec.text}' takes back: {shown}."
+        f" Type 'ampho db-down {spec.text} --cascade' to take them back too.",
+        specifier=spec.text,
+        dependents=ids,
+    )
+
+
+def _invalid(spec: Specifier, why: str) -> SpecifierError:
+    return SpecifierError(f"{spec.text}: {why}.", specifier=spec.text)
+
+
+def _too_many(spec: Specifier, available: int, what: str) -> SpecifierError:
+    if not available:
+        return _invalid(spec, f"there is nothing {what}")
+    return _invalid(spec, f"there {'is' if available == 1 else 'are'} only {available} {what}")

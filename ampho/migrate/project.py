@@ -1,0 +1,244 @@
+"""What the migrations of one app consist of: its packages, their graph, the host, and Alembic's options.
+
+A project is made anew for each command, so that what lies on the disk now is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ampho._describe import listed, shown_path
+from ampho.database.lock import LockSettings
+from ampho.database.protection import Protection
+from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
+from ampho.history.graph import Graph
+from ampho.history.host import TEMPLATES, Hosts, is_pristine
+from ampho.history.package import SETTING, MigrationPackage, find_package
+from ampho.history.revision import read_revisions, unread_folders
+from ampho.history.specifier import parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from alembic.config import Config
+    from sqlalchemy import MetaData
+    from sqlalchemy.engine import URL
+
+_TWO = 2
+_NO_PACKAGE = (
+    f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
+    " write the folder of one with 'ampho db-init PACKAGE'."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """The migrations of one app.
+
+    :ivar packages: the configured packages, in their order.
+    :ivar app: the app itself, which sends the signals.
+    :ivar lock: how a run waits for its turn.
+    :ivar protection: whether what takes something out of the database has to be confirmed.
+    :ivar absent: packages that are listed but cannot be found, each with the error that says so.
+    :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
+    :ivar import_name: the app's.
+    :ivar metadata: the tables of the models, for ``target_metadata``.
+    :ivar options: further arguments for Alembic's ``context.configure``.
+    :ivar configure: what has a say in Alembic's ``Config``, such as Flask-Migrate's callbacks.
+    :ivar url: the database.
+    :ivar journal: the name of the journal's table; None for no journal.
+    :ivar template: which ``env.py`` is written, ``sync`` or ``aio``.
+    :ivar find_packages: finds the packages again, for a command that has written one's folder.
+    """
+
+    packages: tuple[MigrationPackage, ...]
+    url: URL
+    template: str
+    metadata: MetaData | Sequence[MetaData] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    configure: Callable[[Config], Config] | None = None
+    host_name: str | None = None
+    import_name: str = ""
+    journal: str | None = None
+    lock: LockSettings = field(default_factory=LockSettings)
+    protection: Protection = field(default_factory=Protection)
+    absent: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
+    find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
+    app: object | None = None
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph of all packages, read on first use.
+
+        :raises MigrationsFolderError: if a folder that the configuration names is missing.
+        :raises HistoryError: if the files do not form one.
+        """
+        for package in self.packages:
+            package.check_present()
+        names = [package.name for package in self.packages]
+        revisions = (revision for package in self.packages for revision in read_revisions(package))
+        return Graph(revisions, names, self.absent)
+
+    def package(self, name: str) -> MigrationPackage:
+        """Return the configured package of that name.
+
+        :raises PackageNotFoundError: if it is not configured.
+        """
+        for package in self.packages:
+            if package.name == name:
+                return package
+        self._check_there(name)
+        find_package(name, [package.name for package in self.packages])
+        raise PackageNotFoundError(
+            f"{name} is not a configured package. {self.setting_hint(name)}",
+            package=name,
+        )
+
+    def is_configured_now(self, name: str) -> bool:
+        """Tell whether a package is configured, as the disk is now: the app's own may be once it has a folder."""
+        packages = self.find_packages() if self.find_packages else self.packages
+        return any(package.name == name for package in packages)
+
+    def setting_hint(self, entry: str) -> str:
+        """Say how to list a package."""
+        entries = [*(package.entry for package in self.packages), entry]
+        quoted = ", ".join(f'"{each}"' for each in entries)
+        return f'Set app.config["{SETTING}"] to [{quoted}], or in the environment {SETTING}={",".join(entries)}.'
+
+    def check_specifier(self, specifier: str | None) -> None:
+        """Check that a package which a specifier addresses has migrations.
+
+        :raises SpecifierError: if it is none.
+        :raises MigrationsFolderError: if the package has no folder for them.
+        """
+        if specifier is not None:
+            spec = parse(specifier)
+            self.check_addressed(spec.branch or spec.target)
+
+    def check_migratable(self, specifier: str | None) -> None:
+        """Check that there is something to migrate, and that a package which a specifier addresses has migrations.
+
+        :raises ConfigurationError: if no package is configured: a deploy must not pass for that.
+        :raises AmphoError: as :meth:`check_specifier` does.
+        """
+        if not self.packages:
+            for error in self.absent.values():
+                raise error
+            raise ConfigurationError(_NO_PACKAGE, setting=SETTING)
+        self.check_specifier(specifier)
+
+    def check_addressed(self, name: str) -> None:
+        """Check that a package which a command addresses has migrations.
+
+        :raises PackageNotFoundError: if it is listed, and not there.
+        :raises MigrationsFolderError: if it has no folder for them.
+        """
+        self._check_there(name)
+        for package in self.packages:
+            if package.name == name and not package.exists:
+                raise MigrationsFolderError(
+                    f"{name} has no migrations folder, {shown_path(package.folder)}. Write one with 'ampho db-init"
+                    f" {name}'.",
+                    package=name,
+                    path=package.folder,
+                )
+
+    def beginning(self, name: str) -> str:
+        """Say how a package gets its first revision."""
+        package = self.package(name)
+        if package.installed:
+            return "it is installed, so its own project has to write them"
+        if not package.exists:
+            return f"make its migrations folder with 'ampho db-init {package.entry}'"
+        return f"write the first with 'ampho db-rev {name} MESSAGE'"
+
+    def _check_there(self, name: str) -> None:
+        if name in self.absent:
+            raise self.absent[name]
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """The packages, and which of them is the host."""
+        return Hosts(self.packages, self.host_name, self.import_name)
+
+    @property
+    def host(self) -> MigrationPackage | None:
+        """The package whose ``env.py`` configures every run; None for the built-in one.
+
+        :raises ConfigurationError: if ``AMPHO_ENV_PACKAGE`` names a package that cannot be the host.
+        """
+        return self.hosts.host
+
+    @property
+    def env_folder(self) -> Path:
+        """The folder of the ``env.py`` that configures every run."""
+        return self.host.folder if self.host else TEMPLATES / self.template
+
+    @cached_property
+    def is_env_pristine(self) -> bool:
+        """Whether ``env.py`` is as ``db-init`` writes it: then what it configures is known without running it."""
+        return self.host is None or is_pristine(self.host)
+
+    def warnings(self, mending: str | None = None) -> Iterator[str]:
+        """Say what is odd about the configuration or the revisions, but no error.
+
+        :param mending: the package whose several heads the command is about.
+        :raises HistoryError: if the files do not form a graph.
+        """
+        if not self.packages:
+            yield _NO_PACKAGE
+        yield from self.unread()
+        if skipped := self.hosts.warning(TEMPLATES / self.template / "env.py"):
+            yield skipped
+        for package in self.packages:
+            if not package.exists and package.installed:
+                lacking = shown_path(package.folder)
+                yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
+            elif not package.exists and not package.named:
+                yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
+            if package.name != mending and (heads := self.graph.parallel_heads(package.name)):
+                yield self._conflict(package, heads)
+
+    def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
+        """Return a sentence for each listed package that cannot be found.
+
+        :param raised: the error with which a command ends; what it says is left out.
+        """
+        for error in self.absent.values():
+            if error is not raised:
+                yield f"{error} Or take it out of {SETTING}."
+
+    def unread(self) -> Iterator[str]:
+        """Return a sentence for each package that has folders with revision files that are not read.
+
+        :raises HistoryError: if the files do not form a graph.
+        """
+        for package in self.packages:
+            if folders := unread_folders(package):
+                yield self._unread(package, folders)
+
+    def _unread(self, package: MigrationPackage, folders: Sequence[str]) -> str:
+        """Return which folders have revision files that are not read, and how to have them read."""
+        entry = package.entry if package.named else f"{package.name}:{package.folder.name}"
+        remedy = f"To read them, too, write {entry}/** in {SETTING}"
+        if not package.installed:
+            remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
+        if not self.graph.of_package(package.name):
+            remedy += f"; for one of them alone {entry}/{folders[0]}"
+        return (
+            f"{package.name} has revision files that are not read, in folders inside {shown_path(package.folder)}:"
+            f" {listed(folders)}. {remedy}."
+        )
+
+    def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
+        """Say that a package has several heads, and how to make one of them."""
+        remedy = f"Join them with 'ampho db-merge {package.name}'"
+        if package.installed:
+            remedy = "It is installed, so its own project has to join them"
+        elif len(heads) == _TWO:
+            remedy += f", or put the later one after the other with 'ampho db-rebase {package.name}'"
+        files = " and ".join(f"{head} ({shown_path(self.graph[head].path)})" for head in heads)
+        return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."

@@ -1,0 +1,303 @@
+"""Writing a plan as SQL, for a database as it stands or for given version rows. Complete, or absent."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import CompileError
+
+from ampho._describe import describe, place
+from ampho.database.applied import exact_rows
+from ampho.database.elsewhere import check_not_elsewhere
+from ampho.database.journal import Journal
+from ampho.database.lock import import_alembic
+from ampho.errors import RenderError, SpecifierError
+from ampho.history.graph import Branch, Graph
+from ampho.history.package import RESERVED
+from ampho.history.revision import Revision
+from ampho.history.specifier import find_branch, find_target, parse
+from ampho.migrate.executor import perform
+from ampho.migrate.plan import Direction, Plan, Step, graph_of, plan_downgrade, plan_upgrade
+from ampho.migrate.project import Project
+from ampho.migrate.runner import journal_table, raise_from, unfinished_error
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.elements import BindParameter
+
+    from ampho.migrate.alembic import GraphScripts
+
+
+_NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspection system")
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The state to start from: the version rows, whether the version table is there, and the journal."""
+
+    rows: tuple[str, ...]
+    has_table: bool
+    journal: Journal = field(default_factory=Journal)
+
+
+def upgrade_sql(
+    project: Project,
+    connection: Connection | None,
+    specifier: str = "heads",
+    *,
+    start: str | Sequence[str] | None = None,
+    x: Sequence[str] = (),
+) -> str:
+    """Return the SQL that an upgrade would run.
+
+    :param connection: the database to start from; not used where ``start`` is given.
+    :param start: ``base``, or the ids of the last applied revisions.
+    :raises RenderError: if a revision of the plan needs a live database.
+    """
+    project.check_migratable(specifier)
+
+    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
+        return plan_upgrade(graph, rows, specifier, journal=journal)
+
+    return _render(project, connection, make_plan, start, x)
+
+
+def downgrade_sql(
+    project: Project,
+    connection: Connection | None,
+    specifier: str = "-1",
+    *,
+    cascade: bool = False,
+    start: str | Sequence[str] | None = None,
+    x: Sequence[str] = (),
+) -> str:
+    """Return the SQL that a downgrade would run.
+
+    :param connection: the database to start from; not used where ``start`` is given.
+    :param cascade: whether revisions of other packages that depend on what goes may go too.
+    :param start: the ids of the last applied revisions.
+    :raises RenderError: if a revision of the plan needs a live database.
+    """
+    project.check_migratable(specifier)
+
+    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
+        return plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
+
+    return _render(project, connection, make_plan, start, x)
+
+
+def _render(
+    project: Project,
+    connection: Connection | None,
+    make_plan: Callable[[Graph, tuple[str, ...], Journal], Plan],
+    start: str | Sequence[str] | None,
+    x: Sequence[str],
+) -> str:
+    if connection is not None:
+        import_alembic(connection)
+    from ampho.migrate.alembic import DialectOnly, EnvironmentRun
+
+    if start is not None or connection is None:
+        state = _given_start(project.graph, start or ())
+        dialect = _dialect(project)
+    else:
+        state = _present_start(project, connection, x)
+        dialect = _dialect(project, connection)
+    plan = make_plan(project.graph, state.rows, state.journal)
+    graph = graph_of(plan, project.graph, state.rows, state.journal)
+    writer = _Writer(graph, plan, state)
+    known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails
+    command = (plan.direction.value, "--sql", "--", plan.specifier)
+    environment = EnvironmentRun(project, DialectOnly(dialect), x, command, rows=known, output=writer.output)
+    try:
+        environment.perform(writer.work)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
+        raise_from(writer.failure(exc) or environment.failure(exc), exc)
+    if writer.current is not None:
+        raise environment.refused(f"hides the failure of revision {writer.current.revision.id}. Let the error through")
+    return writer.output.getvalue() if plan.steps else ""
+
+
+def render_each(
+    project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
+) -> dict[str, str | RenderError]:
+    """Return the SQL of each of some upgrades by itself, or why it cannot be written, by the revision's id.
+
+    What is not the revision's own is left out: the transaction around it, and the version table.
+
+    :param connection: to the database for which it is written.
+    """
+    from ampho.migrate.alembic import DialectOnly, EnvironmentRun
+
+    steps = tuple(Step(revision, Direction.UPGRADE) for revision in revisions)
+    writer = _Excerpts(project.graph, Plan("", Direction.UPGRADE, steps), _Start((), has_table=True))
+    dialect = DialectOnly(_dialect(project, connection))
+    command = ("upgrade", "--sql", "heads")
+    environment = EnvironmentRun(project, dialect, x, command, rows=(), output=writer.output)
+    try:
+        environment.perform(writer.work)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
+        raise_from(environment.failure(exc), exc)
+    return writer.found
+
+
+def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
+    names = [start] if isinstance(start, str) else list(start)
+    if not any(names):
+        raise SpecifierError("start is empty. Give ids, packages for their heads, or 'base'.", specifier="")
+    if names == ["base"]:
+        return _Start((), has_table=False)
+    ids: list[str] = []
+    for name in names:
+        spec = parse(name)
+        if spec.offset or spec.target == "base" or (spec.branch is None and spec.target in RESERVED):
+            raise SpecifierError(
+                f"{name} names no revision to start from. Give ids, packages for their heads, or 'base'.",
+                specifier=name,
+            )
+        if spec.branch is not None and spec.target in RESERVED:
+            ids += find_branch(graph, spec.branch, name).ids
+            continue
+        target = find_target(graph, spec)
+        ids += target.ids if isinstance(target, Branch) else (target,)
+    return _Start(exact_rows(graph, graph.ancestors(ids)), has_table=True)
+
+
+def _present_start(project: Project, connection: Connection, x: Sequence[str]) -> _Start:
+    from ampho.migrate.alembic import has_version_table
+
+    found: list[_Start] = []
+
+    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
+        table = journal_table(project, context)
+        journal = table.read() if table else Journal()
+        for entry in journal.half_done:
+            raise unfinished_error(entry)
+        if not rows:
+            check_not_elsewhere(connection, project.graph, context.version_table, journal)
+        found.append(_Start(rows, has_version_table(context), journal))
+        return ()
+
+    perform(project, connection, x, work)
+    return found[0]
+
+
+def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
+    """Return a dialect that writes SQL for the database's own client, which no driver's escapes may spoil.
+
+    A connection makes it know the server, as MariaDB's types need.
+    """
+    # Of psycopg there are two dialects, for one URL.
+    make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
+    dialect = make(paramstyle="named")
+    dialect.statement_compiler = _with_all_values(dialect.statement_compiler)
+    if connection is not None:
+        dialect.dbapi = connection.dialect.dbapi
+        dialect.initialize(connection)
+    return dialect
+
+
+def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
+    """Return a compiler that refuses a parameter without a value, as a driver does, and does not write NULL for it."""
+    write: Callable[..., str] = compiler.render_literal_bindparam
+
+    def render_literal_bindparam(self: SQLCompiler, bindparam: BindParameter[Any], **options: Any) -> str:  # noqa: ANN401
+        if bindparam.required and bindparam.value is None and bindparam.callable is None:
+            raise CompileError(
+                f"A value is required for bind parameter {bindparam.key!r}; a colon in the text of a statement is"
+                rf" written \:{bindparam.key}"
+            )
+        return write(self, bindparam, **options)
+
+    return type(compiler.__name__, (compiler,), {"render_literal_bindparam": render_literal_bindparam})
+
+
+class _Writer:
+    """Writes the steps of a plan through Alembic into a buffer.
+
+    :cvar takes_async: whether an async revision is refused when its step runs, and not before any does.
+    """
+
+    takes_async = False
+
+    def __init__(self, graph: Graph, plan: Plan, start: _Start) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.start = start
+        self.output = io.StringIO()
+        self.current: Step | None = None
+
+    def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
+        from ampho.migrate.alembic import leave_version_table, load_steps, refuse_results
+
+        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps, is_async=self.takes_async)
+        refuse_results(context)
+        if self.start.has_table:
+            leave_version_table(context)
+        for step, alembic_step in zip(self.plan.steps, steps, strict=True):
+            self.current = step
+            yield self.prepared(alembic_step)
+            self.current = None
+
+    def prepared(self, step: RevisionStep) -> RevisionStep:
+        """Return a step as it shall run."""
+        return step
+
+    def failure(self, exc: BaseException) -> RenderError | None:
+        """Return the error that names the revision being written, if there is one."""
+        if self.current is None:
+            return None
+        revision = self.current.revision
+        where = place(exc, revision.path)
+        return RenderError(
+            f"Revision {revision.id} of {revision.package} cannot be written as SQL, at {where}: {_why_not(exc)}",
+            revision=revision.id,
+            package=revision.package,
+            path=revision.path,
+        )
+
+
+class _Excerpts(_Writer):
+    """Writes the steps one by one; one that fails does not keep the others from being written."""
+
+    takes_async = True
+
+    def __init__(self, graph: Graph, plan: Plan, start: _Start) -> None:
+        super().__init__(graph, plan, start)
+        self.found: dict[str, str | RenderError] = {}
+
+    def prepared(self, step: RevisionStep) -> RevisionStep:
+        write = step.migration_fn
+
+        def excerpted(**arguments: object) -> None:
+            begin = self.output.tell()
+            try:
+                write(**arguments)
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 (whose revision it is)
+                self._keep(self.failure(exc))
+            else:
+                self.output.seek(begin)
+                self._keep(self.output.read())
+
+        step.migration_fn = excerpted
+        return step
+
+    def _keep(self, found: str | RenderError | None) -> None:
+        if self.current is not None and found is not None:
+            self.found[self.current.revision.id] = found
+
+
+def _why_not(exc: BaseException) -> str:
+    text = describe(exc)
+    if "literal value renderer" in text or "without a renderable value" in text:
+        return f"{text}. Give the column, or the bind parameter, a type that has a literal form."
+    if "batch mode" in text:
+        text = "SQLite's batch mode rebuilds the table from what the database has"
+    if any(part in text for part in _NEED_DATABASE):
+        return f"{text}. It needs a live database: run the command without -s/--sql."
+    return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."

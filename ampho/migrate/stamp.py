@@ -1,0 +1,295 @@
+"""Saying what is applied without running anything: what a specifier makes of the version rows, and writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ampho._describe import listed
+from ampho.database.applied import Applied, exact_rows
+from ampho.database.journal import Entry, Journal, Outcome
+from ampho.errors import DependentsError, SpecifierError
+from ampho.history.graph import Branch, Graph
+from ampho.history.package import RESERVED
+from ampho.history.specifier import Specifier, find_branch, find_target, parse
+from ampho.migrate.executor import changing, perform
+from ampho.migrate.observers import Observer
+from ampho.migrate.project import Project
+from ampho.migrate.runner import journal_table
+from ampho.status.state import missing_states
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """What became of the version rows.
+
+    :ivar before: the rows that were there.
+    :ivar after: the rows that are there now.
+    :ivar recorded: ids of the revisions that counted as applied already, but were never run, or from another file; the
+        journal now says that they are applied, as their files are now.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    recorded: tuple[str, ...] = ()
+
+
+def stamp(
+    project: Project,
+    connection: Connection,
+    specifier: str,
+    *,
+    purge: bool = False,
+    confirm: str | None = None,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Stamped:
+    """Write the version rows of what a specifier says is applied, and run no revision.
+
+    :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
+    :param purge: whether to forget all rows before, those that no file explains included.
+    :param confirm: the database's name, where it is protected and a row shall go.
+    :param x: values for ``context.get_x_argument()``.
+    :param observer: told who migrates the database meanwhile, if somebody does.
+    :raises SpecifierError: if the specifier does not say what is applied.
+    :raises DependentsError: if applied revisions of other packages depend on what would be applied no longer.
+    """
+    project.check_specifier(specifier)
+    protection = project.protection.on(connection, confirm)
+    if purge or confirm is not None:
+        how = "forgets all version rows" if purge else "changes version rows"
+        protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
+
+    def change(before: Applied) -> set[str]:
+        after = known_after_stamp(before, specifier)
+        if not before.known <= after:
+            protection.check(confirm, f"'ampho db-stamp {specifier}' takes what is applied out of the version table.")
+        return after
+
+    def denies() -> tuple[str, ...]:
+        return _packages_of(project.graph, parse(specifier))
+
+    return _write(
+        project,
+        connection,
+        change,
+        specifier,
+        x=x,
+        observer=observer,
+        outcome=Outcome.STAMPED,
+        purge=purge,
+        denies=denies,
+    )
+
+
+def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
+    """Return the packages of which a specifier says how much is applied."""
+    if spec.branch is None and spec.target in RESERVED:
+        return graph.packages
+    found = find_branch(graph, spec.branch, spec.text) if spec.branch else find_target(graph, spec)
+    return (found.package if isinstance(found, Branch) else graph[found].package,)
+
+
+def forget(
+    project: Project,
+    connection: Connection,
+    name: str,
+    *,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Stamped:
+    """Remove what a database knows of applied revisions whose files are gone; their tables stay.
+
+    :param name: the package, or the id of one such revision.
+    :param x: values for ``context.get_x_argument()``.
+    :param observer: told who migrates the database meanwhile, if somebody does.
+    :raises SpecifierError: if nothing of that name is applied without a file.
+    :raises DependentsError: if other such revisions stand on them.
+    """
+
+    def change(before: Applied) -> set[str]:
+        return set(before.known) - _forgotten(before, name)
+
+    return _write(project, connection, change, name, x=x, observer=observer, outcome=Outcome.FORGOTTEN)
+
+
+def _forgotten(before: Applied, name: str) -> set[str]:
+    graph = before.graph
+    gone = {rid for state in missing_states(before) for rid in state.named(name)}
+    if not gone:
+        ways = before.ways_to_forget(graph.sort(before.missing))
+        remedy = f"Type {' or '.join(ways)}." if ways else "See 'ampho db-current' for what is applied."
+        raise SpecifierError(f"{name}: nothing of that name is applied without its file. {remedy}", specifier=name)
+    above = (graph.descendants(gone) & before.known) - gone
+    if above:
+        raise DependentsError(
+            f"{before.describe_missing(above)} {'stands' if len(above) == 1 else 'stand'} on what would be forgotten."
+            f" Type {' and '.join(before.ways_out(graph.sort(above)))} first.",
+            specifier=name,
+            dependents=graph.sort(above),
+        )
+    return gone
+
+
+def resolve(
+    project: Project,
+    connection: Connection,
+    revision: str,
+    *,
+    applied: bool,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Stamped:
+    """Say what came of a revision that was interrupted, or failed half-way, where the database could not roll it back.
+
+    :param revision: its id.
+    :param applied: whether its change is in the database now.
+    :param x: values for ``context.get_x_argument()``.
+    :param observer: told who migrates the database meanwhile, if somebody does.
+    :raises SpecifierError: if it is not unfinished.
+    """
+
+    def change(before: Applied) -> set[str]:
+        if revision not in before.graph:
+            if not applied:
+                return set(before.known)
+            raise SpecifierError(
+                f"{revision}: no file has that revision, so what it stands on is not known. Restore it first.",
+                specifier=revision,
+            )
+        if applied:
+            return set(before.known) | before.graph.ancestors([revision])
+        return _without(before, {revision}, parse(revision))
+
+    return _write(
+        project, connection, change, revision, x=x, observer=observer, outcome=Outcome.STAMPED, resolving=revision
+    )
+
+
+def _entries_of(revision: str, journal: Journal) -> list[Entry]:
+    entries = [entry for entry in journal.unfinished if entry.revision == revision]
+    if not entries:
+        others = ", ".join(entry.revision for entry in journal.unfinished)
+        remedy = f"Unfinished is {others}." if others else "No revision is unfinished."
+        raise SpecifierError(f"{revision}: nothing is known to be left half done of it. {remedy}", specifier=revision)
+    return entries
+
+
+def _write(
+    project: Project,
+    connection: Connection,
+    change: Callable[[Applied], set[str]],
+    name: str,
+    *,
+    x: Sequence[str],
+    observer: Observer | None,
+    outcome: Outcome,
+    purge: bool = False,
+    denies: Callable[[], Iterable[str]] = tuple,
+    resolving: str | None = None,
+) -> Stamped:
+    """Change what is applied, in the version table and in the journal, in one transaction.
+
+    :param name: what was typed, a specifier or the name of what it is about.
+    :param purge: whether to ignore the rows that were there before.
+    :param denies: gives the packages of which the rest is said not to be applied, where that is not known.
+    :param resolving: the unfinished revision whose outcome this records.
+    """
+    graph = project.graph
+    found: list[Stamped] = []
+
+    def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
+        from ampho.migrate.alembic import write_rows
+
+        table = journal_table(project, context)
+        journal = table.read() if table else Journal()
+        entries = _entries_of(resolving, journal) if resolving else []
+        was = Applied.from_rows(graph, rows, journal)
+        before = Applied.from_rows(graph, (), journal) if purge else was
+        before.check_sound()
+        known = change(before)
+        after = exact_rows(before.graph, known)
+        packages = set(denies())
+        denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
+        doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
+        affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
+        changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
+        if table is not None and any(changes.values()):
+            table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
+
+        def record() -> None:
+            if table is not None:
+                for entry in entries:
+                    table.resolve(entry)
+                for direction, ids in changes.items():
+                    for rid in was.graph.sort(ids):
+                        table.note(was.graph[rid], direction, was.graph.parents(rid), outcome)
+
+        write_rows(context, rows, after, record)
+        # of another tool's making, a row may be NULL
+        found.append(Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed)))
+        return ()
+
+    with changing(project, connection, (Observer() if observer is None else observer).waiting) as migrating_connection:
+        perform(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
+    return found[0]
+
+
+def known_after_stamp(before: Applied, specifier: str) -> set[str]:
+    """Return what is applied after a stamp."""
+    graph, applied, spec = before.graph, before.known, parse(specifier)
+    match spec:
+        case Specifier(branch=None, target="heads"):
+            return set(graph.ids)
+        case Specifier(branch=None, target="base"):
+            return _without(before, set(applied - before.missing), spec)
+        case Specifier(branch=str(name), target="base"):
+            return _without(before, set(find_branch(graph, name, spec.text).ids), spec)
+        case Specifier(branch=str(name), target="head" | "heads"):
+            branch = find_branch(graph, name, spec.text)
+            _check_one_head(graph, branch, spec)
+            return set(applied) | graph.ancestors(branch.ids)
+        case Specifier(offset=offset, target=target) if offset or target == "head":
+            raise SpecifierError(
+                f"{spec.text}: that does not say what is applied. Type 'heads', a package, an id, PACKAGE@base or"
+                " 'base'.",
+                specifier=spec.text,
+            )
+    named = find_target(graph, spec)
+    if isinstance(named, Branch):
+        return set(applied) | graph.ancestors(named.ids)
+    return _without(before, graph.after(named), spec) | graph.ancestors([named])
+
+
+def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+    heads = graph.tips(branch.ids)
+    if spec.target == "head" and len(heads) > 1:
+        raise SpecifierError(
+            f"{spec.text}: {branch.name} has {len(heads)} heads: {', '.join(heads)}. Type {branch.name}@heads for all"
+            " of it, or the id of one.",
+            specifier=spec.text,
+        )
+
+
+def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
+    before.check_has_files(removed, f"'ampho db-stamp {spec.text}'")
+    graph, applied = before.graph, before.known
+    along = (graph.descendants(removed & applied) & applied) - removed
+    if along:
+        ids = graph.sort(along)
+        present = dict.fromkeys(graph[rid].package for rid in ids if not graph[rid].is_missing)
+        ways = [f"'ampho db-stamp {name}@base', or less of it" for name in present]
+        ways += before.ways_to_forget(before.missing & along)
+        raise DependentsError(
+            f"Applied revisions depend on what '{spec.text}' says is not applied: {listed(ids)}. Type"
+            f" {' and '.join(ways)}, first.",
+            specifier=spec.text,
+            dependents=ids,
+        )
+    return set(applied) - removed

@@ -1,0 +1,489 @@
+"""Alembic's autogenerate for the tables of one package; the only file that touches autogenerate's private names.
+
+- ``compare._populate_migration_script`` is the comparison itself: the public ``produce_migrations`` keeps its context
+  to itself, which rendering needs.
+- ``render._render_python_into_templatevars`` renders what was found.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tokenize
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from io import StringIO
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+from alembic.autogenerate import compare, render
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import ops
+from sqlalchemy import ForeignKeyConstraint, MetaData, Table, inspect
+from sqlalchemy.exc import InvalidRequestError
+
+from ampho.migrate.alembic import Body
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import ForeignKey
+
+_TEMPLATE_NAMES = frozenset({"op", "sa"})
+
+
+@dataclass
+class Comparison:
+    """What differs between the database and the models, in the tables of one package.
+
+    :param context: as ``env.py`` configured it; the user's filters and hooks in it apply.
+    :param is_own: tells of a table's key whether the package owns the table.
+    :ivar seen: the keys of the database's tables, without those that the user's ``include_name`` leaves out.
+    """
+
+    context: MigrationContext
+    is_own: Callable[[str], bool]
+    seen: list[str] = field(default_factory=list, init=False)
+    _script: ops.MigrationScript = field(init=False)
+    _gone_with_tables: list[ops.ModifyTableOps] = field(default_factory=list, init=False)
+    _autogen: AutogenContext = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self._filtered(self.context.opts)
+        self._script = ops.MigrationScript(None, ops.UpgradeOps([]), ops.DowngradeOps([]))
+        self._upgrade.upgrade_token = options["upgrade_token"]
+        self._downgrade.downgrade_token = options["downgrade_token"]
+        self._autogen = AutogenContext(self.context, opts=options)
+        compare._populate_migration_script(self._autogen, self._script)
+        self._leave_out_foreign_types()
+        self._order_drops()
+        if self.context.dialect.supports_alter:
+            self._make_altering_keys()
+
+    def _leave_out_foreign_types(self) -> None:
+        """Leave out what a plug-in found of named types, such as enums, that no table of the package uses.
+
+        Plug-ins compare all types of the schema; a type is the package's where one of its tables has it, or had it.
+        """
+        found = [operation for operation in self._upgrade.ops if not type(operation).__module__.startswith("alembic.")]
+        if not found:
+            return
+        own = self._names_of_own_types()
+        others = [operation for operation in found if getattr(operation, "name", None) not in own | {None}]
+        self._upgrade.ops = [operation for operation in self._upgrade.ops if operation not in others]
+        self._reverse()
+
+    def _names_of_own_types(self) -> set[str]:
+        metadata = self.context.opts["target_metadata"]
+        declared = [
+            column.type
+            for each in (metadata if isinstance(metadata, (list, tuple)) else [metadata])
+            for table in each.tables.values()
+            if self.is_own(table.key)
+            for column in table.columns
+        ]
+        inspector = inspect(self.context.connection)
+        present = [
+            column["type"]
+            for key in filter(self.is_own, self.seen)
+            for schema, _, name in [key.rpartition(".")]
+            for column in inspector.get_columns(name, schema=schema or None)
+        ]
+        items = [getattr(item, "item_type", item) for item in (*declared, *present)]  # of an array
+        return {str(item.name) for item in items if getattr(item, "name", None)}
+
+    def _order_drops(self) -> None:
+        """Have a table dropped after all that points at it: tables that go as well, and keys of tables that stay.
+
+        Alembic drops tables before it changes others, in the order of a set, and an index before the foreign key that
+        MariaDB needs it for. The indexes of a table need no drop of their own, which MariaDB may refuse, too; and what
+        is made on other tables may take their names, and so comes later.
+        """
+        found = self._upgrade.ops
+        drops = {_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
+        changes = [operation for operation in found if isinstance(operation, ops.ModifyTableOps)]
+        self._gone_with_tables = [operation for operation in changes if _key(operation) in drops]
+        for operation in changes:
+            operation.ops.sort(key=_comes_after_keys)
+        if drops:
+            moved = {*map(id, drops.values()), *map(id, self._gone_with_tables)}
+            first = next(number for number, operation in enumerate(found) if id(operation) in moved)
+            after = [operation for operation in found[first:] if id(operation) not in moved]
+            keys = [end for change in after if isinstance(change, ops.ModifyTableOps) for end in _ends(change, drops)]
+            order, circular = _children_first(drops)
+            if self.context.dialect.supports_alter:
+                keys += [_end_of_keys(drops[key], target) for key, target in circular]
+            left = [change for change in after if not (isinstance(change, ops.ModifyTableOps) and change.is_empty())]
+            found[first:] = [*keys, *(drops[key] for key in order), *left]
+        self._reverse()
+
+    def _reverse(self) -> None:
+        """Make the way back anew: with the indexes of the tables that it makes, and without those of what it drops."""
+        self._upgrade.reverse_into(self._downgrade)
+        drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
+        self._downgrade.ops[:] = [
+            operation
+            for operation in self._downgrade.ops
+            if not (
+                isinstance(operation, ops.ModifyTableOps) and _key(operation) in drops and _drops_indexes(operation)
+            )
+        ]
+        for operation in self._gone_with_tables:
+            keys = [_key(made) if isinstance(made, ops.CreateTableOp) else "" for made in self._downgrade.ops]
+            if _key(operation) in keys:
+                self._downgrade.ops.insert(keys.index(_key(operation)) + 1, operation.reverse())
+
+    def _make_altering_keys(self) -> None:
+        """Have foreign keys with ``use_alter`` made, which ``op.create_table`` leaves out where there is ALTER TABLE.
+
+        They go into the table's own statement, or to the end if they point at another table that the revision makes.
+        """
+        made = [operation for operation in self._upgrade.ops if isinstance(operation, ops.CreateTableOp)]
+        names = {_key(operation) for operation in made}
+        for operation in made:
+            keys = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint) and item.use_alter]
+            for item in keys:
+                items = [other for other in operation.columns if other is not item]
+                if (names - {_key(operation)}).intersection(map(_target, item.elements)):
+                    key = ops.CreateForeignKeyOp.from_constraint(item)
+                    self._upgrade.ops.append(ops.ModifyTableOps(operation.table_name, [key], schema=operation.schema))
+                else:
+                    items.append(_without_alter(item))
+                operation.columns = items
+        self._reverse()
+
+    def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options with the package's tables as the first filter, before the user's own."""
+        users_name, users_object = options.get("include_name"), options.get("include_object")
+
+        def include_name(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
+            wanted = users_name is None or bool(users_name(name, type_, parents))
+            if type_ != "table" or not wanted:
+                return wanted
+            self.seen.append(str(parents.get("schema_qualified_table_name") or name))
+            return self.is_own(self.seen[-1])
+
+        def include_object(item: Any, name: str, type_: str, reflected: bool, other: Any) -> bool:  # noqa: ANN401, FBT001 (Alembic's signature)
+            table: Table | None = item if type_ == "table" else getattr(item, "table", None)
+            if table is not None and not self.is_own(table.key):
+                return False
+            return users_object is None or bool(users_object(item, name, type_, reflected, other))
+
+        return {**options, "include_name": include_name, "include_object": include_object}
+
+    @property
+    def _upgrade(self) -> ops.UpgradeOps:
+        return self._script.upgrade_ops_list[-1]
+
+    @property
+    def _downgrade(self) -> ops.DowngradeOps:
+        return self._script.downgrade_ops_list[-1]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        return self._upgrade.is_empty()
+
+    def others(self) -> list[str]:
+        """Return the tables of the database that the package does not own, without those that the user leaves out."""
+        include_object = self.context.opts.get("include_object")
+        others = [key for key in self.seen if not self.is_own(key)]
+        if include_object is None:
+            return others
+        tables = {key: _bare_table(key) for key in others}
+        return [key for key, table in tables.items() if include_object(table, table.name, "table", True, None)]  # noqa: FBT003 (Alembic's signature)
+
+    def has_table(self, key: str) -> bool:
+        """Tell whether the database has a table."""
+        schema, _, name = key.rpartition(".")
+        return inspect(self.context.connection).has_table(name, schema=schema or None)
+
+    def references(self) -> set[str]:
+        """Return the keys of the tables that the found changes point at by foreign key."""
+        return {key for operation in self._operations() for key in _targets(operation)}
+
+    def changed(self) -> set[str]:
+        """Return the keys of the tables that the found changes find there."""
+        found = [item for item in self._upgrade.ops if isinstance(item, (ops.ModifyTableOps, ops.DropTableOp))]
+        return set(map(_key, found))
+
+    def removed(self) -> Iterator[tuple[str, str]]:
+        """Yield what the changes drop or rename: keys of tables, each with a column, or empty for the whole table."""
+        for operation in self._operations():
+            if isinstance(operation, ops.DropTableOp | ops.RenameTableOp):
+                yield _key(operation), ""
+            if isinstance(operation, ops.DropColumnOp):
+                yield _key(operation), operation.column_name
+            if isinstance(operation, ops.AlterColumnOp) and operation.modify_name:
+                yield _key(operation), operation.column_name
+
+    def leave_out_references(self, keys: set[str]) -> None:
+        """Leave out the foreign keys to some tables, which another revision adds later."""
+        for container in self._containers(self._upgrade):
+            container.ops[:] = [
+                operation
+                for operation in container.ops
+                if not (isinstance(operation, ops.CreateForeignKeyOp) and keys.intersection(_targets(operation)))
+            ]
+            for operation in container.ops:
+                if isinstance(operation, ops.CreateTableOp):
+                    operation.columns = [
+                        item
+                        for item in operation.columns
+                        if not (isinstance(item, ForeignKeyConstraint) and keys & set(map(_target, item.elements)))
+                    ]
+        self._upgrade.ops[:] = [
+            operation
+            for operation in self._upgrade.ops
+            if not (isinstance(operation, ops.ModifyTableOps) and operation.is_empty())
+        ]
+        self._reverse()
+
+    def apply_users_hook(self, rows: tuple[str, ...]) -> None:
+        """Let the user's ``process_revision_directives`` change or drop what was found."""
+        hook = self.context.opts.get("process_revision_directives")
+        if hook is not None:
+            directives = [self._script]
+            hook(self.context, rows, directives)
+            self._script = directives[0] if directives else _empty_like(self._script)
+
+    def descriptions(self) -> list[str]:
+        """Return the changes as the lines of Python that would make them, one each."""
+        as_rendered = self._autogen.opts
+        self._autogen.opts = {**as_rendered, "render_as_batch": False}
+        try:
+            return [
+                " ".join(text.split())
+                for operation in self._upgrade.ops
+                for text in render.render_op(self._autogen, operation)
+            ]
+        finally:
+            self._autogen.opts = as_rendered
+
+    def body(self) -> Body:
+        """Return the changes as a revision's functions."""
+        texts: dict[str, Any] = {}
+        self._autogen.imports = set(self._script.imports)
+        render._render_python_into_templatevars(self._autogen, self._script, texts)
+        upgrades = _formatted(texts[self._upgrade.upgrade_token])
+        downgrades = _formatted(texts[self._downgrade.downgrade_token])
+        imports = {line for line in texts["imports"].splitlines() if line}
+        for code in (upgrades, downgrades):
+            imports |= _missing_imports(code, imports)
+        return Body(upgrades, downgrades, "\n".join(sorted(imports)), self.context.opts)
+
+    def _operations(self) -> Iterator[ops.MigrateOperation]:
+        for container in self._containers(self._upgrade):
+            yield from container.ops
+
+    def _containers(self, container: ops.OpContainer) -> Iterator[ops.OpContainer]:
+        yield container
+        for operation in container.ops:
+            if isinstance(operation, ops.OpContainer):
+                yield from self._containers(operation)
+
+
+def _bare_table(key: str) -> Table:
+    schema, _, name = key.rpartition(".")
+    return Table(name, MetaData(), schema=schema or None)
+
+
+def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
+    upgrade, downgrade = script.upgrade_ops_list[-1], script.downgrade_ops_list[-1]
+    return ops.MigrationScript(
+        None,
+        ops.UpgradeOps([], upgrade_token=upgrade.upgrade_token),
+        ops.DowngradeOps([], downgrade_token=downgrade.downgrade_token),
+    )
+
+
+def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | ops.AlterTableOp) -> str:
+    return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
+
+
+def _drops_indexes(change: ops.ModifyTableOps) -> bool:
+    """Tell whether a change drops indexes, and does nothing else."""
+    return all(isinstance(operation, ops.DropIndexOp) for operation in change.ops)
+
+
+def _comes_after_keys(operation: ops.MigrateOperation) -> bool:
+    """Tell of everything but the end of a foreign key, which comes first."""
+    return not (isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey")
+
+
+def _ends(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
+    """Take from the changes of a table the ends of its foreign keys to tables that are dropped."""
+    ends = [
+        end for end in change.ops if not _comes_after_keys(end) and not drops.keys().isdisjoint(_targets(end.reverse()))
+    ]
+    if ends:
+        change.ops[:] = [other for other in change.ops if other not in ends]
+        yield ops.ModifyTableOps(change.table_name, ends, schema=change.schema)
+
+
+def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:
+    """Sort the keys of tables that are dropped, each before those that it points at.
+
+    :return: also which table's keys to which other have to end before, where tables point at each other in a circle.
+    """
+    waits_for: dict[str, list[str]] = {key: [] for key in sorted(drops)}
+    for key in waits_for:
+        for target in dict.fromkeys(_targets(drops[key].reverse())):
+            if target in waits_for and target != key:
+                waits_for[target].append(key)
+    circular: list[tuple[str, str]] = []
+    while True:
+        try:
+            return tuple(TopologicalSorter(waits_for).static_order()), circular
+        except CycleError as exc:
+            key, target = exc.args[1][:2]
+            waits_for[target].remove(key)
+            circular.append((key, target))
+
+
+def _end_of_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
+    """Have the foreign keys of a table to another one dropped before it is, and made after both on the way back."""
+
+    def points_there(item: object) -> TypeGuard[ForeignKeyConstraint]:
+        return isinstance(item, ForeignKeyConstraint) and target in map(_target, item.elements)
+
+    table = cast("ops.CreateTableOp", drop._reverse)  # as it was compared
+    ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if points_there(key)]
+    table.columns = [item for item in table.columns if not points_there(item)]
+    return ops.ModifyTableOps(drop.table_name, ends, schema=drop.schema)
+
+
+def _without_alter(constraint: ForeignKeyConstraint) -> ForeignKeyConstraint:
+    copy = constraint._copy()
+    copy.use_alter = False
+    for element in copy.elements:
+        element.use_alter = False
+    return copy
+
+
+def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
+    """Return the keys of the tables that an operation points at."""
+    if isinstance(operation, ops.CreateForeignKeyOp):
+        schema = operation.kw.get("referent_schema")
+        return [f"{schema}.{operation.referent_table}" if schema else operation.referent_table]
+    if isinstance(operation, ops.CreateTableOp):
+        return [
+            _target(element)
+            for item in operation.columns
+            if isinstance(item, ForeignKeyConstraint)
+            for element in item.elements
+        ]
+    if isinstance(operation, ops.AddColumnOp):
+        return [_target(element) for element in operation.column.foreign_keys]
+    return []
+
+
+def _target(element: ForeignKey) -> str:
+    try:
+        return str(element.column.table.key)
+    except InvalidRequestError:  # of a column that the user's hook made
+        return element.target_fullname.rpartition(".")[0]
+
+
+def _formatted(text: str) -> str:
+    """Return rendered code as a formatter would leave it, long lines apart, and without Alembic's remarks."""
+    lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("# ###")]
+    code = _with_double_quotes("\n".join(lines).strip())
+    return _indented(_one_argument_a_line(code))
+
+
+def _tokens(code: str) -> Iterator[tokenize.TokenInfo]:
+    """Give the tokens of code whose first line lacks the indent that the others have, with rows from 2 on."""
+    yield from tokenize.generate_tokens(StringIO(f"if 1:\n    {code}\n").readline)
+
+
+def _edited(code: str, edits: Iterable[tuple[tuple[int, int], tuple[int, int], str]]) -> str:
+    """Return code with the text between two places of a row replaced, each given as :func:`_tokens` counts them."""
+    lines = f"if 1:\n    {code}\n".splitlines()
+    for (row, start), (_, end), text in sorted(edits, reverse=True):
+        lines[row - 1] = f"{lines[row - 1][:start]}{text}{lines[row - 1][end:]}"
+    return "\n".join(lines[1:]).strip()
+
+
+def _with_double_quotes(code: str) -> str:
+    """Return code with the quotes that need fewer backslashes, and of equals the double ones."""
+    strings = [token for token in _tokens(code) if token.type == tokenize.STRING and token.string[0] == "'"]
+    fewer = [token for token in strings if token.string.count('"') <= token.string.count("\\'")]
+    return _edited(code, [(token.start, token.end, _double_quoted(token.string[1:-1])) for token in fewer])
+
+
+def _double_quoted(inner: str) -> str:
+    text = re.sub(r"""\\'|\\.|\"""", lambda match: {"\\'": "'", '"': '\\"'}.get(match[0], match[0]), inner)
+    return f'"{text}"'
+
+
+def _one_argument_a_line(code: str) -> str:
+    """Return code in which a call of several lines has one for each argument, with a comma after the last."""
+    edits: list[tuple[tuple[int, int], tuple[int, int], str]] = []
+    opened: list[tokenize.TokenInfo] = []
+    breaks: list[tokenize.TokenInfo] = []
+    before: tokenize.TokenInfo | None = None
+    for token in _tokens(code):
+        if token.type == tokenize.OP and token.string in "([{":
+            opened.append(token)
+            breaks = [token] if len(opened) == 1 else breaks
+        elif token.string == "," and len(opened) == 1:
+            breaks.append(token)
+        elif token.type == tokenize.OP and token.string in ")]}":
+            start = opened.pop()
+            if not opened and start.start[0] != token.start[0] and before is not None:
+                edits += [(place.end, place.end, "\n") for place in breaks]
+                edits.append((before.end, before.end, "\n" if before.string == "," else ",\n"))
+        before = token if token.type != tokenize.NL else before
+    return "\n".join(line.rstrip() for line in _edited(code, edits).splitlines() if line.strip())
+
+
+def _indented(code: str) -> str:
+    """Return code with its continued lines four spaces deeper for each bracket that is open."""
+    lines, indent = [], ""
+    for line, depth in zip(f"    {code}".splitlines(), _bracket_depths(code), strict=True):
+        if not depth and line.strip()[:1] not in ")]}":
+            indent = line[: len(line) - len(line.lstrip())]
+        lines.append(f"{indent}{'    ' * depth}{line.strip()}")
+    return "\n".join(lines).strip()
+
+
+def _bracket_depths(code: str) -> list[int]:
+    """Return for each line how many brackets are open at its start, not counting those that it closes first."""
+    depths = [0] * len(code.splitlines())
+    depth = 0
+    for token in _tokens(code):
+        if token.type != tokenize.OP or token.string not in "()[]{}":
+            continue
+        depth += 1 if token.string in "([{" else -1
+        row = token.start[0] - 2
+        depths[row + 1 :] = [depth] * (len(depths) - row - 1)
+        if token.string in ")]}" and not token.line[: token.start[1]].strip():
+            depths[row] = depth
+    return depths
+
+
+def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
+    """Return imports of the modules whose types the code names in full, as Alembic renders the app's own types."""
+    bound = set(_TEMPLATE_NAMES)
+    for node in ast.walk(ast.parse("\n".join(imports))):
+        if isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+    found: set[str] = set()
+    tree = ast.parse("\n".join(line.removeprefix("    ") for line in code.splitlines()))
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            dotted = _dotted(node)
+            if dotted and dotted.partition(".")[0] not in bound | stored and dotted in sys.modules:
+                found.add(f"import {dotted}")
+    return {line for line in found if not any(other.startswith(f"{line}.") for other in found)}
+
+
+def _dotted(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        before = _dotted(node.value)
+        return None if before is None else f"{before}.{node.attr}"
+    return None

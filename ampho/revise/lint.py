@@ -1,0 +1,290 @@
+"""What is dangerous in revisions before they run: squawk's findings on their SQL, lost data, and no way back.
+
+squawk is a program of its own, for PostgreSQL, and knows which statements block the app. What it cannot know of a
+revision is read here: whether data goes with it, and whether its ``downgrade()`` does anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampho._suggest import did_you_mean
+from ampho.database.applied import Applied
+from ampho.database.journal import Journal
+from ampho.database.url import redact
+from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
+from ampho.history.graph import Branch, Graph
+from ampho.history.losses import Function, functions, lost_in_code, lost_in_sql
+from ampho.history.revision import Revision
+from ampho.history.specifier import find_target, parse
+from ampho.migrate.executor import ask
+from ampho.migrate.project import Project
+from ampho.migrate.sql import render_each
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+DATA_LOSS = "data-loss"
+IRREVERSIBLE = "irreversible"
+NO_SQL = "no-sql"
+OWN = (DATA_LOSS, IRREVERSIBLE, NO_SQL)
+
+_ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
+_SETTINGS = "SET lock_timeout = '{}ms';\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is dangerous in a revision.
+
+    :ivar rule: squawk's name for it, or ``data-loss``, ``irreversible`` or ``no-sql``.
+    :ivar message: what it is.
+    :ivar help: what to do instead, where squawk says so.
+    :ivar statement: the SQL that it is about, if it is about one.
+    """
+
+    revision: str
+    package: str
+    path: Path
+    rule: str
+    message: str
+    help: str = ""
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """What was looked at, and what was found.
+
+    :ivar revisions: ids of the revisions that were looked at, in their order.
+    :ivar violations: what is dangerous in them, in the same order.
+    :ivar has_squawk: whether squawk looked at their SQL, which it does for PostgreSQL.
+    """
+
+    revisions: tuple[str, ...]
+    violations: tuple[Violation, ...]
+    has_squawk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be looked at: revisions, and their SQL as far as it can be written."""
+
+    project: Project
+    revisions: tuple[Revision, ...]
+    sql: dict[str, str | RenderError]
+    exclude: tuple[str, ...]
+    server: str | None
+
+
+def draft(
+    project: Project,
+    connection: Connection,
+    *,
+    names: Sequence[str] = (),
+    exclude: Iterable[str] = (),
+    x: Sequence[str] = (),
+) -> Draft:
+    """Write the SQL of revisions, for :func:`lint`, which needs the database no more.
+
+    :param names: packages, whose revisions are meant that are not applied; or ids. By default all packages.
+    :param exclude: rules that are not looked at.
+    :param x: values for ``context.get_x_argument()``.
+    :raises SpecifierError: if a name is none.
+    """
+
+    def choose(rows: tuple[str, ...], journal: Journal) -> tuple[Revision, ...]:
+        graph = project.graph
+        known = Applied.from_rows(graph, rows, journal).known
+        chosen = set(graph.ids) - known if not names else {rid for name in names for rid in _named(graph, name, known)}
+        return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
+
+    revisions = ask(project, connection, x, choose)
+    server = None
+    if connection.dialect.name == "postgresql":
+        server = ".".join(map(str, connection.dialect.server_version_info or ()))
+    sql = render_each(project, connection, revisions, x) if revisions else {}
+    return Draft(project, revisions, sql, tuple(exclude), server)
+
+
+def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
+    spec = parse(name)
+    if spec.offset or spec.branch is not None:
+        raise SpecifierError(f"{name}: that names neither a package nor a revision.", specifier=name)
+    found = find_target(graph, spec)
+    return [rid for rid in found.ids if rid not in known] if isinstance(found, Branch) else [found]
+
+
+def lint(drafted: Draft) -> LintReport:
+    """Look at revisions. This may take a while, and needs no database.
+
+    :raises LinterError: if squawk is needed, and is not there or fails.
+    :raises ConfigurationError: if what is excluded is no rule.
+    """
+    found: dict[str, list[Violation]] = {revision.id: [] for revision in drafted.revisions}
+    excluded: dict[str, set[str]] = {}
+    has_squawk = drafted.server is not None
+    violations: list[Violation] = []
+    for revision in drafted.revisions:
+        source = revision.path.read_bytes()
+        excluded[revision.id] = {*drafted.exclude, *_allowed(source)}
+        violations += _own(drafted, revision, source)
+    if has_squawk:
+        violations += _squawk(drafted)
+    _check_rules(drafted.exclude, {*OWN, *(violation.rule for violation in violations)})
+    for violation in violations:
+        if violation.rule not in excluded[violation.revision]:
+            found[violation.revision].append(violation)
+    return LintReport(tuple(found), tuple(one for several in found.values() for one in several), has_squawk)
+
+
+def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
+    """Check that these are rules; without squawk, which knows its own, only what is close to a known one is refused."""
+    for rule in rules:
+        is_squawks = rule in known or _is_rule_of_squawk(rule)
+        guess = did_you_mean(rule, sorted(known))
+        if is_squawks is False or (is_squawks is None and guess):
+            remedy = guess or f"Ampho's own are {', '.join(OWN)}; squawk's are in https://squawkhq.com/docs/rules."
+            raise ConfigurationError(f"There is no rule {rule!a} to exclude. {remedy}", setting="exclude")
+
+
+def _is_rule_of_squawk(rule: str) -> bool | None:
+    """Ask squawk whether a rule is one of its own; None where it is not there."""
+    import subprocess
+
+    program = _find_squawk()
+    if program is None:
+        return None
+    command = [program, f"--exclude={rule}", "--reporter=json"]
+    done = subprocess.run(command, input="", capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (found above)
+    return "invalid rule name" not in done.stderr
+
+
+def _find_squawk() -> str | None:
+    import shutil
+
+    return shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
+
+
+def _allowed(source: bytes) -> set[str]:
+    """Return the rules that a comment in a revision's file allows it to break."""
+    text = source.decode("utf-8", errors="replace")
+    return {rule for allowed in _ALLOWS.findall(text) for rule in re.split(r"[\s,]+", allowed)}
+
+
+def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
+    """Give what squawk does not know.
+
+    :param source: the revision's file.
+    """
+
+    def violation(rule: str, message: str, statement: str = "") -> Violation:
+        message, statement = (redact(text, drafted.project.url) for text in (message, statement))
+        return Violation(revision.id, revision.package, revision.path, rule, message, statement=statement)
+
+    sql = drafted.sql.get(revision.id, "")
+    if isinstance(sql, RenderError) and drafted.server is not None:
+        yield violation(NO_SQL, f"squawk did not see it. {sql}")
+    defined = functions(source)
+    if isinstance(sql, str):
+        lost = dict(lost_in_sql(sql))
+        # SQLite's batch mode drops a column by building the table anew without it
+        lost |= {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"), columns_only=True)} | lost
+    else:
+        lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"))}
+    for what, statement in lost.values():
+        yield violation(DATA_LOSS, f"It {what}, and what is in it is lost.", statement)
+    why = why_irreversible(defined)
+    if why:
+        yield violation(IRREVERSIBLE, why)
+
+
+def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
+    """Return why a revision has no way back, in a sentence; an empty text where it has one.
+
+    :param defined: what its file has names for, as :func:`ampho.history.losses.functions` returns it.
+    """
+    if "*" in defined:
+        return ""
+    if "downgrade" not in defined:
+        return "It has no downgrade()."
+    downgrade, upgrade = defined["downgrade"], defined.get("upgrade")
+    if not isinstance(downgrade, Function):
+        return ""
+    if any(isinstance(node, ast.Raise) for node in downgrade.body):
+        return "Its downgrade() raises an exception."
+    if is_empty(downgrade) and isinstance(upgrade, Function) and not is_empty(upgrade):
+        return "Its downgrade() does nothing, and its upgrade() does something."
+    return ""
+
+
+def is_empty(function: ast.stmt | None) -> bool:
+    """Return whether a function does nothing."""
+    return isinstance(function, Function) and all(
+        isinstance(node, ast.Pass)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Return) and node.value is None)
+        for node in function.body
+    )
+
+
+def _squawk(drafted: Draft) -> Iterator[Violation]:
+    """Give what squawk says of the SQL for PostgreSQL."""
+    import glob  # here, like what follows, since a web worker has no use for it
+    from tempfile import TemporaryDirectory
+
+    written = [(revision, sql) for revision in drafted.revisions if isinstance(sql := drafted.sql[revision.id], str)]
+    program = _find_squawk()
+    if program is None:
+        raise LinterError("squawk is not installed, which looks at the SQL. Install it: pip install 'ampho[lint]'.")
+    seconds = drafted.project.lock.statement_timeout
+    head = (_SETTINGS.format(round(seconds * 1000)) if seconds else "") + "BEGIN;\n"
+    with TemporaryDirectory(prefix="ampho-lint-") as folder:
+        for number, (_, sql) in enumerate(written):
+            Path(folder, f"{number}.sql").write_text(f"{head}{sql}\nCOMMIT;\n", "utf-8")
+        command = [program, "--reporter=json", f"{glob.escape(folder)}/*.sql"]
+        if drafted.server:
+            command.insert(1, f"--pg-version={drafted.server}")
+        for one in _run(command) if written else ():
+            revision, sql = written[int(Path(one["file"]).stem)]
+            yield Violation(
+                revision.id,
+                revision.package,
+                revision.path,
+                rule=one["rule_name"],
+                message=one["message"],
+                help=one["help"] or "",
+                statement=redact(_statement_at(sql, one["line"] - head.count("\n")), drafted.project.url),
+            )
+
+
+def _run(command: Sequence[str]) -> Sequence[dict[str, Any]]:
+    import subprocess
+
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (which is found above)
+    try:
+        found = json.loads(done.stdout or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or (done.returncode and not found):
+        why = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
+        raise LinterError(f"squawk failed: {why.rstrip('.')}. Check its configuration, .squawk.toml.")
+    return sorted(found, key=lambda one: (int(Path(one["file"]).stem), one["line"]))
+
+
+def _statement_at(sql: str, line: int) -> str:
+    """Return the statement that has a line; Alembic puts an empty line after each."""
+    lines = sql.splitlines()
+    first = last = min(max(line, 0), len(lines) - 1)
+    while first > 0 and lines[first - 1].strip():
+        first -= 1
+    while last < len(lines) - 1 and lines[last + 1].strip():
+        last += 1
+    return "\n".join(lines[first : last + 1]).strip().rstrip(";")

@@ -1,0 +1,322 @@
+"""Which package a table belongs to.
+
+In this order: what the table says itself, the package whose name is the longest prefix of its model's module, the
+package whose module defines it, and for a table that no model describes any more the package whose revisions made it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ampho._describe import describe
+from ampho.errors import ConfigurationError
+from ampho.history.graph import Graph
+from ampho.history.losses import Function
+from ampho.history.package import SETTING, MigrationPackage
+
+if TYPE_CHECKING:
+    from sqlalchemy import ForeignKey, MetaData, Table
+    from sqlalchemy.orm import Mapper
+
+INFO_KEY = "ampho_package"
+"""The key in a table's ``info`` that names its package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """The owner of each table, by the table's key: its name, after its schema and a dot where it has one.
+
+    :ivar models: of tables that the metadata describes.
+    :ivar history: of tables that revisions made, whether a model describes them or not.
+    :ivar users: of tables that revisions made, the packages whose revisions made a foreign key to the table, each with
+        the column that it references, whether the key still exists or not.
+    :ivar references: of each package with models, the packages that their foreign keys point at.
+    :ivar unowned: tables that the metadata describes and nobody owns.
+    """
+
+    models: Mapping[str, str]
+    history: Mapping[str, str]
+    users: Mapping[str, set[tuple[str, str]]]
+    references: Mapping[str, frozenset[str]]
+    unowned: tuple[str, ...] = ()
+
+    def owner(self, key: str) -> str | None:
+        """Return the package that a table belongs to, or None if nobody owns it."""
+        return self.models.get(key) or self.history.get(key)
+
+    def makers(self, key: str) -> set[str]:
+        """Return the packages whose revisions a table needs: the one that made it, and the one that has it now."""
+        return {owner for owner in (self.history.get(key), self.models.get(key)) if owner is not None}
+
+    def users_of(self, key: str, column: str = "") -> set[str]:
+        """Return the packages whose revisions made a foreign key to a table, or to one column of it."""
+        return {package for package, target in self.users.get(key, ()) if column in ("", target)}
+
+    def needed_by(self, package: str) -> set[str]:
+        """Return the packages that a package's foreign keys lead to, at whatever distance."""
+        found: set[str] = set()
+        todo = [package]
+        while todo:
+            new = self.references.get(todo.pop(), frozenset()) - found
+            found |= new
+            todo += new
+        return found
+
+
+def find_owners(
+    packages: Sequence[MigrationPackage], graph: Graph, metadata: MetaData | Sequence[MetaData] | None
+) -> Ownership:
+    """Return who owns what; imports each package and, where it exists, its ``models`` module first.
+
+    :raises ConfigurationError: if a module cannot be imported, a table names a package that is not configured, or a
+        foreign key points nowhere.
+    """
+    names = [package.name for package in packages]
+    for package in packages:
+        import_models(package)
+    owners: dict[str, str] = {}
+    tables = {table.key: table for one in _each(metadata) for table in one.tables.values()}
+    mapped = _mapped(names)
+    defined = _defined(names)
+    for key, table in tables.items():
+        owner = _stated(table, names) or mapped.get(table) or defined.get(table)
+        if owner is not None:
+            owners[key] = owner
+    unowned = tuple(sorted(tables.keys() - owners.keys()))
+    history = _History.of(graph)
+    return Ownership(owners, history.tables, history.users, _references(tables.values(), owners), unowned)
+
+
+def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    references: dict[str, set[str]] = {}
+    for table in tables:
+        for key in table.foreign_keys:
+            owner, target = owners.get(table.key), owners.get(_referred(key))
+            if owner is not None and target is not None and owner != target:
+                references.setdefault(owner, set()).add(target)
+    return {owner: frozenset(targets) for owner, targets in references.items()}
+
+
+def _referred(key: ForeignKey) -> str:
+    from sqlalchemy.exc import NoReferenceError
+
+    try:
+        return str(key.column.table.key)
+    except NoReferenceError as exc:
+        raise ConfigurationError(
+            f"The column {key.parent} points at {key.target_fullname}, which no model describes. Correct it, or list"
+            f" the package that has the model in {SETTING}."
+        ) from exc
+
+
+def import_models(package: MigrationPackage) -> None:
+    """Import a package, and its ``models`` module if there is one.
+
+    :raises ConfigurationError: if either raises.
+    """
+    has_models = (package.root / "models.py").is_file() or (package.root / "models" / "__init__.py").is_file()
+    name = f"{package.name}.models" if has_models else package.name
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as exc:
+        raise ConfigurationError(f"The models of {package.name} cannot be imported: {describe(exc)}.") from exc
+
+
+def _each(metadata: MetaData | Sequence[MetaData] | None) -> Sequence[MetaData]:
+    if metadata is None:
+        return ()
+    return metadata if isinstance(metadata, Sequence) else (metadata,)
+
+
+def package_of_module(module: str, names: Iterable[str]) -> str | None:
+    """Return the name that is the longest dotted prefix of a module's name."""
+    matches = [name for name in names if module == name or module.startswith(f"{name}.")]
+    return max(matches, key=len, default=None)
+
+
+def _stated(table: Table, names: Sequence[str]) -> str | None:
+    stated = table.info.get(INFO_KEY)
+    if stated is not None and stated not in names:
+        raise ConfigurationError(
+            f"The table {table.key} says that it belongs to {stated!r}, which is no configured package. Correct its"
+            f" info={{'{INFO_KEY}': ...}}."
+        )
+    return stated
+
+
+def _mapped(names: Sequence[str]) -> dict[Table, str]:
+    """Return the owners of the tables of mapped classes; of a table that several map, the first one's."""
+    from sqlalchemy import Table
+
+    owners: dict[Table, str] = {}
+    for mapper in _mappers(names):
+        owner = package_of_module(mapper.class_.__module__, names)
+        shares_its_base_s = mapper.inherits is not None and mapper.inherits.local_table is mapper.local_table
+        if owner is not None and isinstance(mapper.local_table, Table) and not shares_its_base_s:
+            owners.setdefault(mapper.local_table, owner)
+    return owners
+
+
+def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
+    """Return all mappers of the registries that the packages' modules use, in an order of their own."""
+    registries = {
+        id(mapper.registry): mapper.registry
+        for _, module in _modules(names)
+        for value in list(vars(module).values())
+        if isinstance(value, type) and (mapper := getattr(value, "__mapper__", None)) is not None
+    }
+    mappers = [mapper for registry in registries.values() for mapper in registry.mappers]
+    return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
+
+
+def _defined(names: Sequence[str]) -> dict[Table, str]:
+    """Return the owners of Core tables: the packages of the modules that assign, and not import, them."""
+    from sqlalchemy import Table
+
+    found: dict[Table, list[tuple[str, ModuleType]]] = {}
+    for package, module in _modules(names):
+        for name, value in vars(module).items():
+            if isinstance(value, Table) and _assigns(module, name):
+                found.setdefault(value, []).append((package, module))
+    return {table: places[0][0] for table, places in found.items()}
+
+
+def _modules(names: Sequence[str]) -> Iterator[tuple[str, ModuleType]]:
+    for name, module in sorted(sys.modules.items()):
+        package = package_of_module(name, names)
+        if package is not None and isinstance(module, ModuleType):
+            yield package, module
+
+
+def _assigns(module: ModuleType, name: str) -> bool:
+    try:
+        with open(module.__file__ or "", "rb") as file:  # noqa: PTH123 (a module's file is text, not a path of ours)
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    targets = (
+        target
+        for node in tree.body
+        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
+    )
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+@dataclass
+class _History:
+    """The tables that the upgrades of all revisions leave, read in their order without running them.
+
+    Read from the calls of Alembic's operations in ``upgrade()``: a name that is computed, and SQL, are not seen.
+
+    :ivar tables: of each table, the package that made it.
+    :ivar users: of each table, the packages that made a foreign key to it, each with the column that it points at.
+    """
+
+    tables: dict[str, str] = field(default_factory=dict)
+    users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph) -> _History:
+        found = cls()
+        for revision_id in filter(graph.has_file, graph.ids):
+            revision = graph[revision_id]
+            try:
+                tree = ast.parse(revision.path.read_bytes())
+            except (OSError, SyntaxError, ValueError):
+                continue
+            for call in _calls_in_order(tree):
+                found.read(call, revision.package)
+        return found
+
+    def read(self, call: ast.Call, package: str) -> None:
+        name, schema = _name(call), _string(_argument(call, "schema"))
+        first = _string(_argument(call, "table_name", 0))
+        if name == "create_table" and first:
+            self.tables[_key(first, schema)] = package
+            self.users.pop(_key(first, schema), None)
+        elif name == "drop_table" and first:
+            self.tables.pop(_key(first, schema), None)
+            self.users.pop(_key(first, schema), None)
+        elif name == "rename_table":
+            self._rename(call, package, schema)
+        else:
+            for table, column in _targets(call):
+                self.users.setdefault(table, set()).add((package, column))
+
+    def _rename(self, call: ast.Call, package: str, schema: str) -> None:
+        old = _string(_argument(call, "old_table_name", 0))
+        new = _string(_argument(call, "new_table_name", 1))
+        if old and new:
+            self.tables[_key(new, schema)] = self.tables.pop(_key(old, schema), package)
+            self.users[_key(new, schema)] = self.users.pop(_key(old, schema), set())
+
+
+_READ = (
+    "create_table",
+    "rename_table",
+    "drop_table",
+    "create_foreign_key",
+    "ForeignKey",
+    "ForeignKeyConstraint",
+)
+
+
+def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
+    calls = [
+        node
+        for function in tree.body
+        if isinstance(function, Function) and function.name == "upgrade"
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and _name(node) in _READ
+    ]
+    return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _name(call: ast.Call) -> str:
+    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
+def _argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
+    for keyword in call.keywords:
+        if keyword.arg == name:
+            return keyword.value
+    return call.args[position] if position is not None and position < len(call.args) else None
+
+
+def _string(node: ast.expr | None) -> str:
+    """Return the value of a literal string; empty for anything else."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _strings(node: ast.expr | None) -> list[str]:
+    return [_string(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else []
+
+
+def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
+    """Yield the tables and columns that a foreign key references, where they are literals."""
+    if _name(call) == "create_foreign_key":
+        # Unlike that of a batch, the one of ``op`` takes the table with the key before the referenced one.
+        of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
+        table = _string(_argument(call, "referent_table", 2 if of_op else 1))
+        schema = _string(_argument(call, "referent_schema"))
+        columns = _strings(_argument(call, "remote_cols", 4 if of_op else 3))
+        yield from ((_key(table, schema), column) for column in columns if table)
+        return
+    if _name(call) == "ForeignKey":
+        written = [_string(_argument(call, "column", 0))]
+    else:
+        written = _strings(_argument(call, "refcolumns", 1))
+    for target in written:
+        table, _, column = target.rpartition(".")
+        if table:
+            yield table, column
+
+
+def _key(table: str, schema: str) -> str:
+    return f"{schema}.{table}" if schema else table

@@ -1,0 +1,207 @@
+"""Putting the later of two parallel lines of a package after the other, by rewriting one line of one file."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import tokenize
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ampho._describe import describe, listed, shown_path
+from ampho.database.applied import Applied
+from ampho.errors import HistoryError, RevisionInputError
+from ampho.history.graph import Graph
+from ampho.history.revision import Revision, parse_revision
+from ampho.migrate.executor import ask
+from ampho.migrate.project import Project
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+_TWO = 2
+_REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
+
+
+def rebase(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> Revision:
+    """Re-parent the later of a package's two lines on the head of the other; none of it may be applied.
+
+    Later is the line whose first revision was made later, by the time in its id, else by its ``Create Date``. Where the
+    revision was applied to another database already, merge instead: this cannot know.
+
+    :param x: values for ``context.get_x_argument()``.
+    :return: the revision that stands on the other line now.
+    :raises RevisionInputError: if there are not two lines, or the later one is applied or not a single file's to move.
+    """
+    project.package(package).check_writable()
+    project.check_addressed(package)
+    graph = project.graph
+    root, onto = _later_line(graph, package)
+    _check_result(graph, replace(graph[root], down_revisions=(onto,)))
+    line = graph.descendants([root], within=package) | {root}
+    applied = ask(project, connection, x, partial(Applied.from_rows, graph)).known & line
+    if applied:
+        raise RevisionInputError(
+            f"{listed(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",
+            package=package,
+        )
+    return _reparent(graph[root], onto)
+
+
+def _merge_instead(package: str) -> str:
+    return f"Join the lines instead, with 'ampho db-merge {package}'."
+
+
+def _two_heads(graph: Graph, package: str) -> tuple[str, str]:
+    match graph.heads(package):
+        case (one, other):
+            return one, other
+        case ():
+            have, remedy = "no revision", "there is nothing to rebase."
+        case (one,):
+            have, remedy = f"one head, {one}", "there is nothing to rebase."
+        case heads:
+            have, remedy = f"{len(heads)} heads, {', '.join(heads)}", "a rebase is for two."
+            remedy += f" {_merge_instead(package)}"
+    raise RevisionInputError(f"{package} has {have}: {remedy}", package=package)
+
+
+def _later_line(graph: Graph, package: str) -> tuple[str, str]:
+    """Return the first revision of the later line, and the head of the other."""
+    one, other = _two_heads(graph, package)
+    lines = []
+    for head, onto in ((one, other), (other, one)):
+        root = _root(graph, package, head, onto)
+        made = graph[root].time
+        if made is None:
+            raise RevisionInputError(
+                f"Neither the id of {root} nor its file says when it was made, so which line is the later one is not"
+                f" known. {_merge_instead(package)}",
+                package=package,
+            )
+        lines.append((made, root, onto))
+    _, root, onto = max(lines)
+    return root, onto
+
+
+def _root(graph: Graph, package: str, head: str, other: str) -> str:
+    """Return the revision with which the line of a head begins."""
+    own = {rid for rid in graph.ancestors([head]) if graph[rid].package == package} - graph.ancestors([other])
+    roots = [rid for rid in own if not set(graph[rid].down_revisions) & own]
+    if len(roots) != 1 or len(graph[roots[0]].down_revisions) > 1:
+        raise RevisionInputError(
+            f"The line of {head} does not begin in one place of its own. {_merge_instead(package)}", package=package
+        )
+    return roots[0]
+
+
+def _check_result(graph: Graph, moved: Revision) -> None:
+    """Check that a moved revision leaves its package with one head, and nothing in a circle."""
+    try:
+        revisions = (moved if rid == moved.id else graph[rid] for rid in graph.ids)
+        heads = len(Graph(revisions, graph.packages).heads(moved.package))
+    except HistoryError:
+        heads = 0
+    if heads != 1:
+        raise RevisionInputError(
+            f"{moved.id} cannot be put after {moved.down_revisions[0]}, because of what depends on what."
+            f" {_merge_instead(moved.package)}",
+            package=moved.package,
+        )
+
+
+def _reparent(revision: Revision, parent: str) -> Revision:
+    path = revision.path.resolve()
+    try:
+        changed = _with_parent(path.read_bytes(), parent)
+    except (OSError, ValueError, SyntaxError) as exc:
+        raise RevisionInputError(
+            f"{shown_path(revision.path)} cannot be rewritten: {describe(exc)}.", package=revision.package
+        ) from exc
+    written = parse_revision(changed, revision.file, revision.package)
+    if replace(written, doc=revision.doc) != replace(revision, down_revisions=(parent,)):
+        raise RevisionInputError(
+            f"{shown_path(revision.path)} computes what it stands on. Change its down_revision by hand to {parent!r}.",
+            package=revision.package,
+        )
+    try:
+        _replace_file(path, changed)
+    except OSError as exc:
+        raise RevisionInputError(
+            f"{shown_path(revision.path)} cannot be written: {describe(exc)}.", package=revision.package
+        ) from exc
+    return written
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Write a file anew, wholly or not at all."""
+    draft = path.with_name(f".{path.name}.ampho")
+    try:
+        draft.write_bytes(content)
+        shutil.copymode(path, draft)
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def _with_parent(source: bytes, parent: str) -> bytes:
+    """Return a revision file with another ``down_revision``, also where the docstring repeats it."""
+    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+    text = source.decode(encoding)
+    tree = ast.parse(text)
+    data = text.encode("utf-8")
+    starts = _line_starts(text)
+    for node in sorted(_places(tree), key=lambda node: node.lineno, reverse=True):
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
+        is_docstring = isinstance(tree.body[0], ast.Expr) and node is tree.body[0].value
+        change = _with_revises if is_docstring else _literal
+        data = data[:start] + change(data[start:end], parent, data) + data[end:]
+    return data.decode("utf-8").encode(encoding)
+
+
+def _line_starts(text: str) -> list[int]:
+    """Return where each line begins, in bytes of UTF-8, as Python counts lines."""
+    starts = [0]
+    for line in StringIO(text, newline=""):
+        starts.append(starts[-1] + len(line.encode("utf-8")))
+    return starts
+
+
+def _places(tree: ast.Module) -> Iterator[ast.expr]:
+    """Give the docstring, and what is assigned to ``down_revision``."""
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="down_revision")], value=value) if _is_literal(value):
+                yield value
+            case ast.AnnAssign(target=ast.Name(id="down_revision"), value=ast.expr() as value) if _is_literal(value):
+                yield value
+            case ast.Expr(value=ast.Constant(value=str()) as docstring) if node is tree.body[0]:
+                yield docstring
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_revises(docstring: bytes, parent: str, file: bytes) -> bytes:
+    return _REVISES.sub(f"Revises: {parent}".encode(), docstring, count=1)
+
+
+def _literal(value: bytes, parent: str, file: bytes) -> bytes:
+    """Return the id as a literal with the quotes that the value has, or for None the file's other ids."""
+    literal = repr(parent)
+    double = b'"' in value or (b"'" not in value and b'revision = "' in file)
+    return (f'"{parent}"' if double and literal == f"'{parent}'" else literal).encode("utf-8")

@@ -1,0 +1,314 @@
+"""The history as a picture: which nodes and edges it has, in which lanes, and in what order. Pure.
+
+How a picture is drawn is for ``drawing`` and the command line. Here is decided what of the history is one node, and
+where each node stands to the others: its lane is its package, its rank is how far it is from the beginning, and its
+track is its place in the lane beside others of the same rank.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from ampho.database.applied import Applied
+from ampho.database.journal import Journal
+from ampho.history.graph import Graph
+from ampho.status.state import Mark, marks
+
+_SHORTEST_RUN = 3
+"""Two revisions in one node would hide two messages, and save one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A revision, or a run of revisions that stand on each other and are nothing to any other in between.
+
+    What a run stands on, its first revision stands on; what stands on a run, stands on its last one.
+
+    :ivar revisions: ids, in order.
+    :ivar messages: a message for each of them.
+    :ivar rank: how many nodes are before it: more than of the nodes of its lane that it stands on, and not less than of
+        those in other lanes.
+    :ivar track: its place in the lane, beside others.
+    :ivar is_head: whether its last revision is a head of the package.
+    :ivar is_stub: whether it is there only because a revision of the packages that were asked for touches it.
+    """
+
+    package: str
+    mark: Mark
+    revisions: tuple[str, ...]
+    messages: tuple[str, ...]
+    rank: int = 0
+    track: int = 0
+    is_head: bool = False
+    is_stub: bool = False
+
+    @property
+    def first(self) -> str:
+        """The id of the first revision: the one that stands on what the node stands on."""
+        return self.revisions[0]
+
+    @property
+    def last(self) -> str:
+        """The id of the last revision: the one that other nodes stand on."""
+        return self.revisions[-1]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is more than one revision."""
+        return len(self.revisions) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """That a revision stands on another one, which runs before it.
+
+    :ivar source: the id of the one that runs before.
+    :ivar target: the id of the one that stands on it.
+    :ivar is_dependency: whether it is a dependency, and not a parent in the same package.
+    """
+
+    source: str
+    target: str
+    is_dependency: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A package in a picture.
+
+    :ivar package: its name; empty for revisions of which nobody knows the package.
+    :ivar tracks: how many nodes are beside each other in it at most.
+    :ivar counts: how many revisions of each mark it has; nothing for a lane of stubs.
+    :ivar is_stub: whether it is there for its stubs only.
+    """
+
+    package: str
+    tracks: int
+    counts: Mapping[Mark, int]
+    is_stub: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The history, or a part of it, ready to be drawn.
+
+    :ivar lanes: in the order of the packages; those that only a database knows come last.
+    :ivar nodes: each after what it stands on.
+    :ivar edges: between revisions of different nodes, in the order of the nodes.
+    :ivar corrupt: version rows that cannot be a revision, as text.
+    :ivar repeated: version rows that are there more than once.
+    """
+
+    lanes: tuple[Lane, ...]
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    corrupt: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+
+    @cached_property
+    def marks(self) -> tuple[Mark, ...]:
+        """The marks that nodes have, in their order."""
+        found = {node.mark for node in self.nodes}
+        return tuple(mark for mark in Mark if mark in found)
+
+    @cached_property
+    def _by_revision(self) -> dict[str, Node]:
+        return {revision_id: node for node in self.nodes for revision_id in node.revisions}
+
+    @cached_property
+    def _by_package(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            found.setdefault(node.package, []).append(node)
+        return found
+
+    def of_lane(self, package: str) -> tuple[Node, ...]:
+        """Return the nodes of a lane."""
+        return tuple(self._by_package.get(package, ()))
+
+    def node(self, revision_id: str) -> Node:
+        """Return the node that a revision is in.
+
+        :raises KeyError: if it is in none.
+        """
+        return self._by_revision[revision_id]
+
+
+def draw(
+    graph: Graph,
+    applied: Applied | None = None,
+    journal: Journal | None = None,
+    *,
+    packages: Iterable[str] = (),
+    full: bool = False,
+) -> Picture:
+    """Return the picture of a history.
+
+    :param applied: what a database has of it; without it nothing is told of that.
+    :param journal: what was done to that database.
+    :param packages: show these, and of others what they touch; by default all.
+    :param full: whether each revision is a node of its own.
+    """
+    whole = graph if applied is None else applied.graph
+    names = list(all_packages(whole))
+    chosen = set(packages) or set(names)
+    marked = _marks(whole, applied, journal or Journal())
+    edges = tuple(_edges(whole, chosen))
+    shown = {rid for rid in whole.ids if whole[rid].package in chosen}
+    stubs = {rid for edge in edges for rid in (edge.source, edge.target)} - shown
+    heads = {head for name in graph.packages for head in graph.heads(name)}
+    runs = list(_runs(whole, whole.sort(shown | stubs), marked, stubs, full=full))
+    inside = {(one, other) for run in runs for one, other in pairwise(run)}
+    edges = tuple(edge for edge in edges if (edge.source, edge.target) not in inside)
+    ranks = _ranks(whole, runs, edges, stubs)
+    tracks = _tracks(whole, runs, edges, ranks)
+    nodes = tuple(
+        Node(
+            package=whole[run[0]].package,
+            mark=marked[run[0]],
+            revisions=tuple(run),
+            messages=tuple(whole[rid].message for rid in run),
+            rank=rank,
+            track=track,
+            is_head=run[-1] in heads,
+            is_stub=run[0] in stubs,
+        )
+        for run, rank, track in zip(runs, ranks, tracks, strict=True)
+    )
+    rows = (applied.corrupt, applied.repeated) if applied else ((), ())
+    return Picture(tuple(_lanes(names, nodes, chosen)), nodes, edges, *rows)
+
+
+def all_packages(graph: Graph) -> Iterator[str]:
+    """Give the packages of a graph: as they are listed, then those that no setting lists, the nameless one last."""
+    yield from graph.packages
+    others = {graph[rid].package for rid in graph.ids} - set(graph.packages)
+    yield from sorted(others, key=lambda name: (not name, name))
+
+
+def _marks(graph: Graph, applied: Applied | None, journal: Journal) -> dict[str, Mark]:
+    if applied is None:
+        return {rid: Mark.ABSENT if graph.is_missing(rid) else Mark.UNKNOWN for rid in graph.ids}
+    mark = marks(applied, journal, applied.edited(journal), applied.diverged(journal))
+    return {revision_id: mark(revision_id) for revision_id in graph.ids}
+
+
+def _edges(graph: Graph, chosen: set[str]) -> Iterator[Edge]:
+    for target in graph.ids:
+        revision = graph[target]
+        for source in graph.parents(target):
+            package = graph[source].package
+            if revision.package in chosen or package in chosen:
+                is_parent = package == revision.package and source in revision.down_revisions
+                yield Edge(source, target, is_dependency=not is_parent)
+
+
+def _runs(
+    graph: Graph, ids: Iterable[str], marks: Mapping[str, Mark], stubs: set[str], *, full: bool
+) -> Iterator[list[str]]:
+    """Give what is one node each, in the order of their first revisions."""
+    runs: list[list[str]] = []
+    ending: dict[str, list[str]] = {}
+    for revision_id in ids:
+        parents = graph.parents(revision_id)
+        run = ending.get(parents[0]) if len(parents) == 1 and not full else None
+        if run is None or not _goes_on(graph, parents[0], revision_id, marks, stubs):
+            run = []
+            runs.append(run)
+        run.append(revision_id)
+        ending[revision_id] = run
+    found = [part for run in runs for part in ([run] if len(run) >= _SHORTEST_RUN else [[rid] for rid in run])]
+    position = {revision_id: number for number, revision_id in enumerate(graph.ids)}
+    yield from sorted(found, key=lambda run: position[run[0]])
+
+
+def _goes_on(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark], stubs: set[str]) -> bool:
+    """Tell whether a revision, with one parent, may be in one node with it."""
+    return (
+        graph.children(parent) == (child,)
+        and graph[parent].package == graph[child].package
+        and parent in graph[child].down_revisions
+        and marks[parent] == marks[child]
+        and child not in stubs
+    )
+
+
+def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], stubs: set[str]) -> list[int]:
+    """Return the rank of each node.
+
+    What depends on something in another lane may stand beside it: so fifty packages in a row that depend on each other
+    are no staircase of fifty steps.
+    """
+    node_of = {rid: number for number, run in enumerate(runs) for rid in run}
+    below: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for edge in edges:
+        step = int(graph[edge.source].package == graph[edge.target].package)
+        below[node_of[edge.target]].append((node_of[edge.source], step))
+    last_stub: dict[str, int] = {}
+    for number, run in enumerate(runs):
+        if run[0] in stubs:  # which have no edges among themselves, and shall stand below each other all the same
+            package = graph[run[0]].package
+            if package in last_stub:
+                below[number].append((last_stub[package], 1))
+            last_stub[package] = number
+    ranks: list[int] = []
+    for number in range(len(runs)):
+        ranks.append(max((ranks[other] + step for other, step in below[number]), default=0))
+    _move_stubs(runs, below, ranks, stubs)
+    return ranks
+
+
+def _move_stubs(
+    runs: Sequence[Sequence[str]],
+    below: Mapping[int, Iterable[tuple[int, int]]],
+    ranks: list[int],
+    stubs: set[str],
+) -> None:
+    """Move stubs that stand on nothing to what stands on them."""
+    limits: dict[int, int] = {}
+    for number in reversed(range(len(runs))):
+        if runs[number][0] in stubs and number in limits:
+            ranks[number] = max(ranks[number], limits[number])
+        for other, step in below[number]:
+            limits[other] = min(limits.get(other, ranks[number] - step), ranks[number] - step)
+
+
+def _tracks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], ranks: Sequence[int]) -> list[int]:
+    """Return the track of each node: that of what it stands on in its lane, where that is free."""
+    node_of = {rid: number for number, run in enumerate(runs) for rid in run}
+    parents: defaultdict[int, list[int]] = defaultdict(list)
+    for edge in edges:
+        if not edge.is_dependency:
+            parents[node_of[edge.target]].append(node_of[edge.source])
+    goes_on = {parent for ids in parents.values() for parent in ids}
+    lasts: defaultdict[str, list[int]] = defaultdict(list)
+    tracks = [0] * len(runs)
+    for number in sorted(range(len(runs)), key=lambda each: (ranks[each], each)):
+        ends = lasts[graph[runs[number][0]].package]
+        track = next((tracks[parent] for parent in parents[number] if ends[tracks[parent]] == parent), None)
+        if track is None:
+            free = (place for place, end in enumerate(ends) if ranks[end] < ranks[number] and end not in goes_on)
+            track = next(free, len(ends))
+        if track == len(ends):
+            ends.append(number)
+        ends[track] = number
+        tracks[number] = track
+    return tracks
+
+
+def _lanes(names: Iterable[str], nodes: Iterable[Node], chosen: set[str]) -> Iterator[Lane]:
+    own: defaultdict[str, list[Node]] = defaultdict(list)
+    for node in nodes:
+        own[node.package].append(node)
+    for name in names:
+        if name not in chosen and name not in own:
+            continue
+        counts: Counter[Mark] = Counter()
+        for node in own[name]:
+            counts[node.mark] += len(node.revisions) * (not node.is_stub)
+        tracks = 1 + max((node.track for node in own[name]), default=0)
+        yield Lane(name, tracks, {mark: counts[mark] for mark in Mark if counts[mark]}, is_stub=name not in chosen)
