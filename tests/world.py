@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 
 from ampho.cli.graph.dot import as_dot
 from ampho.cli.graph.lanes import plain
-from ampho.cli.graph.mermaid import as_mermaid, as_svg
+from ampho.cli.graph.mermaid import as_mermaid
+from ampho.cli.graph.svg import as_svg
 from ampho.migrate import executor as execute
 from ampho.migrate.plan import Cause, Direction, Plan
 from ampho.migrate.project import Project
