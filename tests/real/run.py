@@ -6,7 +6,7 @@ Each application is installed from the package index into a virtual environment 
 Ampho from the working tree. On an empty database Ampho shows the status and the plan, upgrades, says what is applied,
 downgrades as far as the history can, and upgrades again. On another one the application's own tool upgrades, and plain
 Alembic goes down and up. Both must come to the same schema each time, and where a history stops for Ampho it must stop
-for plain Alembic. A table at the end says what came of each. It takes minutes for each application, so `make test` does
+for plain Alembic. A table at the end has a row for each. It takes minutes for each application, so `make test` does
 not run it.
 
 PostgreSQL and MariaDB are those of the tests: `AMPHO_TEST_POSTGRES_URL` and `AMPHO_TEST_MARIADB_URL`, or servers that
@@ -187,7 +187,7 @@ class Place:
 
 @dataclass
 class Report:
-    """What came of one application on one database: a row of the table, and what is wrong."""
+    """The result of one application on one database: a row of the table, and what is wrong."""
 
     cells: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -197,7 +197,7 @@ class Report:
         return "\n".join([", ".join(self.cells.values()), *(f"    {line}" for line in [*self.notes, *self.wrong][:30])])
 
     def stops(self, what: str, ours: Mapping[str, Any], theirs: str) -> None:
-        """Note how far Ampho comes, which must be as far as plain Alembic comes."""
+        """Note where Ampho stops; plain Alembic has to stop at the same revision."""
         error = ours.get("error", {})
         revision, finished = error.get("revision", ""), len(error.get("applied", []))
         if not error and not theirs:
@@ -235,7 +235,7 @@ class Timed:
 
 
 def replay(application: Application, place: Place, make: Callable[[], Database]) -> Report:
-    """Take an application through Ampho on one database, and through its own tool and plain Alembic on another one."""
+    """Run an application through Ampho on one database, and through its own tool and plain Alembic on another one."""
     began = time.monotonic()
     ampho, other = Timed(place, make()), make()
     report = Report({"Application": f"{application.distribution} {place.version(application.distribution)}"})
@@ -258,7 +258,7 @@ def replay(application: Application, place: Place, make: Callable[[], Database])
 
 
 def look(ampho: Timed, report: Report) -> None:
-    """Ask for the status and the plan, which have to agree."""
+    """Check that the status and the plan agree."""
     status, plan = ampho("db-status"), ampho("db-up", "--plan")
     for found in (status, plan):
         assert "error" not in found, found["error"]["message"]
@@ -270,7 +270,7 @@ def look(ampho: Timed, report: Report) -> None:
 
 
 def go_round(ampho: Timed, other: Database, report: Report) -> None:
-    """See what is applied, go down as far as the history can, and up again; plain Alembic does the same."""
+    """Check what is applied, and downgrade and upgrade again, in step with plain Alembic."""
     place, database = ampho.place, ampho.database
     assert not ampho("db-up")["run"]["steps"], "a second db-up has something to do"
     current = {r["id"] for p in ampho("db-current")["current"]["packages"] for r in p["applied"] if r["is_head"]}
@@ -285,7 +285,7 @@ def go_round(ampho: Timed, other: Database, report: Report) -> None:
 
 
 def downgrade(ampho: Timed) -> dict[str, Any]:
-    """Take back all, or what came after a revision that has no downgrade, which Ampho tells before it runs anything."""
+    """Downgrade everything, or what is above a revision without a downgrade, which Ampho refuses beforehand."""
     down = ampho("db-down", "base")
     if down.get("error", {}).get("type") == "RevisionFileError":
         less = ampho("db-down", down["error"]["revision"])
@@ -381,7 +381,7 @@ def databases(driver: str) -> Iterator[Callable[[], Database]]:
 
 
 def run(application: Application) -> Iterator[Report]:
-    """Take an application through each of its databases."""
+    """Run an application on each of its databases."""
     programs = install(application)
     with tempfile.TemporaryDirectory(prefix="ampho-real-") as folder:
         place = Place(programs, Path(folder), application.env)
