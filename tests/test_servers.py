@@ -148,6 +148,7 @@ def test_a_missing_server_skips_and_fails_where_servers_are_required(tmp_path: P
             "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-rs']))"
         )
         environment = {"AMPHO_REQUIRE_SERVERS": required, "PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         return subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         ).stdout
