@@ -190,18 +190,19 @@ class Project:
         stdin: str = "",
         cwd: str | Path = ".",
         timeout: float = 60,
-        fresh: bool = False,
+        fresh: bool | None = None,
     ) -> Result:
         """Run a program of the virtual environment in the project's folder, as a person would.
 
         :param env: what its environment has on top of the present one.
         :param check: whether an exit code other than 0 fails the test.
-        :param fresh: whether a console script is a program that starts anew, where all it does before its first line
-            matters; else it is forked from one that has.
+        :param fresh: whether a program starts anew, where all it does before its first line matters, or is forked from
+            one that has; the latter for console scripts, and the former for others, unless given.
         """
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         # Files that change twice in a second would be taken from the bytecode cache.
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", **(env or {})}
+        fresh = command[0] not in forks.SCRIPTS if fresh is None else fresh
         result = self._run(command, environment, cwd, stdin, timeout, fresh=fresh)
         assert not check or result.exit_code == 0, str(result)
         return result
@@ -216,7 +217,7 @@ class Project:
         *,
         fresh: bool,
     ) -> Result:
-        if command[0] in forks.SCRIPTS and not fresh and forks.can_run(command[0], environment):
+        if not fresh and forks.can_run(command[0], environment):
             folder = self.folder / cwd
             return Result(
                 tuple(command), *forks.run(*command, cwd=folder, env=environment, stdin=stdin, timeout=timeout)
