@@ -19,9 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-from ampho._describe import describe, location, one_line, quotes_url
-from ampho._hints import with_hint
-from ampho._suggest import did_you_mean
+from ampho._text import describe, did_you_mean, location, one_line, quotes_url, with_hint
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 from ampho.settings import APP
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
+import click
 from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 
-from ampho._describe import all_words, is_of_database
-from ampho._hints import with_hint
-from ampho._suggest import did_you_mean
+from ampho._text import all_words, did_you_mean, is_of_database, with_hint
 from ampho.database.url import (
     describe_without,
     display,
@@ -29,7 +28,6 @@ from ampho.database.url import (
     require_driver,
 )
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
-from ampho.lazy import LazyGroup
 from ampho.migrate.observers import Observer
 from ampho.settings import DATABASE_URI
 
@@ -369,3 +367,26 @@ def without_secrets(url: URL) -> Iterator[None]:
         exc.args = (redact(str(exc), url),)
         exc.__context__ = None
         raise exc from None
+
+
+class LazyGroup(click.Group):
+    """A group of commands that is imported when it is called, not when the app is created.
+
+    :param load: imports the group, and returns it.
+    """
+
+    def __init__(self, name: str, help: str, load: Callable[[], click.Group]) -> None:  # noqa: A002 (Click's own word)
+        super().__init__(name, help=help)
+        self._load = load
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401, D102 (Click's signature)
+        return self._load().make_context(*args, **kwargs)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102
+        return self._load().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
+        return self._load().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401, D102
+        return ctx.command.invoke(ctx) if ctx.command is not self else super().invoke(ctx)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ampho._suggest import did_you_mean, sentences
+from ampho._text import did_you_mean, sentences
 
 Default_co = TypeVar("Default_co", covariant=True)
 

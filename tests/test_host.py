@@ -13,7 +13,7 @@ from project import Project
 from servers import Database
 
 import ampho
-from ampho._describe import shown_path
+from ampho._text import shown_path
 from ampho.errors import VersionTableError
 from ampho.history.host import Hosts
 from ampho.history.package import find_package

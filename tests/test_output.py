@@ -30,7 +30,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SAWarning
 from transcripts import show
 
-from ampho._describe import describe_warning, escaped
+from ampho._text import describe_warning, escaped
 from ampho.cli.commands import cli
 from ampho.errors import RevisionFailedError
 from ampho.settings import ENV_PACKAGE

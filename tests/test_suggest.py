@@ -9,7 +9,7 @@ import pytest
 from facade import URLS, Facade, facade
 from project import Project
 
-from ampho._suggest import did_you_mean, sentences
+from ampho._text import did_you_mean, sentences
 from ampho.history.package import packages_in
 
 IDS = ["accounts_1767607200", "accounts_1768816800", "catalog_1767610800", "orders_1767693600"]

@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from sqlalchemy import URL, make_url
 
-from ampho._hints import with_hint
+from ampho._text import with_hint
 from ampho.database.url import describe_without, display, missing_driver, parse_url, redact, require_driver
 from ampho.errors import ConfigurationError, DriverError
 

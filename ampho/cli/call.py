@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from ampho._describe import describe
-from ampho._hints import with_hint
+from ampho._text import describe, with_hint
 from ampho.cli.lines import warn
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 from ampho.settings import misspelt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampho._describe import shown_path
+from ampho._text import shown_path
 from ampho.cli import completion
 from ampho.cli.call import call
 from ampho.cli.graph.output import FORMATS, form_of, print_picture

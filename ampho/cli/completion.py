@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from ampho._describe import escaped
+from ampho._text import escaped
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ampho._describe import escaped_lines, printable
-from ampho._suggest import did_you_mean, sentences
+from ampho._text import did_you_mean, escaped_lines, printable, sentences
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ampho._describe import printable
+from ampho._text import printable
 from ampho.errors import AmphoError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import IO, TextIO
 
 import click
 
-from ampho._describe import describe, describe_warning, escaped, escaped_lines, one_line
+from ampho._text import describe, describe_warning, escaped, escaped_lines, one_line
 from ampho.cli.terminal import NO_COLOR
 
 _HANG = 2  # columns, by which the rest of a line stands further in than its beginning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from ampho._describe import escaped_lines
+from ampho._text import escaped_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

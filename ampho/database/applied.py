@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ampho._describe import listed
+from ampho._text import listed
 from ampho.database.journal import Journal
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.history.graph import Graph

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import String, column, select, table, text
 
-from ampho._describe import listed
+from ampho._text import listed
 from ampho.errors import VersionTableError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
 
-from ampho._describe import describe
+from ampho._text import describe
 from ampho.database.journal import Entry, Journal, Outcome
 from ampho.database.transaction import ROLLS_BACK
 from ampho.errors import ConfigurationError, JournalError

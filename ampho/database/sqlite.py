@@ -19,8 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from ampho._describe import describe
-from ampho._hints import with_hint
+from ampho._text import describe, with_hint
 from ampho.errors import DatabaseError
 
 _LEAST_MS = 5000

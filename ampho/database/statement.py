@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ampho._describe import one_line
+from ampho._text import one_line
 from ampho.database.url import redact
 
 if TYPE_CHECKING:

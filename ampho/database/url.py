@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from ampho._describe import describe, shown_path
+from ampho._text import describe, shown_path
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def redact(text: str, *urls: URL) -> str:
 
 
 def describe_without(exc: BaseException, url: URL) -> str:
-    """Return an exception as one line, as :func:`~ampho._describe.describe` does, with the password of a URL masked."""
+    """Return an exception as one line, as :func:`~ampho._text.describe` does, with the password of a URL masked."""
 
     def hide(text: str) -> str:
         return redact(text, url)

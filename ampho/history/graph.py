@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ampho._describe import shown_path
+from ampho._text import shown_path
 from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
 from ampho.history.revision import Revision, package_of_id
 

@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from ampho._describe import shown_path
+from ampho._text import shown_path
 from ampho.errors import ConfigurationError
 from ampho.history.package import SETTING, MigrationPackage, find_file, read_bytes
 from ampho.settings import ENV_PACKAGE

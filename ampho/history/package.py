@@ -17,8 +17,7 @@ from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
 
-from ampho._describe import describe, shown_path
-from ampho._suggest import did_you_mean
+from ampho._text import describe, did_you_mean, shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
 from ampho.settings import PACKAGES
 

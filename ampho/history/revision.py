@@ -27,7 +27,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeGuard
 
-from ampho._describe import describe, location, shown_path
+from ampho._text import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.history.package import RESERVED, MigrationPackage, is_revision_file, read_bytes
 

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ampho._describe import listed
-from ampho._suggest import did_you_mean
+from ampho._text import did_you_mean, listed
 from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
 

@@ -52,8 +52,7 @@ from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
-from ampho._describe import describe, is_of_database, listed_last, place, shown_path
-from ampho._hints import with_hint
+from ampho._text import describe, is_of_database, listed_last, place, shown_path, with_hint
 from ampho.database.applied import VersionRows
 from ampho.database.url import describe_without
 from ampho.errors import (

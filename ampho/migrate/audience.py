@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from ampho._describe import location
+from ampho._text import location
 from ampho.database.url import describe_without
 from ampho.migrate.observers import Observer
 

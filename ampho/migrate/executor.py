@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ampho._describe import counted, listed
-from ampho._hints import with_hint
+from ampho._text import counted, listed, with_hint
 from ampho.database.applied import Applied
 from ampho.database.elsewhere import DEFAULT, check_not_elsewhere
 from ampho.database.journal import Entry, Journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ampho._describe import escaped
+from ampho._text import escaped
 
 if TYPE_CHECKING:
     from ampho.database.statement import Statement

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ampho._describe import listed
+from ampho._text import listed
 from ampho.database.applied import Applied, exact_rows
 from ampho.database.journal import Journal
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ampho._describe import listed, shown_path
+from ampho._text import listed, shown_path
 from ampho.database.lock import LockSettings
 from ampho.database.protection import Protection
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError

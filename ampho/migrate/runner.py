@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._describe import listed_last, place
-from ampho._hints import with_hint
+from ampho._text import listed_last, place, with_hint
 from ampho.database.applied import Applied
 from ampho.database.elsewhere import check_not_elsewhere
 from ampho.database.journal import Entry, Journal, Outcome

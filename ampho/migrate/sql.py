@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
 
-from ampho._describe import describe, place
+from ampho._text import describe, place
 from ampho.database.applied import exact_rows
 from ampho.database.elsewhere import check_not_elsewhere
 from ampho.database.journal import Journal

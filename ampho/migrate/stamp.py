@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ampho._describe import listed
+from ampho._text import listed
 from ampho.database.applied import Applied, exact_rows
 from ampho.database.journal import Entry, Journal, Outcome
 from ampho.errors import DependentsError, SpecifierError

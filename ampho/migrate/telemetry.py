@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ampho import signals
-from ampho._describe import counted, escaped
+from ampho._text import counted, escaped
 from ampho.migrate.audience import Audience, Guard
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Direction

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ampho._describe import listed
+from ampho._text import listed
 from ampho.errors import DatabaseError, WaitTimeoutError
 from ampho.migrate.observers import Observer
 from ampho.status.deployment import WAITED_FOR, Deployment, Status

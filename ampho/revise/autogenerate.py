@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ampho._describe import listed, shown_path
+from ampho._text import listed, shown_path
 from ampho.database.applied import Applied
 from ampho.database.journal import Journal
 from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputError

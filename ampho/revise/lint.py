@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ampho._suggest import did_you_mean
+from ampho._text import did_you_mean
 from ampho.database.applied import Applied
 from ampho.database.journal import Journal
 from ampho.database.url import redact

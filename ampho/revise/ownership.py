@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ampho._describe import describe
+from ampho._text import describe
 from ampho.errors import ConfigurationError
 from ampho.history.graph import Graph
 from ampho.history.losses import Function

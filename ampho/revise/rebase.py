@@ -14,7 +14,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import describe, listed, shown_path
+from ampho._text import describe, listed, shown_path
 from ampho.database.applied import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.history.graph import Graph

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ampho._describe import counted, listed
+from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
 from ampho.history.losses import functions
 from ampho.migrate.audience import Audience, Guard

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._describe import describe, listed, shown_path
+from ampho._text import describe, listed, shown_path
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.history.graph import Branch, Graph
 from ampho.history.host import TEMPLATES

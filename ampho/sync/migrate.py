@@ -10,7 +10,7 @@ from weakref import WeakSet
 import click
 from flask import current_app
 
-from ampho.lazy import LazyGroup
+from ampho.extension import LazyGroup
 
 if TYPE_CHECKING:
     from alembic.config import Config

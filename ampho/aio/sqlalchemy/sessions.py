@@ -16,7 +16,7 @@ from sqlalchemy.orm.exc import UnmappedClassError
 from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.util import greenlet_spawn
 
-from ampho._describe import describe
+from ampho._text import describe
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:

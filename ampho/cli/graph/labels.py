@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from unicodedata import combining, east_asian_width
 
-from ampho._describe import printable
+from ampho._text import printable
 from ampho.status.graph_view import Edge, Lane, Node, Picture
 from ampho.status.state import Mark
 

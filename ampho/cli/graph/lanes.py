@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-from ampho._describe import listed
+from ampho._text import listed
 from ampho.cli.graph import labels
 from ampho.status.graph_view import Edge, Lane, Node, Picture
 from ampho.status.state import Mark

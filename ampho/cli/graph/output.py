@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho._describe import shown_path
+from ampho._text import shown_path
 from ampho.cli.lines import say, warn, write
 from ampho.cli.terminal import console, is_terminal
 

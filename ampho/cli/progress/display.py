@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho._describe import escaped
+from ampho._text import escaped
 from ampho.cli.lines import broken, coloured, columns, write
 from ampho.cli.progress.kept import FRESH, Asking, Copy, Kept, Lines
 from ampho.cli.progress.scene import Scene

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ampho import errors
-from ampho._suggest import did_you_mean, sentences
+from ampho._text import did_you_mean, sentences
 from ampho.cli.lines import say
 
 _PACKAGE = Path(errors.__file__).parent

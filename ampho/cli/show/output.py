@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ampho._describe import counted, listed, shown_path
-from ampho._suggest import sentences
+from ampho._text import counted, listed, sentences, shown_path
 from ampho.cli.lines import say, warn
 from ampho.migrate.observers import Observer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from ampho._describe import counted, listed
+from ampho._text import counted, listed
 from ampho.cli.lines import say
 from ampho.cli.show.output import PACKAGES, nothing_to_do
 from ampho.cli.show.tables import Cell, Layout, draw

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ampho._describe import counted
+from ampho._text import counted
 from ampho.cli.lines import say
 from ampho.cli.show.output import remarks
 from ampho.cli.show.tables import Cell, Layout, draw, line

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from ampho._describe import escaped, escaped_lines
+from ampho._text import escaped, escaped_lines
 from ampho.cli.lines import say, size, write
 from ampho.cli.terminal import console, is_terminal, styled
 

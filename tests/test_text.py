@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy import Column, DateTime, MetaData, NullPool, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, MissingGreenlet, NoSuchModuleError, StatementError
 
-from ampho._describe import MALFORMED_URL, describe, is_of_database, location, one_line, quotes_url, shown_path
-from ampho._hints import with_hint
+from ampho._text import MALFORMED_URL, describe, is_of_database, location, one_line, quotes_url, shown_path, with_hint
 from ampho.errors import AmphoError, ConfigurationError
 
 if TYPE_CHECKING:

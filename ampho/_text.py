@@ -1,7 +1,8 @@
-"""What went wrong, in one line that is safe to show: no password, no bound parameter, no control character.
+"""Text for people: errors of other code in one safe line, hints for well-known messages, and "Did you mean".
 
-It describes exceptions of other people's code (an app, a revision file, an ``env.py``, a driver). It imports no
-framework and no SQLAlchemy, since the command line needs it before, and without, either.
+A safe line shows no password, no bound parameter, and no control character. The errors come from an app, a revision
+file, an ``env.py``, or a driver. This module imports no framework and no SQLAlchemy, because the command line needs it
+before them, and without them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import CodeType, FrameType, TracebackType
 
 MALFORMED_URL = (
@@ -48,6 +50,66 @@ _OF_DRIVERS = frozenset(
 )
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
+
+_MOST = 3
+_CLOSE = 0.65  # of difflib's 0 to 1: two letters of three that changed places are close
+_AS_CLOSE = 0.05
+_ENOUGH = 5  # letters, by which the beginning of a name tells something
+
+_ONE_STATEMENT = "one statement at a time: call op.execute() once for each"
+_AUTOCOMMIT = "put it into op.get_context().autocommit_block()"
+_NO_VALUE = "give the column a server_default, or fill it first and make it NOT NULL then"
+_DRIVERS = "psycopg|psycopg2|asyncpg|pg8000|pymysql|asyncmy|aiomysql|MySQLdb|mysql|mariadb|aiosqlite|pyodbc|oracledb"
+
+_HINTS: Mapping[str, str] = {
+    # The database URL
+    r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the dialect is called postgresql, as in"
+    " postgresql+psycopg:// for Flask and postgresql+asyncpg:// for Quart",
+    r"No module named 'MySQLdb'": "mysql:// means the driver mysqlclient: name mysql+pymysql:// instead, whose driver"
+    " comes with pip install 'ampho[mysql]'",
+    r"No module named 'psycopg2'": "postgresql:// means the driver psycopg2: name postgresql+psycopg:// instead, whose"
+    " driver comes with pip install 'ampho[postgres]'",
+    rf"No module named '({_DRIVERS})'": "the database URL names a driver that is not installed: install it, or name"
+    " another one, as in postgresql+psycopg://",
+    # SQL
+    r"A value is required for bind parameter": r"a colon before a name makes a parameter of it: write \: for a colon"
+    r" that belongs to the SQL, in a raw string such as r'...'",
+    r"multiple commands into a prepared statement": f"asyncpg runs {_ONE_STATEMENT}",
+    r"You can only execute one statement at a time": f"SQLite runs {_ONE_STATEMENT}",
+    r"error in your SQL syntax.*\[SQL: [^]]*;\s*\w": f"if these are several statements: PyMySQL runs {_ONE_STATEMENT}",
+    r"schema \"?[^ ]+ does not exist": "create it in an earlier statement: op.execute('CREATE SCHEMA IF NOT EXISTS"
+    " NAME')",
+    r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
+    " on each connect",
+    r"Unknown database '": "here a schema is a database of the server: create it first, with CREATE DATABASE",
+    r"(table|relation) [^ ]+ already exists.*\[SQL: \s*CREATE TABLE": "if it is right as it is, as a table from before"
+    " the migrations, 'ampho db-stamp' marks the revision as applied without running it",
+    # Locks and files
+    r"database is locked": "another process is writing to it: wait until that ends, and run again",
+    r"attempt to write a readonly database": "this user may not write to the file or its folder",
+    r"unable to open database file": "check that the folder exists and that this user may write to it",
+    # Transactions
+    r"ALTER TYPE \.\.\. ADD cannot run inside a transaction": _AUTOCOMMIT,
+    r"unsafe use of new value": "add the value in op.get_context().autocommit_block(), so that it is committed first",
+    r"cannot run inside a transaction block": _AUTOCOMMIT,
+    r"This Connection is closed": "op.get_bind() is for Ampho to close: leave out close(), and 'with op.get_bind()'",
+    # Event loops
+    r"from a running event loop|another loop is running|event loop is already running|Already running asyncio": "await"
+    " in op.run_async(), or make it 'async def upgrade()'",
+    # Constraints
+    r"No support for ALTER of constraints in SQLite": "use op.batch_alter_table()",
+    r"Constraint must have a name": "name it here and in the model, or give the metadata a naming_convention before it"
+    " is written",
+    r"Can't emit DROP CONSTRAINT .* it has no name|AssertionError: raised in format_constraint": "give the name that it"
+    " has in the database, and name those of the models, or give their metadata a naming_convention",
+    r"Cannot add a NOT NULL column with default value NULL": _NO_VALUE,
+    r"contains null values": _NO_VALUE,
+    r"NOT NULL constraint failed: _alembic_tmp_": _NO_VALUE,
+    r"(Data truncated|Invalid use of NULL).*\[SQL: ALTER TABLE [^]]* NOT NULL": _NO_VALUE,
+    # env.py
+    r"got multiple values for keyword argument": "give it to environment.options(), and not to configure() as well",
+    r"value too long for type character varying\(32\)": "the version table takes ids of 32 characters at most",
+}
 
 
 def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
@@ -300,3 +362,50 @@ def _first_line(text: str) -> str:
 def counted(number: int) -> str:
     """Return a number of revisions in words."""
     return "1 revision" if number == 1 else f"{number} revisions"
+
+
+def with_hint(text: str) -> str:
+    """Add what to do about a message, where that is known."""
+    for pattern, remedy in _HINTS.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{text} ({remedy})"
+    return text
+
+
+def close_names(name: str, names: Iterable[str]) -> list[str]:
+    """Return the few names that are close to one that is none of them; none where it could be any of many.
+
+    A name that was typed in part is close to the names whose last words it is, or whose beginning it is close to.
+    """
+    names = list(dict.fromkeys(names))
+    close = [other for other in names if len(name) >= _ENOUGH and other.endswith(f"_{name}")] or _closest(name, names)
+    if not close and len(name) >= _ENOUGH:
+        begun = _closest(name, {other[: len(name)]: None for other in names})
+        close = [other for other in names if begun and other.startswith(begun[0])]
+    return close if len(close) <= _MOST else []
+
+
+def _closest(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names that are as close to one as the closest is, or nearly."""
+    from difflib import SequenceMatcher, get_close_matches  # late: a name is misspelt in few runs
+
+    close = get_close_matches(name, names, _MOST + 1, _CLOSE)
+    ratios = {other: SequenceMatcher(None, other, name).ratio() for other in close}
+    return sorted((other for other in close if ratios[other] > ratios[close[0]] - _AS_CLOSE), key=list(names).index)
+
+
+def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
+    """Return a question for the names that are close to one; empty where none is.
+
+    :param names: the names to compare; the values of a mapping are shown instead.
+    :param form: how a name is shown.
+    """
+    shown = names if isinstance(names, Mapping) else {}
+    close = [form.replace("{}", shown.get(other, other)) for other in close_names(name, names)]
+    choice = " or ".join(filter(None, [", ".join(close[:-1]), *close[-1:]]))
+    return choice and f"Did you mean {choice}?"
+
+
+def sentences(*texts: str) -> str:
+    """Join sentences, of which some are empty; one without a full stop gets it."""
+    return " ".join(text if text[-1] in ".!?" else f"{text}." for text in map(str.strip, texts) if text)
