@@ -263,7 +263,8 @@ class Scene:
             "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE()"
             " AND id <> connection_id()",
         }.get(self.database.backend, "SELECT 0")
-        wait_until(lambda: self.database.query(question) == [(0,)])
+        with self.database.connect() as connection:  # one for all questions, since each that ends is counted, too
+            wait_until(lambda: connection.execute(text(question)).scalar_one() == 0)
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
