@@ -151,7 +151,10 @@ def output(project: Project, command: str) -> str:
     program = command.partition(" ")[0]
     if program in forks.SCRIPTS and not SHELL.search(command) and forks.can_run(program, environment):
         return forks.run(*shlex.split(command), cwd=project.folder, env=environment, merged=True)[1]
-    path = f"export PATH={shlex.quote(str(PROGRAMS))}:$PATH"
+    programs = shlex.quote(str(PROGRAMS))
+    if forks.can_run("ampho", environment):
+        programs = f"{shlex.quote(str(forks.stubs(forks.MEASURED in environment)))}:{programs}"
+    path = f"export PATH={programs}:$PATH"
     done = project.run("sh", "-c", f"{path}; exec 2>&1; {command}", check=False)
     return done.stdout
 

@@ -167,14 +167,62 @@ class Process:
                 getattr(self, name).close()
 
 
+STUB = """\
+#!{python} -ISE
+import json, os, socket, sys
+
+status, told = os.pipe()
+program = os.path.basename(sys.argv[0])
+command = {{"program": program, "args": sys.argv[1:], "cwd": os.getcwd(), "env": {{**os.environ}}}}
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {largest})
+    server.connect({address!r})
+    socket.send_fds(server, [json.dumps(command).encode()], [0, 1, 2, told])
+os.close(told)
+with open(status) as said:
+    sys.exit(int(said.read().split()[1]))
+"""
+
+
+@cache
+def stubs(measured: bool) -> Path:
+    """Return a folder of programs for a shell, which let others be forked and end as these do."""
+    _started(measured)
+    for name in SCRIPTS:
+        stub = _folder() / f"measured-{measured}" / name
+        stub.parent.mkdir(exist_ok=True)
+        stub.write_text(STUB.format(python=sys.executable, largest=LARGEST, address=_address(measured)), "utf-8")
+        stub.chmod(0o755)
+    return stub.parent
+
+
+def _address(measured: bool) -> str:
+    return str(_folder() / f"socket-{measured}")
+
+
+@cache
+def _folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="ampho-forks-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 @cache
 def _started(measured: bool) -> socket.socket:
     env = {name: value for name, value in os.environ.items() if measured or name != MEASURED}
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
-    process = subprocess.Popen(
-        [sys.executable, __file__], stdin=its, stdout=subprocess.DEVNULL, env=env | FIXED, start_new_session=True
-    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(_address(measured))
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno())],
+            stdin=its,
+            stdout=subprocess.DEVNULL,
+            env=env | FIXED,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
     its.close()
 
     def end() -> None:
@@ -197,25 +245,31 @@ def _serve() -> None:
         # Or each child would write down anew what importing ran, which takes as long as the command.
         coverage.stop()
         coverage.save()
-    commands = socket.socket(fileno=os.dup(0))
+    commands, listener = socket.socket(fileno=os.dup(0)), socket.socket(fileno=int(sys.argv[1]))
     running: dict[int, tuple[int, int]] = {}
     while True:
-        for ready in select.select([commands, *running], [], [])[0]:
-            if ready is not commands:
+        for ready in select.select([commands, listener, *running], [], [])[0]:
+            if isinstance(ready, int):
                 _end(ready, *running.pop(ready))
                 continue
-            told, descriptors, _, _ = socket.recv_fds(commands, LARGEST, 4)
+            told, descriptors = _told(commands if ready is commands else ready.accept()[0])
             if not told:
                 return
             child = os.fork()
             if not child:
                 if coverage is not None:
                     coverage.start()
-                _run(mains, json.loads(told), descriptors[:3], [commands.fileno(), *running, *descriptors])
+                parents = [commands.fileno(), listener.fileno(), *running, *descriptors]
+                _run(mains, json.loads(told), descriptors[:3], parents)
             os.write(descriptors[3], f"{child}\n".encode())
             for number in descriptors[:3]:
                 os.close(number)
             running[os.pidfd_open(child)] = (child, descriptors[3])
+
+
+def _told(source: socket.socket) -> tuple[bytes, list[int]]:
+    told, descriptors, _, _ = socket.recv_fds(source, LARGEST, 4)
+    return told, descriptors
 
 
 def _end(handle: int, child: int, status: int) -> None:

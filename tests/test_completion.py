@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import forks
 import pexpect
 import pytest
 from click.shell_completion import ShellComplete
@@ -170,7 +171,7 @@ def test_a_real_shell_completes(shell: str, project: Project) -> None:
     project.app("flask", PACKAGES, URLS["flask"])
     environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
     environment |= {
-        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "PATH": f"{forks.stubs(forks.MEASURED in environment)}:{PROGRAMS}:{os.environ['PATH']}",
         "HOME": str(project.folder),
         "TERM": "dumb" if shell == "zsh" else "xterm",
         "PYTHONDONTWRITEBYTECODE": "1",
