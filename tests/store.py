@@ -158,7 +158,7 @@ class Store:
 
     def tables_in(self, revision: Revision) -> set[str]:
         """The tables that a revision makes."""
-        return set(re.findall(r'op\.create_table\(\s*"(\w+)"', revision.path.read_text("utf-8")))
+        return set(re.findall(r"op\.create_table\(\s*['\"](\w+)", revision.path.read_text("utf-8")))
 
 
 def open_store(

@@ -8,13 +8,10 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
-import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from io import StringIO
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from alembic.autogenerate import compare, render
@@ -265,8 +262,8 @@ class Comparison:
         texts: dict[str, Any] = {}
         self._autogen.imports = set(self._script.imports)
         render._render_python_into_templatevars(self._autogen, self._script, texts)
-        upgrades = _formatted(texts[self._upgrade.upgrade_token])
-        downgrades = _formatted(texts[self._downgrade.downgrade_token])
+        upgrades = _without_remarks(texts[self._upgrade.upgrade_token])
+        downgrades = _without_remarks(texts[self._downgrade.downgrade_token])
         imports = {line for line in texts["imports"].splitlines() if line}
         for code in (upgrades, downgrades):
             imports |= _missing_imports(code, imports)
@@ -385,82 +382,9 @@ def _target(element: ForeignKey) -> str:
         return element.target_fullname.rpartition(".")[0]
 
 
-def _formatted(text: str) -> str:
-    """Return rendered code as a formatter would leave it, long lines apart, and without Alembic's remarks."""
-    lines = [line.rstrip() for line in text.splitlines() if not line.strip().startswith("# ###")]
-    code = _with_double_quotes("\n".join(lines).strip())
-    return _indented(_one_argument_a_line(code))
-
-
-def _tokens(code: str) -> Iterator[tokenize.TokenInfo]:
-    """Give the tokens of code whose first line lacks the indent that the others have, with rows from 2 on."""
-    yield from tokenize.generate_tokens(StringIO(f"if 1:\n    {code}\n").readline)
-
-
-def _edited(code: str, edits: Iterable[tuple[tuple[int, int], tuple[int, int], str]]) -> str:
-    """Return code with the text between two places of a row replaced, each given as :func:`_tokens` counts them."""
-    lines = f"if 1:\n    {code}\n".splitlines()
-    for (row, start), (_, end), text in sorted(edits, reverse=True):
-        lines[row - 1] = f"{lines[row - 1][:start]}{text}{lines[row - 1][end:]}"
-    return "\n".join(lines[1:]).strip()
-
-
-def _with_double_quotes(code: str) -> str:
-    """Return code with the quotes that need fewer backslashes, and of equals the double ones."""
-    strings = [token for token in _tokens(code) if token.type == tokenize.STRING and token.string[0] == "'"]
-    fewer = [token for token in strings if token.string.count('"') <= token.string.count("\\'")]
-    return _edited(code, [(token.start, token.end, _double_quoted(token.string[1:-1])) for token in fewer])
-
-
-def _double_quoted(inner: str) -> str:
-    text = re.sub(r"""\\'|\\.|\"""", lambda match: {"\\'": "'", '"': '\\"'}.get(match[0], match[0]), inner)
-    return f'"{text}"'
-
-
-def _one_argument_a_line(code: str) -> str:
-    """Return code in which a call of several lines has one for each argument, with a comma after the last."""
-    edits: list[tuple[tuple[int, int], tuple[int, int], str]] = []
-    opened: list[tokenize.TokenInfo] = []
-    breaks: list[tokenize.TokenInfo] = []
-    before: tokenize.TokenInfo | None = None
-    for token in _tokens(code):
-        if token.type == tokenize.OP and token.string in "([{":
-            opened.append(token)
-            breaks = [token] if len(opened) == 1 else breaks
-        elif token.string == "," and len(opened) == 1:
-            breaks.append(token)
-        elif token.type == tokenize.OP and token.string in ")]}":
-            start = opened.pop()
-            if not opened and start.start[0] != token.start[0] and before is not None:
-                edits += [(place.end, place.end, "\n") for place in breaks]
-                edits.append((before.end, before.end, "\n" if before.string == "," else ",\n"))
-        before = token if token.type != tokenize.NL else before
-    return "\n".join(line.rstrip() for line in _edited(code, edits).splitlines() if line.strip())
-
-
-def _indented(code: str) -> str:
-    """Return code with its continued lines four spaces deeper for each bracket that is open."""
-    lines, indent = [], ""
-    for line, depth in zip(f"    {code}".splitlines(), _bracket_depths(code), strict=True):
-        if not depth and line.strip()[:1] not in ")]}":
-            indent = line[: len(line) - len(line.lstrip())]
-        lines.append(f"{indent}{'    ' * depth}{line.strip()}")
-    return "\n".join(lines).strip()
-
-
-def _bracket_depths(code: str) -> list[int]:
-    """Return for each line how many brackets are open at its start, not counting those that it closes first."""
-    depths = [0] * len(code.splitlines())
-    depth = 0
-    for token in _tokens(code):
-        if token.type != tokenize.OP or token.string not in "()[]{}":
-            continue
-        depth += 1 if token.string in "([{" else -1
-        row = token.start[0] - 2
-        depths[row + 1 :] = [depth] * (len(depths) - row - 1)
-        if token.string in ")]}" and not token.line[: token.start[1]].strip():
-            depths[row] = depth
-    return depths
+def _without_remarks(text: str) -> str:
+    """Return rendered code without the comments that Alembic puts around it."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("# ###")).strip()
 
 
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
@@ -470,7 +394,7 @@ def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
         if isinstance(node, ast.alias):
             bound.add((node.asname or node.name).partition(".")[0])
     found: set[str] = set()
-    tree = ast.parse("\n".join(line.removeprefix("    ") for line in code.splitlines()))
+    tree = ast.parse(f"if True:\n    {code}")  # the first line of a body lacks the indentation of the others
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
