@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from ampho.database.statement import Statement
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
-    from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
-    from ampho.migrate.run import Run, StepRun
+    from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
     from ampho.migrate.stamp import Stamped
     from ampho.revise.autogenerate import Drift
     from ampho.revise.lint import LintReport, Violation
@@ -94,12 +93,12 @@ _HOME = {
     "Revision": "history.revision",
     "RevisionRecord": "status.state",
     "RevisionStatus": "status.summary",
-    "Run": "migrate.run",
+    "Run": "migrate.plan",
     "Stamped": "migrate.stamp",
     "Statement": "database.statement",
     "Status": "status.deployment",
     "Step": "migrate.plan",
-    "StepRun": "migrate.run",
+    "StepRun": "migrate.plan",
     "Violation": "revise.lint",
 }
 

@@ -21,9 +21,8 @@ from sqlalchemy import Engine, make_url
 from ampho.errors import AmphoError, DependentsError, RevisionFailedError, SpecifierError
 from ampho.migrate import executor as execute
 from ampho.migrate.observers import Observer
-from ampho.migrate.plan import Step
+from ampho.migrate.plan import Run, Step
 from ampho.migrate.project import Project
-from ampho.migrate.run import Run
 
 GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them

@@ -22,8 +22,7 @@ from ampho.cli.terminal import is_somebody_there, no_color
 from ampho.errors import ProtectedError
 
 if TYPE_CHECKING:
-    from ampho.migrate.plan import Plan
-    from ampho.migrate.run import Run
+    from ampho.migrate.plan import Plan, Run
 
 _SPEC = SpecifierType()
 

@@ -23,8 +23,7 @@ from ampho.errors import AmphoError
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
     from ampho.history.revision import Revision
-    from ampho.migrate.plan import Plan, Step
-    from ampho.migrate.run import Run
+    from ampho.migrate.plan import Plan, Run, Step
     from ampho.migrate.stamp import Stamped
     from ampho.revise.autogenerate import Drift
     from ampho.revise.lint import LintReport

@@ -26,13 +26,10 @@ from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.url import describe_without
 from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.history.graph import Graph
-from ampho.migrate.audience import Audience
-from ampho.migrate.observers import Observer
-from ampho.migrate.plan import Direction, Plan, graph_of, plan_downgrade, plan_upgrade
+from ampho.migrate.observers import Observer, Observers, observers_of
+from ampho.migrate.plan import Direction, Plan, Run, graph_of, plan_downgrade, plan_upgrade
 from ampho.migrate.project import Project
-from ampho.migrate.run import Run
 from ampho.migrate.runner import Runner, journal_table, raise_from, unfinished_error
-from ampho.migrate.telemetry import audience_of
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -125,13 +122,13 @@ def upgrade(
     agreed: Plan | None = None,
     scratch: bool = False,
     x: Sequence[str] = (),
-    observer: Observer | Audience | None = None,
+    observer: Observer | Observers | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
     :param agreed: the plan that was confirmed; a different one is an error.
     :param scratch: whether it is a throw-away database; errors then say so.
-    :param observer: is told of each step, as are the log and the signals; or an audience that is told alone.
+    :param observer: receives the events of each step, as do the log and the signals; or the only observers.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
@@ -143,8 +140,8 @@ def upgrade(
         return planned
 
     command = ("upgrade", "--", specifier)
-    audience = _audience(project, connection, observer)
-    runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None, is_scratch=scratch)
+    observers = _observers(project, connection, observer)
+    runner = Runner(project, make_plan, command, x, observers, is_agreed=agreed is not None, is_scratch=scratch)
     return _run(connection, runner, at_a_glance=True)
 
 
@@ -179,13 +176,13 @@ def downgrade(
         return planned
 
     command = ("downgrade", "--", specifier)
-    audience = _audience(project, connection, observer)
-    runner = Runner(project, make_plan, command, x, audience, is_agreed=agreed is not None)
+    observers = _observers(project, connection, observer)
+    runner = Runner(project, make_plan, command, x, observers, is_agreed=agreed is not None)
     return _run(connection, runner)
 
 
 def take_back(
-    project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str], observer: Audience
+    project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str], observer: Observers
 ) -> Run:
     """Revert what a throw-away database has, the latest first, up to a revision that has no way back.
 
@@ -453,10 +450,10 @@ def perform(
         raise_from(environment.failure(exc), exc)
 
 
-def _audience(project: Project, connection: Connection, observer: Observer | Audience | None) -> Audience:
-    if isinstance(observer, Audience):
+def _observers(project: Project, connection: Connection, observer: Observer | Observers | None) -> Observers:
+    if isinstance(observer, Observers):
         return observer
-    return audience_of(connection, project.url, project.app, observer)
+    return observers_of(project.app, project.url, observer, is_async=connection.dialect.is_async)
 
 
 def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -> Run:
@@ -469,15 +466,15 @@ def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -
     if run is None:
         with (
             changing(project, connection, runner.waiting) as migrating_connection,
-            _warning_of_keys(migrating_connection, runner.audience),
+            _warning_of_keys(migrating_connection, runner.observers),
         ):
             run = runner.run(migrating_connection)
-    runner.audience.tell(Observer.finished, run)
+    runner.observers.notify(Observer.finished, run)
     return run
 
 
 @contextmanager
-def _warning_of_keys(connection: Connection, audience: Audience) -> Iterator[None]:
+def _warning_of_keys(connection: Connection, observers: Observers) -> Iterator[None]:
     """Warn of foreign keys to tables that do not exist, if a run leaves some: SQLite alone accepts that."""
     if connection.dialect.name != "sqlite":
         yield
@@ -488,7 +485,7 @@ def _warning_of_keys(connection: Connection, audience: Audience) -> Iterator[Non
     yield
     left = [key for key in dangling_keys(connection) if key not in before]
     if left:
-        audience.tell(
+        observers.notify(
             Observer.warned,
             f"This run leaves foreign keys to tables that do not exist: of {listed(left)}. SQLite accepts that until a"
             " row is written with foreign keys enforced. If a revision has dropped or renamed the table too early, add"

@@ -139,6 +139,44 @@ class Plan:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """A step that was run.
+
+    :ivar duration: seconds, including the commit.
+    """
+
+    step: Step
+    duration: float
+
+    @property
+    def revision(self) -> Revision:
+        """The revision of the step."""
+        return self.step.revision
+
+    @property
+    def direction(self) -> Direction:
+        """Whether it was an upgrade or a downgrade."""
+        return self.step.direction
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command did.
+
+    :ivar plan: what it planned to do; a plan without steps means that there was nothing to do.
+    :ivar steps: what it did.
+    """
+
+    plan: Plan
+    steps: tuple[StepRun, ...]
+
+    @property
+    def duration(self) -> float:
+        """The seconds that its steps took."""
+        return sum(step.duration for step in self.steps)
+
+
 def _deeds(plan: Plan) -> list[tuple[str, Direction, str]]:
     return [(step.revision.id, step.direction, step.revision.checksum) for step in plan.steps]
 

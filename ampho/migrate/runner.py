@@ -34,12 +34,10 @@ from ampho.errors import (
 )
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
-from ampho.migrate.audience import Audience
-from ampho.migrate.observers import Observer
+from ampho.migrate.observers import Observer, Observers
 from ampho.migrate.other_connections import HINT, OtherConnections
-from ampho.migrate.plan import Direction, Plan, Step, graph_of, rest_of
+from ampho.migrate.plan import Direction, Plan, Run, Step, StepRun, graph_of, rest_of
 from ampho.migrate.project import Project
-from ampho.migrate.run import Run, StepRun
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -90,7 +88,7 @@ class Runner:
     make_plan: MakePlan
     command: Sequence[str]
     x: Sequence[str]
-    audience: Audience
+    observers: Observers
     is_agreed: bool = False
     is_scratch: bool = False
     plan: Plan | None = None
@@ -126,8 +124,8 @@ class Runner:
         """
         self._transaction = StepTransaction(connection, self._record_early_commit)
         self._others = OtherConnections(connection, self.project.lock)
-        if self.audience.hears_statements:
-            self._tell_of_statements(connection)
+        if self.observers.want_statements:
+            self._notify_of_statements(connection)
         try:
             with self._others.watched():
                 return self._run(connection)
@@ -151,7 +149,7 @@ class Runner:
                 outcome = self.record_failure(connection, exc)
                 if step is None or not self._goes_on(connection, step, exc, outcome):
                     if step is not None:
-                        self.audience.tell(Observer.failed, step, error)
+                        self.observers.notify(Observer.failed, step, error)
                     raise_from(error, exc)
                 continue
             except BaseException:
@@ -159,14 +157,14 @@ class Runner:
                 raise
             return self.result(environment)
 
-    def _tell_of_statements(self, connection: Connection) -> None:
-        """Tell of each statement; one that fails has no end of its own, but for the rollback that follows."""
+    def _notify_of_statements(self, connection: Connection) -> None:
+        """Notify observers of each statement. One that fails ends with the rollback that follows it."""
 
         def executing(connection: Connection, cursor: object, statement: str, *args: object) -> None:
-            self.audience.tell(Observer.executing, Statement(statement, self.project.url))
+            self.observers.notify(Observer.executing, Statement(statement, self.project.url))
 
         def executed(*args: object) -> None:
-            self.audience.tell(Observer.executed)
+            self.observers.notify(Observer.executed)
 
         event.listen(connection, "before_cursor_execute", executing)
         for name in ("after_cursor_execute", "rollback", "rollback_savepoint"):
@@ -181,14 +179,14 @@ class Runner:
             return False
         seconds = _FIRST_PAUSE * 2**self._tries * random.uniform(0.5, 1.5)  # noqa: S311 (so that not all come back at once)
         self._tries += 1
-        self.audience.tell(Observer.retrying, step, seconds)
+        self.observers.notify(Observer.retrying, step, seconds)
         self.current = None
         pause(connection, seconds)
         return True
 
     def waiting(self, holder: str) -> None:
-        """Tell that another process migrates the database."""
-        self.audience.tell(Observer.waiting, holder)
+        """Notify observers that another process migrates the database."""
+        self.observers.notify(Observer.waiting, holder)
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
         """Plan from the version rows, within the context that ``env.py`` configured, and give the plan's steps."""
@@ -215,7 +213,7 @@ class Runner:
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(context, expected)
             self.current = step
-            self.audience.tell(Observer.started, step)
+            self.observers.notify(Observer.started, step)
             self._begun = begun = time.perf_counter()
             self._transaction.begin_step()
             self._others.begin_step()
@@ -227,12 +225,12 @@ class Runner:
             expected = alembic_step.rows_after(expected)
             self.done.append(StepRun(step, time.perf_counter() - begun))
             self.current, self._tries = None, 0
-            self.audience.tell(Observer.applied, step, self.done[-1].duration)
+            self.observers.notify(Observer.applied, step, self.done[-1].duration)
 
     def _announce(self, plan: Plan) -> None:
-        self.audience.tell(Observer.planned, plan)
+        self.observers.notify(Observer.planned, plan)
         if plan.warning:
-            self.audience.tell(Observer.warned, plan.warning)
+            self.observers.notify(Observer.warned, plan.warning)
 
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
         """Return the plan, or what is left of it after another process or a lock came between, and its graph."""
@@ -399,7 +397,7 @@ class Runner:
     def interrupted(self) -> None:
         """Tell of an interruption, if it met a revision."""
         if self.current is not None:
-            self.audience.tell(Observer.interrupted, self.current)
+            self.observers.notify(Observer.interrupted, self.current)
 
     def _what_is_left(self, revision_id: str, connection: Connection) -> str:
         if self.is_scratch:

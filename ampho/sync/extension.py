@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from ampho.database.journal import Entry
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
-    from ampho.migrate.plan import Direction, Plan
+    from ampho.migrate.plan import Direction, Plan, Run
     from ampho.migrate.project import Project
-    from ampho.migrate.run import Run
     from ampho.migrate.stamp import Stamped
     from ampho.revise.autogenerate import Drift
     from ampho.revise.lint import LintReport

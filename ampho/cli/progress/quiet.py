@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ampho.migrate.telemetry import EVENT
+from ampho.migrate.observers import EVENT
 
 _log = logging.getLogger("ampho")
 _STANDARD = (1, 2)
