@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import click
-from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 
 from ampho._text import all_words, did_you_mean, is_of_database, with_hint
 from ampho.database.url import (
     describe_without,
-    display,
     in_folder,
     is_in_memory,
     leaving_no_frames,
-    missing_folder,
     parse_url,
     redact,
     require_driver,
@@ -42,9 +39,6 @@ if TYPE_CHECKING:
     from ampho.migrate.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
-OPTIONS_SETTING = "SQLALCHEMY_ENGINE_OPTIONS"
-_ON_THIS_SIDE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
-"""What a driver raises if it was called incorrectly or lacks something, unlike what it raises for a server's answer."""
 DIRECT_SETTING = DATABASE_URI.name
 """The setting, and environment variable, for another address of the same database, for migrations only."""
 
@@ -217,14 +211,15 @@ class Extension(ABC):
         :param engine: the app's.
         :param scratch: whether it is to a throw-away database.
         """
+        from ampho.database.connection import connect
         from ampho.database.engine import at, like
         from ampho.database.scratch import scratch_connection
 
         url = self._direct_url(app)
         setting = DIRECT_SETTING if url else URL_SETTING
         engine = at(engine, url, setting) if url else like(engine)
-        connect = partial(_open, setting=setting)
-        with scratch_connection(engine, connect) if scratch else connect(engine) as connection:
+        opened = partial(connect, setting=setting)
+        with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
             yield connection
 
     def _app(self) -> App:
@@ -296,40 +291,6 @@ def tell_unread(project: Project, observer: Observer) -> None:
     """Warn an observer of revision files of a project that are not read."""
     for message in project.unread():
         observer.warned(message)
-
-
-def _open(engine: Engine, setting: str) -> Connection:
-    with connecting(engine.url, setting):
-        return engine.connect()
-
-
-@contextmanager
-def connecting(url: URL, setting: str = URL_SETTING) -> Iterator[None]:
-    """Turn what a driver raises while it connects into one clear error.
-
-    :param setting: where the address is from.
-
-    :raises DatabaseError: if the database cannot be reached, or refuses; trying again later may help.
-    :raises ConfigurationError: if the driver cannot be used like that.
-    """
-    try:
-        yield
-    except AmphoError:
-        raise
-    except InvalidRequestError as exc:  # the database in memory has one connection, which is in use
-        raise DatabaseError(redact(str(exc), url)) from None
-    except _ON_THIS_SIDE as exc:
-        why = describe_without(exc, url).rstrip(".?")
-        raise ConfigurationError(
-            f"Cannot connect to {display(url)}: {why}. Check {setting} and {OPTIONS_SETTING}.", setting=setting
-        ) from None
-    except Exception as exc:  # noqa: BLE001 (drivers raise what they like, OSError and their own)
-        if not isinstance(exc, OSError) and (folder := missing_folder(url)):
-            why = f"there is no folder {folder}. Make it, or correct {setting}"
-        else:
-            said = with_hint(describe_without(exc, url).rstrip(".?"))
-            why = f"{said}. Check {setting}, and that the database is up"
-        raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
 
 
 @contextmanager

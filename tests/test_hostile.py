@@ -679,7 +679,7 @@ def test_a_database_that_someone_else_writes_to(witness: Witness, framework: str
             line = each.error_line("db-up", exit_code=3)
         other.execute("ROLLBACK")
 
-    assert "Another process writes to this database, and was not done within 0.2 s." in line
+    assert "Timed out after 0.2 s waiting for another process that writes to this database." in line
     assert "AMPHO_LOCK_TIMEOUT" in line
     assert witness.database.rows() == ["core_1"]
 

@@ -311,7 +311,7 @@ def test_a_database_that_is_locked_or_read_only_is_one_line(project: Project) ->
     with facade(project, "flask", PACKAGES, url) as each:
         read_only = each.error_line("db-stamp", "heads")
 
-    assert "Another process writes to this database" in locked
+    assert "waiting for another process that writes to this database" in locked
     assert "readonly database" in read_only
     assert rows_of(database_file(project)) == ["core_1"]
 

@@ -7,24 +7,24 @@ gives. Nothing is printed: an :class:`Observer` is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import String, column, select, table
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from ampho._text import counted, listed, with_hint
+from ampho._text import counted, listed
 from ampho.database.applied import Applied
+from ampho.database.connection import migrating
 from ampho.database.elsewhere import DEFAULT, check_not_elsewhere
 from ampho.database.journal import Entry, Journal
-from ampho.database.lock import TIMEOUT_SETTING, LockSettings, holder, import_alembic, locked, patient
+from ampho.database.lock import holder, import_alembic
 from ampho.database.protection import Protection
 from ampho.database.recorder import SETTING, JournalTable
-from ampho.database.url import describe_without
-from ampho.errors import ConfigurationError, DatabaseError, LockTimeoutError
+from ampho.errors import ConfigurationError
 from ampho.history.graph import Graph
 from ampho.migrate.observers import Observer, Observers, observers_of
 from ampho.migrate.plan import Direction, Plan, Run, graph_of, plan_downgrade, plan_upgrade
@@ -42,76 +42,6 @@ if TYPE_CHECKING:
     from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
-
-
-@contextmanager
-def changing(
-    project: Project, connection: Connection, waiting: Callable[[str], None] | None = None
-) -> Iterator[Connection]:
-    """Give the connection on which a database is changed, while nobody else changes it.
-
-    :param connection: a fresh connection, on which nothing was executed.
-    :param waiting: told who changes it, if somebody else does.
-    :raises LockTimeoutError: if somebody else is not done in time.
-    """
-    import_alembic(connection)
-    settings = project.lock
-    with _sqlites_lock(connection, settings), ExitStack() as stack:
-        patience = settings.timeout if settings.enabled else None
-        migrating_connection = stack.enter_context(migrating(connection, patience))
-        try:
-            stack.enter_context(locked(migrating_connection, settings, waiting or Observer().waiting))
-            stack.enter_context(patient(migrating_connection, settings))
-        except DBAPIError as exc:
-            why = with_hint(describe_without(exc, project.url)).rstrip(".")
-            raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
-        yield migrating_connection
-
-
-@contextmanager
-def _sqlites_lock(connection: Connection, settings: LockSettings) -> Iterator[None]:
-    """Say of SQLite's own lock what is said of the others'."""
-    try:
-        yield
-    except DatabaseError as exc:
-        if not (settings.enabled and connection.dialect.name == "sqlite" and "database is locked" in str(exc)):
-            raise
-        raise LockTimeoutError(
-            f"Another process writes to this database, and was not done within {settings.timeout:g} s. Wait for it, end"
-            f" it, or set {TIMEOUT_SETTING}, in seconds. {exc}",
-            holder="",
-        ) from exc
-
-
-@contextmanager
-def migrating(connection: Connection, patience: float | None = None) -> Iterator[Connection]:
-    """Give the connection on which revisions run, with real transactions; what it needs ends with it.
-
-    :param connection: a fresh connection, on which nothing was executed.
-    :param patience: seconds to wait for SQLite's write lock; None to wait as the engine says.
-    """
-    if connection.dialect.name == "sqlite":
-        from ampho.database.sqlite import transactional
-
-        with transactional(connection, patience) as shadow:
-            yield shadow
-        return
-    if _autocommits(connection):
-        level = connection.default_isolation_level
-        connection = connection.execution_options(
-            isolation_level="READ COMMITTED" if level in (None, "AUTOCOMMIT") else level
-        )
-    yield connection
-
-
-def _autocommits(connection: Connection) -> bool:
-    """Tell whether the driver commits each statement; ``get_isolation_level()`` knows that on few drivers."""
-    try:
-        return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
-    except (AttributeError, NotImplementedError):  # SQLAlchemy before 2.0.43, or another dialect
-        options = connection.get_execution_options()
-        engines_own = getattr(connection.dialect, "_on_connect_isolation_level", None)
-        return "AUTOCOMMIT" in (options.get("isolation_level"), engines_own, connection.get_isolation_level())
 
 
 def upgrade(
@@ -465,7 +395,7 @@ def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -
             run = _at_a_glance(project, connection, runner.nothing_to_do)
     if run is None:
         with (
-            changing(project, connection, runner.waiting) as migrating_connection,
+            migrating(connection, project.url, project.lock, runner.waiting) as migrating_connection,
             _warning_of_keys(migrating_connection, runner.observers),
         ):
             run = runner.run(migrating_connection)

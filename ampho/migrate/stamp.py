@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from ampho._text import listed
 from ampho.database.applied import Applied, exact_rows
+from ampho.database.connection import migrating
 from ampho.database.journal import Entry, Journal, Outcome
 from ampho.errors import DependentsError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
 from ampho.history.specifier import Specifier, find_branch, find_target, parse
-from ampho.migrate.executor import changing, perform
+from ampho.migrate.executor import perform
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.runner import journal_table
@@ -236,7 +237,8 @@ def _write(
         found.append(Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed)))
         return ()
 
-    with changing(project, connection, (Observer() if observer is None else observer).waiting) as migrating_connection:
+    waiting = (Observer() if observer is None else observer).waiting
+    with migrating(connection, project.url, project.lock, waiting) as migrating_connection:
         perform(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
     return found[0]
 

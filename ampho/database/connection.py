@@ -1,0 +1,117 @@
+"""Opening connections, and the connection that changes a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, ProgrammingError
+
+from ampho._text import with_hint
+from ampho.database.lock import TIMEOUT_SETTING, LockSettings, import_alembic, locked, patient
+from ampho.database.url import describe_without, display, missing_folder, redact
+from ampho.errors import AmphoError, ConfigurationError, DatabaseError, LockTimeoutError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Engine
+    from sqlalchemy.engine import Connection
+
+_MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
+"""What a driver raises if it was called incorrectly or lacks something, unlike what it raises for a server's answer."""
+
+
+def connect(engine: Engine, setting: str) -> Connection:
+    """Return a new connection.
+
+    :param setting: the setting that the address is from.
+    :raises DatabaseError: if the database cannot be reached, or refuses; trying again later may help.
+    :raises ConfigurationError: if the driver cannot be used in this way.
+    """
+    url = engine.url
+    try:
+        return engine.connect()
+    except AmphoError:
+        raise
+    except InvalidRequestError as exc:  # a database in memory has a single connection, which is in use
+        raise DatabaseError(redact(str(exc), url)) from None
+    except _MISUSE as exc:
+        why = describe_without(exc, url).rstrip(".?")
+        raise ConfigurationError(
+            f"Cannot connect to {display(url)}: {why}. Check {setting} and SQLALCHEMY_ENGINE_OPTIONS.", setting=setting
+        ) from None
+    except Exception as exc:  # noqa: BLE001 (drivers raise OSError and exceptions of their own)
+        if not isinstance(exc, OSError) and (folder := missing_folder(url)):
+            why = f"there is no folder {folder}. Make it, or correct {setting}"
+        else:
+            said = with_hint(describe_without(exc, url).rstrip(".?"))
+            why = f"{said}. Check {setting}, and that the database is up"
+        raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
+
+
+@contextmanager
+def migrating(
+    connection: Connection, url: URL, settings: LockSettings, waiting: Callable[[str], None]
+) -> Iterator[Connection]:
+    """Yield the connection on which a database is changed, while it holds the database's lock.
+
+    :param connection: a new connection, on which nothing was executed.
+    :param url: the database, whose password is kept out of errors.
+    :param waiting: called with the process that holds the lock, if it is not free.
+    :raises LockTimeoutError: if the lock is not free in time.
+    """
+    import_alembic(connection)
+    with _clear_sqlite_errors(connection, settings), ExitStack() as stack:
+        connection = stack.enter_context(_transactional(connection, settings.timeout if settings.enabled else None))
+        try:
+            stack.enter_context(locked(connection, settings, waiting))
+            stack.enter_context(patient(connection, settings))
+        except DBAPIError as exc:
+            why = with_hint(describe_without(exc, url)).rstrip(".")
+            raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
+        yield connection
+
+
+@contextmanager
+def _clear_sqlite_errors(connection: Connection, settings: LockSettings) -> Iterator[None]:
+    """Raise the same error for SQLite's own lock as for the locks of other databases."""
+    try:
+        yield
+    except DatabaseError as exc:
+        if not (settings.enabled and connection.dialect.name == "sqlite" and "database is locked" in str(exc)):
+            raise
+        raise LockTimeoutError(
+            f"Timed out after {settings.timeout:g} s waiting for another process that writes to this database. Wait for"
+            f" it to finish, stop it, or raise {TIMEOUT_SETTING}. {exc}",
+            holder="",
+        ) from exc
+
+
+@contextmanager
+def _transactional(connection: Connection, patience: float | None) -> Iterator[Connection]:
+    """Yield a connection with real transactions, and undo afterwards what it needs for them.
+
+    :param patience: the seconds to wait for SQLite's write lock; None to wait as the engine is configured.
+    """
+    if connection.dialect.name == "sqlite":
+        from ampho.database.sqlite import transactional
+
+        with transactional(connection, patience) as shadow:
+            yield shadow
+        return
+    if _autocommits(connection):
+        level = connection.default_isolation_level
+        connection = connection.execution_options(
+            isolation_level="READ COMMITTED" if level in (None, "AUTOCOMMIT") else level
+        )
+    yield connection
+
+
+def _autocommits(connection: Connection) -> bool:
+    """Return whether the driver commits each statement, which ``get_isolation_level()`` reports on few drivers."""
+    try:
+        return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
+    except (AttributeError, NotImplementedError):  # SQLAlchemy before 2.0.43, or another dialect
+        options = connection.get_execution_options()
+        of_engine = getattr(connection.dialect, "_on_connect_isolation_level", None)
+        return "AUTOCOMMIT" in (options.get("isolation_level"), of_engine, connection.get_isolation_level())
