@@ -715,7 +715,7 @@ def test_a_cancelled_run_ends_as_its_caller_expects(
         ("import nowhere_at_all", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("raise ValueError('while importing')", "cannot be imported: ValueError: while importing"),
         ("import sys; sys.exit(0)", "cannot be imported: sys.exit(0) was called"),
-        ("del upgrade", "has no function upgrade(). Add one; 'pass' is enough"),
+        ("del upgrade", "has no function upgrade(). Add one; if there is nothing to do"),
         ("upgrade = 'a string'", "has no function upgrade()"),
     ],
 )

@@ -104,7 +104,7 @@ def test_an_async_revision_that_fails_leaves_nothing(
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_an_async_revision_is_refused_where_nothing_can_await_it(project: Project, sync_database: Database) -> None:
     path = make_async(write(project, ASYNC_UP))
-    words = f"{path.name} of core has a function upgrade() that is 'async def', which runs on an async engine only"
+    words = f"{path.name} of core has a function upgrade() that is 'async def'. Such a function only runs on an async"
     with running(project, sync_database) as each:
         for method in ("upgrade", "plan", "upgrade_sql"):
             with pytest.raises(RevisionFileError) as caught:

@@ -22,7 +22,8 @@ from ampho.errors import (
     PackageNameError,
     PackageNotFoundError,
 )
-from ampho.history.package import SETTING, configured_packages, find_package, is_revision_file, read_setting
+from ampho.history.files import is_revision_file
+from ampho.history.package import SETTING, configured_packages, find_package, read_setting
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import to_tuple
 
 from ampho.errors import RevisionFileError
+from ampho.history.header import from_text
 from ampho.history.package import MigrationPackage
 from ampho.history.revision import Revision, load_module, read_revision, read_revisions
 
@@ -96,9 +97,9 @@ def test_the_quick_way_reads_what_the_syntax_tree_says(
 ) -> None:
     path = write(text.encode())
     with monkeypatch.context() as patched:
-        patched.setattr("ampho.history.revision._parse", None)
+        patched.setattr("ampho.history.header.from_syntax_tree", None)
         quick = read(path)
-    monkeypatch.setattr("ampho.history.revision._quick_header", lambda source: None)
+    monkeypatch.setattr("ampho.history.header.from_text", lambda source: None)
     assert quick == read(path)
     assert quick.id == "a"
 
@@ -128,9 +129,7 @@ DOUBTFUL = {
 
 @pytest.mark.parametrize("text", DOUBTFUL.values(), ids=DOUBTFUL)
 def test_the_quick_way_leaves_what_is_doubtful_to_python(write: Write, text: str) -> None:
-    from ampho.history.revision import _quick_header
-
-    assert _quick_header(text.encode()) is None
+    assert from_text(text.encode()) is None
     revision = read(write(text.encode()))
     assert (revision.id, revision.down_revisions) == ("a", ("b",))
 
@@ -265,25 +264,25 @@ WRONG = {
         r"cannot be parsed: line 4: ",
     ),
     "a merge conflict": (b"<<<<<<< HEAD\nrevision = 'a'\n", r"cannot be parsed: line 1: "),
-    "nothing": (b"", "declares no revision id"),
-    "no revision": (b"down_revision = None\n", "declares no revision id"),
-    "no down_revision": (b"revision = 'a'\n", "declares no down_revision"),
-    "an empty id": (b"revision = ''\ndown_revision = None\n", "has the id '', which cannot be one"),
-    "a number as id": (b"revision = 1\ndown_revision = None\n", "has the id 1, which cannot be one"),
-    "None as id": (b"revision = None\ndown_revision = None\n", "has the id None"),
-    "a list as id": (b"revision = ['a']\ndown_revision = None\n", "has the id"),
-    "@ in the id": (b"revision = 'a@b'\ndown_revision = None\n", "has the id 'a@b'"),
-    "- in the id": (b"revision = 'a-b'\ndown_revision = None\n", "has the id 'a-b'"),
-    "+ in the id": (b"revision = 'a+b'\ndown_revision = None\n", r"has the id 'a\+b'"),
-    ": in the id": (b"revision = 'a:b'\ndown_revision = None\n", "has the id 'a:b'"),
-    "a quote in the id": (b'revision = "a\'b"\ndown_revision = None\n', "which cannot be one"),
-    "a space before the id": (b"revision = ' a'\ndown_revision = None\n", "has the id ' a', which cannot be one"),
-    "a newline in the id": (b"revision = 'a\\nb'\ndown_revision = None\n", r"has the id 'a\\nb'"),
-    "a NUL character in the id": (b"revision = 'a\\0b'\ndown_revision = None\n", "which cannot be one"),
-    "an escape sequence in the id": (b"revision = 'a\\x1b[31m'\ndown_revision = None\n", "which cannot be one"),
-    "head as id": (b"revision = 'head'\ndown_revision = None\n", "which cannot be one"),
-    "heads as id": (b"revision = 'heads'\ndown_revision = None\n", "which cannot be one"),
-    "base as id": (b"revision = 'base'\ndown_revision = None\n", "which cannot be one"),
+    "nothing": (b"", "has no revision id"),
+    "no revision": (b"down_revision = None\n", "has no revision id"),
+    "no down_revision": (b"revision = 'a'\n", "has no down_revision"),
+    "an empty id": (b"revision = ''\ndown_revision = None\n", "has the invalid id ''"),
+    "a number as id": (b"revision = 1\ndown_revision = None\n", "has the invalid id 1"),
+    "None as id": (b"revision = None\ndown_revision = None\n", "has the invalid id None"),
+    "a list as id": (b"revision = ['a']\ndown_revision = None\n", "has the invalid id"),
+    "@ in the id": (b"revision = 'a@b'\ndown_revision = None\n", "has the invalid id 'a@b'"),
+    "- in the id": (b"revision = 'a-b'\ndown_revision = None\n", "has the invalid id 'a-b'"),
+    "+ in the id": (b"revision = 'a+b'\ndown_revision = None\n", r"has the invalid id 'a\+b'"),
+    ": in the id": (b"revision = 'a:b'\ndown_revision = None\n", "has the invalid id 'a:b'"),
+    "a quote in the id": (b'revision = "a\'b"\ndown_revision = None\n', "has the invalid id"),
+    "a space before the id": (b"revision = ' a'\ndown_revision = None\n", "has the invalid id ' a'"),
+    "a newline in the id": (b"revision = 'a\\nb'\ndown_revision = None\n", r"has the invalid id 'a\\nb'"),
+    "a NUL character in the id": (b"revision = 'a\\0b'\ndown_revision = None\n", "has the invalid id"),
+    "an escape sequence in the id": (b"revision = 'a\\x1b[31m'\ndown_revision = None\n", "has the invalid id"),
+    "head as id": (b"revision = 'head'\ndown_revision = None\n", "has the invalid id"),
+    "heads as id": (b"revision = 'heads'\ndown_revision = None\n", "has the invalid id"),
+    "base as id": (b"revision = 'base'\ndown_revision = None\n", "has the invalid id"),
     "a number as parent": (b"revision = 'a'\ndown_revision = 1\n", "has a down_revision that is neither"),
     "a number among the parents": (
         b"revision = 'a'\ndown_revision = ('b', 1)\n",

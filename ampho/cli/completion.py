@@ -155,7 +155,8 @@ def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
 
 def _revisions(package: MigrationPackage) -> Iterator[Revision]:
     """Read the revisions of a package as far as they can be read."""
-    from ampho.history.revision import read_revision, revision_files
+    from ampho.history.files import revision_files
+    from ampho.history.revision import read_revision
 
     for file in revision_files(package):
         with suppress(Exception):

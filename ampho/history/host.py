@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ampho._text import shown_path
 from ampho.errors import ConfigurationError
-from ampho.history.package import SETTING, MigrationPackage, find_file, read_bytes
+from ampho.history.files import read_bytes
+from ampho.history.package import SETTING, MigrationPackage, find_file
 from ampho.settings import ENV_PACKAGE
 
 ENV_SETTING = ENV_PACKAGE.name

@@ -8,7 +8,6 @@ from __future__ import annotations
 import keyword
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from ampho._text import describe, did_you_mean, shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
+from ampho.history.files import is_revision_file, read_bytes
 from ampho.settings import PACKAGES
 
 SETTING = PACKAGES.name
@@ -30,9 +30,6 @@ FOLDER = "migrations"
 RESERVED = frozenset({"head", "heads", "base"})
 """What means something else in a specifier, so that no package and no revision can be called that."""
 
-_CHUNK = 1 << 16
-# O_BINARY exists on Windows only, O_NONBLOCK elsewhere: with it, opening a pipe does not wait for a writer.
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
@@ -208,28 +205,6 @@ class MigrationPackage:
                 path=self.folder,
             )
         self.check_folder()
-
-
-def read_bytes(file: str) -> bytes:
-    """Return what ``Path.read_bytes()`` does, in half the time, and without waiting for a pipe or a device.
-
-    :raises OSError: if it is no regular file, or cannot be read.
-    """
-    descriptor = os.open(file, _FLAGS)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is not a regular file")
-        chunks = []
-        while chunk := os.read(descriptor, _CHUNK):
-            chunks.append(chunk)
-    finally:
-        os.close(descriptor)
-    return b"".join(chunks)
-
-
-def is_revision_file(name: str) -> bool:
-    """Tell whether Alembic would load a file of this name from a versions folder; ``env.py`` is never one."""
-    return name.endswith(".py") and not name.startswith((".#", "__init__")) and name != "env.py"
 
 
 def _files(folder: Path) -> Iterator[Path]:

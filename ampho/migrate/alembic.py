@@ -63,10 +63,11 @@ from ampho.errors import (
     PlanChangedError,
     RevisionInputError,
 )
+from ampho.history.files import revision_folders
 from ampho.history.graph import Graph
 from ampho.history.host import TEMPLATES
 from ampho.history.package import MigrationPackage
-from ampho.history.revision import Revision, check_is_run, is_as_read, lacks_function, load_module, revision_folders
+from ampho.history.revision import Revision, check_is_run, is_as_read, lacks_function, load_module
 from ampho.migrate.plan import Direction, Step
 from ampho.migrate.project import Project
 

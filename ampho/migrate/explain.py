@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ampho.database.transaction import ENDS_TRANSACTION, TRANSACTIONAL
+from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
 from ampho.history.losses import Function, functions, lost_in_code
-from ampho.history.package import read_bytes
 from ampho.history.revision import check_function
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
 

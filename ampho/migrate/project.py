@@ -14,10 +14,11 @@ from ampho._text import listed, shown_path
 from ampho.database.lock import LockSettings
 from ampho.database.protection import Protection
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
+from ampho.history.files import unread_folders
 from ampho.history.graph import Graph
 from ampho.history.host import TEMPLATES, Hosts, is_pristine
 from ampho.history.package import SETTING, MigrationPackage, find_package
-from ampho.history.revision import read_revisions, unread_folders
+from ampho.history.revision import read_revisions
 from ampho.history.specifier import parse
 
 if TYPE_CHECKING:

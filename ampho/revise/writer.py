@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from ampho._text import describe, listed, shown_path
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.history.graph import Branch, Graph
+from ampho.history.header import NAMES
 from ampho.history.host import TEMPLATES
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
-from ampho.history.revision import HEADER, MAX_ID, Revision, id_prefix, parse_revision
+from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
 from ampho.migrate.project import Project
 
@@ -360,7 +361,7 @@ def _with_remark(source: bytes, remark: str) -> bytes:
         node.end_lineno or 0
         for node in body
         for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
-        if isinstance(target, ast.Name) and target.id in HEADER
+        if isinstance(target, ast.Name) and target.id in NAMES
     ]
     if not ends:
         return source

@@ -1,0 +1,199 @@
+"""Reading the header of a revision file: what it assigns to ``revision``, ``down_revision`` and the like.
+
+There are three ways to read it, the fastest first. A way that is not sure returns None, and leaves it to the next one:
+
+1. :func:`from_text`: one regular expression reads a head as templates write it, and another one reads it line by line.
+   Almost all files are read in this way.
+2. :func:`from_syntax_tree`, which takes ten times as long.
+3. :func:`from_module`, for files that compute their header. Only this way executes the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import unicodedata
+from codecs import BOM_UTF8
+from types import ModuleType
+from typing import TypeAlias
+
+Header: TypeAlias = tuple[dict[str, object], str]
+"""The values by their names, and the docstring of the file."""
+
+NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
+"""The names of a header, in the order in which templates write them."""
+
+BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
+"""What a file may use to assign to a name that does not appear in its text; ``import *`` is another way."""
+
+# The expressions of from_text(), and what they rely on:
+#
+# - They match whole lines at the top level, never inside a string or a block: each match starts where the one before
+#   ended, and they stop at the first line that is not a comment, an import, or a plain value.
+# - A string contains no backslash and no line break, so its value is the text between its quotes.
+# - A value ends its line, apart from a comment. So no other string, operator, or statement can follow it.
+# - A tuple or list contains strings, and no comments. So a comma before its end distinguishes ("a",) from ("a").
+# - An import contains no parentheses, semicolon, backslash, or star, or one pair of parentheses without any of them.
+# - With re.ASCII, a line with any other letter does not match, because Python might read that letter as one of a name
+#   in the header. The patterns list the kinds of space that they allow, because "\s" allows more than Python does.
+# - The text that is not part of the header, including the imports, must not contain a name of the header, a star
+#   import, or a conflict marker of git: what _UNSURE finds is left to the syntax tree. Each alternative of _UNSURE
+#   contains one of _DOUBTS, which are faster to look for.
+# - If _INDENTED does not match, inspect.cleandoc() only removes blank lines at the beginning and the end.
+_STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
+_ONE_STRING = re.compile(_STRING)
+_STRINGS = rf"(?:\([ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\)|"
+_STRINGS += rf"\[[ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\])"
+_DOCSTRING = re.compile(r'(?:[ \t]*(?:#[^\n]*)?\n)*(?:"""(?P<doc>[^"\\]*(?:"{1,2}(?!")[^"\\]*)*)"""[ \t]*(?:\n|\Z))?')
+_ANNOTATION = r"(?:[ \t]*:[\w .,\[\]|]+)?[ \t]*=[ \t]*"
+_VALUE = rf"None|{_STRING}|{_STRINGS}"
+_IMPORT = r"(?:import|from)[ \t][^\n()\\;*]*\n"
+_HEAD = re.compile(
+    rf'"""(?P<doc>[^"\\]*)"""\n(?P<imports>(?:{_IMPORT}|\n)*)(?:#[^\n]*\n)*'
+    + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in NAMES),
+    re.ASCII,
+)
+_LINE = re.compile(
+    rf"(?P<name>{'|'.join(NAMES)}){_ANNOTATION}(?P<value>{_VALUE})"
+    r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)"
+    r"|[ \t]*(?:#[^\n]*)?\n"
+    rf"|(?P<imports>{_IMPORT}|from[ \t][^\n()\\;*]*\([^()\\;*]*\)[ \t]*(?:\n|\Z))",
+    re.ASCII,
+)
+_DOUBTS = (*(name for name in NAMES if name != "down_revision"), "*", "<<<<<<< ")
+_UNSURE = re.compile(rf"\b(?:{'|'.join(NAMES)})\b|\bimport\b[\s\\(]*\*|^<<<<<<< ", re.MULTILINE)
+_INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
+
+
+def from_text(source: bytes) -> Header | None:
+    """Return the header of a file, or None if its text leaves any doubt about what Python would make of it."""
+    text = _plain_text(source)
+    if text is None:
+        return None
+    head = _HEAD.match(text)
+    if head is not None:
+        values: dict[str, object] = {name: _plain_value(head[name]) for name in NAMES}
+        doc, rest = head["doc"], head["imports"] + text[head.end() :]
+    else:
+        values, doc, rest = _by_line(text)
+    if not rest.isascii():
+        rest = unicodedata.normalize("NFKC", rest)  # as Python does with names
+    if "revision" not in values or (any(map(rest.__contains__, _DOUBTS)) and _UNSURE.search(rest)):
+        return None
+    return values, _clean(doc)
+
+
+def _plain_text(source: bytes) -> str | None:
+    """Return the text of a file, or None if it declares an encoding, is not UTF-8, or has unusual line ends."""
+    if b"\0" in source or (b"coding" in source and any(b"coding" in line for line in source.split(b"\n", 2)[:2])):
+        return None
+    try:
+        text = source.removeprefix(BOM_UTF8).decode()
+    except UnicodeDecodeError:
+        return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    return None if "\r" in text else text
+
+
+def _by_line(text: str) -> tuple[dict[str, object], str, str]:
+    """Return the header and the docstring from the lines at the beginning of a file, and the text of all others."""
+    start = _DOCSTRING.match(text)
+    position = start.end() if start is not None else 0
+    values: dict[str, object] = {}
+    others: list[str] = []
+    while (line := _LINE.match(text, position)) is not None and line.end() > position:
+        if line["name"]:
+            values[line["name"]] = _plain_value(line["value"])
+        elif line["imports"]:
+            others.append(line["imports"])
+        position = line.end()
+    return values, (start and start["doc"]) or "", "".join([*others, text[position:]])
+
+
+def _clean(doc: str) -> str:
+    """Return what ``inspect.cleandoc()`` returns, which is slow even if there is no indentation to remove."""
+    return inspect.cleandoc(doc) if _INDENTED.search(doc) else doc.strip("\n")
+
+
+def _plain_value(text: str) -> object:
+    if text == "None":
+        return None
+    if text[0] in "\"'":
+        return sys.intern(text[1:-1])
+    strings = tuple(sys.intern(string[1:-1]) for string in _ONE_STRING.findall(text))
+    is_one = text[0] == "(" and len(strings) == 1 and not text[:-1].rstrip().endswith(",")
+    return strings[0] if is_one else strings
+
+
+def from_syntax_tree(source: bytes, file: str) -> Header | None:
+    """Return the header of a file from its syntax tree, or None if the file must be executed to find out.
+
+    :raises SyntaxError: if Python cannot parse it; it may also raise ``ValueError`` or ``RecursionError``.
+    """
+    try:
+        tree = ast.parse(source, filename=file)
+    except SystemError:
+        # In Python 3.11, the parser has one counter of its depth. If the garbage collector runs inside the parser, and
+        # a finalizer formats a traceback, which parses as well, the counter is wrong (python/cpython#106905).
+        tree = ast.parse(source, filename=file)
+    values = _literals(tree)
+    return None if values is None else (values, ast.get_docstring(tree) or "")
+
+
+def _literals(tree: ast.Module) -> dict[str, object] | None:
+    """Return what the top level of a module assigns to the names of a header, or None if it is not all literals."""
+    values: dict[str, object] = {}
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in NAMES:
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in NAMES:
+                pass
+            case _ if _may_bind(node):
+                return None
+            case _:
+                continue
+        try:
+            values[name] = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return values
+
+
+def _may_bind(node: ast.stmt) -> bool:
+    """Return whether a statement may bind a name of the header in another way than by a plain assignment."""
+    match node:
+        case ast.AnnAssign(value=None):
+            return False
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name in NAMES or any(map(_reaches_globals, ast.walk(node)))
+    return any(_binds(part) or _reaches_globals(part) for part in ast.walk(node))
+
+
+def _binds(part: ast.AST) -> bool:
+    match part:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
+            return name in NAMES
+        case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+            return name in NAMES
+        case ast.alias(name=name, asname=alias):
+            return name == "*" or (alias or name.partition(".")[0]) in NAMES
+    return False
+
+
+def _reaches_globals(part: ast.AST) -> bool:
+    match part:
+        case ast.Global(names=names):
+            return any(name in NAMES for name in names)
+        case ast.Name(id=name):
+            return name in BINDERS
+    return False
+
+
+def from_module(module: ModuleType) -> Header:
+    """Return the header of a file that was executed."""
+    values = {name: getattr(module, name) for name in NAMES if hasattr(module, name)}
+    return values, inspect.cleandoc(module.__doc__ or "")
