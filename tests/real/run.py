@@ -340,7 +340,9 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]
 
 def different(ours: Any, theirs: Any) -> str:
     """What two parts of a schema do not share: of lists only these entries; nothing if they are the same."""
-    one, two = (list(part) if isinstance(part, list) else [part] for part in (ours, theirs))
+    # SQLAlchemy's expressions, as in the condition of an index, are the same where their texts are.
+    ours, theirs = (json.loads(json.dumps(part, default=str)) for part in (ours, theirs))
+    one, two = (part if isinstance(part, list) else [part] for part in (ours, theirs))
     only = ([each for each in one if each not in two], [each for each in two if each not in one])
     if not any(only) and one != two:
         return f"the order, {ours} | {theirs}"
