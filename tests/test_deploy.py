@@ -334,7 +334,9 @@ def test_a_row_beside_one_that_stands_on_it_is_told_and_does_no_harm(opened: Fac
     put(database, ["core_1", "core_2", "shop_1"])
     result = opened.run("db-check", "--deploy")
     assert result.exit_code == 16
-    assert result.stdout.startswith("corrupt: core_1: the version table has it beside what stands on it, which does")
+    assert result.stdout.startswith(
+        "corrupt: core_1: not needed in the version table, which has a row that depends on it; this is"
+    )
     assert [state.is_up_to_date for state in opened.call("current")] == [True, True]
     assert opened.call("wait", timeout=0).status is Status.CORRUPT
     assert opened.run("db-stamp", "core").exit_code == 0

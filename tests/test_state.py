@@ -55,12 +55,12 @@ def test_show(typed: str, ids: str) -> None:
 
 
 REFUSED = {
-    "head": "names no revision by itself",
-    "base": "names no revision by itself",
-    "app@base": "names no revision by itself",
-    "app@+1": "names no revision by itself",
-    "-1": "names no revision by itself",
-    "+1": "names no revision by itself",
+    "head": "does not name a revision on its own",
+    "base": "does not name a revision on its own",
+    "app@base": "does not name a revision on its own",
+    "app@+1": "does not name a revision on its own",
+    "-1": "does not name a revision on its own",
+    "+1": "does not name a revision on its own",
     "app@head": "app has 2 heads: app_2, app_3. Type app@heads",
     "app_": "begins 3 ids",
     "nope": "nope is neither",

@@ -204,7 +204,7 @@ def current(project: Project, connection: Connection, *, verbose: bool = False, 
     """
     from ampho.status.state import current_state
 
-    return ask(project, connection, x, partial(current_state, project.graph, files=verbose))
+    return ask(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
 
 
 def graph(
@@ -247,10 +247,12 @@ def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]
             project.package(name)
 
 
-def deployment(project: Project, connection: Connection, *, files: bool = True, x: Sequence[str] = ()) -> Deployment:
-    """Return how the database stands to the code that is deployed.
+def deployment(
+    project: Project, connection: Connection, *, compare_files: bool = True, x: Sequence[str] = ()
+) -> Deployment:
+    """Return how well the database matches the deployed code.
 
-    :param files: whether the files are compared with those that were run.
+    :param compare_files: whether to compare the files of applied revisions with those that ran.
     """
     from ampho.status.deployment import assess
 
@@ -259,7 +261,7 @@ def deployment(project: Project, connection: Connection, *, files: bool = True, 
     def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
         applied = Applied.from_rows(project.graph, rows, journal)
         applied.check_nothing_absent()
-        return assess(project.graph, applied, journal, files=files)
+        return assess(project.graph, applied, journal, compare_files=compare_files)
 
     return ask(project, connection, x, compare)
 
@@ -269,7 +271,7 @@ def awaited(project: Project, connection: Connection, *, x: Sequence[str] = ()) 
 
     :return: the process is empty if there is none, and None if it is not known or does not matter.
     """
-    found = deployment(project, connection, files=False, x=x)
+    found = deployment(project, connection, compare_files=False, x=x)
     lacks_something = any(finding.is_waited_for for finding in found.findings)
     return found, holder(connection, project.lock) if lacks_something else None
 

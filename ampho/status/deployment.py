@@ -1,4 +1,4 @@
-"""Whether a database and the code that is deployed fit together: what is wrong between them, by name."""
+"""What ``db-check --deploy`` and ``db-wait`` report: whether a database matches the deployed code."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from ampho.history.graph import Graph
 
 
 class Status(StrEnum):
-    """How a database stands to the code, the worst first."""
+    """How well a database matches the code, the worst first."""
 
     CORRUPT = "corrupt"
-    """The version table has rows that cannot be revisions, or more rows than say what is applied."""
+    """The version table has rows that cannot be revisions, or that are superfluous."""
     INTERRUPTED = "interrupted"
-    """A revision was left half done."""
+    """A revision is unfinished."""
     DIVERGED = "diverged"
-    """A revision counts as applied because one that stands on it is, and was never run here."""
+    """A revision counts as applied because revisions that depend on it are, but no record says that it ran."""
     MISSING = "missing"
-    """Revisions are applied of a package that is not there."""
+    """The database has missing revisions of a package that is not installed or not listed."""
     AHEAD = "ahead"
-    """Revisions are applied of a package that is there, and no file has them."""
+    """The database has missing revisions of a package that is listed and installed."""
     EDITED = "edited"
-    """The file of an applied revision is not the one that was run."""
+    """The file of an applied revision was changed after the revision ran."""
     BEHIND = "behind"
-    """Revisions are not applied."""
+    """Revisions are pending."""
     UP_TO_DATE = "up to date"
 
     @property
     def exit_code(self) -> int:
-        """What ``db-check --deploy`` exits with."""
+        """The exit code of ``db-check --deploy``."""
         return _EXIT_CODES[self]
 
 
@@ -47,19 +47,11 @@ _EXIT_CODES = {
 }
 
 
-_MEANS = {
-    Status.INTERRUPTED: "left half done; see 'ampho db-log -v', and say what came of it with 'ampho db-resolve'",
-    Status.DIVERGED: "counts as applied because a later one is, but no record says that it was; {diverged}",
-    Status.MISSING: "applied, and {missing}",
-    Status.AHEAD: "applied, and {missing}",
-    Status.EDITED: "applied, and its file was edited since; {edited}",
-    Status.BEHIND: "not applied; 'ampho db-up' does that",
-}
-_UNREADABLE = f"the version table has what cannot be a revision; {ROWS_REMEDY}"
-_REPEATED = f"the version table has it more than once; {ROWS_REMEDY}"
+_UNREADABLE = f"in the version table, but cannot be a revision; {ROWS_REMEDY}"
+_REPEATED = f"more than once in the version table; {ROWS_REMEDY}"
 _SUPERFLUOUS = (
-    "the version table has it beside what stands on it, which does Ampho no harm; its next step, or 'ampho db-stamp',"
-    " takes it out"
+    "not needed in the version table, which has a row that depends on it; this is harmless, and the next step or"
+    " 'ampho db-stamp' removes it"
 )
 
 
@@ -68,16 +60,16 @@ WAITED_FOR = {
     Status.INTERRUPTED: "{} to be finished or resolved",
     Status.CORRUPT: "the version table to be repaired: {}",
 }
-"""What ``db-wait`` waits for, by the status of a finding."""
+"""What ``db-wait`` waits for, for each status of a finding that may change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong between a database and the code.
+    """A difference between a database and the code.
 
-    :ivar revisions: ids of the revisions that it is about; rows of the version table, where that is corrupt.
-    :ivar means: what that is, in words.
-    :ivar is_harmless: whether Ampho goes on all the same, as with a row beside one that stands on it.
+    :ivar revisions: ids of the affected revisions; if the version table is corrupt, the affected rows.
+    :ivar means: what is wrong, and what to do about it.
+    :ivar is_harmless: whether Ampho ignores it, as it does a superfluous version row.
     """
 
     status: Status
@@ -94,37 +86,37 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """How a database stands to the code that is deployed.
+    """How well a database matches the deployed code.
 
-    :ivar findings: what is wrong, the worst first, and last what is harmless.
+    :ivar findings: the differences, the worst first and the harmless ones last.
     """
 
     findings: tuple[Finding, ...]
 
     @property
     def status(self) -> Status:
-        """The worst of it."""
+        """The status of the worst finding."""
         return self.findings[0].status if self.findings else Status.UP_TO_DATE
 
 
-def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = True) -> Deployment:
-    """Return how a database stands to the code.
+def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: bool = True) -> Deployment:
+    """Return how well a database matches the code.
 
-    :param graph: the revisions of the files.
-    :param files: whether the files are compared with those that were run.
+    :param graph: the revisions that have files.
+    :param compare_files: whether to compare the files of applied revisions with those that ran.
     """
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
-    interrupted = [entry.revision for entry in journal.half_done]
-    known = applied.known.union(interrupted)
+    unfinished = [entry.revision for entry in journal.half_done]
+    known = applied.known.union(unfinished)
     found = [
-        *((Status.INTERRUPTED, rid) for rid in interrupted),
+        *((Status.INTERRUPTED, rid) for rid in unfinished),
         *((Status.DIVERGED, rid) for rid in applied.diverged(journal)),
         *(
             (Status.AHEAD if applied.package(rid) in graph.packages else Status.MISSING, rid)
             for rid in applied.graph.sort(applied.missing)
         ),
-        *((Status.EDITED, rid) for rid in (applied.edited(journal) if files else ())),
+        *((Status.EDITED, rid) for rid in (applied.edited(journal) if compare_files else ())),
         *((Status.BEHIND, rid) for rid in graph.ids if graph.has_file(rid) and rid not in known),
     ]
     grouped: dict[tuple[Status, str], list[str]] = {}
@@ -143,8 +135,15 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, files: bool = Tr
 
 
 def _means(status: Status, applied: Applied, ids: list[str]) -> str:
-    return _MEANS[status].format(
-        missing=applied.explain_missing(ids) if status in (Status.MISSING, Status.AHEAD) else "",
-        edited=applied.edited_remedy(ids) if status is Status.EDITED else "",
-        diverged=applied.diverged_remedy(ids) if status is Status.DIVERGED else "",
-    )
+    """Return what is wrong with some revisions, and what to do about it."""
+    match status:
+        case Status.INTERRUPTED:
+            return "unfinished; see 'ampho db-log -v', and mark it as applied or not applied with 'ampho db-resolve'"
+        case Status.DIVERGED:
+            remedy = applied.diverged_remedy(ids)
+            return f"counts as applied because a later one is, but no record says that it was; {remedy}"
+        case Status.EDITED:
+            return f"applied, but its file was edited afterwards; {applied.edited_remedy(ids)}"
+        case Status.BEHIND:
+            return "pending; apply it with 'ampho db-up'"
+    return f"applied, and {applied.explain_missing(ids)}"

@@ -1,8 +1,7 @@
-"""The history as a picture: which nodes and edges it has, in which lanes, and in what order. Pure.
+"""What ``db-graph`` shows: the nodes and edges of the history, and where each node is placed.
 
-How a picture is drawn is for ``drawing`` and the command line. Here is decided what of the history is one node, and
-where each node stands to the others: its lane is its package, its rank is how far it is from the beginning, and its
-track is its place in the lane beside others of the same rank.
+A node is placed in the lane of its package. Its rank says how far it is from the beginning of the history, and its
+track separates it from other nodes of the same rank in its lane. :mod:`ampho.cli.graph` draws the result.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from ampho.history.graph import Graph
 from ampho.status.state import Mark, marks
 
 _SHORTEST_RUN = 3
-"""Two revisions in one node would hide two messages, and save one line."""
+"""The fewest revisions that share a node: a node of two would hide two messages and save only one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A revision, or a run of revisions that stand on each other and are nothing to any other in between.
+    """A revision, or a run of revisions of which each is the only parent and the only child of the next.
 
-    What a run stands on, its first revision stands on; what stands on a run, stands on its last one.
+    Only the first revision of a run depends on other nodes, and other nodes depend only on its last revision.
 
     :ivar revisions: ids, in order.
     :ivar messages: a message for each of them.
-    :ivar rank: how many nodes are before it: more than of the nodes of its lane that it stands on, and not less than of
-        those in other lanes.
-    :ivar track: its place in the lane, beside others.
+    :ivar rank: its distance from the beginning: greater than that of the nodes in its lane that it depends on, and not
+        less than that of those in other lanes.
+    :ivar track: its place in the lane, next to others of the same rank.
     :ivar is_head: whether its last revision is a head of the package.
-    :ivar is_stub: whether it is there only because a revision of the packages that were asked for touches it.
+    :ivar is_stub: whether it belongs to a package that was not requested, and is shown because of its neighbors.
     """
 
     package: str
@@ -48,27 +47,27 @@ class Node:
 
     @property
     def first(self) -> str:
-        """The id of the first revision: the one that stands on what the node stands on."""
+        """The id of the first revision, which depends on other nodes."""
         return self.revisions[0]
 
     @property
     def last(self) -> str:
-        """The id of the last revision: the one that other nodes stand on."""
+        """The id of the last revision, which other nodes depend on."""
         return self.revisions[-1]
 
     @property
     def is_run(self) -> bool:
-        """Whether it is more than one revision."""
+        """Whether it has more than one revision."""
         return len(self.revisions) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """That a revision stands on another one, which runs before it.
+    """A connection from a revision to one that depends on it.
 
-    :ivar source: the id of the one that runs before.
-    :ivar target: the id of the one that stands on it.
-    :ivar is_dependency: whether it is a dependency, and not a parent in the same package.
+    :ivar source: the id of the revision that runs first.
+    :ivar target: the id of the revision that depends on it.
+    :ivar is_dependency: whether the source is a dependency, and not a parent in the same package.
     """
 
     source: str
@@ -80,10 +79,10 @@ class Edge:
 class Lane:
     """A package in a picture.
 
-    :ivar package: its name; empty for revisions of which nobody knows the package.
-    :ivar tracks: how many nodes are beside each other in it at most.
-    :ivar counts: how many revisions of each mark it has; nothing for a lane of stubs.
-    :ivar is_stub: whether it is there for its stubs only.
+    :ivar package: its name; empty for revisions whose package is not known.
+    :ivar tracks: the largest number of nodes next to each other.
+    :ivar counts: the number of its revisions with each mark; empty for a lane of stubs.
+    :ivar is_stub: whether it contains only stubs.
     """
 
     package: str
@@ -96,11 +95,11 @@ class Lane:
 class Picture:
     """The history, or a part of it, ready to be drawn.
 
-    :ivar lanes: in the order of the packages; those that only a database knows come last.
-    :ivar nodes: each after what it stands on.
+    :ivar lanes: in the order of the packages; packages with only missing revisions come last.
+    :ivar nodes: each after the nodes that it depends on.
     :ivar edges: between revisions of different nodes, in the order of the nodes.
-    :ivar corrupt: version rows that cannot be a revision, as text.
-    :ivar repeated: version rows that are there more than once.
+    :ivar corrupt: version rows that cannot be revisions, as text.
+    :ivar repeated: version rows that occur more than once.
     """
 
     lanes: tuple[Lane, ...]
@@ -111,7 +110,7 @@ class Picture:
 
     @cached_property
     def marks(self) -> tuple[Mark, ...]:
-        """The marks that nodes have, in their order."""
+        """The marks of the nodes, in the order of :class:`Mark`."""
         found = {node.mark for node in self.nodes}
         return tuple(mark for mark in Mark if mark in found)
 
@@ -131,9 +130,9 @@ class Picture:
         return tuple(self._by_package.get(package, ()))
 
     def node(self, revision_id: str) -> Node:
-        """Return the node that a revision is in.
+        """Return the node of a revision.
 
-        :raises KeyError: if it is in none.
+        :raises KeyError: if no node has it.
         """
         return self._by_revision[revision_id]
 
@@ -148,10 +147,10 @@ def draw(
 ) -> Picture:
     """Return the picture of a history.
 
-    :param applied: what a database has of it; without it nothing is told of that.
-    :param journal: what was done to that database.
-    :param packages: show these, and of others what they touch; by default all.
-    :param full: whether each revision is a node of its own.
+    :param applied: what is applied to a database; without it, the picture shows only the files.
+    :param journal: the record of what was done to that database.
+    :param packages: the packages to show, with their direct neighbors in others; by default all.
+    :param full: whether each revision gets a node of its own.
     """
     whole = graph if applied is None else applied.graph
     names = list(all_packages(whole))
@@ -184,7 +183,7 @@ def draw(
 
 
 def all_packages(graph: Graph) -> Iterator[str]:
-    """Give the packages of a graph: as they are listed, then those that no setting lists, the nameless one last."""
+    """Yield the listed packages in their order, then the others, and last the name of those that are not known."""
     yield from graph.packages
     others = {graph[rid].package for rid in graph.ids} - set(graph.packages)
     yield from sorted(others, key=lambda name: (not name, name))
@@ -210,13 +209,13 @@ def _edges(graph: Graph, chosen: set[str]) -> Iterator[Edge]:
 def _runs(
     graph: Graph, ids: Iterable[str], marks: Mapping[str, Mark], stubs: set[str], *, full: bool
 ) -> Iterator[list[str]]:
-    """Give what is one node each, in the order of their first revisions."""
+    """Yield the revisions of each node, in the order of their first revisions."""
     runs: list[list[str]] = []
     ending: dict[str, list[str]] = {}
     for revision_id in ids:
         parents = graph.parents(revision_id)
         run = ending.get(parents[0]) if len(parents) == 1 and not full else None
-        if run is None or not _goes_on(graph, parents[0], revision_id, marks, stubs):
+        if run is None or not _continues(graph, parents[0], revision_id, marks, stubs):
             run = []
             runs.append(run)
         run.append(revision_id)
@@ -226,8 +225,8 @@ def _runs(
     yield from sorted(found, key=lambda run: position[run[0]])
 
 
-def _goes_on(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark], stubs: set[str]) -> bool:
-    """Tell whether a revision, with one parent, may be in one node with it."""
+def _continues(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark], stubs: set[str]) -> bool:
+    """Return whether a revision may share a node with its only parent."""
     return (
         graph.children(parent) == (child,)
         and graph[parent].package == graph[child].package
@@ -240,8 +239,8 @@ def _goes_on(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark], s
 def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], stubs: set[str]) -> list[int]:
     """Return the rank of each node.
 
-    What depends on something in another lane may stand beside it: so fifty packages in a row that depend on each other
-    are no staircase of fifty steps.
+    A node may have the same rank as a node in another lane that it depends on. Otherwise, a chain of fifty packages
+    would become a staircase of fifty steps.
     """
     node_of = {rid: number for number, run in enumerate(runs) for rid in run}
     below: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -250,7 +249,7 @@ def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], s
         below[node_of[edge.target]].append((node_of[edge.source], step))
     last_stub: dict[str, int] = {}
     for number, run in enumerate(runs):
-        if run[0] in stubs:  # which have no edges among themselves, and shall stand below each other all the same
+        if run[0] in stubs:  # these have no edges among each other, but should be placed one below the other
             package = graph[run[0]].package
             if package in last_stub:
                 below[number].append((last_stub[package], 1))
@@ -268,7 +267,7 @@ def _move_stubs(
     ranks: list[int],
     stubs: set[str],
 ) -> None:
-    """Move stubs that stand on nothing to what stands on them."""
+    """Move stubs to the rank of the nodes that depend on them."""
     limits: dict[int, int] = {}
     for number in reversed(range(len(runs))):
         if runs[number][0] in stubs and number in limits:
@@ -278,20 +277,20 @@ def _move_stubs(
 
 
 def _tracks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], ranks: Sequence[int]) -> list[int]:
-    """Return the track of each node: that of what it stands on in its lane, where that is free."""
+    """Return the track of each node: that of its parent in the lane if it is free."""
     node_of = {rid: number for number, run in enumerate(runs) for rid in run}
     parents: defaultdict[int, list[int]] = defaultdict(list)
     for edge in edges:
         if not edge.is_dependency:
             parents[node_of[edge.target]].append(node_of[edge.source])
-    goes_on = {parent for ids in parents.values() for parent in ids}
+    continued = {parent for ids in parents.values() for parent in ids}
     lasts: defaultdict[str, list[int]] = defaultdict(list)
     tracks = [0] * len(runs)
     for number in sorted(range(len(runs)), key=lambda each: (ranks[each], each)):
         ends = lasts[graph[runs[number][0]].package]
         track = next((tracks[parent] for parent in parents[number] if ends[tracks[parent]] == parent), None)
         if track is None:
-            free = (place for place, end in enumerate(ends) if ranks[end] < ranks[number] and end not in goes_on)
+            free = (place for place, end in enumerate(ends) if ranks[end] < ranks[number] and end not in continued)
             track = next(free, len(ends))
         if track == len(ends):
             ends.append(number)

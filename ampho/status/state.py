@@ -1,11 +1,12 @@
-"""What a user is shown of revisions: those that exist, and those that are applied. Pure."""
+"""What ``db-current`` and ``db-show`` report: the revisions that exist, and those that are applied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
 
 from ampho.database.applied import Applied
 from ampho.database.journal import Entry, Journal
@@ -16,22 +17,22 @@ from ampho.history.specifier import Specifier, find_branch, find_target, parse
 
 
 class Mark(StrEnum):
-    """How a database stands to a revision."""
+    """The state of a revision in a database."""
 
     APPLIED = "applied"
     EDITED = "edited"
-    """It is applied, and its file is not the one that was run."""
+    """It is applied, and its file was changed after it ran."""
     DIVERGED = "diverged"
-    """It counts as applied because one that stands on it is, and was never run here."""
+    """It counts as applied because revisions that depend on it are, but no record says that it ran."""
     PENDING = "pending"
     MISSING = "missing"
-    """It is applied, and no file has it."""
+    """It is applied, and has no file."""
     UNFINISHED = "unfinished"
-    """It was interrupted, or failed half-way, where the database could not roll it back."""
+    """It was interrupted or failed half-way, and the database could not roll it back."""
     UNCERTAIN = "uncertain"
-    """Nothing records whether it is applied: a missing revision may stand on it."""
+    """It may be applied: no record says what a missing revision depends on."""
     ABSENT = "absent"
-    """No file has it, and it is not known to be applied; another revision depends on it."""
+    """It has no file and is not known to be applied, but another revision depends on it."""
     UNKNOWN = "unknown"
     """No database was asked."""
 
@@ -42,8 +43,8 @@ class RevisionRecord:
 
     :ivar file: the path of its file; see :attr:`path`.
     :ivar down_revisions: ids of its parents.
-    :ivar depends_on: ids of what it depends on: of ``depends_on``, and of parents in another package.
-    :ivar required_by: ids of what stands on it.
+    :ivar depends_on: ids of its other dependencies: those in ``depends_on``, and parents in another package.
+    :ivar required_by: ids of the revisions that depend on it directly.
     :ivar is_head: whether it is a head of its package.
     """
 
@@ -66,11 +67,11 @@ class RevisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class PackageState:
-    """Where a database is in the history of one package.
+    """The applied and the pending revisions of a package.
 
     :ivar applied: the applied revisions, in order.
     :ivar pending: the others, in order.
-    :ivar current: ids of the last applied ones: one, none, or several where the package has several heads.
+    :ivar current: ids of the last applied revisions: one, none, or several if the package has several heads.
     """
 
     package: str
@@ -86,12 +87,12 @@ class PackageState:
 
 @dataclass(frozen=True, slots=True)
 class MissingState:
-    """What is applied of a package, and no file has.
+    """The missing revisions of a package.
 
-    :ivar package: the package's name, as far as the journal or an id tells it; else empty.
-    :ivar revisions: ids of the revisions, in order; without a journal, the last ones only.
-    :ivar is_ahead: whether the package is configured, so that the database is ahead of its files.
-    :ivar means: why no file may have it, and what to do about that, in words.
+    :ivar package: the package's name, or an empty string if neither the journal nor an id contains it.
+    :ivar revisions: ids of the revisions, in order; without a journal, only the last ones.
+    :ivar is_ahead: whether the package is listed and installed, so that the database is ahead of its files.
+    :ivar means: why the files may be missing, and what to do about it.
     """
 
     package: str
@@ -102,7 +103,7 @@ class MissingState:
     def named(self, name: str) -> tuple[str, ...]:
         """Return the ids that a name means to ``db-forget``.
 
-        :param name: the package, if it is gone, or one of the revisions.
+        :param name: one of the revisions, or the package if it is not installed or not listed.
         """
         if name in self.revisions:
             return (name,)
@@ -110,28 +111,34 @@ class MissingState:
         return self.revisions if is_it else ()
 
 
+class _OfPackage(Protocol):
+    @property
+    def package(self) -> str: ...
+
+
+P = TypeVar("P", bound=_OfPackage)
+
+
 @dataclass(frozen=True, slots=True)
-class CurrentState:
-    """Where a database is: one record per package.
+class DatabaseState(Generic[P]):
+    """The base of :class:`ampho.CurrentState` and :class:`ampho.DatabaseStatus`: a record per package, and problems.
 
     :ivar packages: the records, in the order of the packages.
-    :ivar missing: what is applied and no file has, a record per package.
-    :ivar uncertain: ids of the revisions that are shown as pending and may be applied: nothing records what a missing
-        one stands on.
-    :ivar unknown: version rows that no revision file explains.
-    :ivar corrupt: version rows that cannot be a revision, as text.
-    :ivar repeated: version rows that are there more than once.
-    :ivar unfinished: what was interrupted, or failed half-way, where the database could not roll it back.
-    :ivar diverged: ids of the revisions that count as applied because of what stands on them, and were never run here.
-    :ivar edited: ids of the applied revisions whose files are not those that were run; None if that was not asked for.
-    :ivar edited_remedy: what to do about those, in words; empty where there are none.
-    :ivar diverged_remedy: what to do about what has diverged.
+    :ivar missing: a record for each package with missing revisions.
+    :ivar uncertain: ids of revisions that are shown as pending and may be applied, because no record says what a
+        missing revision depends on.
+    :ivar corrupt: version rows that cannot be revisions, as text.
+    :ivar repeated: version rows that occur more than once.
+    :ivar unfinished: the entries of unfinished revisions.
+    :ivar diverged: ids of revisions that count as applied, but that no record says were run.
+    :ivar edited: ids of applied revisions whose files were changed after they ran; None if the files were not compared.
+    :ivar edited_remedy: what to do about the edited revisions; empty if there are none.
+    :ivar diverged_remedy: what to do about the diverged revisions; empty if there are none.
     """
 
-    packages: tuple[PackageState, ...]
+    packages: tuple[P, ...]
     missing: tuple[MissingState, ...] = ()
     uncertain: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
     corrupt: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     unfinished: tuple[Entry, ...] = ()
@@ -140,23 +147,68 @@ class CurrentState:
     edited_remedy: str = ""
     diverged_remedy: str = ""
 
-    def __iter__(self) -> Iterator[PackageState]:
+    @classmethod
+    def of(
+        cls,
+        packages: tuple[P, ...],
+        applied: Applied,
+        journal: Journal,
+        among: Container[str] | None,
+        *,
+        compare_files: bool,
+    ) -> Self:
+        """Return the state of a database.
+
+        :param packages: the records of the packages.
+        :param among: report only problems of these packages; None for all.
+        :param compare_files: whether to compare the files of applied revisions with those that ran.
+        """
+
+        def own(ids: Iterable[str]) -> tuple[str, ...]:
+            return tuple(rid for rid in ids if among is None or applied.package(rid) in among)
+
+        edited = own(applied.edited(journal)) if compare_files else None
+        diverged = own(applied.diverged(journal))
+        return cls(
+            packages,
+            missing=tuple(each for each in missing_states(applied) if among is None or each.package in among),
+            uncertain=own(applied.graph.sort(applied.uncertain)),
+            corrupt=applied.corrupt,
+            repeated=applied.repeated,
+            unfinished=tuple(each for each in journal.half_done if among is None or each.package in among),
+            diverged=diverged,
+            edited=edited,
+            edited_remedy=applied.edited_remedy(edited) if edited else "",
+            diverged_remedy=applied.diverged_remedy(diverged) if diverged else "",
+        )
+
+    def __iter__(self) -> Iterator[P]:
         return iter(self.packages)
 
     def __len__(self) -> int:
         return len(self.packages)
 
-    def __getitem__(self, package: str) -> PackageState:
-        for state in self.packages:
-            if state.package == package:
-                return state
+    def __getitem__(self, package: str) -> P:
+        for record in self.packages:
+            if record.package == package:
+                return record
         raise KeyError(package)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentState(DatabaseState[PackageState]):
+    """What is applied to a database, per package; a :class:`ampho.status.state.DatabaseState`.
+
+    :ivar unknown: version rows for which there is no file.
+    """
+
+    unknown: tuple[str, ...] = ()
 
 
 def record(graph: Graph, revision_id: str, heads: frozenset[str] | None = None) -> RevisionRecord:
     """Return the record of one revision.
 
-    :param heads: the heads of its package, where the caller has them.
+    :param heads: the heads of its package, if the caller has them.
     """
     revision = graph[revision_id]
     if heads is None:
@@ -181,38 +233,28 @@ def _records(graph: Graph, package: str, ids: Iterable[str]) -> tuple[RevisionRe
 
 
 def current_state(
-    graph: Graph, rows: Iterable[str], journal: Journal | None = None, *, files: bool = False
+    graph: Graph, rows: Iterable[str], journal: Journal | None = None, *, compare_files: bool = False
 ) -> CurrentState:
     """Return what version rows mean, per package.
 
-    :param journal: what was done to the database, as far as it is recorded.
-    :param files: whether the files are compared with those that were run.
+    :param journal: the record of what was done to the database.
+    :param compare_files: whether to compare the files of applied revisions with those that ran.
     """
     journal = journal or Journal()
-    if files:
+    if compare_files:
         journal.entries  # noqa: B018 (all of it is needed, so it is read once)
     applied = Applied.from_rows(graph, rows, journal)
-    edited = applied.edited(journal) if files else None
-    diverged = applied.diverged(journal)
-    return CurrentState(
-        packages=tuple(_package_state(graph, package, applied.known) for package in graph.packages),
-        missing=tuple(missing_states(applied)),
-        uncertain=graph.sort(applied.uncertain),
-        unknown=applied.unknown,
-        corrupt=applied.corrupt,
-        repeated=applied.repeated,
-        unfinished=journal.half_done,
-        diverged=diverged,
-        edited=edited,
-        edited_remedy=applied.edited_remedy(edited) if edited else "",
-        diverged_remedy=applied.diverged_remedy(diverged) if diverged else "",
+    packages = tuple(_package_state(graph, package, applied.known) for package in graph.packages)
+    return replace(
+        CurrentState.of(packages, applied, journal, None, compare_files=compare_files), unknown=applied.unknown
     )
 
 
 def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: Iterable[str]) -> Callable[[str], Mark]:
-    """Return what gives each revision its mark: the worst that there is to say of it.
+    """Return a function that returns the mark of a revision: of the marks that apply, the worst.
 
-    :param edited: what :meth:`Applied.edited` has found, and ``diverged`` likewise.
+    :param edited: the result of :meth:`Applied.edited`.
+    :param diverged: the result of :meth:`Applied.diverged`.
     """
     worst = {
         **dict.fromkeys(applied.uncertain, Mark.UNCERTAIN),
@@ -233,7 +275,7 @@ def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: I
 
 
 def missing_states(applied: Applied) -> Iterator[MissingState]:
-    """Give what is applied and no file has, a record per package."""
+    """Yield a record for each package with missing revisions."""
     ids = applied.graph.sort(applied.missing)
     for package in sorted(set(map(applied.package, ids))):
         own = tuple(revision_id for revision_id in ids if applied.package(revision_id) == package)
@@ -252,11 +294,11 @@ def _package_state(graph: Graph, package: str, known: frozenset[str]) -> Package
 
 
 def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
-    """Return the revisions that a specifier stands for.
+    """Return the revisions that a specifier names.
 
-    :param specifier: a package or label, an id or the unique beginning of one, ``heads``, ``PACKAGE@head(s)``; None
-        for all revisions.
-    :raises SpecifierError: if it stands for no revision.
+    :param specifier: a package or label, an id or a unique prefix of one, ``heads``, or ``PACKAGE@head(s)``; None for
+        all revisions.
+    :raises SpecifierError: if it names no revision.
     """
     if specifier is None:
         return tuple(item for name in graph.packages for item in _records(graph, name, graph.of_package(name)))
@@ -268,7 +310,7 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
             return _branch_heads(graph, find_branch(graph, name, specifier), spec)
         case Specifier(offset=offset, target=target) if offset or target in ("head", "base"):
             raise SpecifierError(
-                f"{specifier}: that names no revision by itself. Type a package, an id, 'heads', or PACKAGE@head.",
+                f"{specifier} does not name a revision on its own. Type a package, an id, 'heads', or PACKAGE@head.",
                 specifier=specifier,
             )
     found = find_target(graph, spec)

@@ -1,4 +1,4 @@
-"""Where a database is, counted: what ``db-status`` shows. Pure."""
+"""What ``db-status`` reports: how much of each package is applied."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ampho.database.applied import Applied
-from ampho.database.journal import Entry, Journal
+from ampho.database.journal import Journal
 from ampho.history.graph import Graph
 from ampho.history.specifier import find_branch
 from ampho.status.deployment import Status
-from ampho.status.state import Mark, MissingState, marks, missing_states
+from ampho.status.state import DatabaseState, Mark, marks, missing_states
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionStatus:
-    """How a database stands to one revision.
+    """A revision and its state in a database.
 
-    :ivar message: the first paragraph of its docstring; empty where no file has it.
+    :ivar message: the first paragraph of its docstring; empty if it has no file.
     :ivar is_head: whether it is a head of its package.
-    :ivar when: when it was applied, as far as that is recorded.
+    :ivar when: when it was applied, if that is recorded.
     """
 
     id: str
@@ -33,19 +33,19 @@ class RevisionStatus:
 
 @dataclass(frozen=True, slots=True)
 class PackageStatus:
-    """Where a database is in the history of one package, in numbers.
+    """How many revisions of a package are applied, pending, and missing.
 
-    :ivar package: the package's name; empty where nobody knows the package of what is missing.
-    :ivar applied: how many of the revisions that have files are applied.
-    :ivar implied: on how many of those applied revisions of other packages stand: they would have come with those, and
-        are taken back only with them.
-    :ivar pending: how many revisions are not applied.
-    :ivar missing: how many applied revisions no file has; without a journal, the last ones only.
-    :ivar heads: ids of the heads; several are a conflict.
-    :ivar last: the id of the revision applied last; None if there is none, or nothing records which of several.
-    :ivar when: when that was, as far as it is recorded.
-    :ivar revisions: each revision, in order, if that was asked for.
-    :ivar remedy: how it gets its first revision, in words; empty where it has one.
+    :ivar package: the package's name; empty for missing revisions whose package is not known.
+    :ivar applied: the number of applied revisions that have files.
+    :ivar implied: the number of those that applied revisions of other packages depend on: an upgrade to these would
+        have applied them, and reverting them also reverts these.
+    :ivar pending: the number of pending revisions.
+    :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
+    :ivar heads: ids of the heads; several heads are a conflict.
+    :ivar last: the id of the revision applied last; None if there is none, or if no record says which of several it is.
+    :ivar when: when it was applied, if that is recorded.
+    :ivar revisions: each revision, in order, if requested.
+    :ivar remedy: how to write the first revision; empty if there is one.
     """
 
     package: str
@@ -71,52 +71,19 @@ class PackageStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseStatus:
-    """Where a database is: one record per package, and what is wrong.
+class DatabaseStatus(DatabaseState[PackageStatus]):
+    """How much of each package is applied; a :class:`ampho.status.state.DatabaseState`."""
 
-    :ivar packages: the records, in the order of the packages, and then those of packages that are gone.
-    :ivar missing: what is applied and no file has, a record per package.
-    :ivar uncertain: ids of the revisions that are counted as pending and may be applied.
-    :ivar corrupt: version rows that cannot be a revision, as text.
-    :ivar repeated: version rows that are there more than once.
-    :ivar unfinished: what was left half done, where the database could not roll it back.
-    :ivar diverged: ids of the revisions that count as applied and were never run here.
-    :ivar edited: ids of the applied revisions whose files are not those that were run.
-    :ivar edited_remedy: what to do about those, in words; empty where there are none.
-    :ivar diverged_remedy: what to do about what has diverged.
-    """
-
-    packages: tuple[PackageStatus, ...]
-    missing: tuple[MissingState, ...] = ()
-    uncertain: tuple[str, ...] = ()
-    corrupt: tuple[str, ...] = ()
-    repeated: tuple[str, ...] = ()
-    unfinished: tuple[Entry, ...] = ()
-    diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
-    edited_remedy: str = ""
-    diverged_remedy: str = ""
-
-    def __iter__(self) -> Iterator[PackageStatus]:
-        return iter(self.packages)
-
-    def __len__(self) -> int:
-        return len(self.packages)
-
-    def __getitem__(self, package: str) -> PackageStatus:
-        for status in self.packages:
-            if status.package == package:
-                return status
-        raise KeyError(package)
 
     @property
     def pending(self) -> int:
-        """How many revisions are not applied."""
+        """The number of pending revisions."""
         return sum(package.pending for package in self.packages)
 
     @property
     def status(self) -> Status:
-        """The worst of it, as ``db-check --deploy`` finds it; a row that does no harm is left out."""
+        """The worst problem, as ``db-check --deploy`` reports it, apart from harmless rows."""
         found = {
             Status.CORRUPT: self.corrupt or self.repeated,
             Status.INTERRUPTED: self.unfinished,
@@ -138,51 +105,29 @@ def database_status(
     all: bool = False,  # noqa: A002 (the option's name)
     beginning: Callable[[str], str] = lambda package: "",
 ) -> DatabaseStatus:
-    """Return where a database is.
+    """Return how much of each package is applied.
 
-    :param graph: the revisions of the files.
-    :param applied: what its version rows mean.
-    :param journal: what was done to it.
-    :param packages: the packages that are looked at, which may be gone; by default all.
-    :param all: whether each revision is told of.
-    :param beginning: says of a package how it gets its first revision.
-    :raises SpecifierError: if one of the packages is none.
+    :param graph: the revisions that have files.
+    :param applied: what the version rows of the database mean.
+    :param journal: the record of what was done to the database.
+    :param packages: the packages to report, which may be missing; by default all.
+    :param all: whether to report each revision.
+    :param beginning: returns how to write the first revision of a package.
+    :raises SpecifierError: if one of ``packages`` is not a package.
     """
-    gone = [missing.package for missing in missing_states(applied) if missing.package not in graph.packages]
-    chosen = [_package(applied, name) for name in packages] or [*graph.packages, *gone]
-    among = set(chosen)
-
-    def own(ids: Iterable[str]) -> tuple[str, ...]:
-        return tuple(rid for rid in ids if applied.package(rid) in among)
-
-    edited = own(applied.edited(journal))
-    diverged = own(applied.diverged(journal))
-    found = DatabaseStatus(
-        packages=(),
-        missing=tuple(missing for missing in missing_states(applied) if missing.package in among),
-        uncertain=own(graph.sort(applied.uncertain)),
-        corrupt=applied.corrupt,
-        repeated=applied.repeated,
-        unfinished=tuple(entry for entry in journal.half_done if not packages or entry.package in among),
-        diverged=diverged,
-        edited=edited,
-        edited_remedy=applied.edited_remedy(edited) if edited else "",
-        diverged_remedy=applied.diverged_remedy(diverged) if diverged else "",
-    )
+    missing = [each.package for each in missing_states(applied) if each.package not in graph.packages]
+    chosen = [find_branch(applied.graph, name, name).package for name in packages] or [*graph.packages, *missing]
+    found = DatabaseStatus.of((), applied, journal, set(chosen) if packages else None, compare_files=True)
     mark = marks(applied, journal, found.edited, found.diverged) if all else None
-    count = _Count(graph, applied, journal, _implied(applied), mark)
-    counted = map(count, dict.fromkeys(chosen))
+    counter = _Counter(graph, applied, journal, _implied(applied), mark)
+    counted = map(counter.count, dict.fromkeys(chosen))
     return replace(
         found, packages=tuple(replace(one, remedy=beginning(one.package)) if one.is_empty else one for one in counted)
     )
 
 
-def _package(applied: Applied, name: str) -> str:
-    return find_branch(applied.graph, name, name).package
-
-
 def _implied(applied: Applied) -> frozenset[str]:
-    """Return the applied revisions on which applied ones of other packages stand, at whatever distance."""
+    """Return the applied revisions that applied revisions of other packages depend on, directly or indirectly."""
     graph, known = applied.graph, applied.known
     found: set[str] = set()
     for rid in reversed(graph.ids):
@@ -195,8 +140,8 @@ def _implied(applied: Applied) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Count:
-    """Counts package by package, from what was found of all."""
+class _Counter:
+    """Counts the revisions of one package after the other."""
 
     graph: Graph
     applied: Applied
@@ -204,8 +149,7 @@ class _Count:
     implied: frozenset[str]
     mark: Callable[[str], Mark] | None
 
-    def __call__(self, package: str) -> PackageStatus:
-        """Return the status of a package."""
+    def count(self, package: str) -> PackageStatus:
         applied = self.applied
         ids = applied.graph.of_package(package)
         known = [rid for rid in ids if rid in applied.known]
@@ -225,7 +169,7 @@ class _Count:
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:
-        """Return which of the last applied revisions was the last one: where there are several, the journal knows."""
+        """Return the revision applied last; if there are several candidates, the journal decides."""
         if len(tips) == 1:
             return tips[0]
         if not tips or not all(map(self.journal.affirms, tips)):
