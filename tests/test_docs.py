@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import shutil
 import sqlite3
@@ -98,6 +99,13 @@ def test_every_sign_of_a_picture_is_explained() -> None:
     signs = section("commands", "## db-graph").partition("| sign | means |")[2]
 
     assert set(re.findall(r"^\| `(.)` \|", signs, re.MULTILINE)) == set(SIGNS.values())
+
+
+def test_the_schema_of_the_json_output_is_that_of_the_classes() -> None:
+    made = script("schema")
+
+    assert made.schema() == json.loads(made.SCHEMA.read_text("utf-8")), "run: python docs/schema.py"
+    assert made.COMMANDS.keys() == set(made.KEYS.values())
 
 
 def test_the_fields_of_the_json_output_are_those_of_the_schema() -> None:

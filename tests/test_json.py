@@ -277,7 +277,7 @@ def test_a_project_without_revisions(listed: list[str], project: Project) -> Non
 
 
 def test_every_attribute_of_an_error_is_described() -> None:
-    described = SCHEMA_TEXT["$defs"]["error"]["properties"].keys()
+    described = SCHEMA_TEXT["$defs"]["Error"]["properties"].keys()
     kinds = AmphoError.__subclasses__()
     while kinds:
         kind = kinds.pop()

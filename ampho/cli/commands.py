@@ -13,7 +13,7 @@ from ampho.cli import completion
 from ampho.cli.call import call
 from ampho.cli.graph.output import FORMATS, form_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
-from ampho.cli.json import is_asked, json_option, print_json
+from ampho.cli.json import json_option, print_json, wants_json
 from ampho.cli.lines import say, warn, write
 from ampho.cli.progress.reporter import reporting
 from ampho.cli.show import output
@@ -241,7 +241,7 @@ def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) ->
 def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
         raise click.UsageError("--start goes with -s/--sql: all else starts from where the database is.")
-    if sql and is_asked(ctx):
+    if sql and wants_json(ctx):
         raise click.UsageError("--json goes with a run: -s/--sql prints SQL.")
     return sql
 
@@ -493,7 +493,7 @@ def db_graph(
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
-    if is_asked(ctx) and (mermaid or form or file):
+    if wants_json(ctx) and (mermaid or form or file):
         raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
     form = "mermaid" if mermaid else form or form_of(file or "")
     database = not options.pop("no_database")

@@ -16,7 +16,7 @@ from ampho._text import did_you_mean, escaped_lines, printable, sentences
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples
-from ampho.cli.json import FLAG, LONGEST_MESSAGE, ask, json_errors, keeping_stdout
+from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, keeping_stdout, request_json
 from ampho.cli.lines import is_terminal, refuses_colours, say, warn, warning_once
 from ampho.cli.streams import lasting, lost
 from ampho.cli.terminal import no_color_option
@@ -147,7 +147,7 @@ class SpecifierCommand(click.Command):
             return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
         except click.UsageError as exc:
             if FLAG in args:  # which may not have been read yet
-                ask(ctx)
+                request_json(ctx)
             if isinstance(exc, click.NoSuchOption) and (way := _way(exc.option_name, ctx)):
                 raise click.UsageError(f"{exc.option_name} goes before the command, as in '{way}'.", ctx) from exc
             raise
@@ -209,7 +209,7 @@ class AmphoGroup(click.Group):
             return super().resolve_command(ctx, [f"{_PREFIX}{typed}", *rest])
         if self.get_command(ctx, typed) is None and not ctx.resilient_parsing and typed[:1].isalnum():
             if FLAG in rest:
-                ask(ctx)
+                request_json(ctx)
             ctx.invoked_subcommand = typed
             bare = typed.removeprefix(_PREFIX).removeprefix("db_")
             names = {name.removeprefix(_PREFIX): name for name in self.list_commands(ctx)}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class Outcome(StrEnum):
-    """What became of a revision."""
+    """What happened to the revision of an entry."""
 
     STARTED = "started"
     """It runs, or was interrupted, on a database that cannot roll it back."""
@@ -39,19 +39,23 @@ UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A revision that was run, stamped or forgotten.
+    """A revision that was run, stamped, or forgotten.
 
     :ivar number: its place in the journal; later entries have greater numbers.
+    :ivar revision: the id of the revision.
+    :ivar package: the name of its package; empty if it is unknown.
     :ivar direction: ``upgrade`` or ``downgrade``.
-    :ivar parents: ids of what the revision stands on, its dependencies included.
-    :ivar started: when it began.
-    :ivar finished: when it ended; None if that is not known.
-    :ivar duration: seconds.
-    :ivar statements: how many statements were begun, where they cannot be rolled back.
-    :ivar checksum: the SHA-256 of its file then, in hexadecimal.
-    :ivar db_user: who did it, for the database.
-    :ivar host: the machine that did it.
-    :ivar versions: of Ampho, Alembic and SQLAlchemy.
+    :ivar outcome: what happened to it. A ``started`` revision is still running or was interrupted; a ``partial`` one
+        failed, and part of it may remain.
+    :ivar parents: the ids of the revisions that it directly depended on at that time.
+    :ivar started: when it started; None if that is not recorded.
+    :ivar finished: when it ended; None if it did not, or if that is not recorded.
+    :ivar duration: how long it took, in seconds.
+    :ivar statements: the number of statements that were started, on a database that cannot roll them back.
+    :ivar checksum: the SHA-256 of its file at that time, in hexadecimal.
+    :ivar db_user: the user of the database who ran it.
+    :ivar host: the machine that it ran on.
+    :ivar versions: the versions of Ampho, Alembic, and SQLAlchemy.
     :ivar error: why it failed.
     """
 

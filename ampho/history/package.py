@@ -50,10 +50,10 @@ _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 class MigrationPackage:
     """A package and its migrations folder.
 
-    :ivar name: the full dotted name, which is also the label of its branch.
+    :ivar name: the full dotted name of the package, which is also the label of its branch.
     :ivar root: the package's own folder.
-    :ivar folder: the migrations folder, which need not exist unless ``named``.
-    :ivar named: whether the configuration named the folder.
+    :ivar folder: its migrations folder.
+    :ivar named: whether the configuration names the folder, which then has to exist.
     :ivar all_below: whether the configuration says that folders inside count, too.
     """
 

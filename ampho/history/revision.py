@@ -36,14 +36,14 @@ _MAX_PREFIX = 21  # what "_" and ten digits leave of it
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision, as the header of its file declares it.
+    """A revision as the header of its file declares it.
 
-    :ivar id: the revision's id.
-    :ivar package: the name of the package that owns it.
+    :ivar id: the id of the revision.
+    :ivar package: the name of its package.
     :ivar file: the path of its file, as text.
     :ivar down_revisions: the ids of its parents: none for a first revision, several for a merge.
     :ivar depends_on: the ids or labels in its ``depends_on``.
-    :ivar labels: the branch labels in the file.
+    :ivar labels: the branch labels in its file.
     :ivar doc: the docstring of the file.
     :ivar digest: the SHA-256 of the file as it was read, with line feeds as line ends; empty if it is missing.
     :ivar is_missing: whether it has no file.
@@ -71,7 +71,7 @@ class Revision:
 
     @property
     def message(self) -> str:
-        """The first paragraph of the docstring, as one line."""
+        """The first paragraph of the docstring of its file, as one line."""
         return " ".join(self.doc.strip().split("\n\n")[0].split())
 
     @property

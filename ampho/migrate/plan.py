@@ -22,7 +22,7 @@ _SHOWN = 10
 
 
 class Direction(StrEnum):
-    """Which way a step goes."""
+    """Whether a step applies or reverts its revision."""
 
     UPGRADE = "upgrade"
     DOWNGRADE = "downgrade"
@@ -34,13 +34,13 @@ class Cause(StrEnum):
     ASKED = "asked for"
     """The specifier names it."""
     REQUIRED = "required by"
-    """Another step of an upgrade stands on it."""
+    """Another step of an upgrade depends on it."""
     STANDS = "stands on"
-    """It stands on another step of a downgrade."""
+    """It depends on another step of a downgrade."""
 
 
 class InTransaction(StrEnum):
-    """Whether a step runs in a transaction, and so leaves nothing behind where it fails."""
+    """Whether a step runs in a transaction, so that a failure leaves nothing behind."""
 
     WHOLE = "yes"
     PARTLY = "partly"
@@ -51,14 +51,16 @@ class InTransaction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One revision, to be applied or taken back.
+    """A revision to apply or to revert.
 
-    What follows the direction is for those who look at a plan before it runs, and is there in what ``plan()`` returns.
+    The attributes after ``direction`` are for reviewing a plan before it runs. Only the plans of ``plan()`` have them.
 
+    :ivar revision: the revision.
+    :ivar direction: whether to apply or to revert it.
     :ivar cause: why it is in the plan.
-    :ivar because_of: ids of the steps that are the cause, where it was not asked for.
-    :ivar in_transaction: whether it runs in a transaction.
-    :ivar losses: what it may lose, in words, as far as its file shows it: ``drops the column stock``.
+    :ivar because_of: the ids of the steps that are the cause; empty if the specifier names it.
+    :ivar in_transaction: whether it runs in a transaction, so that a failure leaves nothing behind.
+    :ivar losses: the data that it may lose, as far as its file shows that, such as ``drops the column stock``.
     """
 
     revision: Revision
@@ -70,7 +72,7 @@ class Step:
 
     @property
     def reason(self) -> str:
-        """Why it is in the plan, in words; empty where that is not known."""
+        """Why it is in the plan, as a text; empty unless ``plan()`` made the plan."""
         if self.cause is None:
             return ""
         more = f" and {len(self.because_of) - 1} more" if len(self.because_of) > 1 else ""
@@ -81,14 +83,15 @@ class Step:
 class Plan:
     """The ordered steps that a command would run.
 
-    :ivar specifier: what was typed.
-    :ivar direction: which way all steps go.
+    :ivar specifier: the specifier as it was typed.
+    :ivar direction: whether the steps apply or revert their revisions.
     :ivar steps: the steps, in the order in which they run.
-    :ivar rows: the version rows from which the plan was made.
+    :ivar rows: the version rows that the plan was made from.
     :ivar missing: a description of what is applied and has no file; otherwise empty.
     :ivar failed: the revision whose upgrade failed just before, if the specifier names nothing to revert; else empty.
-    :ivar asked: ids of the steps that the specifier names; the others come along.
-    :ivar protected: the name of the database, where that has to be confirmed before the plan runs; else empty.
+    :ivar asked: the ids of the revisions that the specifier names; the other steps are required by these.
+    :ivar protected: the name of the database, if it is protected and has to be confirmed before the plan runs;
+        otherwise empty.
     """
 
     specifier: str
@@ -102,12 +105,12 @@ class Plan:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The packages that the steps touch, in the order of the steps."""
+        """The packages of the steps, in the order of the steps."""
         return tuple(dict.fromkeys(step.revision.package for step in self.steps))
 
     @property
     def warning(self) -> str:
-        """A warning for the user before the plan runs; empty if there is none."""
+        """A warning to read before the plan runs, about missing revisions or a failed upgrade; otherwise empty."""
         said = []
         if self.failed:
             said.append(
@@ -120,7 +123,7 @@ class Plan:
 
     @property
     def along(self) -> tuple[str, ...]:
-        """Those of the packages that nobody asked for, in the order of the steps."""
+        """The packages that the specifier does not name, in the order of the steps."""
         asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
         return tuple(package for package in self.packages if package not in asked)
 
@@ -143,7 +146,8 @@ class Plan:
 class StepRun:
     """A step that was run.
 
-    :ivar duration: seconds, including the commit.
+    :ivar step: the step.
+    :ivar duration: how long it took, in seconds, including the commit.
     """
 
     step: Step
@@ -162,10 +166,10 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a command did.
+    """What an upgrade or a downgrade did.
 
-    :ivar plan: what it planned to do; a plan without steps means that there was nothing to do.
-    :ivar steps: what it did.
+    :ivar plan: the plan; it has no steps if there was nothing to do.
+    :ivar steps: the steps that ran.
     """
 
     plan: Plan
@@ -173,7 +177,7 @@ class Run:
 
     @property
     def duration(self) -> float:
-        """The seconds that its steps took."""
+        """How long its steps took, in seconds."""
         return sum(step.duration for step in self.steps)
 
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
-    """What became of the version rows.
+    """How the rows of the version table were changed.
 
-    :ivar before: the rows that were there.
-    :ivar after: the rows that are there now.
-    :ivar recorded: ids of the revisions that counted as applied already, but were never run, or from another file; the
-        journal now says that they are applied, as their files are now.
+    :ivar before: the version rows before the command.
+    :ivar after: the version rows after the command.
+    :ivar recorded: the ids of the revisions that were already applied, but diverged or edited; the journal now records
+        that they are applied, with their present files.
     """
 
     before: tuple[str, ...]

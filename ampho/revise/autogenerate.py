@@ -36,9 +36,11 @@ _COMPARE = ("revision", "--autogenerate")
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How a package's models differ from a database.
+    """How the models of a package differ from a database.
 
-    :ivar operations: what a revision would have to do, a line each; none if nothing differs.
+    :ivar package: the name of the package.
+    :ivar operations: the operations of a revision that would make the database match the models, one line each; empty
+        if nothing differs.
     """
 
     package: str

@@ -42,12 +42,15 @@ _SETTINGS = "SET lock_timeout = '{}ms';\n"
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is dangerous in a revision.
+    """Something dangerous in a revision.
 
-    :ivar rule: squawk's name for it, or ``data-loss``, ``irreversible`` or ``no-sql``.
-    :ivar message: what it is.
-    :ivar help: what to do instead, where squawk says so.
-    :ivar statement: the SQL that it is about, if it is about one.
+    :ivar revision: the id of the revision.
+    :ivar package: the name of its package.
+    :ivar path: the path of its file.
+    :ivar rule: ``data-loss``, ``irreversible``, ``no-sql``, or the name of a rule of squawk.
+    :ivar message: what is dangerous.
+    :ivar help: what to do instead, if squawk suggests something.
+    :ivar statement: the SQL statement, if it concerns a single one.
     """
 
     revision: str
@@ -61,11 +64,11 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class LintReport:
-    """What was looked at, and what was found.
+    """The revisions that were checked, and what is dangerous in them.
 
-    :ivar revisions: ids of the revisions that were looked at, in their order.
+    :ivar revisions: the ids of the revisions that were checked, in order.
     :ivar violations: what is dangerous in them, in the same order.
-    :ivar has_squawk: whether squawk looked at their SQL, which it does for PostgreSQL.
+    :ivar has_squawk: whether squawk checked their SQL; it only checks SQL for PostgreSQL.
     """
 
     revisions: tuple[str, ...]

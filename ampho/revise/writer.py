@@ -42,9 +42,10 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 class Initialized:
     """A migrations folder that was written.
 
-    :ivar files: what was written, in order.
-    :ivar hint: which setting to add so that the package is found, or None if it is.
-    :ivar updated: the ``alembic.ini`` files of other packages, to which this one was added.
+    :ivar package: the package.
+    :ivar files: the files that were written, in order.
+    :ivar hint: which setting to add so that the package is found; None if it is already listed.
+    :ivar updated: the ``alembic.ini`` files of other packages, to which this package was added.
     """
 
     package: MigrationPackage

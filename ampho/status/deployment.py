@@ -31,7 +31,7 @@ class Status(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """The exit code of ``db-check --deploy``."""
+        """The exit code of ``db-check --deploy`` and of ``db-status --check``."""
         return _EXIT_CODES[self]
 
 
@@ -67,7 +67,9 @@ WAITED_FOR = {
 class Finding:
     """A difference between a database and the code.
 
-    :ivar revisions: ids of the affected revisions; if the version table is corrupt, the affected rows.
+    :ivar status: what is wrong.
+    :ivar package: the name of the package; empty if it is not known, or if it is not about a package.
+    :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected rows.
     :ivar means: what is wrong, and what to do about it.
     :ivar is_harmless: whether Ampho ignores it, as it does a superfluous version row.
     """

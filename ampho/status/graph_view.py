@@ -27,8 +27,10 @@ class Node:
 
     Only the first revision of a run depends on other nodes, and other nodes depend only on its last revision.
 
-    :ivar revisions: ids, in order.
-    :ivar messages: a message for each of them.
+    :ivar package: the name of the package; empty if it is not known.
+    :ivar mark: the state of the revisions.
+    :ivar revisions: the ids of the revisions, in order.
+    :ivar messages: the message of each revision.
     :ivar rank: its distance from the beginning: greater than that of the nodes in its lane that it depends on, and not
         less than that of those in other lanes.
     :ivar track: its place in the lane, next to others of the same rank.
@@ -79,7 +81,7 @@ class Edge:
 class Lane:
     """A package in a picture.
 
-    :ivar package: its name; empty for revisions whose package is not known.
+    :ivar package: the name of the package; empty for revisions whose package is not known.
     :ivar tracks: the largest number of nodes next to each other.
     :ivar counts: the number of its revisions with each mark; empty for a lane of stubs.
     :ivar is_stub: whether it contains only stubs.
@@ -93,13 +95,13 @@ class Lane:
 
 @dataclass(frozen=True)
 class Picture:
-    """The history, or a part of it, ready to be drawn.
+    """The graph of the revisions, or a part of it, ready to be drawn.
 
-    :ivar lanes: in the order of the packages; packages with only missing revisions come last.
-    :ivar nodes: each after the nodes that it depends on.
-    :ivar edges: between revisions of different nodes, in the order of the nodes.
-    :ivar corrupt: version rows that cannot be revisions, as text.
-    :ivar repeated: version rows that occur more than once.
+    :ivar lanes: the lanes, in the order of the packages; packages with only missing revisions come last.
+    :ivar nodes: the nodes, each after the nodes that it depends on.
+    :ivar edges: the edges between revisions of different nodes, in the order of the nodes.
+    :ivar corrupt: the version rows that cannot be revisions, as text.
+    :ivar repeated: the version rows that occur more than once.
     """
 
     lanes: tuple[Lane, ...]

@@ -41,10 +41,15 @@ class Mark(StrEnum):
 class RevisionRecord:
     """A revision and its place in the graph.
 
+    :ivar id: the id of the revision.
+    :ivar package: the name of its package.
+    :ivar message: the first paragraph of the docstring of its file, as one line.
+    :ivar doc: the docstring of its file.
     :ivar file: the path of its file; see :attr:`path`.
-    :ivar down_revisions: ids of its parents.
-    :ivar depends_on: ids of its other dependencies: those in ``depends_on``, and parents in another package.
-    :ivar required_by: ids of the revisions that depend on it directly.
+    :ivar down_revisions: the ids of its parents.
+    :ivar depends_on: the ids of its other dependencies: those in ``depends_on``, and parents in another package.
+    :ivar required_by: the ids of the revisions that depend on it directly.
+    :ivar labels: the branch labels in its file.
     :ivar is_head: whether it is a head of its package.
     """
 
@@ -61,7 +66,7 @@ class RevisionRecord:
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """The path of its file."""
         return Path(self.file)
 
 
@@ -69,9 +74,10 @@ class RevisionRecord:
 class PackageState:
     """The applied and the pending revisions of a package.
 
+    :ivar package: the name of the package.
     :ivar applied: the applied revisions, in order.
-    :ivar pending: the others, in order.
-    :ivar current: ids of the last applied revisions: one, none, or several if the package has several heads.
+    :ivar pending: the pending revisions, in order.
+    :ivar current: the ids of the last applied revisions: one, none, or several if the package has several heads.
     """
 
     package: str
@@ -89,8 +95,8 @@ class PackageState:
 class MissingState:
     """The missing revisions of a package.
 
-    :ivar package: the package's name, or an empty string if neither the journal nor an id contains it.
-    :ivar revisions: ids of the revisions, in order; without a journal, only the last ones.
+    :ivar package: the name of the package; empty if neither the journal nor an id contains it.
+    :ivar revisions: the ids of the revisions, in order; without a journal, only the last ones.
     :ivar is_ahead: whether the package is listed and installed, so that the database is ahead of its files.
     :ivar means: why the files may be missing, and what to do about it.
     """
@@ -123,15 +129,16 @@ P = TypeVar("P", bound=_OfPackage)
 class DatabaseState(Generic[P]):
     """The base of :class:`ampho.CurrentState` and :class:`ampho.DatabaseStatus`: a record per package, and problems.
 
-    :ivar packages: the records, in the order of the packages.
+    :ivar packages: a record for each package, in the order of the packages.
     :ivar missing: a record for each package with missing revisions.
-    :ivar uncertain: ids of revisions that are shown as pending and may be applied, because no record says what a
+    :ivar uncertain: the ids of revisions that are shown as pending and may be applied, because no record says what a
         missing revision depends on.
-    :ivar corrupt: version rows that cannot be revisions, as text.
-    :ivar repeated: version rows that occur more than once.
-    :ivar unfinished: the entries of unfinished revisions.
-    :ivar diverged: ids of revisions that count as applied, but that no record says were run.
-    :ivar edited: ids of applied revisions whose files were changed after they ran; None if the files were not compared.
+    :ivar corrupt: the version rows that cannot be revisions, as text.
+    :ivar repeated: the version rows that occur more than once.
+    :ivar unfinished: the journal's entries of unfinished revisions.
+    :ivar diverged: the ids of revisions that count as applied, although no record says that they ran.
+    :ivar edited: the ids of applied revisions whose files were changed after they ran; None if the files were not
+        compared, as without ``-v``.
     :ivar edited_remedy: what to do about the edited revisions; empty if there are none.
     :ivar diverged_remedy: what to do about the diverged revisions; empty if there are none.
     """
@@ -197,9 +204,11 @@ class DatabaseState(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class CurrentState(DatabaseState[PackageState]):
-    """What is applied to a database, per package; a :class:`ampho.status.state.DatabaseState`.
+    """What is applied and pending in a database, with the revisions of each package.
 
-    :ivar unknown: version rows for which there is no file.
+    It is a :class:`ampho.status.state.DatabaseState`.
+
+    :ivar unknown: the version rows for which there is no file.
     """
 
     unknown: tuple[str, ...] = ()

@@ -18,9 +18,12 @@ from ampho.status.state import DatabaseState, Mark, marks, missing_states
 class RevisionStatus:
     """A revision and its state in a database.
 
-    :ivar message: the first paragraph of its docstring; empty if it has no file.
+    :ivar id: the id of the revision.
+    :ivar package: the name of its package; empty if it is not known.
+    :ivar message: the first paragraph of its docstring, as one line; empty if it has no file.
+    :ivar mark: its state.
     :ivar is_head: whether it is a head of its package.
-    :ivar when: when it was applied, if that is recorded.
+    :ivar when: when it was applied; None if that is not recorded.
     """
 
     id: str
@@ -35,16 +38,16 @@ class RevisionStatus:
 class PackageStatus:
     """How many revisions of a package are applied, pending, and missing.
 
-    :ivar package: the package's name; empty for missing revisions whose package is not known.
+    :ivar package: the name of the package; empty for missing revisions whose package is not known.
     :ivar applied: the number of applied revisions that have files.
     :ivar implied: the number of those that applied revisions of other packages depend on: an upgrade to these would
         have applied them, and reverting them also reverts these.
     :ivar pending: the number of pending revisions.
     :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
-    :ivar heads: ids of the heads; several heads are a conflict.
+    :ivar heads: the ids of the heads; several heads are a conflict.
     :ivar last: the id of the revision applied last; None if there is none, or if no record says which of several it is.
-    :ivar when: when it was applied, if that is recorded.
-    :ivar revisions: each revision, in order, if requested.
+    :ivar when: when it was applied; None if that is not recorded.
+    :ivar revisions: each revision, in order; empty unless requested with ``--all``.
     :ivar remedy: how to write the first revision; empty if there is one.
     """
 
@@ -72,7 +75,12 @@ class PackageStatus:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus(DatabaseState[PackageStatus]):
-    """How much of each package is applied; a :class:`ampho.status.state.DatabaseState`."""
+    """How many revisions are applied and pending in a database, by package.
+
+    It is a :class:`ampho.status.state.DatabaseState`.
+
+    :ivar edited: the ids of applied revisions whose files were changed after they ran.
+    """
 
     edited: tuple[str, ...] = ()
 
