@@ -215,8 +215,9 @@ class Scene:
         assert stopped.exit_code == 1
         line = one_error_line(stopped.stderr)
         said = re.match(
-            r"The upgrade of (core_\d) of core, begun on \S+ at \S+ UTC by \S+, (was interrupted|failed half-way),"
-            r" and its first (?:\d+ statements|statement) may have stayed\.",
+            r"The upgrade of (core_\d) of core, which began on \S+ at \S+ UTC on the machine \S+,"
+            r" (was interrupted|failed half-way),"
+            r" so the changes of its first (?:\d+ statements|statement) may remain\.",
             line,
         )
         assert said, line
@@ -511,7 +512,7 @@ def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Sce
             assert applied == [said[1]]
             scene.applied()
             assert "The connection was lost at its commit" in line, line
-            assert " db-current' knows whether it is applied." in line
+            assert " db-current' can tell if it is applied." in line
             assert "rolled back" not in line
         scene.wait_until_alone()
         with facade(scene.project, on(database), ["core"], database.url, AMPHO_LOCK_TIMEOUT=0) as each:
@@ -696,7 +697,7 @@ def test_who_may_change_rows_only_changes_nothing(scene: Scene) -> None:
 
 
 def assert_says_that_nothing_is_left(line: str) -> None:
-    assert "may have stayed" not in line
+    assert "may remain" not in line
     assert re.search("This command changed nothing|rolled back|Nothing of it was committed", line), line
 
 
@@ -816,8 +817,8 @@ def test_a_process_that_is_killed_while_its_index_is_made_concurrently(project: 
         Scene(project, database, ()).wait_until_alone()
 
         line = each.error_line("db-up")
-        assert line.startswith("The upgrade of core_2 of core, begun on ")
-        assert "was interrupted, and something of it may have stayed." in line
+        assert line.startswith("The upgrade of core_2 of core, which began on ")
+        assert "was interrupted, so some of its changes may remain." in line
         assert database.query(IS_VALID) == [(True,)]
         assert each.run("db-resolve", "core_2", "--applied").exit_code == 0
         assert each.run("db-up").stdout == "Nothing to do: everything is applied.\n"
@@ -834,7 +835,7 @@ TWO_TRANSACTIONS = f"""
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 @pytest.mark.timeout(0 if STRIDE == 1 else 120)
 def test_a_connection_that_is_ended_in_a_revision_of_several_transactions(project: Project, database: Database) -> None:
-    """What such a revision committed before its end may have stayed, and the next run says so, and only then."""
+    """What such a revision committed before its end may remain, and the next run says so, and only then."""
     project.package("core")
     project.revision("core", "core_1", upgrade=FILL)
     project.revision("core", "core_2", "core_1", upgrade=TWO_TRANSACTIONS)
@@ -863,10 +864,10 @@ def test_a_connection_that_is_ended_in_a_revision_of_several_transactions(projec
             line = one_error_line(result.stderr)
             assert re.search(": (AdminShutdown|ConnectionDoesNotExistError): ", line), where
             if database.query(begun) == [(1,)]:
-                assert "may have stayed" in line, where
+                assert "may remain" in line, where
                 assert "db-resolve core_2 --applied' or '--not-applied'" in line, where
                 again = each.error_line("db-up")
-                assert again.startswith("The upgrade of core_2 of core, begun on "), (where, again)
+                assert again.startswith("The upgrade of core_2 of core, which began on "), (where, again)
                 database.run("DROP TABLE IF EXISTS book", "DROP INDEX IF EXISTS author_name")
                 assert each.run("db-resolve", "core_2", "--not-applied").exit_code == 0, where
             else:
@@ -874,7 +875,7 @@ def test_a_connection_that_is_ended_in_a_revision_of_several_transactions(projec
                 assert "book" not in database.tables(), where
                 # Where it ended at the commit itself, nobody who runs can tell.
                 at_commit = JOURNAL in boundary.statement and not before
-                assert at_commit or "may have stayed" not in line, where
+                assert at_commit or "may remain" not in line, where
             assert each.run("db-up").exit_code == 0, where
             assert database.query("SELECT id FROM book") == [(1,)], where
             assert database.query(IS_VALID) == [(True,)], where

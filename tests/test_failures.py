@@ -117,13 +117,13 @@ def test_where_ddl_cannot_be_rolled_back_the_message_says_so(project: Project, d
         error = failure(each)
 
         assert "rolled back" not in str(error)
-        assert "statements before the failing one may have stayed" in str(error)
+        assert "changes made before the failing statement may remain" in str(error)
         assert database.rows() == ["core_1"]
         assert "book" in database.tables()
 
         assert "db-resolve core_2 --applied' or '--not-applied'" in str(error)
         again = failure(each)
-        assert "failed half-way, and its first statement may have stayed" in str(again)
+        assert "failed half-way, so the changes of its first statement may remain" in str(again)
         assert "nonsense" in str(again)
         database.run("DROP TABLE book")
         each.call("resolve", "core_2", applied=False)
@@ -638,8 +638,8 @@ def assert_a_signal_ends_it(project: Project, database: Database, number: signal
         assert_at_first(database)
         return
     stopped = project.run("ampho", "db-up", check=False).stderr
-    assert "The upgrade of core_2 of core, begun on" in one_error_line(stopped.splitlines()[-1] + "\n")
-    assert "was interrupted, and its first statement may have stayed" in stopped
+    assert "The upgrade of core_2 of core, which began on" in one_error_line(stopped.splitlines()[-1] + "\n")
+    assert "was interrupted, so the changes of its first statement may remain" in stopped
     assert "half done" in project.run("ampho", "db-current").stdout
     database.run("DROP TABLE book")
     project.run("ampho", "db-resolve", "core_2", "--not-applied")
@@ -859,9 +859,9 @@ def test_what_an_autocommit_block_committed_is_not_said_to_be_rolled_back(projec
         assert database.rows() == ["core_1"]
         assert "Its transaction was rolled back." not in str(error)
         assert "autocommit_block()" in str(error)
-        assert "may have stayed" in str(error)
+        assert "may remain" in str(error)
 
-        assert "failed half-way, and something of it may have stayed" in str(failure(each))
+        assert "failed half-way, so some of its changes may remain" in str(failure(each))
         each.call("resolve", "core_2", applied=False)
         project.revision("core", "core_2", "core_1", upgrade="raise ValueError('no')")
         assert "Its transaction was rolled back." in str(failure(each))

@@ -31,7 +31,7 @@ def protected(request: pytest.FixtureRequest, project: Project) -> Iterator[Faca
 def test_a_downgrade_wants_the_name_of_the_database(protected: Facade) -> None:
     line = protected.error_line("db-down", "base")
     assert line == (
-        "'ampho db-down base' takes back 2 revisions of shop, core. AMPHO_PROTECTED protects the database app.db. If"
+        "'ampho db-down base' reverts 2 revisions of shop, core. AMPHO_PROTECTED protects the database app.db. If"
         " that is meant, add --confirm app.db; nothing was changed."
     )
     line = protected.error_line("db-down", "base", "--confirm", "shop.db")
@@ -41,7 +41,7 @@ def test_a_downgrade_wants_the_name_of_the_database(protected: Facade) -> None:
     assert protected.run("db-down", "base", "--confirm", "app.db").exit_code == 0
     assert protected.call("current")["core"].applied == ()
     assert "Nothing to do" in protected.run("db-down", "base").stdout
-    assert "takes back nothing." in protected.error_line("db-down", "base", "--confirm", "shop.db")
+    assert "reverts nothing." in protected.error_line("db-down", "base", "--confirm", "shop.db")
 
 
 def test_a_purge_wants_it_too(protected: Facade) -> None:
@@ -72,7 +72,7 @@ def test_the_methods_take_the_name_as_an_argument(protected: Facade) -> None:
         protected.call("downgrade", "shop@base")
     assert (caught.value.database, caught.value.deed) == (
         "app.db",
-        "'ampho db-down shop@base' takes back 1 revision of shop.",
+        "'ampho db-down shop@base' reverts 1 revision of shop.",
     )
     assert len(protected.call("downgrade", "shop@base", confirm=caught.value.database).steps) == 1
     with pytest.raises(ProtectedError):
@@ -115,7 +115,7 @@ def test_who_sits_at_a_terminal_is_asked(project: Project) -> None:
     done = project.type(*command, answer="app.db", env=protected)
     assert done.exit_code == 0, done
     said = " ".join(done.stdout.split())
-    assert "'ampho db-down shop@base' takes back 1 revision of shop. The database app.db is protected." in said
+    assert "'ampho db-down shop@base' reverts 1 revision of shop. The database app.db is protected." in said
     assert "\n  - shop_1  by hand ... " in done.stdout, "a terminal that does not say how wide it is has 80 columns"
     assert "Type its name to go on: " in done.stdout
     assert "Took back 1 revision" in done.stdout

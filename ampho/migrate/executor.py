@@ -1,47 +1,62 @@
-"""Running on a connection: where the database is, what would be done, and doing it.
-
-Everything here takes a sync ``Connection``. Flask passes one; Quart passes the one that ``AsyncConnection.run_sync``
-gives. Nothing is printed: an :class:`Observer` is told.
-"""
+"""Upgrades and downgrades: planning one, and running its plan on the connection that migrates."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
-from sqlalchemy import String, column, select, table
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event
 
-from ampho._text import counted, listed
+from ampho._text import counted, listed, listed_last
 from ampho.database.applied import Applied
 from ampho.database.connection import migrating
-from ampho.database.elsewhere import DEFAULT, check_not_elsewhere
+from ampho.database.elsewhere import check_not_elsewhere
 from ampho.database.journal import Entry, Journal
-from ampho.database.lock import holder, import_alembic
+from ampho.database.lock import holder, pause
+from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
 from ampho.database.recorder import SETTING, JournalTable
-from ampho.errors import ConfigurationError
+from ampho.database.statement import Statement
+from ampho.database.transaction import StepTransaction
+from ampho.errors import AmphoError, ConfigurationError, PlanChangedError
 from ampho.history.graph import Graph
 from ampho.migrate.observers import Observer, Observers, observers_of
-from ampho.migrate.plan import Direction, Plan, Run, graph_of, plan_downgrade, plan_upgrade
+from ampho.migrate.other_connections import OtherConnections
+from ampho.migrate.plan import (
+    Direction,
+    Plan,
+    Run,
+    StepRun,
+    check_finished,
+    graph_of,
+    plan_downgrade,
+    plan_upgrade,
+    rest_of,
+    unfinished_error,
+)
 from ampho.migrate.project import Project
-from ampho.migrate.runner import Runner, journal_table, raise_from, unfinished_error
+from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table, raise_from
+from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from sqlalchemy.engine import Connection
 
-    from ampho.migrate.alembic import GraphScripts
+    from ampho.migrate.alembic import EnvironmentRun, GraphScripts
     from ampho.status.deployment import Deployment
     from ampho.status.graph_view import Picture
     from ampho.status.state import CurrentState
     from ampho.status.summary import DatabaseStatus
 
-T = TypeVar("T")
+MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
+
+_RETRIES = 5
+_FIRST_PAUSE = 0.5  # seconds; doubled for each retry
 
 
 def upgrade(
@@ -52,14 +67,14 @@ def upgrade(
     agreed: Plan | None = None,
     scratch: bool = False,
     x: Sequence[str] = (),
-    observer: Observer | Observers | None = None,
+    observer: Observer | None = None,
 ) -> Run:
     """Upgrade the database of a connection.
 
     :param agreed: the plan that was confirmed; a different one is an error.
-    :param scratch: whether it is a throw-away database; errors then say so.
-    :param observer: receives the events of each step, as do the log and the signals; or the only observers.
+    :param scratch: whether it is a throw-away database, whose runs are not logged and send no signals.
     :param x: values for ``context.get_x_argument()``.
+    :param observer: receives the events of the run, as do the log and the signals.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
     project.check_migratable(specifier)
@@ -69,10 +84,11 @@ def upgrade(
         planned.check_agreed(agreed)
         return planned
 
+    observers = _observers(project, connection, observer, is_scratch=scratch)
     command = ("upgrade", "--", specifier)
-    observers = _observers(project, connection, observer)
-    runner = Runner(project, make_plan, command, x, observers, is_agreed=agreed is not None, is_scratch=scratch)
-    return _run(connection, runner, at_a_glance=True)
+    is_agreed = agreed is not None
+    executor = Executor(project, make_plan, command, x, observers, is_agreed=is_agreed, is_scratch=scratch)
+    return executor.run_nothing(connection) or executor.run(connection)
 
 
 def downgrade(
@@ -88,10 +104,11 @@ def downgrade(
 ) -> Run:
     """Downgrade the database of a connection.
 
-    :param cascade: whether revisions of other packages that depend on what goes may go too.
-    :param confirm: the database's name, where it is protected.
+    :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
+    :param confirm: the database's name, if it is protected.
     :param agreed: the plan that was confirmed; a different one is an error.
     :param x: values for ``context.get_x_argument()``.
+    :param observer: receives the events of the run, as do the log and the signals.
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
     project.check_migratable(specifier)
@@ -99,24 +116,21 @@ def downgrade(
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
-        planned.check_agreed(agreed)  # before a name is asked for that would confirm something else
+        planned.check_agreed(agreed)  # first, because a name would confirm another plan
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
-            protection.check(confirm, f"'ampho db-down {specifier}' takes back {what}.")
+            protection.check(confirm, f"'ampho db-down {specifier}' reverts {what}.")
         return planned
 
-    command = ("downgrade", "--", specifier)
     observers = _observers(project, connection, observer)
-    runner = Runner(project, make_plan, command, x, observers, is_agreed=agreed is not None)
-    return _run(connection, runner)
+    command = ("downgrade", "--", specifier)
+    return Executor(project, make_plan, command, x, observers, is_agreed=agreed is not None).run(connection)
 
 
-def take_back(
-    project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str], observer: Observers
-) -> Run:
-    """Revert what a throw-away database has, the latest first, up to a revision that has no way back.
+def revert_scratch(project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str]) -> Run:
+    """Revert what is applied to a throw-away database, the latest first, up to an irreversible revision.
 
-    :param stops: the ids of revisions that have none.
+    :param stops: the ids of irreversible revisions.
     :param x: values for ``context.get_x_argument()``.
     :raises AmphoError: naming the revision that failed.
     """
@@ -125,7 +139,16 @@ def take_back(
         planned = plan_downgrade(graph, rows, "base", journal=journal)
         return replace(planned, steps=tuple(takewhile(lambda step: step.revision.id not in stops, planned.steps)))
 
-    return _run(connection, Runner(project, make_plan, ("downgrade", "base"), x, observer, is_scratch=True))
+    observers = _observers(project, connection, None, is_scratch=True)
+    return Executor(project, make_plan, ("downgrade", "base"), x, observers, is_scratch=True).run(connection)
+
+
+def _observers(
+    project: Project, connection: Connection, observer: Observer | None, *, is_scratch: bool = False
+) -> Observers:
+    if is_scratch:
+        return Observers(project.url)
+    return observers_of(project.app, project.url, observer, is_async=connection.dialect.is_async)
 
 
 def plan(
@@ -139,20 +162,20 @@ def plan(
 ) -> Callable[[], Plan]:
     """Plan what :func:`upgrade` or :func:`downgrade` would do now, and do nothing.
 
-    :return: gives the plan, and in it why each step is there; it reads the files of the steps, and needs no database.
+    :return: a function that returns the plan with an explanation of each step; it reads the files of the steps, and
+        needs no database.
     :raises AmphoError: as they would before their first step.
     """
     project.check_migratable(specifier)
-    upgrades = Direction(direction) is Direction.UPGRADE
-    typed = specifier if specifier is not None else "heads" if upgrades else "-1"
-    protection = Protection() if upgrades else project.protection.on(connection)
+    is_upgrade = Direction(direction) is Direction.UPGRADE
+    typed = specifier if specifier is not None else "heads" if is_upgrade else "-1"
+    protection = Protection() if is_upgrade else project.protection.on(connection)
 
     from ampho.migrate.explain import explained
 
     def make_plan(rows: tuple[str, ...], journal: Journal) -> Callable[[], Plan]:
-        for entry in journal.half_done:
-            raise unfinished_error(entry)
-        if upgrades:
+        check_finished(journal)
+        if is_upgrade:
             planned = plan_upgrade(project.graph, rows, typed, journal=journal)
         else:
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
@@ -161,7 +184,7 @@ def plan(
         graph = graph_of(planned, project.graph, rows, journal)
         return partial(explained, planned, graph, connection.dialect.name, is_async=connection.dialect.is_async)
 
-    return ask(project, connection, x, make_plan, about_change=True)
+    return query(project, connection, x, make_plan, about_change=True)
 
 
 def status(
@@ -194,7 +217,7 @@ def status(
             applied.check_nothing_absent()
         return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
 
-    return ask(project, connection, x, count)
+    return query(project, connection, x, count)
 
 
 def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
@@ -204,7 +227,7 @@ def current(project: Project, connection: Connection, *, verbose: bool = False, 
     """
     from ampho.status.state import current_state
 
-    return ask(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
+    return query(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
 
 
 def graph(
@@ -230,7 +253,7 @@ def graph(
         return draw(project.graph, applied, journal, packages=packages, full=full)
 
     if connection is not None:
-        return ask(project, connection, x, look)
+        return query(project, connection, x, look)
     _check_known(project, all_packages(project.graph), packages)
     return draw(project.graph, packages=packages, full=full)
 
@@ -263,7 +286,7 @@ def deployment(
         applied.check_nothing_absent()
         return assess(project.graph, applied, journal, compare_files=compare_files)
 
-    return ask(project, connection, x, compare)
+    return query(project, connection, x, compare)
 
 
 def awaited(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Deployment, str | None]:
@@ -283,131 +306,257 @@ def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> t
     """
     if project.journal is None:
         raise ConfigurationError(f"{SETTING} is None, so this app keeps no journal.", setting=SETTING)
-    return ask(project, connection, x, lambda rows, journal: journal.entries)
+    return query(project, connection, x, lambda rows, journal: journal.entries)
 
 
-def ask(
-    project: Project,
-    connection: Connection,
-    x: Sequence[str],
-    question: Callable[[tuple[str, ...], Journal], T],
-    *,
-    about_change: bool = False,
-) -> T:
-    """Return the answer to a question about the rows of the version table and the journal beside it.
+@dataclass
+class Executor:
+    """Runs a plan: makes it inside the run of ``env.py``, and passes its steps to Alembic.
 
-    The host's ``env.py`` decides which version table that is. Without one there are no rows.
+    If a step cannot get a lock, or another process changes an SQLite database between two steps, ``env.py`` runs again,
+    with what is left of the plan.
 
-    :param about_change: whether it is about what a run would do, which is refused where the rows are in another table.
+    :ivar command: the equivalent Alembic command.
+    :ivar is_agreed: whether the plan was confirmed, so that no part of it may be left out.
+    :ivar is_scratch: whether the database is thrown away, so that nothing in it needs repair.
+    :ivar plan: the plan; None until it is made.
+    :ivar done: the steps that are committed.
     """
-    with suppress(_Unseen):
-        return _at_a_glance(project, connection, question, about_change=about_change)
-    found: list[T] = []
 
-    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
-        table = journal_table(project, context)
-        journal = table.read() if table else Journal()
-        if about_change and not rows:
-            check_not_elsewhere(connection, project.graph, context.version_table, journal)
-        found.append(question(rows, journal))
-        return ()
+    project: Project
+    make_plan: MakePlan
+    command: Sequence[str]
+    x: Sequence[str]
+    observers: Observers
+    is_agreed: bool = False
+    is_scratch: bool = False
+    plan: Plan | None = None
+    done: list[StepRun] = field(default_factory=list)
+    _running: RunningStep | None = field(default=None, init=False)
+    _retries: int = field(default=0, init=False)
+    _data_version: object = field(default=None, init=False)
 
-    perform(project, connection, x, work)
-    return found[0]
+    def run_nothing(self, connection: Connection) -> Run | None:
+        """Return the run if nothing is to be done, without Alembic and without the lock; None if they are needed."""
+        self.project.graph  # noqa: B018  # errors in the files come before those of the database
+        run = None
+        if has_known_table(self.project):
+            check_not_in_use(connection)
+            with suppress(AmphoError):  # reported later, when the plan is made again under the lock
+                run = query_known_table(self.project, connection, self._nothing_to_do)
+        if run is not None:
+            self.observers.notify(Observer.finished, run)
+        return run
 
+    def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
+        plan = None if journal.unfinished else self.make_plan(self.project.graph, rows, journal)
+        if plan is None or plan.steps:
+            return None
+        self._announce(plan)
+        return Run(plan, ())
 
-class _Unseen(Exception):  # noqa: N818 (nothing is wrong)
-    """Only ``env.py`` knows the version table, or the database has something against it that the usual way says."""
+    def _announce(self, plan: Plan) -> None:
+        self.observers.notify(Observer.planned, plan)
+        if plan.warning:
+            self.observers.notify(Observer.warned, plan.warning)
 
+    def run(self, connection: Connection) -> Run:
+        """Run the plan on a new connection.
 
-def _at_a_glance(
-    project: Project,
-    connection: Connection,
-    question: Callable[[tuple[str, ...], Journal], T],
-    *,
-    about_change: bool = False,
-) -> T:
-    """Ask a question without Alembic, whose import takes longer than all else of a command.
+        :raises AmphoError: before anything is changed, or naming the revision that failed.
+        """
+        self.project.graph  # noqa: B018  # errors in the files come before those of the database
 
-    :raises _Unseen: if that cannot be.
-    """
-    name = project.options.get("version_table") or DEFAULT
-    schema = project.options.get("version_table_schema")
-    if not (project.is_env_pristine and isinstance(name, str) and isinstance(schema, str | None)):
-        raise _Unseen
-    if name == project.journal:
-        raise _Unseen
-    if connection.dialect.name == "sqlite":
-        from ampho.database.sqlite import check_not_in_use
+        def waiting(holder: str) -> None:
+            self.observers.notify(Observer.waiting, holder)
 
-        check_not_in_use(connection)
-    try:
-        rows: tuple[str, ...] = ()
-        if connection.dialect.has_table(connection, name, schema=schema):
-            query = select(column("version_num", String)).select_from(table(name, schema=schema))
-            rows = tuple(row[0] for row in connection.execute(query))
-        journal = JournalTable(connection, project.journal, schema).read() if project.journal else Journal()
-        if about_change and not rows:
-            check_not_elsewhere(connection, project.graph, name, journal)
-        return question(rows, journal)
-    except (SQLAlchemyError, ValueError) as exc:
-        raise _Unseen from exc
-    finally:
-        with suppress(SQLAlchemyError):
-            connection.rollback()
-
-
-def perform(
-    project: Project,
-    connection: Connection,
-    x: Sequence[str],
-    work: Callable[[tuple[str, ...], MigrationContext, GraphScripts], Iterable[RevisionStep]],
-    command: Sequence[str] = (),
-) -> None:
-    """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step.
-
-    :param command: the equivalent Alembic command; by default, the one for work that changes nothing.
-    """
-    import_alembic(connection)
-    from ampho.migrate.alembic import ASK, EnvironmentRun
-
-    if connection.dialect.name == "sqlite":
-        from ampho.database.sqlite import check_not_in_use
-
-        check_not_in_use(connection)
-    environment = EnvironmentRun(project, connection, x, command or ASK)
-    try:
-        environment.perform(work)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
-        raise_from(environment.failure(exc), exc)
-
-
-def _observers(project: Project, connection: Connection, observer: Observer | Observers | None) -> Observers:
-    if isinstance(observer, Observers):
-        return observer
-    return observers_of(project.app, project.url, observer, is_async=connection.dialect.is_async)
-
-
-def _run(connection: Connection, runner: Runner, *, at_a_glance: bool = False) -> Run:
-    project = runner.project
-    project.graph  # noqa: B018  # what is wrong with the files is said before the database is asked for anything
-    run = None
-    if at_a_glance:
-        with suppress(_Unseen):
-            run = _at_a_glance(project, connection, runner.nothing_to_do)
-    if run is None:
         with (
-            migrating(connection, project.url, project.lock, runner.waiting) as migrating_connection,
-            _warning_of_keys(migrating_connection, runner.observers),
+            migrating(connection, self.project.url, self.project.lock, waiting) as migrating_connection,
+            _warning_of_dangling_keys(migrating_connection, self.observers),
         ):
-            run = runner.run(migrating_connection)
-    runner.observers.notify(Observer.finished, run)
-    return run
+            run = self._run(migrating_connection)
+        self.observers.notify(Observer.finished, run)
+        return run
+
+    def _run(self, connection: Connection) -> Run:
+        transaction = StepTransaction(connection, self._record_early_commit)
+        others = OtherConnections(connection, self.project.lock)
+        if self.observers.want_statements:
+            self._notify_of_statements(connection)
+        run = None
+        try:
+            with others.watched():
+                while run is None:
+                    self._running = None
+                    run = self._run_once(MigratingConnection(connection, transaction, others))
+        finally:
+            transaction.is_own = True  # for what follows on this connection
+        return run
+
+    def _run_once(self, migrating: MigratingConnection) -> Run | None:
+        """Run ``env.py`` once; return None if it should run again."""
+        from ampho.migrate.alembic import EnvironmentRun
+
+        environment = EnvironmentRun(self.project, migrating.connection, self.x, self.command)
+        try:
+            environment.perform(partial(self._steps, migrating))
+        except _OvertakenError:
+            migrating.connection.rollback()
+            return None
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 (raised again as an error of Ampho)
+            pause(migrating.connection, self._pause_after(cause_of(raised), environment))
+            return None
+        except BaseException:
+            if self._running is not None:
+                self.observers.notify(Observer.interrupted, self._running.step)
+            raise
+        if self.plan is None or self._running is not None:
+            revision = self._running.step.revision.id if self._running else "of the run"
+            raise environment.refused(f"hides the failure of revision {revision}. Let the error through")
+        return Run(self.plan, tuple(self.done))
+
+    def _pause_after(self, exc: BaseException, environment: EnvironmentRun) -> float:
+        """Return the seconds after which a step that could not get a lock is retried; raise the error of any other."""
+        running = self._running
+        if running is None:
+            raise_from(environment.failure(exc, self._finished), exc)
+        error, is_rolled_back = running.fail(exc, self._finished, is_scratch=self.is_scratch)
+        may_retry = self.project.lock.statement_timeout is not None and self._retries < _RETRIES
+        if not (may_retry and is_rolled_back and running.is_refused_a_lock(exc)):
+            self.observers.notify(Observer.failed, running.step, error)
+            raise_from(error, exc)
+        # The factor is random so that several processes do not retry at the same time.
+        seconds: float = _FIRST_PAUSE * 2**self._retries * random.uniform(0.5, 1.5)  # noqa: S311
+        self._retries += 1
+        self.observers.notify(Observer.retrying, running.step, seconds)
+        return seconds
+
+    @property
+    def _finished(self) -> list[str]:
+        return [run.step.revision.id for run in self.done]
+
+    def _notify_of_statements(self, connection: Connection) -> None:
+        """Notify observers of each statement. One that fails ends with the rollback that follows it."""
+
+        def executing(connection: Connection, cursor: object, statement: str, *args: object) -> None:
+            self.observers.notify(Observer.executing, Statement(statement, self.project.url))
+
+        def executed(*args: object) -> None:
+            self.observers.notify(Observer.executed)
+
+        event.listen(connection, "before_cursor_execute", executing)
+        for name in ("after_cursor_execute", "rollback", "rollback_savepoint"):
+            event.listen(connection, name, executed)
+
+    def _steps(
+        self,
+        migrating: MigratingConnection,
+        rows: tuple[str, ...],
+        context: MigrationContext,
+        script: GraphScripts,
+    ) -> Iterator[RevisionStep]:
+        """Make the plan inside the run of ``env.py``, and yield its steps; Alembic runs each of them first."""
+        from ampho.migrate.alembic import ensure_version_table, follow_in_blocks, load_steps
+
+        connection = migrating.connection
+        table = journal_table(self.project, context)
+        if table is not None:
+            table.aside = migrating.transaction.own
+        journal = table.read() if table else Journal()
+        self._check_finished(journal, table, connection)
+        is_first = self.plan is None
+        if is_first and not rows:
+            check_not_elsewhere(connection, self.project.graph, context.version_table, journal)
+        plan, graph = self._make_plan(rows, journal)
+        steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
+        if is_first:
+            self._announce(plan)
+        if steps and not rows:
+            ensure_version_table(context)
+        follow_in_blocks(context)
+        context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self._record_success)
+        expected = set(rows)
+        for step, alembic_step in zip(plan.steps, steps, strict=True):
+            self._check_not_overtaken(connection, context, expected)
+            self.observers.notify(Observer.started, step)
+            running = RunningStep(step, self.project, migrating, context, table)
+            self._running = running
+            running.record_start()
+            alembic_step.after_function = running.settle
+            yield alembic_step
+            self.done.append(running.end())
+            expected = alembic_step.rows_after(expected)
+            self._running, self._retries = None, 0
+            self.observers.notify(Observer.applied, step, self.done[-1].duration)
+
+    def _record_early_commit(self) -> None:
+        if self._running is not None:
+            self._running.record_early_commit()
+
+    def _record_success(self, **event: object) -> None:
+        if self._running is not None:
+            self._running.record_success()
+
+    def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
+        """Check that no revision is unfinished; one that changed nothing is recorded as resolved.
+
+        :raises UnfinishedRevisionError: if one is.
+        """
+        for entry in journal.unfinished if table else ():
+            if not entry.is_untouched:
+                raise unfinished_error(entry, self._left_by(entry, connection))
+            if table is not None:
+                table.resolve(entry)
+
+    def _left_by(self, entry: Entry, connection: Connection) -> str:
+        graph = self.project.graph
+        if not graph.has_file(entry.revision):
+            return ""
+        return describe_invalid_indexes(connection, code_of(graph[entry.revision]))
+
+    def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
+        """Return the plan, or what is left of it if ``env.py`` runs again, and its graph."""
+        if self.plan is None:
+            self.plan = self.make_plan(self.project.graph, rows, journal)
+            return self.plan, graph_of(self.plan, self.project.graph, rows, journal)
+        applied = Applied.from_rows(self.project.graph, rows, journal)
+        if self.plan.direction is Direction.DOWNGRADE:
+            applied = applied.as_ran(journal)
+        rest = rest_of(self.plan, applied)
+        if self.is_agreed and len(rest.steps) < len(self.plan.steps) - len(self.done):
+            done = f"run before that: {listed_last(self._finished)}" if self.done else "nothing was changed"
+            raise PlanChangedError(
+                "Another process has run a part of the plan since you confirmed it. Review what is left, and run the"
+                f" command again; {done}."
+            )
+        return rest, applied.graph
+
+    def _check_not_overtaken(self, connection: Connection, context: MigrationContext, expected: set[str]) -> None:
+        """Check, in the transaction of the step, that the version rows are those that the step expects.
+
+        SQLite's lock does not outlive a transaction, so between two steps another process may migrate the database.
+
+        :raises _OvertakenError: if they are not.
+        """
+        if connection.dialect.name != "sqlite" or not self.project.lock.enabled:
+            return
+        from ampho.database.sqlite import pragma
+
+        if not connection.in_transaction():
+            connection.begin()  # this takes SQLite's lock: no other process writes after it
+        version = pragma(connection, "data_version")  # changes when another connection has written
+        if version != self._data_version and set(context.get_current_heads()) != expected:
+            raise _OvertakenError
+        self._data_version = version
+
+
+class _OvertakenError(AmphoError):
+    """Another process has migrated the database since its rows were read."""
 
 
 @contextmanager
-def _warning_of_keys(connection: Connection, observers: Observers) -> Iterator[None]:
-    """Warn of foreign keys to tables that do not exist, if a run leaves some: SQLite alone accepts that."""
+def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> Iterator[None]:
+    """Warn of foreign keys to tables that do not exist, if a run leaves some: only SQLite accepts that."""
     if connection.dialect.name != "sqlite":
         yield
         return

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from ampho._text import listed
 from ampho.database.applied import Applied, exact_rows
-from ampho.database.journal import Journal
-from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError
+from ampho.database.journal import Entry, Journal, Outcome
+from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import Revision
 from ampho.history.specifier import Specifier, find_branch, find_target, parse
@@ -179,6 +179,43 @@ class Run:
     def duration(self) -> float:
         """How long its steps took, in seconds."""
         return sum(step.duration for step in self.steps)
+
+
+def check_finished(journal: Journal) -> None:
+    """Check that no revision is unfinished.
+
+    :raises UnfinishedRevisionError: if one is.
+    """
+    for entry in journal.half_done:
+        raise unfinished_error(entry)
+
+
+def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
+    """Return the error for an unfinished revision.
+
+    :param left: what it is known to have left behind, in a sentence with a space before it.
+    """
+    began = f" on {entry.started:%Y-%m-%d at %H:%M:%S} UTC" if entry.started else ""
+    what = "failed half-way" if entry.outcome is Outcome.PARTIAL else "was interrupted"
+    remains = "some of its changes may remain"
+    if entry.statements is not None:
+        first = "its first statement" if entry.statements == 1 else f"its first {entry.statements} statements"
+        remains = f"the changes of {first} may remain"
+    why = f" The error was: {entry.error.rstrip('.')}." if entry.error else ""
+    return UnfinishedRevisionError(
+        f"The {entry.direction} of {entry.revision} of {entry.package}, which began{began} on the machine {entry.host},"
+        f" {what}, so {remains}.{why}{left} {resolve_hint(entry.revision)}",
+        revision=entry.revision,
+        package=entry.package,
+    )
+
+
+def resolve_hint(revision_id: str) -> str:
+    """Return what to do about an unfinished revision."""
+    return (
+        "Compare the database with its file, repair it by hand, and mark the revision with 'ampho db-resolve"
+        f" {revision_id} --applied' or '--not-applied'."
+    )
 
 
 def _deeds(plan: Plan) -> list[tuple[str, Direction, str]]:

@@ -19,10 +19,9 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_branch, find_target, parse
-from ampho.migrate.executor import perform
-from ampho.migrate.plan import Direction, Plan, Step, graph_of, plan_downgrade, plan_upgrade
+from ampho.migrate.plan import Direction, Plan, Step, check_finished, graph_of, plan_downgrade, plan_upgrade
 from ampho.migrate.project import Project
-from ampho.migrate.runner import journal_table, raise_from, unfinished_error
+from ampho.migrate.queries import raise_from, read_journal, run_env
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -174,16 +173,14 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
     found: list[_Start] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
-        table = journal_table(project, context)
-        journal = table.read() if table else Journal()
-        for entry in journal.half_done:
-            raise unfinished_error(entry)
+        journal = read_journal(project, context)
+        check_finished(journal)
         if not rows:
             check_not_elsewhere(connection, project.graph, context.version_table, journal)
         found.append(_Start(rows, has_version_table(context), journal))
         return ()
 
-    perform(project, connection, x, work)
+    run_env(project, connection, x, work)
     return found[0]
 
 

@@ -14,10 +14,9 @@ from ampho.errors import DependentsError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
 from ampho.history.specifier import Specifier, find_branch, find_target, parse
-from ampho.migrate.executor import perform
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
-from ampho.migrate.runner import journal_table
+from ampho.migrate.queries import journal_table, run_env
 from ampho.status.state import missing_states
 
 if TYPE_CHECKING:
@@ -239,7 +238,7 @@ def _write(
 
     waiting = (Observer() if observer is None else observer).waiting
     with migrating(connection, project.url, project.lock, waiting) as migrating_connection:
-        perform(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
+        run_env(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
     return found[0]
 
 

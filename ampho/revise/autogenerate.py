@@ -12,10 +12,9 @@ from ampho.database.journal import Journal
 from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
-from ampho.migrate.executor import perform
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
-from ampho.migrate.runner import journal_table
+from ampho.migrate.queries import read_journal, run_env
 from ampho.revise.ownership import Ownership, find_owners
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import write_revision
@@ -162,11 +161,10 @@ def _in_environment(
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
-        table = journal_table(project, context)
-        found.append(compare(rows, table.read() if table else Journal(), context))
+        found.append(compare(rows, read_journal(project, context), context))
         return ()
 
-    perform(project, connection, x, work, command)
+    run_env(project, connection, x, work, command)
     return found[0]
 
 

@@ -24,8 +24,8 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.losses import Function, functions, lost_in_code, lost_in_sql
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
-from ampho.migrate.executor import ask
 from ampho.migrate.project import Project
+from ampho.migrate.queries import query
 from ampho.migrate.sql import render_each
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def draft(
         chosen = set(graph.ids) - known if not names else {rid for name in names for rid in _named(graph, name, known)}
         return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
 
-    revisions = ask(project, connection, x, choose)
+    revisions = query(project, connection, x, choose)
     server = None
     if connection.dialect.name == "postgresql":
         server = ".".join(map(str, connection.dialect.server_version_info or ()))

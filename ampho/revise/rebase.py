@@ -19,8 +19,8 @@ from ampho.database.applied import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision, parse_revision
-from ampho.migrate.executor import ask
 from ampho.migrate.project import Project
+from ampho.migrate.queries import query
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -45,7 +45,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
     root, onto = _later_line(graph, package)
     _check_result(graph, replace(graph[root], down_revisions=(onto,)))
     line = graph.descendants([root], within=package) | {root}
-    applied = ask(project, connection, x, partial(Applied.from_rows, graph)).known & line
+    applied = query(project, connection, x, partial(Applied.from_rows, graph)).known & line
     if applied:
         raise RevisionInputError(
             f"{listed(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
 from ampho.history.losses import functions
-from ampho.migrate.executor import take_back, upgrade
-from ampho.migrate.observers import Observers
+from ampho.migrate.executor import revert_scratch, upgrade
 from ampho.migrate.project import Project
 from ampho.revise.lint import is_empty, why_irreversible
 
@@ -30,7 +29,7 @@ def replay(project: Project, connection: Connection, specifier: str, x: Sequence
     """
     if specifier in project.graph.packages and not project.graph.of_package(specifier):
         return
-    upgrade(project, connection, specifier, scratch=True, x=x, observer=Observers(project.url))
+    upgrade(project, connection, specifier, scratch=True, x=x)
     connection.rollback()  # of what was read where there was nothing to do
     if connection.dialect.name == "sqlite" and specifier == "heads":  # a part may lack what another part makes
         _check_keys(connection)
@@ -59,7 +58,7 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> I
     stops = {revision_id for revision_id in project.graph.ids if _has_no_way_back(project, revision_id)}
     taken: Sequence[str] = ()
     try:
-        run = take_back(project, connection, stops, x=x, observer=Observers(project.url))
+        run = revert_scratch(project, connection, stops, x=x)
     except RevisionFailedError as exc:
         if not isinstance(exc.__cause__, NotImplementedError):
             raise

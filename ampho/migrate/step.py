@@ -1,0 +1,254 @@
+"""One step while it runs: its transaction, its entry in the journal, and what remains of it if it fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+
+from ampho._text import listed_last, place, with_hint
+from ampho.database.journal import Outcome
+from ampho.database.lock import was_refused_a_lock
+from ampho.database.postgres import describe_invalid_indexes
+from ampho.database.transaction import TRANSACTIONAL, StepTransaction
+from ampho.database.url import describe_without
+from ampho.errors import AmphoError, RevisionFailedError
+from ampho.history.revision import Revision
+from ampho.migrate.other_connections import HINT, OtherConnections
+from ampho.migrate.plan import Direction, Step, StepRun, resolve_hint
+from ampho.migrate.project import Project
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.engine import Connection
+
+    from ampho.database.recorder import JournalTable
+
+_log = logging.getLogger("ampho")
+
+_MAX_ERROR = 4000
+_VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
+_SCRATCH_REMEDIES = {
+    Direction.UPGRADE: "Correct its upgrade(); or where it uses what another package makes, drops or renames, add the"
+    " revision of that package to depends_on.",
+    Direction.DOWNGRADE: "Correct its downgrade(); or where there is no way back, raise NotImplementedError in it.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MigratingConnection:
+    """The connection on which the steps of a run are executed, and what watches it."""
+
+    connection: Connection
+    transaction: StepTransaction
+    others: OtherConnections
+
+
+class RunningStep:
+    """A step while it runs.
+
+    :param context: the context of the run of ``env.py``.
+    :param table: the journal's table; None without a journal.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        project: Project,
+        migrating: MigratingConnection,
+        context: MigrationContext,
+        table: JournalTable | None,
+    ) -> None:
+        self.step = step
+        self._project = project
+        self._connection = migrating.connection
+        self._transaction = migrating.transaction
+        self._others = migrating.others
+        self._context = context
+        self._table = table
+        self._is_transactional = self._connection.dialect.name in TRANSACTIONAL
+        self._begun = time.perf_counter()
+        self._transaction.begin_step()
+        self._others.begin_step()
+
+    @property
+    def _entry(self) -> dict[str, object]:
+        """What the journal records of the step, whatever its outcome."""
+        revision = self.step.revision
+        return {
+            "revision": revision.id,
+            "package": revision.package,
+            "direction": self.step.direction.value,
+            "parents": self._project.graph.parents(revision.id),
+            "checksum": revision.checksum,
+        }
+
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def record_start(self) -> None:
+        """Write that the step begins, if the database cannot roll it back."""
+        if self._table is not None and not self._is_transactional:
+            with self._transaction.own():
+                self._table.start(self._entry, counting=True)
+                self._connection.commit()
+
+    def record_early_commit(self) -> None:
+        """Write that the step begins, because its revision commits before its end, as ``autocommit_block()`` does."""
+        if self._table is not None and self._is_transactional:
+            self._table.start(self._entry, counting=False)
+
+    def settle(self) -> None:
+        """Make sure that what follows is committed with the step, whatever the revision did with its transaction.
+
+        :raises AmphoError: if the revision rolled back what it had done, or closed the connection.
+        """
+        from ampho.migrate.alembic import ensure_version_table, follow_transaction
+
+        transaction = self._transaction
+        if self._connection.closed:
+            raise _BrokenStepError(
+                "It closed op.get_bind(), as 'with op.get_bind()' does, too. Leave it open: Ampho closes it"
+            )
+        transaction.look(self._connection)
+        if transaction.lost:
+            raise _BrokenStepError(
+                "It rolled back the transaction, and with it what it had done before. Put what may fail into"
+                " 'with op.get_bind().begin_nested():'"
+            )
+        with transaction.own():
+            follow_transaction(self._context, is_over=transaction.is_over)
+            if transaction.rolled_back:  # in the first step, this undid the tables of Alembic and Ampho, too
+                ensure_version_table(self._context)
+                if self._table is not None:
+                    self._table.refresh()
+        transaction.is_over = transaction.rolled_back = False
+
+    def record_success(self) -> None:
+        """Write that the step is done, in its own transaction, which Alembic commits next."""
+        self.settle()
+        self._transaction.is_own = True
+        if self._table is not None:
+            self._table.finish(self._entry, Outcome.DONE, self._seconds)
+
+    def end(self) -> StepRun:
+        """Return the result of the step, which is committed."""
+        self._others.end_step()
+        return StepRun(self.step, self._seconds)
+
+    def fail(
+        self, exc: BaseException, finished: Sequence[str], *, is_scratch: bool
+    ) -> tuple[RevisionFailedError, bool]:
+        """Write that the step failed; return the error, and whether all of the step was rolled back.
+
+        :param finished: ids of the revisions that the run has finished before.
+        :param is_scratch: whether the database is thrown away, so that nothing in it needs repair.
+        """
+        revision = self.step.revision
+        why, is_lost = self._why(exc), has_lost_connection(exc)
+        if self._table is not None and is_lost:
+            self._table.lose()
+        remains = self._what_remains(is_lost=is_lost)
+        if is_scratch:
+            remains = (
+                f"Only the throw-away database of --scratch has seen this. {_SCRATCH_REMEDIES[self.step.direction]}"
+            )
+        error = RevisionFailedError(
+            f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}."
+            f" {remains} Finished before it: {listed_last(finished)}.",
+            revision=revision.id,
+            package=revision.package,
+            path=revision.path,
+            applied=finished,
+        )
+        return error, self._record_failure(why, is_lost=is_lost)
+
+    def _why(self, exc: BaseException) -> str:
+        why = describe_without(exc, self._project.url).rstrip(".")
+        return f"{why} ({HINT})" if self._others.are_waited_for(exc) else with_hint(why)
+
+    def _what_remains(self, *, is_lost: bool) -> str:
+        if not self._is_transactional:
+            why = "This database commits DDL at once"
+        elif self._transaction.committed:
+            why = "It committed before its end, as an autocommit_block() does"
+        elif is_lost and self._transaction.is_own:
+            return "The connection was lost during its commit, so only 'ampho db-current' can tell if it is applied."
+        else:
+            return "Its transaction was rolled back."
+        if self._is_untouched:
+            return "Nothing of it was committed."
+        remains = (
+            f"{why}, so changes made before the failing statement may remain.{self._left_invalid(is_lost=is_lost)}"
+        )
+        if self._table is None:
+            return f"{remains} Compare the database with its file, repair it by hand, and run the command again."
+        return f"{remains} {resolve_hint(self.step.revision.id)}"
+
+    @property
+    def _is_untouched(self) -> bool:
+        """Whether nothing of the step can remain, although the database commits DDL at once."""
+        return self._table is not None and not self._transaction.committed and not self._table.left
+
+    def _left_invalid(self, *, is_lost: bool) -> str:
+        """Return which invalid indexes the revision left, if it ran outside of a transaction."""
+        if self._transaction.committed and not is_lost:
+            with suppress(SQLAlchemyError):
+                self._connection.rollback()
+                return describe_invalid_indexes(self._connection, code_of(self.step.revision))
+        return ""
+
+    def _record_failure(self, why: str, *, is_lost: bool) -> bool:
+        """Write that the step failed, if the connection still works; return whether all of it was rolled back."""
+        is_rolled_back = (self._is_transactional and not self._transaction.committed) or self._is_untouched
+        if is_lost or self._table is None:
+            return is_rolled_back  # a new connection would not hold the lock, so the entry stays as it began
+        outcome = Outcome.FAILED if is_rolled_back else Outcome.PARTIAL
+        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # the journal keeps no data of rows
+        try:
+            with self._transaction.own():
+                self._connection.rollback()
+                self._table.refresh()
+                self._table.finish(self._entry, outcome, seconds, why)
+                self._connection.commit()
+        except Exception as another:  # noqa: BLE001 (the error of the step matters more)
+            _log.debug(
+                "The failure could not be written into the journal: %s", describe_without(another, self._project.url)
+            )
+            with suppress(Exception):
+                self._connection.rollback()
+            return False
+        return is_rolled_back
+
+    def is_refused_a_lock(self, exc: BaseException) -> bool:
+        """Return whether the step failed because of a lock of another process, so that it may succeed later."""
+        return was_refused_a_lock(exc) and not self._others.are_waited_for(exc)
+
+
+class _BrokenStepError(AmphoError):
+    """A revision rolled back what it had done, or closed the connection, and still returned."""
+
+
+def has_lost_connection(exc: BaseException) -> bool:
+    """Return whether an exception was raised because the connection is lost."""
+    return isinstance(exc, DBAPIError) and exc.connection_invalidated
+
+
+def cause_of(exc: BaseException) -> BaseException:
+    """Return the cause of an exception: if a connection is lost, leaving an ``autocommit_block()`` fails, too."""
+    lost = exc.__context__
+    if isinstance(exc, PendingRollbackError) and lost is not None and has_lost_connection(lost):
+        return lost
+    return exc
+
+
+def code_of(revision: Revision) -> str:
+    """Return the text of a revision's file."""
+    return revision.path.read_text("utf-8", errors="replace")
