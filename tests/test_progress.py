@@ -22,6 +22,21 @@ time.sleep(0.6)
 print("and ended")
 """
 LONG = "op.execute(\"SELECT pg_sleep(3.5), 'hidden'\")"
+# Writes to the descriptor of standard output, from another process and from this one.
+BYPASSING = """
+import atexit, os, subprocess, threading, time
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))
+time.sleep(0.5)
+subprocess.run(["sh", "-c", "echo first; echo second; echo third"])
+time.sleep(0.5)
+if not os.fork():
+    print("by a child")
+    os._exit(0)
+os.wait()
+os.write(1, b"half a")
+time.sleep(0.5)
+os.write(1, b" line\\n")
+"""
 LOGGING = """
 import logging
 logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -74,6 +89,30 @@ def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
         "Applied 2 revisions in N s.",
     ]
     assert b"hidden" not in screen.raw
+
+
+def test_output_that_bypasses_python_is_not_lost(project: Project) -> None:
+    """It may overwrite the display, which is drawn again below it; and no thread is left behind."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=BYPASSING)
+    project.app("flask", ["core"], "sqlite:///app.db")
+
+    screen = Screen(project, "ampho", "db-up")
+    seen = lines(screen.wait(lambda shown: "half a\n" in shown and shown.endswith(" s")))
+    assert seen[-3] == "half a"
+    assert frame(screen.shown) == ["  *  core_1 of core  by hand  N s", "  *  1 of 1  N s"]
+
+    assert screen.end() == 0
+    shown = lines(screen.shown)
+    assert shown[1] == "first"
+    assert [line[:6] for line in shown[2:4]] == ["second", "third\N{BOX DRAWINGS HEAVY HORIZONTAL}"]
+    assert shown[4:] == [
+        "by a child",
+        "half a line",
+        "  + core_1  by hand ... N s",
+        "Applied 1 revision in N s.",
+        "['MainThread']",
+    ]
 
 
 @pytest.mark.usefixtures("unmeasured_processes")

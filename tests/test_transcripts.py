@@ -15,7 +15,7 @@ from ampho.cli.lines import broken
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
-CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+CONTROL = re.compile(r"\x1b(\[[\d;?]*[A-Za-z]|[7D])")
 STYLES = {"", "0", "1", "2"}  # bold and dim are no colours
 DATA = re.compile(r"--(format|sql)")
 
@@ -54,7 +54,7 @@ def words(shown: Shown) -> str:
 
 def lines(shown: Shown) -> Iterator[str]:
     """All lines that were ever there, of which the terminal breaks those that are too long."""
-    for line in re.split(r"[\r\n]+", CONTROL.sub("", shown.written)):
+    for line in re.split(r"[\r\n]+|\x1b8", CONTROL.sub("", shown.written)):
         yield line.strip()
 
 

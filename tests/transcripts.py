@@ -33,7 +33,7 @@ from rich.text import Text
 LINES = 50  # of a terminal
 MOST = 100  # lines that are drawn
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
-BAR = re.compile(r".*━[^\r]*", re.DOTALL)
+BAR = re.compile(r".*━.*?\x1b8", re.DOTALL)
 """Up to the last time that the live display was drawn."""
 
 READING = re.compile(

@@ -15,7 +15,7 @@ from ampho.cli.graph.output import FORMATS, form_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json import json_option, print_json, wants_json
 from ampho.cli.lines import say, warn, write
-from ampho.cli.progress.reporter import reporting
+from ampho.cli.progress import reporting
 from ampho.cli.show import output
 from ampho.cli.show.plan import print_plan
 from ampho.cli.terminal import is_somebody_there, no_color

@@ -26,21 +26,27 @@ class Lasting(io.FileIO):
     """The raw file of a stream. It records an error of writing instead of raising it.
 
     :ivar lost: the error; None if everything was written, or if the reader of a pipe closed it.
+    :ivar ends_line: whether the last piece of data ended with a newline.
+    :ivar prefix: what is written before each piece of data, in one write with it.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self.lost: OSError | None = None
+        self.ends_line: bool = True
+        self.prefix: bytes = b""
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of the data, waiting for a slow reader; discard it if it cannot be written."""
+        self.ends_line = bytes(memoryview(data)[-1:]) == b"\n"
+        prefix = self.prefix  # another thread may change it meanwhile
         try:
-            while (written := super().write(data)) is None:  # a pipe that does not block, and is full
+            while (written := super().write(prefix + data)) is None:  # a pipe that does not block, and is full
                 select.select([], [self], [])
         except OSError as exc:
             self._give_up(exc)
             return memoryview(data).nbytes
-        return written
+        return max(written - len(prefix), 0)
 
     def _give_up(self, error: OSError) -> None:
         """Discard whatever is written from now on, also by programs that a revision starts."""
@@ -70,6 +76,12 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
+
+
+def terminals() -> list[Lasting]:
+    """Return the raw files of those standard streams that write to a terminal."""
+    bottoms = map(_bottom, (sys.stdout, sys.stderr))
+    return [bottom for bottom in bottoms if isinstance(bottom, Lasting) and bottom.isatty()]
 
 
 def lost() -> OSError | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -43,17 +43,16 @@ def no_color_option() -> click.Option:
     return click.Option(["--no-color"], **_OPTION)
 
 
-def console(*, stderr: bool = False, file: TextIO | None = None) -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Return the terminal, or the pipe, that a command writes to.
 
     :param stderr: whether it is standard error, where everything goes that is not data.
-    :param file: the terminal, for one who has it open already.
     """
     from rich.console import Console  # late: most commands print plain lines, and need none of it
 
     context = click.get_current_context(silent=True)
     refuses = context is not None and bool(context.meta.get(NO_COLOR))
-    return Console(stderr=stderr, file=file, no_color=refuses or None, highlight=False, emoji=False, markup=False)
+    return Console(stderr=stderr, no_color=refuses or None, highlight=False, emoji=False, markup=False)
 
 
 def styled(*pieces: tuple[str, str]) -> Text:

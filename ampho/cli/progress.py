@@ -1,0 +1,288 @@
+"""What a run reports while it runs: a line for each step, and on a terminal also a live display of what is running."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from ampho.cli.lines import refuses_colours, write
+from ampho.cli.show.output import Reporter
+from ampho.cli.streams import Lasting, flush, terminals
+from ampho.cli.terminal import styled
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleRenderable, RenderableType
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+    from ampho.database.statement import Statement
+    from ampho.migrate.plan import Plan, Step
+
+_OUT = 1
+_DELAY = 0.2  # seconds before the display appears
+_REFRESH = 0.1  # seconds
+_LONG = 2.0  # seconds after which a statement is shown
+_BAR = 24  # columns
+_MINUTE, _HOUR = 60, 3600
+
+# Escape sequences for which Rich has no name.
+_CLEAR_BELOW = "\x1b[J"
+_SAVE_CURSOR, _RESTORE_CURSOR = "\x1b7", "\x1b8"
+_DOWN = "\x1bD"  # unlike a newline, it keeps the column
+
+
+@contextmanager
+def reporting() -> Iterator[Reporter]:
+    """Yield the reporter of a run on standard output: plain lines in a pipe, with a live display on a terminal."""
+    if not _is_on_a_terminal():
+        yield Reporter()
+        return
+    with _records_kept_off_terminals():
+        if os.environ.get("TERM", "" if os.name == "nt" else "dumb") in ("dumb", "unknown"):
+            yield Reporter()  # such a terminal cannot move its cursor
+            return
+        display = Display()
+        try:
+            yield display
+        finally:
+            display.end()
+
+
+def _is_on_a_terminal() -> bool:
+    try:
+        return sys.stdout.fileno() == _OUT and sys.stdout.isatty()
+    except (OSError, ValueError):  # the stream is closed, or has no descriptor
+        return False
+
+
+class Display(Reporter):
+    """Reports a run in lines, and shows below them what is running.
+
+    A thread draws the display, since a statement of a sync driver blocks the thread of the run. Only that thread
+    imports Rich, and only if the run takes a moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._no_color = refuses_colours()  # depends on the Click context, which the other thread does not have
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._terminals: list[Lasting] = []
+        self._input: _Input | None = None
+        self._ids: list[str] = []
+        self._begin = 0.0
+        self._done = 0
+        self._step: tuple[Step, float] | None = None
+        self._statement: tuple[Statement, float] | None = None
+
+    def planned(self, plan: Plan) -> None:
+        super().planned(plan)
+        if plan.steps:
+            self._ids, self._begin = [step.revision.id for step in plan.steps], time.monotonic()
+            self._terminals = terminals()
+            self._thread = threading.Thread(target=self._draw, name="ampho-progress", daemon=True)
+            self._thread.start()
+            if sys.stdin.isatty():
+                self._input = _Input(sys.stdin, self.end)  # kept, since input() goes on using it after end()
+                sys.stdin = cast("TextIO", self._input)
+
+    def started(self, step: Step) -> None:
+        self._step = step, time.monotonic()
+
+    def executing(self, statement: Statement) -> None:
+        self._statement = statement, time.monotonic()
+
+    def executed(self) -> None:
+        self._statement = None
+
+    def applied(self, step: Step, duration: float) -> None:
+        super().applied(step, duration)
+        self._done += 1
+
+    def _ended(self, step: Step, how: str, colour: str) -> None:
+        self._step = self._statement = None
+        flush()
+        if not all(terminal.ends_line for terminal in self._terminals):
+            write("\n")  # the revision has written part of a line
+        super()._ended(step, how, colour)
+
+    def end(self) -> None:
+        """End the display, and leave the cursor where the next output belongs."""
+        if self._thread is None:
+            return
+        self._over.set()
+        self._thread.join()
+        self._thread = None
+        if isinstance(sys.stdin, _Input):
+            sys.stdin = sys.stdin.stream
+
+    def _draw(self) -> None:
+        # If the terminal cannot be drawn on, the run goes on without a display.
+        with suppress(Exception):
+            if not self._over.wait(_DELAY):
+                self._draw_until_over()
+
+    def _draw_until_over(self) -> None:
+        from rich.console import Console
+        from rich.spinner import Spinner
+
+        with open(_OUT, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False) as file:
+            console = Console(file=file, no_color=self._no_color or None)
+            is_ascii = console.options.ascii_only
+            spinner = Spinner("line" if is_ascii else "dots")
+            rows = partial(self._rows, spinner, is_ascii=is_ascii)
+            with self._cleared_by_output(), _below_cursor(console, rows) as live:
+                while not self._over.wait(_REFRESH):
+                    live.refresh()
+
+    @contextmanager
+    def _cleared_by_output(self) -> Iterator[None]:
+        """Let everything that Python writes to the terminal clear the display first."""
+        for terminal in self._terminals:
+            terminal.prefix = _CLEAR_BELOW.encode()
+        try:
+            yield
+        finally:
+            for terminal in self._terminals:
+                terminal.prefix = b""
+
+    def _rows(self, spinner: Spinner, *, is_ascii: bool) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        now, step, statement, rows = time.monotonic(), self._step, self._statement, []
+        if step:
+            revision = step[0].revision
+            name = styled((revision.id, "bold"), (f" of {revision.package}  {revision.message}", ""))
+            rows.append(_row(spinner.render(now), _cut(name, is_ascii), _elapsed(now - step[1])))
+        if statement and now - statement[1] > _LONG:
+            sql = styled((str(statement[0]), "dim"))
+            rows.append(_row(Text(" "), _cut(sql, is_ascii), _elapsed(now - statement[1])))
+        bar = ProgressBar(len(self._ids), self._done, width=_BAR, complete_style="green", finished_style="green")
+        number = self._ids.index(step[0].revision.id) + 1 if step else self._done
+        rows.append(_row(bar, Text(f"{number} of {len(self._ids)}"), _elapsed(now - self._begin)))
+        return Group(*rows)
+
+
+def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
+    """Return a live display that is drawn below the cursor, and leaves the cursor where it is.
+
+    If a subprocess or a C library writes to the terminal, its output overwrites the display, which is then drawn again
+    below it. Rich leaves the cursor at the end of a display, and would erase such output together with the display.
+    """
+    from rich.live import Live
+    from rich.segment import ControlType, Segment, Segments
+
+    def control(codes: str) -> Segment:
+        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any type: it only marks the codes as not being text
+
+    class Below(Live):
+        def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+            lines = console.render_lines(self.get_renderable(), pad=False) if self.is_started else []
+            lines = lines[: console.height - 1]
+            height = max(len(lines), 1)
+            drawn = [control(f"{_DOWN * height}\x1b[{height}A{_SAVE_CURSOR}")]
+            for line in lines:
+                drawn += [Segment.line(), control(_CLEAR_BELOW), *line]
+            drawn.append(control(_RESTORE_CURSOR if lines else _CLEAR_BELOW))
+            return [*renderables, Segments(drawn)]
+
+        def stop(self) -> None:
+            super().stop()
+            # Older versions of Rich end with a newline. Some terminals also restore that the cursor was hidden.
+            console.file.write(_RESTORE_CURSOR)
+            console.show_cursor()
+
+    return Below(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, get_renderable=rows)
+
+
+def _row(*cells: RenderableType) -> RenderableType:
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_row("", *cells)
+    return row
+
+
+def _cut(text: Text, is_ascii: bool) -> Text:
+    text.no_wrap, text.overflow = True, "crop" if is_ascii else "ellipsis"
+    return text
+
+
+def _elapsed(seconds: float) -> Text:
+    """Return whole seconds, since fractions would only flicker."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // _MINUTE, _MINUTE)
+    return styled((f"{whole} s" if whole < _MINUTE else f"{hours}:{minutes:02}:{whole % _MINUTE:02}", "cyan"))
+
+
+class _Input:
+    """Standard input while the display is shown. The display ends before anything is read.
+
+    :ivar stream: the stream that it reads from.
+    """
+
+    _HARMLESS = frozenset({"closed", "encoding", "errors", "isatty", "mode", "name", "newlines"})
+
+    def __init__(self, stream: TextIO, end_display: Callable[[], None]) -> None:
+        self.stream = stream
+        self._end_display = end_display
+
+    def __iter__(self) -> Iterator[str]:
+        self._end_display()
+        return iter(self.stream)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._HARMLESS:
+            self._end_display()
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def _records_kept_off_terminals() -> Iterator[None]:
+    """Keep the log records of a run from handlers of terminals, where the command itself reports the run."""
+    from ampho.migrate.observers import EVENT
+
+    def is_of_no_run(record: logging.LogRecord) -> bool:
+        return not hasattr(record, EVENT)
+
+    def filter_handlers(record: logging.LogRecord) -> bool:
+        # The handlers are looked up for each record, because an app may configure logging at any time.
+        if not is_of_no_run(record):
+            for handler in filter(_writes_to_a_terminal, _handlers(log)):
+                handler.addFilter(is_of_no_run)
+                filtered.add(handler)
+        return True
+
+    log, filtered = logging.getLogger("ampho"), set[logging.Handler]()
+    log.addFilter(filter_handlers)
+    try:
+        yield
+    finally:
+        log.removeFilter(filter_handlers)
+        for handler in filtered:
+            handler.removeFilter(is_of_no_run)
+
+
+def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _writes_to_a_terminal(handler: logging.Handler) -> bool:
+    rich = getattr(handler, "console", None)  # Rich's handler has no stream
+    stream = getattr(handler, "stream", getattr(rich, "file", None))
+    try:
+        return bool(stream and stream.isatty())
+    except (AttributeError, ValueError):
+        return False
