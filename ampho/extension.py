@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ampho.history.package import MigrationPackage
-    from ampho.migrate.project import Project
+    from ampho.project import Project
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 DIRECT_SETTING = DATABASE_URI.name
@@ -156,7 +156,7 @@ class Extension(ABC):
         from ampho.database.protection import Protection, is_protected
         from ampho.database.recorder import journal_name
         from ampho.history.host import ENV_SETTING, host_name
-        from ampho.migrate.project import Project
+        from ampho.project import Project
 
         absent: dict[str, PackageNotFoundError] = {}
         packages = self.packages(app, absent)

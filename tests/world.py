@@ -20,7 +20,7 @@ from ampho.cli.graph.mermaid import as_mermaid
 from ampho.cli.graph.svg import as_svg
 from ampho.migrate import executor as execute
 from ampho.migrate.plan import Cause, Direction, Plan
-from ampho.migrate.project import Project
+from ampho.project import Project
 from ampho.status.summary import DatabaseStatus
 
 

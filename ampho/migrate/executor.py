@@ -39,9 +39,9 @@ from ampho.migrate.plan import (
     rest_of,
     unfinished_error,
 )
-from ampho.migrate.project import Project
 from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table, raise_from
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
+from ampho.project import Project
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep

@@ -16,7 +16,7 @@ from ampho.database.lock import import_alembic
 from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.url import describe_without
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError
-from ampho.migrate.project import Project
+from ampho.project import Project
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
