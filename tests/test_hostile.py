@@ -252,8 +252,8 @@ def test_what_is_there_already_is_not_overwritten(witness: Witness, framework: s
     project = witness.project
     project.write("bare/migrations", "a file")
     with witness.untouched(), app(witness, framework) as each:
-        assert "is there already" in each.error_line("db-init", "core")
-        assert "is there already" in each.error_line("db-init", "bare")
+        assert "already exists" in each.error_line("db-init", "core")
+        assert "already exists" in each.error_line("db-init", "bare")
         assert "There is no package" in each.error_line("db-rev", "nowhere", "more")
         assert "not a configured package" in each.error_line("db-rev", "bare", "more")
 

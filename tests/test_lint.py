@@ -1,4 +1,4 @@
-"""What is dangerous in revisions before they run: squawk's findings, lost data, and no way back."""
+"""What is dangerous in revisions before they run: squawk's findings, lost data, and irreversible revisions."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_written_as_sql_is_told_and_the_others_are_looked_at(post
     )
     report = postgres.call("lint", "core_3", "core_4")
     assert found(report, "no-sql") == [("core_3", "no-sql")]
-    assert "squawk did not see it. Revision core_3 of core cannot be written as SQL" in report.violations[0].message
+    assert "squawk did not check it. Revision core_3 of core cannot be written as SQL" in report.violations[0].message
     assert found(report, "require-concurrent-index-creation") == [("core_4", "require-concurrent-index-creation")]
 
 
@@ -170,7 +170,7 @@ def test_lost_data_is_told_for_every_database(project: Project, framework: str) 
         for upgrade, what in LOSES.items():
             write_one(project, upgrade)
             report = each.call("lint", "core_2")
-            assert [one.message for one in report.violations] == [f"It {what}, and what is in it is lost."], upgrade
+            assert [one.message for one in report.violations] == [f"It {what}, and the data in it is lost."], upgrade
             assert (found(report), report.has_squawk) == ([("core_2", "data-loss")], False)
         for upgrade in LOSES_NOTHING:
             write_one(project, upgrade)
@@ -184,8 +184,8 @@ def test_lost_data_is_told_for_every_database(project: Project, framework: str) 
 
 IRREVERSIBLE = {
     "raise NotImplementedError": "Its downgrade() raises an exception.",
-    "pass": "Its downgrade() does nothing, and its upgrade() does something.",
-    '"""Nothing to do."""\nreturn': "Its downgrade() does nothing, and its upgrade() does something.",
+    "pass": "Its downgrade() does nothing, but its upgrade() does something.",
+    '"""Nothing to do."""\nreturn': "Its downgrade() does nothing, but its upgrade() does something.",
 }
 
 

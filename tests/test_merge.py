@@ -164,7 +164,7 @@ def test_with_one_head_or_none_there_is_nothing_to_merge(project: Project, frame
         unknown = each.error_line("db-merge", "nothing")
 
     assert one == "blog has one head, blog_1: there is nothing to merge."
-    assert none == "app has no revision: there is nothing to merge."
+    assert none == "app has no revisions: there is nothing to merge."
     assert "nothing" in unknown
     assert project.files() == files
 
@@ -172,7 +172,7 @@ def test_with_one_head_or_none_there_is_nothing_to_merge(project: Project, frame
 def test_an_id_that_is_taken_or_an_empty_message_writes_nothing(blog: Facade, project: Project) -> None:
     files = project.files()
 
-    assert "is taken" in blog.error_line("db-merge", "blog", "--rev-id", "blog_1000000001")
+    assert "is already used" in blog.error_line("db-merge", "blog", "--rev-id", "blog_1000000001")
     assert "empty" in blog.error_line("db-merge", "blog", "")
     assert project.files() == files
 

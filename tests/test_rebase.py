@@ -88,7 +88,7 @@ def test_what_is_applied_is_not_moved_but_merged(blog: Facade, project: Project,
     line = blog.error_line("db-rebase", "blog")
 
     assert line.startswith(LATER)
-    assert line.endswith("of the later line is applied already. Join the lines instead, with 'ampho db-merge blog'.")
+    assert line.endswith("of the later line is already applied. Merge the lines instead, with 'ampho db-merge blog'.")
     assert project.files() == files
 
 
@@ -284,7 +284,9 @@ def test_a_move_that_would_close_a_circle_is_refused(project: Project) -> None:
     with facade(project, "flask", ["blog", "app"], URLS["flask"]) as each:
         line = each.error_line("db-rebase", "blog")
 
-    assert line.endswith("because of what depends on what. Join the lines instead, with 'ampho db-merge blog'.")
+    assert line.endswith(
+        "because of the dependencies between them. Merge the lines instead, with 'ampho db-merge blog'."
+    )
     assert {**project.files(), "instance/app.db": b""} == {**files, "instance/app.db": b""}
 
 

@@ -53,8 +53,13 @@ def init(entry: str, *packages: str) -> revise.Initialized:
     return revise.init(migrations(*packages), entry)
 
 
+def write(project: Migrations, package: str, message: str, **options: object) -> Revision:
+    new = revise.prepare_revision(project, package, message, **options)  # type: ignore[arg-type]
+    return revise.write_revision(project, new)
+
+
 def rev(package: str = "app", message: str = "a message", **options: object) -> Revision:
-    return revise.revision(migrations(), package, message, **options)  # type: ignore[arg-type]
+    return write(migrations(), package, message, **options)
 
 
 def declared(path: Path) -> dict[str, object]:
@@ -141,7 +146,7 @@ def test_init_writes_a_configured_folder_of_another_name_and_those_beside_it(her
         len(migrations(*listed).graph)
     init("app", *listed)
     assert init("core", *listed).package.folder == here.folder / "core" / "alembic"
-    assert revise.revision(migrations(*listed), "core", "first").path.parent == here.folder / "core/alembic/versions"
+    assert write(migrations(*listed), "core", "first").path.parent == here.folder / "core/alembic/versions"
 
 
 def test_ini_file_lists_every_package_for_plain_alembic(here: Project) -> None:
@@ -194,12 +199,12 @@ def test_init_of_a_package_that_is_not_there_writes_nothing(here: Project) -> No
 
 def test_init_twice_is_refused_and_keeps_what_is_there(here: Project) -> None:
     init("app")
-    refused(here, MigrationsFolderError, "is there already", lambda: init("app"))
+    refused(here, MigrationsFolderError, "already exists", lambda: init("app"))
 
 
 def test_init_where_a_file_is_in_the_way_is_refused(here: Project) -> None:
     here.write("app/migrations", "a file")
-    refused(here, MigrationsFolderError, "is there already", lambda: init("app"))
+    refused(here, MigrationsFolderError, "already exists", lambda: init("app"))
     here.write("blog/__init__.py", "")
     here.write("blog/db", "a file")
     refused(here, MigrationsFolderError, "cannot be written", lambda: init("blog:db/alembic"))
@@ -262,7 +267,7 @@ def test_dots_of_a_package_become_underscores_and_cannot_collide_with_them(here:
     packages(here, *names)
     for name in names:
         init(name, *names)
-    ids = [revise.revision(migrations(*names), name, "first").id for name in names]
+    ids = [write(migrations(*names), name, "first").id for name in names]
     assert ids == [f"acme_billing_{NOW}", f"acme_billing_{NOW + 1}"]
 
 
@@ -272,7 +277,7 @@ def test_long_package_names_are_shortened_to_ids_of_32_characters_that_differ(he
     packages(here, *names)
     for name in names:
         init(name, *names)
-    ids = [revise.revision(migrations(*names), name, "first").id for name in names]
+    ids = [write(migrations(*names), name, "first").id for name in names]
     assert all(len(one) <= 32 for one in ids)
     assert len({one.rpartition("_")[0] for one in ids}) == 4
     assert ids[0].startswith("a_rather_long_")
@@ -284,7 +289,7 @@ def test_ids_of_one_second_tell_which_revision_is_older(here: Project) -> None:
     packages(here, *names)
     for name in names:
         init(name, *names)
-    ids = [revise.revision(migrations(*names), name, "first").id for name in ("app", "zoo")]
+    ids = [write(migrations(*names), name, "first").id for name in ("app", "zoo")]
     assert ids == [f"app_{NOW}", f"zoo_{NOW + 1}"]
     assert migrations(*names).graph.ids == tuple(ids)
 
@@ -329,17 +334,17 @@ def test_head_of_the_package_itself_is_its_one_head(ready: Project) -> None:
 
 
 HEADS_REFUSED: Refusals = {
-    "another package's": ("core_1", RevisionInputError, "belongs to core. To need it, say --depends-on core_1"),
+    "another package's": ("core_1", RevisionInputError, "belongs to core. To depend on it, pass --depends-on core_1"),
     "another package": ("core", RevisionInputError, "belongs to core"),
-    "not a head": ("app_1", RevisionInputError, "has a successor already. Add --splice"),
+    "not a head": ("app_1", RevisionInputError, "already has a successor. Add --splice"),
     "unknown": ("nope", SpecifierError, "nope is neither"),
     "unknown package": ("nope@head", SpecifierError, "nope is neither a package"),
     "ambiguous": ("app_", SpecifierError, "begins 2 ids"),
-    "head": ("head", RevisionInputError, "--head head names no revision"),
-    "heads": ("heads", RevisionInputError, "--head heads names no revision"),
-    "a step": ("+1", RevisionInputError, r"--head \+1 names no revision"),
-    "a step of a package": ("app@-1", RevisionInputError, "--head app@-1 names no revision"),
-    "base of a package": ("app@base", RevisionInputError, "--head app@base names no revision"),
+    "head": ("head", RevisionInputError, "--head head does not name a revision"),
+    "heads": ("heads", RevisionInputError, "--head heads does not name a revision"),
+    "a step": ("+1", RevisionInputError, r"--head \+1 does not name a revision"),
+    "a step of a package": ("app@-1", RevisionInputError, "--head app@-1 does not name a revision"),
+    "base of a package": ("app@base", RevisionInputError, "--head app@base does not name a revision"),
     "empty": ("", SpecifierError, "is not a specifier"),
     "a range": ("app_1:app_2", SpecifierError, "is a range"),
     "control characters": ("app_1\n", SpecifierError, "is not a specifier"),
@@ -390,10 +395,10 @@ DEPENDENCIES_REFUSED: Refusals = {
     "ambiguous": ("core_", SpecifierError, "begins 3 ids"),
     "two heads": ("core", RevisionInputError, "--depends-on core: core has 2 heads: core_2, core_3"),
     "two heads, asked for": ("core@head", RevisionInputError, "core has 2 heads"),
-    "no revision yet": ("bare", RevisionInputError, "bare has no revision yet"),
-    "base": ("base", RevisionInputError, "--depends-on base names no revision"),
-    "heads": ("heads", RevisionInputError, "--depends-on heads names no revision"),
-    "a step": ("core@+1", RevisionInputError, "names no revision"),
+    "no revision yet": ("bare", RevisionInputError, "bare has no revisions yet"),
+    "base": ("base", RevisionInputError, "--depends-on base does not name a revision"),
+    "heads": ("heads", RevisionInputError, "--depends-on heads does not name a revision"),
+    "a step": ("core@+1", RevisionInputError, "does not name a revision"),
     "empty": ("", SpecifierError, "is not a specifier"),
 }
 
@@ -407,7 +412,7 @@ def test_dependency_that_cannot_be_is_refused(name: str, error: type[AmphoError]
         ready,
         error,
         what,
-        lambda: revise.revision(migrations("app", "core", "bare"), "app", "m", depends_on=["core_1", name]),
+        lambda: write(migrations("app", "core", "bare"), "app", "m", depends_on=["core_1", name]),
     )
 
 
@@ -425,13 +430,13 @@ IDS_REFUSED += ["a" * 33, "%(rev)s", "${x}", "{x}", ".a", "head", "heads", "base
 @pytest.mark.parametrize("rev_id", IDS_REFUSED, ids=ascii)
 def test_id_that_cannot_be_is_refused(rev_id: str, ready: Project) -> None:
     ready.revision("core", "core_1", labels=("core", "side"))
-    refused(ready, RevisionInputError, "--rev-id .* cannot be an id", lambda: rev(rev_id=rev_id))
+    refused(ready, RevisionInputError, "--rev-id .* is not a valid id", lambda: rev(rev_id=rev_id))
 
 
 @pytest.mark.parametrize("rev_id", ["core_1", "CORE_1", "Core_1"])
 def test_id_that_is_taken_in_whatever_case_is_refused(rev_id: str, ready: Project) -> None:
     ready.revision("core", "core_1")
-    refused(ready, RevisionInputError, r"is taken by \S+core_1_by_hand.py", lambda: rev(rev_id=rev_id))
+    refused(ready, RevisionInputError, r"is already used by \S+core_1_by_hand.py", lambda: rev(rev_id=rev_id))
 
 
 # ---- revision: the message
@@ -523,7 +528,7 @@ def test_revision_for_an_installed_package_is_refused(tmp_path: Path, monkeypatc
     site.revision("plugin", "plugin_1")
     monkeypatch.syspath_prepend(site.folder)
     work = migrations("plugin")
-    refused(site, MigrationsFolderError, "is installed in", lambda: revise.revision(work, "plugin", "m"))
+    refused(site, MigrationsFolderError, "is installed in", lambda: write(work, "plugin", "m"))
 
 
 def test_revision_makes_the_versions_folder_that_git_did_not_keep(ready: Project) -> None:
@@ -602,7 +607,7 @@ def test_template_of_plain_alembic_is_used(ready: Project) -> None:
     assert f"Revises: {first.id}\n" in second.path.read_text("utf-8")
 
 
-REMARK = "# Newest of the other packages when this was written: "
+REMARK = "# Newest revisions of other packages when this was written: "
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -615,7 +620,7 @@ def test_a_comment_says_what_the_newest_of_the_other_packages_were(ready: Projec
     path = ready.migrations("app") / "script.py.mako"
     path.write_bytes(OWN_TEMPLATE.replace("\n", newline).encode())
 
-    new = revise.revision(migrations("one", "app", "two", "three", "core"), "app", "by hand")
+    new = write(migrations("one", "app", "two", "three", "core"), "app", "by hand")
 
     lines = new.path.read_bytes().decode().split(newline)
     (place,) = (number for number, line in enumerate(lines) if line.startswith(REMARK))
@@ -636,12 +641,12 @@ def test_folder_without_a_template_takes_the_one_that_ampho_brings(here: Project
 
 
 TEMPLATES = {
-    "lost id": (OWN_TEMPLATE.replace("${repr(up_revision)}", "'always_this'"), "loses the id"),
-    "lost down_revision": (OWN_TEMPLATE.replace("${repr(down_revision)}", "None"), "loses the down_revisions"),
-    "no line for depends_on": (re.sub("depends_on.*\n", "", OWN_TEMPLATE), "loses the depends_on"),
-    "no header": ("# nothing\n", "renders to something that is no revision"),
-    "empty": ("", "renders to something that is no revision"),
-    "no Python": ("this is no Python\n", "renders to something that is no revision: .*cannot be parsed"),
+    "lost id": (OWN_TEMPLATE.replace("${repr(up_revision)}", "'always_this'"), "does not write the id"),
+    "lost down_revision": (OWN_TEMPLATE.replace("${repr(down_revision)}", "None"), "does not write the down_revisions"),
+    "no line for depends_on": (re.sub("depends_on.*\n", "", OWN_TEMPLATE), "does not write the depends_on"),
+    "no header": ("# nothing\n", "does not produce a revision"),
+    "empty": ("", "does not produce a revision"),
+    "no Python": ("this is no Python\n", "does not produce a revision: .*cannot be parsed"),
     "no mako": ("% if x:\n", "the template .* fails"),
     "unknown name": ("${no_such_name}\n", "the template .* fails"),
     "a failing expression": ("${1 / 0}\n", "the template .* fails: ZeroDivisionError"),

@@ -269,7 +269,7 @@ def test_a_check_names_the_revision_that_does_not_run_from_nothing(tables: Table
         line = each.error_line(*typed.split())
     assert line.startswith("Revision b_1 of b failed at ")
     assert (
-        "Only the throw-away database of --scratch has seen this. Correct its upgrade(); or where it uses what another"
+        "Only the throw-away database of --scratch is affected. Correct its upgrade(); or where it uses what another"
         in line
     )
     assert "db-resolve" not in line
@@ -285,9 +285,9 @@ def test_a_check_names_a_key_to_a_table_that_is_gone(tables: Tables) -> None:
     with tables.opened() as each:
         line = each.error_line("db-check", "--scratch")
     assert line.startswith(
-        "The histories leave foreign keys to tables that do not exist: of the table shirts to colors."
+        "The histories leave foreign keys to tables that do not exist: from the table shirts to colors."
     )
-    assert line.endswith("Only the throw-away database of --scratch has seen this.")
+    assert line.endswith("Only the throw-away database of --scratch is affected.")
 
 
 @ON_THREE
@@ -296,15 +296,15 @@ def test_a_check_names_the_revision_that_does_not_go_back(tables: Tables) -> Non
     with tables.opened() as each, nothing_left(tables.database):
         line = each.error_line("db-check", "--scratch")
     assert line.startswith("Revision b_1600000003 of b failed at ")
-    assert "Only the throw-away database of --scratch has seen this. Correct its downgrade()" in line
+    assert "Only the throw-away database of --scratch is affected. Correct its downgrade()" in line
     assert line.endswith("Finished before it: a_1600000004.")
 
 
 NO_WAY_BACK = {
-    "none at all": ("b_1600000003", None, "only 1 revision after it went down again"),
-    "an exception": ("a_1600000001", "raise RuntimeError('no way')", "only 3 revisions after it went down again"),
-    "nothing is done": ("a_1600000004", "pass", "no revision went down again"),
-    "NotImplementedError": ("b_1600000003", "if True: raise NotImplementedError", "only 1 revision after it went down"),
+    "none at all": ("b_1600000003", None, "only 1 revision after it"),
+    "an exception": ("a_1600000001", "raise RuntimeError('no way')", "only 3 revisions after it"),
+    "nothing is done": ("a_1600000004", "pass", "nothing"),
+    "NotImplementedError": ("b_1600000003", "if True: raise NotImplementedError", "only 1 revision after it"),
 }
 
 
@@ -320,4 +320,6 @@ def test_a_check_goes_back_as_far_as_there_is_a_way(
     with tables.opened() as each:
         result = each.run("db-check", "--scratch")
     assert result.exit_code == 0, result.output
-    assert f"Warning: {revision} of {revision[0]} has no way back, so {words}" in " ".join(result.stderr.split())
+    assert f"Warning: {revision} of {revision[0]} cannot be reverted, so Ampho has reverted {words}." in " ".join(
+        result.stderr.split()
+    )

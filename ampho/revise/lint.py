@@ -1,7 +1,7 @@
-"""What is dangerous in revisions before they run: squawk's findings on their SQL, lost data, and no way back.
+"""Finds what is dangerous in revisions before they run, with squawk and with rules of its own.
 
-squawk is a program of its own, for PostgreSQL, and knows which statements block the app. What it cannot know of a
-revision is read here: whether data goes with it, and whether its ``downgrade()`` does anything.
+squawk is a separate program. It reports statements for PostgreSQL that block the app. The rules in this module report
+what squawk cannot see: whether a revision loses data, and whether its ``downgrade()`` does anything.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LintReport:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is to be looked at: revisions, and their SQL as far as it can be written."""
+    """The revisions to check, and the SQL of each, or the reason why there is none."""
 
     project: Project
     revisions: tuple[Revision, ...]
@@ -95,12 +95,12 @@ def draft(
     exclude: Iterable[str] = (),
     x: Sequence[str] = (),
 ) -> Draft:
-    """Write the SQL of revisions, for :func:`lint`, which needs the database no more.
+    """Return revisions and their SQL, for :func:`lint`, which does not need the database.
 
-    :param names: packages, whose revisions are meant that are not applied; or ids. By default all packages.
-    :param exclude: rules that are not looked at.
+    :param names: packages, for their pending revisions, or ids. By default all packages.
+    :param exclude: rules to ignore.
     :param x: values for ``context.get_x_argument()``.
-    :raises SpecifierError: if a name is none.
+    :raises SpecifierError: if a name is neither a package nor an id.
     """
 
     def choose(rows: tuple[str, ...], journal: Journal) -> tuple[Revision, ...]:
@@ -120,46 +120,41 @@ def draft(
 def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
     spec = parse(name)
     if spec.offset or spec.branch is not None:
-        raise SpecifierError(f"{name}: that names neither a package nor a revision.", specifier=name)
+        raise SpecifierError(f"{name} names neither a package nor a revision.", specifier=name)
     found = find_target(graph, spec)
     return [rid for rid in found.ids if rid not in known] if isinstance(found, Branch) else [found]
 
 
 def lint(drafted: Draft) -> LintReport:
-    """Look at revisions. This may take a while, and needs no database.
+    """Check revisions. This may take a while, and does not need the database.
 
-    :raises LinterError: if squawk is needed, and is not there or fails.
-    :raises ConfigurationError: if what is excluded is no rule.
+    :raises LinterError: if squawk is needed, and is not installed or fails.
+    :raises ConfigurationError: if an excluded rule does not exist.
     """
-    found: dict[str, list[Violation]] = {revision.id: [] for revision in drafted.revisions}
-    excluded: dict[str, set[str]] = {}
+    ids = tuple(revision.id for revision in drafted.revisions)
+    sources = {revision.id: revision.path.read_bytes() for revision in drafted.revisions}
     has_squawk = drafted.server is not None
-    violations: list[Violation] = []
-    for revision in drafted.revisions:
-        source = revision.path.read_bytes()
-        excluded[revision.id] = {*drafted.exclude, *_allowed(source)}
-        violations += _own(drafted, revision, source)
+    violations = [one for revision in drafted.revisions for one in _own(drafted, revision, sources[revision.id])]
     if has_squawk:
         violations += _squawk(drafted)
     _check_rules(drafted.exclude, {*OWN, *(violation.rule for violation in violations)})
-    for violation in violations:
-        if violation.rule not in excluded[violation.revision]:
-            found[violation.revision].append(violation)
-    return LintReport(tuple(found), tuple(one for several in found.values() for one in several), has_squawk)
+    excluded = {revision_id: {*drafted.exclude, *_allowed(source)} for revision_id, source in sources.items()}
+    found = [violation for violation in violations if violation.rule not in excluded[violation.revision]]
+    return LintReport(ids, tuple(sorted(found, key=lambda violation: ids.index(violation.revision))), has_squawk)
 
 
 def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
-    """Check that these are rules; without squawk, which knows its own, only what is close to a known one is refused."""
+    """Check that rules exist. If squawk is not installed, only names that resemble a known rule are refused."""
     for rule in rules:
         is_squawks = rule in known or _is_rule_of_squawk(rule)
         guess = did_you_mean(rule, sorted(known))
         if is_squawks is False or (is_squawks is None and guess):
-            remedy = guess or f"Ampho's own are {', '.join(OWN)}; squawk's are in https://squawkhq.com/docs/rules."
+            remedy = guess or f"Ampho's rules are {', '.join(OWN)}; squawk's are on https://squawkhq.com/docs/rules."
             raise ConfigurationError(f"There is no rule {rule!a} to exclude. {remedy}", setting="exclude")
 
 
 def _is_rule_of_squawk(rule: str) -> bool | None:
-    """Ask squawk whether a rule is one of its own; None where it is not there."""
+    """Return whether a rule is one of squawk's, or None if squawk is not installed."""
     import subprocess
 
     program = _find_squawk()
@@ -183,9 +178,9 @@ def _allowed(source: bytes) -> set[str]:
 
 
 def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
-    """Give what squawk does not know.
+    """Yield the violations of Ampho's own rules.
 
-    :param source: the revision's file.
+    :param source: the contents of the revision's file.
     """
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
@@ -194,25 +189,25 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
 
     sql = drafted.sql.get(revision.id, "")
     if isinstance(sql, RenderError) and drafted.server is not None:
-        yield violation(NO_SQL, f"squawk did not see it. {sql}")
+        yield violation(NO_SQL, f"squawk did not check it. {sql}")
     defined = functions(source)
     if isinstance(sql, str):
         lost = dict(lost_in_sql(sql))
-        # SQLite's batch mode drops a column by building the table anew without it
+        # In SQL, SQLite's batch mode does not drop a column, but creates a new table without it.
         lost |= {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"), columns_only=True)} | lost
     else:
         lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"))}
     for what, statement in lost.values():
-        yield violation(DATA_LOSS, f"It {what}, and what is in it is lost.", statement)
+        yield violation(DATA_LOSS, f"It {what}, and the data in it is lost.", statement)
     why = why_irreversible(defined)
     if why:
         yield violation(IRREVERSIBLE, why)
 
 
 def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
-    """Return why a revision has no way back, in a sentence; an empty text where it has one.
+    """Return why a revision cannot be reverted, as a sentence; empty if it can.
 
-    :param defined: what its file has names for, as :func:`ampho.history.losses.functions` returns it.
+    :param defined: what its file defines, as :func:`ampho.history.losses.functions` returns it.
     """
     if "*" in defined:
         return ""
@@ -224,7 +219,7 @@ def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
     if any(isinstance(node, ast.Raise) for node in downgrade.body):
         return "Its downgrade() raises an exception."
     if is_empty(downgrade) and isinstance(upgrade, Function) and not is_empty(upgrade):
-        return "Its downgrade() does nothing, and its upgrade() does something."
+        return "Its downgrade() does nothing, but its upgrade() does something."
     return ""
 
 
@@ -239,14 +234,17 @@ def is_empty(function: ast.stmt | None) -> bool:
 
 
 def _squawk(drafted: Draft) -> Iterator[Violation]:
-    """Give what squawk says of the SQL for PostgreSQL."""
-    import glob  # here, like what follows, since a web worker has no use for it
+    """Yield what squawk reports about the SQL for PostgreSQL."""
+    import glob  # imported here, like TemporaryDirectory, because a web worker does not need it
     from tempfile import TemporaryDirectory
 
     written = [(revision, sql) for revision in drafted.revisions if isinstance(sql := drafted.sql[revision.id], str)]
     program = _find_squawk()
     if program is None:
-        raise LinterError("squawk is not installed, which looks at the SQL. Install it: pip install 'ampho[lint]'.")
+        raise LinterError(
+            "db-lint needs squawk to check the SQL for PostgreSQL, and it is not installed. Install it: pip install"
+            " 'ampho[lint]'."
+        )
     seconds = drafted.project.lock.statement_timeout
     head = (_SETTINGS.format(round(seconds * 1000)) if seconds else "") + "BEGIN;\n"
     with TemporaryDirectory(prefix="ampho-lint-") as folder:
@@ -277,13 +275,13 @@ def _run(command: Sequence[str]) -> Sequence[dict[str, Any]]:
     except ValueError:
         found = None
     if not isinstance(found, list) or (done.returncode and not found):
-        why = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
+        why = " ".join((done.stderr or done.stdout).split()) or f"it exited with {done.returncode}"
         raise LinterError(f"squawk failed: {why.rstrip('.')}. Check its configuration, .squawk.toml.")
     return sorted(found, key=lambda one: (int(Path(one["file"]).stem), one["line"]))
 
 
 def _statement_at(sql: str, line: int) -> str:
-    """Return the statement that has a line; Alembic puts an empty line after each."""
+    """Return the statement on a line. Alembic writes an empty line after each statement."""
     lines = sql.splitlines()
     first = last = min(max(line, 0), len(lines) - 1)
     while first > 0 and lines[first - 1].strip():

@@ -1,4 +1,4 @@
-"""Putting the later of two parallel lines of a package after the other, by rewriting one line of one file."""
+"""Puts the later of two parallel lines of a package after the other, by changing ``down_revision`` in one file."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from ampho.project import Project
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-_TWO = 2
 _REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
 
 
 def rebase(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> Revision:
-    """Re-parent the later of a package's two lines on the head of the other; none of it may be applied.
+    """Make the later of a package's two lines revise the head of the other. None of it may be applied.
 
-    Later is the line whose first revision was made later, by the time in its id, else by its ``Create Date``. Where the
-    revision was applied to another database already, merge instead: this cannot know.
+    The later line is the one whose first revision is newer, by the time in its id or by its ``Create Date``. If that
+    revision is applied to another database, which this cannot check, merge the lines instead.
 
     :param x: values for ``context.get_x_argument()``.
-    :return: the revision that stands on the other line now.
-    :raises RevisionInputError: if there are not two lines, or the later one is applied or not a single file's to move.
+    :return: the revision that now revises the other line.
+    :raises RevisionInputError: if there are not two lines, or if the later one is applied or cannot be moved.
     """
     project.package(package).check_writable()
     project.check_addressed(package)
@@ -48,14 +47,14 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
     applied = query(project, connection, x, partial(Applied.from_rows, graph)).known & line
     if applied:
         raise RevisionInputError(
-            f"{listed(graph.sort(applied))} of the later line is applied already. {_merge_instead(package)}",
+            f"{listed(graph.sort(applied))} of the later line is already applied. {_merge_instead(package)}",
             package=package,
         )
     return _reparent(graph[root], onto)
 
 
 def _merge_instead(package: str) -> str:
-    return f"Join the lines instead, with 'ampho db-merge {package}'."
+    return f"Merge the lines instead, with 'ampho db-merge {package}'."
 
 
 def _two_heads(graph: Graph, package: str) -> tuple[str, str]:
@@ -63,12 +62,11 @@ def _two_heads(graph: Graph, package: str) -> tuple[str, str]:
         case (one, other):
             return one, other
         case ():
-            have, remedy = "no revision", "there is nothing to rebase."
+            have, remedy = "no revisions", "there is nothing to rebase."
         case (one,):
             have, remedy = f"one head, {one}", "there is nothing to rebase."
         case heads:
-            have, remedy = f"{len(heads)} heads, {', '.join(heads)}", "a rebase is for two."
-            remedy += f" {_merge_instead(package)}"
+            have, remedy = f"{len(heads)} heads, {', '.join(heads)}", f"a rebase needs two. {_merge_instead(package)}"
     raise RevisionInputError(f"{package} has {have}: {remedy}", package=package)
 
 
@@ -81,8 +79,8 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
         made = graph[root].time
         if made is None:
             raise RevisionInputError(
-                f"Neither the id of {root} nor its file says when it was made, so which line is the later one is not"
-                f" known. {_merge_instead(package)}",
+                f"Neither the id nor the file of {root} contains a date, so Ampho cannot tell which line is the later"
+                f" one. {_merge_instead(package)}",
                 package=package,
             )
         lines.append((made, root, onto))
@@ -91,18 +89,19 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
 
 
 def _root(graph: Graph, package: str, head: str, other: str) -> str:
-    """Return the revision with which the line of a head begins."""
+    """Return the first revision of the line that ends in a head."""
     own = {rid for rid in graph.ancestors([head]) if graph[rid].package == package} - graph.ancestors([other])
     roots = [rid for rid in own if not set(graph[rid].down_revisions) & own]
     if len(roots) != 1 or len(graph[roots[0]].down_revisions) > 1:
         raise RevisionInputError(
-            f"The line of {head} does not begin in one place of its own. {_merge_instead(package)}", package=package
+            f"The line of {head} does not begin with a single revision. {_merge_instead(package)}",
+            package=package,
         )
     return roots[0]
 
 
 def _check_result(graph: Graph, moved: Revision) -> None:
-    """Check that a moved revision leaves its package with one head, and nothing in a circle."""
+    """Check that moving a revision leaves its package with one head, and the graph without cycles."""
     try:
         revisions = (moved if rid == moved.id else graph[rid] for rid in graph.ids)
         heads = len(Graph(revisions, graph.packages).heads(moved.package))
@@ -110,7 +109,7 @@ def _check_result(graph: Graph, moved: Revision) -> None:
         heads = 0
     if heads != 1:
         raise RevisionInputError(
-            f"{moved.id} cannot be put after {moved.down_revisions[0]}, because of what depends on what."
+            f"{moved.id} cannot be put after {moved.down_revisions[0]}, because of the dependencies between them."
             f" {_merge_instead(moved.package)}",
             package=moved.package,
         )
@@ -127,7 +126,7 @@ def _reparent(revision: Revision, parent: str) -> Revision:
     written = parse_revision(changed, revision.file, revision.package)
     if replace(written, doc=revision.doc) != replace(revision, down_revisions=(parent,)):
         raise RevisionInputError(
-            f"{shown_path(revision.path)} computes what it stands on. Change its down_revision by hand to {parent!r}.",
+            f"{shown_path(revision.path)} computes its down_revision. Change that to {parent!r} by hand.",
             package=revision.package,
         )
     try:
@@ -140,7 +139,7 @@ def _reparent(revision: Revision, parent: str) -> Revision:
 
 
 def _replace_file(path: Path, content: bytes) -> None:
-    """Write a file anew, wholly or not at all."""
+    """Replace a file by a complete new one."""
     draft = path.with_name(f".{path.name}.ampho")
     try:
         draft.write_bytes(content)
@@ -153,7 +152,7 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def _with_parent(source: bytes, parent: str) -> bytes:
-    """Return a revision file with another ``down_revision``, also where the docstring repeats it."""
+    """Return a revision file with another ``down_revision``, also in its docstring."""
     encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
     text = source.decode(encoding)
     tree = ast.parse(text)
@@ -169,7 +168,7 @@ def _with_parent(source: bytes, parent: str) -> bytes:
 
 
 def _line_starts(text: str) -> list[int]:
-    """Return where each line begins, in bytes of UTF-8, as Python counts lines."""
+    """Return the offset at which each line begins, in bytes of UTF-8. Lines are those that Python counts."""
     starts = [0]
     for line in StringIO(text, newline=""):
         starts.append(starts[-1] + len(line.encode("utf-8")))
@@ -177,7 +176,7 @@ def _line_starts(text: str) -> list[int]:
 
 
 def _places(tree: ast.Module) -> Iterator[ast.expr]:
-    """Give the docstring, and what is assigned to ``down_revision``."""
+    """Yield the docstring, and the value that is assigned to ``down_revision``."""
     for node in tree.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="down_revision")], value=value) if _is_literal(value):
@@ -201,7 +200,7 @@ def _with_revises(docstring: bytes, parent: str, file: bytes) -> bytes:
 
 
 def _literal(value: bytes, parent: str, file: bytes) -> bytes:
-    """Return the id as a literal with the quotes that the value has, or for None the file's other ids."""
+    """Return the id as a literal with the quotes of the old value, or with those of other ids if it is None."""
     literal = repr(parent)
     double = b'"' in value or (b"'" not in value and b'revision = "' in file)
     return (f'"{parent}"' if double and literal == f"'{parent}'" else literal).encode("utf-8")

@@ -1,4 +1,4 @@
-"""Runs the histories on an empty, throw-away database, and reverts them as far as possible."""
+"""Runs the histories on an empty throw-away database, and reverts them again."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _NO_SCHEMA = ("bulk_insert", "execute", "f", "get_bind", "get_context", "inline_literal", "run_async")
-"""The functions of ``alembic.op`` that change no table."""
+"""The functions of ``alembic.op`` that do not change the schema."""
 
 
 def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
-    """Build tables on an empty database by running the histories, without notifying observers.
+    """Create tables on an empty database by running the histories, without notifying observers.
 
     :param specifier: ``heads`` for all packages, or one package.
-    :raises RevisionFailedError: naming the revision that failed.
-    :raises DatabaseError: if all packages leave a foreign key to a table that does not exist, which SQLite accepts.
+    :raises RevisionFailedError: if a revision fails.
+    :raises DatabaseError: if the histories of all packages leave a foreign key to a table that does not exist, which
+        SQLite accepts.
     """
     if specifier in project.graph.packages and not project.graph.of_package(specifier):
         return
     upgrade(project, connection, specifier, scratch=True, x=x)
-    connection.rollback()  # of what was read where there was nothing to do
-    if connection.dialect.name == "sqlite" and specifier == "heads":  # a part may lack what another part makes
+    connection.rollback()  # ends the transaction of a run that had nothing to do
+    if connection.dialect.name == "sqlite" and specifier == "heads":  # one package may need a table of another one
         _check_keys(connection)
 
 
@@ -40,22 +41,22 @@ def _check_keys(connection: Connection) -> None:
 
     if lost := dangling_keys(connection):
         raise DatabaseError(
-            f"The histories leave foreign keys to tables that do not exist: of {listed(lost)}. SQLite accepts that, and"
-            " other databases refuse the revision. Where another package drops or renames the table, or makes it later,"
-            " add its revision to depends_on. Only the throw-away database of --scratch has seen this."
+            f"The histories leave foreign keys to tables that do not exist: from {listed(lost)}. SQLite accepts that,"
+            " but other databases do not. If another package drops, renames, or creates the table, add its revision to"
+            " depends_on. Only the throw-away database of --scratch is affected."
         )
 
 
 def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> Iterator[str]:
-    """Revert what :func:`replay` ran, the latest first, up to a revision that has no way back by design.
+    """Revert what :func:`replay` ran, the latest first, down to a revision that is irreversible by design.
 
-    That is one without ``downgrade()``, or whose ``downgrade()`` raises an exception at once, or NotImplementedError
-    anywhere, or does nothing though its ``upgrade()`` changes tables.
+    Such a revision has no ``downgrade()``, or one that raises an exception at once, or NotImplementedError anywhere, or
+    one that does nothing although ``upgrade()`` changes the schema.
 
-    :return: a warning, where some revisions are left.
-    :raises RevisionFailedError: naming the revision whose downgrade failed.
+    :return: a warning, if some revisions are left.
+    :raises RevisionFailedError: if a downgrade fails.
     """
-    stops = {revision_id for revision_id in project.graph.ids if _has_no_way_back(project, revision_id)}
+    stops = {revision_id for revision_id in project.graph.ids if _is_irreversible(project, revision_id)}
     taken: Sequence[str] = ()
     try:
         run = revert_scratch(project, connection, stops, x=x)
@@ -68,13 +69,14 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> I
     left = [revision_id for revision_id in project.graph.ids if revision_id not in taken]
     for revision_id in reversed(left):
         if revision_id in stops:
-            done = f"only {counted(len(taken))} after it went down again" if taken else "no revision went down again"
-            yield f"{revision_id} of {project.graph[revision_id].package} has no way back, so {done}."
+            name = f"{revision_id} of {project.graph[revision_id].package}"
+            done = f"only {counted(len(taken))} after it" if taken else "nothing"
+            yield f"{name} cannot be reverted, so Ampho has reverted {done}."
             return
 
 
-def _has_no_way_back(project: Project, revision_id: str) -> bool:
-    """Return whether the file of a revision says that it has none; one that changes only data may do nothing there."""
+def _is_irreversible(project: Project, revision_id: str) -> bool:
+    """Return whether a revision is irreversible by design. One that only changes data may have an empty downgrade()."""
     try:
         defined = functions(project.graph[revision_id].path.read_bytes())
     except (OSError, SyntaxError, ValueError):

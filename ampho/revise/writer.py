@@ -1,4 +1,4 @@
-"""Writing files: a package's migrations folder, and new revisions. Everything is decided before a byte is written."""
+"""Writes migrations folders and revision files. Everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_MESSAGE = 1000
 _SHOWN = 3
-_TWO = 2
-# As _ini_text() writes it: nothing but a folder of a package on each line, and no further line of the value after them.
+# The list as _ini_text() writes it: each line is a folder of a package, and no other line of the value follows.
 _LOCATIONS = re.compile(
     rb"^version_locations =(?P<newline>\r?\n)(?P<lines>(?: {4}[\w.]+:[\w./-]+\r?\n)+)(?=\S|\s*(?:\n\S|\Z))",
     re.MULTILINE,
@@ -58,14 +57,14 @@ def init(project: Project, entry: str) -> Initialized:
     """Write the migrations folder of a package.
 
     :param entry: the package, or ``package:folder`` for another folder than ``migrations``.
-    :raises PackageError: if the package cannot have one, or has one already.
+    :raises PackageError: if the package cannot have one, or already has one.
     """
     package = _package_to_init(project, entry)
     package.check_writable()
     if package.folder.exists() and (not package.folder.is_dir() or any(package.folder.iterdir())):
         raise MigrationsFolderError(
-            f"{shown_path(package.folder)} is there already. Write a revision with 'ampho db-rev"
-            f" {package.name} MESSAGE'; to start over, move the folder away.",
+            f"{shown_path(package.folder)} already exists. Write a revision with 'ampho db-rev"
+            f" {package.name} MESSAGE', or move the folder away to start over.",
             package=package.name,
             path=package.folder,
         )
@@ -88,8 +87,8 @@ def _package_to_init(project: Project, entry: str) -> MigrationPackage:
     for package in project.packages:
         if package.name == found.name and entry not in (package.name, package.entry):
             raise MigrationsFolderError(
-                f"{package.name} is configured with the folder {shown_path(package.folder)}. Write that with"
-                f" 'ampho db-init {package.name}', or name the other folder in {SETTING} first.",
+                f"{package.name} is configured with the folder {shown_path(package.folder)}. Write that folder"
+                f" with 'ampho db-init {package.name}', or change the folder in {SETTING} first.",
                 package=package.name,
                 path=found.folder,
             )
@@ -99,7 +98,7 @@ def _package_to_init(project: Project, entry: str) -> MigrationPackage:
 
 
 def _write_folder(project: Project, package: MigrationPackage) -> None:
-    """Write the folder under another name first, so that it is there whole or not at all."""
+    """Write the folder under a temporary name first, so that it is either complete or does not exist."""
     source = TEMPLATES / project.template
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".ampho-", dir=package.folder.parent))
@@ -130,9 +129,9 @@ def _ini_text(project: Project, package: MigrationPackage) -> str:
 
 
 def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
-    """Add a new package to the ``alembic.ini`` of another one, if its list is still as Ampho wrote it.
+    """Add a new package to the ``alembic.ini`` of another one, unless the user changed the list in it.
 
-    Plain Alembic's commands that do not run ``env.py``, such as ``heads``, know the packages from there only.
+    Alembic's commands that do not run ``env.py``, such as ``heads``, read the packages only from this list.
     """
     ini = other.folder / INI
     if other.name == package.name or other.installed or not ini.resolve().is_relative_to(other.root.resolve()):
@@ -145,43 +144,20 @@ def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
             return False
         ini.write_bytes(text[: found.end()] + b"    " + location + found["newline"] + text[found.end() :])
     except OSError:
-        return False  # it serves plain Alembic only, and the new folder is whole without it
+        return False  # only plain Alembic needs the list, so the new folder is usable without it
     return True
 
 
-def revision(
-    project: Project,
-    package: str,
-    message: str,
-    *,
-    depends_on: Iterable[str] = (),
-    head: str | None = None,
-    splice: bool = False,
-    rev_id: str | None = None,
-) -> Revision:
-    """Write a revision on the branch of a package, with functions that do nothing yet.
-
-    :param message: what it does, for the docstring and the file's name.
-    :param depends_on: ids, or packages whose present head is meant; a string is one.
-    :param head: the revision to stand on, instead of the package's head; ``base`` for a second first revision.
-    :param splice: whether ``head`` may have a successor already.
-    :param rev_id: the id, instead of the generated one.
-    :raises AmphoError: if anything of it cannot be; then nothing was written.
-    """
-    new = prepare_revision(project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id)
-    return write_revision(project, new)
-
-
 def merge(project: Project, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
-    """Write a revision that makes one head of the several that a package has.
+    """Write a revision that merges the heads of a package.
 
-    :param message: what is merged, for the docstring and the file's name.
-    :param rev_id: the id, instead of the generated one.
-    :raises RevisionInputError: if the package has one head, or none.
+    :param message: a message for the docstring and the file name.
+    :param rev_id: the id, instead of a generated one.
+    :raises RevisionInputError: if the package has fewer than two heads.
     """
     heads = project.graph.heads(project.package(package).name)
-    if len(heads) < _TWO:
-        have = f"one head, {heads[0]}" if heads else "no revision"
+    if len(heads) <= 1:
+        have = f"one head, {heads[0]}" if heads else "no revisions"
         raise RevisionInputError(f"{package} has {have}: there is nothing to merge.", package=package)
     new = prepare_revision(project, package, message, head=heads[0], rev_id=rev_id)
     return write_revision(project, replace(new, down_revisions=heads))
@@ -197,9 +173,15 @@ def prepare_revision(
     splice: bool = False,
     rev_id: str | None = None,
 ) -> Revision:
-    """Decide all of a new revision but what it does, and write nothing; see :func:`revision`.
+    """Return a new revision on the branch of a package, for :func:`write_revision`. Nothing is written yet.
 
-    :return: the revision, whose ``path`` is the folder that its file will be in.
+    :param message: what it does, for the docstring and the file name.
+    :param depends_on: ids, or packages whose head is meant; a string is one of these.
+    :param head: the revision to revise, instead of the package's head; ``base`` for another first revision.
+    :param splice: whether ``head`` may already have a successor.
+    :param rev_id: the id, instead of a generated one.
+    :return: the revision, whose ``path`` is the folder that will contain its file.
+    :raises AmphoError: if it cannot be written.
     """
     owner = project.package(package)
     owner.check_writable()
@@ -213,7 +195,7 @@ def prepare_revision(
         package=package,
         file=str(owner.versions),
         down_revisions=() if down is None else (down,),
-        depends_on=tuple(dict.fromkeys(_dependency(graph, package, name) for name in needed)),
+        depends_on=tuple(dict.fromkeys(_single_revision(graph, package, name, "--depends-on") for name in needed)),
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
         doc=message,
     )
@@ -221,26 +203,26 @@ def prepare_revision(
 
 def _check_message(message: str, package: str) -> None:
     if not message.strip():
-        raise RevisionInputError("The message is empty. Say what the revision does.", package=package)
+        raise RevisionInputError("The message is empty. Describe what the revision does.", package=package)
     if len(message) > _MAX_MESSAGE:
         raise RevisionInputError(
-            f"The message has {len(message)} characters. Say it in {_MAX_MESSAGE} or less.", package=package
+            f"The message has {len(message)} characters. Use at most {_MAX_MESSAGE}.", package=package
         )
     if not all(char.isprintable() or char in "\n\t" for char in message):
         raise RevisionInputError(
-            f"The message {message[:60]!a} has characters that cannot be printed. Leave them out.", package=package
+            f"The message {message[:60]!a} contains characters that cannot be printed. Remove them.", package=package
         )
 
 
 def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool) -> str | None:
-    """Return the revision that a new one stands on; None for a first one."""
+    """Return the revision that a new one revises; None for a first one."""
     heads = graph.heads(package)
     if head is None:
         if len(heads) > 1:
             raise RevisionInputError(
-                f"{package} has {len(heads)} heads: {', '.join(heads)}. Join them with 'ampho db-merge {package}', or"
-                f" put the later one after the other with 'ampho db-rebase {package}'; or say which one to go on from,"
-                f" and keep both: --head {heads[0]}.",
+                f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or"
+                f" put the later one after the other with 'ampho db-rebase {package}'. To keep both, choose the one to"
+                f" revise with --head {heads[0]}.",
                 package=package,
             )
         return heads[0] if heads else None
@@ -249,30 +231,26 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
     target = _single_revision(graph, package, head, "--head")
     if graph[target].package != package:
         raise RevisionInputError(
-            f"--head {head} is {target}, which belongs to {graph[target].package}. To need it, say --depends-on"
-            f" {target}.",
+            f"--head {head} is {target}, which belongs to {graph[target].package}. To depend on it, pass"
+            f" --depends-on {target}.",
             package=package,
         )
     if target not in heads and not splice:
         raise RevisionInputError(
-            f"--head {head} is {target}, which has a successor already. Add --splice to branch off from it.",
+            f"--head {head} is {target}, which already has a successor. Add --splice to write a second one.",
             package=package,
         )
     return target
 
 
-def _dependency(graph: Graph, package: str, name: str) -> str:
-    return _single_revision(graph, package, name, "--depends-on")
-
-
 def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
-    """Return the one revision that an option names: by id, or as the head of a package."""
+    """Return the revision that an option names, by its id or as the head of a package."""
     spec = parse(name)
     if spec.branch is not None and spec.target in ("head", "heads"):
         spec = Specifier(name, None, spec.branch)
     elif spec.offset or spec.target in RESERVED:
         raise RevisionInputError(
-            f"{option} {name} names no revision. Give an id, or a package for its head.", package=package
+            f"{option} {name} does not name a revision. Pass an id, or a package to use its head.", package=package
         )
     target = find_target(graph, spec)
     if not isinstance(target, Branch):
@@ -280,7 +258,9 @@ def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
     heads = graph.tips(target.ids)
     if len(heads) != 1:
         have = (
-            f"{len(heads)} heads: {', '.join(heads)}. Name one of them" if heads else "no revision yet. Write it first"
+            f"{len(heads)} heads: {', '.join(heads)}. Name one of them"
+            if heads
+            else "no revisions yet. Write one first"
         )
         raise RevisionInputError(f"{option} {name}: {target.name} has {have}.", package=package)
     return heads[0]
@@ -290,22 +270,22 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     reserved = rev_id in RESERVED or graph.branch(rev_id) is not None
     if not _ID.fullmatch(rev_id) or len(rev_id) > MAX_ID or reserved:
         raise RevisionInputError(
-            f"--rev-id {rev_id[:60]!a} cannot be an id. Use letters, digits, '_' and '.', {MAX_ID} at most, and"
-            " no word or package that a specifier has another meaning for.",
+            f"--rev-id {rev_id[:60]!a} is not a valid id. Use at most {MAX_ID} letters, digits, '_', and '.', but no"
+            " package name, and no word such as 'head' that has a meaning in specifiers.",
             package=package,
         )
     taken = next((other for other in graph.ids if other.lower() == rev_id.lower()), None)
     if taken is not None:
         raise RevisionInputError(
-            f"--rev-id {rev_id} is taken by {shown_path(graph[taken].path)}. Give another one.", package=package
+            f"--rev-id {rev_id} is already used by {shown_path(graph[taken].path)}. Choose another id.", package=package
         )
     return rev_id
 
 
 def _new_id(graph: Graph, package: str) -> str:
-    """Return an unused id, made of the package's name and the time: ``app_1595770095``.
+    """Return an unused id that consists of the package's name and the time: ``app_1595770095``.
 
-    No two ids have the same second, because the times in them say in which order the revisions run.
+    No two ids contain the same second, because revisions run in the order of the times in their ids.
     """
     prefix = id_prefix(package)
     taken = {revision_id.lower() for revision_id in graph.ids}
@@ -319,15 +299,15 @@ def _new_id(graph: Graph, package: str) -> str:
 def write_revision(project: Project, new: Revision, body: Body | None = None) -> Revision:
     """Write the file of a prepared revision.
 
-    :param body: what its functions do; nothing by default.
-    :raises RevisionInputError: if it cannot be written as it was meant; then it was not.
+    :param body: the bodies of its functions; empty by default.
+    :raises RevisionInputError: if the file cannot be written, or would not contain this revision; nothing is written.
     """
     from ampho.migrate.alembic import Body, RevisionFiles
 
     files = RevisionFiles(project.package(new.package))
     path = files.path(new.id, new.doc)
     source = files.render(new, body or Body("", "", "", project.options))
-    if body is None and len(new.down_revisions) < _TWO:
+    if body is None and len(new.down_revisions) <= 1:
         source = _with_remark(source, _newest_elsewhere(project.graph, new.package))
     written = _as_written(source, new, path)
     try:
@@ -343,20 +323,20 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
 
 
 def _newest_elsewhere(graph: Graph, package: str) -> str:
-    """Return the newest heads of other packages, as text; empty if there are none.
+    """Return a remark on the newest heads of other packages; empty if there are none.
 
-    It shows the author of the file what the database had then, and what may belong in ``depends_on``.
+    It shows the author which revisions existed at the time, and might belong in ``depends_on``.
     """
     heads = [head for name in graph.packages if name != package for head in graph.heads(name)]
     newest = listed(graph.sort(heads)[::-1], _SHOWN)
-    return f"Newest of the other packages when this was written: {newest}" if heads else ""
+    return f"Newest revisions of other packages when this was written: {newest}" if heads else ""
 
 
 def _with_remark(source: bytes, remark: str) -> bytes:
-    """Return a revision file with a comment below its header, whatever template it is from."""
+    """Return a revision file with a comment below its header."""
     try:
         body = ast.parse(source).body if remark else []
-    except (SyntaxError, ValueError):  # an invalid file is refused when it is read back
+    except (SyntaxError, ValueError):  # _as_written() refuses it
         return source
     ends = [
         node.end_lineno or 0
@@ -373,20 +353,20 @@ def _with_remark(source: bytes, remark: str) -> bytes:
 
 
 def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
-    """Read back what would be written, and check that it says what was meant."""
+    """Return the revision that a file would contain, after checking that it is the intended one."""
     try:
         written = parse_revision(source, str(path), new.package)
     except HistoryError as exc:
-        raise _template_error(new, f"renders to something that is no revision: {exc}") from exc
+        raise _template_error(new, f"does not produce a revision: {exc}") from exc
     for name in ("id", "down_revisions", "depends_on", "labels"):
         if getattr(written, name) != getattr(new, name):
-            raise _template_error(new, f"loses the {name} {getattr(new, name)}")
+            raise _template_error(new, f"does not write the {name} {getattr(new, name)}")
     return written
 
 
 def _template_error(new: Revision, what: str) -> AmphoError:
     return RevisionInputError(
-        f"The template script.py.mako of {new.package} {what}. Repair it, or write it anew with 'ampho db-init' in"
-        " another package and copy it.",
+        f"The template script.py.mako of {new.package} {what}. Repair it, or copy the one that 'ampho db-init'"
+        " writes for another package.",
         package=new.package,
     )
