@@ -157,9 +157,7 @@ class RunningStep:
             self._table.lose()
         remains = self._what_remains(is_lost=is_lost)
         if is_scratch:
-            remains = (
-                f"Only the throw-away database of --scratch has seen this. {_SCRATCH_REMEDIES[self.step.direction]}"
-            )
+            remains = f"Only the throw-away database of --scratch is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
         error = RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}."
             f" {remains} Finished before it: {listed_last(finished)}.",
