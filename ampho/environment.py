@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from ampho.apps import current_or_load
 from ampho.database.exclusive import check_not_inside
 from ampho.errors import ConfigurationError
+from ampho.extension import extension_of
 from ampho.history.host import TEMPLATES
 from ampho.migrate.alembic import (
     DRIVEN,
@@ -161,10 +162,4 @@ def _app() -> App:
 
 
 def _extension() -> Extension:
-    app = _app()
-    extension = app.extensions.get("ampho")
-    if extension is None:
-        raise ConfigurationError(
-            f"The app {app.import_name} has no Ampho. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
-        )
-    return cast("Extension", extension)
+    return extension_of(_app())

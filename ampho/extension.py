@@ -1,4 +1,4 @@
-"""What both facades share: the packages of an extension, and the project of an app. Nothing here waits."""
+"""What ``Ampho`` and ``AsyncAmpho`` share: their commands, the packages, and the project of an app."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial, wraps
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 import click
 
-from ampho._text import all_words, did_you_mean, is_of_database, with_hint
+from ampho._text import did_you_mean
+from ampho.commands import Commands
 from ampho.database.url import (
-    describe_without,
     in_folder,
     is_in_memory,
     leaving_no_frames,
     parse_url,
-    redact,
     require_driver,
 )
-from ampho.errors import AmphoError, ConfigurationError, DatabaseError, PackageNotFoundError
-from ampho.migrate.observers import Observer
+from ampho.errors import ConfigurationError, PackageNotFoundError
 from ampho.settings import DATABASE_URI
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from alembic.config import Config
     from flask.sansio.app import App
     from sqlalchemy import URL, Engine, MetaData
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
     from ampho.history.package import MigrationPackage
     from ampho.project import Project
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 DIRECT_SETTING = DATABASE_URI.name
@@ -87,10 +91,76 @@ _OF_EACH_RUN = frozenset(["connection", "dialect_name", "dialect_opts", "output_
 _ALWAYS_ON = frozenset(["literal_binds", "transaction_per_migration", "transactional_ddl"])
 
 
+class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)
+    """A command as a method of both extensions: the same parameters and documentation, awaited on ``AsyncAmpho``."""
+
+    def __init__(self, function: Callable[Concatenate[Commands, P], R]) -> None:
+        self._function = function
+
+    @overload
+    def __get__(self, extension: None, owner: type[SyncExtension]) -> Callable[Concatenate[SyncExtension, P], R]: ...
+    @overload
+    def __get__(
+        self, extension: None, owner: type[AsyncExtension]
+    ) -> Callable[Concatenate[AsyncExtension, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, extension: SyncExtension, owner: type[SyncExtension]) -> Callable[P, R]: ...
+    @overload
+    def __get__(
+        self, extension: AsyncExtension, owner: type[AsyncExtension]
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    def __get__(self, extension: Extension | None, owner: type[Extension]) -> Callable[..., object]:
+        method = _async_method(self._function) if owner.is_async else _method(self._function)
+        return method if extension is None else MethodType(method, extension)
+
+
+@cache
+def _method(function: Callable[Concatenate[Commands, P], R]) -> Callable[Concatenate[SyncExtension, P], R]:
+    @wraps(function)
+    def method(self: SyncExtension, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.call(function, *args, **kwargs)
+
+    return method
+
+
+@cache
+def _async_method(
+    function: Callable[Concatenate[Commands, P], R],
+) -> Callable[Concatenate[AsyncExtension, P], Coroutine[Any, Any, R]]:
+    @wraps(function)
+    async def method(self: AsyncExtension, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self.call(function, *args, **kwargs)
+
+    return method
+
+
 class Extension(ABC):
     """The base of ``Ampho`` and ``AsyncAmpho``."""
 
     is_async: ClassVar[bool]
+
+    init = command(Commands.init)
+    revision = command(Commands.revision)
+    merge = command(Commands.merge)
+    rebase = command(Commands.rebase)
+    check = command(Commands.check)
+    lint = command(Commands.lint)
+    plan = command(Commands.plan)
+    upgrade = command(Commands.upgrade)
+    downgrade = command(Commands.downgrade)
+    upgrade_sql = command(Commands.upgrade_sql)
+    downgrade_sql = command(Commands.downgrade_sql)
+    stamp = command(Commands.stamp)
+    forget = command(Commands.forget)
+    resolve = command(Commands.resolve)
+    status = command(Commands.status)
+    current = command(Commands.current)
+    deployment = command(Commands.deployment)
+    wait = command(Commands.wait)
+    log = command(Commands.log)
+    show = command(Commands.show)
+    graph = command(Commands.graph)
+
     _template: ClassVar[str]
     _known_options: ClassVar[frozenset[str]] = OPTIONS
     _arguments: ClassVar[tuple[str, ...]]
@@ -118,29 +188,29 @@ class Extension(ABC):
             )
 
     def _check_only_one(self, app: App) -> None:
-        """Check that no other extension of Ampho is on an app.
+        """Check that no other extension of Ampho is registered on an app.
 
         :raises ConfigurationError: if one is.
         """
         other = app.extensions.get("ampho")
         if other is not None and other is not self:
             raise ConfigurationError(
-                f'The app {app.import_name} has an {type(other).__name__} already. Use app.extensions["ampho"], or'
-                " make one only."
+                f'The app {app.import_name} already has an {type(other).__name__}. Use app.extensions["ampho"], or'
+                " create only one."
             )
 
     def _add_commands(self, app: App) -> None:
-        """Put the commands on an app, by their name as an entry point has it: they are imported when one is called."""
+        """Add the commands to an app by the name of their entry point, so that they are imported when one is called."""
         if "ampho" not in app.cli.commands:
             load = partial(resolve_name, "ampho.cli:cli")
             app.cli.add_command(LazyGroup("ampho", "Database migrations, package by package.", load))
 
     def add_package(self, entry: str) -> None:
-        """Add a package with migrations, as a plug-in or a blueprint does for its own.
+        """Add a package with migrations, for example that of a plug-in or a blueprint.
 
-        In an app context it is added to that app; outside of one, to all apps of this extension.
+        In an app context, the package is added to that app, otherwise to all apps of this extension.
 
-        :param entry: the package's name, or ``package:folder``. It is looked for when a command runs.
+        :param entry: the name of the package, or ``package:folder``. It is looked up when a command runs.
         """
         app = self._current_app()
         added = self._added if app is None else self._added_to.setdefault(app, [])
@@ -148,9 +218,9 @@ class Extension(ABC):
             added.append(entry)
 
     def project(self, app: App) -> Project:
-        """Return the migrations of an app, as they lie on the disk now.
+        """Return the migrations of an app, as they are on the disk now.
 
-        :raises AmphoError: if the configuration is not usable.
+        :raises AmphoError: if the configuration cannot be used.
         """
         from ampho.database.lock import lock_settings
         from ampho.database.protection import Protection, is_protected
@@ -179,10 +249,10 @@ class Extension(ABC):
         )
 
     def packages(self, app: App, absent: dict[str, PackageNotFoundError]) -> tuple[MigrationPackage, ...]:
-        """Return the packages of an app that have or may have migrations; its database has no part in that.
+        """Return the packages of an app that have or may have migrations, without using its database.
 
-        :param absent: takes the errors of listed packages that are not there at all, by name.
-        :raises AmphoError: if the list is not usable.
+        :param absent: receives the errors of listed packages that are not installed, by name.
+        :raises AmphoError: if the list cannot be used.
         """
         from ampho.history.package import SETTING, configured_packages
 
@@ -191,7 +261,7 @@ class Extension(ABC):
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
-        """Return the address that migrations have for themselves, if they have one."""
+        """Return the address that only migrations use, if there is one."""
         value = app.config.get(DIRECT_SETTING) or os.environ.get(DIRECT_SETTING)
         if not value:
             return None
@@ -202,14 +272,14 @@ class Extension(ABC):
         return in_folder(url, Path(app.instance_path))
 
     @contextmanager
-    def _connected(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
-        """Open the connection that migrates; for an async engine, in a greenlet.
+    def migrating_connection(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
+        """Open the connection for migrations; for an async engine, in a greenlet.
 
-        It is made as the app's connections are, and closed for good, so that an app that forks after migrating does not
+        It is made like the app's connections, and closed for good, so that an app that forks after migrating does not
         share it with its children.
 
-        :param engine: the app's.
-        :param scratch: whether it is to a throw-away database.
+        :param engine: the app's engine.
+        :param scratch: whether to connect to a throw-away database.
         """
         from ampho.database.connection import connect
         from ampho.database.engine import at, like
@@ -223,7 +293,7 @@ class Extension(ABC):
             yield connection
 
     def _app(self) -> App:
-        """Return the current app; outside of an app context, the only one."""
+        """Return the current app, or without an app context the only one."""
         app = self._current_app()
         if app is None and len(self._apps) == 1:
             app = next(iter(self._apps))
@@ -236,7 +306,7 @@ class Extension(ABC):
 
     @abstractmethod
     def _current_app(self) -> App | None:
-        """Return the app whose context is active, if one is."""
+        """Return the app whose context is active, if any."""
 
     @abstractmethod
     def engine(self, app: App, bind_key: str | None = None) -> Engine | AsyncEngine:
@@ -252,82 +322,59 @@ class Extension(ABC):
     def _options(self, app: App) -> Mapping[str, object]: ...
 
     def _configure(self, app: App, config: Config) -> Config:
-        """Have a say in Alembic's configuration."""
+        """Return Alembic's configuration, after callbacks of the app have changed it."""
         return config
+
+
+class SyncExtension(Extension):
+    """The base of ``Ampho``."""
+
+    is_async: ClassVar[bool] = False
+
+    @abstractmethod
+    def call(self, function: Callable[Concatenate[Commands, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a command for the current app."""
+
+    @abstractmethod
+    def engine(self, app: App, bind_key: str | None = None) -> Engine:
+        """Return an engine of an app."""
+
+
+class AsyncExtension(Extension):
+    """The base of ``AsyncAmpho``."""
+
+    is_async: ClassVar[bool] = True
+
+    @abstractmethod
+    async def call(self, function: Callable[Concatenate[Commands, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a command for the current app, without blocking the running loop."""
+
+    @abstractmethod
+    def engine(self, app: App, bind_key: str | None = None) -> AsyncEngine:
+        """Return an engine of an app for the running loop."""
+
+    @abstractmethod
+    async def dispose(self, app: App) -> None:
+        """Close the connections of an app in the running loop."""
+
+
+def extension_of(app: App) -> SyncExtension | AsyncExtension:
+    """Return the ``Ampho`` or ``AsyncAmpho`` of an app.
+
+    :raises ConfigurationError: if it has none.
+    """
+    extension = app.extensions.get("ampho")
+    if extension is None:
+        raise ConfigurationError(
+            f"The app {app.import_name} has no Ampho. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
+        )
+    return cast("SyncExtension | AsyncExtension", extension)
 
 
 def _entries(packages: Iterable[str]) -> list[str]:
     if isinstance(packages, str):
         raise ConfigurationError(f'packages= is one string. Give a list of names, such as ["{packages}"].')
     return list(packages)
-
-
-@contextmanager
-def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
-    """Warn an observer of what is odd about a project.
-
-    Missing packages are reported after the work, which may end with an error that says the same.
-
-    :param mending: the package whose several heads the command is about.
-    """
-    told = Observer() if observer is None else observer
-    if not project.packages:
-        yield
-    for message in project.warnings(mending):
-        told.warned(message)
-    raised: PackageNotFoundError | None = None
-    try:
-        if project.packages:
-            yield
-    except PackageNotFoundError as exc:
-        raised = exc
-        raise
-    finally:
-        for message in project.absences(raised):
-            told.warned(message)
-
-
-def tell_unread(project: Project, observer: Observer) -> None:
-    """Warn an observer of revision files of a project that are not read."""
-    for message in project.unread():
-        observer.warned(message)
-
-
-@contextmanager
-def clear_errors(url: URL, results: Sequence[object]) -> Iterator[None]:
-    """Turn what a driver raises outside of a revision, as where the connection is lost, into one clear error.
-
-    :param results: what the work has returned, if it has; then failing to close a connection is not an error.
-    :raises DatabaseError: if the database, its driver or the network fails.
-    """
-    try:
-        yield
-    except AmphoError:
-        raise
-    except Exception as exc:
-        if not is_of_database(exc):
-            raise
-        if results:
-            return
-        why = with_hint(describe_without(exc, url)).rstrip(".")
-        raise DatabaseError(
-            f"The database, or the connection to it, failed: {why}. Run the command again; 'ampho db-current' shows"
-            " what is applied."
-        ) from exc
-
-
-@contextmanager
-def without_secrets(url: URL) -> Iterator[None]:
-    """Take the password of a URL out of the errors that pass, and out of what a log would show as their causes."""
-    try:
-        yield
-    except AmphoError as exc:
-        words = all_words(exc)
-        if redact(words, url) == words:
-            raise
-        exc.args = (redact(str(exc), url),)
-        exc.__context__ = None
-        raise exc from None
 
 
 class LazyGroup(click.Group):

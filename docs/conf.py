@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from pydoc import locate
-from typing import TYPE_CHECKING
-
 import ampho
-
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
 
 project = "Ampho"
 copyright = "the Ampho authors"  # noqa: A001 (Sphinx's name)
@@ -53,22 +46,3 @@ html_show_sourcelink = False
 html_copy_source = False
 # It asks a package index, from the reader's browser, for the newest version.
 version_banner = False
-
-SEE = re.compile(r"; see :func:`(ampho\.[\w.]+)`\.$")
-
-
-def follow(*event: object) -> None:
-    """Give a method the parameters that are described with the function which does its work."""
-    lines = event[-1]
-    if not lines or not (see := SEE.search(lines[0])):
-        return
-    function = locate(see[1])
-    fields = re.split(r"^ *(?=:\w+)", function.__doc__ or "", flags=re.MULTILINE)[1:]
-    lines[:] = [SEE.sub(".", lines[0]), *lines[1:], ""]
-    for field in fields:
-        lines.extend(field.strip().splitlines())
-
-
-def setup(app: Sphinx) -> None:
-    """Let Sphinx call what is above."""
-    app.connect("autodoc-process-docstring", follow)

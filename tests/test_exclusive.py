@@ -7,7 +7,8 @@ import contextvars
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,24 @@ from flask import Flask
 from project import Project
 from quart import Quart
 from servers import JOURNAL
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from ampho.aio import AsyncAmpho
-from ampho.database.exclusive import exclusive, exclusive_async
+from ampho.database.exclusive import exclusive
 from ampho.errors import AmphoError, NestedRunError, RevisionFailedError
 from ampho.sync import Ampho
 
 ROUNDS = 10
 OUTSIDE = contextvars.copy_context()
+
+
+@asynccontextmanager
+async def exclusive_async() -> AsyncIterator[None]:
+    """Enter ``exclusive`` in a greenlet that waits with the running loop, as a command does in Quart."""
+    stack = ExitStack()
+    await greenlet_spawn(stack.enter_context, exclusive(lambda seconds: await_only(asyncio.sleep(seconds))))
+    with stack:
+        yield
 
 
 def history(project: Project, package: str) -> None:

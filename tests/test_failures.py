@@ -476,6 +476,31 @@ def test_sqlite_in_memory_the_apps_open_transaction_is_left_alone(project: Proje
         asyncio.run(quart(each)) if framework == "quart" else flask(each)
 
 
+def test_sqlite_in_memory_a_run_waits_for_the_session_of_another_task(project: Project) -> None:
+    two_revisions(project, BOOK)
+
+    async def write(each: Facade, has_written: asyncio.Event) -> None:
+        async with each.app.app_context():
+            await each.ampho.db.session.execute(text("INSERT INTO author VALUES (2, 'Bo')"))
+            has_written.set()
+            await asyncio.sleep(0.3)
+            await each.ampho.db.session.commit()
+
+    async def main(each: Facade) -> None:
+        async with each.app.app_context():
+            await each.ampho.upgrade("core_1")
+            has_written = asyncio.Event()
+            writing = asyncio.create_task(write(each, has_written))
+            await has_written.wait()
+            await each.ampho.upgrade()
+            assert writing.done()
+            assert (await each.ampho.db.session.execute(text("SELECT count(*) FROM author"))).scalar() == 2
+            await each.ampho.dispose(each.app)
+
+    with facade(project, "quart", ["core"], "sqlite+aiosqlite://") as each:
+        asyncio.run(main(each))
+
+
 @pytest.mark.drivers("sqlite+pysqlite")
 @pytest.mark.parametrize("is_of_all", [False, True], ids=["of its engine", "of all engines"])
 def test_sqlite_an_apps_own_transaction_hooks_do_not_get_in_the_way(

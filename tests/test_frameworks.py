@@ -469,9 +469,9 @@ def test_what_contradicts_the_app_is_refused_and_nothing_is_dropped_silently() -
     db = SQLAlchemy(app)
     migrate = Migrate(app, db)
 
-    with pytest.raises(ConfigurationError, match="another SQLAlchemy than the one registered"):
+    with pytest.raises(ConfigurationError, match="different SQLAlchemy instance from the one registered"):
         Ampho(app, SQLAlchemy())
-    with pytest.raises(ConfigurationError, match="another Migrate than the one registered"):
+    with pytest.raises(ConfigurationError, match="different Migrate instance from the one registered"):
         Ampho(app, db, Migrate())
     for given in (migrate, None):
         with pytest.raises(ConfigurationError, match=r"compare_type=, include_object= beside a Migrate.* to Migrate\("):
@@ -486,7 +486,7 @@ def test_what_contradicts_the_app_is_refused_and_nothing_is_dropped_silently() -
 def test_one_app_has_one_ampho(kind: Any, make_app: Callable[[], Any]) -> None:
     app = make_app()
     first = kind(app, compare_type=False)
-    with pytest.raises(ConfigurationError, match=rf"has an {kind.__name__} already.*extensions"):
+    with pytest.raises(ConfigurationError, match=rf"already has an {kind.__name__}.*extensions"):
         kind(app)
     first.init_app(app)
     assert app.extensions["ampho"] is first

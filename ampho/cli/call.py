@@ -1,4 +1,4 @@
-"""Calling an extension's methods from a command: at once for Flask, in a loop of its own for Quart."""
+"""Calling a command for the app that the command line found: directly for Flask, in an event loop for Quart."""
 
 from __future__ import annotations
 
@@ -9,45 +9,55 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import click
 
 from ampho._text import describe, with_hint
 from ampho.cli.lines import warn
-from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
+from ampho.commands import Commands
+from ampho.errors import AmphoError, AppNotFoundError
+from ampho.extension import SyncExtension, extension_of
 from ampho.settings import misspelt
 
 if TYPE_CHECKING:
+    from flask import Flask
     from flask.sansio.app import App
+    from quart import Quart
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Loader(Protocol):
-    """What the group needs of ``ctx.obj``: Flask's and Quart's ``ScriptInfo`` have it, and the console's loader."""
+    """What the commands need of ``ctx.obj``, which is the ``ScriptInfo`` of Flask or Quart, or the console's loader."""
 
     def load_app(self) -> App: ...
 
 
-def call(ctx: click.Context, method: str, *args: object, **kwargs: object) -> Any:
-    """Call a method of the ``Ampho`` or ``AsyncAmpho`` of the app that the command line found.
+def call(
+    ctx: click.Context, function: Callable[Concatenate[Commands, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call a command for the app that the command line found.
 
-    :raises AmphoError: what the method raises, or that there is no such app.
+    :raises AmphoError: like the command, and if there is no app, or no extension on it.
     """
     app = _load(ctx.obj)
     for message in misspelt(app.config, os.environ):
         warn(message)
-    extension = app.extensions.get("ampho")
-    if extension is None:
-        raise ConfigurationError(
-            f"The app {app.import_name} has no Ampho. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
-        )
-    if not extension.is_async:
-        # Flask's; the class that it shares with Quart has none
-        with app.app_context(), _ended_by_signals(_raise):  # type: ignore[attr-defined]
-            return getattr(extension, method)(*args, **kwargs)
-    return _in_a_loop(lambda: _call_async(app, extension, method, *args, **kwargs))
+    extension = extension_of(app)
+    if isinstance(extension, SyncExtension):
+        with cast("Flask", app).app_context(), _ended_by_signals(_raise):
+            return extension.call(function, *args, **kwargs)
+
+    async def call_async() -> T:
+        async with cast("Quart", app).app_context():
+            try:
+                return await extension.call(function, *args, **kwargs)
+            finally:
+                await extension.dispose(app)
+
+    return _in_a_loop(call_async)
 
 
 def _load(loader: Loader) -> App:
@@ -60,19 +70,22 @@ def _load(loader: Loader) -> App:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does."""
+    """SIGTERM, which ends a command like Ctrl-C."""
 
 
 _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
     (signal.SIGTERM, signal.SIG_DFL, Terminated),
     (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
 )
-"""The signals that end a command, Python's own handlers of them, and what they raise."""
+"""The signals that end a command, Python's default handlers for them, and what they raise."""
 
 
 @contextmanager
 def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
-    """Call ``end`` with what a signal raises, unless the app handles that signal, or this is not the main thread."""
+    """Call ``end`` when a signal arrives, unless the app handles that signal, or this is not the main thread.
+
+    :param end: receives the exception that the signal raises.
+    """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number, usual, kind in _ENDINGS:
@@ -97,7 +110,7 @@ class _InALoop:
         self._kind: type[KeyboardInterrupt] | None = None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait for ``work``; if a signal ends it, raise what the signal raises after the cleanup."""
+        """Return the result of ``work``; if a signal ends it, raise the signal's exception after the cleanup."""
         self._task = asyncio.current_task()
         try:
             return await work()
@@ -107,35 +120,27 @@ class _InALoop:
             raise self._kind from None
 
     def end(self, kind: type[KeyboardInterrupt]) -> None:
-        """Cancel what runs, once. A second Ctrl-C does not wait for the cleanup."""
+        """Cancel the work, once. A second Ctrl-C does not wait for the cleanup."""
         if self._task is None or (self._kind is not None and kind is KeyboardInterrupt):
             raise kind
         if self._kind is not None:
             return
         self._kind = kind
         if _is_in_greenlet():
-            # A revision's own Python code may run for long, and keeps the loop from delivering a cancellation.
+            # The Python code of a revision may take long, and blocks the loop, which could not cancel it.
             raise asyncio.CancelledError
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def _is_in_greenlet() -> bool:
-    """Return whether the sync code of a run is executing, which SQLAlchemy runs in a greenlet of its own."""
+    """Return whether the code of a command is executing, which runs in a greenlet, and not that of the loop."""
     from greenlet import getcurrent  # type: ignore[import-untyped,unused-ignore]
 
     return bool(getcurrent().parent)
 
 
-async def _call_async(app: Any, extension: Any, method: str, *args: object, **kwargs: object) -> Any:
-    async with app.app_context():
-        try:
-            return await getattr(extension, method)(*args, **kwargs)
-        finally:
-            await extension.dispose(app)
-
-
 def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
-    """Run ``work`` in a loop of its own; in another thread if this one has a running loop, as in an async test."""
+    """Run ``work`` in a new event loop; in another thread if this one has a running loop, as in an async test."""
     import anyio
 
     running = _InALoop()
@@ -145,7 +150,7 @@ def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        # in this context, by which a run knows that it is inside of another
+        # In the same context, by which a command notices that it is inside a run.
         return pool.submit(copy_context().run, asyncio.run, running.run(work)).result()
 
 

@@ -1,10 +1,11 @@
-"""The commands, each a thin caller of the extension's method of the same name."""
+"""The commands, each of which calls the method of the same name, and shows the result."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -19,10 +20,13 @@ from ampho.cli.progress import reporting
 from ampho.cli.show import output
 from ampho.cli.show.plan import print_plan
 from ampho.cli.terminal import is_somebody_there, no_color
+from ampho.commands import Commands
 from ampho.errors import ProtectedError
 
 if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Run
+
+T = TypeVar("T")
 
 _SPEC = SpecifierType()
 
@@ -72,7 +76,7 @@ def db_init(ctx: click.Context, package: str) -> None:
 
     PACKAGE:FOLDER names another folder than 'migrations'.
     """
-    done = call(ctx, "init", package)
+    done = call(ctx, Commands.init, package)
     if print_json(ctx, "initialized", done):
         return
     names = ", ".join(path.name for path in done.files)
@@ -107,9 +111,35 @@ def db_init(ctx: click.Context, package: str) -> None:
 @_x
 @json_option
 @click.pass_context
-def db_rev(ctx: click.Context, /, package: str, message: str, **options: object) -> None:
+def db_rev(
+    ctx: click.Context,
+    /,
+    package: str,
+    message: str,
+    *,
+    depends_on: tuple[str, ...],
+    head: str | None,
+    splice: bool,
+    rev_id: str | None,
+    autogenerate: bool,
+    scratch: bool,
+    x: tuple[str, ...],
+) -> None:
     """Write a revision on the branch of PACKAGE."""
-    new = call(ctx, "revision", package, message, observer=output.WarningsOnly(), **options)
+    new = call(
+        ctx,
+        Commands.revision,
+        package,
+        message,
+        autogenerate=autogenerate,
+        scratch=scratch,
+        depends_on=depends_on,
+        head=head,
+        splice=splice,
+        rev_id=rev_id,
+        x=x,
+        observer=output.WarningsOnly(),
+    )
     if print_json(ctx, "revision", new):
         return
     if new is None:
@@ -132,12 +162,13 @@ def db_up(
     """Upgrade to SPEC, which is 'heads' (everything) by default."""
     as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
-        _print_plan(ctx, call(ctx, "plan", spec, x=x, observer=output.WarningsOnly()))
+        _print_plan(ctx, call(ctx, Commands.plan, spec, x=x, observer=output.WarningsOnly()))
     elif as_sql:
-        _print_sql(ctx, "upgrade_sql", spec, start=start or None, x=x)
+        observer = output.WarningsOnly()
+        _print_sql(lambda: call(ctx, Commands.upgrade_sql, spec, start=start or None, x=x, observer=observer))
     else:
         with reporting() as reporter:
-            run = call(ctx, "upgrade", spec, x=x, observer=reporter)
+            run = call(ctx, Commands.upgrade, spec, x=x, observer=reporter)
         _print_run(ctx, run)
 
 
@@ -157,12 +188,13 @@ def db_down(
     /,
     spec: str,
     *,
+    cascade: bool,
     yes: bool,
     confirm: str | None,
     planned: bool,
     sql: bool,
     start: tuple[str, ...],
-    **options: object,
+    x: tuple[str, ...],
 ) -> None:
     """Downgrade to SPEC; by default, take back the last revision."""
     if (sql or planned) and (yes or confirm is not None):
@@ -170,15 +202,30 @@ def db_down(
         raise click.UsageError(f"{given} goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
     as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
-        _print_plan(ctx, call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options))
+        _print_plan(ctx, _plan_downgrade(ctx, spec, cascade, x))
     elif as_sql:
-        _print_sql(ctx, "downgrade_sql", spec, start=start or None, **options)
+        observer = output.WarningsOnly()
+        _print_sql(
+            lambda: call(
+                ctx, Commands.downgrade_sql, spec, cascade=cascade, start=start or None, x=x, observer=observer
+            )
+        )
     else:
-        if not yes and confirm is None and is_somebody_there():
-            options["agreed"] = _agreed_plan(ctx, spec, **options)
+        ask = not yes and confirm is None and is_somebody_there()
+        agreed = _agreed_plan(ctx, spec, cascade, x) if ask else None
         with reporting() as reporter:
-            run = _call_confirmed(ctx, "downgrade", spec, confirm, observer=reporter, **options)
+            run = _confirmed(
+                lambda name: call(
+                    ctx, Commands.downgrade, spec, cascade=cascade, confirm=name, agreed=agreed, x=x, observer=reporter
+                ),
+                confirm,
+            )
         _print_run(ctx, run)
+
+
+def _plan_downgrade(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
+    observer = output.WarningsOnly()
+    return call(ctx, Commands.plan, spec, direction="downgrade", cascade=cascade, x=x, observer=observer)
 
 
 def _print_run(ctx: click.Context, run: Run) -> None:
@@ -186,13 +233,13 @@ def _print_run(ctx: click.Context, run: Run) -> None:
     print_json(ctx, "run", run)
 
 
-def _agreed_plan(ctx: click.Context, spec: str, **options: object) -> Plan:
+def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
     """Return the plan of a downgrade, after the user has agreed to it.
 
-    The user is asked where it touches several packages, may lose data, or follows a failed upgrade; but not where the
-    name of a protected database will be asked for anyway.
+    The user is asked if it involves several packages, may lose data, or follows a failed upgrade; but not if the name
+    of a protected database has to be typed anyway.
     """
-    plan: Plan = call(ctx, "plan", spec, direction="downgrade", observer=output.WarningsOnly(), **options)
+    plan = _plan_downgrade(ctx, spec, cascade, x)
     if len(plan.packages) > 1 or plan.failed or any(step.losses for step in plan.steps):
         if plan.failed:
             warn(plan.warning)
@@ -215,10 +262,13 @@ def _wants_plan(planned: bool, sql: bool) -> bool:
     return planned
 
 
-def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | None, **options: Any) -> Any:
-    """Call a method that wants the name of a protected database, and ask whoever is there for it."""
+def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
+    """Change a database; if it is protected, and the user can be asked, first have its name typed.
+
+    :param change: makes the change; it receives the name with which the user confirms it.
+    """
     try:
-        return call(ctx, method, spec, confirm=confirm, **options)
+        return change(confirm)
     except ProtectedError as exc:
         if confirm is not None or not is_somebody_there():
             raise
@@ -226,13 +276,13 @@ def _call_confirmed(ctx: click.Context, method: str, spec: str, confirm: str | N
         typed = click.prompt("Type its name to go on", default="", show_default=False, err=True)
         if not typed:
             raise
-    return call(ctx, method, spec, confirm=typed, **options)
+    return change(typed)
 
 
-def _print_sql(ctx: click.Context, method: str, spec: str, **options: object) -> None:
-    # What the app and the revisions print themselves must not get between the statements.
+def _print_sql(render: Callable[[], str]) -> None:
+    # What the app and the revisions print must not be mixed with the statements.
     with redirect_stdout(sys.stderr):
-        sql = call(ctx, method, spec, observer=output.WarningsOnly(), **options)
+        sql = render()
     write(sql)
     if not sql:
         say("Nothing to do.", err=True)
@@ -254,7 +304,7 @@ def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
 @click.pass_context
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
     """Join the several heads of PACKAGE by a new revision."""
-    new = call(ctx, "merge", package, message, rev_id=rev_id)
+    new = call(ctx, Commands.merge, package, message, rev_id=rev_id)
     if not print_json(ctx, "revision", new):
         say(f"Wrote {shown_path(new.path)}")
 
@@ -269,7 +319,7 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
 
     It is the later one that moves, and none of it may be applied yet.
     """
-    moved = call(ctx, "rebase", package, x=x, observer=output.WarningsOnly())
+    moved = call(ctx, Commands.rebase, package, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "revision", moved):
         say(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {shown_path(moved.path)}")
 
@@ -282,7 +332,7 @@ def db_heads(ctx: click.Context) -> None:
 
     One head in each of several packages is normal; several heads in one package are a conflict.
     """
-    records = call(ctx, "show", "heads", observer=output.WarningsOnly())
+    records = call(ctx, Commands.show, "heads", observer=output.WarningsOnly())
     if not print_json(ctx, "heads", records):
         output.print_heads(records)
 
@@ -299,7 +349,10 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
 
     What SPEC names is applied then, with what it depends on, and nothing after it.
     """
-    done = _call_confirmed(ctx, "stamp", spec, confirm, purge=purge, x=x, observer=output.WarningsOnly())
+    observer = output.WarningsOnly()
+    done = _confirmed(
+        lambda name: call(ctx, Commands.stamp, spec, purge=purge, confirm=name, x=x, observer=observer), confirm
+    )
     if not print_json(ctx, "stamped", done):
         output.print_stamped(done)
 
@@ -315,12 +368,13 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
     The id of a revision whose file is gone forgets that one alone.
     """
-    missing = output.print_missing(call(ctx, "current", x=x, observer=output.WarningsOnly()), name, stderr=not yes)
+    state = call(ctx, Commands.current, x=x, observer=output.WarningsOnly())
+    missing = output.print_missing(state, name, stderr=not yes)
     if missing and not yes:
         if not is_somebody_there():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True, err=True)
-    done = call(ctx, "forget", name, x=x, observer=output.WarningsOnly())
+    done = call(ctx, Commands.forget, name, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "stamped", done):
         output.print_stamped(done)
 
@@ -338,7 +392,7 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
     """
     if applied is None:
         raise click.UsageError("Say what came of it: --applied or --not-applied.")
-    done = call(ctx, "resolve", revision, applied=applied, x=x, observer=output.WarningsOnly())
+    done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "stamped", done):
         say(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
 
@@ -354,7 +408,7 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 
     The last thing comes last.
     """
-    entries = call(ctx, "log", x=x, observer=output.WarningsOnly())
+    entries = call(ctx, Commands.log, x=x, observer=output.WarningsOnly())
     entries = entries[-number:] if number else entries
     if not print_json(ctx, "log", entries):
         output.print_log(entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
@@ -375,11 +429,11 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy is about all packages, and this database.")
-        deployment = call(ctx, "deployment", x=x, observer=output.WarningsOnly())
+        deployment = call(ctx, Commands.deployment, x=x, observer=output.WarningsOnly())
         if not print_json(ctx, "deployment", deployment):
             output.print_deployment(deployment)
         ctx.exit(deployment.status.exit_code)
-    drifts = call(ctx, "check", *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
+    drifts = call(ctx, Commands.check, *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "drifts", drifts):
         output.print_drifts(drifts)
     if any(drift.operations for drift in drifts):
@@ -398,7 +452,7 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     It exits with 1 if something is. By default it looks at the revisions of all packages that are not applied, of a
     PACKAGE at its own. A REV is looked at in any case.
     """
-    report = call(ctx, "lint", *names, exclude=exclude, x=x, observer=output.WarningsOnly())
+    report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "lint", report):
         output.print_lint(report)
     if report.violations:
@@ -417,7 +471,7 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
     That is where this code needs it, or beyond.
     """
-    deployment = call(ctx, "wait", timeout=timeout, x=x, observer=output.WarningsOnly())
+    deployment = call(ctx, Commands.wait, timeout=timeout, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "deployment", deployment):
         output.print_deployment(deployment)
 
@@ -436,7 +490,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
     """
     from ampho.cli.show.status import print_status
 
-    status = call(ctx, "status", *packages, all=all_, check=check, x=x, observer=output.WarningsOnly())
+    status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "status", status):
         print_status(status, all=all_)
     if check:
@@ -451,7 +505,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, a line per package."""
     verbose = verbose or bool(ctx.meta.get("ampho.verbose"))
-    state = call(ctx, "current", verbose=verbose, x=x, observer=output.WarningsOnly())
+    state = call(ctx, Commands.current, verbose=verbose, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "current", state):
         output.print_current(state, verbose=verbose)
 
@@ -482,10 +536,13 @@ def db_graph(
     ctx: click.Context,
     /,
     packages: tuple[str, ...],
+    *,
+    full: bool,
+    no_database: bool,
     form: str | None,
     mermaid: bool,
     file: str | None,
-    **options: Any,
+    x: tuple[str, ...],
 ) -> None:
     """Draw the history as a picture, with what is applied.
 
@@ -496,8 +553,9 @@ def db_graph(
     if wants_json(ctx) and (mermaid or form or file):
         raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
     form = "mermaid" if mermaid else form or form_of(file or "")
-    database = not options.pop("no_database")
-    picture = call(ctx, "graph", *packages, database=database, observer=output.WarningsOnly(), **options)
+    picture = call(
+        ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=output.WarningsOnly()
+    )
     if print_json(ctx, "graph", picture):
         return
     for remark in output.row_remarks(picture):
@@ -511,7 +569,7 @@ def db_graph(
 @click.pass_context
 def db_show(ctx: click.Context, spec: str | None) -> None:
     """Print the revisions: all, those of a package, or one in full."""
-    records = call(ctx, "show", spec, observer=output.WarningsOnly())
+    records = call(ctx, Commands.show, spec, observer=output.WarningsOnly())
     if print_json(ctx, "revisions", records):
         return
     if spec is not None and len(records) == 1 and spec not in {records[0].package, "heads", *records[0].labels}:

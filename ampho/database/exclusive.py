@@ -1,13 +1,13 @@
 """One run at a time in a process.
 
-``alembic.op`` and ``alembic.context`` are process-wide, so two runs at once would write into each other's databases.
+``alembic.op`` and ``alembic.context`` are global, so two runs at the same time would write into each other's databases.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ampho.errors import NestedRunError
@@ -19,40 +19,32 @@ _inside: ContextVar[object | None] = ContextVar("ampho_inside_run", default=None
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """Wait until no run goes on in this process, and keep others waiting.
+def exclusive(sleep: Callable[[float], None] | None = None) -> Iterator[None]:
+    """Wait until no other run is in progress in this process, and keep others waiting.
 
+    :param sleep: waits for some seconds without blocking a running loop. The lock is then polled: if it is held across
+        an ``await``, and another task of the same loop blocks on it, it is never released.
     :raises NestedRunError: if this is called inside a run, which would wait for itself.
     """
     check_not_inside()
-    with _lock, _marked():
+    with _lock if sleep is None else _polled_lock(sleep), _marked():
         yield
 
 
-@asynccontextmanager
-async def exclusive_async() -> AsyncIterator[None]:
-    """Do the same without blocking the running loop.
-
-    The lock is polled: held across an ``await`` and waited for in the same loop, it would never be free.
-
-    :raises NestedRunError: if this is called inside a run, which would wait for itself.
-    """
-    import anyio
-
-    check_not_inside()
-    while not _lock.acquire(blocking=False):  # noqa: ASYNC110 (who holds it may be a thread without a loop)
-        await anyio.sleep(_POLL_SECONDS)
+@contextmanager
+def _polled_lock(sleep: Callable[[float], None]) -> Iterator[None]:
+    while not _lock.acquire(blocking=False):
+        sleep(_POLL_SECONDS)
     try:
-        with _marked():
-            yield
+        yield
     finally:
         _lock.release()
 
 
 def check_not_inside() -> None:
-    """Check that no run is going on around the caller.
+    """Check that the caller is not inside a run.
 
-    :raises NestedRunError: if one is.
+    :raises NestedRunError: if it is.
     """
     if is_inside():
         raise NestedRunError(
@@ -63,13 +55,13 @@ def check_not_inside() -> None:
 
 def is_inside() -> bool:
     """Return whether the caller is inside a run."""
-    # A task that a run started keeps the run's mark after the run.
+    # A task that a run started keeps the mark of that run after its end.
     return _run is not None and _inside.get() is _run
 
 
 @contextmanager
 def _marked() -> Iterator[None]:
-    global _run  # noqa: PLW0603 (there is one run in a process, and who holds the lock writes this)
+    global _run  # noqa: PLW0603 (only the holder of the lock writes this)
     _run = object()
     token = _inside.set(_run)
     try:

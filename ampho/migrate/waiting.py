@@ -12,11 +12,11 @@ from ampho.migrate.observers import Observer
 from ampho.status.deployment import WAITED_FOR, Deployment, Status
 
 
-class Turns:
-    """The attempts of a process that waits until a database has what the code needs.
+class Waiting:
+    """The attempts of a process that waits until a database has the revisions that the code needs.
 
-    :param timeout: seconds.
-    :param observer: receives what it waits for, each time that this changes, and the warnings of the first attempt.
+    :param timeout: the number of seconds to wait at most.
+    :param observer: receives what this is waiting for, whenever that changes, and the warnings of the first attempt.
     """
 
     _PAUSE = 0.5  # seconds between two attempts
@@ -25,38 +25,37 @@ class Turns:
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._observer = observer or Observer()
-        self._told = ""
-        self.observer: Observer = self._observer
-        """Receives the warnings of an attempt; only those of the first one are passed on."""
+        self._reported = ""
+        self._is_first = True
 
     @property
     def pause(self) -> float:
-        """Seconds until the next attempt; the last one is made when time is up."""
+        """The number of seconds until the next attempt; the last attempt is made at the timeout."""
         return max(0.0, min(self._PAUSE, self._deadline - time.monotonic()))
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Suppress the error of a database that does not answer yet.
+    def attempt(self) -> Iterator[Observer]:
+        """Suppress the error of a database that does not answer yet, and yield the observer of this attempt.
 
-        What is wrong with the app, its configuration or its revision files is raised: waiting does not help there.
+        Errors in the app, its configuration or its revision files are raised, because waiting does not fix them.
 
-        :raises WaitTimeoutError: if it does not answer in time.
+        :raises WaitTimeoutError: if the database does not answer in time.
         """
         try:
-            yield
+            yield self._observer if self._is_first else _WithoutWarnings()
         except DatabaseError as exc:
             why = str(exc).rstrip(".")
-            self._go_on(
+            self._wait_for(
                 f"the database to answer: {why}",
                 f"The database could not be used within {self._timeout:g} s. {why}.",
             )
-        self.observer = _Mute()
+        self._is_first = False
 
     def is_over(self, found: Deployment, holder: str | None) -> bool:
-        """Return whether there is nothing to wait for any more.
+        """Return whether there is nothing left to wait for.
 
-        :param holder: the process that migrates the database, empty if none does; None if that is not known.
-        :raises WaitTimeoutError: if there is, and time is up.
+        :param holder: the process that migrates the database, empty if there is none; None if it is not known.
+        :raises WaitTimeoutError: if there is something to wait for at the timeout.
         """
         lacking = [finding for finding in found.findings if finding.is_waited_for]
         if not lacking:
@@ -65,24 +64,24 @@ class Turns:
         for finding in lacking:
             statuses[finding.status] += finding.revisions
         who = "" if holder is None else f"; migrating now: {holder or 'no process'}"
-        way = "Let one process run 'ampho db-up', or wait longer with --timeout."
+        remedy = "Let one process run 'ampho db-up', or wait longer with --timeout."
         if lacking[0].status is not Status.BEHIND:
-            way = "'ampho db-check --deploy' says what to do."
+            remedy = "Run 'ampho db-check --deploy' to see what to do."
         what = "; ".join(f"{status}: {listed(ids)}" for status, ids in statuses.items())
-        self._go_on(
+        self._wait_for(
             f"{', '.join(WAITED_FOR[status].format(listed(ids)) for status, ids in statuses.items())}{who}",
-            f"The database was not brought up to date within {self._timeout:g} s. It is {what}{who}. {way}",
+            f"The database was not brought up to date within {self._timeout:g} s. It is {what}{who}. {remedy}",
         )
         return False
 
-    def _go_on(self, what: str, end: str) -> None:
+    def _wait_for(self, what: str, timed_out: str) -> None:
         if time.monotonic() >= self._deadline:
-            raise WaitTimeoutError(end)
-        if what != self._told:
-            self._told = what
+            raise WaitTimeoutError(timed_out)
+        if what != self._reported:
+            self._reported = what
             self._observer.awaiting(what)
 
 
-class _Mute(Observer):
+class _WithoutWarnings(Observer):
     def warned(self, message: str) -> None:
-        """Leave out the warning, which the first attempt has passed on."""
+        """Ignore the warning, which the first attempt has passed on."""

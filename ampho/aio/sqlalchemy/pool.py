@@ -8,6 +8,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.exc import InvalidRequestError, TimeoutError  # noqa: A004 (what pools raise)
 from sqlalchemy.pool import StaticPool
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+_callers: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
+"""The tasks for which other tasks use the connection."""
+
 _REMEDY = "Commit, roll back or close that one first, or use a database file."
+
+
+def uses_connection_for_caller(task: asyncio.Task[Any]) -> None:
+    """Count a task that is about to run as the current one, which waits for it, where a pool tells its users apart."""
+    _callers[task] = asyncio.current_task()
 
 
 class OneConnectionPool(StaticPool):
@@ -103,6 +112,8 @@ class OneConnectionPool(StaticPool):
 
     def _take_turn(self) -> None:
         user = asyncio.current_task()
+        if user is not None:
+            user = _callers.get(user, user)
         if not self._turn.acquire(blocking=False):
             if user is self._user or (self._is_of_a_run and is_inside()):
                 raise InvalidRequestError(

@@ -1,0 +1,132 @@
+"""How commands run on Quart: in a task and a greenlet of their own, in which sync code can wait with the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+from sqlalchemy import event
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from ampho.commands import Framework
+from ampho.database.exclusive import exclusive
+
+if TYPE_CHECKING:
+    from flask.sansio.app import App
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from ampho.extension import AsyncExtension
+    from ampho.project import Project
+
+T = TypeVar("T")
+
+_CLOSING_SECONDS = 0.05
+
+
+class QuartFramework(Framework):
+    """Runs commands for an app of Quart. Its methods are called in a greenlet."""
+
+    def __init__(self, extension: AsyncExtension, app: App) -> None:
+        self._extension = extension
+        self._app = app
+
+    def project(self) -> Project:
+        """Return the migrations of the app, after a thread has read the revision files."""
+        project = self._extension.project(self._app)
+        await_only(_read_ahead(project))
+        return project
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Wait until no other run is in progress in this process, without blocking the loop."""
+        return exclusive(self.sleep)
+
+    @contextmanager
+    def connect(self, *, scratch: bool = False, renews: bool = False) -> Iterator[Connection]:
+        """Open the migrating connection, and close it in the end, whatever is cancelled meanwhile.
+
+        :param renews: whether the schema may change. Connections of asyncpg remember the types and statements of the
+            old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
+            they are returned.
+        """
+        engine = self._extension.engine(self._app)
+        commits: list[object] = []
+        stack = ExitStack()
+        try:
+            connection = self._open(engine, stack, scratch=scratch)
+            event.listen(connection, "commit", commits.append)
+            yield connection
+        finally:
+            await_only(finish(greenlet_spawn(stack.close)))
+            if commits and renews and engine.dialect.driver == "asyncpg":
+                await_only(finish(_renew_pool(engine)))
+
+    def _open(self, engine: AsyncEngine, stack: ExitStack, *, scratch: bool) -> Connection:
+        opened = self._extension.migrating_connection(self._app, engine.sync_engine, scratch=scratch)
+        try:
+            return stack.enter_context(opened)
+        except Exception:
+            if engine.dialect.driver == "aiosqlite":
+                # Its thread still has a result for the loop, and prints a traceback if the loop is closed by then.
+                self.sleep(_CLOSING_SECONDS)
+            raise
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for some seconds, without blocking the loop."""
+        await_only(anyio.sleep(seconds))
+
+    def in_thread(self, function: Callable[[], T]) -> T:
+        """Return the result of a function, which a thread calls so that it does not block the loop."""
+        return await_only(anyio.to_thread.run_sync(function))
+
+
+async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
+    """Run work in a task of its own, and return its result. If the caller is cancelled, wait for the end of the task.
+
+    :param cancels: whether to cancel the task in that case. It is cancelled only once, because AnyIO cancels its
+        caller again at each ``await``, which would interrupt the cleanup of SQLAlchemy and of the driver.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if cancels:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):  # the task was cancelled already, or must not be
+                    await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio reports that nothing retrieved it
+        raise
+
+
+async def _read_ahead(project: Project) -> None:
+    """Read the revision files in a thread; an error is raised again when the command uses them.
+
+    AnyIO's backend, which is imported when it is first used, takes long to import, too.
+    """
+
+    def read() -> None:
+        with suppress(ImportError):
+            import_module("anyio._backends._asyncio")
+        with suppress(Exception):
+            project.graph  # noqa: B018 (it is cached)
+
+    await asyncio.to_thread(read)
+
+
+async def _renew_pool(engine: AsyncEngine) -> None:
+    old = engine.sync_engine.pool
+    await engine.dispose()
+    event.listen(old, "checkin", _close)  # not earlier, since a new pool has the listeners of the old one
+
+
+def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
+    """Close a connection that is returned to a replaced pool, which would keep it open."""
+    entry.close()

@@ -1,0 +1,599 @@
+"""Every command, once: its signature, its documentation, and what it does.
+
+``Ampho`` and ``AsyncAmpho`` bind these methods, and the command line calls them. The code is synchronous. On Quart, a
+command runs in a greenlet, and :class:`Framework` waits with the running loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from ampho._text import all_words, is_of_database, with_hint
+from ampho.database.url import describe_without, redact
+from ampho.errors import AmphoError, DatabaseError, PackageNotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.engine import Connection
+
+    from ampho.database.journal import Entry
+    from ampho.history.revision import Revision
+    from ampho.migrate.observers import Observer
+    from ampho.migrate.plan import Direction, Plan, Run
+    from ampho.migrate.stamp import Stamped
+    from ampho.project import Project
+    from ampho.revise.autogenerate import Drift
+    from ampho.revise.lint import LintReport
+    from ampho.revise.writer import Initialized
+    from ampho.status.deployment import Deployment
+    from ampho.status.graph_view import Picture
+    from ampho.status.state import CurrentState, RevisionRecord
+    from ampho.status.summary import DatabaseStatus
+
+T = TypeVar("T")
+
+
+class Framework(ABC):
+    """What differs between Flask and Quart: how a command finds the app's migrations, connects, and waits."""
+
+    @abstractmethod
+    def project(self) -> Project:
+        """Return the migrations of the app, as they are on the disk now."""
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Wait until no other run is in progress in this process, and keep others waiting.
+
+        :raises NestedRunError: if this is called inside a run.
+        """
+
+    @abstractmethod
+    def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
+        """Open the migrating connection, and close it in the end.
+
+        :param scratch: whether to connect to a throw-away database instead of the app's.
+        :param renews: whether the schema may change, so that pooled connections that remember it have to be replaced.
+        """
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> None:
+        """Wait for some seconds."""
+
+    @abstractmethod
+    def in_thread(self, function: Callable[[], T]) -> T:
+        """Return the result of a function that takes long and does not use the database."""
+
+
+class Commands:
+    """The commands.
+
+    They import what they need when they are called, so that an app that only serves requests does not import it.
+    """
+
+    def __init__(self, framework: Framework) -> None:
+        self._framework = framework
+
+    def init(self, package: str) -> Initialized:
+        """Write the migrations folder of a package.
+
+        :param package: the package, or ``package:folder`` for another folder than ``migrations``.
+        :raises PackageError: if the package cannot have a migrations folder, or already has one.
+        """
+        from ampho.revise import writer
+
+        project = self._framework.project()
+        with without_secrets(project.url):
+            return writer.init(project, package)
+
+    def revision(
+        self,
+        package: str,
+        message: str,
+        *,
+        autogenerate: bool = False,
+        scratch: bool = False,
+        depends_on: Iterable[str] = (),
+        head: str | None = None,
+        splice: bool = False,
+        rev_id: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Revision | None:
+        """Write a revision on the branch of a package.
+
+        :param message: what the revision does, for its docstring and the name of its file.
+        :param autogenerate: whether to fill it by comparing the models of the package with the database.
+        :param scratch: with ``autogenerate``, whether to compare with a throw-away database, on which the history of
+            the package runs first, instead of the app's database.
+        :param depends_on: ids of revisions, or packages, whose present heads are meant.
+        :param head: the revision to revise instead of the head of the package; ``base`` for a second first revision.
+        :param splice: whether ``head`` may be a revision that has a successor.
+        :param rev_id: the id, instead of a generated one.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :return: the revision; with ``autogenerate``, None if nothing differs.
+        :raises AmphoError: if the revision cannot be written; then nothing was written.
+        """
+        from ampho.revise import autogenerate as compare
+        from ampho.revise import writer
+
+        project = self._framework.project()
+        with without_secrets(project.url):
+            new = writer.prepare_revision(
+                project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
+            )
+            if not autogenerate:
+                return writer.write_revision(project, new)
+        with self._connected(observer, scratch=scratch) as (project, connection):
+            return compare.autogenerate(project, connection, new, scratch=scratch, x=x, observer=observer)
+
+    def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
+        """Write a revision that joins the heads of a package.
+
+        :param message: what the revision does, for its docstring and the name of its file.
+        :param rev_id: the id, instead of a generated one.
+        :raises RevisionInputError: if the package has one head, or none.
+        """
+        from ampho.revise import writer
+
+        project = self._framework.project()
+        with without_secrets(project.url):
+            return writer.merge(project, package, message, rev_id=rev_id)
+
+    def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
+        """Move the later of two parallel lines of a package after the other; none of it may be applied.
+
+        The later line is the one whose first revision was created later. If that revision was already applied to
+        another database, use :meth:`merge`, since Ampho cannot know about that.
+
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :return: the revision that got a new parent.
+        :raises RevisionInputError: if there are not two lines, or the later one cannot be moved.
+        """
+        from ampho.revise import rebase
+
+        with self._connected(observer, mending=package) as (project, connection):
+            return rebase.rebase(project, connection, package, x=x)
+
+    def check(
+        self, *packages: str, scratch: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> tuple[Drift, ...]:
+        """Compare the models of packages with the database.
+
+        :param packages: the packages; all by default.
+        :param scratch: whether to compare with a throw-away database, on which the histories run first, instead of the
+            app's database.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :return: what differs, per package.
+        :raises NotUpToDateError: if a revision of one of the packages is not applied.
+        """
+        from ampho.revise import autogenerate
+
+        with self._connected(observer, scratch=scratch) as (project, connection):
+            return autogenerate.check(project, connection, packages, scratch=scratch, x=x, observer=observer)
+
+    def lint(
+        self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None
+    ) -> LintReport:
+        """Look for dangerous changes in revisions before they run.
+
+        :param names: ids of revisions, or packages, whose pending revisions are meant; all packages by default.
+        :param exclude: the names of rules to skip.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails.
+        """
+        from ampho.revise import lint
+
+        with self._connected(observer) as (project, connection):
+            draft = lint.draft(project, connection, names=names, exclude=exclude, x=x)
+        return self._framework.in_thread(partial(lint.lint, draft))
+
+    def plan(
+        self,
+        specifier: str | None = None,
+        *,
+        direction: Direction | str = "upgrade",
+        cascade: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Plan:
+        """Return what an upgrade or a downgrade would do now, without doing it.
+
+        Each step has the reason why it is in the plan, whether it runs in a transaction, and what it may lose.
+
+        :param specifier: where to; by default as for :meth:`upgrade` and :meth:`downgrade`.
+        :param direction: ``upgrade`` or ``downgrade``.
+        :param cascade: as for :meth:`downgrade`.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises AmphoError: like the command itself before its first step, except that the files are not imported.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer) as (project, connection):
+            explain = executor.plan(project, connection, specifier, direction=direction, cascade=cascade, x=x)
+        return self._framework.in_thread(explain)
+
+    def upgrade(
+        self,
+        specifier: str = "heads",
+        *,
+        agreed: Plan | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Run:
+        """Upgrade the database.
+
+        :param specifier: where to; see "What a specifier means" in the documentation.
+        :param agreed: a plan that :meth:`plan` returned; then exactly that plan runs, or nothing.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: follows the run.
+        :raises AmphoError: before anything is changed, or with the revision that failed.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer, renews=True) as (project, connection):
+            return executor.upgrade(project, connection, specifier, agreed=agreed, x=x, observer=observer)
+
+    def downgrade(
+        self,
+        specifier: str = "-1",
+        *,
+        cascade: bool = False,
+        confirm: str | None = None,
+        agreed: Plan | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Run:
+        """Downgrade the database.
+
+        :param specifier: where to; see "What a specifier means" in the documentation.
+        :param cascade: whether to revert revisions of other packages that depend on the reverted ones, too.
+        :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it.
+        :param agreed: a plan that :meth:`plan` returned; then exactly that plan runs, or nothing.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: follows the run.
+        :raises AmphoError: before anything is changed, or with the revision that failed.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer, renews=True) as (project, connection):
+            return executor.downgrade(
+                project, connection, specifier, cascade=cascade, confirm=confirm, agreed=agreed, x=x, observer=observer
+            )
+
+    def upgrade_sql(
+        self,
+        specifier: str = "heads",
+        *,
+        start: str | Sequence[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> str:
+        """Return the SQL that an upgrade would run.
+
+        :param specifier: as for :meth:`upgrade`.
+        :param start: ``base``, or ids of revisions, to start from instead of the state of the database; then no
+            database is needed.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises RenderError: if a revision of the plan needs a live database.
+        """
+        from ampho.migrate import sql
+
+        with self._connected_if(start is None, observer) as (project, connection):
+            return sql.upgrade_sql(project, connection, specifier, start=start, x=x)
+
+    def downgrade_sql(
+        self,
+        specifier: str = "-1",
+        *,
+        cascade: bool = False,
+        start: str | Sequence[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> str:
+        """Return the SQL that a downgrade would run.
+
+        :param specifier: as for :meth:`downgrade`.
+        :param cascade: as for :meth:`downgrade`.
+        :param start: ids of revisions to start from instead of the state of the database; then no database is needed.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises RenderError: if a revision of the plan needs a live database.
+        """
+        from ampho.migrate import sql
+
+        with self._connected_if(start is None, observer) as (project, connection):
+            return sql.downgrade_sql(project, connection, specifier, cascade=cascade, start=start, x=x)
+
+    def stamp(
+        self,
+        specifier: str,
+        *,
+        purge: bool = False,
+        confirm: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Stamped:
+        """Mark revisions as applied, without running them.
+
+        :param specifier: ``heads``, a package, an id, ``PACKAGE@head``, ``PACKAGE@heads``, ``PACKAGE@base``, or
+            ``base``.
+        :param purge: whether to delete all version rows first, including those of missing revisions.
+        :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it and a version row
+            would be deleted.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings, and is told if another process is migrating the database.
+        :raises SpecifierError: if the specifier does not say what is applied.
+        """
+        from ampho.migrate import stamp
+
+        with self._connected(observer) as (project, connection):
+            return stamp.stamp(project, connection, specifier, purge=purge, confirm=confirm, x=x, observer=observer)
+
+    def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
+        """Remove missing revisions from the version rows; their tables stay.
+
+        :param name: the package, or the id of one missing revision.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings, and is told if another process is migrating the database.
+        :raises SpecifierError: if no missing revision has that name.
+        :raises DependentsError: if other missing revisions depend on them.
+        """
+        from ampho.migrate import stamp
+
+        with self._connected(observer) as (project, connection):
+            return stamp.forget(project, connection, name, x=x, observer=observer)
+
+    def resolve(
+        self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Stamped:
+        """Mark an unfinished revision as applied or not applied.
+
+        :param revision: its id.
+        :param applied: whether the database now has its changes.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings, and is told if another process is migrating the database.
+        :raises SpecifierError: if the revision is not unfinished.
+        """
+        from ampho.migrate import stamp
+
+        with self._connected(observer) as (project, connection):
+            return stamp.resolve(project, connection, revision, applied=applied, x=x, observer=observer)
+
+    def status(
+        self,
+        *packages: str,
+        all: bool = False,  # noqa: A002 (the name of the option)
+        check: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> DatabaseStatus:
+        """Return the state of the database, counted per package.
+
+        :param packages: the packages; all by default.
+        :param all: whether to list each revision, too.
+        :param check: whether to raise an error if no package is listed, or if a listed one is not installed and was
+            never applied.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises PackageNotFoundError: if one of the packages is not known.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer) as (project, connection):
+            return executor.status(project, connection, packages=packages, all=all, check=check, x=x)
+
+    def current(
+        self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> CurrentState:
+        """Return what is applied, per package.
+
+        :param verbose: whether to find the applied revisions whose files were edited.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises AmphoError: if the history or the database cannot be read.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer) as (project, connection):
+            return executor.current(project, connection, verbose=verbose, x=x)
+
+    def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        """Compare the revisions in the database with the code, and return whether the code can run on it.
+
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises AmphoError: if the history or the database cannot be read.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer) as (project, connection):
+            return executor.deployment(project, connection, x=x)
+
+    def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        """Wait until the database has at least the revisions that the code needs, and change nothing.
+
+        If the database does not answer yet, this tries again.
+
+        :param timeout: the number of seconds to wait at most.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives what this is waiting for, whenever that changes, and the warnings.
+        :raises WaitTimeoutError: if it takes longer.
+        """
+        from ampho.migrate import executor
+        from ampho.migrate.waiting import Waiting
+
+        waiting = Waiting(timeout, observer)
+        while True:
+            with waiting.attempt() as attempt_observer:
+                with self._connected(attempt_observer) as (project, connection):
+                    found, holder = executor.awaited(project, connection, x=x)
+                if waiting.is_over(found, holder):
+                    return found
+            self._framework.sleep(waiting.pause)
+
+    def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
+        """Return the journal of the database, in the order in which the entries were recorded.
+
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises ConfigurationError: if the app keeps no journal.
+        """
+        from ampho.migrate import executor
+
+        with self._connected(observer) as (project, connection):
+            return executor.log(project, connection, x=x)
+
+    def show(self, specifier: str | None = None, *, observer: Observer | None = None) -> tuple[RevisionRecord, ...]:
+        """Return revisions, without using the database.
+
+        :param specifier: a package or label, an id or its unique beginning, ``heads``, ``PACKAGE@head``, or
+            ``PACKAGE@heads``; all revisions by default.
+        :param observer: receives a warning for revision files that are not read.
+        :raises SpecifierError: if the specifier does not name a revision.
+        """
+        from ampho.status.state import show
+
+        project = self._framework.project()
+        with without_secrets(project.url):
+            project.check_specifier(specifier)
+            if observer is not None:
+                for message in project.unread():
+                    observer.warned(message)
+            return show(project.graph, specifier)
+
+    def graph(
+        self,
+        *packages: str,
+        full: bool = False,
+        database: bool = True,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Picture:
+        """Return the history as a picture: a lane per package, revisions as nodes, and dependencies as edges.
+
+        :param packages: the packages to show, with what they refer to in others; all by default.
+        :param full: whether each revision is a node of its own, instead of one node for several in a row.
+        :param database: whether to show what is applied; otherwise no database is needed.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises AmphoError: if the history or the database cannot be read, or a package is not known.
+        """
+        from ampho.migrate import executor
+
+        with self._connected_if(database, observer) as (project, connection):
+            return executor.graph(project, connection, packages=packages, full=full, x=x)
+
+    @contextmanager
+    def _connected(
+        self,
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        renews: bool = False,
+        mending: str | None = None,
+    ) -> Iterator[tuple[Project, Connection]]:
+        """Yield the migrations of the app, and the migrating connection, while no other run is in progress.
+
+        :param scratch: whether to connect to a throw-away database.
+        :param renews: whether the schema may change.
+        :param mending: the package whose parallel heads are not warned of, because the command joins them.
+        """
+        project = self._framework.project()
+        done: list[object] = []
+        with (
+            without_secrets(project.url),
+            warned(project, observer, mending),
+            self._framework.exclusive(),
+            clear_errors(project.url, done),
+            self._framework.connect(scratch=scratch, renews=renews) as connection,
+        ):
+            yield project, connection
+            done.append(connection)
+
+    @contextmanager
+    def _offline(self, observer: Observer | None) -> Iterator[tuple[Project, None]]:
+        """Yield the migrations of the app, for work that needs no database, while no other run is in progress."""
+        project = self._framework.project()
+        with without_secrets(project.url), warned(project, observer), self._framework.exclusive():
+            yield project, None
+
+    def _connected_if(
+        self,
+        online: bool,  # noqa: FBT001 (private)
+        observer: Observer | None,
+    ) -> AbstractContextManager[tuple[Project, Connection | None]]:
+        return self._connected(observer) if online else self._offline(observer)
+
+
+@contextmanager
+def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
+    """Report what is odd about a project to an observer.
+
+    Packages that are not installed are reported after the work, because it may raise an error that says the same.
+
+    :param mending: the package whose parallel heads are not reported.
+    """
+    from ampho.migrate.observers import Observer
+
+    receiver = observer or Observer()
+    if not project.packages:
+        yield
+    for message in project.warnings(mending):
+        receiver.warned(message)
+    raised: PackageNotFoundError | None = None
+    try:
+        if project.packages:
+            yield
+    except PackageNotFoundError as exc:
+        raised = exc
+        raise
+    finally:
+        for message in project.absences(raised):
+            receiver.warned(message)
+
+
+@contextmanager
+def clear_errors(url: URL, done: Sequence[object]) -> Iterator[None]:
+    """Turn an error that the driver raises outside of a revision, as for a lost connection, into a clear one.
+
+    :param done: not empty once the work is finished; then it is not an error if the connection cannot be closed.
+    :raises DatabaseError: if the database, its driver, or the network fails.
+    """
+    try:
+        yield
+    except AmphoError:
+        raise
+    except Exception as exc:
+        if not is_of_database(exc):
+            raise
+        if done:
+            return
+        why = with_hint(describe_without(exc, url)).rstrip(".")
+        raise DatabaseError(
+            f"The database, or the connection to it, failed: {why}. Run the command again; 'ampho db-current' shows"
+            " what is applied."
+        ) from exc
+
+
+@contextmanager
+def without_secrets(url: URL) -> Iterator[None]:
+    """Remove the password of a URL from the errors that pass, and from what a log would show as their causes."""
+    try:
+        yield
+    except AmphoError as exc:
+        words = all_words(exc)
+        if redact(words, url) == words:
+            raise
+        exc.args = (redact(str(exc), url),)
+        exc.__context__ = None
+        raise exc from None
