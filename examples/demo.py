@@ -61,7 +61,7 @@ def walk(framework, folder):
     shop.ampho("db-down -s orders@-1", expect="DROP INDEX ix_orders_customer_id_placed_at")
 
     heading("One step of one package, down and up: SQLite builds the table anew, and no order is lost")
-    shop.ampho("db-down catalog@-1", expect="Took back 1 revision")
+    shop.ampho("db-down catalog@-1", expect="Reverted 1 revision")
     shop.ampho("db-current", expect="catalog +catalog_1767690000 .1 pending..*orders +orders_1769421600 .head.")
     shop.ampho("db-up", expect="Applied 1 revision")
     shop.requests(LIST_ORDERS)

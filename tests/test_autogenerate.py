@@ -40,7 +40,7 @@ def test_models_become_a_history_in_every_order_that_is_possible(
     for package in order:
         bookshop.nothing_to_do(package)
     checked = bookshop.run("db-check").stdout
-    assert [line.split(maxsplit=1)[1] for line in checked.splitlines()] == ["as its models say"] * 3
+    assert [line.split(maxsplit=1)[1] for line in checked.splitlines()] == ["matches its models"] * 3
     assert bookshop.run("db-check", "--scratch").stdout == checked
 
 
@@ -71,7 +71,7 @@ def test_three_real_commands_and_an_upgrade(project: Project, database: Database
     assert set().union(*TABLES.values()) < set(database.tables())
     for package in TABLES:
         again = project.run("ampho", "db-rev", package, "Tables", "-a")
-        assert again.stdout == f"Nothing to do: the tables of {package} are what its models say.\n"
+        assert again.stdout == f"Nothing to do: the tables of {package} match its models.\n"
         assert again.stderr == ""
         assert len(list((project.migrations(package) / "versions").glob("*.py"))) == 1
     assert project.run("ampho", "db-check").exit_code == 0
@@ -215,13 +215,13 @@ def follow_a_change(shop: Store, database: Database, parts: dict[str, str]) -> N
     shop.models("things", things(**parts))
     shop.nothing_to_do("others")
     drift = shop.run("db-check", exit_code=1).stdout.splitlines()
-    assert drift[0] == "others  as its models say"
+    assert drift[0] == "others  matches its models"
     assert drift[1].startswith("things  ")
     assert all(line.startswith("    op.") for line in drift[2:])
     path = shop.auto("things").path
     assert imports_what_it_uses(path)
     shop.run("db-up")
-    assert shop.run("db-check").stdout.count("as its models say") == 2
+    assert shop.run("db-check").stdout.count("matches its models") == 2
     shop.run("db-down", "things@-1")
     assert (database.schema(), comments(database)) == before
 

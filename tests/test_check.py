@@ -36,18 +36,18 @@ def head(shop: Store, package: str) -> str:
 
 @pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
 def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
-    assert shop.run("db-check").stdout == "accounts  as its models say\ncatalog   as its models say\n"
+    assert shop.run("db-check").stdout == "accounts  matches its models\ncatalog   matches its models\n"
     shop.models("catalog", BOOKS.replace("nullable=False", "index=True") + MORE)
 
     lines = shop.run("db-check", exit_code=1).stdout.splitlines()
 
-    assert lines[:2] == ["accounts  as its models say", "catalog   3 to do"]
+    assert lines[:2] == ["accounts  matches its models", "catalog   3 to do"]
     assert sorted(line.partition("(")[0] for line in lines[2:]) == [
         "    op.add_column",
         "    op.alter_column",
         "    op.create_index",
     ]
-    assert shop.run("db-check", "accounts").stdout == "accounts  as its models say\n"
+    assert shop.run("db-check", "accounts").stdout == "accounts  matches its models\n"
     assert shop.run("db-check", "catalog", exit_code=1).stdout.splitlines()[1:] == lines[2:]
     assert "shop" in shop.refused("db-check", "shop")
 
@@ -63,7 +63,7 @@ def test_check_constraints_are_compared_where_alembics_plug_in_is_asked_for(
     shop.auto("catalog")
     shop.run("db-up")
     shop.models("catalog", checked)
-    assert shop.run("db-check").stdout == "catalog  as its models say\n"
+    assert shop.run("db-check").stdout == "catalog  matches its models\n"
     with_plugin = replace(shop, options=repr({"autogenerate_plugins": plugins}))
     with_plugin.write_app()
     first, second = with_plugin.run("db-check", exit_code=1).stdout.splitlines()
@@ -71,7 +71,7 @@ def test_check_constraints_are_compared_where_alembics_plug_in_is_asked_for(
     assert second.startswith("    op.create_check_constraint(")
     with_plugin.auto("catalog")
     with_plugin.run("db-up")
-    assert with_plugin.run("db-check").stdout == "catalog  as its models say\n"
+    assert with_plugin.run("db-check").stdout == "catalog  matches its models\n"
 
 
 @pytest.mark.drivers(*ONE_EACH)
@@ -139,7 +139,7 @@ def test_rows_of_others_that_no_file_explains_do_not_matter(shop: Store, databas
     database.run(f"INSERT INTO alembic_version (version_num) VALUES ('{row}')")
 
     shop.nothing_to_do("accounts")
-    assert shop.run("db-check", "accounts").stdout == "accounts  as its models say\n"
+    assert shop.run("db-check", "accounts").stdout == "accounts  matches its models\n"
     shop.models("accounts", CUSTOMERS + MORE)
     assert shop.auto("accounts").depends_on == ()
 
@@ -273,6 +273,6 @@ def test_random_models_become_a_history_without_drift(project: Project, database
     write_all(shop)
 
     for options in ((), ("--scratch",)):
-        assert shop.run("db-check", *options).stdout.count("as its models say") == len(shop.packages)
+        assert shop.run("db-check", *options).stdout.count("matches its models") == len(shop.packages)
     shop.run("db-down", "base")
     assert database.tables() == ["alembic_version"]

@@ -131,7 +131,8 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
     assert remedy in opened.run("db-check", "--deploy").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
     assert opened.run("db-stamp", "core_2").stdout == (
-        "core_1b is known to be applied, as its file is now.\ncore_2 is known to be applied, as its file is now.\n"
+        "Recorded that core_1b is applied, with its present file.\n"
+        "Recorded that core_2 is applied, with its present file.\n"
     )
     assert opened.call("stamp", "core_2").recorded == ()
     assert opened.call("upgrade").steps == ()
@@ -256,7 +257,7 @@ def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Da
     file_of(project, "core_3").unlink()
     assert opened.call("current").edited is None
     assert opened.call("current", verbose=True).edited == ("core_2",)
-    assert "    applied  core_2  by hand  (head; edited since)\n" in opened.run("db-current", "-v").stdout
+    assert "    applied  core_2  by hand  (head; edited)\n" in opened.run("db-current", "-v").stdout
     opened.call("stamp", "shop")
     assert opened.call("current", verbose=True).edited == ("core_2",)
     assert opened.call("stamp", "core").recorded == ("core_2",)

@@ -44,7 +44,7 @@ def test_a_package_s_enums_are_its_own(project: Project, database: Database) -> 
     assert "trains_state" not in ships
     assert "ships_state" not in trains
     run(store, "db-up")
-    assert run(store, "db-check").count("as its models say") == 2
+    assert run(store, "db-check").count("matches its models") == 2
 
     store.models("trains", TRAINS.replace("'slow'", "'slow', 'stopped'"))
     store.models("ships", SHIPS.replace("'sunk'", "'sunk', 'lost'"))
@@ -56,7 +56,7 @@ def test_a_package_s_enums_are_its_own(project: Project, database: Database) -> 
     database.run("INSERT INTO trains (id, state) VALUES (1, 'stopped')")
     found = project.run("ampho", "--app", "wsgi", "db-check", check=False)
     assert found.exit_code == 1
-    assert "trains  as its models say" in found.stdout
+    assert "trains  matches its models" in found.stdout
 
     store.models("trains", "")
     gone = newest(store, "trains")

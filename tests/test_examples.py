@@ -74,14 +74,14 @@ def test_the_migrations_of_the_shop_make_what_its_models_say_and_can_be_taken_ba
 
     assert difference == []
     down = shop.run("ampho", "--app", "quart_app", "db-down", "base")
-    assert "Took back 7 revisions" in down.stdout
+    assert "Reverted 7 revisions" in down.stdout
 
 
 def test_the_shop_goes_up_and_down_and_up_on_every_database(shop: Project, database: Database) -> None:
     app = "quart_app" if database.is_async else "flask_app"
     there = {"SHOP_DATABASE_URL": database.url.render_as_string(hide_password=False)}
 
-    for command, done in (("db-up", "Applied"), ("db-down", "Took back"), ("db-up", "Applied")):
+    for command, done in (("db-up", "Applied"), ("db-down", "Reverted"), ("db-up", "Applied")):
         target = ["base"] if command == "db-down" else []
         told = shop.run("ampho", "--app", app, command, *target, env=there)
         assert f"{done} 7 revisions" in told.stdout

@@ -665,7 +665,7 @@ def assert_a_signal_ends_it(project: Project, database: Database, number: signal
     stopped = project.run("ampho", "db-up", check=False).stderr
     assert "The upgrade of core_2 of core, which began on" in one_error_line(stopped.splitlines()[-1] + "\n")
     assert "was interrupted, so the changes of its first statement may remain" in stopped
-    assert "half done" in project.run("ampho", "db-current").stdout
+    assert "is unfinished" in project.run("ampho", "db-current").stdout
     database.run("DROP TABLE book")
     project.run("ampho", "db-resolve", "core_2", "--not-applied")
     two_revisions(project, BOOK)

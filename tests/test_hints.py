@@ -93,7 +93,7 @@ def test_a_failure_on_the_throw_away_database_is_none_of_the_apps(
     assert "db-resolve" not in line
     assert database.rows() == ["core_1"]
     assert "b" not in database.tables()
-    assert "half done" not in opened.run("db-current").stdout
+    assert "unfinished" not in opened.run("db-current").stdout
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

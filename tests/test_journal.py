@@ -172,7 +172,7 @@ def test_db_log(opened: Facade, project: Project, database: Database) -> None:
     assert lines[-1].split()[2:4] == ["-", "shop_1"]
     assert opened.run("db-log", "-n", "1").stdout.splitlines() == lines[-1:]
     verbose = opened.run("db-log", "-v", "-n", "1").stdout
-    assert "    Package:    shop\n    Stands on:  core_1\n    File:       SHA-256 " in verbose
+    assert "    Package:    shop\n    Depends on: core_1\n    File:       SHA-256 " in verbose
     assert opened.run("db-log", "-n", "0").exit_code == 2
 
 

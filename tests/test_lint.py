@@ -74,7 +74,7 @@ def test_squawk_looks_at_the_sql_of_each_revision_that_is_not_applied(postgres: 
         assert not one.help or f"{one.message.rstrip('.')}. {one.help.rstrip('.')}." in result.stdout
     assert lines[-1].endswith("in 1 revision.")
     postgres.call("upgrade")
-    assert postgres.run("db-lint").stdout == "Nothing to look at: everything is applied.\n"
+    assert postgres.run("db-lint").stdout == "Nothing to check: no revision is pending.\n"
 
 
 @pytest.mark.drivers("postgresql+psycopg")
@@ -178,7 +178,7 @@ def test_lost_data_is_told_for_every_database(project: Project, framework: str) 
         result = each.run("db-lint", "core_2")
         assert (result.exit_code, result.stdout) == (
             0,
-            "No findings in 1 revision for lost data and ways back; squawk looks at PostgreSQL only.\n",
+            "No findings in 1 revision (without squawk, which only checks SQL for PostgreSQL).\n",
         )
 
 

@@ -169,7 +169,7 @@ def test_the_command_ends_in_an_exit_code_of_its_own(project: Project, database:
             assert done.exit_code == 3, str(done)
             assert one_error_line(done.stderr.splitlines()[-1] + "\n")
             if database.backend != "sqlite":
-                assert "Waiting for another process that migrates this database: " in done.stderr
+                assert "Waiting for another process that is migrating this database: " in done.stderr
         assert project.run("ampho", "db-current").stdout  # which changes nothing, waits for nobody
 
 

@@ -429,7 +429,7 @@ def test_a_database_forgets_a_package(project: Project, database: Database) -> N
     tables = database.tables()
 
     asked = shop.start("db-forget", "acme.reviews", exit_code=2)
-    assert "2 revisions of acme.reviews will be lost from view:\n    acme_reviews_1\n    acme_reviews_2" in asked.stderr
+    assert "2 revisions of acme.reviews will be forgotten:\n    acme_reviews_1\n    acme_reviews_2" in asked.stderr
     assert "Add --yes" in asked.stderr
     assert database.rows() == ["acme_reviews_2", "shop_1"]
     assert "see 'ampho db-current'" in shop.run("db-up").stderr
@@ -470,7 +470,7 @@ def test_without_a_journal_it_says_what_it_cannot_know(project: Project, framewo
     shop.uninstall()
     current = shop.run("db-current").stdout
     assert "acme_reviews  missing: acme_reviews_2 is applied" in current
-    assert "Nothing records what that stands on" in current
+    assert "No record says what the missing revisions depend on" in current
     refused = shop.run("db-up", exit_code=1).stderr
     assert "Whether app_1 of app is applied is not known" in refused
     shop.run("db-stamp", "app")

@@ -313,7 +313,7 @@ def test_streams_that_are_closed_when_python_starts(project: Project, closed: st
 
     assert "Traceback" not in result.output
     assert result.stderr == ""
-    assert ("Took back 1 revision in" in result.stdout) == (closed == "<&-")
+    assert ("Reverted 1 revision in" in result.stdout) == (closed == "<&-")
     with closing(sqlite3.connect(project.folder / "instance" / "app.db")) as database:
         assert database.execute("SELECT outcome FROM ampho_journal").fetchall() == [("done",)] * 2
 

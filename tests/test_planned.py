@@ -55,12 +55,12 @@ def test_of_an_upgrade_each_step_was_asked_for_or_is_required_by_another() -> No
     assert reasons(plan_upgrade(ALL, ["core_1"], "shop_1")) == {"core_2": "required by shop_1", "shop_1": "asked for"}
 
 
-def test_of_a_downgrade_each_step_was_asked_for_or_stands_on_another() -> None:
+def test_of_a_downgrade_each_step_was_asked_for_or_depends_on_another() -> None:
     plan = plan_downgrade(ALL, ["shop_2", "plug_1"], "core_1", cascade=True)
     assert reasons(plan) == {
-        "plug_1": "stands on shop_1",
-        "shop_2": "stands on shop_1",
-        "shop_1": "stands on core_2",
+        "plug_1": "depends on shop_1",
+        "shop_2": "depends on shop_1",
+        "shop_1": "depends on core_2",
         "core_2": "asked for",
     }
     assert plan.along == ("plug", "shop")
@@ -271,9 +271,9 @@ def test_an_upgrade_in_a_pipe(each: Facade) -> None:
         ["#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message"],
         ["1", "accounts_1700000000", "accounts", "required by shop_1700000001", "yes", "-", "Make customers"],
         ["2", "shop_1700000001", "shop", "asked for", "yes", "-", "Make orders"],
-        ["Brought along: accounts (1)"],
+        ["Also applies: accounts (1)"],
     ]
-    assert "Not wholly in a transaction, so that a failure may leave a part: 1 revision\n" in (
+    assert "Not fully in a transaction, so a failure may leave part of a change: 1 revision\n" in (
         each.run("db-up", "--plan").stdout
     )
     assert each.call("current")["shop"].applied == ()
@@ -291,11 +291,11 @@ def test_a_downgrade_in_a_pipe(each: Facade) -> None:
         ["#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message"],
         ["1", "accounts_1700000100", "accounts", "asked for", "yes", "-", "Index customers"],
         [
-            *("2", "shop_1700000001", "shop", "stands on accounts_1700000000", "yes", "drops the table orders"),
+            *("2", "shop_1700000001", "shop", "depends on accounts_1700000000", "yes", "drops the table orders"),
             "Make orders",
         ],
         ["3", "accounts_1700000000", "accounts", "asked for", "yes", "drops the table customers", "Make customers"],
-        ["Taken along: shop (1)"],
+        ["Also reverts: shop (1)"],
         ["May lose data: 2 revisions"],
     ]
     assert each.call("current")["shop"].pending == ()
@@ -325,8 +325,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Facade, int, str], st
     return run
 
 
-NARROW = """Where nothing else is said, it was asked for, and runs in a transaction.
-partly outside of a transaction
+NARROW = """Steps without a note were asked for, and run in a transaction.
+partly outside a transaction
 may lose data: drops the table orders"""
 Terminal: TypeAlias = Callable[[Facade, int, str], str]
 
@@ -334,7 +334,7 @@ Terminal: TypeAlias = Callable[[Facade, int, str], str]
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
     everything = " ".join(terminal(each, width, "db-up --plan").split())
-    assert ("partly outside of a transaction" in everything) is (width == 40)
+    assert ("partly outside a transaction" in everything) is (width == 40)
     assert ("# Revision Transaction Message" in everything) is (width in (60, 80))
     for revision in ("accounts_1700000000", "accounts_1700000100", "shop_1700000001"):
         assert f" {revision} " in everything
@@ -342,7 +342,7 @@ def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
     each.call("upgrade")
     downgrade = " ".join(terminal(each, width, "db-down base --plan").split())
     assert "drops the table customers" in downgrade
-    assert ("Where nothing else is said" in downgrade) is (width < 200)
+    assert ("Steps without a note" in downgrade) is (width < 200)
 
 
 def test_no_word_is_broken_on_a_terminal_of_whatever_width(each: Facade, project: Project, terminal: Terminal) -> None:
@@ -383,7 +383,7 @@ def test_a_plan_is_refused_as_the_run_is_while_a_revision_is_unfinished(each: Fa
     with pytest.raises(UnfinishedRevisionError):
         each.call("plan")
     assert each.error_line("db-up", "-s") == each.error_line("db-up")
-    assert "(head; half done)" in each.run("db-status", "--all").stdout
+    assert "(head; unfinished)" in each.run("db-status", "--all").stdout
     assert each.run("db-status", "--check").exit_code == 15
 
 
@@ -446,22 +446,22 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     refused = project.type("ampho", "db-down", "base", answer="n")
     assert refused.exit_code == 1
     assert "Plan (db-down base): 3 revisions of accounts, shop\n" in refused.stdout
-    assert "Take these back? [y/N]: " in refused.stdout
+    assert "Revert these? [y/N]: " in refused.stdout
     assert "Downgrading" not in refused.stdout
 
     named = project.type("ampho", "db-down", "base", answer="app.db", env={"AMPHO_PROTECTED": "1"})
     assert named.exit_code == 0, named
     assert "Plan (db-down base)" in named.stdout
-    assert "Take these back?" not in named.stdout
+    assert "Revert these?" not in named.stdout
     assert "Type its name to go on: " in named.stdout
-    assert "Took back 3 revisions" in named.stdout
+    assert "Reverted 3 revisions" in named.stdout
 
     up(project)
-    assert "Took back 3 revisions" in project.type("ampho", "db-down", "base", answer="y").stdout
+    assert "Reverted 3 revisions" in project.type("ampho", "db-down", "base", answer="y").stdout
     up(project)
     unasked = project.type("ampho", "db-down", "base", "--yes", answer="")
     assert "Plan" not in unasked.stdout
-    assert "Took back 3 revisions" in unasked.stdout
+    assert "Reverted 3 revisions" in unasked.stdout
 
 
 def test_who_sits_at_a_terminal_is_asked_before_data_is_lost(project: Project) -> None:
@@ -472,11 +472,11 @@ def test_who_sits_at_a_terminal_is_asked_before_data_is_lost(project: Project) -
     project.app("flask", ["core"], URLS["flask"])
     project.run("ampho", "db-up")
     harmless = project.type("ampho", "db-down", answer="n")
-    assert (harmless.exit_code, "Took back 1 revision" in harmless.stdout) == (0, True)
+    assert (harmless.exit_code, "Reverted 1 revision" in harmless.stdout) == (0, True)
     refused = project.type("ampho", "db-down", answer="n")
-    assert (refused.exit_code, "Took back" in refused.stdout) == (1, False)
-    assert "May lose data: 1 revision\nTake these back? [y/N]: " in refused.stdout
-    assert "Took back 1 revision" in project.type("ampho", "db-down", answer="y").stdout
+    assert (refused.exit_code, "Reverted" in refused.stdout) == (1, False)
+    assert "May lose data: 1 revision\nRevert these? [y/N]: " in refused.stdout
+    assert "Reverted 1 revision" in project.type("ampho", "db-down", answer="y").stdout
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -493,8 +493,8 @@ def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project,
     said = "The upgrade of core_1 failed just before, and left nothing to take back"
     assert refused.exit_code == 1
     assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}: this takes back what was applied before")
-    assert "Take these back? [y/N]: " in refused.stdout
-    assert "Took back" not in refused.stdout
+    assert "Revert these? [y/N]: " in refused.stdout
+    assert "Reverted" not in refused.stdout
     named = project.run("ampho", "db-down", "other@-1", "--plan")
     assert "failed just before" not in named.stderr
     piped = project.run("ampho", "db-down")
@@ -520,7 +520,7 @@ def test_of_many_steps_the_first_are_shown_with_the_question(project: Project) -
     assert total > 60
     assert "\n40  " in refused.stdout
     assert "\n41  " not in refused.stdout
-    assert "\nand 21 revisions more, which --plan lists\n" in refused.stdout
+    assert "\nand 21 more; --plan lists all of them\n" in refused.stdout
 
 
 @pytest.mark.parametrize(("typed", "exit_code", "said"), [("\x03", 130, "Interrupted."), ("\x04", 1, "Aborted!")])
@@ -536,7 +536,7 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
             timeout=30,
             preexec_fn=hear_interruptions,
         )
-        child.expect("Take these back.*: ")
+        child.expect("Revert these.*: ")
         child.send(typed)
         shown = re.sub(r"\x1b\[\d+m", "", child.read())
         child.wait()
@@ -555,7 +555,7 @@ def test_what_another_process_does_before_the_answer_ends_it(project: Project) -
     child = pexpect.spawn(
         str(Path(PROGRAMS, "ampho")), ["db-down", "base"], cwd=str(project.folder), encoding="utf-8", timeout=30
     )
-    child.expect("Take these back")
+    child.expect("Revert these")
     with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
         here.call("downgrade", "shop@base")
         child.sendline("y")

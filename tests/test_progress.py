@@ -204,11 +204,11 @@ def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: P
     done = project.run("ampho", "db-up", env={"UNTIL": "core_4"})
     first, *_, last = re.sub(r"\d+ ms", "N ms", done.stdout).splitlines()
     assert first == "Upgrading (heads): 5 revisions of core"
-    assert last == "Applied 3 revisions in N ms; another process did the other 2."
+    assert last == "Applied 3 revisions in N ms; another process ran the other 2."
     project.run("ampho", "db-down", "base")
     done = project.run("ampho", "db-up", env={"UNTIL": "core_5"})
     assert "Applied 2 revisions in" in done.stdout
-    assert done.stdout.endswith("; another process did the other 3.\n")
+    assert done.stdout.endswith("; another process ran the other 3.\n")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_command_says_what_it_did_and_does_not_warn_of_what_it_mends(blog: F
 
     result = blog.run("db-rebase", "blog")
 
-    assert result.stdout == f"{LATER} stands on {EARLIER} now: {path.relative_to(project.folder)}\n"
+    assert result.stdout == f"{LATER} now revises {EARLIER}: {path.relative_to(project.folder)}\n"
     assert result.stderr == ""
 
 
@@ -364,7 +364,7 @@ def test_what_the_template_writes_is_rebased_and_plain_alembic_reads_it(project:
 
     done = project.run("ampho", "db-rebase", "blog")
 
-    assert done.stdout.startswith("blog_300000000 stands on blog_200000000 now: blog/migrations/versions/")
+    assert done.stdout.startswith("blog_300000000 now revises blog_200000000: blog/migrations/versions/")
     text = next(project.migrations("blog").glob("versions/*_three.py")).read_text("utf-8")
     assert 'down_revision = "blog_200000000"\n' in text
     assert "Revises: blog_200000000\n" in text

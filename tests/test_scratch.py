@@ -66,7 +66,7 @@ def test_revisions_and_checks_leave_the_apps_database_alone(bookshop: Store, dat
         assert bookshop.nothing_to_do("catalog", "--scratch").stderr == ""
         bookshop.auto("orders", "--scratch")
         checked = bookshop.run("db-check", "--scratch")
-        assert checked.stdout.count("as its models say") == 3
+        assert checked.stdout.count("matches its models") == 3
         bookshop.models("catalog", BOOKS + "    isbn = sa.Column(sa.String(13))\n")
         drifted = bookshop.run("db-check", "catalog", "--scratch", exit_code=1)
         assert drifted.stdout.startswith("catalog  1 to do\n    op.add_column('books', "), str(drifted)
@@ -256,7 +256,7 @@ def test_a_check_runs_the_histories_from_nothing_and_back(tables: Tables) -> Non
     with tables.opened(AMPHO_PROTECTED=True) as each, nothing_left(tables.database):
         result = each.run("db-check", "--scratch")
         assert (result.exit_code, result.stderr) == (0, ""), result.output
-        assert result.stdout.count("as its models say") == 2
+        assert result.stdout.count("matches its models") == 2
 
 
 @pytest.mark.drivers("postgresql+asyncpg", "mariadb+pymysql")  # SQLite makes shirts without colors, and drops them

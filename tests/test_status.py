@@ -248,7 +248,7 @@ def test_check_gives_the_exit_codes_of_db_check_deploy(project: Project, framewo
             assert f"Edited since they were applied: accounts_1700000000; {remedy}.\n" in told, command
         assert remedy in each.run("db-check", "--deploy").stdout
         assert each.run("db-status", "--check", "fork").exit_code == 0
-        assert "(edited since)" in each.run("db-status", "--all").stdout
+        assert "(edited)" in each.run("db-status", "--all").stdout
         path.unlink()
         (project.folder / "accounts/migrations/versions/accounts_1700000100_Index_customers.py").unlink()
         for path in (project.folder / "fork/migrations/versions").glob("fork_*"):

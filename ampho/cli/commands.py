@@ -143,7 +143,7 @@ def db_rev(
     if print_json(ctx, "revision", new):
         return
     if new is None:
-        say(f"Nothing to do: the tables of {package} are what its models say.")
+        say(f"Nothing to do: the tables of {package} match its models.")
     else:
         say(f"Wrote {shown_path(new.path)}")
 
@@ -245,7 +245,7 @@ def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...
             warn(plan.warning)
         print_plan(plan, before_question=True)
         if not plan.protected:
-            click.confirm("Take these back?", abort=True, err=True)
+            click.confirm("Revert these?", abort=True, err=True)
     return plan
 
 
@@ -321,7 +321,7 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """
     moved = call(ctx, Commands.rebase, package, x=x, observer=output.WarningsOnly())
     if not print_json(ctx, "revision", moved):
-        say(f"{moved.id} stands on {', '.join(moved.down_revisions)} now: {shown_path(moved.path)}")
+        say(f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
 
 
 @cli.command("db-heads")

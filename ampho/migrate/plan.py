@@ -76,7 +76,8 @@ class Step:
         if self.cause is None:
             return ""
         more = f" and {len(self.because_of) - 1} more" if len(self.because_of) > 1 else ""
-        return " ".join([self.cause, *self.because_of[:1]]) + more
+        words = "depends on" if self.cause is Cause.STANDS else self.cause
+        return " ".join([words, *self.because_of[:1]]) + more
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 PACKAGES = 10
-"""How many packages are named where the number of their revisions is said."""
+"""The greatest number of packages that a line lists by name."""
 _TWO = 2
 
 
@@ -30,7 +30,7 @@ class WarningsOnly(Observer):
     """Prints to standard error, and leaves standard output to the data."""
 
     def waiting(self, holder: str) -> None:
-        say(f"Waiting for another process that migrates this database{holder and f': {holder}'}", err=True)
+        say(f"Waiting for another process that is migrating this database{holder and f': {holder}'}", err=True)
 
     def awaiting(self, what: str) -> None:
         say(f"Waiting for {what}.", err=True)
@@ -75,7 +75,7 @@ class Reporter(WarningsOnly):
         self._ended(step, "failed", "red")
 
     def retrying(self, step: Step, seconds: float) -> None:
-        self._ended(step, f"met a lock; again in {_seconds(seconds)}", "yellow")
+        self._ended(step, f"waited for a lock; retrying in {_seconds(seconds)}", "yellow")
 
     def interrupted(self, step: Step) -> None:
         self._ended(step, "interrupted", "yellow")
@@ -105,9 +105,9 @@ def _seconds(duration: float) -> str:
 def print_run(run: Run) -> None:
     """Print the summary of a run, and how many steps of its plan another process did, as can happen on SQLite."""
     if run.plan.steps:
-        verb = "Applied" if run.plan.direction == "upgrade" else "Took back"
+        verb = "Applied" if run.plan.direction == "upgrade" else "Reverted"
         others = len(run.plan.steps) - len(run.steps)
-        rest = f"; another process did the other {others}" if others else ""
+        rest = f"; another process ran the other {others}" if others else ""
         say(f"{verb} {counted(len(run.steps))} in {_seconds(run.duration)}{rest}.", colours={verb: "green"})
 
 
@@ -117,7 +117,7 @@ def print_current(state: CurrentState, *, verbose: bool) -> None:
     for package in state:
         say(f"{package.package:<{width}}  {_position(package)}", hang=width + 2)
         if verbose:
-            _print_lines(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited since"))
+            _print_lines(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited"))
             _print_lines(package.pending, "    pending  ")
     for line in remarks(state):
         say(line)
@@ -136,10 +136,10 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     if state.edited:
         yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
     for entry in state.unfinished:
-        what = f"The {entry.direction} of {entry.revision} is half done: see 'ampho db-log -v'"
-        yield f"{what}, and say what came of it with 'ampho db-resolve'."
+        what = f"The {entry.direction} of {entry.revision} is unfinished: see 'ampho db-log -v'"
+        yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
     if state.uncertain:
-        yield "Nothing records what that stands on, so some of what is shown as pending may be applied."
+        yield "No record says what the missing revisions depend on, so some pending revisions may be applied."
 
 
 def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
@@ -168,12 +168,13 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool = False) -> bo
     for missing in lost:
         ids = missing.named(name)
         whose = missing.package or "an unknown package"
-        say(f"{counted(len(ids))} of {whose} will be lost from view:", err=stderr)
+        say(f"{counted(len(ids))} of {whose} will be forgotten:", err=stderr)
         for revision_id in ids:
             say(f"    {revision_id}", err=stderr)
     if lost:
-        ways = "To take them back instead, restore the files, and downgrade. If the files come back later,"
-        say(f"The tables stay. {ways} 'ampho db-stamp' says that they are applied.", err=stderr)
+        ways = "To revert them instead, restore the files, and run 'ampho db-down'."
+        later = "If the files return later, mark the revisions as applied with 'ampho db-stamp'."
+        say(f"The tables stay. {ways} {later}", err=stderr)
     return bool(lost)
 
 
@@ -190,7 +191,7 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
         if verbose:
             fields = {
                 "Package": entry.package,
-                "Stands on": ", ".join(entry.parents),
+                "Depends on": ", ".join(entry.parents),
                 "File": entry.checksum and f"SHA-256 {entry.checksum}",
                 "Versions": entry.versions,
                 "Statements": entry.statements,
@@ -200,7 +201,7 @@ def print_log(entries: Sequence[Entry], *, verbose: bool) -> None:
                 if value:
                     say(f"    {name + ':':<12}{value}", hang=16)
     if not entries:
-        say("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' begins one.", err=True)
+        say("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' creates it.", err=True)
 
 
 def _position(package: PackageState) -> str:
@@ -217,7 +218,7 @@ def print_drifts(drifts: Sequence[Drift]) -> None:
     width = max((len(drift.package) for drift in drifts), default=0)
     for drift in drifts:
         count = len(drift.operations)
-        say(f"{drift.package:<{width}}  {f'{count} to do' if count else 'as its models say'}")
+        say(f"{drift.package:<{width}}  {f'{count} to do' if count else 'matches its models'}")
         for line in drift.operations:
             say(f"    {line}")
 
@@ -242,9 +243,9 @@ def print_lint(report: LintReport) -> None:
         for line in violation.statement.splitlines():
             say(f"      {line.strip()}")
     if not report.revisions:
-        say("Nothing to look at: everything is applied.")
+        say("Nothing to check: no revision is pending.")
         return
-    scope = "" if report.has_squawk else " for lost data and ways back; squawk looks at PostgreSQL only"
+    scope = "" if report.has_squawk else " (without squawk, which only checks SQL for PostgreSQL)"
     found = len(report.violations)
     say(f"{found or 'No'} finding{'' if found == 1 else 's'} in {counted(len(report.revisions))}{scope}.")
 
@@ -267,18 +268,18 @@ def print_heads(records: Sequence[RevisionRecord]) -> None:
 def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
     for record in heads:
         say(f"    {record.id}: {record.message} ({shown_path(record.path)})")
-    rebase = f", or put the later one after the other with 'ampho db-rebase {package}'" if len(heads) == _TWO else ""
-    say(f"    These are parallel: join them with 'ampho db-merge {package}'{rebase}.")
+    rebase = f", or move the later one after the other with 'ampho db-rebase {package}'" if len(heads) == _TWO else ""
+    say(f"    These are parallel: merge them with 'ampho db-merge {package}'{rebase}.")
 
 
 def print_stamped(stamped: Stamped) -> None:
     """Print what became of the version rows."""
     for revision_id in stamped.recorded:
-        say(f"{revision_id} is known to be applied, as its file is now.")
+        say(f"Recorded that {revision_id} is applied, with its present file.")
     if stamped.recorded and stamped.before == stamped.after:
         return
     if stamped.before == stamped.after:
-        say("Nothing to do: the version table says so already.")
+        say("Nothing to do: the version table already says so.")
         return
     say(f"Before: {rows(stamped.before)}", hang=8)
     say(f"Now:    {rows(stamped.after)}", hang=8)
@@ -329,15 +330,15 @@ def print_revision(record: RevisionRecord) -> None:
     fields = {
         "Revision": f"{record.id}{' (head)' if record.is_head else ''}",
         "Package": record.package,
-        "Stands on": ", ".join(record.down_revisions) or "nothing: it is a first revision",
-        "Needs": ", ".join(record.depends_on),
-        "Needed by": ", ".join(record.required_by),
+        "Revises": ", ".join(record.down_revisions) or "nothing: it is a first revision",
+        "Depends on": ", ".join(record.depends_on),
+        "Required by": ", ".join(record.required_by),
         "Labels": ", ".join(record.labels),
         "File": shown_path(record.path),
     }
     for name, value in fields.items():
         if value:
-            say(f"{name + ':':<11}{value}", hang=11)
+            say(f"{name + ':':<13}{value}", hang=13)
     say()
     for line in record.doc.strip().splitlines():
         say(f"    {line}".rstrip(), hang=4)

@@ -17,7 +17,7 @@ _ASKED_OF = 40  # steps that are listed before a question
 _ENOUGH = 40  # columns for messages beside everything else
 _LEAST = 24  # columns for messages
 _TRANSACTIONS = {
-    InTransaction.PARTLY: "partly outside of a transaction",
+    InTransaction.PARTLY: "partly outside a transaction",
     InTransaction.NONE: "not in a transaction",
 }
 
@@ -37,9 +37,9 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     shown = replace(plan, steps=plan.steps[:_ASKED_OF]) if before_question else plan
     layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow, _stacked)]
     if draw(layouts, stderr=stderr):
-        say("Where nothing else is said, it was asked for, and runs in a transaction.", err=stderr)
+        say("Steps without a note were asked for, and run in a transaction.", err=stderr)
     if len(shown.steps) < len(plan.steps):
-        say(f"and {counted(len(plan.steps) - len(shown.steps))} more, which --plan lists", err=stderr)
+        say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
     for text in _sums(plan):
         say(text, err=stderr)
 
@@ -118,13 +118,15 @@ def _sums(plan: Plan) -> list[str]:
     if plan.along:
         many = [sum(step.revision.package == package for step in plan.steps) for package in plan.along]
         names = [f"{package} ({number})" for package, number in zip(plan.along, many, strict=True)]
-        said.append(f"{'Brought' if plan.direction is Direction.UPGRADE else 'Taken'} along: {listed(names, PACKAGES)}")
+        said.append(
+            f"Also {'applies' if plan.direction is Direction.UPGRADE else 'reverts'}: {listed(names, PACKAGES)}"
+        )
     lossy = sum(bool(step.losses) for step in plan.steps)
     if lossy:
         said.append(f"May lose data: {counted(lossy)}")
     open_ = sum(step.in_transaction in _TRANSACTIONS for step in plan.steps)
     if open_:
-        said.append(f"Not wholly in a transaction, so that a failure may leave a part: {counted(open_)}")
+        said.append(f"Not fully in a transaction, so a failure may leave part of a change: {counted(open_)}")
     if plan.protected:
-        said.append(f"Protected, so that its name has to be confirmed: the database {plan.protected}")
+        said.append(f"The database {plan.protected} is protected: its name has to be confirmed")
     return said

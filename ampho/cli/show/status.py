@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _LEAST = 12  # columns of a message that are worth showing
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
-    Mark.EDITED: "edited since",
-    Mark.DIVERGED: "counts as applied, not recorded",
-    Mark.MISSING: "applied, no file",
+    Mark.EDITED: "edited",
+    Mark.DIVERGED: "diverged",
+    Mark.MISSING: "missing",
     Mark.UNCERTAIN: "may be applied",
-    Mark.UNFINISHED: "half done",
+    Mark.UNFINISHED: "unfinished",
 }
 _STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}
 
