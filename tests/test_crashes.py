@@ -511,7 +511,7 @@ def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Sce
             assert said, line
             assert applied == [said[1]]
             scene.applied()
-            assert "The connection was lost at its commit" in line, line
+            assert "The connection was lost during its commit" in line, line
             assert " db-current' can tell if it is applied." in line
             assert "rolled back" not in line
         scene.wait_until_alone()
@@ -528,7 +528,7 @@ def test_a_stamp_of_whose_commit_nobody_hears_is_not_said_to_have_changed_nothin
         url = database.url.set(host="127.0.0.1", port=wire.port)
         with facade(scene.project, on(database), ["core"], url) as each:
             line = one_error_line(each.run("db-stamp", "core_2").stderr.splitlines()[-1])
-    assert line.startswith("The connection was lost at the commit")
+    assert line.startswith("The connection was lost during the commit")
     assert database.rows() == ["core_2"]
     assert sorted(journal(database)) == [("core_1", "stamped"), ("core_2", "stamped")]
 

@@ -396,7 +396,7 @@ def test_it_configures_logging_under_plain_alembic_and_says_so_once_under_ampho(
     assert f"the level is {logging.WARNING}\n" in ours.output
     assert ours.stderr.endswith(
         f"Warning: app/migrations/env.py, line {line}: fileConfig() was skipped, because it would replace the logging"
-        " configuration of the app. Take it out, or call it only where context.config.attributes has no"
+        " configuration of the app. Remove it, or call it only if context.config.attributes has no"
         ' "connection", as under plain Alembic.\n'
     )
     assert ours.stderr.count("Warning") == 1
@@ -447,7 +447,7 @@ REFUSED = {
     connection = Connection(connection.engine, connection=connection.connection)
     context.configure(
 """,
-        "uses a connection of its own. Configure with the one that run_migrations() is given",
+        "uses a connection of its own. Configure the one that run_migrations() gets",
     ),
     "no migrations run": ("        context.run_migrations()", "        pass", "never runs the migrations"),
     "one transaction for all": (
@@ -538,7 +538,7 @@ def run_migrations"""
     for command in (["db-up"], ["db-up", "-s"], ["db-current"], ["db-up", "--plan"]):
         error = opened.run(*command, exit_code=1).stderr
         assert f"Error: env.py failed at {path}:{line}: OperationalError: unable to open database file" in error
-        assert "Ampho hands it a connection, which environment.connect() gives: open none, and run no event" in error
+        assert "Ampho passes it a connection, which environment.connect() returns: open none, and run no event" in error
         assert len(error.splitlines()) == 1
     assert untouched(opened)
 
@@ -553,8 +553,8 @@ def test_one_of_alembics_for_async_engines_is_told_that_it_needs_no_loop(opened:
     for command in (["db-up"], ["db-current"], ["db-up", "--plan"]):
         (said,) = opened.run(*command, exit_code=1).stderr.splitlines()
         assert said.startswith(f"Error: env.py failed at {path}:")
-        assert "RuntimeError: asyncio.run() cannot be called from a running event loop. Ampho hands it" in said
-        assert said.endswith("which environment.connect() gives: open none, and run no event loop.")
+        assert "RuntimeError: asyncio.run() cannot be called from a running event loop. Ampho passes it" in said
+        assert said.endswith("which environment.connect() returns: open none, and run no event loop.")
     assert untouched(opened)
 
 

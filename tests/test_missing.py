@@ -153,7 +153,7 @@ def test_the_last_revision_is_the_journals_last() -> None:
         known = journal(*order, of=both)
         assert ids(plan_downgrade(both, rows, "-1", journal=known)) == [order[-1]]
         assert set(ids(plan_downgrade(both, rows, "-3", journal=known))) == set(order[1:])
-    with pytest.raises(SpecifierError, match="nothing records which of 3"):
+    with pytest.raises(SpecifierError, match="no record says which of 3"):
         plan_downgrade(both, rows, "-1", journal=journal("a_1", "b_1", "b_2", of=both))
 
 
@@ -391,7 +391,7 @@ def test_a_package_is_uninstalled_and_installed_again(project: Project, database
     assert "There is no package acme.reviews" in current.stderr
     up = shop.start("db-up")
     assert "Nothing to do: everything is applied." in up.stdout
-    assert "No file explains acme_reviews_1, acme_reviews_2 of acme.reviews" in up.stderr
+    assert "The database has missing revisions: acme_reviews_1, acme_reviews_2 of acme.reviews" in up.stderr
     for command in (["db-show"], ["db-heads"], ["db-stamp", "shop"], ["db-up", "-s"], ["db-log"], ["db-up", "app"]):
         shop.run(*command)
 
@@ -441,8 +441,8 @@ def test_a_database_forgets_a_package(project: Project, database: Database) -> N
     assert "reviews" not in shop.run("db-current").output
     assert "forgotten" in shop.run("db-log").stdout
     again = shop.run("db-forget", "acme.reviews", "--yes", exit_code=1).stderr
-    assert "nothing of that name is applied without its file" in again
-    assert "nothing of that name" in shop.run("db-forget", "app", "--yes", exit_code=1).stderr
+    assert "no missing revision has that name" in again
+    assert "no missing revision has that name" in shop.run("db-forget", "app", "--yes", exit_code=1).stderr
 
 
 def test_a_package_that_is_listed_and_was_never_there_stops_an_upgrade_of_everything(project: Project) -> None:

@@ -103,8 +103,8 @@ def test_a_label_addresses_its_own_line_of_a_package(typed: str, rows: str, step
     [
         ("db-up contract@c", "e2 c1", SpecifierError, "c begins 2 ids: c1, c2"),
         ("db-up expand@c1", "", SpecifierError, "c1 belongs to blog, not to expand. Type c1"),
-        ("db-down expand@base", "e2 c2", DependentsError, "takes back: c1 (blog), c2 (blog)"),
-        ("db-down expand@-1", "e1 c2", DependentsError, "takes back: c1 (blog), c2 (blog)"),
+        ("db-down expand@base", "e2 c2", DependentsError, "reverts: c1 (blog), c2 (blog)"),
+        ("db-down expand@-1", "e1 c2", DependentsError, "reverts: c1 (blog), c2 (blog)"),
     ],
 )
 def test_a_label_takes_nothing_else_of_its_package_along(
@@ -255,25 +255,25 @@ def test_refusal_of_a_downgrade_names_ten_dependents_and_counts_the_rest() -> No
 
 REFUSED = [
     ("db-up app@head", "db-up zoo@head", "", "zoo has 2 heads: zoo_2, zoo_3", "zoo@heads"),
-    ("two heads leave a choice", "db-up zoo@+1", "zoo_1 core_3", "zoo goes on in 2 ways: zoo_2, zoo_3", "Type one"),
-    ("two bases leave a choice", "db-up twin@+1", "", "twin goes on in 2 ways: twin_a, twin_b", "Type one"),
-    ("the second of two steps is a choice", "db-up zoo@+2", "", "zoo goes on in 2 ways: zoo_2, zoo_3", "Type one"),
+    ("two heads leave a choice", "db-up zoo@+1", "zoo_1 core_3", "zoo has 2 next revisions: zoo_2, zoo_3", "Type one"),
+    ("two bases leave a choice", "db-up twin@+1", "", "twin has 2 next revisions: twin_a, twin_b", "Type one"),
+    ("the second of two steps is a choice", "db-up zoo@+2", "", "zoo has 2 next revisions: zoo_2, zoo_3", "Type one"),
     ("the id is another package's", "db-up app@core_2", "", "core_2 belongs to core, not to app", "Type core_2"),
     ("the id is another package's", "db-down app@core_2", "core_2", "core_2 belongs to core, not to app", "core_2"),
     ("not applied", "db-down app_2", "app_1", "app_2: that is not applied", "db-current"),
-    ("a bare package", "db-down app", "app_2", "how far down", "app@-1"),
-    ("a bare package", "db-down app", "app_2", "how far down", "app@base"),
-    ("a bare label", "db-down late", "x2", "how far down", "late@-1"),
-    ("goes down", "db-up -1", "core_1", "goes down", "'ampho db-down -1'"),
-    ("goes down", "db-up app@-1", "app_1", "goes down", "'ampho db-down app@-1'"),
-    ("goes down", "db-up base", "", "goes down", "'ampho db-down base'"),
-    ("goes down", "db-up app@base", "", "goes down", "'ampho db-down app@base'"),
-    ("goes up", "db-down +1", "core_1", "goes up", "'ampho db-up +1'"),
-    ("goes up", "db-down app@+1", "core_1", "goes up", "'ampho db-up app@+1'"),
-    ("goes up", "db-down heads", "core_1", "goes up", "'ampho db-up heads'"),
-    ("goes up", "db-down head", "core_1", "goes up", "'ampho db-up heads'"),
-    ("goes up", "db-down app@head", "core_1", "goes up", "'ampho db-up app@head'"),
-    ("one head for many packages", "db-up head", "", "every package has a head of its own", "'heads'"),
+    ("a bare package", "db-down app", "app_2", "how far to downgrade", "app@-1"),
+    ("a bare package", "db-down app", "app_2", "how far to downgrade", "app@base"),
+    ("a bare label", "db-down late", "x2", "how far to downgrade", "late@-1"),
+    ("goes down", "db-up -1", "core_1", "that is a downgrade", "'ampho db-down -1'"),
+    ("goes down", "db-up app@-1", "app_1", "that is a downgrade", "'ampho db-down app@-1'"),
+    ("goes down", "db-up base", "", "that is a downgrade", "'ampho db-down base'"),
+    ("goes down", "db-up app@base", "", "that is a downgrade", "'ampho db-down app@base'"),
+    ("that is an upgrade", "db-down +1", "core_1", "that is an upgrade", "'ampho db-up +1'"),
+    ("that is an upgrade", "db-down app@+1", "core_1", "that is an upgrade", "'ampho db-up app@+1'"),
+    ("that is an upgrade", "db-down heads", "core_1", "that is an upgrade", "'ampho db-up heads'"),
+    ("that is an upgrade", "db-down head", "core_1", "that is an upgrade", "'ampho db-up heads'"),
+    ("that is an upgrade", "db-down app@head", "core_1", "that is an upgrade", "'ampho db-up app@head'"),
+    ("one head for many packages", "db-up head", "", "each package has its own head", "'heads'"),
     ("counting from an id", "db-up app_1+1", "", "counts from a name", "PACKAGE@+1"),
     ("counting from an id", "db-down app_2-1", "app_2", "counts from a name", "PACKAGE@-1"),
     ("counting from a package", "db-up app+1", "", "counts from a name", "PACKAGE@+1"),
@@ -283,9 +283,9 @@ REFUSED = [
     ("too many", "db-up app@+4", "", "only 3 to apply in app", "there are"),
     ("too many", "db-up app@+1", "app_3", "nothing to apply in app", "there is"),
     ("too many", "db-up +1", " ".join(EVERYTHING), "nothing to apply", "there is"),
-    ("too many", "db-down -4", "core_3", "only 3 to take back", "there are"),
-    ("too many", "db-down", "", "nothing to take back", "there is"),
-    ("too many", "db-down app@-3", "app_2", "only 2 to take back in app", "there are"),
+    ("too many", "db-down -4", "core_3", "only 3 to revert", "there are"),
+    ("too many", "db-down", "", "nothing to revert", "there is"),
+    ("too many", "db-down app@-3", "app_2", "only 2 to revert in app", "there are"),
     ("no number", "db-up +0", "", "no number of steps", "1 or more"),
     ("no number", "db-down -0", "core_1", "no number of steps", "1 or more"),
     ("no number", "db-up app@+0", "", "no number of steps", "1 or more"),
@@ -311,7 +311,7 @@ REFUSED = [
         "several last of a package",
         "db-down zoo@-1",
         "zoo_2 zoo_3",
-        "zoo has 2 last revisions, zoo_2, zoo_3, side by side",
+        "zoo has 2 last revisions: zoo_2, zoo_3.",
         "zoo@base",
     ),
     ("several last of a package", "db-down mend@-2", "mend_4", "mend has 2 last revisions", "mend@base"),
@@ -330,7 +330,7 @@ def test_refused_with_what_is_wrong_and_what_to_type(typed: str, rows: str, what
 
 def test_last_step_is_refused_where_nothing_records_the_order_with_a_command_for_each_package() -> None:
     text = refusal("db-down", "app_1 acme_billing_1 twin_a twin_b")
-    assert "nothing records which of 4 revisions was applied last" in text
+    assert "no record says which of 4 revisions was applied last" in text
     assert "'ampho db-down app@-1', 'ampho db-down acme.billing@-1', 'ampho db-down twin@-1'" in text
 
 
@@ -342,7 +342,7 @@ def test_candidates_for_the_last_step_are_only_what_no_applied_revision_stands_o
 @pytest.mark.parametrize("typed", ["db-down -2", "db-down -3"])
 def test_several_last_steps_are_taken_back_all_or_not_at_all(typed: str) -> None:
     """app_2 went last for sure, but then core_2 and app_1 are both candidates."""
-    assert "nothing records which of 2 revisions" in refusal(typed, "app_2")
+    assert "no record says which of 2 revisions" in refusal(typed, "app_2")
 
 
 def test_every_way_down_that_a_refusal_names_is_accepted() -> None:

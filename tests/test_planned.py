@@ -392,7 +392,7 @@ def test_a_plan_warns_as_the_run_does(each: Facade, project: Project) -> None:
     each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["accounts"]
     for command in ("db-up", "db-up --plan"):
         result = each.run(*command.split())
-        assert "Warning: No file explains shop_170000000" in result.stderr, command
+        assert "Warning: The database has missing revisions: shop_170000000" in result.stderr, command
     assert each.call("plan").warning in result.stderr
 
 
@@ -490,9 +490,9 @@ def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project,
     project.run("ampho", "db-up", check=False)
 
     refused = project.type("ampho", "db-down", answer="n")
-    said = "The upgrade of core_1 failed just before, and left nothing to take back"
+    said = "The upgrade of core_1 failed just before, and left nothing to revert"
     assert refused.exit_code == 1
-    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}: this takes back what was applied before")
+    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}: this reverts what was applied before")
     assert "Revert these? [y/N]: " in refused.stdout
     assert "Reverted" not in refused.stdout
     named = project.run("ampho", "db-down", "other@-1", "--plan")
@@ -564,7 +564,8 @@ def test_what_another_process_does_before_the_answer_ends_it(project: Project) -
         assert child.exitstatus == 1
         said = re.sub(r"\x1b\[\d+m", "", said)
         assert (
-            "Error: What 'ampho db-down base' would do has changed: it was to downgrade accounts_1700000100, " in said
+            "Error: The plan of 'ampho db-down base' changed after you confirmed it: it was to downgrade"
+            " accounts_1700000100, " in said
         )
         assert len(here.call("current")["accounts"].applied) == 2
 
@@ -592,6 +593,6 @@ def test_nor_does_what_is_left_of_it_after_another_process(each: Facade, project
     each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["accounts", "shop", "plug"]
     each.call("upgrade")
     plan = each.call("plan", "base", direction="downgrade")
-    with pytest.raises(PlanChangedError, match="done before: plug_1"):
+    with pytest.raises(PlanChangedError, match="run before that: plug_1"):
         each.call("downgrade", "base", agreed=plan, observer=Meanwhile())
     assert [len(package.applied) for package in each.call("current")] == [2, 0, 0]

@@ -47,14 +47,14 @@ def test_a_downgrade_wants_the_name_of_the_database(protected: Facade) -> None:
 def test_a_purge_wants_it_too(protected: Facade) -> None:
     line = protected.error_line("db-stamp", "core", "--purge")
     assert line.startswith(
-        "'ampho db-stamp core --purge' forgets all version rows. AMPHO_PROTECTED protects the database"
+        "'ampho db-stamp core --purge' deletes all version rows. AMPHO_PROTECTED protects the database"
     )
     assert len(protected.call("current")["shop"].applied) == 1
 
     assert protected.run("db-stamp", "core", "--purge", "--confirm", "app.db").exit_code == 0
     assert protected.call("current")["shop"].applied == ()
     assert protected.run("db-stamp", "shop").exit_code == 0
-    assert "takes what is applied out of the version table." in protected.error_line("db-stamp", "shop@base")
+    assert "removes applied revisions from the version table." in protected.error_line("db-stamp", "shop@base")
     assert protected.run("db-stamp", "shop@base", "--confirm", "app.db").exit_code == 0
     assert protected.run("db-stamp", "shop").exit_code == 0
     assert "shop.db is not the name" in protected.error_line("db-stamp", "core", "--confirm", "shop.db")

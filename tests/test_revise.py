@@ -558,7 +558,7 @@ def test_versions_folder_that_a_link_leads_out_of_the_package_is_refused(ready: 
 
 def test_file_that_is_there_already_is_not_overwritten(ready: Project) -> None:
     ready.write(f"app/migrations/versions/app_{NOW}_a_message.py", "revision = 'x'\ndown_revision = None\n")
-    refused(ready, RevisionInputError, "is there already", rev)
+    refused(ready, RevisionInputError, "already exists", rev)
 
 
 def test_broken_history_is_said_before_anything_is_written(ready: Project) -> None:

@@ -1,6 +1,6 @@
-"""What there is to know of a plan before it runs: why each step is there, its transaction, and what it may lose.
+"""Explaining a plan before it runs: why each step is in it, whether it runs in a transaction, and what it may lose.
 
-Nothing runs here: the files of the steps are compiled, and those that may be dangerous are looked at as Python.
+The files of the steps are not executed. They are compiled, and those that may be dangerous are parsed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _NAMES = {Direction.UPGRADE: "upgrade", Direction.DOWNGRADE: "downgrade"}
 
 
 class _Found(NamedTuple):
-    """What a file shows of one of its functions."""
+    """What was found in a function."""
 
     losses: tuple[str, ...] = ()
     commits: bool = False
 
 
 def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False) -> Plan:
-    """Return a plan whose steps tell why they are there, whether they run in a transaction, and what they may lose.
+    """Return a plan whose steps have a cause, whether they run in a transaction, and what they may lose.
 
     :param graph: the graph in which the plan was made.
     :param dialect: the name of the database's dialect.
     :param is_async: whether its engine is async.
-    :raises RevisionFileError: if a file of a step cannot be compiled, or lacks the step's function, as in a run.
+    :raises RevisionFileError: if a run would refuse a file, because it cannot be compiled or lacks the function.
     """
     near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
     places = {step.revision.id: place for place, step in enumerate(plan.steps)}
@@ -60,9 +60,9 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
 
 
 def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[str, ...]]:
-    """Return why a step is there; what was asked for comes first among the causes.
+    """Return why a step is in the plan, and because of which steps: those that were asked for come first.
 
-    :param among: the steps that stand on it, or for a downgrade those that it stands on, in their order.
+    :param among: the steps that depend on it, or for a downgrade those that it depends on, in their order.
     """
     if step.revision.id in plan.asked:
         return Cause.ASKED, ()
@@ -73,17 +73,17 @@ def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[s
 def _source(step: Step) -> bytes:
     try:
         return read_bytes(step.revision.file)
-    except OSError:  # it is gone since its head was read; the run says so
+    except OSError:  # deleted since its header was read, which the run reports
         return b""
 
 
 def _look(source: bytes, name: str) -> _Found:
-    """Return what a file shows of a function of it."""
+    """Return what was found in a function of a file."""
     if not _DANGER.search(_part(source, name)):
         return _Found()
     try:
         defined = functions(source)
-    except RecursionError:  # by what is nested too deep
+    except RecursionError:  # nested too deeply
         return _Found()
     reached = list(_reached(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True, own=False))
@@ -92,7 +92,7 @@ def _look(source: bytes, name: str) -> _Found:
 
 
 def _part(source: bytes, name: str) -> bytes:
-    """Return the function's own text where the file has no others that it might call, else all of it."""
+    """Return the text of a function, or of the whole file if the function may call others in it."""
     starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
     if name not in starts or starts.keys() - set(_NAMES.values()):
         return source
@@ -101,7 +101,7 @@ def _part(source: bytes, name: str) -> bytes:
 
 
 def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
-    """Give a function, and those of the same file that it names."""
+    """Yield a function, and those of the same file that it names."""
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())
@@ -113,7 +113,7 @@ def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Func
 
 
 def _commits(function: Function) -> bool:
-    """Tell whether a function ends its transaction before its own end."""
+    """Return whether a function ends its transaction before its own end."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr in _ENDINGS)
         or (isinstance(node, ast.Constant) and isinstance(node.value, str) and ENDS_TRANSACTION.match(node.value))

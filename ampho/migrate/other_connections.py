@@ -1,9 +1,9 @@
-"""The connections that a revision opens beside the one that migrates, as the app's own session does.
+"""The connections that a revision opens beside the one that migrates, for example by using the app's session.
 
-They wait for what the migration has locked, or it waits for what they have read. No database detects that deadlock,
-since the revision waits for itself in Python. So as long as one is open, no statement of that step, on either
-connection, waits for a lock for more than a few seconds. One to another database is left alone, and a revision that
-opens none costs nothing.
+One of the two connections may wait for a lock that the other holds. No database detects that deadlock, because the
+revision waits for itself in Python. So while such a connection is open, no statement of the step, on either connection,
+waits for a lock for more than a few seconds. A connection to another database is left alone, and a revision that opens
+none costs nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _PATIENCE = 5.0  # seconds
-_ONLY_ONE = "in-memory SQLite database has one connection"  # which AsyncSQLAlchemy lends to one user at a time
+_ONLY_ONE = "in-memory SQLite database has one connection"  # part of an error of AsyncSQLAlchemy
 HINT = (
     "the revision has opened another connection, and the two wait for each other: use op.get_bind(), or"
     " Session(op.get_bind())"
@@ -34,7 +34,7 @@ HINT = (
 class OtherConnections:
     """Watches a run for connections that its revisions open.
 
-    :param connection: the connection that migrates.
+    :param connection: the migrating connection.
     """
 
     def __init__(self, connection: Connection, settings: LockSettings) -> None:
@@ -44,12 +44,12 @@ class OtherConnections:
         self._before: Sequence[object] | None = None
         self._is_in_step = False
         self._opened_here: list[ConnectionPoolEntry] = []
-        event.listen(connection, "before_cursor_execute", self._relax)
+        event.listen(connection, "before_cursor_execute", self._end_limit)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch the connections that are checked out of any pool meanwhile."""
-        global _watching  # noqa: PLW0603 (there is one run at a time in a process)
+        """Watch the connections that are checked out of any pool in the meantime."""
+        global _watching  # noqa: PLW0603 (a process has one run at a time)
         _watching = self
         try:
             yield
@@ -62,7 +62,7 @@ class OtherConnections:
         self._is_in_step = True
 
     def end_step(self) -> None:
-        """Restore how long the connection that migrates waits."""
+        """Restore how long the migrating connection waits for locks."""
         self._is_in_step = False
         self._forget()
 
@@ -77,7 +77,7 @@ class OtherConnections:
                 self._raw.commit()
 
     def are_waited_for(self, exc: BaseException) -> bool:
-        """Return whether an exception comes from waiting for a lock while the revision has another connection."""
+        """Return whether a statement waited for a lock while the revision had another connection open."""
         words = str(exc)
         return _ONLY_ONE in words or (bool(self._opened_here) and (was_refused_a_lock(exc) or "is locked" in words))
 
@@ -86,7 +86,7 @@ class OtherConnections:
         return self._migrating.connection.dbapi_connection
 
     def opened(self, raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
-        """Limit how long a connection that a revision has checked out waits, if it is to the same database."""
+        """Limit how long a new connection of a revision waits for locks, if it is to the same database."""
         if not self._is_in_step or self._migrating.closed:
             return
         if raw is self._raw:
@@ -98,10 +98,10 @@ class OtherConnections:
                 return
             self._opened_here.append(entry)
             entry.invalidate(soft=True)  # so that it is not reused with this limit
-            self._hurry(raw, self._limit)
+            self._limit_waiting(raw, self._limit)
 
     def _is_elsewhere(self, raw: Any) -> bool:  # noqa: ANN401
-        """Return whether a new connection is to another database, as the servers say."""
+        """Return whether a new connection is to another database, according to the servers."""
         query = WHICH_DATABASE[self._migrating.dialect.name]
         with suppress(Exception):
             here, there = (tuple(_execute(each, query)) for each in (self._raw, raw))
@@ -110,13 +110,13 @@ class OtherConnections:
                 return True
         return False
 
-    def _relax(self, *args: object) -> None:
-        """Before a statement of the migration, end the limit if the revision has closed all that it opened."""
+    def _end_limit(self, *args: object) -> None:
+        """End the limit before a statement of the migration if the revision has closed its other connections."""
         if self._opened_here and not any(entry.in_use for entry in self._opened_here):
             self._forget()
 
-    def _hurry(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
-        """Limit how long the other connection waits, and the one that migrates, which may wait for it."""
+    def _limit_waiting(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
+        """Limit how long both connections wait for locks, since each may wait for the other."""
         hurry = limit.write.format(*[limit.convert(self._seconds)] * 2)
         with suppress(Exception):
             _execute(raw, hurry)
@@ -129,8 +129,7 @@ class OtherConnections:
 _watching: OtherConnections | None = None
 
 
-# Once and for good: a listener that came and went with each run would change a collection that other threads iterate
-# over while they check connections out.
+# This listener is never removed, because other threads iterate over the listeners while they check connections out.
 @event.listens_for(Pool, "checkout")
 def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
     if _watching is not None and is_inside():
@@ -138,7 +137,7 @@ def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # n
 
 
 def _execute(raw: Any, statement: str) -> Sequence[object]:  # noqa: ANN401
-    """Execute a statement past SQLAlchemy, which would begin a transaction for it; return its first row."""
+    """Execute a statement without SQLAlchemy, which would begin a transaction for it; return its first row."""
     cursor = raw.cursor()
     try:
         cursor.execute(statement)

@@ -1,7 +1,7 @@
-"""What a command would do to a database as it stands: (graph, version rows, specifier) -> plan.
+"""What a command would do to a database in its current state: (graph, version rows, specifier) -> plan.
 
-Pure: no I/O, no Alembic, and the same answer every time. Every form that Alembic would answer with something else than
-was typed is decided, or refused, here.
+This module does no I/O and uses no Alembic. It decides what each specifier means, and refuses those that Alembic would
+understand differently.
 """
 
 from __future__ import annotations
@@ -112,15 +112,15 @@ class Plan:
     @property
     def warning(self) -> str:
         """A warning to read before the plan runs, about missing revisions or a failed upgrade; otherwise empty."""
-        said = []
+        warnings = []
         if self.failed:
-            said.append(
-                f"The upgrade of {self.failed} failed just before, and left nothing to take back: this takes back what"
-                " was applied before it."
+            warnings.append(
+                f"The upgrade of {self.failed} failed just before, and left nothing to revert: this reverts what was"
+                " applied before it."
             )
         if self.missing:
-            said.append(f"No file explains {self.missing}; see 'ampho db-current'.")
-        return " ".join(said)
+            warnings.append(f"The database has missing revisions: {self.missing}; see 'ampho db-current'.")
+        return " ".join(warnings)
 
     @property
     def along(self) -> tuple[str, ...]:
@@ -129,17 +129,17 @@ class Plan:
         return tuple(package for package in self.packages if package not in asked)
 
     def check_agreed(self, agreed: Plan | None) -> None:
-        """Check that this plan does what somebody has seen and agreed to.
+        """Check that this plan has the steps of the one that was confirmed.
 
-        :param agreed: the plan that was seen; None if nobody was asked.
-        :raises PlanChangedError: if this one has other steps, or their files are other ones.
+        :param agreed: the plan that was confirmed; None if there was no question.
+        :raises PlanChangedError: if the steps, or their files, are different.
         """
-        if agreed is not None and _deeds(self) != _deeds(agreed):
+        if agreed is not None and _contents(self) != _contents(agreed):
             command = "db-up" if self.direction is Direction.UPGRADE else "db-down"
             raise PlanChangedError(
-                f"What 'ampho {command} {self.specifier}' would do has changed: it was to {_in_words(agreed)}, and now"
-                f" it is to {_in_words(self)}. Another process, or who edited a file, came between. Look at it again,"
-                " and run the command again; nothing was changed."
+                f"The plan of 'ampho {command} {self.specifier}' changed after you confirmed it: it was to"
+                f" {_in_words(agreed)}, and now it is to {_in_words(self)}. Another process migrated the database, or a"
+                " file was edited. Review the new plan, and run the command again; nothing was changed."
             )
 
 
@@ -219,7 +219,7 @@ def resolve_hint(revision_id: str) -> str:
     )
 
 
-def _deeds(plan: Plan) -> list[tuple[str, Direction, str]]:
+def _contents(plan: Plan) -> list[tuple[str, Direction, str]]:
     return [(step.revision.id, step.direction, step.revision.checksum) for step in plan.steps]
 
 
@@ -234,12 +234,12 @@ def plan_upgrade(
     """Plan an upgrade.
 
     :param rows: the version rows of the database.
-    :param journal: what was done to the database, as far as it is recorded.
+    :param journal: the journal of the database, which may lack what other tools did.
     :raises SpecifierError: if the specifier does not say where to go.
-    :raises PackageNotFoundError: if everything is meant, and a listed package is not there and never was.
-    :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
+    :raises PackageNotFoundError: if all packages are meant, and one is not installed and has no applied revision.
+    :raises UnknownRevisionsError: if missing revisions are in the way.
     :raises VersionTableError: if one of the rows cannot be a revision.
-    :raises DivergedError: if something that is needed counts as applied and was never run.
+    :raises DivergedError: if it needs a revision that counts as applied and was never run.
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
@@ -248,7 +248,7 @@ def plan_upgrade(
     if spec.branch is None and (spec.offset or spec.target == "heads"):
         applied.check_nothing_absent()
     else:
-        _check_not_gone(applied, targets, spec)
+        _check_not_missing(applied, targets, spec)
     ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
     applied.check_appliable(ids)
     if journal is not None:
@@ -268,13 +268,13 @@ def plan_downgrade(
     """Plan a downgrade.
 
     :param rows: the version rows of the database.
-    :param cascade: whether applied revisions of other packages that depend on what goes may go too.
-    :param journal: what was done to the database, as far as it is recorded.
-    :raises SpecifierError: if the specifier does not say what to take back.
-    :raises DependentsError: if other packages would be taken along, and ``cascade`` is not set.
-    :raises UnknownRevisionsError: if applied revisions that no file explains are in the way.
+    :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
+    :param journal: the journal of the database, which may lack what other tools did.
+    :raises SpecifierError: if the specifier does not say what to revert.
+    :raises DependentsError: if revisions of other packages depend on it, and ``cascade`` is not set.
+    :raises UnknownRevisionsError: if missing revisions are in the way.
     :raises VersionTableError: if one of the rows cannot be a revision.
-    :raises DivergedError: if revisions stand on each other so differently now that no order is left.
+    :raises DivergedError: if the dependencies have changed so that no order is possible.
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
@@ -282,22 +282,22 @@ def plan_downgrade(
     if journal is not None:
         applied = applied.as_ran(journal)
     removed = _downgrade_targets(applied, spec, journal or Journal())
-    along = (applied.graph.descendants(removed) & applied.known) - removed
+    dependents = (applied.graph.descendants(removed) & applied.known) - removed
     touched = set(map(applied.package, removed))
     ahead = {rid for rid in applied.missing if removed and applied.package(rid) in applied.ahead & touched}
-    applied.check_has_files(removed | along | ahead, f"'ampho db-down {spec.text}'")
-    if along and not cascade:
-        raise _dependents_error(applied.graph, spec, along)
-    steps = reversed(_as_applied(applied.graph, removed | along, journal or Journal()))
+    applied.check_has_files(removed | dependents | ahead, f"'ampho db-down {spec.text}'")
+    if dependents and not cascade:
+        raise _dependents_error(applied.graph, spec, dependents)
+    steps = reversed(_as_applied(applied.graph, removed | dependents, journal or Journal()))
     plan = _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
     is_unnamed = spec.offset and spec.branch is None
     return replace(plan, failed=journal.failed) if is_unnamed and journal is not None and plan.steps else plan
 
 
 def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:
-    """Return applied revisions in the order in which they were applied, as far as the journal knows it.
+    """Return applied revisions in the order in which they were applied.
 
-    What it does not know comes right after what it depends on, or otherwise first, in the graph's order.
+    A revision that the journal does not have comes right after what it depends on, or otherwise first.
     """
     positions: dict[str, int] = {}
     for revision_id in graph.sort(ids):
@@ -307,7 +307,7 @@ def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]
 
 
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
-    """Return the graph in which a plan was made: with what has no file, and for a downgrade as the revisions ran."""
+    """Return the graph in which a plan was made: with missing revisions, and for a downgrade as the revisions ran."""
     upgrades = plan.direction is Direction.UPGRADE
     if upgrades and not plan.missing:
         return graph
@@ -316,9 +316,9 @@ def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) ->
 
 
 def rest_of(plan: Plan, applied: Applied) -> Plan:
-    """Return what is left of a plan on a database that has gone on since it was made.
+    """Return what is left of a plan on a database that was migrated further since the plan was made.
 
-    :raises DatabaseError: if what is left does not fit the database any more.
+    :raises DatabaseError: if the database no longer has what a step needs.
     """
     left = [
         step for step in plan.steps if (step.revision.id in applied.known) is (step.direction is Direction.DOWNGRADE)
@@ -334,7 +334,7 @@ def rest_of(plan: Plan, applied: Applied) -> Plan:
             fits = known.issuperset(needed)
             known.add(revision_id)
         if not fits:
-            raise DatabaseError("Another process has changed the database meanwhile. Run the command again.")
+            raise DatabaseError("Another process has migrated the database in the meantime. Run the command again.")
     return replace(plan, steps=tuple(left), rows=exact_rows(applied.graph, applied.known))
 
 
@@ -352,8 +352,8 @@ def _plan(
     return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
 
 
-def _check_not_gone(applied: Applied, targets: set[str], spec: Specifier) -> None:
-    """Check that not all of what was typed lacks its file."""
+def _check_not_missing(applied: Applied, targets: set[str], spec: Specifier) -> None:
+    """Check that not all targets are missing revisions."""
     if targets and targets <= applied.missing:
         applied.check_has_files(targets, f"'ampho db-up {spec.text}'")
 
@@ -364,7 +364,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
         case Specifier(branch=None, target="heads"):
             return {head for name in graph.packages for head in graph.heads(name)}
         case Specifier(branch=None, target="head"):
-            raise _invalid(spec, "every package has a head of its own. Type 'heads' for all, or PACKAGE@head")
+            raise _invalid(spec, "each package has its own head. Type 'heads' for all, or PACKAGE@head")
         case Specifier(target="base"):
             raise _goes_down(spec)
         case Specifier(offset=offset) if offset < 0:
@@ -376,17 +376,21 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
         case Specifier(branch=str(name), target="head" | "heads"):
             branch = find_branch(graph, name, spec.text)
             if spec.target == "head":
-                _check_one_head(graph, branch, spec)
+                check_one_head(graph, branch, spec)
             return set(branch.ids)
     target = find_target(graph, spec, "+")
     return set(target.ids) if isinstance(target, Branch) else {target}
 
 
 def _goes_down(spec: Specifier) -> SpecifierError:
-    return _invalid(spec, f"that goes down. Type 'ampho db-down {spec.text}' to take revisions back")
+    return _invalid(spec, f"that is a downgrade. Type 'ampho db-down {spec.text}' to revert revisions")
 
 
-def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+def check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+    """Check that a branch has one head.
+
+    :raises SpecifierError: if it has several.
+    """
     heads = graph.tips(branch.ids)
     if len(heads) > 1:
         raise _invalid(
@@ -402,7 +406,7 @@ def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[s
 
 
 def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
-    """Return the next revisions of a branch, one after the other as long as there is no choice."""
+    """Return the next revisions of a branch, if there is only one way to go on."""
     pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
     if spec.offset > len(pending):
         raise _too_many(spec, len(pending), f"to apply in {branch.name}")
@@ -411,7 +415,7 @@ def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
     for _ in range(spec.offset):
         if len(ends.current) > 1:
             ready = graph.sort(ends.current)
-            raise _invalid(spec, f"{branch.name} goes on in {len(ready)} ways: {', '.join(ready)}. Type one of them")
+            raise _invalid(spec, f"{branch.name} has {len(ready)} next revisions: {', '.join(ready)}. Type one of them")
         (revision_id,) = ends.current
         ends.take(revision_id)
         found.add(revision_id)
@@ -419,10 +423,10 @@ def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
 
 
 class _Ends:
-    """The revisions at one end of a set, as they are taken away one by one.
+    """The revisions at one end of a set, from which they are removed one by one.
 
-    :param needs: gives what must be gone before a revision is at the end.
-    :param frees: gives what may be at the end when a revision is gone.
+    :param needs: returns what must be removed before a revision is at the end.
+    :param frees: returns what may be at the end when a revision is removed.
     :ivar current: ids of those at the end.
     """
 
@@ -435,7 +439,7 @@ class _Ends:
         self.current: set[str] = {rid for rid, count in self._waiting.items() if not count}
 
     def take(self, revision_id: str) -> None:
-        """Take one away."""
+        """Remove one."""
         self.current.remove(revision_id)
         for other in self._frees(revision_id):
             if other in self._waiting:
@@ -463,7 +467,8 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     if isinstance(target, Branch):
         raise _invalid(
             spec,
-            f"that does not say how far down. Type {target.name}@-1 for its last revision, {target.name}@base for all",
+            f"that does not say how far to downgrade. Type {target.name}@-1 for its last revision, {target.name}@base"
+            " for all",
         )
     if target not in applied:
         which = "that" if target == spec.text else target
@@ -473,14 +478,14 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
 
 def _goes_up(spec: Specifier) -> SpecifierError:
     typed = "heads" if spec.text == "head" else spec.text
-    return _invalid(spec, f"that goes up. Type 'ampho db-up {typed}' to apply revisions")
+    return _invalid(spec, f"that is an upgrade. Type 'ampho db-up {typed}' to apply revisions")
 
 
 def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal: Journal) -> set[str]:
-    """Return the revisions applied last, by the graph where it leaves no doubt, else by the journal."""
+    """Return the revisions applied last, according to the graph if there is one order only, else to the journal."""
     left = set(applied)
     if -spec.offset > len(left):
-        raise _too_many(spec, len(left), "to take back")
+        raise _too_many(spec, len(left), "to revert")
     ends = _Ends(left, needs=graph.children, frees=graph.parents)
     for _ in range(-spec.offset):
         tips = graph.sort(ends.current)
@@ -489,10 +494,10 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
             ends.take(last)
             left.discard(last)
         elif all(graph[tip].is_missing for tip in tips):
-            return set(tips)  # which is refused for that
+            return set(tips)  # refused later, because they are missing
         else:
             ways = ", ".join(f"'ampho db-down {name}'" for name in _ways_down(graph, tips))
-            raise _invalid(spec, f"nothing records which of {len(tips)} revisions was applied last. Type {ways}")
+            raise _invalid(spec, f"no record says which of {len(tips)} revisions was applied last. Type {ways}")
     return set(applied) - left
 
 
@@ -504,7 +509,7 @@ def _ways_down(graph: Graph, tips: Iterable[str]) -> list[str]:
 def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
     left = set(branch.ids) & applied
     if -spec.offset > len(left):
-        raise _too_many(spec, len(left), f"to take back in {branch.name}")
+        raise _too_many(spec, len(left), f"to revert in {branch.name}")
     removed: set[str] = set()
     ends = _Ends(left, needs=graph.children, frees=graph.parents)
     for _ in range(-spec.offset):
@@ -512,8 +517,8 @@ def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
         if len(tips) > 1:
             raise _invalid(
                 spec,
-                f"{branch.name} has {len(tips)} last revisions, {', '.join(tips)}, side by side. Type"
-                f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to take both back",
+                f"{branch.name} has {len(tips)} last revisions: {', '.join(tips)}. Type"
+                f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to revert all of them",
             )
         ends.take(tips[0])
         removed.add(tips[0])
@@ -521,17 +526,17 @@ def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
 
 
 def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
-    """Return the revision of the branch that all of several stand on, if there is one: the way down that takes them."""
+    """Return the last revision of the branch that all tips depend on, if any: a downgrade to it reverts them."""
     common = set.intersection(*(set(graph.ancestors([tip])) - {tip} for tip in tips)) & set(branch.ids)
     return list(graph.sort(common)[-1:])
 
 
-def _dependents_error(graph: Graph, spec: Specifier, along: Iterable[str]) -> DependentsError:
-    ids = graph.sort(along)
+def _dependents_error(graph: Graph, spec: Specifier, dependents: Iterable[str]) -> DependentsError:
+    ids = graph.sort(dependents)
     shown = listed([f"{revision_id} ({graph[revision_id].package})" for revision_id in ids], _SHOWN)
     return DependentsError(
-        f"Applied revisions depend on what 'ampho db-down {spec.text}' takes back: {shown}."
-        f" Type 'ampho db-down {spec.text} --cascade' to take them back too.",
+        f"Applied revisions depend on what 'ampho db-down {spec.text}' reverts: {shown}."
+        f" Type 'ampho db-down {spec.text} --cascade' to revert them, too.",
         specifier=spec.text,
         dependents=ids,
     )

@@ -1,4 +1,4 @@
-"""Saying what is applied without running anything: what a specifier makes of the version rows, and writing them."""
+"""Changing what counts as applied, in the version table and the journal, without running a revision."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
 from ampho.history.specifier import Specifier, find_branch, find_target, parse
 from ampho.migrate.observers import Observer
+from ampho.migrate.plan import check_one_head
 from ampho.migrate.queries import journal_table, run_env
 from ampho.project import Project
 from ampho.status.state import missing_states
@@ -50,26 +51,26 @@ def stamp(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Write the version rows of what a specifier says is applied, and run no revision.
+    """Record what is applied, without running any revision.
 
     :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
-    :param purge: whether to forget all rows before, those that no file explains included.
-    :param confirm: the database's name, where it is protected and a row shall go.
+    :param purge: whether to delete all version rows first, including those of missing revisions.
+    :param confirm: the database's name, if it is protected and a row is to be deleted.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: told who migrates the database meanwhile, if somebody does.
+    :param observer: receives the process that migrates the database meanwhile, if there is one.
     :raises SpecifierError: if the specifier does not say what is applied.
-    :raises DependentsError: if applied revisions of other packages depend on what would be applied no longer.
+    :raises DependentsError: if applied revisions of other packages depend on what would no longer be applied.
     """
     project.check_specifier(specifier)
     protection = project.protection.on(connection, confirm)
     if purge or confirm is not None:
-        how = "forgets all version rows" if purge else "changes version rows"
+        how = "deletes all version rows" if purge else "changes version rows"
         protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
 
     def change(before: Applied) -> set[str]:
         after = known_after_stamp(before, specifier)
         if not before.known <= after:
-            protection.check(confirm, f"'ampho db-stamp {specifier}' takes what is applied out of the version table.")
+            protection.check(confirm, f"'ampho db-stamp {specifier}' removes applied revisions from the version table.")
         return after
 
     def denies() -> tuple[str, ...]:
@@ -104,13 +105,13 @@ def forget(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Remove what a database knows of applied revisions whose files are gone; their tables stay.
+    """Remove missing revisions from the version table; their tables stay.
 
-    :param name: the package, or the id of one such revision.
+    :param name: a package, or the id of a missing revision.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: told who migrates the database meanwhile, if somebody does.
-    :raises SpecifierError: if nothing of that name is applied without a file.
-    :raises DependentsError: if other such revisions stand on them.
+    :param observer: receives the process that migrates the database meanwhile, if there is one.
+    :raises SpecifierError: if no missing revision has that name.
+    :raises DependentsError: if other missing revisions depend on them.
     """
 
     def change(before: Applied) -> set[str]:
@@ -121,20 +122,20 @@ def forget(
 
 def _forgotten(before: Applied, name: str) -> set[str]:
     graph = before.graph
-    gone = {rid for state in missing_states(before) for rid in state.named(name)}
-    if not gone:
+    missing = {rid for state in missing_states(before) for rid in state.named(name)}
+    if not missing:
         ways = before.ways_to_forget(graph.sort(before.missing))
         remedy = f"Type {' or '.join(ways)}." if ways else "See 'ampho db-current' for what is applied."
-        raise SpecifierError(f"{name}: nothing of that name is applied without its file. {remedy}", specifier=name)
-    above = (graph.descendants(gone) & before.known) - gone
-    if above:
+        raise SpecifierError(f"{name}: no missing revision has that name. {remedy}", specifier=name)
+    dependents = (graph.descendants(missing) & before.known) - missing
+    if dependents:
         raise DependentsError(
-            f"{before.describe_missing(above)} {'stands' if len(above) == 1 else 'stand'} on what would be forgotten."
-            f" Type {' and '.join(before.ways_out(graph.sort(above)))} first.",
+            f"{before.describe_missing(dependents)} {'depends' if len(dependents) == 1 else 'depend'} on what would be"
+            f" forgotten. Type {' and '.join(before.ways_out(graph.sort(dependents)))} first.",
             specifier=name,
-            dependents=graph.sort(above),
+            dependents=graph.sort(dependents),
         )
-    return gone
+    return missing
 
 
 def resolve(
@@ -146,12 +147,12 @@ def resolve(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Say what came of a revision that was interrupted, or failed half-way, where the database could not roll it back.
+    """Mark an unfinished revision as applied or not applied.
 
     :param revision: its id.
     :param applied: whether its change is in the database now.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: told who migrates the database meanwhile, if somebody does.
+    :param observer: receives the process that migrates the database meanwhile, if there is one.
     :raises SpecifierError: if it is not unfinished.
     """
 
@@ -160,7 +161,7 @@ def resolve(
             if not applied:
                 return set(before.known)
             raise SpecifierError(
-                f"{revision}: no file has that revision, so what it stands on is not known. Restore it first.",
+                f"{revision} is missing, so it is not known what it depends on. Restore its file first.",
                 specifier=revision,
             )
         if applied:
@@ -176,8 +177,8 @@ def _entries_of(revision: str, journal: Journal) -> list[Entry]:
     entries = [entry for entry in journal.unfinished if entry.revision == revision]
     if not entries:
         others = ", ".join(entry.revision for entry in journal.unfinished)
-        remedy = f"Unfinished is {others}." if others else "No revision is unfinished."
-        raise SpecifierError(f"{revision}: nothing is known to be left half done of it. {remedy}", specifier=revision)
+        remedy = f"Unfinished: {others}." if others else "No revision is unfinished."
+        raise SpecifierError(f"{revision} is not unfinished. {remedy}", specifier=revision)
     return entries
 
 
@@ -196,10 +197,10 @@ def _write(
 ) -> Stamped:
     """Change what is applied, in the version table and in the journal, in one transaction.
 
-    :param name: what was typed, a specifier or the name of what it is about.
-    :param purge: whether to ignore the rows that were there before.
-    :param denies: gives the packages of which the rest is said not to be applied, where that is not known.
-    :param resolving: the unfinished revision whose outcome this records.
+    :param name: what was typed: a specifier, or a name.
+    :param purge: whether to ignore the present rows.
+    :param denies: returns the packages whose other revisions are recorded as not applied, if that is uncertain.
+    :param resolving: the unfinished revision that this resolves.
     """
     graph = project.graph
     found: list[Stamped] = []
@@ -221,7 +222,7 @@ def _write(
         affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
         if table is not None and any(changes.values()):
-            table.ensure()  # before the rows: where DDL commits at once, it would commit them without their entries
+            table.ensure()  # before the rows, because it would commit them if the database commits DDL at once
 
         def record() -> None:
             if table is not None:
@@ -232,7 +233,7 @@ def _write(
                         table.note(was.graph[rid], direction, was.graph.parents(rid), outcome)
 
         write_rows(context, rows, after, record)
-        # of another tool's making, a row may be NULL
+        # In a table that another tool made, a row may be NULL.
         found.append(Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed)))
         return ()
 
@@ -254,7 +255,8 @@ def known_after_stamp(before: Applied, specifier: str) -> set[str]:
             return _without(before, set(find_branch(graph, name, spec.text).ids), spec)
         case Specifier(branch=str(name), target="head" | "heads"):
             branch = find_branch(graph, name, spec.text)
-            _check_one_head(graph, branch, spec)
+            if spec.target == "head":
+                check_one_head(graph, branch, spec)
             return set(applied) | graph.ancestors(branch.ids)
         case Specifier(offset=offset, target=target) if offset or target == "head":
             raise SpecifierError(
@@ -268,28 +270,18 @@ def known_after_stamp(before: Applied, specifier: str) -> set[str]:
     return _without(before, graph.after(named), spec) | graph.ancestors([named])
 
 
-def _check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
-    heads = graph.tips(branch.ids)
-    if spec.target == "head" and len(heads) > 1:
-        raise SpecifierError(
-            f"{spec.text}: {branch.name} has {len(heads)} heads: {', '.join(heads)}. Type {branch.name}@heads for all"
-            " of it, or the id of one.",
-            specifier=spec.text,
-        )
-
-
 def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
     before.check_has_files(removed, f"'ampho db-stamp {spec.text}'")
     graph, applied = before.graph, before.known
-    along = (graph.descendants(removed & applied) & applied) - removed
-    if along:
-        ids = graph.sort(along)
+    dependents = (graph.descendants(removed & applied) & applied) - removed
+    if dependents:
+        ids = graph.sort(dependents)
         present = dict.fromkeys(graph[rid].package for rid in ids if not graph[rid].is_missing)
-        ways = [f"'ampho db-stamp {name}@base', or less of it" for name in present]
-        ways += before.ways_to_forget(before.missing & along)
+        ways = [f"'ampho db-stamp {name}@base'" for name in present]
+        ways += before.ways_to_forget(before.missing & dependents)
         raise DependentsError(
             f"Applied revisions depend on what '{spec.text}' says is not applied: {listed(ids)}. Type"
-            f" {' and '.join(ways)}, first.",
+            f" {' and '.join(ways)} first.",
             specifier=spec.text,
             dependents=ids,
         )
