@@ -17,7 +17,7 @@ from test_picture import LINE, case
 from ampho.cli.graph.dot import as_dot
 from ampho.cli.graph.lanes import lines, plain
 from ampho.cli.graph.mermaid import as_mermaid, is_too_large
-from ampho.cli.graph.routes import Sheet, Sizes
+from ampho.cli.graph.routes import Layout, Sizes
 from ampho.cli.graph.svg import as_svg
 from ampho.database.applied import Applied
 from ampho.database.journal import Entry, Journal, Outcome
@@ -236,15 +236,15 @@ SIZES = [Sizes(along=40, across=150, channel=22, gutter=26), Sizes(along=150, ac
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from(SIZES))
 def test_no_box_lies_on_another_and_no_edge_on_a_box(seed: int, full: bool, part: bool, sizes: Sizes) -> None:
     picture = case(seed, part=part).draw(full=full)
-    sheet = Sheet(picture, sizes)
-    boxes = {node.first: sheet.box(node) for node in picture.nodes}
+    layout = Layout(picture, sizes)
+    boxes = {node.first: layout.box(node) for node in picture.nodes}
     for one, (along, across) in boxes.items():
-        assert 0 < along < sheet.along - sizes.along
-        assert 0 < across < sheet.across - sizes.across
+        assert 0 < along < layout.along - sizes.along
+        assert 0 < across < layout.across - sizes.across
         for other, (its_along, its_across) in boxes.items():
             apart = abs(along - its_along) >= sizes.along or abs(across - its_across) >= sizes.across
             assert apart or one == other
-    for edge, points in sheet.ways():
+    for edge, points in layout.edges():
         for (a1, b1), (a2, b2) in pairwise(points):
             assert a1 == a2 or b1 == b2
             low, high = (min(a1, a2), min(b1, b2)), (max(a1, a2), max(b1, b2))

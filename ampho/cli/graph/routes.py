@@ -1,34 +1,39 @@
-"""Where boxes lie on a sheet, and the ways that edges take between them, without crossing a box.
+"""Where the boxes of a picture are placed, and how its edges run between them without crossing a box.
 
-A sheet has two axes: *along* it the ranks follow each other, *across* it the columns, one for each track of each lane.
-Between ranks there are channels, between columns there are gutters; edges run in those, and each source has a place of
-its own in each that its edges use, so that lines which lie on each other have the same source. Whether *along* is down
-or to the right is for whoever draws.
+A layout has two axes, so that it serves drawings that grow downwards as well as drawings that grow to the right. Ranks
+follow each other *along* it; columns, one for each track of each lane, lie next to each other *across* it. The box of a
+node is where its rank and its column cross. Edges run in the space between: in channels, which lie between ranks and
+run across, and in gutters, which lie between columns and run along. Channel 2 is the one before rank 2, and gutter 2 is
+the one before column 2; the last channel and the last gutter come after all ranks and all columns.
+
+Edges that share a channel or a gutter get slots next to each other, unless they start at the same node. So lines that
+lie on each other always have the same source.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ampho.status.graph_view import Edge, Node, Picture
 
 Point = tuple[float, float]
-"""A place on a sheet: along, and across."""
+"""A position in a layout: along it, and across it."""
 
 _SLOT = 7.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a sheet is measured in.
+    """The measures of a layout.
 
-    :ivar along: the size of a box along the sheet.
-    :ivar across: its size across.
-    :ivar channel: the least distance between two ranks.
-    :ivar gutter: the least distance between two columns.
+    :ivar along: the size of a box along the layout.
+    :ivar across: the size of a box across the layout.
+    :ivar channel: the smallest distance between two ranks.
+    :ivar gutter: the smallest distance between two columns.
     """
 
     along: float
@@ -38,12 +43,8 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """The way of an edge: from a column and a rank to others, by gutters and channels.
-
-    :ivar channels: those that it uses, in order.
-    :ivar gutters: those that it uses, in order.
-    """
+class _Route:
+    """The channels and gutters through which an edge runs, each in the order of its way."""
 
     edge: Edge
     source: Node
@@ -53,52 +54,84 @@ class _Way:
 
     @property
     def key(self) -> tuple[str, bool]:
-        """What edges have in common that may lie on each other."""
+        """What edges have in common if they may lie on each other."""
         return self.source.first, self.edge.is_dependency
 
 
-class _Slots:
-    """Places beside each other in channels, or in gutters, for what lies there."""
+# Whether two edges need different slots depends on where they enter and leave a channel or a gutter. These positions
+# only have to be in the right order: across, each gutter comes before its column; along, each channel comes before its
+# rank, on which an edge may enter or leave a box at three points.
 
-    def __init__(self) -> None:
-        self._claims: defaultdict[int, dict[tuple[str, bool], tuple[int, int]]] = defaultdict(dict)
-        self._places: dict[tuple[int, tuple[str, bool]], int] = {}
+
+def _across_gutter(gutter: int) -> int:
+    return 2 * gutter
+
+
+def _across_column(column: int) -> int:
+    return 2 * column + 1
+
+
+def _along_channel(channel: int) -> int:
+    return 5 * channel
+
+
+def _along_rank(rank: int, quarter: int) -> int:
+    return 5 * rank + quarter
+
+
+class _Slots:
+    """The slots of all channels, or of all gutters."""
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self._stretches: defaultdict[int, dict[tuple[str, bool], tuple[int, int]]] = defaultdict(dict)
+        self._slots: dict[tuple[int, tuple[str, bool]], int] = {}
         self._counts: dict[int, int] = {}
 
-    def claim(self, where: int, key: tuple[str, bool], one: int, other: int) -> None:
-        """Say that something lies in a channel or gutter from one place to another."""
-        low, high = self._claims[where].get(key, (one, one))
-        self._claims[where][key] = (min(low, one, other), max(high, one, other))
+    def add(self, number: int, route: _Route, begin: int, end: int) -> None:
+        """Add the stretch of a channel or gutter through which a route runs."""
+        stretches = self._stretches[number]
+        low, high = stretches.get(route.key, (begin, begin))
+        stretches[route.key] = min(low, begin, end), max(high, begin, end)
 
     def assign(self) -> None:
-        """Give each its place: the first that is free there."""
-        for where, claims in self._claims.items():
-            ending: list[tuple[int, int]] = []
+        """Assign to each stretch the first slot that is free there."""
+        for number, stretches in self._stretches.items():
+            taken: list[tuple[int, int]] = []
             free: list[int] = []
             count = 0
-            for key, (low, high) in sorted(claims.items(), key=lambda item: (item[1], item[0])):
-                while ending and ending[0][0] < low:
-                    heapq.heappush(free, heapq.heappop(ending)[1])
-                place = heapq.heappop(free) if free else count
-                count = max(count, place + 1)
-                heapq.heappush(ending, (high, place))
-                self._places[where, key] = place
-            self._counts[where] = count
+            for key, (low, high) in sorted(stretches.items(), key=lambda item: (item[1], item[0])):
+                while taken and taken[0][0] < low:
+                    heapq.heappush(free, heapq.heappop(taken)[1])
+                slot = heapq.heappop(free) if free else count
+                count = max(count, slot + 1)
+                heapq.heappush(taken, (high, slot))
+                self._slots[number, key] = slot
+            self._counts[number] = count
 
-    def size(self, where: int, least: float) -> float:
-        """Return how much room a channel or gutter takes."""
-        return least + _SLOT * max(self._counts.get(where, 0) - 1, 0)
+    def size(self, number: int) -> float:
+        """Return the width of a channel or gutter."""
+        return self._least + _SLOT * max(self._counts.get(number, 0) - 1, 0)
 
-    def place(self, where: int, key: tuple[str, bool], least: float) -> float:
-        """Return how far from its beginning something lies in a channel or gutter."""
-        return least / 2 + _SLOT * self._places.get((where, key), 0)
+    def offset(self, number: int, route: _Route) -> float:
+        """Return the distance of a route from the beginning of a channel or gutter."""
+        return self._least / 2 + _SLOT * self._slots.get((number, route.key), 0)
+
+    def starts(self, count: int, box: float) -> tuple[list[float], float]:
+        """Return where each rank or column starts, and where the last channel or gutter ends."""
+        starts, position = [], 0.0
+        for number in range(count):
+            position += self.size(number)
+            starts.append(position)
+            position += box
+        return starts, position + self.size(count)
 
 
-class Sheet:
-    """A picture laid out.
+class Layout:
+    """The positions of the boxes and edges of a picture.
 
-    :ivar along: its size along the ranks.
-    :ivar across: its size across the lanes.
+    :ivar along: the size along the ranks.
+    :ivar across: the size across the columns.
     """
 
     def __init__(self, picture: Picture, sizes: Sizes) -> None:
@@ -109,21 +142,24 @@ class Sheet:
         for lane in picture.lanes:
             self._first_column[lane.package] = columns
             columns += lane.tracks
-        self._channels, self._gutters = _Slots(), _Slots()
-        self._ways = [self._way(edge, is_straight=straight) for edge, straight in self._straightness()]
-        self._outgoing, self._incoming = self._ports()
-        for way in self._ways:
-            self._claim(way)
+        self._channels, self._gutters = _Slots(sizes.channel), _Slots(sizes.gutter)
+        adjacent = set(self._adjacent())
+        self._routes = [self._route(edge, adjacent) for edge in picture.edges]
+        dependencies = [route for route in self._routes if route.edge.is_dependency]
+        self._sides_out = {(route.source.first, route.gutters[0]) for route in dependencies}
+        self._sides_in = {(route.target.first, route.gutters[-1]) for route in dependencies}
+        for route in self._routes:
+            self._add(route)
         self._channels.assign()
         self._gutters.assign()
         ranks = 1 + max((node.rank for node in picture.nodes), default=0)
         self.along: float
         self.across: float
-        self._rank_starts, self.along = _starts(ranks, sizes.along, sizes.channel, self._channels)
-        self._column_starts, self.across = _starts(columns, sizes.across, sizes.gutter, self._gutters)
+        self._rank_starts, self.along = self._channels.starts(ranks, sizes.along)
+        self._column_starts, self.across = self._gutters.starts(columns, sizes.across)
 
     def lane(self, package: str, tracks: int) -> tuple[float, float]:
-        """Return where a lane begins and ends, across the sheet."""
+        """Return where a lane begins and ends, across the layout."""
         first = self._first_column[package]
         return self._column_starts[first], self._column_starts[first + tracks - 1] + self._sizes.across
 
@@ -131,114 +167,97 @@ class Sheet:
         """Return where the box of a node begins."""
         return self._rank_starts[node.rank], self._column_starts[self._column(node)]
 
-    def ways(self) -> Iterator[tuple[Edge, list[Point]]]:
-        """Give each edge and the corners of its way, the first at its source and the last at its target."""
-        for way in self._ways:
-            yield way.edge, self._points(way)
+    def edges(self) -> Iterator[tuple[Edge, list[Point]]]:
+        """Yield each edge with the points that it connects, from its source to its target."""
+        for route in self._routes:
+            yield route.edge, self._dependency(route) if route.edge.is_dependency else self._line(route)
 
     def _column(self, node: Node) -> int:
         return self._first_column[node.package] + node.track
 
-    def _straightness(self) -> Iterator[tuple[Edge, bool]]:
-        """Give each edge, and whether nothing lies between its ends, in one column."""
-        before: dict[str, str] = {}
+    def _adjacent(self) -> Iterator[tuple[str, str]]:
+        """Yield the pairs of nodes that are in one column with no other node between them."""
         last: dict[int, Node] = {}
         for node in sorted(self._picture.nodes, key=lambda each: each.rank):
             column = self._column(node)
             if column in last:
-                before[node.first] = last[column].first
+                yield last[column].first, node.first
             last[column] = node
-        for edge in self._picture.edges:
-            source, target = self._picture.node(edge.source), self._picture.node(edge.target)
-            is_next = self._column(source) == self._column(target) and before.get(target.first) == source.first
-            yield edge, is_next and not edge.is_dependency
 
-    def _way(self, edge: Edge, *, is_straight: bool) -> _Way:
+    def _route(self, edge: Edge, adjacent: set[tuple[str, str]]) -> _Route:
         source, target = self._picture.node(edge.source), self._picture.node(edge.target)
         begin, end = self._column(source), self._column(target)
-        if is_straight:
-            return _Way(edge, source, target)
         if not edge.is_dependency:
+            if (source.first, target.first) in adjacent:
+                return _Route(edge, source, target)
             if target.rank == source.rank + 1:
-                return _Way(edge, source, target, (target.rank,))
-            return _Way(edge, source, target, (source.rank + 1, target.rank), (end + (end < begin),))
+                return _Route(edge, source, target, (target.rank,))
+            return _Route(edge, source, target, (source.rank + 1, target.rank), (end + (end < begin),))
         leaving = begin + 1 if end >= begin else begin
         entering = end if end > begin else end + 1
         if leaving == entering:
-            return _Way(edge, source, target, (), (leaving,))
-        return _Way(edge, source, target, (target.rank,), (leaving, entering))
+            return _Route(edge, source, target, (), (leaving,))
+        return _Route(edge, source, target, (target.rank,), (leaving, entering))
 
-    def _ports(self) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-        """Return by which sides dependencies leave nodes, and enter them: nodes with the gutter at that side."""
-        dependencies = [way for way in self._ways if way.edge.is_dependency]
-        outgoing = {(way.source.first, way.gutters[0]) for way in dependencies}
-        return outgoing, {(way.target.first, way.gutters[-1]) for way in dependencies}
+    def _quarters(self, route: _Route) -> tuple[int, int]:
+        """Return at which quarter of a box's side a dependency leaves its source, and enters its target.
 
-    def _port(self, node: Node, gutter: int, *, is_out: bool) -> int:
-        """Return the quarter of a side at which a dependency touches it: the middle, unless others go the other way."""
-        key = (node.first, gutter)
-        return 2 + (1 if is_out else -1) * (key in self._outgoing and key in self._incoming)
+        This is the middle, unless other dependencies pass through the same side in the other direction.
+        """
+        out, into = (route.source.first, route.gutters[0]), (route.target.first, route.gutters[-1])
+        return 2 + (out in self._sides_in), 2 - (into in self._sides_out)
 
-    def _claim(self, way: _Way) -> None:
-        begin, end = 2 * self._column(way.source) + 1, 2 * self._column(way.target) + 1
-        if not way.edge.is_dependency:
-            stops = [begin, *(2 * gutter for gutter in way.gutters), end]
-            for channel, one, other in zip(way.channels, stops, stops[1:], strict=False):
-                self._channels.claim(channel, way.key, one, other)
-            for gutter in way.gutters:
-                self._gutters.claim(gutter, way.key, 5 * way.channels[0], 5 * way.channels[1])
+    def _add(self, route: _Route) -> None:
+        """Add the stretches of a route to its channels and gutters."""
+        if route.edge.is_dependency:
+            self._add_dependency(route)
             return
-        leaving = 5 * way.source.rank + self._port(way.source, way.gutters[0], is_out=True)
-        entering = 5 * way.target.rank + self._port(way.target, way.gutters[-1], is_out=False)
-        if not way.channels:
+        begin, end = _across_column(self._column(route.source)), _across_column(self._column(route.target))
+        stops = [begin, *map(_across_gutter, route.gutters), end]
+        for channel, (one, other) in zip(route.channels, pairwise(stops), strict=False):
+            self._channels.add(channel, route, one, other)
+        for gutter in route.gutters:
+            self._gutters.add(gutter, route, *map(_along_channel, route.channels))
+
+    def _add_dependency(self, route: _Route) -> None:
+        out, into = self._quarters(route)
+        leaving, entering = _along_rank(route.source.rank, out), _along_rank(route.target.rank, into)
+        if not route.channels:
             if leaving != entering:
-                self._gutters.claim(way.gutters[0], way.key, leaving, entering)
+                self._gutters.add(route.gutters[0], route, leaving, entering)
             return
-        (channel,) = way.channels
-        self._gutters.claim(way.gutters[0], way.key, leaving, 5 * channel)
-        self._channels.claim(channel, way.key, 2 * way.gutters[0], 2 * way.gutters[1])
-        self._gutters.claim(way.gutters[1], way.key, 5 * channel, entering)
+        (channel,) = route.channels
+        self._gutters.add(route.gutters[0], route, leaving, _along_channel(channel))
+        self._channels.add(channel, route, *map(_across_gutter, route.gutters))
+        self._gutters.add(route.gutters[1], route, _along_channel(channel), entering)
 
-    def _points(self, way: _Way) -> list[Point]:
-        sizes = self._sizes
-        (begin_along, begin), (end_along, end) = self.box(way.source), self.box(way.target)
-        channels = [self._channel(channel, way) for channel in way.channels]
-        gutters = [self._gutter(gutter, way) for gutter in way.gutters]
-        if not way.edge.is_dependency:
-            begin, end, begin_along = begin + sizes.across / 2, end + sizes.across / 2, begin_along + sizes.along
-            corners = _staircase(channels, [begin, *gutters, end])
-            return [(begin_along, begin), *corners, (end_along, end)]
-        leaving = begin_along + sizes.along * self._port(way.source, way.gutters[0], is_out=True) / 4
-        entering = end_along + sizes.along * self._port(way.target, way.gutters[-1], is_out=False) / 4
-        start = (leaving, begin + sizes.across * (gutters[0] > begin))
-        stop = (entering, end + sizes.across * (gutters[-1] > end))
-        turns = [(leaving, gutters[0]), *((channels[0], gutter) for gutter in gutters if channels)]
-        return [start, *turns, (entering, gutters[-1]), stop]
+    def _line(self, route: _Route) -> list[Point]:
+        """Return the points of an edge from a parent: from the end of its box to the beginning of the other box."""
+        middle = self._sizes.across / 2
+        (begin_along, begin), (end_along, end) = self.box(route.source), self.box(route.target)
+        points = [(begin_along + self._sizes.along, begin + middle)]
+        stops = [begin + middle, *(self._gutter(gutter, route) for gutter in route.gutters), end + middle]
+        for channel, (one, other) in zip(route.channels, pairwise(stops), strict=False):
+            along = self._channel(channel, route)
+            points += [(along, one), (along, other)]
+        return [*points, (end_along, end + middle)]
 
-    def _channel(self, channel: int, way: _Way) -> float:
-        end = self._rank_starts[channel]
-        least = self._sizes.channel
-        return end - self._channels.size(channel, least) + self._channels.place(channel, way.key, least)
+    def _dependency(self, route: _Route) -> list[Point]:
+        """Return the points of an edge from a dependency: from a side of its box to a side of the other box."""
+        along, across = self._sizes.along, self._sizes.across
+        (begin_along, begin), (end_along, end) = self.box(route.source), self.box(route.target)
+        gutters = [self._gutter(gutter, route) for gutter in route.gutters]
+        out, into = self._quarters(route)
+        leaving, entering = begin_along + along * out / 4, end_along + along * into / 4
+        points = [(leaving, begin + across * (gutters[0] > begin)), (leaving, gutters[0])]
+        for channel in route.channels:
+            points += [(self._channel(channel, route), gutter) for gutter in gutters]
+        return [*points, (entering, gutters[-1]), (entering, end + across * (gutters[-1] > end))]
 
-    def _gutter(self, gutter: int, way: _Way) -> float:
-        least = self._sizes.gutter
-        size = self._gutters.size(gutter, least)
-        starts = self._column_starts
-        begin = starts[gutter] - size if gutter < len(starts) else self.across - size
-        return begin + self._gutters.place(gutter, way.key, least)
+    def _channel(self, channel: int, route: _Route) -> float:
+        start = self._rank_starts[channel] - self._channels.size(channel)
+        return start + self._channels.offset(channel, route)
 
-
-def _staircase(channels: Iterable[float], stops: list[float]) -> Iterator[Point]:
-    for channel, one, other in zip(channels, stops, stops[1:], strict=False):
-        yield channel, one
-        yield channel, other
-
-
-def _starts(count: int, box: float, least: float, slots: _Slots) -> tuple[list[float], float]:
-    """Return where each rank, or column, begins, and where the room after the last one ends."""
-    starts, position = [], 0.0
-    for number in range(count):
-        position += slots.size(number, least)
-        starts.append(position)
-        position += box
-    return starts, position + slots.size(count, least)
+    def _gutter(self, gutter: int, route: _Route) -> float:
+        end = self._column_starts[gutter] if gutter < len(self._column_starts) else self.across
+        return end - self._gutters.size(gutter) + self._gutters.offset(gutter, route)

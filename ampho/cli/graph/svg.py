@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ampho.cli.graph import labels
-from ampho.cli.graph.routes import Point, Sheet, Sizes
+from ampho.cli.graph.routes import Layout, Point, Sizes
 from ampho.status.graph_view import Lane, Node, Picture
 from ampho.status.state import Mark
 
@@ -84,10 +84,10 @@ class _Drawing:
             names = [_SMALL * 1.3 * labels.width(labels.package(lane)) for lane in picture.lanes]
             notes = [_SMALL * labels.width(labels.counts(lane)) for lane in picture.lanes]
             self._left, self._top = _MARGIN + min(max([*names, *notes, 60]), 260) + 16, _MARGIN - 12
-        self._sheet = Sheet(picture, sizes)
+        self._layout = Layout(picture, sizes)
 
     def draw(self) -> ET.Element:
-        along, across = self._sheet.along, self._sheet.across
+        along, across = self._layout.along, self._layout.across
         width, height = (across, along) if self._is_down else (along, across)
         legend = list(_legend_entries(self._picture))
         width = max(width + self._left + _MARGIN - 18 * self._is_down, 320.0)
@@ -106,7 +106,7 @@ class _Drawing:
             self._draw_lane(root, lane)
         if not self._picture.lanes:
             _write(root, labels.NOTHING, (_MARGIN, bottom), "quiet")
-        for edge, points in self._sheet.ways():
+        for edge, points in self._layout.edges():
             kind = "dependency" if edge.is_dependency else "parent"
             corners = [self._at(point) for point in points]
             if self._picture.node(edge.target).is_run:
@@ -123,13 +123,13 @@ class _Drawing:
         return (self._left + across, self._top + along) if self._is_down else (self._left + along, self._top + across)
 
     def _draw_lane(self, root: ET.Element, lane: Lane) -> None:
-        begin, end = self._sheet.lane(lane.package, lane.tracks)
+        begin, end = self._layout.lane(lane.package, lane.tracks)
         size = end - begin + 16
         if self._is_down:
-            room = _Room(self._left + begin - 8, _MARGIN, size, self._sheet.along + _HEAD)
+            room = _Room(self._left + begin - 8, _MARGIN, size, self._layout.along + _HEAD)
             space = size - 16
         else:
-            room = _Room(_MARGIN, self._top + begin - 8, self._sheet.along + self._left - _MARGIN, size)
+            room = _Room(_MARGIN, self._top + begin - 8, self._layout.along + self._left - _MARGIN, size)
             space = self._left - _MARGIN - 16
         group = ET.SubElement(root, "g")
         ET.SubElement(group, "title").text = ": ".join(filter(None, (labels.package(lane), labels.counts(lane))))
@@ -147,7 +147,7 @@ class _Drawing:
         ET.SubElement(group, "path", {"class": "tip", "d": f"M{' L'.join(map(_point, tip))} Z"})
 
     def _draw_node(self, root: ET.Element, node: Node) -> None:
-        x, y = self._at(self._sheet.box(node))
+        x, y = self._at(self._layout.box(node))
         group = ET.SubElement(root, "g", {"class": f"{node.mark} stub" if node.is_stub else str(node.mark)})
         ET.SubElement(group, "title").text = labels.tooltip(node)
         if node.is_run:
