@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 MOST_COLUMNS = 13  # of a text in a pipe; where there would be more, lines lie on each other
 
 Edge = tuple[str, str, bool]
-"""The last revision of a box, the first one of another box that stands on it, and whether that is a dependency."""
+"""The last revision of a box, the first one of another box that depends on it, and whether that is a dependency."""
 
 
 @dataclass(frozen=True, order=True)
@@ -100,7 +100,7 @@ def from_dot(text: str) -> Drawn:
             packages[boxes[node[1]].first] = list(lanes)[-1]
             revisions += [line.split("  ")[0] for line in told]
         elif arrow := re.match(
-            r'(n\d+) -> (n\d+) \[(style="dashed")?.*tooltip="(\S+) (?:stands|depends) on (\S+)"', line
+            r'(n\d+) -> (n\d+) \[(style="dashed")?.*tooltip="(\S+) (?:revises|depends on) (\S+)"', line
         ):
             arrows.append((arrow[1], arrow[2], bool(arrow[3])))
             assert (boxes[arrow[1]].last, boxes[arrow[2]].first) == (arrow[5], arrow[4])
@@ -110,7 +110,7 @@ def from_dot(text: str) -> Drawn:
 
 
 def _mark(remark: str) -> str:
-    """Return the mark in the last line of a tooltip, such as ``(missing: applied, and no file has it, head)``."""
+    """Return the mark in the last line of a tooltip, such as ``(missing: applied, but has no file, head)``."""
     return re.split(r"[:,]", remark.strip("()"))[0]
 
 
@@ -133,8 +133,8 @@ def from_svg(text: str) -> Drawn:
             name, _, lanes_counts = title.partition(": ")
             lanes[name], lane_rooms[name] = lanes_counts, _rectangles(group)[0]
         elif kind in ("parent", "dependency"):
-            target, words, source = re.fullmatch(r"(\S+) (stands|depends) on (\S+)", title).groups()  # type: ignore[union-attr]
-            assert (words == "depends") == (kind == "dependency")
+            target, words, source = re.fullmatch(r"(\S+) (revises|depends on) (\S+)", title).groups()  # type: ignore[union-attr]
+            assert (words == "depends on") == (kind == "dependency")
             edges.append((source, target, kind == "dependency"))
         else:
             *told, remark = title.splitlines()

@@ -61,7 +61,7 @@ def can_run(program: str, env: Mapping[str, str]) -> bool:
 
 
 def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith("PYTHON") and name != UNBUFFERED} | FIXED
+    return FIXED | {name: value for name, value in env.items() if name.startswith("PYTHON") and name != UNBUFFERED}
 
 
 def run(

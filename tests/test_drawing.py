@@ -80,7 +80,7 @@ def test_svg_tells_every_revision(seed: int, full: bool, part: bool) -> None:
         for rid, message in zip(node.revisions, node.messages, strict=True):
             assert f"{rid}  {message}".rstrip() in told
     for edge in picture.edges:
-        assert f"{edge.target} {'depends on' if edge.is_dependency else 'stands on'} {edge.source}" in told
+        assert f"{edge.target} {'depends on' if edge.is_dependency else 'revises'} {edge.source}" in told
 
 
 def test_svg_stands_alone() -> None:

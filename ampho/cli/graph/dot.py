@@ -9,17 +9,9 @@ from ampho.status.graph_view import Node, Picture
 from ampho.status.state import Mark
 
 _ROOM = 44
-_STYLES = {
-    Mark.APPLIED: 'style="filled", fillcolor="#d8efdf", color="#1f7a45"',
-    Mark.EDITED: 'style="filled,dashed", fillcolor="#d8efdf", color="#8a5a00"',
-    Mark.DIVERGED: 'style="filled", fillcolor="#fbe3e1", color="#b3261e", penwidth="3"',
-    Mark.PENDING: 'style="rounded", color="#8a5a00"',
-    Mark.MISSING: 'shape="octagon", style="filled,dashed", fillcolor="#fbe3e1", color="#b3261e"',
-    Mark.UNFINISHED: 'style="filled", fillcolor="#ffe8c7", color="#b3261e", penwidth="3"',
-    Mark.UNCERTAIN: 'style="rounded,dotted"',
-    Mark.ABSENT: 'shape="octagon", style="dotted", color="#b3261e"',
-    Mark.UNKNOWN: 'style="filled", fillcolor="#eef2f6", color="#57606a"',
-}
+_SHAPES = {Mark.MISSING: "octagon", Mark.ABSENT: "octagon"}
+_ROUNDED = (Mark.PENDING, Mark.UNCERTAIN)
+_DASHES = {"": "", "5 3": ",dashed", "2 3": ",dotted"}
 
 
 def as_dot(picture: Picture) -> str:
@@ -51,16 +43,23 @@ def _lines(picture: Picture) -> Iterator[str]:
 
 
 def _attributes(node: Node) -> str:
-    head = " (head)" if node.is_head else ""
-    lines = [f"{labels.SIGNS[node.mark]} {labels.title(node)}{head}", labels.subtitle(node, _ROOM)]
+    lines = [labels.heading(node), labels.subtitle(node, _ROOM)]
     label = r"\n".join(_text(line) for line in lines if line)
     tooltip = r"\n".join(map(_text, labels.tooltip(node).splitlines()))
     extra = (', fontcolor="#57606a", penwidth="0.5"' if node.is_stub else "") + (
         ', peripheries="2"' if node.is_run else ""
     )
-    return f'label="{label}", tooltip="{tooltip}", {_STYLES[node.mark]}{extra}'
+    return f'label="{label}", tooltip="{tooltip}", {_style(node.mark)}{extra}'
+
+
+def _style(mark: Mark) -> str:
+    box = labels.BOXES[mark]
+    style = f"filled{',rounded' if mark in _ROUNDED else ''}{_DASHES[box.dash]}"
+    shape = f'shape="{_SHAPES[mark]}", ' if mark in _SHAPES else ""
+    width = ', penwidth="3"' if box.is_bold else ""
+    return f'{shape}style="{style}", fillcolor="{box.fill}", color="{box.border}"{width}'
 
 
 def _text(text: str) -> str:
-    """Return a text as it stands in a quoted string, where Graphviz also reads HTML's entities."""
+    """Return a text for a quoted string, in which Graphviz also replaces the entities of HTML."""
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

@@ -1,8 +1,12 @@
-"""What is written on a picture, whatever draws it: signs, labels, tooltips. Any id or message may be anything."""
+"""What all drawings of a picture have in common: signs, colors, labels, and tooltips.
+
+Ids and messages may contain any characters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from unicodedata import combining, east_asian_width
 
 from ampho._text import printable
@@ -14,26 +18,53 @@ SIGNS = {
     Mark.EDITED: "◆",
     Mark.DIVERGED: "≠",
     Mark.PENDING: "○",
-    Mark.MISSING: "×",  # noqa: RUF001 (no letter)
+    Mark.MISSING: "×",  # noqa: RUF001 (a sign, not a letter)
     Mark.UNFINISHED: "!",
     Mark.UNCERTAIN: "?",
-    Mark.ABSENT: "–",  # noqa: RUF001 (longer than a hyphen, on purpose)
+    Mark.ABSENT: "–",  # noqa: RUF001 (longer than a hyphen)
     Mark.UNKNOWN: "•",
 }
 MEANINGS = {
     Mark.APPLIED: "applied",
-    Mark.EDITED: "edited: applied, and its file is another one now",
-    Mark.DIVERGED: "diverged: counts as applied, and was never run",
+    Mark.EDITED: "edited: applied, and its file was changed since",
+    Mark.DIVERGED: "diverged: counts as applied, but never ran",
     Mark.PENDING: "pending",
-    Mark.MISSING: "missing: applied, and no file has it",
-    Mark.UNFINISHED: "unfinished: left half done",
+    Mark.MISSING: "missing: applied, but has no file",
+    Mark.UNFINISHED: "unfinished: interrupted, or failed half-way",
     Mark.UNCERTAIN: "uncertain: may be applied",
-    Mark.ABSENT: "absent: not applied, and no file has it",
+    Mark.ABSENT: "absent: not applied, and has no file",
     Mark.UNKNOWN: "revision",
 }
 NOTHING = "There are no revisions yet."
 FEW_LANES = 6
-"""So many lanes stand side by side; more lie one below the other."""
+"""The most lanes that are drawn side by side; more lanes are drawn one below the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """How the box of a node is drawn.
+
+    :ivar dash: the lengths of dashes and gaps of its border; empty for a continuous line.
+    :ivar is_bold: whether its border is thick.
+    """
+
+    fill: str
+    border: str
+    dash: str = ""
+    is_bold: bool = False
+
+
+BOXES: Mapping[Mark, Box] = {
+    Mark.APPLIED: Box("#d8efdf", "#1f7a45"),
+    Mark.EDITED: Box("#d8efdf", "#8a5a00", dash="5 3"),
+    Mark.DIVERGED: Box("#fbe3e1", "#b3261e", is_bold=True),
+    Mark.PENDING: Box("#ffffff", "#8a5a00"),
+    Mark.MISSING: Box("#fbe3e1", "#b3261e", dash="5 3"),
+    Mark.UNFINISHED: Box("#ffe8c7", "#b3261e", is_bold=True),
+    Mark.UNCERTAIN: Box("#ffffff", "#57606a", dash="2 3"),
+    Mark.ABSENT: Box("#ffffff", "#b3261e", dash="2 3"),
+    Mark.UNKNOWN: Box("#ffffff", "#57606a"),
+}
 
 _LONGEST_NAME = 200
 _LONGEST_MESSAGE = 500
@@ -41,7 +72,7 @@ _ELLIPSIS = "…"
 
 
 def name(text: str) -> str:
-    """Return an id or the name of a package, in printable characters."""
+    """Return an id or the name of a package in printable characters."""
     return _clean(text, _LONGEST_NAME)
 
 
@@ -56,7 +87,7 @@ def package(lane: Lane) -> str:
 
 
 def counts(lane: Lane) -> str:
-    """Say how many revisions a lane has."""
+    """Return the number of revisions in a lane, by their marks."""
     if lane.is_stub:
         return ""
     total = sum(lane.counts.values())
@@ -66,25 +97,30 @@ def counts(lane: Lane) -> str:
 
 
 def title(node: Node) -> str:
-    """Return the first line of a node: its id, or how many revisions it is."""
+    """Return the id of a node, or the number of its revisions."""
     return f"{len(node.revisions)} revisions" if node.is_run else name(node.first)
 
 
+def heading(node: Node) -> str:
+    """Return the first line of a node in Mermaid and in DOT: its sign, its title, and whether it is a head."""
+    return f"{SIGNS[node.mark]} {title(node)}{' (head)' if node.is_head else ''}"
+
+
 def span(node: Node) -> str:
-    """Return the first and the last id of a run, both in full, so that they can be typed."""
+    """Return the first and the last id of a run in full, so that they can be copied."""
     return f"{name(node.first)} .. {name(node.last)}"
 
 
 def subtitle(node: Node, room: int) -> str:
-    """Return the second line of a node: its message, cut to so many characters, or which revisions it is."""
+    """Return the second line of a node: its message, cut to ``room`` characters, or the span of a run."""
     if node.is_run:
         return span(node)
-    text = message(node.messages[0]) or ("no file has it" if node.mark in (Mark.MISSING, Mark.ABSENT) else "")
+    text = message(node.messages[0]) or ("no file" if node.mark in (Mark.MISSING, Mark.ABSENT) else "")
     return cut(text, room)
 
 
 def tooltip(node: Node) -> str:
-    """Return all that is known of a node, in lines."""
+    """Return everything that is known about a node, in lines."""
     lines = [f"{name(rid)}  {message(text)}".rstrip() for rid, text in zip(node.revisions, node.messages, strict=True)]
     remarks = [MEANINGS[node.mark]] if node.mark is not Mark.UNKNOWN else []
     remarks += ["head"] if node.is_head else []
@@ -92,24 +128,24 @@ def tooltip(node: Node) -> str:
 
 
 def relation(edge: Edge) -> str:
-    """Return an edge in words."""
-    return f"{name(edge.target)} {'depends on' if edge.is_dependency else 'stands on'} {name(edge.source)}"
+    """Describe an edge."""
+    return f"{name(edge.target)} {'depends on' if edge.is_dependency else 'revises'} {name(edge.source)}"
 
 
 def legend(picture: Picture) -> Iterator[tuple[Mark, str]]:
-    """Give the marks of a picture, and what they mean."""
+    """Yield the marks of a picture with their meanings."""
     for mark in picture.marks:
         if mark is not Mark.UNKNOWN:
             yield mark, MEANINGS[mark]
 
 
 def width(text: str) -> int:
-    """Return how many characters of usual width a text is as wide as."""
+    """Return the width of a text, in characters of usual width."""
     return len(text) if text.isascii() else sum(map(_cells, text))
 
 
 def cut(text: str, room: int) -> str:
-    """Return a text that is no wider than so many characters, with an ellipsis where something was cut off."""
+    """Return a text cut to ``room`` characters of usual width, with an ellipsis if something was cut off."""
     if width(text) <= room:
         return text
     kept, left = [], room - 1
@@ -123,7 +159,7 @@ def cut(text: str, room: int) -> str:
 
 def _clean(text: str, limit: int) -> str:
     if len(text) <= limit and text.isprintable() and text.strip() == text and "  " not in text:
-        return text  # as all but all are, of which there may be ten thousand
+        return text  # the usual case, which is checked first because there may be thousands
     return printable(text, limit)
 
 

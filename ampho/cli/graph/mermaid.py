@@ -1,4 +1,4 @@
-"""A picture as a Mermaid flowchart. Its text needs no escape but ``#code;``, the entities of Mermaid's own."""
+"""A picture as a Mermaid flowchart."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ampho.status.graph_view import Node, Picture
 from ampho.status.state import Mark
 
 MAX_TEXT = 50_000
-"""How many characters Mermaid draws, unless ``maxTextSize`` says otherwise where it is set up."""
+"""The most characters that Mermaid draws by default; the option ``maxTextSize`` changes it."""
 
 MAX_EDGES = 500
-"""How many edges, unless ``maxEdges`` does."""
+"""The most edges that Mermaid draws by default; the option ``maxEdges`` changes it."""
 
 _ROOM = 60
 _PLAIN = frozenset(" _.,-/:()+=@'!?")
@@ -27,17 +27,6 @@ _SHAPES = {
     Mark.ABSENT: ("{{", "}}"),
     Mark.UNKNOWN: ("[", "]"),
 }
-_STYLES = {
-    Mark.APPLIED: "fill:#d8efdf,stroke:#1f7a45,color:#17202a",
-    Mark.EDITED: "fill:#d8efdf,stroke:#8a5a00,color:#17202a,stroke-dasharray:5 3",
-    Mark.DIVERGED: "fill:#fbe3e1,stroke:#b3261e,color:#17202a,stroke-width:3px",
-    Mark.PENDING: "fill:#ffffff,stroke:#8a5a00,color:#17202a",
-    Mark.MISSING: "fill:#fbe3e1,stroke:#b3261e,color:#17202a,stroke-dasharray:5 3",
-    Mark.UNFINISHED: "fill:#ffe8c7,stroke:#b3261e,color:#17202a,stroke-width:3px",
-    Mark.UNCERTAIN: "fill:#ffffff,stroke:#57606a,color:#17202a,stroke-dasharray:2 3",
-    Mark.ABSENT: "fill:#ffffff,stroke:#b3261e,color:#17202a,stroke-dasharray:2 3",
-    Mark.UNKNOWN: "fill:#eef2f6,stroke:#57606a,color:#17202a",
-}
 
 
 def as_mermaid(picture: Picture) -> str:
@@ -46,7 +35,7 @@ def as_mermaid(picture: Picture) -> str:
 
 
 def is_too_large(picture: Picture, text: str) -> bool:
-    """Tell whether Mermaid refuses to draw a text, where it is set up as it comes."""
+    """Return whether Mermaid refuses to draw a text with its default options."""
     return len(text) > MAX_TEXT or len(picture.edges) > MAX_EDGES
 
 
@@ -66,7 +55,7 @@ def _lines(picture: Picture) -> Iterator[str]:
         source, target = (numbers[picture.node(rid).first] for rid in (edge.source, edge.target))
         yield f"  {source} {'-.->' if edge.is_dependency else '-->'} {target}"
     for mark in picture.marks:
-        yield f"  classDef {mark} {_STYLES[mark]}"
+        yield f"  classDef {mark} {_style(mark)}"
     stubs = [numbers[node.first] for node in picture.nodes if node.is_stub]
     if stubs:
         yield "  classDef stub opacity:0.6"
@@ -75,12 +64,17 @@ def _lines(picture: Picture) -> Iterator[str]:
 
 def _node(node: Node) -> str:
     begin, end = _SHAPES[node.mark]
-    second = labels.subtitle(node, _ROOM)
-    head = " (head)" if node.is_head else ""
-    label = f"{labels.SIGNS[node.mark]} {_text(labels.title(node))}{head}"
-    return f'{begin}"{label}{"<br/>" if second else ""}{_text(second)}"{end}:::{node.mark}'
+    lines = "<br/>".join(map(_text, filter(None, (labels.heading(node), labels.subtitle(node, _ROOM)))))
+    return f'{begin}"{lines}"{end}:::{node.mark}'
+
+
+def _style(mark: Mark) -> str:
+    box = labels.BOXES[mark]
+    width = ",stroke-width:3px" if box.is_bold else ""
+    dash = f",stroke-dasharray:{box.dash}" if box.dash else ""
+    return f"fill:{box.fill},stroke:{box.border},color:#17202a{width}{dash}"
 
 
 def _text(text: str) -> str:
-    """Return a text without a character that means something to Mermaid, to Markdown or to HTML."""
+    """Return a text in which all characters with a meaning in Mermaid, Markdown, or HTML are entities of Mermaid."""
     return "".join(c if c in _PLAIN or c.isalnum() or not c.isascii() else f"#{ord(c)};" for c in text)

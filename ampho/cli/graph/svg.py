@@ -1,4 +1,4 @@
-"""A picture as an SVG file that stands alone: it refers to nothing, and runs nothing."""
+"""A picture as an SVG file that needs no other files and contains no scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEW_COLUMNS = 6
 _HEIGHT = 40.0
 _LEAST, _MOST = 132.0, 490.0
 _MARGIN = 12.0
-_HEAD = 42.0  # the room for a lane's name above it
+_HEAD = 42.0  # above a lane, for its name
 _LINE = 22.0
 _MONO = 7.3  # the width of a character, at 12 pixels
 _SMALL = 6.7  # and at 11
@@ -33,17 +33,7 @@ _STYLE = """
 .ampho .lane { fill: #f2f5f8; }
 .ampho .box { fill: #ffffff; stroke: #57606a; stroke-width: 1.3; }
 .ampho .sign { fill: none; stroke: #57606a; stroke-width: 2; }
-.ampho .applied .box { fill: #d8efdf; stroke: #1f7a45; }
-.ampho .applied .sign { fill: #1f7a45; stroke: #1f7a45; }
-.ampho .pending .box { stroke: #8a5a00; }
-.ampho .pending .sign { stroke: #8a5a00; }
-.ampho .missing .box { fill: #fbe3e1; stroke: #b3261e; stroke-dasharray: 6 3; }
-.ampho .missing .sign, .ampho .absent .sign { stroke: #b3261e; }
-.ampho .unfinished .box { fill: #ffe8c7; stroke: #b3261e; stroke-width: 3; }
-.ampho .unfinished .sign { stroke: #b3261e; }
-.ampho .uncertain .box { stroke-dasharray: 2 3; }
-.ampho .absent .box { stroke: #b3261e; stroke-dasharray: 2 3; }
-.ampho .unknown .box { fill: #ffffff; }
+.ampho .applied .sign { fill: #1f7a45; }
 .ampho .unknown .sign { fill: #57606a; }
 .ampho .stub .box, .ampho .stub .sign { opacity: 0.55; }
 .ampho .stub text { fill: #57606a; }
@@ -54,8 +44,18 @@ _STYLE = """
 """
 
 
+def _style() -> str:
+    rules = []
+    for mark, box in labels.BOXES.items():
+        width = " stroke-width: 3;" if box.is_bold else ""
+        dash = f" stroke-dasharray: {box.dash};" if box.dash else ""
+        rules.append(f".ampho .{mark} .box {{ fill: {box.fill}; stroke: {box.border};{width}{dash} }}\n")
+        rules.append(f".ampho .{mark} .sign {{ stroke: {box.border}; }}\n")
+    return f"{_STYLE}{''.join(rules)}"
+
+
 def as_svg(picture: Picture) -> str:
-    """Return a picture as SVG: few lanes as columns, from top to bottom; many as rows, from left to right."""
+    """Return a picture as SVG: with a few lanes from top to bottom, with many lanes from left to right."""
     root = _Drawing(picture).draw()
     ET.indent(root, " ")
     return f"{ET.tostring(root, encoding='unicode')}\n"
@@ -100,7 +100,7 @@ class _Drawing:
         root.set("class", "ampho")
         root.set("role", "img")
         root.set("aria-label", "The history of the migrations, a lane for each package")
-        ET.SubElement(root, "style").text = _STYLE
+        ET.SubElement(root, "style").text = _style()
         ET.SubElement(root, "rect", {"class": "page", "width": "100%", "height": "100%"})
         for lane in self._picture.lanes:
             self._draw_lane(root, lane)
@@ -164,7 +164,7 @@ class _Drawing:
 
 
 def _before_shadow(before: Point, end: Point) -> Point:
-    """Return where an edge ends at a run, whose second box looks out to the right and below."""
+    """Return the end of an edge at a run, whose second box extends to the right and below."""
     return end[0] + _RUN * (before[0] > end[0]), end[1] + _RUN * (before[1] > end[1])
 
 
@@ -173,7 +173,7 @@ def _title_room(node: Node, room: float) -> float:
 
 
 def _box_width(nodes: Iterable[Node]) -> float:
-    """Return how wide the boxes are, of which all are the same."""
+    """Return the width of all boxes."""
     widths = [_LEAST]
     for node in nodes:
         widths.append(34 + _MONO * labels.width(labels.title(node)) + (32 if node.is_head else 0))
@@ -183,7 +183,7 @@ def _box_width(nodes: Iterable[Node]) -> float:
 
 
 def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
-    """Draw what tells a mark from others without a colour."""
+    """Draw the sign of a mark, which distinguishes it without its color."""
     match mark:
         case Mark.APPLIED | Mark.PENDING:
             ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=4.5)})
@@ -208,7 +208,7 @@ def _legend_entries(picture: Picture) -> Iterable[tuple[str, str]]:
 
 
 def _rows(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[float, str, str]]]:
-    """Put the entries of a legend into rows, each at its place."""
+    """Arrange the entries of a legend in rows, each with its position."""
     rows: list[list[tuple[float, str, str]]] = []
     left = width
     for kind, text in entries:
@@ -241,7 +241,7 @@ def _write(parent: ET.Element, text: str, at: Point, kind: str, anchor: str | No
 
 
 def _rounded(points: Sequence[Point]) -> str:
-    """Return a way with its corners taken off."""
+    """Return the path through some points, with rounded corners."""
     kept = [points[0]]
     for before, point, after in zip(points, points[1:], points[2:], strict=False):
         is_corner = not (before[0] == point[0] == after[0] or before[1] == point[1] == after[1])
@@ -255,7 +255,7 @@ def _rounded(points: Sequence[Point]) -> str:
 
 
 def _towards(corner: Point, other: Point) -> Point:
-    """Return the place near a corner, on the way to another place, at which its arc begins."""
+    """Return where the arc of a corner begins or ends, on the line to another point."""
     (x, y), (to_x, to_y) = corner, other
     far = abs(to_x - x) + abs(to_y - y)
     part = min(_ROUND, far / 2) / far if far else 0
