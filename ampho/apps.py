@@ -1,7 +1,7 @@
-"""Finding the app, as the command line and a generated ``env.py`` need it; nothing that is done with it.
+"""Finding the app for the command line and for a generated ``env.py``.
 
-The rules are those of ``flask --app``, for apps of Flask and of Quart alike. Flask's own ``ScriptInfo`` rejects apps of
-Quart, Quart's rejects those of Flask, and to try both would call a factory twice.
+The rules are those of ``flask --app``, for Flask and Quart apps alike. Flask's ``ScriptInfo`` rejects Quart apps,
+Quart's rejects Flask apps, and trying both would call a factory twice.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _LONGEST_MESSAGE = 1000
 
 
 class AppLoader:
-    """Load the app that a command is for, once.
+    """Loads the app that a command is for, once.
 
-    It stands in for the ``ScriptInfo`` of Flask and of Quart: commands use nothing but its ``load_app()``.
+    It replaces the ``ScriptInfo`` of Flask and Quart, of which commands only use ``load_app()``.
 
-    :param import_path: what ``--app`` said; without it the environment says, and then the usual files do.
+    :param import_path: the value of ``--app``; by default, the environment and then the usual files are tried.
     """
 
     def __init__(self, import_path: str | None = None) -> None:
@@ -51,12 +51,13 @@ class AppLoader:
         self._app: App | None = None
 
     def load_app(self) -> App:
-        """Return the app, and import it or call its factory the first time.
+        """Return the app; the first time, import it or call its factory.
 
-        As with ``flask``, ``app.run()`` does nothing meanwhile, and ``FLASK_DEBUG``, or ``QUART_DEBUG`` for an app of
-        Quart, decides about ``app.debug``. What the app prints goes to standard error: output is the command's.
+        As with ``flask``, ``app.run()`` does nothing meanwhile, and ``FLASK_DEBUG``, or for a Quart app
+        ``QUART_DEBUG``, sets ``app.debug``. What the app prints goes to standard error, because standard output is for
+        the command.
 
-        :raises AppNotFoundError: if there is none, or it cannot be loaded.
+        :raises AppNotFoundError: if there is no app, or it cannot be loaded.
         """
         if self._app is None:
             _require_framework()
@@ -69,9 +70,9 @@ class AppLoader:
 
 
 def current_or_load() -> App:
-    """Return the app whose context is active, or else load the one that the environment or the folder names.
+    """Return the app whose context is active; otherwise, load the app that the environment or the folder names.
 
-    :raises AppNotFoundError: if there is none, or it cannot be loaded.
+    :raises AppNotFoundError: if there is no app, or it cannot be loaded.
     """
     app = _current_app()
     if app is None:
@@ -81,10 +82,10 @@ def current_or_load() -> App:
 
 
 def load_env_files() -> None:
-    """Set what ``.env``, ``.flaskenv`` and ``.quartenv`` hold, in this order, where the environment does not yet.
+    """Set the variables in ``.env``, ``.flaskenv`` and ``.quartenv``, in this order, unless they are set already.
 
     As with ``flask`` and ``quart``, the files are searched upwards from the current folder, need python-dotenv, and
-    are left alone if ``FLASK_SKIP_DOTENV`` or ``QUART_SKIP_DOTENV`` says so.
+    are ignored if ``FLASK_SKIP_DOTENV`` or ``QUART_SKIP_DOTENV`` is set.
 
     :raises ConfigurationError: if a file cannot be read.
     """
@@ -106,8 +107,8 @@ def load_env_files() -> None:
 class _Target:
     """One place to look for the app.
 
-    :ivar origin: ``--app`` or the variable that names it; empty for a usual file.
-    :ivar text: what it says.
+    :ivar origin: ``--app`` or the variable that the place is from; empty for a usual file.
+    :ivar text: the value of the option or variable, or the name of the file.
     """
 
     origin: str
@@ -123,13 +124,13 @@ class _Target:
 
     @property
     def shown(self) -> str:
-        """The place as messages show it."""
+        """The place, as messages show it."""
         text = _masked(self.text)
         return f"{self.origin}{' ' if self.origin == '--app' else '='}{text}" if self.origin else text
 
     @property
     def _split(self) -> list[str]:
-        # as Flask does: the colon of a Windows drive separates nothing
+        # Like Flask, ignore the colon of a Windows drive.
         return re.split(r":(?![\\/])", self.text, maxsplit=1)
 
     def error(self, message: str) -> AppNotFoundError:
@@ -138,7 +139,7 @@ class _Target:
 
 
 def _masked(text: str) -> str:
-    """Leave out the arguments of a factory, which may be secrets."""
+    """Return an app's name without the arguments of a factory, which may be secrets."""
     return re.sub(r"\(.*", "(...)", text, flags=re.DOTALL)
 
 
@@ -172,9 +173,9 @@ def _load(targets: Sequence[_Target]) -> App:
 
 
 def _import(target: _Target) -> ModuleType | None:
-    """Import the target's module; return None if a default file is not in the current folder.
+    """Import the module of a target; return None if it is a default file that is not in the current folder.
 
-    One elsewhere on the path, such as that of an editable install, belongs to another project.
+    A file of that name elsewhere on the path, such as that of an editable install, belongs to another project.
     """
     from flask.cli import prepare_import
 
@@ -183,7 +184,7 @@ def _import(target: _Target) -> ModuleType | None:
         if not (target.origin or file):
             return None
         if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)  # a console script's own folder is there instead
+            sys.path.insert(0, here)  # a console script has its own folder there
         name = prepare_import(target.path)
         try:
             module = importlib.import_module(name)
@@ -207,23 +208,23 @@ def _file_here(file: str) -> str | None:
 
 
 def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
-    """Check that what was imported is the file in the current folder, and not another module of that name."""
+    """Check that the imported module is the file in the current folder, not another module of that name."""
     imported = getattr(module, "__file__", None)
     if imported is None or Path(imported).resolve() != Path(file).resolve():
         raise target.error(
-            f"its name stands for {imported or 'another module'}, which is imported first. Rename it, or name the app"
-            " with --app or AMPHO_APP"
+            f"another module of this name is imported first ({imported or 'a built-in one'}). Rename the file, or name"
+            " the app with --app or AMPHO_APP"
         )
 
 
 def _modules(suffix: str) -> list[str]:
-    """Return the names of the modules of the current folder, or of their files, one of which may be meant."""
+    """Return the names of the modules in the current folder, or of their files, as candidates for a misspelled name."""
     files = [path.stem + suffix for path in Path.cwd().glob("*.py")]
     return files if suffix else [*files, *(path.parent.name for path in Path.cwd().glob("*/__init__.py"))]
 
 
 def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
-    """Tell a module that does not exist from one that imports something that does not."""
+    """Return whether a module does not exist, as opposed to one that imports something that does not exist."""
     if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
         return False
     own = {_import.__code__.co_filename, importlib.import_module.__code__.co_filename}
@@ -238,12 +239,12 @@ def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
 
 @contextmanager
 def _reporting(target: _Target, doing: str) -> Iterator[None]:
-    """Tell what user code raises in one line; ``sys.exit()`` too, which would end the command as a success."""
+    """Turn what user code raises into an error of one line, including ``sys.exit()``, which looks like a success."""
     try:
         yield
     except AmphoError:
         raise
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 - an app may raise anything
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 (an app may raise anything)
         where = location(exc, None)
         place = f" (at {where})" if where else ""
         why = with_hint(describe(exc))
@@ -260,11 +261,11 @@ def _best_app(module: ModuleType, target: _Target) -> App:
     for name, factory in factories.items():
         if _is_factory(factory):
             return _call(factory, name, (), {}, target)
-    raise target.error(f"module {module.__name__!r} holds no app of Flask or Quart{_instead(module)}; {_REMEDY}")
+    raise target.error(f"module {module.__name__!r} contains no Flask or Quart app{_instead(module)}; {_REMEDY}")
 
 
 def _apps(module: ModuleType) -> dict[str, App]:
-    """Return the app with a usual name, else every app, each with its first name."""
+    """Return the app with a usual name; otherwise all apps, each with its first name."""
     for name in _NAMES:
         app = _as_app(getattr(module, name, None))
         if app is not None:
@@ -281,12 +282,12 @@ def _only(apps: Mapping[str, App], module: ModuleType, target: _Target) -> App:
     if len(apps) > 1:
         choices = ", ".join(f"{name} ({type(app).__name__})" for name, app in apps.items())
         remedy = f"pick one, as in --app {target.path}:{next(iter(apps))}"
-        raise target.error(f"module {module.__name__!r} holds several apps: {choices}; {remedy}")
+        raise target.error(f"module {module.__name__!r} contains several apps: {choices}; {remedy}")
     return next(iter(apps.values()))
 
 
 def _instead(module: ModuleType) -> str:
-    """Say what the module has in the place of an app: the wrapped app of ``app = ProxyFix(app)``, for one."""
+    """Return what a module has instead of an app, for example a wrapped app from ``app = ProxyFix(app)``."""
     others = [f"{name!r} is {_kind(getattr(module, name))}" for name in _NAMES if hasattr(module, name)]
     return f" ({', '.join(others)})" if others else " and no create_app or make_app function"
 
@@ -306,7 +307,7 @@ def _named_app(module: ModuleType, target: _Target) -> App:
 
 
 def _app_names(module: ModuleType, target: _Target) -> list[str]:
-    """Return the names of a module that an app or a factory of its own has."""
+    """Return the names in a module that are apps, or factories defined there."""
     with _reporting(target, f"module {module.__name__!r} cannot be searched"):
         return [
             name for name, value in vars(module).items() if _as_app(value) is not None or _is_own_factory(value, module)
@@ -322,7 +323,7 @@ def _or_remedy(guess: str) -> str:
 
 
 def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]:
-    """Return the name, and the literal arguments if it is a call."""
+    """Return the name of an app or factory, and the literal arguments if it is called."""
     try:
         expression = ast.parse((target.name or "").strip(), mode="eval").body
         if isinstance(expression, ast.Name):
@@ -333,8 +334,8 @@ def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]
             if len(kwargs) == len(expression.keywords):  # `**` has no name
                 return expression.func.id, args, kwargs
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        pass  # what they say quotes the arguments
-    raise target.error("after the colon stands a name, or a call with literal arguments: create_app('x', debug=True)")
+        pass  # their messages quote the arguments
+    raise target.error("after the colon, give a name, or a call with literal arguments: create_app('x', debug=True)")
 
 
 def _is_factory(value: object) -> TypeGuard[Callable[..., object]]:
@@ -350,7 +351,9 @@ def _call(
 ) -> App:
     if problem := _mismatch(factory, args, kwargs):
         example = f"--app \"{target.path}:{name}('x', debug=True)\""
-        raise target.error(f"the factory {name} cannot be called so: {problem}; give it literal arguments: {example}")
+        raise target.error(
+            f"the factory {name} cannot be called like that: {problem}; give it literal arguments: {example}"
+        )
     with _reporting(target, f"the factory {name} failed"):
         value = factory(*args, **kwargs)
         app = _as_app(value)
@@ -364,12 +367,12 @@ def _call(
 
 
 def _mismatch(factory: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
-    """Say why a factory does not take the arguments, without calling it."""
+    """Return why a factory does not accept the arguments, without calling it."""
     try:
-        # What a decorator wraps may take other arguments than the decorator does.
+        # A decorator may accept other arguments than the function that it wraps.
         signature = inspect.signature(factory, follow_wrapped=False)
     except (TypeError, ValueError):
-        return None  # written in C: only the call tells
+        return None  # it is written in C, so only calling it can show that
     try:
         signature.bind(*args, **kwargs)
     except TypeError as exc:
@@ -379,7 +382,7 @@ def _mismatch(factory: Callable[..., object], args: Sequence[object], kwargs: Ma
 
 def _checked(app: App | None, value: object, name: str, target: _Target) -> App:
     if app is None:
-        raise target.error(f"{name} is {_kind(value)}, not an app of Flask or Quart; {_REMEDY}")
+        raise target.error(f"{name} is {_kind(value)}, not a Flask or Quart app; {_REMEDY}")
     return app
 
 
@@ -388,13 +391,13 @@ def _as_app(value: object) -> App | None:
 
     if not isinstance(value, App):
         return None
-    # `current_app` passes for the app that it stands for
+    # `current_app` is a proxy that passes for the app.
     current = getattr(value, "_get_current_object", None)
     return value if current is None else _as_app(current())
 
 
 def _kind(value: object) -> str:
-    """Say what a value is: ``a Quart object``, ``the class Flask``, ``None``."""
+    """Return what a value is: ``a Quart object``, ``the class Flask``, ``None``."""
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -410,7 +413,7 @@ def _debug_flag(app: App) -> bool:
 
 
 def _is_set(flag: str) -> bool:
-    """Read a switch as ``get_debug_flag`` and ``get_load_dotenv`` of both frameworks do."""
+    """Return whether a variable is on, like ``get_debug_flag`` and ``get_load_dotenv`` of both frameworks."""
     return os.environ.get(flag, "").lower() not in {"", "0", "false", "no"}
 
 
@@ -427,6 +430,6 @@ def _current_app() -> App | None:
         module = sys.modules.get(f"{framework}.globals")
         if module is not None:
             with suppress(RuntimeError):
-                app: App = module.current_app._get_current_object()  # noqa: SLF001 - Werkzeug's documented way
+                app: App = module.current_app._get_current_object()  # noqa: SLF001 (documented by Werkzeug)
                 return app
     return None

@@ -331,7 +331,7 @@ class Commands:
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it and a version row
             would be deleted.
         :param x: values for ``context.get_x_argument()``.
-        :param observer: receives the warnings, and is told if another process is migrating the database.
+        :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the specifier does not say what is applied.
         """
         from ampho.migrate import stamp
@@ -344,7 +344,7 @@ class Commands:
 
         :param name: the package, or the id of one missing revision.
         :param x: values for ``context.get_x_argument()``.
-        :param observer: receives the warnings, and is told if another process is migrating the database.
+        :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if no missing revision has that name.
         :raises DependentsError: if other missing revisions depend on them.
         """
@@ -361,7 +361,7 @@ class Commands:
         :param revision: its id.
         :param applied: whether the database now has its changes.
         :param x: values for ``context.get_x_argument()``.
-        :param observer: receives the warnings, and is told if another process is migrating the database.
+        :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the revision is not unfinished.
         """
         from ampho.migrate import stamp

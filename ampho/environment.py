@@ -1,4 +1,4 @@
-"""What a generated ``env.py`` calls, whether Ampho runs it or plain Alembic does."""
+"""What a generated ``env.py`` calls, whether Ampho or plain Alembic runs it."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ __all__ = ["connect", "connect_async", "is_async", "options"]
 def options(**arguments: object) -> dict[str, Any]:
     """Return the arguments for ``context.configure()``.
 
-    They are the tables of the models, one transaction for each revision, and what was passed to ``Migrate(...)`` or
-    ``AsyncAmpho(...)``. Where plain Alembic runs ``env.py``, they also make it see every package that is configured
-    now, and write exact version rows.
+    They are the tables of the models, one transaction per revision, and what was passed to ``Migrate(...)`` or
+    ``AsyncAmpho(...)``. If plain Alembic runs ``env.py``, they also make it use the packages that are configured now,
+    and write exact version rows.
 
-    :param arguments: arguments of ``configure()`` that override these. They may also be passed beside ``**options()``
-        in the call of ``configure()``.
+    :param arguments: arguments of ``configure()`` that override these. They can also be passed next to
+        ``**options()`` in the call of ``configure()``.
     """
     run = _run()
     project = run.project if run else _extension().project(_app())
@@ -70,7 +70,7 @@ def options(**arguments: object) -> dict[str, Any]:
 
 
 def _for_plain_alembic(project: Project) -> dict[str, Any]:
-    """Return what makes a command of plain Alembic write exact rows, and let it see the packages of today."""
+    """Return what makes plain Alembic write exact version rows, and show it the packages that are configured now."""
     environment = current_environment()
     show_present_folders(environment.script, project)
     hide_table(environment, project.journal)
@@ -83,9 +83,9 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
 
 
 def _given_beside(caller: FrameType) -> frozenset[str]:
-    """Return the names of the keyword arguments beside ``**options()`` in a call; repeating one is a TypeError.
+    """Return the names of the keyword arguments next to ``**options()`` in a call; repeating one is a TypeError.
 
-    The frame has the position of the call of ``options()`` in the file, and the file the call that it is part of.
+    The frame of the caller has the position of ``options()`` in the file. The call around it is found in the file.
     """
     place = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
     try:
@@ -104,7 +104,7 @@ def _place(node: ast.expr) -> tuple[int | None, int | None, int | None, int | No
 
 
 def is_async() -> bool:
-    """Tell whether ``env.py`` has to open a connection of an async engine itself, as under plain Alembic with Quart."""
+    """Return whether ``env.py`` has to open a connection of an async engine, as for plain Alembic with Quart."""
     given = context.config.attributes.get("connection")
     if _run() is not None or context.is_offline_mode():
         return False
@@ -113,9 +113,9 @@ def is_async() -> bool:
 
 @contextmanager
 def connect() -> Iterator[Connection | None]:
-    """Give the connection to migrate on: the one that was handed over, else one of the app's engine.
+    """Yield the connection to migrate on: the one that was passed, or else a new one of the app's engine.
 
-    None where plain Alembic writes SQL and needs none.
+    It is None if plain Alembic only writes SQL.
     """
     given = context.config.attributes.get("connection")
     if _run() is not None or isinstance(given, Connection):
@@ -124,7 +124,7 @@ def connect() -> Iterator[Connection | None]:
         yield None
     elif is_async():
         raise ConfigurationError(
-            "The app's engine is async, and this env.py is the one for Flask. Copy the one for Quart over it:"
+            "The app's engine is async, but this env.py is for Flask. Replace it with a copy of the one for Quart:"
             f" {TEMPLATES / 'aio' / 'env.py'}"
         )
     else:
@@ -135,7 +135,7 @@ def connect() -> Iterator[Connection | None]:
 
 @asynccontextmanager
 async def connect_async() -> AsyncIterator[AsyncConnection]:
-    """Give a connection of the async engine that was handed over, else of the app's."""
+    """Yield a connection of the async engine that was passed, or else of the app's engine."""
     given = context.config.attributes.get("connection")
     engine = cast("AsyncEngine", given if given is not None else _extension().engine(_app()))
     try:
@@ -149,12 +149,12 @@ async def connect_async() -> AsyncIterator[AsyncConnection]:
 def _run() -> EnvironmentRun | None:
     run = cast("EnvironmentRun | None", context.config.attributes.get(DRIVEN))
     if run is None:
-        check_not_inside()  # plain Alembic, called by a revision: the two would wait for each other's locks
+        check_not_inside()  # a revision called plain Alembic: the two would wait for each other's locks
     return run
 
 
 def _app() -> App:
-    """Return the app, found once in a run of ``env.py``, since finding it may call a factory."""
+    """Return the app. It is found once per run of ``env.py``, because that may call a factory."""
     attributes = context.config.attributes
     if _APP not in attributes:
         attributes[_APP] = current_or_load()

@@ -44,10 +44,10 @@ R = TypeVar("R")
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 DIRECT_SETTING = DATABASE_URI.name
-"""The setting, and environment variable, for another address of the same database, for migrations only."""
+"""The setting, and environment variable, with another address of the same database, which only migrations use."""
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
-"""What ``context.configure`` is passed unless told otherwise, as Flask-Migrate does."""
+"""The default arguments for ``context.configure``, which are those of Flask-Migrate."""
 
 OPTIONS = frozenset(
     [
@@ -85,7 +85,7 @@ OPTIONS = frozenset(
         "version_table_schema",
     ]
 )
-"""The arguments of Alembic's ``context.configure``, known without importing it."""
+"""The arguments of Alembic's ``context.configure``, listed here so that Alembic need not be imported."""
 
 _OF_EACH_RUN = frozenset(["connection", "dialect_name", "dialect_opts", "output_buffer", "starting_rev", "url"])
 _ALWAYS_ON = frozenset(["literal_binds", "transaction_per_migration", "transactional_ddl"])

@@ -205,8 +205,8 @@ def test_a_module_of_the_same_name_that_is_imported_already_is_not_taken(project
         print(exc)
     """
     said = project.run(code).stdout
-    assert said.startswith("app.py: its name stands for ")
-    assert "other/app.py, which is imported first. Rename it, or name the app with --app or AMPHO_APP" in said
+    assert said.startswith("app.py: another module of this name is imported first (")
+    assert "other/app.py). Rename the file, or name the app with --app or AMPHO_APP" in said
 
 
 def test_nothing_found_names_what_was_tried(project: Project) -> None:
@@ -230,7 +230,7 @@ def test_the_usual_name_is_taken_among_apps_of_both_frameworks(project: Project)
 def test_apps_of_both_frameworks_without_a_usual_name_are_listed(project: Project) -> None:
     project.write(app="from flask import Flask\nfrom quart import Quart\nadmin = Flask('a')\napi = Quart('b')\n")
     text = failure()
-    assert "module 'app' holds several apps: admin (Flask), api (Quart); pick one, as in --app app.py:admin" in text
+    assert "module 'app' contains several apps: admin (Flask), api (Quart); pick one, as in --app app.py:admin" in text
     assert found("app.py:admin") == "a"
 
 
@@ -345,7 +345,7 @@ def test_a_factory_without_a_signature_is_just_called(project: Project) -> None:
 def test_a_factory_that_takes_other_arguments_is_not_called(project: Project, path: str, problem: str) -> None:
     project.write(shop="def create_app(config): raise AssertionError\n")
     text = failure(path)
-    assert f"the factory create_app cannot be called so: {problem}" in text
+    assert f"the factory create_app cannot be called like that: {problem}" in text
     assert """--app "shop:create_app('x', debug=True)\"""" in text
     assert "hunter2" not in text
 
@@ -390,7 +390,7 @@ def test_a_module_missing_from_its_package_is_no_module(project: Project, path: 
     project.write(plain="")
     text = failure(path)
     assert text.startswith(f"--app {path}: ")
-    assert "there is no module" in text or "has no 'app'" in text or "holds no app" in text
+    assert "there is no module" in text or "has no 'app'" in text or "contains no Flask or Quart app" in text
 
 
 def test_an_import_of_itself_that_fails_inside_is_no_missing_module(project: Project) -> None:
@@ -462,14 +462,14 @@ def test_a_name_that_no_app_and_no_factory_of_the_module_has_is_not_asked_about(
 )
 def test_something_else_in_the_place_of_an_app_is_named(project: Project, value: str, kind: str) -> None:
     project.write(shop=f"app = {value}\ndef factory(): return app\n")
-    assert f"app is {kind}, not an app of Flask or Quart" in failure("shop:app")
-    assert f"factory() is {kind}, not an app of Flask or Quart" in failure("shop:factory")
-    assert f"module 'shop' holds no app of Flask or Quart ('app' is {kind})" in failure("shop")
+    assert f"app is {kind}, not a Flask or Quart app" in failure("shop:app")
+    assert f"factory() is {kind}, not a Flask or Quart app" in failure("shop:factory")
+    assert f"module 'shop' contains no Flask or Quart app ('app' is {kind})" in failure("shop")
 
 
 def test_a_module_without_anything_is_said_to_be_so(project: Project) -> None:
     project.write(app="")
-    assert "module 'app' holds no app of Flask or Quart and no create_app or make_app function" in failure()
+    assert "module 'app' contains no Flask or Quart app and no create_app or make_app function" in failure()
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,7 @@ def test_a_module_without_anything_is_said_to_be_so(project: Project) -> None:
 def test_what_follows_the_colon_is_a_name_or_a_call(project: Project, name: str) -> None:
     project.write(shop="def f(*args): raise AssertionError\n")
     text = failure(f"shop:{name}")
-    assert "after the colon stands a name, or a call with literal arguments" in text
+    assert "after the colon, give a name, or a call with literal arguments" in text
     assert "hunter2" not in text
 
 

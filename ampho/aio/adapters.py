@@ -1,4 +1,4 @@
-"""What ``AsyncAmpho`` asks of a database extension, and the kinds that it takes."""
+"""What ``AsyncAmpho`` needs of a database extension, and the kinds of extensions that it accepts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PREFIX_OF_THEIR_TEMPLATE = "sa."
 
 
 class Database(Protocol):
-    """One app's database, whoever made it."""
+    """The database of one app, whatever created it."""
 
     def url(self) -> URL:
         """Return the address of the default database."""
@@ -73,7 +73,7 @@ class OwnDatabase:
 
 @dataclass(frozen=True)
 class EngineDatabase:
-    """An ``AsyncEngine`` that the app made, with what is known of its models and migrations."""
+    """An ``AsyncEngine`` that the app created, with what is known about its models and migrations."""
 
     made: AsyncEngine
     tables: MetaData | None = None
@@ -84,7 +84,7 @@ class EngineDatabase:
 
     def engine(self, bind_key: str | None) -> AsyncEngine:
         if bind_key is not None:
-            raise ConfigurationError(f"There is one engine, and so no bind {bind_key!r}.")
+            raise ConfigurationError(f"There is only one engine, so there is no bind {bind_key!r}.")
         return self.made
 
     def metadata(self) -> MetaData | None:
@@ -98,10 +98,10 @@ class EngineDatabase:
 
 
 def _alembic_options(config: Any) -> dict[str, object]:
-    """Return the settings in advanced-alchemy's ``alembic_config`` as Alembic's own arguments.
+    """Return the settings in advanced-alchemy's ``alembic_config`` as arguments for Alembic.
 
-    Its default prefix of user-defined types, ``sa.``, is left out: it is right only in a file that puts these types
-    into that module, as those made from advanced-alchemy's template do.
+    Its default prefix for user-defined types, ``sa.``, is left out, because it only works in files that add these types
+    to that module, like those from advanced-alchemy's template.
     """
     found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
     if found.get("user_module_prefix") == _PREFIX_OF_THEIR_TEMPLATE:
@@ -110,10 +110,10 @@ def _alembic_options(config: Any) -> dict[str, object]:
 
 
 def adapt(app: Quart, db: Any) -> Database:
-    """Return a database as ``AsyncAmpho`` uses it.
+    """Return a database in the form that ``AsyncAmpho`` uses.
 
     :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``.
-    :raises ConfigurationError: if it is anything else; names what to pass instead.
+    :raises ConfigurationError: if it is anything else, with what to pass instead.
     """
     if isinstance(db, AsyncSQLAlchemy):
         return OwnDatabase(app, db)

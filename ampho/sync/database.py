@@ -1,4 +1,4 @@
-"""The ``SQLAlchemy`` that Ampho makes where the app brings none."""
+"""The ``SQLAlchemy`` that Ampho creates if the app has none."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MEMORY = ":memory:"
 
 
 class QuietSQLAlchemy(SQLAlchemy):
-    """Flask-SQLAlchemy's extension, except that it makes the instance folder on the first connection only.
+    """Flask-SQLAlchemy's extension, except that it creates the instance folder only at the first connection.
 
-    An app that starts must not write to the disk; in a container the folder may well be read-only.
+    An app that starts must not write to the disk, which may be read-only in a container.
     """
 
     def _apply_driver_defaults(self, options: dict[str, Any], app: Flask) -> None:

@@ -45,5 +45,5 @@ class FlaskFramework(Framework):
         time.sleep(seconds)
 
     def in_thread(self, function: Callable[[], T]) -> T:
-        """Call a function in this thread, since there is no loop to block."""
+        """Call a function in this thread, because there is no loop to block."""
         return function()

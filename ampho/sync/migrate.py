@@ -1,4 +1,4 @@
-"""Flask-Migrate beside Ampho: made when first asked for, and shown the same graph."""
+"""Flask-Migrate next to Ampho: created when it is first used, with the same graph."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _fed: WeakSet[Migrate] = WeakSet()
 
 
 class MigrateOnDemand:
-    """Stands in ``app.extensions["migrate"]`` until someone asks it for something.
+    """Takes the place of a ``Migrate`` in ``app.extensions["migrate"]`` until it is first used.
 
-    Flask-Migrate imports Alembic and Mako, which a web worker has no use for.
+    Flask-Migrate imports Alembic and Mako, which a web worker does not need.
     """
 
     def __init__(self, app: Flask, db: SQLAlchemy, options: dict[str, Any]) -> None:
         self.__dict__.update(_app=app, _db=db, options=options)
 
     def make(self) -> Any:
-        """Make the ``Migrate``, which puts its own object into this one's place; return that object."""
+        """Create the ``Migrate``, which replaces this object with its own, and return that object."""
         from flask_migrate import Migrate
 
         if self._app.extensions[KEY] is self:
@@ -47,7 +47,7 @@ class MigrateOnDemand:
 
 
 def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
-    """Return the group ``flask db``, loaded when it is called."""
+    """Return the group ``flask db``, which is imported when it is called."""
 
     def load() -> click.Group:
         stand_in.make()
@@ -60,7 +60,7 @@ def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
 
 
 def feed(migrate: Migrate) -> Migrate:
-    """Let the ``flask db`` commands of a ``Migrate`` see the packages of the current app; once, for all its apps."""
+    """Make the ``flask db`` commands of a ``Migrate`` use the packages of the current app; once, for all its apps."""
     if migrate not in _fed:
         _fed.add(migrate)
         migrate.configure(_configurer(migrate))
@@ -78,7 +78,7 @@ def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
         app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 (documented)
         project = extension.project(app)
         set_locations(config, project)
-        # Flask-Migrate's own env.py knows nothing of the journal, and would drop its table.
+        # Flask-Migrate's own env.py does not know the table of the journal, and would drop it.
         options = app.extensions[KEY].configure_args
         options["include_name"] = without_table(project.journal, options.get("include_name"))
         if script_location and Path(migrate.directory).is_dir():
