@@ -24,7 +24,7 @@ from ampho.database.url import (
     parse_url,
     require_driver,
 )
-from ampho.errors import ConfigurationError, PackageNotFoundError
+from ampho.errors import ConfigurationError
 from ampho.settings import DATABASE_URI
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from ampho.history.package import MigrationPackage
+    from ampho.history.package import ConfiguredPackages
     from ampho.project import Project
 
 P = ParamSpec("P")
@@ -228,14 +228,13 @@ class Extension(ABC):
         from ampho.history.host import ENV_SETTING, host_name
         from ampho.project import Project
 
-        absent: dict[str, PackageNotFoundError] = {}
-        packages = self.packages(app, absent)
+        configured = self.packages(app)
         url = self._direct_url(app) or self._url(app)
         return Project(
             app=app,
-            packages=packages,
-            absent=absent,
-            find_packages=partial(self.packages, app, {}),
+            packages=configured.packages,
+            not_installed=configured.not_installed,
+            find_packages=lambda: self.packages(app).packages,
             url=url,
             template=self._template,
             metadata=self._metadata(app),
@@ -248,16 +247,15 @@ class Extension(ABC):
             protection=Protection(is_protected(app.config, os.environ)),
         )
 
-    def packages(self, app: App, absent: dict[str, PackageNotFoundError]) -> tuple[MigrationPackage, ...]:
-        """Return the packages of an app that have or may have migrations, without using its database.
+    def packages(self, app: App) -> ConfiguredPackages:
+        """Return the packages of an app, without using its database.
 
-        :param absent: receives the errors of listed packages that are not installed, by name.
         :raises AmphoError: if the list cannot be used.
         """
         from ampho.history.package import SETTING, configured_packages
 
         added = [*self._added, *self._added_to.get(app, ())]
-        return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name, absent)
+        return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name)
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:

@@ -43,7 +43,7 @@ class Project:
     :ivar app: the app itself, which sends the signals.
     :ivar lock: how a run waits for its turn.
     :ivar protection: whether what takes something out of the database has to be confirmed.
-    :ivar absent: packages that are listed but cannot be found, each with the error that says so.
+    :ivar not_installed: the errors about packages that are listed but not installed, by their names.
     :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
     :ivar import_name: the app's.
     :ivar metadata: the tables of the models, for ``target_metadata``.
@@ -66,7 +66,7 @@ class Project:
     journal: str | None = None
     lock: LockSettings = field(default_factory=LockSettings)
     protection: Protection = field(default_factory=Protection)
-    absent: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
+    not_installed: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
     app: object | None = None
 
@@ -81,7 +81,7 @@ class Project:
             package.check_present()
         names = [package.name for package in self.packages]
         revisions = (revision for package in self.packages for revision in read_revisions(package))
-        return Graph(revisions, names, self.absent)
+        return Graph(revisions, names, self.not_installed)
 
     def package(self, name: str) -> MigrationPackage:
         """Return the configured package of that name.
@@ -126,7 +126,7 @@ class Project:
         :raises AmphoError: as :meth:`check_specifier` does.
         """
         if not self.packages:
-            for error in self.absent.values():
+            for error in self.not_installed.values():
                 raise error
             raise ConfigurationError(_NO_PACKAGE, setting=SETTING)
         self.check_specifier(specifier)
@@ -157,8 +157,8 @@ class Project:
         return f"write the first with 'ampho db-rev {name} MESSAGE'"
 
     def _check_there(self, name: str) -> None:
-        if name in self.absent:
-            raise self.absent[name]
+        if name in self.not_installed:
+            raise self.not_installed[name]
 
     @cached_property
     def hosts(self) -> Hosts:
@@ -208,7 +208,7 @@ class Project:
 
         :param raised: the error with which a command ends; what it says is left out.
         """
-        for error in self.absent.values():
+        for error in self.not_installed.values():
             if error is not raised:
                 yield f"{error} Or take it out of {SETTING}."
 

@@ -121,13 +121,13 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
         with pytest.raises(DivergedError) as caught:
             opened.call("upgrade", specifier)
         assert caught.value.revisions == ("core_1b",)
-    assert "core_1b of core counts as applied, because what depends on it is, but no record says that it was" in str(
+    assert "core_1b of core counts as applied, because a later revision is, but no record says that it ran" in str(
         caught.value
     )
     assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
-    remedy = "no record says that it was; take back what depends on it, "
+    remedy = "no record says that it ran; revert what depends on it (core_2), "
     for command in ("db-current", "db-status"):
-        assert f"core_1b counts as applied because a later one is, but {remedy}" in opened.run(command).stdout
+        assert f"core_1b counts as applied because a later revision is, but {remedy}" in opened.run(command).stdout
     assert remedy in opened.run("db-check", "--deploy").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
     assert opened.run("db-stamp", "core_2").stdout == (
@@ -160,8 +160,8 @@ def test_what_was_forgotten_and_is_back_is_not_said_to_have_never_run(
     for line in said:
         assert "never run" not in line
         assert "as applied" in line
-        assert "but no record says that it was" in line
-        assert "unless the database has it already, and say so with 'ampho db-stamp core_3'" in line
+        assert "but no record says that it ran" in line
+        assert "unless the database already has them, and record that with 'ampho db-stamp core_3'" in line
     opened.call("stamp", "core_3")
     assert opened.call("deployment").status is Status.UP_TO_DATE
 
@@ -179,7 +179,7 @@ def test_who_takes_back_what_stands_above_gets_what_was_put_below(
     with pytest.raises(DivergedError) as caught:
         opened.call("upgrade")
     assert caught.value.revisions == ("core_1a", "core_1b")
-    assert "Take back what depends on them, core_2, and run again" in str(caught.value)
+    assert "Revert what depends on them (core_2), and upgrade again" in str(caught.value)
 
     assert "core_1a" not in opened.call("downgrade_sql", "core_1")
     assert [step.step.revision.id for step in opened.call("downgrade", "-1").steps] == ["core_2"]
@@ -253,7 +253,7 @@ def test_an_edited_file_is_marked(opened: Facade, project: Project, database: Da
     project.revision("core", "core_3", "core_2")
     edited(project, opened, database)
     (finding, _) = opened.call("deployment").findings
-    assert finding.means.endswith("where that changes nothing, say so with 'ampho db-stamp core_2'")
+    assert finding.means.endswith("if the edit makes no difference, accept it with 'ampho db-stamp core_2'")
     file_of(project, "core_3").unlink()
     assert opened.call("current").edited is None
     assert opened.call("current", verbose=True).edited == ("core_2",)

@@ -19,8 +19,8 @@ from ampho.cli.graph.lanes import lines, plain
 from ampho.cli.graph.mermaid import as_mermaid, is_too_large
 from ampho.cli.graph.routes import Layout, Sizes
 from ampho.cli.graph.svg import as_svg
-from ampho.database.applied import Applied
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.status.graph_view import Picture, draw

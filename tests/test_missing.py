@@ -16,12 +16,13 @@ from project import Project, Result
 from revisions import graph
 from servers import Database
 
-from ampho.database.applied import Applied, VersionRows, exact_rows
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied, VersionRows, exact_rows
 from ampho.errors import AmphoError, MissingRevisionError, SpecifierError, UnknownRevisionsError, VersionTableError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.migrate.plan import Plan, plan_downgrade, plan_upgrade
+from ampho.status import advice
 from ampho.status.state import current_state
 
 WHOLE = """
@@ -72,7 +73,7 @@ def test_the_journal_tells_what_a_missing_revision_stands_on() -> None:
     assert applied.missing == {"acme_billing_1", "acme_billing_2"}
     assert not applied.uncertain
     assert applied.ahead == set()
-    assert applied.describe_missing() == "acme_billing_1, acme_billing_2 of acme.billing"
+    assert advice.describe_missing(applied) == "acme_billing_1, acme_billing_2 of acme.billing"
 
 
 def test_the_journal_tells_which_revision_the_label_of_a_package_that_is_gone_means() -> None:
@@ -180,7 +181,7 @@ class TestWithoutARecord:
 
     @pytest.mark.parametrize("specifier", ["heads", "core", "core@+1", "core_1", "+1"])
     def test_what_may_be_applied_is_not_applied_again(self, specifier: str) -> None:
-        with pytest.raises(UnknownRevisionsError, match=r"Whether core_1 of core is applied is not known.*db-stamp"):
+        with pytest.raises(UnknownRevisionsError, match=r"It is unclear whether core_1 of core is applied.*db-stamp"):
             up(("acme_billing_9",), specifier)
 
     def test_stamping_what_is_applied_is_the_way_out(self) -> None:
@@ -192,7 +193,7 @@ class TestWithoutARecord:
     def test_an_id_that_names_no_package(self) -> None:
         state = current_state(HERE, ("1f", "core_1"))
         assert [(one.package, one.revisions) for one in state.missing] == [("", ("1f",))]
-        assert Applied.from_rows(HERE, ("1f",)).ways_to_forget(["1f"]) == ["'ampho db-forget 1f'"]
+        assert advice.ways_to_forget(Applied.from_rows(HERE, ("1f",)), ["1f"]) == ["'ampho db-forget 1f'"]
 
 
 class TestNeeded:
@@ -386,7 +387,7 @@ def test_a_package_is_uninstalled_and_installed_again(project: Project, database
     shop.uninstall()
 
     current = shop.start("db-current")
-    assert "missing: acme_reviews_1, acme_reviews_2 are applied, and no file explains them" in current.stdout
+    assert "missing: acme_reviews_1, acme_reviews_2 are applied but have no files: a package" in current.stdout
     assert "app           app_2 (head)" in current.stdout
     assert "There is no package acme.reviews" in current.stderr
     up = shop.start("db-up")
@@ -407,7 +408,7 @@ def test_a_package_is_uninstalled_and_installed_again(project: Project, database
     asked = shop.run("db-forget", "acme.reviews", exit_code=2)
     assert asked.stderr.count("There is no package acme.reviews") == 1
     refused = shop.run("db-down", "base", exit_code=1).stderr
-    assert "acme_reviews_1, acme_reviews_2 of acme.reviews are applied, and no file explains them" in refused
+    assert "acme_reviews_1, acme_reviews_2 of acme.reviews are applied but missing: a package" in refused
     assert "db-forget acme.reviews'" in refused
     shop.run("db-down", "acme.reviews@-1", exit_code=1)
     assert database.rows() == ["acme_reviews_2", "shop_1"]
@@ -472,7 +473,7 @@ def test_without_a_journal_it_says_what_it_cannot_know(project: Project, framewo
     assert "acme_reviews  missing: acme_reviews_2 is applied" in current
     assert "No record says what the missing revisions depend on" in current
     refused = shop.run("db-up", exit_code=1).stderr
-    assert "Whether app_1 of app is applied is not known" in refused
+    assert "It is unclear whether app_1 of app is applied" in refused
     shop.run("db-stamp", "app")
     assert "Nothing to do" in shop.run("db-up").stdout
     shop.reinstall()
@@ -488,7 +489,7 @@ def test_rows_of_another_release_are_forgotten_by_id(project: Project) -> None:
     assert "app   ahead of its files: app_1759999999 is applied" in shop.run("db-current").stdout
     project.revision("app", "app_4", "app_2")
     refused = shop.run("db-up", exit_code=1).stderr
-    assert "The database is ahead of the code: app_1759999999 of app is applied" in refused
+    assert "The database is ahead of the code: app_1759999999 of app is applied but missing" in refused
     assert "'ampho db-forget app_1759999999'" in refused
     shop.run("db-forget", "app_1759999999", "--yes")
     shop.run("db-up")
@@ -502,19 +503,23 @@ def test_each_command_says_the_same_of_a_revision_without_its_file(project: Proj
     shop.run("db-up")
     later.unlink()
     ahead = (
-        "applied, and no file explains it: a file was deleted, or an older release of the code is running. Restore the"
-        " file, install the newer release, or give it up with 'ampho db-forget app_1759999999'"
+        "the file was deleted, or an older release of the code is running. Restore the"
+        " file, install the newer release, or forget the revision with 'ampho db-forget app_1759999999'"
     )
     for command, exit_code in (("db-status", 0), ("db-current", 0), ("db-check --deploy", 12), ("db-down app@-1", 1)):
-        assert ahead in shop.run(*command.split(), exit_code=exit_code).output, command
+        output = shop.run(*command.split(), exit_code=exit_code).output
+        assert "applied but " in output, command
+        assert ahead in output, command
     shop.uninstall()
     gone = (
-        "applied, and no file explains them: a package is not installed or not listed. Install and list the package, or"
-        " give them up with 'ampho db-forget acme.reviews'"
+        "a package is not installed or not listed. Install and list the package, or"
+        " forget the revisions with 'ampho db-forget acme.reviews'"
     )
     for command, exit_code in (("db-status", 0), ("db-current", 0), ("db-check --deploy", 13)):
-        assert gone in shop.run(*command.split(), exit_code=exit_code).output, command
-    both = "a file was deleted, an older release of the code is running, or a package is not installed or not listed"
+        output = shop.run(*command.split(), exit_code=exit_code).output
+        assert "applied but " in output, command
+        assert gone in output, command
+    both = "files were deleted, an older release of the code is running, or a package is not installed or not listed"
     assert both in shop.run("db-down", "base", exit_code=1).stderr
 
 
@@ -522,8 +527,12 @@ def test_of_many_revisions_without_files_not_each_command_is_written_out() -> No
     """They are forgotten from the last one on, since the others stand on each other."""
     rows = [f"core_{number}" for number in range(4, 11)]
     ahead = Applied.from_rows(HERE, rows)
-    assert ahead.explain_missing(rows[:2]).endswith("with 'ampho db-forget core_5' and 'ampho db-forget core_4'")
-    assert ahead.explain_missing(rows).endswith("give them up with 'ampho db-forget REVISION', the last one first")
+    assert advice.explain_missing(ahead, rows[:2]).endswith(
+        "with 'ampho db-forget core_5' and 'ampho db-forget core_4'"
+    )
+    assert advice.explain_missing(ahead, rows).endswith(
+        "forget the revisions with 'ampho db-forget REVISION', the last one first"
+    )
 
 
 def test_a_package_that_another_one_needs_is_uninstalled(project: Project) -> None:

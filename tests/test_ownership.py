@@ -296,7 +296,7 @@ def test_the_histories_tell_which_packages_have_used_a_table(project: Project) -
         "c", "c_1600000003", "c_1600000002", upgrade="op.create_foreign_key('k', 'c', 'caps', ['d'], ['x'])"
     )
     with project.importing():
-        packages = configured_packages(["b", "c"])
+        packages = configured_packages(["b", "c"]).packages
         owners = find_owners(packages, Migrations(packages, make_url("sqlite://"), "sync").graph, None)
 
     assert owners.users == {

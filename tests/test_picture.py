@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from revisions import graph
 
-from ampho.database.applied import Applied, exact_rows
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied, exact_rows
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.migrate.plan import plan_upgrade

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from revisions import graph
 
-from ampho.database.applied import Applied, VersionRows, exact_rows
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied, VersionRows, exact_rows
 from ampho.errors import AmphoError, DependentsError, SpecifierError, UnknownRevisionsError
 from ampho.history.graph import Graph
 from ampho.migrate.plan import Direction, Plan, plan_downgrade, plan_upgrade

@@ -46,7 +46,7 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]
 
 
 def migrations(*packages: str, template: str = "sync") -> Migrations:
-    return Migrations(configured_packages(list(packages or ("app", "core"))), make_url("sqlite://"), template)
+    return Migrations(configured_packages(list(packages or ("app", "core"))).packages, make_url("sqlite://"), template)
 
 
 def init(entry: str, *packages: str) -> revise.Initialized:

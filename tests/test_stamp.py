@@ -15,7 +15,7 @@ from revisions import graph
 from servers import Database
 
 from ampho import Stamped
-from ampho.database.applied import Applied, exact_rows
+from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DependentsError, MigrationsFolderError, SpecifierError
 from ampho.migrate.stamp import known_after_stamp
 

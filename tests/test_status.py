@@ -18,8 +18,8 @@ from project import FOREIGN, PROGRAMS, Project
 from revisions import graph
 
 from ampho import Status
-from ampho.database.applied import Applied
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied
 from ampho.errors import PackageNotFoundError, SpecifierError
 from ampho.history.graph import Graph
 from ampho.status.deployment import assess
@@ -242,7 +242,7 @@ def test_check_gives_the_exit_codes_of_db_check_deploy(project: Project, framewo
         path.write_text(path.read_text("utf-8") + "# edited\n", "utf-8")
         done = each.run("db-status", "--check")
         assert done.exit_code == each.run("db-check", "--deploy").exit_code == 11
-        remedy = "where that changes nothing, say so with 'ampho db-stamp accounts_1700000100'"
+        remedy = "if the edit makes no difference, accept it with 'ampho db-stamp accounts_1700000100'"
         for command in (["db-status"], ["db-status", "--all"], ["db-current", "-v"]):
             told = each.run(*command).stdout
             assert f"Edited since they were applied: accounts_1700000000; {remedy}.\n" in told, command

@@ -135,7 +135,7 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
 
         load_env_files()
         app = AppLoader(root.params.get("import_path")).load_app()
-    return app.extensions["ampho"].packages(app, {})  # type: ignore[no-any-return]
+    return app.extensions["ampho"].packages(app).packages  # type: ignore[no-any-return]
 
 
 def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:

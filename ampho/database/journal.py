@@ -120,6 +120,10 @@ class Journal:
         self._read = read
         self._read_brief = read_brief
 
+    def load(self) -> None:
+        """Read the entries now, if all of them are needed: afterwards, nothing else is read."""
+        self.entries  # noqa: B018 (it is cached)
+
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """All entries, in their order."""
@@ -134,8 +138,8 @@ class Journal:
         return tuple(entry for entry in self.entries if entry.is_unfinished) if self._in_brief.is_unfinished else ()
 
     @property
-    def half_done(self) -> tuple[Entry, ...]:
-        """Those of the unfinished ones that may have changed something."""
+    def unresolved(self) -> tuple[Entry, ...]:
+        """The unfinished entries that may have changed something, so that a user must resolve them."""
         return tuple(entry for entry in self.unfinished if not entry.is_untouched)
 
     @property

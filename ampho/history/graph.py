@@ -39,7 +39,7 @@ class Graph:
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
-    :param absent: packages that are listed and not there at all, each with the error that says so.
+    :param not_installed: the errors about packages that are listed but not installed, by their names.
     :raises HistoryError: if the revisions contradict themselves.
     """
 
@@ -47,10 +47,10 @@ class Graph:
         self,
         revisions: Iterable[Revision],
         packages: Sequence[str],
-        absent: Mapping[str, PackageNotFoundError] | None = None,
+        not_installed: Mapping[str, PackageNotFoundError] | None = None,
     ) -> None:
         self.packages: tuple[str, ...] = tuple(packages)
-        self.absent: Mapping[str, PackageNotFoundError] = absent or {}
+        self.not_installed: Mapping[str, PackageNotFoundError] = not_installed or {}
         self._revisions = _by_id(revisions)
         self._labels = _by_label(self._revisions.values(), self.packages)
         self._first = self._first_revisions()
@@ -148,7 +148,7 @@ class Graph:
         :param revisions: what they stand on is in the graph, or among them.
         """
         present = [revision for revision in self._revisions.values() if not revision.is_missing]
-        return Graph([*present, *revisions], self.packages, self.absent)
+        return Graph([*present, *revisions], self.packages, self.not_installed)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
         """Return this graph with some revisions based on others than their files say.
@@ -160,7 +160,7 @@ class Graph:
             self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
             for revision in self._revisions.values()
         )
-        return Graph(revisions, self.packages, self.absent)
+        return Graph(revisions, self.packages, self.not_installed)
 
     def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
         """Return a revision with other parents; what its file calls a dependency stays one."""

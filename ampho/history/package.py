@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from ampho._text import describe, did_you_mean, shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
@@ -403,21 +404,30 @@ def read_setting(value: object, source: str) -> tuple[str, ...] | None:
     )
 
 
+class ConfiguredPackages(NamedTuple):
+    """The packages that an app lists.
+
+    :ivar packages: the installed ones, in their order.
+    :ivar not_installed: the errors about the others, by their names.
+    """
+
+    packages: tuple[MigrationPackage, ...]
+    not_installed: dict[str, PackageNotFoundError]
+
+
 def configured_packages(
     setting: object,
     arguments: Iterable[str] | None = None,
     added: Iterable[str] = (),
     import_name: str | None = None,
-    absent: dict[str, PackageNotFoundError] | None = None,
-) -> tuple[MigrationPackage, ...]:
+) -> ConfiguredPackages:
     """Return the packages of an app, in the order in which they are listed.
 
-    :param setting: the app's ``AMPHO_MIGRATION_PACKAGES``; where it is not set, the environment's.
+    :param setting: the app's ``AMPHO_MIGRATION_PACKAGES``; None for that of the environment.
     :param arguments: the ``packages`` argument of the extension.
-    :param added: what plug-ins added.
-    :param import_name: the app's import name, whose package serves, if it has migrations, where neither a setting nor
-        an argument lists any.
-    :param absent: takes the errors of listed packages that are not there at all, by name, instead of the caller.
+    :param added: the entries that plug-ins added.
+    :param import_name: the app's import name. If no setting and no argument lists any packages, the app's own package
+        is the one, if it has migrations.
     :raises AmphoError: if an entry is unusable, or two of them contradict each other.
     """
     listed = read_setting(setting, "in the app's configuration")
@@ -425,18 +435,19 @@ def configured_packages(
         listed = read_setting(os.environ.get(SETTING), "in the environment")
     entries = [*(listed or ()), *(read_setting(None if arguments is None else list(arguments), "packages=") or ())]
     found = _Listed()
+    not_installed: dict[str, PackageNotFoundError] = {}
     if listed is None and arguments is None and import_name:
         found.add(_own_package(import_name))
     for entry in [*entries, *added]:
         try:
             found.add(find_package(entry))
         except PackageNotFoundError as exc:
-            if absent is None or not exc.is_absent:
+            if not exc.is_absent:
                 raise
-            absent[exc.package] = exc
+            not_installed[exc.package] = exc
     for package in found.packages.values():
         package.check_folder()
-    return tuple(found.packages.values())
+    return ConfiguredPackages(tuple(found.packages.values()), not_installed)
 
 
 def _real(path: Path) -> Path:

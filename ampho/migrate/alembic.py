@@ -52,8 +52,8 @@ from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 
 from ampho._text import describe, is_of_database, listed_last, place, shown_path, with_hint
-from ampho.database.applied import VersionRows
 from ampho.database.url import describe_without
+from ampho.database.version_rows import VersionRows
 from ampho.errors import (
     AmphoError,
     ConfigurationError,

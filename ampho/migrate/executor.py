@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqlalchemy import event
 
 from ampho._text import counted, listed, listed_last
-from ampho.database.applied import Applied
 from ampho.database.connection import migrating
-from ampho.database.elsewhere import check_not_elsewhere
 from ampho.database.journal import Entry, Journal
 from ampho.database.lock import holder, pause
 from ampho.database.postgres import describe_invalid_indexes
@@ -23,6 +21,7 @@ from ampho.database.protection import Protection
 from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.statement import Statement
 from ampho.database.transaction import StepTransaction
+from ampho.database.version_rows import Applied, check_not_elsewhere
 from ampho.errors import AmphoError, ConfigurationError, PlanChangedError
 from ampho.history.graph import Graph
 from ampho.migrate.observers import Observer, Observers, observers_of
@@ -42,6 +41,7 @@ from ampho.migrate.plan import (
 from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table, raise_from
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
 from ampho.project import Project
+from ampho.status import advice
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -203,18 +203,17 @@ def status(
     :param check: whether it is an error that no package is listed, or one that is not there and never was, as it is
         for an upgrade.
     """
-    from ampho.status.state import missing_states
     from ampho.status.summary import database_status
 
     if check:
         project.check_migratable(None)
 
     def count(rows: tuple[str, ...], journal: Journal) -> DatabaseStatus:
-        journal.entries  # noqa: B018 (all of it is needed, so it is read once)
+        journal.load()
         applied = Applied.from_rows(project.graph, rows, journal)
-        _check_known(project, (missing.package for missing in missing_states(applied)), packages)
+        _check_known(project, map(applied.package, applied.missing), packages)
         if check:
-            applied.check_nothing_absent()
+            advice.check_installed(applied)
         return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
 
     return query(project, connection, x, count)
@@ -247,7 +246,7 @@ def graph(
     from ampho.status.graph_view import all_packages, draw
 
     def look(rows: tuple[str, ...], journal: Journal) -> Picture:
-        journal.entries  # noqa: B018 (all of it is needed, so it is read once)
+        journal.load()
         applied = Applied.from_rows(project.graph, rows, journal)
         _check_known(project, all_packages(applied.graph), packages)
         return draw(project.graph, applied, journal, packages=packages, full=full)
@@ -283,7 +282,7 @@ def deployment(
 
     def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
         applied = Applied.from_rows(project.graph, rows, journal)
-        applied.check_nothing_absent()
+        advice.check_installed(applied)
         return assess(project.graph, applied, journal, compare_files=compare_files)
 
     return query(project, connection, x, compare)
@@ -521,7 +520,7 @@ class Executor:
             return self.plan, graph_of(self.plan, self.project.graph, rows, journal)
         applied = Applied.from_rows(self.project.graph, rows, journal)
         if self.plan.direction is Direction.DOWNGRADE:
-            applied = applied.as_ran(journal)
+            applied = advice.as_ran(applied, journal)
         rest = rest_of(self.plan, applied)
         if self.is_agreed and len(rest.steps) < len(self.plan.steps) - len(self.done):
             done = f"run before that: {listed_last(self._finished)}" if self.done else "nothing was changed"

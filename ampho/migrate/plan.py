@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ampho._text import listed
-from ampho.database.applied import Applied, exact_rows
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import Revision
 from ampho.history.specifier import Specifier, find_branch, find_target, parse
+from ampho.status import advice
 
 _SHOWN = 10
 
@@ -187,7 +188,7 @@ def check_finished(journal: Journal) -> None:
 
     :raises UnfinishedRevisionError: if one is.
     """
-    for entry in journal.half_done:
+    for entry in journal.unresolved:
         raise unfinished_error(entry)
 
 
@@ -243,16 +244,16 @@ def plan_upgrade(
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
-    applied.check_sound()
+    advice.check_sound(applied)
     targets = _upgrade_targets(applied, spec)
     if spec.branch is None and (spec.offset or spec.target == "heads"):
-        applied.check_nothing_absent()
+        advice.check_installed(applied)
     else:
         _check_not_missing(applied, targets, spec)
     ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
-    applied.check_appliable(ids)
+    advice.check_appliable(applied, ids)
     if journal is not None:
-        applied.check_not_diverged(targets, journal)
+        advice.check_not_diverged(applied, targets, journal)
     asked = ids if spec.branch is None and spec.target == "heads" else targets
     return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
 
@@ -278,14 +279,14 @@ def plan_downgrade(
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
-    applied.check_sound()
+    advice.check_sound(applied)
     if journal is not None:
-        applied = applied.as_ran(journal)
+        applied = advice.as_ran(applied, journal)
     removed = _downgrade_targets(applied, spec, journal or Journal())
     dependents = (applied.graph.descendants(removed) & applied.known) - removed
     touched = set(map(applied.package, removed))
     ahead = {rid for rid in applied.missing if removed and applied.package(rid) in applied.ahead & touched}
-    applied.check_has_files(removed | dependents | ahead, f"'ampho db-down {spec.text}'")
+    advice.check_has_files(applied, removed | dependents | ahead, f"'ampho db-down {spec.text}'")
     if dependents and not cascade:
         raise _dependents_error(applied.graph, spec, dependents)
     steps = reversed(_as_applied(applied.graph, removed | dependents, journal or Journal()))
@@ -312,7 +313,7 @@ def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) ->
     if upgrades and not plan.missing:
         return graph
     applied = Applied.from_rows(graph, rows, journal)
-    return applied.graph if upgrades else applied.as_ran(journal).graph
+    return applied.graph if upgrades else advice.as_ran(applied, journal).graph
 
 
 def rest_of(plan: Plan, applied: Applied) -> Plan:
@@ -348,14 +349,14 @@ def _plan(
     asked: set[str],
 ) -> Plan:
     steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
-    missing = applied.describe_missing() if applied.missing else ""
+    missing = advice.describe_missing(applied) if applied.missing else ""
     return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
 
 
 def _check_not_missing(applied: Applied, targets: set[str], spec: Specifier) -> None:
     """Check that not all targets are missing revisions."""
     if targets and targets <= applied.missing:
-        applied.check_has_files(targets, f"'ampho db-up {spec.text}'")
+        advice.check_has_files(applied, targets, f"'ampho db-up {spec.text}'")
 
 
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:

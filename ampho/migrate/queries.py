@@ -10,11 +10,11 @@ from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
 from ampho._text import with_hint
-from ampho.database.elsewhere import DEFAULT, check_not_elsewhere
 from ampho.database.journal import Journal
 from ampho.database.lock import import_alembic
 from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.url import describe_without
+from ampho.database.version_rows import VERSION_TABLE, check_not_elsewhere
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError
 from ampho.project import Project
 
@@ -98,7 +98,7 @@ def query_known_table(
 
 def _version_table(project: Project) -> tuple[Any, Any]:
     """Return the name and the schema of the version table in the options of ``env.py``, which may be of any type."""
-    return project.options.get("version_table") or DEFAULT, project.options.get("version_table_schema")
+    return project.options.get("version_table") or VERSION_TABLE, project.options.get("version_table_schema")
 
 
 def check_not_in_use(connection: Connection) -> None:

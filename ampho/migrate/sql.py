@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import CompileError
 
 from ampho._text import describe, place
-from ampho.database.applied import exact_rows
-from ampho.database.elsewhere import check_not_elsewhere
 from ampho.database.journal import Journal
 from ampho.database.lock import import_alembic
+from ampho.database.version_rows import check_not_elsewhere, exact_rows
 from ampho.errors import RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED

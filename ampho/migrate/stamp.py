@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ampho._text import listed
-from ampho.database.applied import Applied, exact_rows
 from ampho.database.connection import migrating
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DependentsError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
@@ -18,6 +18,7 @@ from ampho.migrate.observers import Observer
 from ampho.migrate.plan import check_one_head
 from ampho.migrate.queries import journal_table, run_env
 from ampho.project import Project
+from ampho.status import advice
 from ampho.status.state import missing_states
 
 if TYPE_CHECKING:
@@ -124,14 +125,14 @@ def _forgotten(before: Applied, name: str) -> set[str]:
     graph = before.graph
     missing = {rid for state in missing_states(before) for rid in state.named(name)}
     if not missing:
-        ways = before.ways_to_forget(graph.sort(before.missing))
+        ways = advice.ways_to_forget(before, graph.sort(before.missing))
         remedy = f"Type {' or '.join(ways)}." if ways else "See 'ampho db-current' for what is applied."
         raise SpecifierError(f"{name}: no missing revision has that name. {remedy}", specifier=name)
     dependents = (graph.descendants(missing) & before.known) - missing
     if dependents:
         raise DependentsError(
-            f"{before.describe_missing(dependents)} {'depends' if len(dependents) == 1 else 'depend'} on what would be"
-            f" forgotten. Type {' and '.join(before.ways_out(graph.sort(dependents)))} first.",
+            f"{advice.describe_missing(before, dependents)} {'depends' if len(dependents) == 1 else 'depend'} on what"
+            f" would be forgotten. Type {' and '.join(advice.ways_out(before, graph.sort(dependents)))} first.",
             specifier=name,
             dependents=graph.sort(dependents),
         )
@@ -213,7 +214,7 @@ def _write(
         entries = _entries_of(resolving, journal) if resolving else []
         was = Applied.from_rows(graph, rows, journal)
         before = Applied.from_rows(graph, (), journal) if purge else was
-        before.check_sound()
+        advice.check_sound(before)
         known = change(before)
         after = exact_rows(before.graph, known)
         packages = set(denies())
@@ -271,14 +272,14 @@ def known_after_stamp(before: Applied, specifier: str) -> set[str]:
 
 
 def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
-    before.check_has_files(removed, f"'ampho db-stamp {spec.text}'")
+    advice.check_has_files(before, removed, f"'ampho db-stamp {spec.text}'")
     graph, applied = before.graph, before.known
     dependents = (graph.descendants(removed & applied) & applied) - removed
     if dependents:
         ids = graph.sort(dependents)
         present = dict.fromkeys(graph[rid].package for rid in ids if not graph[rid].is_missing)
         ways = [f"'ampho db-stamp {name}@base'" for name in present]
-        ways += before.ways_to_forget(before.missing & dependents)
+        ways += advice.ways_to_forget(before, before.missing & dependents)
         raise DependentsError(
             f"Applied revisions depend on what '{spec.text}' says is not applied: {listed(ids)}. Type"
             f" {' and '.join(ways)} first.",

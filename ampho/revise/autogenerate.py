@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ampho._text import listed, shown_path
-from ampho.database.applied import Applied
 from ampho.database.journal import Journal
+from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
@@ -18,6 +18,7 @@ from ampho.project import Project
 from ampho.revise.ownership import Ownership, find_owners
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import write_revision
+from ampho.status import advice
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -217,12 +218,12 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
     ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) == package)
     if ahead:
         raise NotUpToDateError(
-            f"The database is ahead of the code: it has {applied.describe_missing(ahead)}, and"
-            f" {applied.explain_missing(ahead)}, or compare with another database.",
+            f"The database is ahead of the code: {advice.about_missing(applied, ahead)}, or compare with another"
+            " database.",
             package=package,
             revisions=ahead,
         )
-    applied.check_appliable(lacking)
+    advice.check_appliable(applied, lacking)
     if lacking:
         raise NotUpToDateError(
             f"The database lacks {listed(lacking)} of {package}, so it cannot be compared with the models. Apply it"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampho._text import did_you_mean
-from ampho.database.applied import Applied
 from ampho.database.journal import Journal
 from ampho.database.url import redact
+from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.losses import Function, functions, lost_in_code, lost_in_sql

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampho._text import describe, listed, shown_path
-from ampho.database.applied import Applied
+from ampho.database.version_rows import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision, parse_revision

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ampho.database.applied import ROWS_REMEDY, Applied
 from ampho.database.journal import Journal
+from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
+from ampho.status import advice
 
 
 class Status(StrEnum):
@@ -47,8 +48,8 @@ _EXIT_CODES = {
 }
 
 
-_UNREADABLE = f"in the version table, but cannot be a revision; {ROWS_REMEDY}"
-_REPEATED = f"more than once in the version table; {ROWS_REMEDY}"
+_UNREADABLE = f"in the version table, but cannot be a revision; {advice.ROWS_REMEDY}"
+_REPEATED = f"more than once in the version table; {advice.ROWS_REMEDY}"
 _SUPERFLUOUS = (
     "not needed in the version table, which has a row that depends on it; this is harmless, and the next step or"
     " 'ampho db-stamp' removes it"
@@ -109,7 +110,7 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: b
     """
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
-    unfinished = [entry.revision for entry in journal.half_done]
+    unfinished = [entry.revision for entry in journal.unresolved]
     known = applied.known.union(unfinished)
     found = [
         *((Status.INTERRUPTED, rid) for rid in unfinished),
@@ -142,10 +143,10 @@ def _means(status: Status, applied: Applied, ids: list[str]) -> str:
         case Status.INTERRUPTED:
             return "unfinished; see 'ampho db-log -v', and mark it as applied or not applied with 'ampho db-resolve'"
         case Status.DIVERGED:
-            remedy = applied.diverged_remedy(ids)
-            return f"counts as applied because a later one is, but no record says that it was; {remedy}"
+            remedy = advice.diverged_remedy(applied, ids)
+            return f"counts as applied because a later revision is, but no record says that it ran; {remedy}"
         case Status.EDITED:
-            return f"applied, but its file was edited afterwards; {applied.edited_remedy(ids)}"
+            return f"applied, but its file was edited afterwards; {advice.edited_remedy(applied, ids)}"
         case Status.BEHIND:
             return "pending; apply it with 'ampho db-up'"
-    return f"applied, and {applied.explain_missing(ids)}"
+    return f"applied but missing: {advice.explain_missing(applied, ids)}"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from ampho.database.applied import Applied
 from ampho.database.journal import Journal
+from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
 from ampho.status.state import Mark, marks
 

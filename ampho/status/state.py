@@ -8,12 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from ampho.database.applied import Applied
 from ampho.database.journal import Entry, Journal
+from ampho.database.version_rows import Applied
 from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import id_prefix
 from ampho.history.specifier import Specifier, find_branch, find_target, parse
+from ampho.status import advice
 
 
 class Mark(StrEnum):
@@ -182,11 +183,11 @@ class DatabaseState(Generic[P]):
             uncertain=own(applied.graph.sort(applied.uncertain)),
             corrupt=applied.corrupt,
             repeated=applied.repeated,
-            unfinished=tuple(each for each in journal.half_done if among is None or each.package in among),
+            unfinished=tuple(each for each in journal.unresolved if among is None or each.package in among),
             diverged=diverged,
             edited=edited,
-            edited_remedy=applied.edited_remedy(edited) if edited else "",
-            diverged_remedy=applied.diverged_remedy(diverged) if diverged else "",
+            edited_remedy=advice.edited_remedy(applied, edited) if edited else "",
+            diverged_remedy=advice.diverged_remedy(applied, diverged) if diverged else "",
         )
 
     def __iter__(self) -> Iterator[P]:
@@ -251,7 +252,7 @@ def current_state(
     """
     journal = journal or Journal()
     if compare_files:
-        journal.entries  # noqa: B018 (all of it is needed, so it is read once)
+        journal.load()
     applied = Applied.from_rows(graph, rows, journal)
     packages = tuple(_package_state(graph, package, applied.known) for package in graph.packages)
     return replace(
@@ -270,7 +271,7 @@ def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: I
         **dict.fromkeys(edited, Mark.EDITED),
         **dict.fromkeys(diverged, Mark.DIVERGED),
         **dict.fromkeys(applied.missing, Mark.MISSING),
-        **{entry.revision: Mark.UNFINISHED for entry in journal.half_done},
+        **{entry.revision: Mark.UNFINISHED for entry in journal.unresolved},
     }
 
     def mark(revision_id: str) -> Mark:
@@ -288,7 +289,7 @@ def missing_states(applied: Applied) -> Iterator[MissingState]:
     ids = applied.graph.sort(applied.missing)
     for package in sorted(set(map(applied.package, ids))):
         own = tuple(revision_id for revision_id in ids if applied.package(revision_id) == package)
-        yield MissingState(package, own, package in applied.ahead, applied.explain_missing(own))
+        yield MissingState(package, own, package in applied.ahead, advice.explain_missing(applied, own))
 
 
 def _package_state(graph: Graph, package: str, known: frozenset[str]) -> PackageState:

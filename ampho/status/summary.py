@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ampho.database.applied import Applied
 from ampho.database.journal import Journal
+from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
 from ampho.history.specifier import find_branch
 from ampho.status.deployment import Status

@@ -130,8 +130,10 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         yield _missing_line(missing, width)
     yield from row_remarks(state)
     if state.diverged:
-        counts, was = ("counts", "it was") if len(state.diverged) == 1 else ("count", "they were")
-        what = f"{listed(state.diverged)} {counts} as applied because a later one is, but no record says that {was}"
+        counts, ran = ("counts", "it ran") if len(state.diverged) == 1 else ("count", "they ran")
+        what = (
+            f"{listed(state.diverged)} {counts} as applied because a later revision is, but no record says that {ran}"
+        )
         yield f"{what}; {state.diverged_remedy}."
     if state.edited:
         yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
@@ -144,7 +146,7 @@ def remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
 
 def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
     """Give what is wrong with the rows of the version table, a line each."""
-    from ampho.database.applied import ROWS_REMEDY
+    from ampho.status.advice import ROWS_REMEDY
 
     for row in state.corrupt:
         yield f"The version table has the row {row!a}, which cannot be a revision; {ROWS_REMEDY}."
@@ -155,7 +157,7 @@ def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]
 def _missing_line(missing: MissingState, width: int) -> str:
     ids, one = rows(missing.revisions), len(missing.revisions) == 1
     how = "ahead of its files" if missing.is_ahead else "missing"
-    what = f"{ids} {'is' if one else 'are'} applied, and {missing.means}."
+    what = f"{ids} {'is applied but has no file' if one else 'are applied but have no files'}: {missing.means}."
     return f"{missing.package or '(unknown)':<{width}}  {how}: {what}"
 
 

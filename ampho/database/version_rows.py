@@ -11,23 +11,36 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import String, column, select, table, text
 
 from ampho._text import listed
 from ampho.database.journal import Journal
-from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
+from ampho.errors import VersionTableError
 from ampho.history.graph import Graph
 from ampho.history.package import RESERVED
-from ampho.history.revision import Revision, id_prefix, package_of_id
+from ampho.history.revision import Revision, package_of_id
 
-ROWS_REMEDY = "correct the table by hand, or write it anew with 'ampho db-stamp SPEC --purge'"
-"""What to do about version rows that cannot be right."""
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
-_SHOWN = 5
-_LOST_HERE = {
-    "a file was deleted": "restore the file",
-    "an older release of the code is running": "install the newer release",
+VERSION_TABLE = "alembic_version"
+"""The name of Alembic's version table by default."""
+
+_MOST = 1000  # rows; a version table has one for each head
+_IN_SCHEMA = (
+    "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND data_type IN"
+    " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
+)
+_LIKE_IT = {
+    # By the text first: SQLite cannot tell the columns of a view or a virtual table that lacks what it is made of.
+    "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
+    " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
+    "postgresql": f"{_IN_SCHEMA}current_schema()",
+    "mysql": f"{_IN_SCHEMA}DATABASE()",
+    "mariadb": f"{_IN_SCHEMA}DATABASE()",
 }
-_LOST_PACKAGE = {"a package is not installed or not listed": "install and list the package"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,184 +137,20 @@ class Applied:
         return entry.parents if all(map(self.graph.__contains__, entry.parents)) else {*entry.parents, *now}
 
     def as_ran(self, journal: Journal) -> Applied:
-        """Return the same without what has diverged, and each revision on what it stood on when it ran.
+        """Return the same without what has diverged, and with each revision based on what it was based on when it ran.
 
-        :raises DivergedError: if that is no order any more.
+        :raises HistoryError: if those do not form a graph.
         """
         diverged = self.diverged(journal)
         if not diverged:
             return self
         then = {rid: tuple(self._parents_then(rid, journal)) for rid in self.known - set(diverged)}
         moved = {rid: parents for rid, parents in then.items() if set(parents) != set(self.graph.parents(rid))}
-        try:
-            return Applied.from_rows(self.graph.with_parents(moved), self.rows, journal)
-        except HistoryError:
-            raise self._diverged_error(diverged) from None
-
-    def check_not_diverged(self, ids: Iterable[str], journal: Journal) -> None:
-        """Check that nothing that some revisions need counts as applied without having been run.
-
-        :raises DivergedError: if something does.
-        """
-        found = self.diverged(journal)
-        needed = self.graph.ancestors(ids) if found else ()
-        if found := tuple(revision_id for revision_id in found if revision_id in needed):
-            raise self._diverged_error(found)
-
-    def _diverged_error(self, found: Sequence[str]) -> DivergedError:
-        counts, they = ("counts", "it was") if len(found) == 1 else ("count", "they were")
-        return DivergedError(
-            f"{self._listed(found)} {counts} as applied, because what depends on {_it(found)} is, but no record says"
-            f" that {they}: {they} inserted later, or forgotten. {_begun(self.diverged_remedy(found))}. Nothing was"
-            " changed.",
-            revisions=found,
-        )
-
-    def diverged_remedy(self, ids: Sequence[str]) -> str:
-        """Return what to do about revisions that count as applied without a record of it."""
-        above = self.graph.tips((self.graph.descendants(ids) & self.known) - set(ids))
-        what = "it does" if len(ids) == 1 else "they do"
-        by_hand = f"do by hand what {what}, unless the database has it already, and say so with {self.way_to_note(ids)}"
-        return f"take back what depends on {_it(ids)}, {listed(above)}, and run again; or {by_hand}"
-
-    def edited_remedy(self, ids: Iterable[str]) -> str:
-        """Say what to do about applied revisions whose files were edited since."""
-        return f"where that changes nothing, say so with {self.way_to_note(ids)}"
-
-    def way_to_note(self, ids: Iterable[str]) -> str:
-        """Return the commands that note applied revisions as they are now, and change nothing else."""
-        noted = set(ids)
-        packages = dict.fromkeys(map(self.package, self.graph.sort(noted)))
-        applied = [[rid for rid in self.graph.of_package(name) if rid in self.known] for name in packages]
-        above = self.graph.descendants(noted) | noted
-        return " and ".join(
-            f"'ampho db-stamp {tip}'" for own in applied for tip in self.graph.tips(own) if tip in above
-        )
+        return Applied.from_rows(self.graph.with_parents(moved), self.rows, journal)
 
     def package(self, revision_id: str) -> str:
         """Return the package of a revision; an empty name where nobody knows."""
         return self.graph[revision_id].package
-
-    def check_sound(self) -> None:
-        """Check that each row can be a revision, and is there once.
-
-        :raises VersionTableError: if one cannot, or is there twice.
-        """
-        if self.corrupt:
-            raise VersionTableError(
-                f"The version table has the row {', '.join(map(ascii, self.corrupt))}, which cannot be a revision."
-                f" {_begun(ROWS_REMEDY)}; nothing was changed.",
-                rows=self.corrupt,
-            )
-        if self.repeated:
-            raise VersionTableError(
-                f"The version table has the row {', '.join(self.repeated)} more than once, and Alembic changes one row"
-                f" at a time. {_begun(ROWS_REMEDY)}; nothing was changed.",
-                rows=self.repeated,
-            )
-
-    def check_nothing_absent(self) -> None:
-        """Check that the listed packages that are not there have been applied, as one that was uninstalled has.
-
-        :raises PackageNotFoundError: if nothing of one is applied: its name may be mistyped.
-        """
-        applied = {id_prefix(self.package(revision_id)) for revision_id in self.missing}
-        for name, error in self.graph.absent.items():
-            if id_prefix(name) not in applied:
-                raise error
-
-    def describe_missing(self, ids: Iterable[str] | None = None) -> str:
-        """Say which applied revisions no file has, by package."""
-        return self._listed(self.graph.sort(self.missing if ids is None else ids))
-
-    def explain_missing(self, ids: Sequence[str]) -> str:
-        """Say why no file may explain applied revisions, and what to do about it."""
-        lost = self._lost(ids)
-        ways = self.ways_to_forget(reversed(self.graph.sort(ids)))  # what others stand on cannot be forgotten before
-        given_up = " and ".join(ways) if len(ways) <= _SHOWN else "'ampho db-forget REVISION', the last one first"
-        remedy = _or([*lost.values(), f"give {_it(ids)} up with {given_up}"])
-        return f"no file explains {_it(ids)}: {_or(lost)}. {_begun(remedy)}"
-
-    def _lost(self, ids: Iterable[str]) -> dict[str, str]:
-        """Return why no file may explain applied revisions, each with what helps."""
-        packages = set(map(self.package, ids))
-        is_here = not packages.isdisjoint(["", *self.graph.packages])
-        return (_LOST_HERE if is_here else {}) | (_LOST_PACKAGE if packages.difference(self.graph.packages) else {})
-
-    def _listed(self, ids: Sequence[str]) -> str:
-        packages = [name for name in dict.fromkeys(map(self.package, ids)) if name]
-        return f"{listed(ids)} of {' and '.join(packages)}" if packages else listed(ids)
-
-    def check_appliable(self, ids: Iterable[str]) -> None:
-        """Check that revisions have files, are known not to be applied, and that no later one of their packages is.
-
-        :raises MissingRevisionError: if one has no file.
-        :raises UnknownRevisionsError: if not.
-        """
-        self.graph.check_files(ids)
-        touched = self.ahead.intersection(map(self.package, ids))
-        beyond = [rid for rid in self.missing if self.package(rid) in touched]
-        if beyond:
-            raise UnknownRevisionsError(
-                f"The database is ahead of the code: {self.describe_missing(beyond)} {_is(beyond)} applied, and"
-                f" {self.explain_missing(beyond)}; nothing was changed.",
-                rows=beyond,
-            )
-        doubtful = self.graph.sort(self.uncertain.intersection(ids))
-        if doubtful:
-            packages = " ".join(dict.fromkeys(map(self.package, doubtful)))
-            raise UnknownRevisionsError(
-                f"Whether {doubtful[0]} of {self.package(doubtful[0])} is applied is not known:"
-                f" {self.describe_missing()} is, which no file explains, and may stand on it."
-                f" {_begun(_or(self._lost(self.missing).values()))}. Or say what is applied of {packages}:"
-                " 'ampho db-stamp REVISION', or PACKAGE@base for nothing; nothing was changed.",
-                rows=self.graph.sort(self.missing),
-            )
-
-    def check_has_files(self, ids: Iterable[str], command: str) -> None:
-        """Check that the files of applied revisions are there.
-
-        :raises UnknownRevisionsError: if one is not.
-        """
-        gone = self.graph.sort(self.missing.intersection(ids))
-        if gone:
-            raise UnknownRevisionsError(
-                f"{command}: {self.describe_missing(gone)} {_is(gone)} applied, and {self.explain_missing(gone)};"
-                " nothing was changed.",
-                rows=gone,
-            )
-
-    def ways_out(self, ids: Iterable[str]) -> list[str]:
-        """Return the commands that take revisions out of a database: back where they have files, else from view."""
-        listed = list(ids)
-        present = dict.fromkeys(self.package(rid) for rid in listed if not self.graph.is_missing(rid))
-        ways = [f"'ampho db-down {name}@base', or less of it" for name in present]
-        return ways + self.ways_to_forget(rid for rid in listed if self.graph.is_missing(rid))
-
-    def ways_to_forget(self, ids: Iterable[str]) -> list[str]:
-        """Return the commands that make a database forget missing revisions."""
-        names = dict.fromkeys(
-            self.package(rid) if self.package(rid) and self.package(rid) not in self.graph.packages else rid
-            for rid in ids
-        )
-        return [f"'ampho db-forget {name}'" for name in names]
-
-
-def _is(ids: Sequence[str]) -> str:
-    return "is" if len(ids) == 1 else "are"
-
-
-def _it(ids: Sequence[str]) -> str:
-    return "it" if len(ids) == 1 else "them"
-
-
-def _or(texts: Iterable[str]) -> str:
-    *first, last = texts
-    return f"{', '.join(first)}, or {last}" if first else last
-
-
-def _begun(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
 
 
 def _can_be_row(row: object) -> bool:
@@ -399,3 +248,28 @@ def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
     """Return the rows for a set of applied revisions: those that no other of them stands on, sorted."""
     known = set(applied)
     return tuple(sorted(known - {parent for revision_id in known for parent in graph.parents(revision_id)}))
+
+
+def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
+    """Check that no other table has rows of this history, where the version table has none.
+
+    A version table that was given a name may be one of several, such as those of tenants. So then only the one of the
+    default name counts. A table of the same name is in another schema, and belongs to something else.
+
+    :param journal: what it says was taken back is in a copy that somebody keeps.
+    :raises VersionTableError: if one has.
+    """
+    like_it = _LIKE_IT.get(connection.dialect.name)
+    if like_it is None or not graph.ids:
+        return
+    names = {name for (name,) in connection.execute(text(like_it))} - {version_table}
+    for name in sorted(names if version_table == VERSION_TABLE else names & {VERSION_TABLE}):
+        query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)
+        if ids := [row for (row,) in connection.execute(query) if row in graph and not journal.denies(row)]:
+            raise VersionTableError(
+                f"Nothing is applied according to the version table {version_table}, but the table {name} has"
+                f" {listed(ids)} of this history, and everything would run again. If that is the version table, pass"
+                f' version_table="{name}" to context.configure() in the env.py that is used, or to the extension. If it'
+                " is a copy, drop it; nothing was changed.",
+                rows=ids,
+            )

@@ -1,0 +1,201 @@
+"""What to do about a database, in words, and the checks that stop a command with those words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ampho._text import listed
+from ampho.database.journal import Journal
+from ampho.database.version_rows import Applied
+from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
+from ampho.history.revision import id_prefix
+
+ROWS_REMEDY = "correct the table by hand, or rewrite it with 'ampho db-stamp SPEC --purge'"
+"""What to do about version rows that are wrong."""
+
+_SHOWN = 5
+
+
+def check_sound(applied: Applied) -> None:
+    """Check that each version row can be a revision, and occurs once.
+
+    :raises VersionTableError: if one cannot, or occurs twice.
+    """
+    if applied.corrupt:
+        raise VersionTableError(
+            f"The version table has the row {', '.join(map(ascii, applied.corrupt))}, which cannot be a revision."
+            f" {_capitalized(ROWS_REMEDY)}. Nothing was changed.",
+            rows=applied.corrupt,
+        )
+    if applied.repeated:
+        raise VersionTableError(
+            f"The version table has the row {', '.join(applied.repeated)} more than once, but Alembic changes one row"
+            f" at a time. {_capitalized(ROWS_REMEDY)}. Nothing was changed.",
+            rows=applied.repeated,
+        )
+
+
+def check_installed(applied: Applied) -> None:
+    """Check that the listed packages are installed, or have been applied earlier, before they were uninstalled.
+
+    :raises PackageNotFoundError: if nothing of a package is applied, so that its name may be misspelt.
+    """
+    missing = {id_prefix(applied.package(revision_id)) for revision_id in applied.missing}
+    for name, error in applied.graph.not_installed.items():
+        if id_prefix(name) not in missing:
+            raise error
+
+
+def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
+    """Check that revisions have files and are not applied, and that no missing revision may depend on them.
+
+    :raises MissingRevisionError: if one has no file.
+    :raises UnknownRevisionsError: if the database is ahead of their packages, or may have applied one of them.
+    """
+    applied.graph.check_files(ids)
+    touched = applied.ahead.intersection(map(applied.package, ids))
+    beyond = [rid for rid in applied.missing if applied.package(rid) in touched]
+    if beyond:
+        raise UnknownRevisionsError(
+            f"The database is ahead of the code: {about_missing(applied, beyond)}. Nothing was changed.",
+            rows=beyond,
+        )
+    doubtful = applied.graph.sort(applied.uncertain.intersection(ids))
+    if doubtful:
+        packages = " ".join(dict.fromkeys(map(applied.package, doubtful)))
+        remedies = _or(_reasons(applied, tuple(applied.missing)).values())
+        raise UnknownRevisionsError(
+            f"It is unclear whether {doubtful[0]} of {applied.package(doubtful[0])} is applied, because"
+            f" {describe_missing(applied)} {'is' if len(applied.missing) == 1 else 'are'} missing and may depend on it."
+            f" {_capitalized(remedies)}. Or record what is applied of {packages}, with 'ampho db-stamp REVISION', or"
+            " with PACKAGE@base for nothing. Nothing was changed.",
+            rows=applied.graph.sort(applied.missing),
+        )
+
+
+def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:
+    """Check that none of some revisions is missing.
+
+    :raises UnknownRevisionsError: if one is.
+    """
+    missing = applied.graph.sort(applied.missing.intersection(ids))
+    if missing:
+        raise UnknownRevisionsError(f"{command}: {about_missing(applied, missing)}. Nothing was changed.", rows=missing)
+
+
+def about_missing(applied: Applied, ids: Sequence[str]) -> str:
+    """Return that revisions are missing, why that may be, and what to do about it."""
+    is_ = "is" if len(ids) == 1 else "are"
+    return f"{describe_missing(applied, ids)} {is_} applied but missing: {explain_missing(applied, ids)}"
+
+
+def describe_missing(applied: Applied, ids: Iterable[str] | None = None) -> str:
+    """Return the ids of missing revisions and the names of their packages; by default, those of all of them."""
+    return _with_packages(applied, applied.graph.sort(applied.missing if ids is None else ids))
+
+
+def explain_missing(applied: Applied, ids: Sequence[str]) -> str:
+    """Return why revisions may be missing, and what to do about it."""
+    reasons = _reasons(applied, ids)
+    ways = ways_to_forget(applied, reversed(applied.graph.sort(ids)))  # a dependency can only be forgotten later
+    forget = " and ".join(ways) if len(ways) <= _SHOWN else "'ampho db-forget REVISION', the last one first"
+    what = "the revision" if len(ids) == 1 else "the revisions"
+    return f"{_or(reasons)}. {_capitalized(_or([*reasons.values(), f'forget {what} with {forget}']))}"
+
+
+def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
+    """Return why revisions may be missing, each reason with its remedy."""
+    packages = set(map(applied.package, ids))
+    reasons: dict[str, str] = {}
+    if not packages.isdisjoint(["", *applied.graph.packages]):
+        files, were = ("the file", "was") if len(ids) == 1 else ("files", "were")
+        reasons[f"{files} {were} deleted"] = f"restore {'the file' if len(ids) == 1 else 'the files'}"
+        reasons["an older release of the code is running"] = "install the newer release"
+    if packages.difference(applied.graph.packages):
+        reasons["a package is not installed or not listed"] = "install and list the package"
+    return reasons
+
+
+def ways_to_forget(applied: Applied, ids: Iterable[str]) -> list[str]:
+    """Return the commands that forget missing revisions."""
+    names = dict.fromkeys(
+        applied.package(rid) if applied.package(rid) and applied.package(rid) not in applied.graph.packages else rid
+        for rid in ids
+    )
+    return [f"'ampho db-forget {name}'" for name in names]
+
+
+def ways_out(applied: Applied, ids: Sequence[str]) -> list[str]:
+    """Return the commands that revert the revisions that have files, and forget the missing ones."""
+    present = dict.fromkeys(applied.package(rid) for rid in ids if not applied.graph.is_missing(rid))
+    ways = [f"'ampho db-down {name}@base', or less of it" for name in present]
+    return ways + ways_to_forget(applied, filter(applied.graph.is_missing, ids))
+
+
+def as_ran(applied: Applied, journal: Journal) -> Applied:
+    """Return :meth:`Applied.as_ran`.
+
+    :raises DivergedError: if the revisions, with what they depended on when they ran, do not form a graph.
+    """
+    try:
+        return applied.as_ran(journal)
+    except HistoryError:
+        raise _diverged_error(applied, applied.diverged(journal)) from None
+
+
+def check_not_diverged(applied: Applied, ids: Iterable[str], journal: Journal) -> None:
+    """Check that no revision that some revisions need has diverged.
+
+    :raises DivergedError: if one has.
+    """
+    diverged = applied.diverged(journal)
+    needed = applied.graph.ancestors(ids) if diverged else ()
+    if found := tuple(revision_id for revision_id in diverged if revision_id in needed):
+        raise _diverged_error(applied, found)
+
+
+def _diverged_error(applied: Applied, found: Sequence[str]) -> DivergedError:
+    counts, ran, were = ("counts", "it ran", "it was") if len(found) == 1 else ("count", "they ran", "they were")
+    return DivergedError(
+        f"{_with_packages(applied, found)} {counts} as applied, because a later revision is, but no record says that"
+        f" {ran}: {were} inserted later, or forgotten. {_capitalized(diverged_remedy(applied, found))}. Nothing was"
+        " changed.",
+        revisions=found,
+    )
+
+
+def diverged_remedy(applied: Applied, ids: Sequence[str]) -> str:
+    """Return what to do about diverged revisions."""
+    above = applied.graph.tips((applied.graph.descendants(ids) & applied.known) - set(ids))
+    changes, them = ("its changes", "it") if len(ids) == 1 else ("their changes", "them")
+    by_hand = f"make {changes} by hand, unless the database already has them"
+    stamp = f"record that with {stamp_commands(applied, ids)}"
+    return f"revert what depends on {them} ({listed(above)}), and upgrade again; or {by_hand}, and {stamp}"
+
+
+def edited_remedy(applied: Applied, ids: Iterable[str]) -> str:
+    """Return what to do about applied revisions whose files were edited."""
+    return f"if the edit makes no difference, accept it with {stamp_commands(applied, ids)}"
+
+
+def stamp_commands(applied: Applied, ids: Iterable[str]) -> str:
+    """Return the commands that record applied revisions again, with their files as they are now."""
+    wanted = set(ids)
+    packages = dict.fromkeys(map(applied.package, applied.graph.sort(wanted)))
+    known = [[rid for rid in applied.graph.of_package(name) if rid in applied.known] for name in packages]
+    above = applied.graph.descendants(wanted) | wanted
+    return " and ".join(f"'ampho db-stamp {tip}'" for own in known for tip in applied.graph.tips(own) if tip in above)
+
+
+def _with_packages(applied: Applied, ids: Sequence[str]) -> str:
+    packages = [name for name in dict.fromkeys(map(applied.package, ids)) if name]
+    return f"{listed(ids)} of {' and '.join(packages)}" if packages else listed(ids)
+
+
+def _or(texts: Iterable[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)}, or {last}" if first else last
+
+
+def _capitalized(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
