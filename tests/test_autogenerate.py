@@ -53,7 +53,9 @@ def test_what_has_to_be_written_first_is_named(bookshop: Store, order: tuple[str
 
     error = bookshop.refused("db-rev", "orders", "Too early", "-a")
 
-    assert re.search("orders points at the table (books of catalog|customers of accounts), which no revision", error)
+    assert re.search(
+        "orders has a foreign key to the table (books of catalog|customers of accounts), which no revision", error
+    )
     assert f"'ampho db-rev {missing[0]} MESSAGE --autogenerate'." in error
 
 

@@ -1,10 +1,10 @@
-"""Comparing the models of a package with a database: what a new revision of it has to do, and what has drifted."""
+"""Compares the models of packages with a database, for ``db-rev --autogenerate`` and ``db-check``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ampho._text import listed, shown_path
 from ampho.database.journal import Journal
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from ampho.revise.comparison import Comparison
 
 T = TypeVar("T")
+Warn: TypeAlias = Callable[[str], None]
 
 _COMPARE = ("revision", "--autogenerate")
-"""The Alembic command for a comparison, and also for a check, since its hooks have to do the same."""
+"""The Alembic command that ``env.py`` sees, also for a check, because its hooks have to do the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,12 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Changes:
+    """What a new revision has to do: no ``body`` if nothing differs."""
+
     body: Body | None
     depends_on: tuple[str, ...]
     left_out: tuple[str, ...]
-
-    def warnings(self, package: str) -> Iterator[str]:
-        if self.left_out:
-            yield (
-                f"The foreign keys to {_tables(self.left_out)} are left out, because that package needs {package} in"
-                " turn. Write its revision, apply both, and run this again for the foreign keys."
-            )
 
 
 def autogenerate(
@@ -70,36 +66,40 @@ def autogenerate(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Revision | None:
-    """Write the revision that takes a package's tables from what the database has to what the models say.
+    """Write the revision that makes a package's tables in the database match its models.
 
-    Only tables that the package owns are looked at. Foreign keys to tables of other packages become ``depends_on``.
+    Only the tables that the package owns are compared. Foreign keys to tables of other packages become ``depends_on``.
 
-    :param new: the revision as :func:`ampho.revise.writer.prepare_revision` gives it.
+    :param new: the revision that :func:`ampho.revise.writer.prepare_revision` has returned.
     :param scratch: whether the database is an empty one, on which the package's history runs first.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: is warned of tables that nobody owns, and of foreign keys that are left for later.
-    :return: the revision; None if nothing differs, and nothing was written.
+    :param observer: receives warnings, such as those about tables without an owner.
+    :return: the revision; None if nothing differs, in which case nothing is written.
     :raises NotUpToDateError: if a revision of the package is not applied.
-    :raises AmphoError: if the revision cannot be written; then nothing was.
+    :raises AmphoError: if the revision cannot be written; then nothing is.
     """
+    observer = observer or Observer()
+    warn = observer.warned
     if scratch:
         replay(project, connection, new.package, x)
 
-    def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Found:
+    def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Changes:
         owners = _owners(project, context)
         _check_up_to_date(project.graph, rows, journal, new.package)
         comparison = _comparison(owners, new.package, context)
-        _warn_of_unowned(owners, comparison.others(), told)
-        _warn_of_no_models(owners, [new.package], told)
-        return _find(project.graph, owners, new.package, rows, comparison)
+        _warn_of_unowned(owners, comparison.others(), warn)
+        _warn_of_no_models(owners, [new.package], warn)
+        return _changes(project.graph, owners, new.package, rows, comparison)
 
-    told = Observer() if observer is None else observer
     head = f"{new.package}@head" if new.down_revisions else "base"
     needs = [f"--depends-on={name}" for name in new.depends_on]
     command = [*_COMPARE, f"--message={new.doc}", f"--head={head}", *needs]
     found = _in_environment(project, connection, x, compare, command)
-    for warning in found.warnings(new.package):
-        told.warned(warning)
+    if found.left_out:
+        warn(
+            f"The foreign keys to {_tables(found.left_out)} are left out, because that package also depends on"
+            f" {new.package}. Write its revision, apply both, and run this command again to add the foreign keys."
+        )
     if found.body is None:
         return None
     depends_on = tuple(dict.fromkeys([*new.depends_on, *found.depends_on]))
@@ -119,15 +119,16 @@ def check(
     """Return how the models of packages differ from the database.
 
     :param packages: the packages; all by default.
-    :param scratch: whether the database is empty; the histories of all packages then run on it first, and are reverted
-        afterwards.
+    :param scratch: whether the database is an empty one, on which the histories of all packages run first, and are
+        reverted afterwards.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: is warned of tables that nobody owns, and of revisions that have no way back.
+    :param observer: receives warnings, such as those about tables without an owner and irreversible revisions.
     :raises NotUpToDateError: if a revision of one of them is not applied.
     :raises RevisionFailedError: if the histories cannot be run on an empty database, or reverted.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
-    told = Observer() if observer is None else observer
+    observer = observer or Observer()
+    warn = observer.warned
     if scratch:
         replay(project, connection, "heads", x)
 
@@ -136,18 +137,18 @@ def check(
         for name in names:
             _check_up_to_date(project.graph, rows, journal, name)
         comparisons = {name: _comparison(owners, name, context) for name in names}
-        _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], told)
+        _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], warn)
         for comparison in comparisons.values():
             comparison.apply_users_hook(rows)
         drifts = tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())
-        _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], told)
+        _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], warn)
         return drifts
 
     drifts = _in_environment(project, connection, x, compare, _COMPARE)
     if scratch:
         connection.rollback()  # ends the transaction of the comparison
         for warning in replay_back(project, connection, x):
-            told.warned(warning)
+            warn(warning)
     return drifts
 
 
@@ -158,7 +159,7 @@ def _in_environment(
     compare: Callable[[tuple[str, ...], Journal, MigrationContext], T],
     command: Sequence[str],
 ) -> T:
-    """Run ``compare`` inside the host's ``env.py``, whose options it needs."""
+    """Return the result of ``compare``, which runs inside the host's ``env.py`` because it needs its options."""
     found: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
@@ -170,20 +171,20 @@ def _in_environment(
 
 
 def _owners(project: Project, context: MigrationContext) -> Ownership:
-    """Return the owners of the tables with which ``env.py`` configured the comparison.
+    """Return the owners of the tables in the metadata that ``env.py`` configured.
 
-    :raises ConfigurationError: if the tables of the models are not known.
+    :raises ConfigurationError: if it did not configure any metadata.
     """
     metadata = context.opts.get("target_metadata")
     if metadata is None and project.metadata is None:
         raise ConfigurationError(
-            "AsyncAmpho was given an engine without the tables of the models, so there is nothing to compare with. Pass"
+            "AsyncAmpho has an engine, but not the metadata of the models, so there is nothing to compare with. Pass"
             " metadata=, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
         )
     if metadata is None:
         raise ConfigurationError(
             f"{shown_path(project.env_folder / 'env.py')} passes target_metadata=None, so there are no models to"
-            " compare with. Leave it out: environment.options() has the tables of the models."
+            " compare with. Remove that argument: environment.options() contains the metadata of the models."
         )
     return find_owners(project.packages, project.graph, metadata)
 
@@ -192,29 +193,29 @@ def _tables(keys: Sequence[str]) -> str:
     return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
 
 
-def _warn_of_no_models(owners: Ownership, packages: Iterable[str], observer: Observer) -> None:
-    """Say that no model was seen, since the tables of models that nobody imports look as if they were to be dropped."""
+def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
+    """Warn of packages without models, because the tables of models that are not imported would be dropped."""
     described = set(owners.models.values())
     unseen = [package for package in packages if package not in described]
     if unseen:
-        observer.warned(
-            f"No model describes a table of {listed(unseen)}. If there are models, import the module that they are in"
-            " in the package's __init__.py or models.py: those that nothing imports are not seen."
+        warn(
+            f"No model describes a table of {listed(unseen)}. If there are models, import their module in the package's"
+            " __init__.py or models.py. Ampho only sees models that are imported."
         )
 
 
-def _warn_of_unowned(owners: Ownership, keys: Iterable[str], observer: Observer) -> None:
-    remedy = "Nothing was done to that: name a package in the table's info={'ampho_package': ...}, or leave it."
+def _warn_of_unowned(owners: Ownership, keys: Iterable[str], warn: Warn) -> None:
+    remedy = "Ampho ignores such tables, unless their info={'ampho_package': ...} names a package."
     unowned = sorted({key for key in keys if owners.owner(key) is None} - set(owners.unowned))
     if unowned:
-        observer.warned(f"No package owns {_tables(unowned)} of the database. {remedy}")
+        warn(f"No package owns {_tables(unowned)} of the database. {remedy}")
     if owners.unowned:
-        observer.warned(f"No package owns {_tables(owners.unowned)} of the models. {remedy}")
+        warn(f"No package owns {_tables(owners.unowned)} of the models. {remedy}")
 
 
 def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, package: str) -> None:
     applied = Applied.from_rows(graph, rows, journal)
-    lacking = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
+    pending = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
     ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) == package)
     if ahead:
         raise NotUpToDateError(
@@ -223,13 +224,13 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
             package=package,
             revisions=ahead,
         )
-    advice.check_appliable(applied, lacking)
-    if lacking:
+    advice.check_appliable(applied, pending)
+    if pending:
         raise NotUpToDateError(
-            f"The database lacks {listed(lacking)} of {package}, so it cannot be compared with the models. Apply it"
-            f" with 'ampho db-up {package}'.",
+            f"{listed(pending)} {'is' if len(pending) == 1 else 'are'} not applied, so the models of {package} cannot"
+            f" be compared with the database. Run 'ampho db-up {package}' first.",
             package=package,
-            revisions=lacking,
+            revisions=pending,
         )
 
 
@@ -239,31 +240,31 @@ def _comparison(owners: Ownership, package: str, context: MigrationContext) -> C
     return Comparison(context, lambda key: owners.owner(key) == package)
 
 
-def _find(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Found:
-    left_out = _not_there_yet(owners, package, comparison)
+def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
+    left_out = _not_created_yet(owners, package, comparison)
     if left_out:
         comparison.leave_out_references(left_out)
     comparison.apply_users_hook(rows)
     if comparison.is_empty:
-        return _Found(None, (), tuple(sorted(left_out)))
+        return _Changes(None, (), tuple(sorted(left_out)))
     keys = comparison.references() | comparison.changed()
     needed = {maker for key in keys for maker in _makers(graph, owners, key)}
     for key, column in comparison.removed():
-        needed |= owners.users_of(key, column)  # which have to be done with it, also on an empty database
+        needed |= owners.users_of(key, column)  # these have to run first, also on an empty database
     depends_on = tuple(_head(graph, name, package) for name in sorted(needed - {package}))
-    return _Found(comparison.body(), depends_on, tuple(sorted(left_out)))
+    return _Changes(comparison.body(), depends_on, tuple(sorted(left_out)))
 
 
 def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
-    """Return the packages on whose revisions a table stands; of two, not one that has none."""
+    """Return the packages whose revisions created a table, without those that have no revisions if others do."""
     makers = owners.makers(key)
     return {name for name in makers if graph.of_package(name)} or makers
 
 
-def _not_there_yet(owners: Ownership, package: str, comparison: Comparison) -> set[str]:
-    """Return the referenced tables of other packages that no revision makes yet, because those need this package.
+def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) -> set[str]:
+    """Return the referenced tables of other packages that no revision creates yet, as those depend on this package.
 
-    :raises RevisionInputError: if such a table could be made first.
+    :raises RevisionInputError: if such a table could be created first.
     """
     missing: set[str] = set()
     for key in sorted(comparison.references()):
@@ -272,8 +273,8 @@ def _not_there_yet(owners: Ownership, package: str, comparison: Comparison) -> s
             continue
         if package not in owners.needed_by(str(owner)):
             raise RevisionInputError(
-                f"{package} points at the table {key} of {owner}, which no revision makes yet. Write that first,"
-                f" with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
+                f"{package} has a foreign key to the table {key} of {owner}, which no revision creates yet. Write that"
+                f" revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
                 package=package,
             )
         missing.add(key)
@@ -284,12 +285,12 @@ def _head(graph: Graph, owner: str, package: str) -> str:
     heads = graph.heads(owner)
     if len(heads) == 1:
         return heads[0]
-    have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revision: write it"
+    have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revisions: write one"
     raise RevisionInputError(f"{package} depends on {owner}, which {have} first.", package=package)
 
 
 def _not_implied(graph: Graph, down_revisions: Sequence[str], depends_on: Sequence[str]) -> tuple[str, ...]:
-    """Return the dependencies that neither the parents nor other dependencies bring along."""
+    """Return the dependencies that neither the parents nor other dependencies depend on."""
     implied = graph.ancestors(down_revisions)
     for revision_id in depends_on:
         implied |= graph.ancestors([revision_id]) - {revision_id}

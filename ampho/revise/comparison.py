@@ -1,8 +1,10 @@
-"""Alembic's autogenerate for the tables of one package; the only file that touches autogenerate's private names.
+"""Runs Alembic's autogenerate on the tables of one package.
 
-- ``compare._populate_migration_script`` is the comparison itself: the public ``produce_migrations`` keeps its context
-  to itself, which rendering needs.
-- ``render._render_python_into_templatevars`` renders what was found.
+Only this file uses autogenerate's private names:
+
+- ``compare._populate_migration_script`` compares. The public ``produce_migrations`` does the same, but does not return
+  its context, which rendering needs.
+- ``render._render_python_into_templatevars`` renders the result.
 """
 
 from __future__ import annotations
@@ -31,18 +33,18 @@ _TEMPLATE_NAMES = frozenset({"op", "sa"})
 
 @dataclass
 class Comparison:
-    """What differs between the database and the models, in the tables of one package.
+    """The differences between the database and the models in the tables of one package.
 
-    :param context: as ``env.py`` configured it; the user's filters and hooks in it apply.
-    :param is_own: tells of a table's key whether the package owns the table.
-    :ivar seen: the keys of the database's tables, without those that the user's ``include_name`` leaves out.
+    :param context: the context that ``env.py`` configured, whose filters and hooks apply.
+    :param is_own: returns whether the package owns the table with a key.
+    :ivar seen: the keys of the tables in the database, without those that the user's ``include_name`` excludes.
     """
 
     context: MigrationContext
     is_own: Callable[[str], bool]
     seen: list[str] = field(default_factory=list, init=False)
     _script: ops.MigrationScript = field(init=False)
-    _gone_with_tables: list[ops.ModifyTableOps] = field(default_factory=list, init=False)
+    _of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list, init=False)
     _autogen: AutogenContext = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,9 +60,9 @@ class Comparison:
             self._make_altering_keys()
 
     def _leave_out_foreign_types(self) -> None:
-        """Leave out what a plug-in found of named types, such as enums, that no table of the package uses.
+        """Leave out the changes of named types, such as enums, that no table of the package uses.
 
-        Plug-ins compare all types of the schema; a type is the package's where one of its tables has it, or had it.
+        Plug-ins compare all types of the schema. A type belongs to the package if one of its tables uses it, or did.
         """
         found = [operation for operation in self._upgrade.ops if not type(operation).__module__.startswith("alembic.")]
         if not found:
@@ -86,36 +88,41 @@ class Comparison:
             for schema, _, name in [key.rpartition(".")]
             for column in inspector.get_columns(name, schema=schema or None)
         ]
-        items = [getattr(item, "item_type", item) for item in (*declared, *present)]  # of an array
+        items = [getattr(item, "item_type", item) for item in (*declared, *present)]  # an array has an item type
         return {str(item.name) for item in items if getattr(item, "name", None)}
 
     def _order_drops(self) -> None:
-        """Have a table dropped after all that points at it: tables that go as well, and keys of tables that stay.
+        """Drop each table after everything that references it: other dropped tables, and foreign keys of others.
 
-        Alembic drops tables before it changes others, in the order of a set, and an index before the foreign key that
-        MariaDB needs it for. The indexes of a table need no drop of their own, which MariaDB may refuse, too; and what
-        is made on other tables may take their names, and so comes later.
+        Alembic drops tables before it changes others, in the order of a set, and an index before the foreign key for
+        which MariaDB needs it. The indexes of a dropped table are not dropped on their own, which MariaDB may refuse.
+        Changes of other tables come later, because they may reuse the names of those indexes.
         """
         found = self._upgrade.ops
         drops = {_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
         changes = [operation for operation in found if isinstance(operation, ops.ModifyTableOps)]
-        self._gone_with_tables = [operation for operation in changes if _key(operation) in drops]
+        self._of_dropped_tables = [operation for operation in changes if _key(operation) in drops]
         for operation in changes:
             operation.ops.sort(key=_comes_after_keys)
         if drops:
-            moved = {*map(id, drops.values()), *map(id, self._gone_with_tables)}
+            moved = {*map(id, drops.values()), *map(id, self._of_dropped_tables)}
             first = next(number for number, operation in enumerate(found) if id(operation) in moved)
             after = [operation for operation in found[first:] if id(operation) not in moved]
-            keys = [end for change in after if isinstance(change, ops.ModifyTableOps) for end in _ends(change, drops)]
+            keys = [
+                end
+                for change in after
+                if isinstance(change, ops.ModifyTableOps)
+                for end in _dropped_keys(change, drops)
+            ]
             order, circular = _children_first(drops)
             if self.context.dialect.supports_alter:
-                keys += [_end_of_keys(drops[key], target) for key, target in circular]
+                keys += [_drop_keys(drops[key], target) for key, target in circular]
             left = [change for change in after if not (isinstance(change, ops.ModifyTableOps) and change.is_empty())]
             found[first:] = [*keys, *(drops[key] for key in order), *left]
         self._reverse()
 
     def _reverse(self) -> None:
-        """Make the way back anew: with the indexes of the tables that it makes, and without those of what it drops."""
+        """Derive the downgrade from the upgrade again: with the indexes of tables that it creates, but not drops."""
         self._upgrade.reverse_into(self._downgrade)
         drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
         self._downgrade.ops[:] = [
@@ -125,15 +132,15 @@ class Comparison:
                 isinstance(operation, ops.ModifyTableOps) and _key(operation) in drops and _drops_indexes(operation)
             )
         ]
-        for operation in self._gone_with_tables:
+        for operation in self._of_dropped_tables:
             keys = [_key(made) if isinstance(made, ops.CreateTableOp) else "" for made in self._downgrade.ops]
             if _key(operation) in keys:
                 self._downgrade.ops.insert(keys.index(_key(operation)) + 1, operation.reverse())
 
     def _make_altering_keys(self) -> None:
-        """Have foreign keys with ``use_alter`` made, which ``op.create_table`` leaves out where there is ALTER TABLE.
+        """Create foreign keys with ``use_alter``, which ``op.create_table`` omits if there is ALTER TABLE.
 
-        They go into the table's own statement, or to the end if they point at another table that the revision makes.
+        They are created with the table, or at the end if they reference another table that the revision creates.
         """
         made = [operation for operation in self._upgrade.ops if isinstance(operation, ops.CreateTableOp)]
         names = {_key(operation) for operation in made}
@@ -150,7 +157,7 @@ class Comparison:
         self._reverse()
 
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options with the package's tables as the first filter, before the user's own."""
+        """Return the options with filters that exclude tables of other packages, in addition to the user's."""
         users_name, users_object = options.get("include_name"), options.get("include_object")
 
         def include_name(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
@@ -182,7 +189,7 @@ class Comparison:
         return self._upgrade.is_empty()
 
     def others(self) -> list[str]:
-        """Return the tables of the database that the package does not own, without those that the user leaves out."""
+        """Return the tables of the database that the package does not own, without those that the user excludes."""
         include_object = self.context.opts.get("include_object")
         others = [key for key in self.seen if not self.is_own(key)]
         if include_object is None:
@@ -191,21 +198,21 @@ class Comparison:
         return [key for key, table in tables.items() if include_object(table, table.name, "table", True, None)]  # noqa: FBT003 (Alembic's signature)
 
     def has_table(self, key: str) -> bool:
-        """Tell whether the database has a table."""
+        """Return whether the database has a table."""
         schema, _, name = key.rpartition(".")
         return inspect(self.context.connection).has_table(name, schema=schema or None)
 
     def references(self) -> set[str]:
-        """Return the keys of the tables that the found changes point at by foreign key."""
+        """Return the keys of the tables that new foreign keys reference."""
         return {key for operation in self._operations() for key in _targets(operation)}
 
     def changed(self) -> set[str]:
-        """Return the keys of the tables that the found changes find there."""
+        """Return the keys of the existing tables that change or are dropped."""
         found = [item for item in self._upgrade.ops if isinstance(item, (ops.ModifyTableOps, ops.DropTableOp))]
         return set(map(_key, found))
 
     def removed(self) -> Iterator[tuple[str, str]]:
-        """Yield what the changes drop or rename: keys of tables, each with a column, or empty for the whole table."""
+        """Yield what is dropped or renamed: the key of a table, and a column, which is empty for the whole table."""
         for operation in self._operations():
             if isinstance(operation, ops.DropTableOp | ops.RenameTableOp):
                 yield _key(operation), ""
@@ -215,7 +222,7 @@ class Comparison:
                 yield _key(operation), operation.column_name
 
     def leave_out_references(self, keys: set[str]) -> None:
-        """Leave out the foreign keys to some tables, which another revision adds later."""
+        """Leave out the foreign keys to some tables, because a later revision adds them."""
         for container in self._containers(self._upgrade):
             container.ops[:] = [
                 operation
@@ -237,7 +244,7 @@ class Comparison:
         self._reverse()
 
     def apply_users_hook(self, rows: tuple[str, ...]) -> None:
-        """Let the user's ``process_revision_directives`` change or drop what was found."""
+        """Let the user's ``process_revision_directives`` change or discard the changes."""
         hook = self.context.opts.get("process_revision_directives")
         if hook is not None:
             directives = [self._script]
@@ -245,7 +252,7 @@ class Comparison:
             self._script = directives[0] if directives else _empty_like(self._script)
 
     def descriptions(self) -> list[str]:
-        """Return the changes as the lines of Python that would make them, one each."""
+        """Return the changes as Python code, one line each."""
         as_rendered = self._autogen.opts
         self._autogen.opts = {**as_rendered, "render_as_batch": False}
         try:
@@ -258,7 +265,7 @@ class Comparison:
             self._autogen.opts = as_rendered
 
     def body(self) -> Body:
-        """Return the changes as a revision's functions."""
+        """Return the changes as the bodies of a revision's functions."""
         texts: dict[str, Any] = {}
         self._autogen.imports = set(self._script.imports)
         render._render_python_into_templatevars(self._autogen, self._script, texts)
@@ -299,17 +306,17 @@ def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | o
 
 
 def _drops_indexes(change: ops.ModifyTableOps) -> bool:
-    """Tell whether a change drops indexes, and does nothing else."""
+    """Return whether a change does nothing but drop indexes."""
     return all(isinstance(operation, ops.DropIndexOp) for operation in change.ops)
 
 
 def _comes_after_keys(operation: ops.MigrateOperation) -> bool:
-    """Tell of everything but the end of a foreign key, which comes first."""
+    """Return False if the operation drops a foreign key, which has to come first."""
     return not (isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey")
 
 
-def _ends(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
-    """Take from the changes of a table the ends of its foreign keys to tables that are dropped."""
+def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
+    """Remove, and yield, the operations that drop a table's foreign keys to tables that are dropped."""
     ends = [
         end for end in change.ops if not _comes_after_keys(end) and not drops.keys().isdisjoint(_targets(end.reverse()))
     ]
@@ -319,9 +326,10 @@ def _ends(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[o
 
 
 def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:
-    """Sort the keys of tables that are dropped, each before those that it points at.
+    """Sort the keys of dropped tables, each before the tables that it references.
 
-    :return: also which table's keys to which other have to end before, where tables point at each other in a circle.
+    :return: also pairs of tables that reference each other in a cycle; the first one's foreign keys to the second have
+        to be dropped before both.
     """
     waits_for: dict[str, list[str]] = {key: [] for key in sorted(drops)}
     for key in waits_for:
@@ -338,15 +346,15 @@ def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str]
             circular.append((key, target))
 
 
-def _end_of_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
-    """Have the foreign keys of a table to another one dropped before it is, and made after both on the way back."""
+def _drop_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
+    """Return the operation that drops the foreign keys of a dropped table to another, before both are dropped."""
 
-    def points_there(item: object) -> TypeGuard[ForeignKeyConstraint]:
+    def references_target(item: object) -> TypeGuard[ForeignKeyConstraint]:
         return isinstance(item, ForeignKeyConstraint) and target in map(_target, item.elements)
 
-    table = cast("ops.CreateTableOp", drop._reverse)  # as it was compared
-    ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if points_there(key)]
-    table.columns = [item for item in table.columns if not points_there(item)]
+    table = cast("ops.CreateTableOp", drop._reverse)  # the table as the comparison found it
+    ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if references_target(key)]
+    table.columns = [item for item in table.columns if not references_target(item)]
     return ops.ModifyTableOps(drop.table_name, ends, schema=drop.schema)
 
 
@@ -359,7 +367,7 @@ def _without_alter(constraint: ForeignKeyConstraint) -> ForeignKeyConstraint:
 
 
 def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
-    """Return the keys of the tables that an operation points at."""
+    """Return the keys of the tables that an operation references."""
     if isinstance(operation, ops.CreateForeignKeyOp):
         schema = operation.kw.get("referent_schema")
         return [f"{schema}.{operation.referent_table}" if schema else operation.referent_table]
@@ -378,7 +386,7 @@ def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
 def _target(element: ForeignKey) -> str:
     try:
         return str(element.column.table.key)
-    except InvalidRequestError:  # of a column that the user's hook made
+    except InvalidRequestError:  # a hook of the user has created the column
         return element.target_fullname.rpartition(".")[0]
 
 
@@ -388,7 +396,7 @@ def _without_remarks(text: str) -> str:
 
 
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
-    """Return imports of the modules whose types the code names in full, as Alembic renders the app's own types."""
+    """Return the missing imports of modules that the code names in full, as Alembic renders the app's own types."""
     bound = set(_TEMPLATE_NAMES)
     for node in ast.walk(ast.parse("\n".join(imports))):
         if isinstance(node, ast.alias):

@@ -1,7 +1,8 @@
-"""Which package a table belongs to.
+"""Finds the package that owns a table.
 
-In this order: what the table says itself, the package whose name is the longest prefix of its model's module, the
-package whose module defines it, and for a table that no model describes any more the package whose revisions made it.
+These are, in this order: the package that the table's ``info`` names, the one whose name is the longest prefix of the
+module of its model, the one whose module defines the table, and, for a table without a model, the one whose revisions
+created it.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ INFO_KEY = "ampho_package"
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The owner of each table, by the table's key: its name, after its schema and a dot where it has one.
+    """The owners of tables. The key of a table is its name, prefixed with its schema and a dot if it has one.
 
-    :ivar models: of tables that the metadata describes.
-    :ivar history: of tables that revisions made, whether a model describes them or not.
-    :ivar users: of tables that revisions made, the packages whose revisions made a foreign key to the table, each with
-        the column that it references, whether the key still exists or not.
-    :ivar references: of each package with models, the packages that their foreign keys point at.
-    :ivar unowned: tables that the metadata describes and nobody owns.
+    :ivar models: the owners of the tables in the metadata.
+    :ivar history: the owners of tables that revisions created, with or without a model.
+    :ivar users: for each of those, the packages whose revisions created a foreign key to it, with the referenced
+        column, even if the foreign key no longer exists.
+    :ivar references: for each package with models, the packages that its foreign keys reference.
+    :ivar unowned: the tables in the metadata without an owner.
     """
 
     models: Mapping[str, str]
@@ -47,19 +48,19 @@ class Ownership:
     unowned: tuple[str, ...] = ()
 
     def owner(self, key: str) -> str | None:
-        """Return the package that a table belongs to, or None if nobody owns it."""
+        """Return the package that owns a table, or None."""
         return self.models.get(key) or self.history.get(key)
 
     def makers(self, key: str) -> set[str]:
-        """Return the packages whose revisions a table needs: the one that made it, and the one that has it now."""
+        """Return the packages whose revisions a table depends on: the one that created it, and its present owner."""
         return {owner for owner in (self.history.get(key), self.models.get(key)) if owner is not None}
 
     def users_of(self, key: str, column: str = "") -> set[str]:
-        """Return the packages whose revisions made a foreign key to a table, or to one column of it."""
+        """Return the packages whose revisions created a foreign key to a table, or to one of its columns."""
         return {package for package, target in self.users.get(key, ()) if column in ("", target)}
 
     def needed_by(self, package: str) -> set[str]:
-        """Return the packages that a package's foreign keys lead to, at whatever distance."""
+        """Return the packages that a package's foreign keys reference, directly or indirectly."""
         found: set[str] = set()
         todo = [package]
         while todo:
@@ -72,10 +73,10 @@ class Ownership:
 def find_owners(
     packages: Sequence[MigrationPackage], graph: Graph, metadata: MetaData | Sequence[MetaData] | None
 ) -> Ownership:
-    """Return who owns what; imports each package and, where it exists, its ``models`` module first.
+    """Return the owners of all tables, after importing each package, or its ``models`` module if there is one.
 
-    :raises ConfigurationError: if a module cannot be imported, a table names a package that is not configured, or a
-        foreign key points nowhere.
+    :raises ConfigurationError: if a module cannot be imported, a table names a package that is not listed, or a foreign
+        key references a table without a model.
     """
     names = [package.name for package in packages]
     for package in packages:
@@ -110,15 +111,15 @@ def _referred(key: ForeignKey) -> str:
         return str(key.column.table.key)
     except NoReferenceError as exc:
         raise ConfigurationError(
-            f"The column {key.parent} points at {key.target_fullname}, which no model describes. Correct it, or list"
+            f"The column {key.parent} references {key.target_fullname}, which no model describes. Correct it, or list"
             f" the package that has the model in {SETTING}."
         ) from exc
 
 
 def import_models(package: MigrationPackage) -> None:
-    """Import a package, and its ``models`` module if there is one.
+    """Import a package, or its ``models`` module if there is one.
 
-    :raises ConfigurationError: if either raises.
+    :raises ConfigurationError: if that fails.
     """
     has_models = (package.root / "models.py").is_file() or (package.root / "models" / "__init__.py").is_file()
     name = f"{package.name}.models" if has_models else package.name
@@ -144,14 +145,14 @@ def _stated(table: Table, names: Sequence[str]) -> str | None:
     stated = table.info.get(INFO_KEY)
     if stated is not None and stated not in names:
         raise ConfigurationError(
-            f"The table {table.key} says that it belongs to {stated!r}, which is no configured package. Correct its"
+            f"The info of the table {table.key} names {stated!r}, which is not a listed package. Correct its"
             f" info={{'{INFO_KEY}': ...}}."
         )
     return stated
 
 
 def _mapped(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of the tables of mapped classes; of a table that several map, the first one's."""
+    """Return the owners of the tables of mapped classes. If several classes map a table, the first one counts."""
     from sqlalchemy import Table
 
     owners: dict[Table, str] = {}
@@ -164,7 +165,7 @@ def _mapped(names: Sequence[str]) -> dict[Table, str]:
 
 
 def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
-    """Return all mappers of the registries that the packages' modules use, in an order of their own."""
+    """Return all mappers of the registries that the packages' modules use, sorted by the names of their classes."""
     registries = {
         id(mapper.registry): mapper.registry
         for _, module in _modules(names)
@@ -176,7 +177,7 @@ def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
 
 
 def _defined(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of Core tables: the packages of the modules that assign, and not import, them."""
+    """Return the owners of Core tables: the packages of the modules that assign them, rather than import them."""
     from sqlalchemy import Table
 
     found: dict[Table, list[tuple[str, ModuleType]]] = {}
@@ -196,7 +197,7 @@ def _modules(names: Sequence[str]) -> Iterator[tuple[str, ModuleType]]:
 
 def _assigns(module: ModuleType, name: str) -> bool:
     try:
-        with open(module.__file__ or "", "rb") as file:  # noqa: PTH123 (a module's file is text, not a path of ours)
+        with open(module.__file__ or "", "rb") as file:  # noqa: PTH123 (__file__ is a string)
             tree = ast.parse(file.read())
     except (OSError, SyntaxError, ValueError):
         return False
@@ -210,12 +211,12 @@ def _assigns(module: ModuleType, name: str) -> bool:
 
 @dataclass
 class _History:
-    """The tables that the upgrades of all revisions leave, read in their order without running them.
+    """The tables that exist after the upgrades of all revisions, found by reading the files without running them.
 
-    Read from the calls of Alembic's operations in ``upgrade()``: a name that is computed, and SQL, are not seen.
+    They come from the calls of Alembic's operations in ``upgrade()``. Computed names and SQL are not understood.
 
-    :ivar tables: of each table, the package that made it.
-    :ivar users: of each table, the packages that made a foreign key to it, each with the column that it points at.
+    :ivar tables: for each table, the package that created it.
+    :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.
     """
 
     tables: dict[str, str] = field(default_factory=dict)
@@ -301,7 +302,7 @@ def _strings(node: ast.expr | None) -> list[str]:
 def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
     """Yield the tables and columns that a foreign key references, where they are literals."""
     if _name(call) == "create_foreign_key":
-        # Unlike that of a batch, the one of ``op`` takes the table with the key before the referenced one.
+        # Unlike the method of a batch, that of ``op`` takes the name of the table with the key first.
         of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
         table = _string(_argument(call, "referent_table", 2 if of_op else 1))
         schema = _string(_argument(call, "referent_schema"))
