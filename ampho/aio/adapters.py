@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,25 +27,6 @@ _ALEMBIC_CONFIG = {
 """Maps attributes of advanced-alchemy's ``alembic_config`` to arguments of ``context.configure``."""
 
 _PREFIX_OF_THEIR_TEMPLATE = "sa."
-
-
-class Database(Protocol):
-    """The database of one app, whatever created it."""
-
-    def url(self) -> URL:
-        """Return the address of the default database."""
-
-    def engine(self, bind_key: str | None) -> AsyncEngine:
-        """Return an engine for the running loop."""
-
-    def metadata(self) -> MetaData | None:
-        """Return the tables of the models."""
-
-    def options(self) -> Mapping[str, object]:
-        """Return arguments for Alembic's ``context.configure``."""
-
-    async def dispose(self) -> None:
-        """Close the connections of the running loop."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class EngineDatabase:
 
     made: AsyncEngine
     tables: MetaData | None = None
-    configured: Mapping[str, object] = field(default_factory=dict)
+    configured: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def url(self) -> URL:
         return self.made.url
@@ -95,6 +76,11 @@ class EngineDatabase:
 
     async def dispose(self) -> None:
         await self.made.dispose()
+
+
+Database: TypeAlias = OwnDatabase | EngineDatabase
+"""What ``AsyncAmpho`` uses: the default database's address, its engines for the running loop, the tables of the models,
+and arguments for Alembic's ``context.configure``."""
 
 
 def _alembic_options(config: Any) -> dict[str, object]:

@@ -253,8 +253,11 @@ def _pool(engine: Engine, poolclass: type[Pool], creator: Callable[..., DBAPICon
 
 def _twin(engine: Engine, pool: Pool, dialect: Dialect, url: URL) -> Engine:
     """Return an engine with the options and all events of another."""
-    twin = Engine(pool, dialect, url, engine.logging_name, echo=engine.echo, hide_parameters=engine.hide_parameters)
-    twin.dispatch = engine.dispatch  # not joined, since SQLAlchemy 2.0 refuses listeners of connections then
+    twin = Engine(
+        pool, dialect, url, engine.logging_name, echo=cast("bool", engine.echo), hide_parameters=engine.hide_parameters
+    )
+    # Not joined, because SQLAlchemy 2.0 then refuses listeners of connections.
+    twin.dispatch = engine.dispatch  # pyright: ignore[reportAttributeAccessIssue]
     twin._has_events = engine._has_events  # noqa: SLF001
     twin._execution_options = engine.get_execution_options()  # noqa: SLF001
     return twin

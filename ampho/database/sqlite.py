@@ -12,7 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
@@ -194,7 +194,7 @@ def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
     if isinstance(pool, StaticPool | SingletonThreadPool):
         lent: Any = Lent(connection.connection.dbapi_connection)
         pool = StaticPool(lambda: lent, dialect=dialect)
-    engine = Engine(pool, dialect, app_engine.url, echo=app_engine.echo, hide_parameters=True)
+    engine = Engine(pool, dialect, app_engine.url, echo=cast("bool", app_engine.echo), hide_parameters=True)
     shadow = Connection(engine, connection=connection.connection, _has_events=False)
     event.listen(shadow, "begin", _begin_immediate)
     if dbapi.foreign_keys:

@@ -44,8 +44,10 @@ BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
 # - If _INDENTED does not match, inspect.cleandoc() only removes blank lines at the beginning and the end.
 _STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
 _ONE_STRING = re.compile(_STRING)
-_STRINGS = rf"(?:\([ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\)|"
-_STRINGS += rf"\[[ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\])"
+_STRINGS = (
+    rf"(?:\([ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\)|"
+    rf"\[[ \t\n]*{_STRING}(?:[ \t\n]*,[ \t\n]*{_STRING})*(?:[ \t\n]*,)?[ \t\n]*\])"
+)
 _DOCSTRING = re.compile(r'(?:[ \t]*(?:#[^\n]*)?\n)*(?:"""(?P<doc>[^"\\]*(?:"{1,2}(?!")[^"\\]*)*)"""[ \t]*(?:\n|\Z))?')
 _ANNOTATION = r"(?:[ \t]*:[\w .,\[\]|]+)?[ \t]*=[ \t]*"
 _VALUE = rf"None|{_STRING}|{_STRINGS}"

@@ -201,11 +201,13 @@ class EnvironmentRun:
             return configure
 
         before = {name: getattr(config, name) for name in ("fileConfig", "dictConfig")}
-        vars(config).update({name: skipped_in_env_py(name) for name in before})
+        for name in before:
+            setattr(config, name, skipped_in_env_py(name))
         try:
             yield
         finally:
-            vars(config).update(before)
+            for name, function in before.items():
+                setattr(config, name, function)
 
     def _calling_line(self) -> int | None:
         frame: FrameType | None = sys._getframe(1)
@@ -288,7 +290,7 @@ class _IniConfig(Config):
         super().__init__(str(ini) if ini.is_file() else None)
 
     @cached_property
-    def file_config(self) -> configparser.ConfigParser:
+    def file_config(self) -> configparser.ConfigParser:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The file's sections."""
         ini = Path(self.config_file_name or "").absolute()
         self.config_args["here"] = ini.parent.as_posix() if self.config_file_name else Path().as_posix()

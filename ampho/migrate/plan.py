@@ -521,8 +521,9 @@ def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec:
                 f"{branch.name} has {len(tips)} last revisions: {', '.join(tips)}. Type"
                 f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to revert all of them",
             )
-        ends.take(tips[0])
-        removed.add(tips[0])
+        for tip in tips:
+            ends.take(tip)
+            removed.add(tip)
     return removed
 
 

@@ -190,7 +190,7 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
     """
     # Of psycopg there are two dialects, for one URL.
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
-    dialect = make(paramstyle="named")
+    dialect = make(paramstyle="named")  # pyright: ignore[reportCallIssue]
     dialect.statement_compiler = _with_all_values(dialect.statement_compiler)
     if connection is not None:
         dialect.dbapi = connection.dialect.dbapi

@@ -63,7 +63,7 @@ def feed(migrate: Migrate) -> Migrate:
     """Make the ``flask db`` commands of a ``Migrate`` use the packages of the current app; once, for all its apps."""
     if migrate not in _fed:
         _fed.add(migrate)
-        migrate.configure(_configurer(migrate))
+        migrate.configure(_configurer(migrate))  # pyright: ignore[reportArgumentType] (its Config is Alembic's)
     return migrate
 
 

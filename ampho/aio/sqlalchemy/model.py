@@ -32,6 +32,7 @@ class _ModelMixin:
     __metadatas__: ClassVar[Metadatas]
 
     if TYPE_CHECKING:
+        __bind_key__: ClassVar[str | None]
         metadata: ClassVar[MetaData]
         __tablename__: str
 
@@ -95,8 +96,8 @@ def make_model(model_class: type | None, metadatas: Metadatas) -> type[Declarati
         if isinstance(model_class, DeclarativeMeta):
             return base
         return _new_class((_ModelMixin, base), {"__abstract__": True, "__metadatas__": metadatas})
-    parents = () if model_class in {None, DeclarativeBase} else (model_class,)
-    content = {"metadata": metadatas[None], "__abstract__": True, "__metadatas__": metadatas}
+    parents = () if model_class is None or model_class is DeclarativeBase else (model_class,)
+    content: dict[str, object] = {"metadata": metadatas[None], "__abstract__": True, "__metadatas__": metadatas}
     return _new_class((_ModelMixin, *parents, DeclarativeBase), content)
 
 

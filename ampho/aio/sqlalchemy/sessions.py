@@ -114,7 +114,7 @@ class Sessions:
             raise ConfigurationError(
                 f"session_options: the sync session class {sync_class.__name__} must be a subclass of RoutingSession."
             )
-        self._options = {**given, "sync_session_class": sync_class}
+        self._options: dict[str, Any] = {**given, "sync_session_class": sync_class}
         self._open: WeakKeyDictionary[AppContext, AsyncSession] = WeakKeyDictionary()
         self._ended: WeakSet[AppContext] = WeakSet()
         self._ending: set[asyncio.Future[None]] = set()

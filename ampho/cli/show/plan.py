@@ -95,7 +95,7 @@ def _notes(step: Step) -> list[tuple[str, str]]:
     notes = [] if revision.id.startswith(id_prefix(revision.package)) else [(f"of {revision.package}", "")]
     if step.cause is not Cause.ASKED:
         notes.append((step.reason, "dim"))
-    if step.in_transaction in _TRANSACTIONS:
+    if step.in_transaction is not None and step.in_transaction in _TRANSACTIONS:
         notes.append((_TRANSACTIONS[step.in_transaction], _colour(step)))
     if step.losses:
         notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))

@@ -73,11 +73,10 @@ def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> in
         write("".join(f"{escaped(line)}\n" for line in layouts[0]().lines()), err=stderr)
         return 0
     terminal = console(stderr=stderr)
-    for number, layout in enumerate(layouts):  # noqa: B007 (the last one is used, whether it fits or not)
-        made = layout()
-        widths = made.widths_in(terminal.width)
-        if widths is not None:
-            break
+    number, made = 0, layouts[0]()
+    while (widths := made.widths_in(terminal.width)) is None and number + 1 < len(layouts):
+        number += 1
+        made = layouts[number]()
     for begin in range(0, len(made.rows), _ROWS):
         terminal.print(_table(terminal, made, begin, widths))
     return number
