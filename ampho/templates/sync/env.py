@@ -9,8 +9,8 @@ from ampho import environment
 def run_migrations(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
-        # The models' tables, a transaction for each revision, and what was passed to Migrate(...). Further arguments
-        # of configure() go here, such as include_object=... or version_table="...", and take precedence.
+        # The metadata of the models, a transaction for each revision, and the arguments of Migrate(...). Add other
+        # arguments of configure() here, such as include_object=... or version_table="..."; they take precedence.
         **environment.options(),
     )
     with context.begin_transaction():
@@ -18,7 +18,7 @@ def run_migrations(connection: Connection | None) -> None:
 
 
 def main() -> None:
-    # The connection that Ampho hands over; plain Alembic has none, and gets one of the app's engine.
+    # Ampho passes its own connection. Plain Alembic has none, so it gets one from the app's engine.
     with environment.connect() as connection:
         run_migrations(connection)
 

@@ -11,8 +11,8 @@ from ampho import environment
 def run_migrations(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
-        # The models' tables, a transaction for each revision, and what was passed to AsyncAmpho(...). Further
-        # arguments of configure() go here, such as include_object=... or version_table="...", and take precedence.
+        # The metadata of the models, a transaction for each revision, and the arguments of AsyncAmpho(...). Add other
+        # arguments of configure() here, such as include_object=... or version_table="..."; they take precedence.
         **environment.options(),
     )
     with context.begin_transaction():
@@ -20,13 +20,13 @@ def run_migrations(connection: Connection | None) -> None:
 
 
 def main() -> None:
-    # The connection that Ampho hands over, made by run_sync() in the loop of the app.
+    # Ampho passes its own connection, and calls this with run_sync() in the app's event loop.
     with environment.connect() as connection:
         run_migrations(connection)
 
 
 async def main_async() -> None:
-    # Plain Alembic has no connection, and gets one of the app's async engine.
+    # Plain Alembic has no connection, so it gets one from the app's async engine.
     async with environment.connect_async() as connection:
         await connection.run_sync(run_migrations)
 
