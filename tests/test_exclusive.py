@@ -274,6 +274,28 @@ def test_waiting_task_that_is_cancelled_leaves_the_lock_to_others() -> None:
         pass
 
 
+def test_a_command_that_waits_for_another_run_can_be_cancelled(project: Project) -> None:
+    history(project, "app")
+    app = app_of(Quart, project, "app")
+
+    async def main() -> None:
+        ampho = AsyncAmpho(app)
+        async with exclusive_async():
+            waiter = asyncio.get_running_loop().create_task(ampho.upgrade(), context=OUTSIDE)
+            await asyncio.sleep(0.3)
+            assert not waiter.done()
+            waiter.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiter
+        assert not tables(project, "app")
+        await ampho.upgrade()
+        await ampho.dispose(app)
+
+    with project.importing():
+        asyncio.run(main())
+    assert "app_two" in tables(project, "app")
+
+
 def test_failed_run_leaves_the_lock_to_others() -> None:
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):

@@ -26,6 +26,7 @@ from facade import Facade, facade, one_error_line
 from project import Project
 from servers import Database
 from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy.util import await_only
 
 from ampho import AmphoError
 from ampho.errors import DatabaseError, NestedRunError, RevisionFailedError, RevisionFileError
@@ -731,6 +732,34 @@ def test_a_cancelled_run_ends_as_its_caller_expects(
         assert_at_first(database)
         assert alembic.op._proxy is None
         repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite+aiosqlite", "postgresql+asyncpg")
+def test_a_caller_that_is_cancelled_waits_until_the_connection_is_closed(project: Project, database: Database) -> None:
+    two_revisions(project, BOOK)
+    closed: list[object] = []
+
+    async def main(each: Facade) -> None:
+        closing = asyncio.Event()
+
+        def close(*event: object) -> None:
+            closing.set()
+            await_only(asyncio.sleep(0.2))
+            closed.append(event)
+
+        async with each.app.app_context():
+            event.listen(each.ampho.db.engine.sync_engine.pool, "close", close)
+            upgrading = asyncio.create_task(each.ampho.upgrade())
+            await closing.wait()
+            upgrading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await upgrading
+            assert len(closed) == 1
+            await each.ampho.dispose(each.app)
+
+    with running(project, database) as each:
+        asyncio.run(main(each))
+        assert_at_second(database)
 
 
 @pytest.mark.drivers("sqlite")

@@ -127,6 +127,8 @@ def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> F
 
 def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
     """Return the configured packages of the app that the command line so far means."""
+    from ampho.extension import extension_of
+
     root = ctx.find_root()
     if hasattr(ctx.obj, "load_app"):  # Flask's and Quart's own
         app = ctx.obj.load_app()
@@ -135,7 +137,7 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
 
         load_env_files()
         app = AppLoader(root.params.get("import_path")).load_app()
-    return app.extensions["ampho"].packages(app).packages  # type: ignore[no-any-return]
+    return extension_of(app).packages(app).packages
 
 
 def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
