@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
     from sqlalchemy.engine import URL
 
-_TWO = 2
 _NO_PACKAGE = (
     f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
     " write the folder of one with 'ampho db-init PACKAGE'."
@@ -235,11 +234,11 @@ class Project:
         )
 
     def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
-        """Say that a package has several heads, and how to make one of them."""
+        """Return that a package has several heads, and how to join them."""
         remedy = f"Join them with 'ampho db-merge {package.name}'"
         if package.installed:
             remedy = "It is installed, so its own project has to join them"
-        elif len(heads) == _TWO:
+        elif len(heads) == 2:
             remedy += f", or put the later one after the other with 'ampho db-rebase {package.name}'"
         files = " and ".join(f"{head} ({shown_path(self.graph[head].path)})" for head in heads)
         return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."

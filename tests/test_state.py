@@ -61,7 +61,7 @@ REFUSED = {
     "app@+1": "does not name a revision on its own",
     "-1": "does not name a revision on its own",
     "+1": "does not name a revision on its own",
-    "app@head": "app has 2 heads: app_2, app_3. Type app@heads",
+    "app@head": "app has 2 heads: app_2, app_3. Type one of them, or app@heads",
     "app_": "begins 3 ids",
     "nope": "nope is neither",
     "nope@head": "nope is no package",

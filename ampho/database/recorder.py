@@ -6,7 +6,6 @@ No other module reads or writes it.
 from __future__ import annotations
 
 import json
-import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,9 +19,9 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, S
 
 from ampho._text import describe
 from ampho.database.journal import Entry, Journal, Outcome
-from ampho.database.transaction import ROLLS_BACK
 from ampho.errors import ConfigurationError, JournalError
 from ampho.history.revision import Revision
+from ampho.history.sql import READS, ROLLS_BACK
 from ampho.settings import JOURNAL_TABLE
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ DEFAULT = JOURNAL_TABLE.default
 
 _MAX_NAME = 63
 _AT_ONCE = 1000
-_READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
 _UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 _TEXT_OR_NONE = {str, type(None)}
@@ -146,7 +144,7 @@ class JournalTable:
             event.listen(self._connection, "after_cursor_execute", self._complete)
 
     def _begin(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
-        if self._is_writing or _READS.match(statement):
+        if self._is_writing or READS.match(statement):
             return
         self._begun += 1
         self._update(self._number, statements=self._begun)
@@ -154,7 +152,7 @@ class JournalTable:
             self.left = True  # what came before it is committed with it
 
     def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
-        if self._is_writing or _READS.match(statement):
+        if self._is_writing or READS.match(statement):
             return
         self._completed += 1
         if not ROLLS_BACK.match(statement):

@@ -6,7 +6,6 @@ follows, the row is lost. This module tracks who ended what, so that the row and
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,19 +14,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from ampho.history.sql import CHANGES_NOTHING, ENDS_TRANSACTION, ROLLS_BACK
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
 TRANSACTIONAL = ("sqlite", "postgresql")
 """The dialects of the databases that can roll back what changes the schema."""
-ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
-"""The statements that every database can roll back."""
-
-_CHANGES_NOTHING = re.compile(
-    r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET|PRAGMA|BEGIN|SAVEPOINT|RELEASE|ROLLBACK|ABORT|COMMIT|END)\b",
-    re.IGNORECASE,
-)
 
 
 class StepTransaction:
@@ -111,7 +104,7 @@ class StepTransaction:
         self.is_over = True
 
     def _after_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
-        if not self.is_own and not _CHANGES_NOTHING.match(statement):
+        if not self.is_own and not CHANGES_NOTHING.match(statement):
             # Where DDL cannot be rolled back, it commits what came before it.
             self._has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
 

@@ -93,6 +93,20 @@ def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
     return revision_id
 
 
+def check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
+    """Check that a branch has one head.
+
+    :raises SpecifierError: if it has several.
+    """
+    heads = graph.tips(branch.ids)
+    if len(heads) > 1:
+        raise SpecifierError(
+            f"{spec.text}: {branch.name} has {len(heads)} heads: {', '.join(heads)}. Type one of them, or"
+            f" {branch.name}@heads.",
+            specifier=spec.text,
+        )
+
+
 def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) -> str:
     if spec.target in graph:
         return spec.target

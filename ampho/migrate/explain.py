@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from ampho.database.transaction import ENDS_TRANSACTION, TRANSACTIONAL
+from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
 from ampho.history.losses import Function, functions, lost_in_code
 from ampho.history.revision import check_function
+from ampho.history.sql import ENDS_TRANSACTION
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
 
 _AUTOCOMMIT = "autocommit_block"

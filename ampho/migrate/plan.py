@@ -16,7 +16,7 @@ from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import Revision
-from ampho.history.specifier import Specifier, find_branch, find_target, parse
+from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.status import advice
 
 _SHOWN = 10
@@ -385,18 +385,6 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
 
 def _goes_down(spec: Specifier) -> SpecifierError:
     return _invalid(spec, f"that is a downgrade. Type 'ampho db-down {spec.text}' to revert revisions")
-
-
-def check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
-    """Check that a branch has one head.
-
-    :raises SpecifierError: if it has several.
-    """
-    heads = graph.tips(branch.ids)
-    if len(heads) > 1:
-        raise _invalid(
-            spec, f"{branch.name} has {len(heads)} heads: {', '.join(heads)}. Type one of them, or {branch.name}@heads"
-        )
 
 
 def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:

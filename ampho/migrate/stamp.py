@@ -13,9 +13,8 @@ from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DependentsError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
-from ampho.history.specifier import Specifier, find_branch, find_target, parse
+from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.migrate.observers import Observer
-from ampho.migrate.plan import check_one_head
 from ampho.migrate.queries import journal_table, run_env
 from ampho.project import Project
 from ampho.status import advice

@@ -21,9 +21,10 @@ from ampho.database.url import redact
 from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, functions, lost_in_code, lost_in_sql
+from ampho.history.losses import Function, functions, lost_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
+from ampho.history.sql import lost_in_sql
 from ampho.migrate.queries import query
 from ampho.migrate.sql import render_each
 from ampho.project import Project

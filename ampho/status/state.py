@@ -13,7 +13,7 @@ from ampho.database.version_rows import Applied
 from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import id_prefix
-from ampho.history.specifier import Specifier, find_branch, find_target, parse
+from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.status import advice
 
 
@@ -317,7 +317,10 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
         case Specifier(branch=None, target="heads"):
             return tuple(record(graph, rid) for name in graph.packages for rid in graph.heads(name))
         case Specifier(branch=str(name), target="head" | "heads"):
-            return _branch_heads(graph, find_branch(graph, name, specifier), spec)
+            branch = find_branch(graph, name, specifier)
+            if spec.target == "head":
+                check_one_head(graph, branch, spec)
+            return tuple(record(graph, rid) for rid in graph.tips(branch.ids))
         case Specifier(offset=offset, target=target) if offset or target in ("head", "base"):
             raise SpecifierError(
                 f"{specifier} does not name a revision on its own. Type a package, an id, 'heads', or PACKAGE@head.",
@@ -327,13 +330,3 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
     if isinstance(found, Branch):
         return _records(graph, found.package, found.ids)
     return (record(graph, found),)
-
-
-def _branch_heads(graph: Graph, branch: Branch, spec: Specifier) -> tuple[RevisionRecord, ...]:
-    heads = graph.tips(branch.ids)
-    if spec.target == "head" and len(heads) > 1:
-        raise SpecifierError(
-            f"{spec.text}: {branch.name} has {len(heads)} heads: {', '.join(heads)}. Type {branch.name}@heads.",
-            specifier=spec.text,
-        )
-    return tuple(record(graph, head) for head in heads)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PACKAGES = 10
 """The greatest number of packages that a line lists by name."""
-_TWO = 2
 
 
 class WarningsOnly(Observer):
@@ -270,7 +269,7 @@ def print_heads(records: Sequence[RevisionRecord]) -> None:
 def _print_conflict(package: str, heads: Sequence[RevisionRecord]) -> None:
     for record in heads:
         say(f"    {record.id}: {record.message} ({shown_path(record.path)})")
-    rebase = f", or move the later one after the other with 'ampho db-rebase {package}'" if len(heads) == _TWO else ""
+    rebase = f", or move the later one after the other with 'ampho db-rebase {package}'" if len(heads) == 2 else ""
     say(f"    These are parallel: merge them with 'ampho db-merge {package}'{rebase}.")
 
 

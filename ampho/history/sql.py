@@ -1,0 +1,134 @@
+"""What the text of SQL says: where its statements, literals and comments are, and what a statement does.
+
+All expressions for SQL are here. They look at text only, so they are no parser: what they do not recognize, they leave
+alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"
+_TEXT = r"'(?:[^']|'')*(?:'|\Z)"
+_TAGGED = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"  # PostgreSQL's $tag$...$tag$
+_QUOTED = r'"(?:[^"]|"")*(?:"|\Z)'
+_TICKED = r"`(?:[^`]|``)*(?:`|\Z)"
+
+# To hide literals. One that does not end is hidden to the end.
+_LITERALS = re.compile(rf"(?P<comment>{_COMMENT})|(?P<literal>{_TEXT}|{_TAGGED})|{_QUOTED}", re.DOTALL)
+# In MySQL and MariaDB, "..." is a literal unless ANSI_QUOTES is set, and "#" begins a comment.
+_MYSQL_LITERALS = re.compile(rf"(?P<comment>{_COMMENT}|\#[^\n]*)|(?P<literal>{_TEXT}|{_QUOTED})|{_TICKED}", re.DOTALL)
+_ESCAPED_QUOTE = re.compile(r"\\['\"]")
+_QUOTE = re.compile(r"['\"]")
+HIDDEN = "'...'"
+
+# To divide SQL into statements. A literal that does not end is not one, so that what follows it is not overlooked.
+_TOKENS = re.compile(
+    r"""(?P<text>'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
+    r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)""",
+    re.DOTALL,
+)
+
+_NAME = r"[^\s;(),]+"
+_NAMES = rf"(?P<names>{_NAME}(?:\s*,\s*{_NAME})*)"
+_DROPS = re.compile(rf"\s*DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
+_EMPTIES = re.compile(
+    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?!.*\bWHERE\b))\s+{_NAMES}", re.IGNORECASE | re.DOTALL
+)
+_ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
+_NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|TABLE"
+_DROPS_PART = re.compile(
+    rf"\bDROP\s+(?:(?P<kind>COLUMN|PARTITION)\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?"
+    rf"(?P<names>{_NAME})",
+    re.IGNORECASE,
+)
+_CREATES = re.compile(
+    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{_NAME})", re.IGNORECASE
+)
+_RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{_NAME})", re.IGNORECASE)
+
+ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
+"""Matches a statement that ends a transaction; the first group is the verb."""
+
+ROLLS_BACK = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+"""Matches the statements that every database can roll back."""
+
+READS = re.compile(r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET)\b", re.IGNORECASE)
+"""Matches statements that change no data."""
+
+CHANGES_NOTHING = re.compile(
+    r"\s*(SELECT|SHOW|DESCRIBE|DESC|EXPLAIN|SET|PRAGMA|BEGIN|SAVEPOINT|RELEASE|ROLLBACK|ABORT|COMMIT|END)\b",
+    re.IGNORECASE,
+)
+"""Matches statements that change no data, including those that control transactions."""
+
+
+def without_literals(sql: str, *, mysql: bool) -> str:
+    """Return SQL without comments, and with ``'...'`` in place of each literal.
+
+    :param mysql: whether it is for MySQL or MariaDB.
+    """
+    if _ESCAPED_QUOTE.search(sql):  # where such a literal ends depends on the server's settings
+        return _QUOTE.split(sql, maxsplit=1)[0] + HIDDEN
+    return (_MYSQL_LITERALS if mysql else _LITERALS).sub(_hide, sql)
+
+
+def _hide(token: re.Match[str]) -> str:
+    if token["comment"]:
+        return " "
+    return HIDDEN if token["literal"] else token[0]
+
+
+def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the name of each thing that SQL drops or empties, what it does to it, and the statement.
+
+    Tables that the same SQL created, or renames another table to later, do not count.
+    """
+    statements = list(_statements(sql))
+    renames = ((place, _RENAMES.search(bare)) for place, (bare, _) in enumerate(statements))
+    replaced = {_unquoted(rename["name"]): place for place, rename in renames if rename}
+    created: set[str] = set()
+    for place, (bare, statement) in enumerate(statements):
+        creation = _CREATES.match(bare)
+        if creation:
+            created.add(_unquoted(creation["name"]))
+        for name, what in _lost_in_statement(bare):
+            if name not in created and replaced.get(name, -1) < place:
+                yield name, (what, statement)
+
+
+def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
+    if drop := _DROPS.match(bare):
+        for name in map(_unquoted, drop["names"].split(",")):
+            yield name, f"drops the {drop['kind'].lower()} {name}"
+    elif empty := _EMPTIES.match(bare):
+        for name in map(_unquoted, empty["names"].split(",")):
+            yield name, f"empties the table {name}"
+    elif _ALTERS.match(bare):
+        for part in _DROPS_PART.finditer(bare):
+            name = _unquoted(part["names"])
+            yield name, f"drops the {(part['kind'] or 'column').lower()} {name}"
+
+
+def _statements(sql: str) -> Iterator[tuple[str, str]]:
+    """Yield each statement twice: without comments and the content of literals, and as it is."""
+    bare: list[str] = []
+    begin = done = 0
+    for token in _TOKENS.finditer(sql):
+        bare.append(sql[done : token.start()])
+        done = token.end()
+        if token["end"]:
+            yield "".join(bare), sql[begin : token.start()].strip()
+            bare, begin = [], done
+        elif token["name"]:
+            bare.append(token["name"])
+        else:
+            bare.append("''" if token["text"] else " ")
+    bare.append(sql[done:])
+    yield "".join(bare), sql[begin:].strip()
+
+
+def _unquoted(name: str) -> str:
+    """Return a name without its schema and its quotes."""
+    return name.strip().rpartition(".")[2].strip('"`[]')
