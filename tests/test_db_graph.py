@@ -104,7 +104,7 @@ def test_a_file_stays_as_it_is_where_the_command_fails(each: Facade) -> None:
     assert "contradict" in each.error_line("db-graph", "--mermaid", "--format", "svg", exit_code=2)
     assert shown(each, "-o", "-") == TEXT
     assert "is a directory" in each.error_line("db-graph", "-o", ".", exit_code=2)
-    assert "a.png: which format" in each.error_line("db-graph", "-o", "a.png", exit_code=2)
+    assert "a.png has none of the endings" in each.error_line("db-graph", "-o", "a.png", exit_code=2)
     assert not Path("a.png").exists()
     assert shown(each, "-o", "a.png", "--format", "svg") == "Wrote a.png\n"
 

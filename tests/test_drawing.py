@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from test_picture import LINE, case
 
 from ampho.cli.graph.dot import as_dot
-from ampho.cli.graph.lanes import lines, plain
+from ampho.cli.graph.lanes import plain, rows
 from ampho.cli.graph.mermaid import as_mermaid, is_too_large
 from ampho.cli.graph.routes import Layout, Sizes
 from ampho.cli.graph.svg import as_svg
@@ -162,7 +162,7 @@ def test_ids_of_a_run_are_whole_so_that_they_can_be_typed() -> None:
     picture = draw(graph(LINE.replace("app_", "shop_accounts_176760720")))
     for text in (as_svg(picture), as_mermaid(picture), as_dot(picture), plain(picture)):
         assert f"{first} .. {last}" in text
-    on_terminal = ["".join(part for part, _ in line) for line in lines(picture, 60, is_ascii=False)]
+    on_terminal = ["".join(part for part, _ in row) for row in rows(picture, 60, is_ascii=False)]
     assert on_terminal[1].rstrip() == f"• 9 revisions, up to {last}  (head)"
 
 
@@ -260,7 +260,7 @@ def test_terminal_has_a_line_for_each_node_and_none_is_too_long(
     seed: int, full: bool, width: int, is_ascii: bool
 ) -> None:
     picture = case(seed, part=seed % 3 == 0).draw(full=full)
-    drawn = ["".join(part for part, _ in line) for line in lines(picture, width, is_ascii=is_ascii)]
+    drawn = ["".join(part for part, _ in row) for row in rows(picture, width, is_ascii=is_ascii)]
     assert max(map(cell_len, drawn)) <= width
     assert not is_ascii or all(line.isascii() for line in drawn)
     whole = plain(picture)

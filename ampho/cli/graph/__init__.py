@@ -1,4 +1,5 @@
-"""The history as a picture: lanes in the terminal, SVG, Mermaid and DOT.
+"""Drawings of the history: lanes in the terminal, SVG, Mermaid, and DOT.
 
-What is drawn is in :mod:`ampho.status.graph_view`.
+Each module here turns a :class:`ampho.status.graph_view.Picture` into a text, and ``output`` writes it. What a picture
+contains is decided in :mod:`ampho.status.graph_view`; nothing here reads files or a database.
 """

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from unicodedata import combining, east_asian_width
+
+from rich.cells import cell_len, set_cell_size
 
 from ampho._text import printable
 from ampho.status.graph_view import Edge, Lane, Node, Picture
@@ -68,7 +69,6 @@ BOXES: Mapping[Mark, Box] = {
 
 _LONGEST_NAME = 200
 _LONGEST_MESSAGE = 500
-_ELLIPSIS = "…"
 
 
 def name(text: str) -> str:
@@ -139,33 +139,15 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, str]]:
             yield mark, MEANINGS[mark]
 
 
-def width(text: str) -> int:
-    """Return the width of a text, in characters of usual width."""
-    return len(text) if text.isascii() else sum(map(_cells, text))
-
-
-def cut(text: str, room: int) -> str:
-    """Return a text cut to ``room`` characters of usual width, with an ellipsis if something was cut off."""
-    if width(text) <= room:
+def cut(text: str, room: int, ellipsis: str = "…") -> str:
+    """Return a text cut to the width of ``room`` characters, with an ellipsis if something was cut off."""
+    if cell_len(text) <= room:
         return text
-    kept, left = [], room - 1
-    for character in text:
-        left -= _cells(character)
-        if left < 0:
-            break
-        kept.append(character)
-    return "".join(kept).rstrip() + _ELLIPSIS
+    size = cell_len(ellipsis)
+    return set_cell_size(text, room - size).rstrip() + ellipsis if room > size else ellipsis[:room]
 
 
 def _clean(text: str, limit: int) -> str:
     if len(text) <= limit and text.isprintable() and text.strip() == text and "  " not in text:
         return text  # the usual case, which is checked first because there may be thousands
     return printable(text, limit)
-
-
-def _cells(character: str) -> int:
-    if character.isascii():
-        return 1
-    if combining(character):
-        return 0
-    return 2 if east_asian_width(character) in "WF" else 1

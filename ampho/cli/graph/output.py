@@ -1,4 +1,4 @@
-"""Where a picture of the history goes: to the terminal, to a pipe or to a file, and in which format."""
+"""Writing a picture of the history to the terminal, to a pipe, or to a file, in one of several formats."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _SUFFIXES = {
 
 
 def form_of(file: str) -> str:
-    """Return the format that the name of a file says.
+    """Return the format that belongs to the ending of a file's name.
 
-    :raises click.UsageError: if it says none.
+    :raises click.UsageError: if none does.
     """
     suffix = PurePath(file).suffix.lower()
     if suffix not in _SUFFIXES:
         known = ", ".join(filter(None, _SUFFIXES))
-        raise click.UsageError(f"{file}: which format that is, --format says, or one of the endings {known}.")
+        raise click.UsageError(f"{file} has none of the endings {known}. Use one of them, or pass --format.")
     return _SUFFIXES[suffix]
 
 
 def print_picture(picture: Picture, form: str, file: str | None) -> None:
     """Write a picture.
 
-    :param form: the format.
-    :param file: where to; None or a dash for standard output.
+    :param form: the format, one of :data:`FORMATS`.
+    :param file: the name of the file; None or a dash for standard output.
     """
     if file in (None, "-") and form == "text":
         _print(picture)
@@ -60,7 +60,7 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
 
 
 def _print(picture: Picture) -> None:
-    """Draw on the terminal as wide as it is; in a pipe nothing is cut."""
+    """Draw a picture in the width of the terminal; in a pipe, nothing is cut off."""
     from ampho.cli.graph.lanes import Lanes, plain
 
     terminal = console()
@@ -88,14 +88,14 @@ def _text(picture: Picture, form: str) -> str:
     text = as_mermaid(picture)
     if is_too_large(picture, text):
         warn(
-            "This is more than Mermaid draws by default. Name some packages, set its maxTextSize and maxEdges, or take"
+            "This is more than Mermaid draws by default. Name some packages, raise its maxTextSize and maxEdges, or use"
             " --format svg."
         )
     return text
 
 
 def _encodable(text: str, form: str) -> str:
-    """Return a text in which what standard output cannot encode is an entity, as each format has them."""
+    """Return a text with entities of its format for characters that standard output cannot encode."""
     encoding = sys.stdout.encoding
     encoded = text.encode(encoding, "xmlcharrefreplace").decode(encoding)
     return encoded.replace("&#", "#") if form == "mermaid" else encoded

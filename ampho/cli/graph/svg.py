@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 from ampho.cli.graph import labels
 from ampho.cli.graph.routes import Layout, Point, Sizes
 from ampho.status.graph_view import Lane, Node, Picture
@@ -81,8 +83,8 @@ class _Drawing:
             self._left, self._top = _MARGIN - 18, _MARGIN + _HEAD
         else:
             sizes = Sizes(along=self._box, across=_HEIGHT, channel=26, gutter=20)
-            names = [_SMALL * 1.3 * labels.width(labels.package(lane)) for lane in picture.lanes]
-            notes = [_SMALL * labels.width(labels.counts(lane)) for lane in picture.lanes]
+            names = [_SMALL * 1.3 * cell_len(labels.package(lane)) for lane in picture.lanes]
+            notes = [_SMALL * cell_len(labels.counts(lane)) for lane in picture.lanes]
             self._left, self._top = _MARGIN + min(max([*names, *notes, 60]), 260) + 16, _MARGIN - 12
         self._layout = Layout(picture, sizes)
 
@@ -176,9 +178,9 @@ def _box_width(nodes: Iterable[Node]) -> float:
     """Return the width of all boxes."""
     widths = [_LEAST]
     for node in nodes:
-        widths.append(34 + _MONO * labels.width(labels.title(node)) + (32 if node.is_head else 0))
+        widths.append(34 + _MONO * cell_len(labels.title(node)) + (32 if node.is_head else 0))
         if node.is_run:
-            widths.append(24 + _SMALL * labels.width(labels.span(node)))
+            widths.append(24 + _SMALL * cell_len(labels.span(node)))
     return min(max(widths), _MOST)
 
 
@@ -212,7 +214,7 @@ def _rows(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[f
     rows: list[list[tuple[float, str, str]]] = []
     left = width
     for kind, text in entries:
-        size = 50 + _SMALL * labels.width(text)
+        size = 50 + _SMALL * cell_len(text)
         if left + size > width:
             rows.append([])
             left = 0.0
