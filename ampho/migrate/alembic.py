@@ -133,11 +133,29 @@ class EnvironmentRun:
         """The ``env.py``."""
         return self.project.env_folder / "env.py"
 
+    def run(
+        self,
+        work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]],
+        error_of: Callable[[BaseException], AmphoError | None] = lambda exc: None,
+    ) -> None:
+        """Run ``env.py`` once, and ``work`` inside it.
+
+        :param error_of: returns the error for an exception of a revision; None if it is of ``env.py``.
+        :raises AmphoError: if ``env.py`` breaks the contract, or anything in it fails.
+        """
+        try:
+            self.perform(work)
+        except (Exception, SystemExit) as exc:
+            error = error_of(exc)
+            if error is None:
+                self.fail(exc)
+            raise error from exc
+
     def perform(self, work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]]) -> None:
         """Run ``env.py`` once, and ``work`` inside it.
 
         :raises EnvironmentFileError: if ``env.py`` breaks the contract.
-        :raises Exception: whatever ``env.py``, a revision, Alembic or the database raises; see :meth:`failure`.
+        :raises Exception: whatever ``env.py``, a revision, Alembic or the database raises; see :meth:`fail`.
         """
         script = GraphScripts(self.project)
 
@@ -239,13 +257,16 @@ class EnvironmentRun:
         where = f"{shown_path(self.path)}, line {self.line}," if self.line else shown_path(self.path)
         return EnvironmentFileError(f"{where} {why}.", path=self.path, line=self.line)
 
-    def failure(self, exc: BaseException, finished: Sequence[str] = ()) -> AmphoError:
-        """Return the error for an exception that was raised outside of any revision.
+    def fail(self, exc: BaseException, finished: Sequence[str] = ()) -> NoReturn:
+        """Raise the error for an exception that was raised outside of any revision.
 
-        :param finished: ids of the revisions that the run had finished before.
+        :param finished: ids of the revisions that the run has finished before.
         """
         if isinstance(exc, AmphoError):
-            return exc
+            raise exc
+        raise self._error_of(exc, finished) from exc
+
+    def _error_of(self, exc: BaseException, finished: Sequence[str]) -> AmphoError:
         before = f" Finished before it: {listed_last(finished)}." if finished else ""
         why = describe_without(exc, self.project.url)
         elsewhere = is_of_database(exc) and self._connects_itself(exc)

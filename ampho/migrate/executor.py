@@ -38,7 +38,7 @@ from ampho.migrate.plan import (
     rest_of,
     unfinished_error,
 )
-from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table, raise_from
+from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
 from ampho.project import Project
 from ampho.status import advice
@@ -418,12 +418,12 @@ class Executor:
         """Return the seconds after which a step that could not get a lock is retried; raise the error of any other."""
         running = self._running
         if running is None:
-            raise_from(environment.failure(exc, self._finished), exc)
+            environment.fail(exc, self._finished)
         error, is_rolled_back = running.fail(exc, self._finished, is_scratch=self.is_scratch)
         may_retry = self.project.lock.statement_timeout is not None and self._retries < _RETRIES
         if not (may_retry and is_rolled_back and running.is_refused_a_lock(exc)):
             self.observers.notify(Observer.failed, running.step, error)
-            raise_from(error, exc)
+            raise error from exc
         # The factor is random so that several processes do not retry at the same time.
         seconds: float = _FIRST_PAUSE * 2**self._retries * random.uniform(0.5, 1.5)  # noqa: S311
         self._retries += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,7 +15,7 @@ from ampho.database.lock import import_alembic
 from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.url import describe_without
 from ampho.database.version_rows import VERSION_TABLE, check_not_elsewhere
-from ampho.errors import AmphoError, ConfigurationError, DatabaseError
+from ampho.errors import ConfigurationError, DatabaseError
 from ampho.project import Project
 
 if TYPE_CHECKING:
@@ -127,11 +127,7 @@ def run_env(
     from ampho.migrate.alembic import ASK, EnvironmentRun
 
     check_not_in_use(connection)
-    environment = EnvironmentRun(project, connection, x, command or ASK)
-    try:
-        environment.perform(work)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
-        raise_from(environment.failure(exc), exc)
+    EnvironmentRun(project, connection, x, command or ASK).run(work)
 
 
 def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:
@@ -153,10 +149,3 @@ def read_journal(project: Project, context: MigrationContext) -> Journal:
     """Return the journal; an empty one if the app keeps none."""
     table = journal_table(project, context)
     return table.read() if table else Journal()
-
-
-def raise_from(error: AmphoError, exc: BaseException) -> NoReturn:
-    """Raise the error for an exception, which is its cause unless it is that exception itself."""
-    if error is exc:
-        raise error
-    raise error from exc

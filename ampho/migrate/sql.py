@@ -1,4 +1,7 @@
-"""Writing a plan as SQL, for a database as it stands or for given version rows. Complete, or absent."""
+"""Writing a plan as SQL, for the present state of a database or for given version rows.
+
+The output is either complete, or an error.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ampho.history.package import RESERVED
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_branch, find_target, parse
 from ampho.migrate.plan import Direction, Plan, Step, check_finished, graph_of, plan_downgrade, plan_upgrade
-from ampho.migrate.queries import raise_from, read_journal, run_env
+from ampho.migrate.queries import read_journal, run_env
 from ampho.project import Project
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ _NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspectio
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The state to start from: the version rows, whether the version table is there, and the journal."""
+    """The state to start from: the version rows, whether the version table exists, and the journal."""
 
     rows: tuple[str, ...]
     has_table: bool
@@ -53,7 +56,7 @@ def upgrade_sql(
 ) -> str:
     """Return the SQL that an upgrade would run.
 
-    :param connection: the database to start from; not used where ``start`` is given.
+    :param connection: the database to start from; not used if ``start`` is passed.
     :param start: ``base``, or the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
@@ -76,8 +79,8 @@ def downgrade_sql(
 ) -> str:
     """Return the SQL that a downgrade would run.
 
-    :param connection: the database to start from; not used where ``start`` is given.
-    :param cascade: whether revisions of other packages that depend on what goes may go too.
+    :param connection: the database to start from; not used if ``start`` is passed.
+    :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
     :param start: the ids of the last applied revisions.
     :raises RenderError: if a revision of the plan needs a live database.
     """
@@ -112,10 +115,7 @@ def _render(
     known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails
     command = (plan.direction.value, "--sql", "--", plan.specifier)
     environment = EnvironmentRun(project, DialectOnly(dialect), x, command, rows=known, output=writer.output)
-    try:
-        environment.perform(writer.work)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
-        raise_from(writer.failure(exc) or environment.failure(exc), exc)
+    environment.run(writer.work, writer.failure)
     if writer.current is not None:
         raise environment.refused(f"hides the failure of revision {writer.current.revision.id}. Let the error through")
     return writer.output.getvalue() if plan.steps else ""
@@ -124,11 +124,11 @@ def _render(
 def render_each(
     project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
 ) -> dict[str, str | RenderError]:
-    """Return the SQL of each of some upgrades by itself, or why it cannot be written, by the revision's id.
+    """Return the SQL of the upgrade of each revision, or the error if it cannot be written, by id.
 
-    What is not the revision's own is left out: the transaction around it, and the version table.
+    The transaction around it, and the statements for the version table, are left out.
 
-    :param connection: to the database for which it is written.
+    :param connection: the database for which it is written.
     """
     from ampho.migrate.alembic import DialectOnly, EnvironmentRun
 
@@ -137,17 +137,14 @@ def render_each(
     dialect = DialectOnly(_dialect(project, connection))
     command = ("upgrade", "--sql", "heads")
     environment = EnvironmentRun(project, dialect, x, command, rows=(), output=writer.output)
-    try:
-        environment.perform(writer.work)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 (raised again as an error of Ampho)
-        raise_from(environment.failure(exc), exc)
+    environment.run(writer.work)
     return writer.found
 
 
 def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
     names = [start] if isinstance(start, str) else list(start)
     if not any(names):
-        raise SpecifierError("start is empty. Give ids, packages for their heads, or 'base'.", specifier="")
+        raise SpecifierError("start is empty. Use ids, packages for their heads, or 'base'.", specifier="")
     if names == ["base"]:
         return _Start((), has_table=False)
     ids: list[str] = []
@@ -155,7 +152,7 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
         spec = parse(name)
         if spec.offset or spec.target == "base" or (spec.branch is None and spec.target in RESERVED):
             raise SpecifierError(
-                f"{name} names no revision to start from. Give ids, packages for their heads, or 'base'.",
+                f"{name} does not name a revision to start from. Use ids, packages for their heads, or 'base'.",
                 specifier=name,
             )
         if spec.branch is not None and spec.target in RESERVED:
@@ -184,11 +181,11 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
 
 
 def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
-    """Return a dialect that writes SQL for the database's own client, which no driver's escapes may spoil.
+    """Return a dialect that writes SQL for the database's own client, without the escapes of a driver.
 
-    A connection makes it know the server, as MariaDB's types need.
+    :param connection: tells the dialect which server it is, which MariaDB's types need.
     """
-    # Of psycopg there are two dialects, for one URL.
+    # One URL of psycopg has two dialects.
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
     dialect = make(paramstyle="named")  # pyright: ignore[reportCallIssue]
     dialect.statement_compiler = _with_all_values(dialect.statement_compiler)
@@ -199,7 +196,7 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
 
 
 def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
-    """Return a compiler that refuses a parameter without a value, as a driver does, and does not write NULL for it."""
+    """Return a compiler that refuses a parameter without a value, as a driver does, instead of writing NULL."""
     write: Callable[..., str] = compiler.render_literal_bindparam
 
     def render_literal_bindparam(self: SQLCompiler, bindparam: BindParameter[Any], **options: Any) -> str:  # noqa: ANN401
@@ -216,7 +213,7 @@ def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
 class _Writer:
     """Writes the steps of a plan through Alembic into a buffer.
 
-    :cvar takes_async: whether an async revision is refused when its step runs, and not before any does.
+    :cvar takes_async: whether an async revision is refused when its step runs, instead of before all steps.
     """
 
     takes_async = False
@@ -241,11 +238,11 @@ class _Writer:
             self.current = None
 
     def prepared(self, step: RevisionStep) -> RevisionStep:
-        """Return a step as it shall run."""
+        """Return the step to run."""
         return step
 
     def failure(self, exc: BaseException) -> RenderError | None:
-        """Return the error that names the revision being written, if there is one."""
+        """Return the error for the revision that is being written; None if there is none."""
         if self.current is None:
             return None
         revision = self.current.revision
@@ -259,7 +256,7 @@ class _Writer:
 
 
 class _Excerpts(_Writer):
-    """Writes the steps one by one; one that fails does not keep the others from being written."""
+    """Writes each step by itself; if one fails, the others are written all the same."""
 
     takes_async = True
 
@@ -274,7 +271,7 @@ class _Excerpts(_Writer):
             begin = self.output.tell()
             try:
                 write(**arguments)
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 (whose revision it is)
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 (a revision may raise anything)
                 self._keep(self.failure(exc))
             else:
                 self.output.seek(begin)
@@ -291,7 +288,7 @@ class _Excerpts(_Writer):
 def _why_not(exc: BaseException) -> str:
     text = describe(exc)
     if "literal value renderer" in text or "without a renderable value" in text:
-        return f"{text}. Give the column, or the bind parameter, a type that has a literal form."
+        return f"{text}. Use a type that can be written as a literal for the column or the bind parameter."
     if "batch mode" in text:
         text = "SQLite's batch mode rebuilds the table from what the database has"
     if any(part in text for part in _NEED_DATABASE):
