@@ -387,10 +387,10 @@ class Commands:
         :param observer: receives the warnings.
         :raises PackageNotFoundError: if one of the packages is not known.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import queries
 
         with self._connected(observer) as (project, connection):
-            return executor.status(project, connection, packages=packages, all=all, check=check, x=x)
+            return queries.status(project, connection, packages=packages, all=all, check=check, x=x)
 
     def current(
         self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
@@ -402,10 +402,10 @@ class Commands:
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import queries
 
         with self._connected(observer) as (project, connection):
-            return executor.current(project, connection, verbose=verbose, x=x)
+            return queries.current(project, connection, verbose=verbose, x=x)
 
     def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Compare the revisions in the database with the code, and return whether the code can run on it.
@@ -414,10 +414,10 @@ class Commands:
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import queries
 
         with self._connected(observer) as (project, connection):
-            return executor.deployment(project, connection, x=x)
+            return queries.deployment(project, connection, x=x)
 
     def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Wait until the database has at least the revisions that the code needs, and change nothing.
@@ -429,14 +429,13 @@ class Commands:
         :param observer: receives what this is waiting for, whenever that changes, and the warnings.
         :raises WaitTimeoutError: if it takes longer.
         """
-        from ampho.migrate import executor
-        from ampho.migrate.waiting import Waiting
+        from ampho.migrate.waiting import Waiting, deployment_and_holder
 
         waiting = Waiting(timeout, observer)
         while True:
             with waiting.attempt() as attempt_observer:
                 with self._connected(attempt_observer) as (project, connection):
-                    found, holder = executor.awaited(project, connection, x=x)
+                    found, holder = deployment_and_holder(project, connection, x=x)
                 if waiting.is_over(found, holder):
                     return found
             self._framework.sleep(waiting.pause)
@@ -448,10 +447,10 @@ class Commands:
         :param observer: receives the warnings.
         :raises ConfigurationError: if the app keeps no journal.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import queries
 
         with self._connected(observer) as (project, connection):
-            return executor.log(project, connection, x=x)
+            return queries.log(project, connection, x=x)
 
     def show(self, specifier: str | None = None, *, observer: Observer | None = None) -> tuple[RevisionRecord, ...]:
         """Return revisions, without using the database.
@@ -488,10 +487,10 @@ class Commands:
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read, or a package is not known.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import queries
 
         with self._connected_if(database, observer) as (project, connection):
-            return executor.graph(project, connection, packages=packages, full=full, x=x)
+            return queries.graph(project, connection, packages=packages, full=full, x=x)
 
     @contextmanager
     def _connected(

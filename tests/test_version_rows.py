@@ -20,6 +20,7 @@ from sqlalchemy import Engine, make_url
 
 from ampho.errors import AmphoError, DependentsError, RevisionFailedError, SpecifierError
 from ampho.migrate import executor as execute
+from ampho.migrate import queries
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Run, Step
 from ampho.project import Project
@@ -257,6 +258,6 @@ def check_up_to_date(project: Project, witness: Witness) -> None:
     with witness.engine.connect() as connection:
         assert execute.plan(project, connection, "heads")().steps == ()
     with witness.engine.connect() as connection:
-        state = execute.current(project, connection)
+        state = queries.current(project, connection)
     assert all(package.is_up_to_date for package in state)
     assert state.unknown == ()

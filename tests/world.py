@@ -19,6 +19,7 @@ from ampho.cli.graph.lanes import plain
 from ampho.cli.graph.mermaid import as_mermaid
 from ampho.cli.graph.svg import as_svg
 from ampho.migrate import executor as execute
+from ampho.migrate import queries
 from ampho.migrate.plan import Cause, Direction, Plan
 from ampho.project import Project
 from ampho.status.summary import DatabaseStatus
@@ -60,7 +61,7 @@ class World:
 
     def status(self) -> DatabaseStatus:
         with self.engine.connect() as connection:
-            return execute.status(self.project, connection, all=True)
+            return queries.status(self.project, connection, all=True)
 
     def logged(self) -> list[str]:
         """The revisions that logged themselves and so are applied, in the order in which they did."""
@@ -113,7 +114,7 @@ class World:
 
     def pictures(self, *, full: bool) -> dict[str, Drawn]:
         with self.engine.connect() as connection:
-            picture = execute.graph(self.project, connection, full=full)
+            picture = queries.graph(self.project, connection, full=full)
         written = {"svg": as_svg(picture), "mermaid": as_mermaid(picture), "dot": as_dot(picture)}
         return {form: READERS[form](text) for form, text in {**written, "text": plain(picture)}.items()}
 

@@ -15,14 +15,14 @@ from sqlalchemy import event
 from ampho._text import counted, listed, listed_last
 from ampho.database.connection import migrating
 from ampho.database.journal import Entry, Journal
-from ampho.database.lock import holder, pause
+from ampho.database.lock import pause
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
-from ampho.database.recorder import SETTING, JournalTable
+from ampho.database.recorder import JournalTable
 from ampho.database.statement import Statement
 from ampho.database.transaction import StepTransaction
 from ampho.database.version_rows import Applied, check_not_elsewhere
-from ampho.errors import AmphoError, ConfigurationError, PlanChangedError
+from ampho.errors import AmphoError, PlanChangedError
 from ampho.history.graph import Graph
 from ampho.migrate.observers import Observer, Observers, observers_of
 from ampho.migrate.other_connections import OtherConnections
@@ -48,10 +48,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.alembic import EnvironmentRun, GraphScripts
-    from ampho.status.deployment import Deployment
-    from ampho.status.graph_view import Picture
-    from ampho.status.state import CurrentState
-    from ampho.status.summary import DatabaseStatus
 
 MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 
@@ -185,127 +181,6 @@ def plan(
         return partial(explained, planned, graph, connection.dialect.name, is_async=connection.dialect.is_async)
 
     return query(project, connection, x, make_plan, about_change=True)
-
-
-def status(
-    project: Project,
-    connection: Connection,
-    *,
-    packages: Sequence[str] = (),
-    all: bool = False,  # noqa: A002 (the option's name)
-    check: bool = False,
-    x: Sequence[str] = (),
-) -> DatabaseStatus:
-    """Return where the database is, counted per package.
-
-    :param packages: the packages that are looked at; by default all.
-    :param all: whether each revision is told of.
-    :param check: whether it is an error that no package is listed, or one that is not there and never was, as it is
-        for an upgrade.
-    """
-    from ampho.status.summary import database_status
-
-    if check:
-        project.check_migratable(None)
-
-    def count(rows: tuple[str, ...], journal: Journal) -> DatabaseStatus:
-        journal.load()
-        applied = Applied.from_rows(project.graph, rows, journal)
-        _check_known(project, map(applied.package, applied.missing), packages)
-        if check:
-            advice.check_installed(applied)
-        return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
-
-    return query(project, connection, x, count)
-
-
-def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
-    """Return what is applied, per package.
-
-    :param verbose: whether the files of applied revisions are compared with those that were run.
-    """
-    from ampho.status.state import current_state
-
-    return query(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
-
-
-def graph(
-    project: Project,
-    connection: Connection | None,
-    *,
-    packages: Sequence[str] = (),
-    full: bool = False,
-    x: Sequence[str] = (),
-) -> Picture:
-    """Return the history as a picture, and in it what is applied.
-
-    :param connection: None if nothing is to be told of a database.
-    :param packages: show these, and of others what they touch; by default all.
-    :param full: whether each revision is a node of its own.
-    """
-    from ampho.status.graph_view import all_packages, draw
-
-    def look(rows: tuple[str, ...], journal: Journal) -> Picture:
-        journal.load()
-        applied = Applied.from_rows(project.graph, rows, journal)
-        _check_known(project, all_packages(applied.graph), packages)
-        return draw(project.graph, applied, journal, packages=packages, full=full)
-
-    if connection is not None:
-        return query(project, connection, x, look)
-    _check_known(project, all_packages(project.graph), packages)
-    return draw(project.graph, packages=packages, full=full)
-
-
-def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]) -> None:
-    """Check that packages are configured, or at least known.
-
-    :param known: the names of those of which something is known.
-    """
-    gone = set(known) - set(project.graph.packages)
-    for name in packages:
-        if name not in gone:
-            project.check_addressed(name)
-            project.package(name)
-
-
-def deployment(
-    project: Project, connection: Connection, *, compare_files: bool = True, x: Sequence[str] = ()
-) -> Deployment:
-    """Return how well the database matches the deployed code.
-
-    :param compare_files: whether to compare the files of applied revisions with those that ran.
-    """
-    from ampho.status.deployment import assess
-
-    project.check_migratable(None)
-
-    def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
-        applied = Applied.from_rows(project.graph, rows, journal)
-        advice.check_installed(applied)
-        return assess(project.graph, applied, journal, compare_files=compare_files)
-
-    return query(project, connection, x, compare)
-
-
-def awaited(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Deployment, str | None]:
-    """Return the state of the database, compared with the code, and the process that migrates it.
-
-    :return: the process is empty if there is none, and None if it is not known or does not matter.
-    """
-    found = deployment(project, connection, compare_files=False, x=x)
-    lacks_something = any(finding.is_waited_for for finding in found.findings)
-    return found, holder(connection, project.lock) if lacks_something else None
-
-
-def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:
-    """Return what was done to the database, the last thing last, as far as its journal tells.
-
-    :raises ConfigurationError: if the app keeps no journal.
-    """
-    if project.journal is None:
-        raise ConfigurationError(f"{SETTING} is None, so this app keeps no journal.", setting=SETTING)
-    return query(project, connection, x, lambda rows, journal: journal.entries)
 
 
 @dataclass

@@ -1,30 +1,150 @@
-"""Reading the version rows and the journal: by running ``env.py``, or directly if what it configures is known."""
+"""Answers about a database that change nothing.
+
+They are made from the version rows and the journal, which are read directly if it is known what ``env.py`` configures,
+and otherwise by running it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
 from ampho._text import with_hint
-from ampho.database.journal import Journal
+from ampho.database.journal import Entry, Journal
 from ampho.database.lock import import_alembic
 from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.url import describe_without
-from ampho.database.version_rows import VERSION_TABLE, check_not_elsewhere
+from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
 from ampho.errors import ConfigurationError, DatabaseError
 from ampho.project import Project
+from ampho.status import advice
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.alembic import GraphScripts
+    from ampho.status.deployment import Deployment
+    from ampho.status.graph_view import Picture
+    from ampho.status.state import CurrentState
+    from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
+
+
+def status(
+    project: Project,
+    connection: Connection,
+    *,
+    packages: Sequence[str] = (),
+    all: bool = False,  # noqa: A002 (the option's name)
+    check: bool = False,
+    x: Sequence[str] = (),
+) -> DatabaseStatus:
+    """Return the state of the database, counted per package.
+
+    :param packages: the packages to include; by default all.
+    :param all: whether to include each revision.
+    :param check: whether to raise the errors that an upgrade raises if packages are not listed or not installed.
+    """
+    from ampho.status.summary import database_status
+
+    if check:
+        project.check_migratable(None)
+
+    def count(rows: tuple[str, ...], journal: Journal) -> DatabaseStatus:
+        journal.load()
+        applied = Applied.from_rows(project.graph, rows, journal)
+        _check_known(project, map(applied.package, applied.missing), packages)
+        if check:
+            advice.check_installed(applied)
+        return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
+
+    return query(project, connection, x, count)
+
+
+def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
+    """Return what is applied, per package.
+
+    :param verbose: whether to compare the files of applied revisions with those that ran.
+    """
+    from ampho.status.state import current_state
+
+    return query(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
+
+
+def graph(
+    project: Project,
+    connection: Connection | None,
+    *,
+    packages: Sequence[str] = (),
+    full: bool = False,
+    x: Sequence[str] = (),
+) -> Picture:
+    """Return the history as a picture, with marks for what is applied.
+
+    :param connection: None for a picture without a database.
+    :param packages: the packages to show, with what they are connected to in others; by default all.
+    :param full: whether each revision is a node of its own.
+    """
+    from ampho.status.graph_view import all_packages, draw
+
+    def look(rows: tuple[str, ...], journal: Journal) -> Picture:
+        journal.load()
+        applied = Applied.from_rows(project.graph, rows, journal)
+        _check_known(project, all_packages(applied.graph), packages)
+        return draw(project.graph, applied, journal, packages=packages, full=full)
+
+    if connection is not None:
+        return query(project, connection, x, look)
+    _check_known(project, all_packages(project.graph), packages)
+    return draw(project.graph, packages=packages, full=full)
+
+
+def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]) -> None:
+    """Check that packages are configured, or that the database has missing revisions of them.
+
+    :param known: names of packages that the files or the database have revisions of.
+    """
+    unlisted = set(known) - set(project.graph.packages)
+    for name in packages:
+        if name not in unlisted:
+            project.check_addressed(name)
+            project.package(name)
+
+
+def deployment(
+    project: Project, connection: Connection, *, compare_files: bool = True, x: Sequence[str] = ()
+) -> Deployment:
+    """Return how well the database matches the deployed code.
+
+    :param compare_files: whether to compare the files of applied revisions with those that ran.
+    """
+    from ampho.status.deployment import assess
+
+    project.check_migratable(None)
+
+    def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
+        applied = Applied.from_rows(project.graph, rows, journal)
+        advice.check_installed(applied)
+        return assess(project.graph, applied, journal, compare_files=compare_files)
+
+    return query(project, connection, x, compare)
+
+
+def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:
+    """Return the entries of the journal, in their order.
+
+    :raises ConfigurationError: if the app keeps no journal.
+    """
+    if project.journal is None:
+        raise ConfigurationError(f"{SETTING} is None, so this app keeps no journal.", setting=SETTING)
+    return query(project, connection, x, lambda rows, journal: journal.entries)
 
 
 def query(

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ampho._text import listed
+from ampho.database.lock import holder
 from ampho.errors import DatabaseError, WaitTimeoutError
 from ampho.migrate.observers import Observer
+from ampho.migrate.queries import deployment
 from ampho.status.deployment import WAITED_FOR, Deployment, Status
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from ampho.project import Project
+
+
+def deployment_and_holder(
+    project: Project, connection: Connection, *, x: Sequence[str] = ()
+) -> tuple[Deployment, str | None]:
+    """Return how well the database matches the deployed code, and the process that migrates it.
+
+    :return: the process is empty if there is none, and None if it is not known or does not matter.
+    """
+    found = deployment(project, connection, compare_files=False, x=x)
+    is_lacking = any(finding.is_waited_for for finding in found.findings)
+    return found, holder(connection, project.lock) if is_lacking else None
 
 
 class Waiting:
@@ -51,10 +71,10 @@ class Waiting:
             )
         self._is_first = False
 
-    def is_over(self, found: Deployment, holder: str | None) -> bool:
+    def is_over(self, found: Deployment, process: str | None) -> bool:
         """Return whether there is nothing left to wait for.
 
-        :param holder: the process that migrates the database, empty if there is none; None if it is not known.
+        :param process: the process that migrates the database, empty if there is none; None if it is not known.
         :raises WaitTimeoutError: if there is something to wait for at the timeout.
         """
         lacking = [finding for finding in found.findings if finding.is_waited_for]
@@ -63,7 +83,7 @@ class Waiting:
         statuses: dict[Status, list[str]] = {finding.status: [] for finding in lacking}
         for finding in lacking:
             statuses[finding.status] += finding.revisions
-        who = "" if holder is None else f"; migrating now: {holder or 'no process'}"
+        who = "" if process is None else f"; migrating now: {process or 'no process'}"
         remedy = "Let one process run 'ampho db-up', or wait longer with --timeout."
         if lacking[0].status is not Status.BEHIND:
             remedy = "Run 'ampho db-check --deploy' to see what to do."
