@@ -42,12 +42,14 @@ def lost_in_code(
     for node in (part for statement in statements for part in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "drop_column":
-                name = _argument(node, "column_name", -1)
+                name = string(argument(node, "column_name", -1))
                 if name or unnamed:
                     yield name or "a column", f"drops the column {name}" if name else "drops a column"
             elif node.func.attr == "drop_table" and not columns_only:
-                name = _argument(node, "table_name", 0)
-                if (name or unnamed) and created.get((name, _argument(node, "schema")), node.lineno) >= node.lineno:
+                name = string(argument(node, "table_name", 0))
+                if (name or unnamed) and created.get(
+                    (name, string(argument(node, "schema"))), node.lineno
+                ) >= node.lineno:
                     yield name or "a table", f"drops the table {name}" if name else "drops a table"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
             yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
@@ -58,17 +60,22 @@ def _created(function: Function) -> dict[tuple[str, str], int]:
     created: dict[tuple[str, str], int] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "create_table":
-            name = _argument(node, "table_name", 0), _argument(node, "schema")
+            name = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
             created[name] = min(node.lineno, created.get(name, node.lineno))
     return created
 
 
-def _argument(call: ast.Call, keyword: str, position: int | None = None) -> str:
-    """Return an argument that is a literal string; otherwise, an empty string."""
+def argument(call: ast.Call, keyword: str, position: int | None = None) -> ast.expr | None:
+    """Return an argument of a call, or None."""
     given = [word.value for word in call.keywords if word.arg == keyword]
     if not given and position is not None:
         given = call.args[position:][:1]
-    return next((node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)), "")
+    return next(iter(given), None)
+
+
+def string(node: ast.expr | None) -> str:
+    """Return the value of a literal string; for anything else, an empty string."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -249,7 +249,11 @@ class Comparison:
         if hook is not None:
             directives = [self._script]
             hook(self.context, rows, directives)
-            self._script = directives[0] if directives else _empty_like(self._script)
+            if directives:
+                self._script = directives[0]
+            else:
+                self._upgrade.ops.clear()
+                self._downgrade.ops.clear()
 
     def descriptions(self) -> list[str]:
         """Return the changes as Python code, one line each."""
@@ -290,15 +294,6 @@ class Comparison:
 def _bare_table(key: str) -> Table:
     schema, _, name = key.rpartition(".")
     return Table(name, MetaData(), schema=schema or None)
-
-
-def _empty_like(script: ops.MigrationScript) -> ops.MigrationScript:
-    upgrade, downgrade = script.upgrade_ops_list[-1], script.downgrade_ops_list[-1]
-    return ops.MigrationScript(
-        None,
-        ops.UpgradeOps([], upgrade_token=upgrade.upgrade_token),
-        ops.DowngradeOps([], downgrade_token=downgrade.downgrade_token),
-    )
 
 
 def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | ops.AlterTableOp) -> str:
@@ -406,16 +401,7 @@ def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            dotted = _dotted(node)
-            if dotted and dotted.partition(".")[0] not in bound | stored and dotted in sys.modules:
+            dotted = ast.unparse(node)
+            if dotted.partition(".")[0] not in bound | stored and dotted in sys.modules:
                 found.add(f"import {dotted}")
     return {line for line in found if not any(other.startswith(f"{line}.") for other in found)}
-
-
-def _dotted(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
-        return None if before is None else f"{before}.{node.attr}"
-    return None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ampho._text import describe
 from ampho.errors import ConfigurationError
 from ampho.history.graph import Graph
-from ampho.history.losses import Function
+from ampho.history.losses import Function, argument, string
 from ampho.history.package import SETTING, MigrationPackage
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ class _History:
         return found
 
     def read(self, call: ast.Call, package: str) -> None:
-        name, schema = _name(call), _string(_argument(call, "schema"))
-        first = _string(_argument(call, "table_name", 0))
+        name, schema = _name(call), string(argument(call, "schema"))
+        first = string(argument(call, "table_name", 0))
         if name == "create_table" and first:
             self.tables[_key(first, schema)] = package
             self.users.pop(_key(first, schema), None)
@@ -251,8 +251,8 @@ class _History:
                 self.users.setdefault(table, set()).add((package, column))
 
     def _rename(self, call: ast.Call, package: str, schema: str) -> None:
-        old = _string(_argument(call, "old_table_name", 0))
-        new = _string(_argument(call, "new_table_name", 1))
+        old = string(argument(call, "old_table_name", 0))
+        new = string(argument(call, "new_table_name", 1))
         if old and new:
             self.tables[_key(new, schema)] = self.tables.pop(_key(old, schema), package)
             self.users[_key(new, schema)] = self.users.pop(_key(old, schema), set())
@@ -283,20 +283,8 @@ def _name(call: ast.Call) -> str:
     return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
 
 
-def _argument(call: ast.Call, name: str, position: int | None = None) -> ast.expr | None:
-    for keyword in call.keywords:
-        if keyword.arg == name:
-            return keyword.value
-    return call.args[position] if position is not None and position < len(call.args) else None
-
-
-def _string(node: ast.expr | None) -> str:
-    """Return the value of a literal string; empty for anything else."""
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-
-
 def _strings(node: ast.expr | None) -> list[str]:
-    return [_string(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else []
+    return [string(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else []
 
 
 def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
@@ -304,15 +292,15 @@ def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
     if _name(call) == "create_foreign_key":
         # Unlike the method of a batch, that of ``op`` takes the name of the table with the key first.
         of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
-        table = _string(_argument(call, "referent_table", 2 if of_op else 1))
-        schema = _string(_argument(call, "referent_schema"))
-        columns = _strings(_argument(call, "remote_cols", 4 if of_op else 3))
+        table = string(argument(call, "referent_table", 2 if of_op else 1))
+        schema = string(argument(call, "referent_schema"))
+        columns = _strings(argument(call, "remote_cols", 4 if of_op else 3))
         yield from ((_key(table, schema), column) for column in columns if table)
         return
     if _name(call) == "ForeignKey":
-        written = [_string(_argument(call, "column", 0))]
+        written = [string(argument(call, "column", 0))]
     else:
-        written = _strings(_argument(call, "refcolumns", 1))
+        written = _strings(argument(call, "refcolumns", 1))
     for target in written:
         table, _, column = target.rpartition(".")
         if table:

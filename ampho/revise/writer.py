@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -101,10 +100,9 @@ def _write_folder(project: Project, package: MigrationPackage) -> None:
     """Write the folder under a temporary name first, so that it is either complete or does not exist."""
     source = TEMPLATES / project.template
     package.folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".ampho-", dir=package.folder.parent))
+    draft = package.folder.with_name(f".ampho-{secrets.token_hex(6)}")
     try:
-        draft.chmod(0o777 & ~_umask())
-        (draft / "versions").mkdir()
+        (draft / "versions").mkdir(parents=True)
         for name in ("env.py", "script.py.mako", "README"):
             common = source / name if (source / name).is_file() else TEMPLATES / name
             (draft / name).write_bytes(common.read_bytes())
@@ -113,12 +111,6 @@ def _write_folder(project: Project, package: MigrationPackage) -> None:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _ini_text(project: Project, package: MigrationPackage) -> str:
