@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ampho._text import all_words, is_of_database, with_hint
-from ampho.database.url import describe_without, redact
 from ampho.errors import AmphoError, DatabaseError, PackageNotFoundError
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ class Commands:
     ) -> Plan:
         """Return what an upgrade or a downgrade would do now, without doing it.
 
-        Each step has the reason why it is in the plan, whether it runs in a transaction, and what it may lose.
+        Each step has a reason, and says whether it runs in a transaction, and what it may lose.
 
         :param specifier: where to; by default as for :meth:`upgrade` and :meth:`downgrade`.
         :param direction: ``upgrade`` or ``downgrade``.
@@ -480,7 +479,7 @@ class Commands:
     ) -> Picture:
         """Return the history as a picture: a lane per package, revisions as nodes, and dependencies as edges.
 
-        :param packages: the packages to show, with what they refer to in others; all by default.
+        :param packages: the packages to show, with the revisions of others that they refer to; all by default.
         :param full: whether each revision is a node of its own, instead of one node for several in a row.
         :param database: whether to show what is applied; otherwise no database is needed.
         :param x: values for ``context.get_x_argument()``.
@@ -577,6 +576,8 @@ def clear_errors(url: URL, done: Sequence[object]) -> Iterator[None]:
             raise
         if done:
             return
+        from ampho.database.url import describe_without
+
         why = with_hint(describe_without(exc, url)).rstrip(".")
         raise DatabaseError(
             f"The database, or the connection to it, failed: {why}. Run the command again; 'ampho db-current' shows"
@@ -590,6 +591,8 @@ def without_secrets(url: URL) -> Iterator[None]:
     try:
         yield
     except AmphoError as exc:
+        from ampho.database.url import redact
+
         words = all_words(exc)
         if redact(words, url) == words:
             raise

@@ -78,6 +78,11 @@ def test_nothing_to_do_reads_each_file_once_and_imports_no_alembic(project: Proj
         assert len(sources) == len(set(sources)) == 12, command
 
 
+def test_the_help_imports_neither_a_framework_nor_sqlalchemy(project: Project) -> None:
+    for command in ("--help", "db-up --help"):
+        assert not {"alembic", "flask", "quart", "sqlalchemy"} & watched(project, *command.split())[1], command
+
+
 def test_a_run_executes_the_modules_of_its_plan_and_no_others(project: Project) -> None:
     names = write(project, 3, 4)
     for path in project.folder.glob("pkg*/migrations/versions/*.py"):

@@ -15,7 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 from ampho.aio.adapters import Database, adapt
 from ampho.aio.framework import QuartFramework, finish
 from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
-from ampho.aio.sqlalchemy.pool import uses_connection_for_caller
+from ampho.aio.sqlalchemy.pool import treat_as_current
 from ampho.commands import Commands
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, AsyncExtension
@@ -112,7 +112,7 @@ class AsyncAmpho(AsyncExtension):
         """
         commands = Commands(QuartFramework(self, self._app()))
         task = asyncio.ensure_future(greenlet_spawn(partial(function, commands, *args, **kwargs)))
-        uses_connection_for_caller(task)
+        treat_as_current(task)
         return await finish(task, cancels=True)
 
     def _url(self, app: App) -> URL:

@@ -17,7 +17,6 @@ from ampho._text import describe, with_hint
 from ampho.cli.lines import warn
 from ampho.commands import Commands
 from ampho.errors import AmphoError, AppNotFoundError
-from ampho.extension import SyncExtension, extension_of
 from ampho.settings import misspelt
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ def call(
 
     :raises AmphoError: like the command, and if there is no app, or no extension on it.
     """
+    from ampho.extension import SyncExtension, extension_of
+
     app = _load(ctx.obj)
     for message in misspelt(app.config, os.environ):
         warn(message)

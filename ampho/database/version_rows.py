@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import String, column, select, table, text
-
 from ampho._text import listed
 from ampho.database.journal import Journal
 from ampho.errors import VersionTableError
@@ -262,6 +260,8 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     like_it = _LIKE_IT.get(connection.dialect.name)
     if like_it is None or not graph.ids:
         return
+    from sqlalchemy import String, column, select, table, text  # imported late, because the help imports this module
+
     names = {name for (name,) in connection.execute(text(like_it))} - {version_table}
     for name in sorted(names if version_table == VERSION_TABLE else names & {VERSION_TABLE}):
         query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from ampho._text import counted, escaped, location
-from ampho.database.url import describe_without
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -90,6 +89,8 @@ class _Guard:
             if name in self._failed:
                 return
             self._failed.add(name)
+            from ampho.database.url import describe_without  # imported late, because the help imports this module
+
             why = f"{describe_without(exc, self._url)} ({location(exc, None)})"
             with suppress(Exception):  # a handler of this log may be what failed
                 _log.warning("%s failed, and the run goes on without it: %s", name, why)

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _callers: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
-"""The tasks for which other tasks use the connection."""
+"""The callers of tasks that use the connection for them."""
 
 _REMEDY = "Commit, roll back or close that one first, or use a database file."
 
 
-def uses_connection_for_caller(task: asyncio.Task[Any]) -> None:
-    """Count a task that is about to run as the current one, which waits for it, where a pool tells its users apart."""
+def treat_as_current(task: asyncio.Task[Any]) -> None:
+    """Make pools treat a new task like the current one, which waits for it and may be using the connection already."""
     _callers[task] = asyncio.current_task()
 
 
