@@ -18,6 +18,8 @@ from ampho import Ampho, AsyncAmpho
 from ampho.commands import Commands
 from ampho.extension import Extension, command
 
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
 TYPED = Path(__file__).parent / "typed"
 RIGHT, WRONG = TYPED / "right.py", TYPED / "wrong.py"
 CACHE = TYPED.parent.parent / ".mypy_cache" / "typed"
