@@ -154,7 +154,7 @@ def _check_ends(root: ET.Element, rooms: Mapping[str, Sequence[Rectangle]], by_l
         title = group.findtext(f"{SVG}title")
         if title is None or group.get("class") not in ("parent", "dependency"):
             continue
-        target, source = re.split(r" \w+ on ", title)
+        target, source = re.split(r" revises | depends on ", title)
         (path,) = (path.attrib["d"] for path in group.iter(f"{SVG}path") if path.get("class") == "edge")
         places = [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", path)]
         assert any(_is_at(places[0], room) for room in rooms[by_last[source]]), title

@@ -20,7 +20,7 @@ from graphs import History, failing, log_engine, random_history
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from servers import Database
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Engine, create_engine, make_url
 from world import World
 
 from ampho.errors import AmphoError, RevisionFailedError, UnfinishedRevisionError
@@ -56,13 +56,21 @@ def examples(number: int) -> settings:
 @given(st.data(), st.randoms(use_true_random=False), st.booleans())
 def test_what_is_shown_is_what_then_happens(data: st.DataObject, rng: object, odd: bool) -> None:
     history = random_history(rng, odd=odd)  # type: ignore[arg-type]  # Hypothesis's own kind of Random
-    with written(history) as project:
-        world = World(history, project, log_engine())
+    with written(history) as project, disposed(log_engine()) as engine:
+        world = World(history, project, engine)
         may_go = st.sampled_from([None, *removable(history)])
         for specifier, direction in data.draw(st.lists(specifiers(history), min_size=2, max_size=6)):
             gone = data.draw(may_go)
             foresee(world.without(gone) if gone else world, specifier, direction, data)
-        world.engine.dispose()
+
+
+@contextmanager
+def disposed(engine: Engine) -> Iterator[Engine]:
+    """An engine, whose connections are closed at the end, also where Hypothesis ends an example early."""
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -197,8 +205,9 @@ def test_what_is_left_of_a_failure_is_shown_and_in_the_way_until_it_is_resolved(
     history = random_history(rng, odd=odd)  # type: ignore[arg-type]  # Hypothesis's own kind of Random
     database = make_database(sync_database.driver)
     database.run(f"CREATE TABLE log (number {_NUMBER[database.backend]} PRIMARY KEY, id VARCHAR(40) NOT NULL UNIQUE)")
-    with written(history, database.url.render_as_string(hide_password=False), step_file) as project:
-        world = World(history, project, create_engine(database.url))
+    url = database.url.render_as_string(hide_password=False)
+    with written(history, url, step_file) as project, disposed(create_engine(database.url)) as engine:
+        world = World(history, project, engine)
         for specifier, direction in data.draw(st.lists(specifiers(history), min_size=2, max_size=4)):
             world.check_told()
             plan = planned(world, specifier, direction)
@@ -213,7 +222,6 @@ def test_what_is_left_of_a_failure_is_shown_and_in_the_way_until_it_is_resolved(
                 go_on(world, plan, doomed.revision.id)
             else:
                 settle(replace(world, half_done=doomed.revision.id), plan, database, finish=data.draw(st.booleans()))
-        world.engine.dispose()
 
 
 def settle(world: World, plan: Plan, database: Database, *, finish: bool) -> None:
