@@ -17,13 +17,15 @@ from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json import json_option, print_json, wants_json
 from ampho.cli.lines import say, warn, write
 from ampho.cli.progress import reporting
-from ampho.cli.show import output
-from ampho.cli.show.plan import print_plan
+from ampho.cli.reporter import WarningsOnly
+from ampho.cli.show import is_verbose, print_text, show, version_rows
+from ampho.cli.show.lists import Drifts, Heads, Log, Revisions
 from ampho.cli.terminal import is_somebody_there, no_color
 from ampho.commands import Commands
 from ampho.errors import ProtectedError
 
 if TYPE_CHECKING:
+    from ampho.history.revision import Revision
     from ampho.migrate.plan import Plan, Run
 
 T = TypeVar("T")
@@ -77,15 +79,7 @@ def db_init(ctx: click.Context, package: str) -> None:
     PACKAGE:FOLDER names another folder than 'migrations'.
     """
     done = call(ctx, Commands.init, package)
-    if print_json(ctx, "initialized", done):
-        return
-    names = ", ".join(path.name for path in done.files)
-    say(f"Wrote {shown_path(done.package.folder)}: {names}")
-    if done.updated:
-        say(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
-    if done.hint:
-        say(done.hint)
-    say(f'Next: ampho db-rev {done.package.name} "Initial" -a')
+    show(ctx, done)
 
 
 @cli.command("db-rev")
@@ -138,14 +132,13 @@ def db_rev(
         splice=splice,
         rev_id=rev_id,
         x=x,
-        observer=output.WarningsOnly(),
+        observer=WarningsOnly(),
     )
-    if print_json(ctx, "revision", new):
-        return
-    if new is None:
-        say(f"Nothing to do: the tables of {package} match its models.")
-    else:
-        say(f"Wrote {shown_path(new.path)}")
+    show(ctx, new, _wrote(new) if new else f"Nothing to do: the tables of {package} match its models.")
+
+
+def _wrote(revision: Revision) -> str:
+    return f"Wrote {shown_path(revision.path)}"
 
 
 @cli.command("db-up")
@@ -162,14 +155,14 @@ def db_up(
     """Upgrade to SPEC, which is 'heads' (everything) by default."""
     as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
-        _print_plan(ctx, call(ctx, Commands.plan, spec, x=x, observer=output.WarningsOnly()))
+        _show_plan(ctx, call(ctx, Commands.plan, spec, x=x, observer=WarningsOnly()))
     elif as_sql:
-        observer = output.WarningsOnly()
+        observer = WarningsOnly()
         _print_sql(lambda: call(ctx, Commands.upgrade_sql, spec, start=start or None, x=x, observer=observer))
     else:
         with reporting() as reporter:
             run = call(ctx, Commands.upgrade, spec, x=x, observer=reporter)
-        _print_run(ctx, run)
+        _show_run(ctx, run)
 
 
 @cli.command("db-down")
@@ -202,9 +195,9 @@ def db_down(
         raise click.UsageError(f"{given} goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
     as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
-        _print_plan(ctx, _plan_downgrade(ctx, spec, cascade, x))
+        _show_plan(ctx, _plan_downgrade(ctx, spec, cascade, x))
     elif as_sql:
-        observer = output.WarningsOnly()
+        observer = WarningsOnly()
         _print_sql(
             lambda: call(
                 ctx, Commands.downgrade_sql, spec, cascade=cascade, start=start or None, x=x, observer=observer
@@ -220,17 +213,18 @@ def db_down(
                 ),
                 confirm,
             )
-        _print_run(ctx, run)
+        _show_run(ctx, run)
 
 
 def _plan_downgrade(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
-    observer = output.WarningsOnly()
+    observer = WarningsOnly()
     return call(ctx, Commands.plan, spec, direction="downgrade", cascade=cascade, x=x, observer=observer)
 
 
-def _print_run(ctx: click.Context, run: Run) -> None:
-    output.print_run(run)  # with the lines before it, which say how it went
-    print_json(ctx, "run", run)
+def _show_run(ctx: click.Context, run: Run) -> None:
+    if wants_json(ctx):
+        print_text(run, ctx)  # to standard error, after the lines of its steps
+    show(ctx, run)
 
 
 def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
@@ -243,17 +237,18 @@ def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...
     if len(plan.packages) > 1 or plan.failed or any(step.losses for step in plan.steps):
         if plan.failed:
             warn(plan.warning)
+        from ampho.cli.show.migrate import print_plan
+
         print_plan(plan, before_question=True)
         if not plan.protected:
             click.confirm("Revert these?", abort=True, err=True)
     return plan
 
 
-def _print_plan(ctx: click.Context, plan: Plan) -> None:
+def _show_plan(ctx: click.Context, plan: Plan) -> None:
     if plan.warning:
         warn(plan.warning)
-    if not print_json(ctx, "plan", plan):
-        print_plan(plan)
+    show(ctx, plan)
 
 
 def _wants_plan(planned: bool, sql: bool) -> bool:
@@ -305,8 +300,7 @@ def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
     """Join the several heads of PACKAGE by a new revision."""
     new = call(ctx, Commands.merge, package, message, rev_id=rev_id)
-    if not print_json(ctx, "revision", new):
-        say(f"Wrote {shown_path(new.path)}")
+    show(ctx, new, _wrote(new))
 
 
 @cli.command("db-rebase")
@@ -319,9 +313,8 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
 
     It is the later one that moves, and none of it may be applied yet.
     """
-    moved = call(ctx, Commands.rebase, package, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "revision", moved):
-        say(f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
+    moved = call(ctx, Commands.rebase, package, x=x, observer=WarningsOnly())
+    show(ctx, moved, f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
 
 
 @cli.command("db-heads")
@@ -332,9 +325,7 @@ def db_heads(ctx: click.Context) -> None:
 
     One head in each of several packages is normal; several heads in one package are a conflict.
     """
-    records = call(ctx, Commands.show, "heads", observer=output.WarningsOnly())
-    if not print_json(ctx, "heads", records):
-        output.print_heads(records)
+    show(ctx, Heads.of(call(ctx, Commands.show, "heads", observer=WarningsOnly())))
 
 
 @cli.command("db-stamp")
@@ -349,12 +340,11 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
 
     What SPEC names is applied then, with what it depends on, and nothing after it.
     """
-    observer = output.WarningsOnly()
+    observer = WarningsOnly()
     done = _confirmed(
         lambda name: call(ctx, Commands.stamp, spec, purge=purge, confirm=name, x=x, observer=observer), confirm
     )
-    if not print_json(ctx, "stamped", done):
-        output.print_stamped(done)
+    show(ctx, done)
 
 
 @cli.command("db-forget")
@@ -368,15 +358,16 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
     The id of a revision whose file is gone forgets that one alone.
     """
-    state = call(ctx, Commands.current, x=x, observer=output.WarningsOnly())
-    missing = output.print_missing(state, name, stderr=not yes)
+    from ampho.cli.show.status import print_missing
+
+    state = call(ctx, Commands.current, x=x, observer=WarningsOnly())
+    missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
         if not is_somebody_there():
             raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True, err=True)
-    done = call(ctx, Commands.forget, name, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "stamped", done):
-        output.print_stamped(done)
+    done = call(ctx, Commands.forget, name, x=x, observer=WarningsOnly())
+    show(ctx, done)
 
 
 @cli.command("db-resolve")
@@ -392,9 +383,8 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
     """
     if applied is None:
         raise click.UsageError("Say what came of it: --applied or --not-applied.")
-    done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "stamped", done):
-        say(f"{revision} counts as {'applied' if applied else 'not applied'}: {output.rows(done.after)}")
+    done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=WarningsOnly())
+    show(ctx, done, f"{revision} counts as {'applied' if applied else 'not applied'}: {version_rows(done.after)}")
 
 
 @cli.command("db-log")
@@ -408,10 +398,8 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 
     The last thing comes last.
     """
-    entries = call(ctx, Commands.log, x=x, observer=output.WarningsOnly())
-    entries = entries[-number:] if number else entries
-    if not print_json(ctx, "log", entries):
-        output.print_log(entries, verbose=verbose or bool(ctx.meta.get("ampho.verbose")))
+    entries = call(ctx, Commands.log, x=x, observer=WarningsOnly())
+    show(ctx, Log(entries[-number:] if number else entries))
 
 
 @cli.command("db-check")
@@ -429,13 +417,11 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy is about all packages, and this database.")
-        deployment = call(ctx, Commands.deployment, x=x, observer=output.WarningsOnly())
-        if not print_json(ctx, "deployment", deployment):
-            output.print_deployment(deployment)
+        deployment = call(ctx, Commands.deployment, x=x, observer=WarningsOnly())
+        show(ctx, deployment)
         ctx.exit(deployment.status.exit_code)
-    drifts = call(ctx, Commands.check, *packages, scratch=scratch, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "drifts", drifts):
-        output.print_drifts(drifts)
+    drifts = call(ctx, Commands.check, *packages, scratch=scratch, x=x, observer=WarningsOnly())
+    show(ctx, Drifts(drifts))
     if any(drift.operations for drift in drifts):
         ctx.exit(1)
 
@@ -452,9 +438,8 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     It exits with 1 if something is. By default it looks at the revisions of all packages that are not applied, of a
     PACKAGE at its own. A REV is looked at in any case.
     """
-    report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "lint", report):
-        output.print_lint(report)
+    report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=WarningsOnly())
+    show(ctx, report)
     if report.violations:
         ctx.exit(1)
 
@@ -471,9 +456,8 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
     That is where this code needs it, or beyond.
     """
-    deployment = call(ctx, Commands.wait, timeout=timeout, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "deployment", deployment):
-        output.print_deployment(deployment)
+    deployment = call(ctx, Commands.wait, timeout=timeout, x=x, observer=WarningsOnly())
+    show(ctx, deployment)
 
 
 @cli.command("db-status")
@@ -488,11 +472,8 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 
     By default of all packages.
     """
-    from ampho.cli.show.status import print_status
-
-    status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "status", status):
-        print_status(status, all=all_)
+    status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=WarningsOnly())
+    show(ctx, status)
     if check:
         ctx.exit(status.status.exit_code)
 
@@ -504,10 +485,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 @click.pass_context
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, a line per package."""
-    verbose = verbose or bool(ctx.meta.get("ampho.verbose"))
-    state = call(ctx, Commands.current, verbose=verbose, x=x, observer=output.WarningsOnly())
-    if not print_json(ctx, "current", state):
-        output.print_current(state, verbose=verbose)
+    show(ctx, call(ctx, Commands.current, verbose=is_verbose(ctx), x=x, observer=WarningsOnly()))
 
 
 @cli.command("db-graph")
@@ -553,14 +531,11 @@ def db_graph(
     if wants_json(ctx) and (mermaid or form or file):
         raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
     form = "mermaid" if mermaid else form or form_of(file or "")
-    picture = call(
-        ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=output.WarningsOnly()
-    )
-    if print_json(ctx, "graph", picture):
-        return
-    for remark in output.row_remarks(picture):
-        warn(remark)
-    print_picture(picture, form, file)
+    picture = call(ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=WarningsOnly())
+    if wants_json(ctx):
+        print_json(ctx, picture)
+    else:
+        print_picture(picture, form, file)
 
 
 @cli.command("db-show")
@@ -569,13 +544,7 @@ def db_graph(
 @click.pass_context
 def db_show(ctx: click.Context, spec: str | None) -> None:
     """Print the revisions: all, those of a package, or one in full."""
-    records = call(ctx, Commands.show, spec, observer=output.WarningsOnly())
-    if print_json(ctx, "revisions", records):
-        return
-    if spec is not None and len(records) == 1 and spec not in {records[0].package, "heads", *records[0].labels}:
-        output.print_revision(records[0])
-    else:
-        output.print_revisions(records)
+    show(ctx, Revisions(call(ctx, Commands.show, spec, observer=WarningsOnly())))
 
 
 @cli.command("explain")

@@ -112,7 +112,7 @@ SHAPES: Mapping[str, Shape] = {
 
 
 def json_option(command: Command) -> Command:
-    """Add the option ``--json`` to a command, which then passes its result to :func:`print_json`."""
+    """Add the option ``--json`` to a command."""
     text = "Print one JSON object; everything else goes to standard error."
     return click.option(FLAG, is_flag=True, is_eager=True, expose_value=False, callback=_remember, help=text)(command)
 
@@ -143,18 +143,9 @@ def keeping_stdout(ctx: click.Context) -> Iterator[None]:
         yield
 
 
-def print_json(ctx: click.Context, payload: str, result: Any) -> bool:
-    """Print a result as JSON, if that is wanted; return whether it is.
-
-    :param payload: the key of the result in the object.
-    """
-    if wants_json(ctx):
-        if payload == "heads":
-            from ampho.cli.show.lists import Heads
-
-            result = Heads.of(result)
-        _print(ctx, ctx.info_name, {payload: encode(result)})
-    return wants_json(ctx)
+def print_json(ctx: click.Context, result: object) -> None:
+    """Print the result of a command as JSON."""
+    _print(ctx, ctx.info_name, {KEYS[type(result).__name__]: encode(result)})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ampho.cli.lines import refuses_colours, write
-from ampho.cli.show.output import Reporter
+from ampho.cli.reporter import Reporter
 from ampho.cli.streams import Lasting, flush, terminals
 from ampho.cli.terminal import styled
 

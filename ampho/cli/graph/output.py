@@ -45,6 +45,10 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
     :param form: the format, one of :data:`FORMATS`.
     :param file: the name of the file; None or a dash for standard output.
     """
+    from ampho.cli.show.status import row_remarks
+
+    for remark in row_remarks(picture):
+        warn(remark)
     if file in (None, "-") and form == "text":
         _print(picture)
         return

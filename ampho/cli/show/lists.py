@@ -1,10 +1,18 @@
-"""Results that are lists, as classes of their own, by which they are printed."""
+"""The text of results that are lists. Each has a class of its own here, by which it is printed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import click
+
+from ampho._text import shown_path
+from ampho.cli.lines import say
+from ampho.cli.reporter import in_seconds
+from ampho.cli.show import is_verbose, print_text
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
@@ -16,12 +24,66 @@ class Revisions(tuple["RevisionRecord", ...]):
     """The revisions that a specifier names, in order."""
 
 
-class Log(tuple["Entry", ...]):
-    """The entries of the journal, in order."""
+@print_text.register
+def _(revisions: Revisions, ctx: click.Context) -> None:
+    """Print the revisions of each package; if the specifier names a single one, print it in full."""
+    spec = ctx.params["spec"]
+    if spec and len(revisions) == 1 and spec not in {revisions[0].package, "heads", *revisions[0].labels}:
+        _print_in_full(revisions[0])
+        return
+    for package in dict.fromkeys(record.package for record in revisions):
+        say(package)
+        print_records([record for record in revisions if record.package == package], "  ")
+    if not revisions:
+        _print_that_there_are_none()
 
 
-class Drifts(tuple["Drift", ...]):
-    """The differences between models and a database, by package."""
+def _print_in_full(record: RevisionRecord) -> None:
+    fields = {
+        "Revision": f"{record.id}{' (head)' if record.is_head else ''}",
+        "Package": record.package,
+        "Revises": ", ".join(record.down_revisions) or "nothing: it is a first revision",
+        "Depends on": ", ".join(record.depends_on),
+        "Required by": ", ".join(record.required_by),
+        "Labels": ", ".join(record.labels),
+        "File": shown_path(record.path),
+    }
+    _print_fields(fields, indent="", width=13)
+    say()
+    for line in record.doc.strip().splitlines():
+        say(f"    {line}".rstrip(), hang=4)
+
+
+def _print_fields(fields: Mapping[str, object], *, indent: str, width: int) -> None:
+    for name, value in fields.items():
+        if value:
+            say(f"{indent}{name + ':':<{width}}{value}", hang=len(indent) + width)
+
+
+def _print_that_there_are_none() -> None:
+    say("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
+
+
+def print_records(
+    records: Iterable[RevisionRecord], indent: str, remarks: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Print a line for each revision.
+
+    :param remarks: what to add to the lines of some revisions, by their ids.
+    """
+    records = list(records)
+    width = max((len(record.id) for record in records), default=0)
+    for record in records:
+        notes = ["head"] if record.is_head else []
+        own = [parent for parent in record.down_revisions if parent not in record.depends_on]
+        if len(own) > 1:
+            notes.append(f"merges {', '.join(own)}")
+        if record.depends_on:
+            notes.append(f"needs {', '.join(record.depends_on)}")
+        if record.id in remarks:
+            notes.append(remarks[record.id])
+        note = f"  ({'; '.join(notes)})" if notes else ""
+        say(f"{indent}{record.id:<{width}}  {record.message}{note}", hang=len(indent) + width + 2)
 
 
 @dataclass(frozen=True)
@@ -44,3 +106,67 @@ class Heads(tuple[PackageHeads, ...]):
         """Group heads by package."""
         packages = dict.fromkeys(each.package for each in records)
         return cls(PackageHeads(name, tuple(each for each in records if each.package == name)) for name in packages)
+
+
+@print_text.register
+def _(heads: Heads, ctx: click.Context) -> None:
+    width = max((len(each.package) for each in heads), default=0)
+    for each in heads:
+        say(f"{each.package:<{width}}  {', '.join(record.id for record in each.revisions)}")
+        if len(each.revisions) > 1:
+            _print_conflict(each)
+    if len(heads) > 1 and all(len(each.revisions) == 1 for each in heads):
+        say("One head in each package is normal: there is nothing to merge.")
+    if not heads:
+        _print_that_there_are_none()
+
+
+def _print_conflict(heads: PackageHeads) -> None:
+    for record in heads.revisions:
+        say(f"    {record.id}: {record.message} ({shown_path(record.path)})")
+    ways = [f"merge them with 'ampho db-merge {heads.package}'"]
+    if len(heads.revisions) == 2:
+        ways.append(f"move the later one after the other with 'ampho db-rebase {heads.package}'")
+    say(f"    These are parallel: {', or '.join(ways)}.")
+
+
+class Log(tuple["Entry", ...]):
+    """The entries of the journal, in order."""
+
+
+@print_text.register
+def _(log: Log, ctx: click.Context) -> None:
+    width = max((len(entry.revision) for entry in log), default=0)
+    for entry in log:
+        moment = entry.started or entry.finished
+        when = f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "?"
+        sign = "+" if entry.direction == "upgrade" else "-"
+        took = f", {in_seconds(entry.duration)}" if entry.duration is not None else ""
+        who = "@".join(filter(None, (entry.db_user, entry.host)))
+        say(f"{when}  {sign} {entry.revision:<{width}}  {entry.outcome}{took}  ({who})")
+        if is_verbose(ctx):
+            fields = {
+                "Package": entry.package,
+                "Depends on": ", ".join(entry.parents),
+                "File": entry.checksum and f"SHA-256 {entry.checksum}",
+                "Versions": entry.versions,
+                "Statements": entry.statements,
+                "Error": entry.error,
+            }
+            _print_fields(fields, indent="    ", width=12)
+    if not log:
+        say("The database has no journal yet. The next 'ampho db-up' or 'ampho db-down' creates it.", err=True)
+
+
+class Drifts(tuple["Drift", ...]):
+    """The differences between models and a database, by package."""
+
+
+@print_text.register
+def _(drifts: Drifts, ctx: click.Context) -> None:
+    width = max((len(drift.package) for drift in drifts), default=0)
+    for drift in drifts:
+        count = len(drift.operations)
+        say(f"{drift.package:<{width}}  {f'{count} to do' if count else 'matches its models'}")
+        for line in drift.operations:
+            say(f"    {line}")

@@ -1,4 +1,4 @@
-"""What ``--plan`` prints, and what ``db-down`` shows before it asks."""
+"""The text of what upgrades, downgrades, their plans, and stamps return."""
 
 from __future__ import annotations
 
@@ -6,26 +6,55 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import click
+
 from ampho._text import counted, listed
 from ampho.cli.lines import say
-from ampho.cli.show.output import PACKAGES, nothing_to_do
+from ampho.cli.reporter import PACKAGES, in_seconds, nothing_to_do
+from ampho.cli.show import print_text, version_rows
 from ampho.cli.show.tables import Cell, Layout, draw
 from ampho.history.revision import id_prefix
-from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
+from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step
+from ampho.migrate.stamp import Stamped
 
-_ASKED_OF = 40  # steps that are listed before a question
-_ENOUGH = 40  # columns for messages beside everything else
-_LEAST = 24  # columns for messages
+_BEFORE_QUESTION = 40  # steps that are listed before a question
+_WIDE_MESSAGE = 40  # columns of a message next to other columns
+_NARROW_MESSAGE = 24  # columns of a message with notes below it
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside a transaction",
     InTransaction.NONE: "not in a transaction",
 }
 
 
-def print_plan(plan: Plan, *, before_question: bool = False) -> None:
-    """Print the steps of a plan, and what is to know of them.
+@print_text.register
+def _(run: Run, ctx: click.Context) -> None:
+    if run.plan.steps:
+        verb = "Applied" if run.plan.direction is Direction.UPGRADE else "Reverted"
+        others = len(run.plan.steps) - len(run.steps)  # on SQLite, another process may have run some of the steps
+        rest = f"; another process ran the other {others}" if others else ""
+        say(f"{verb} {counted(len(run.steps))} in {in_seconds(run.duration)}{rest}.", colours={verb: "green"})
 
-    :param before_question: whether a question follows: then it is no data, and of many steps the first are enough.
+
+@print_text.register
+def _(stamped: Stamped, ctx: click.Context) -> None:
+    for revision_id in stamped.recorded:
+        say(f"Recorded that {revision_id} is applied, with its present file.")
+    if stamped.before != stamped.after:
+        say(f"Before: {version_rows(stamped.before)}", hang=8)
+        say(f"Now:    {version_rows(stamped.after)}", hang=8)
+    elif not stamped.recorded:
+        say("Nothing to do: the version table already says so.")
+
+
+@print_text.register
+def _(plan: Plan, ctx: click.Context) -> None:
+    print_plan(plan)
+
+
+def print_plan(plan: Plan, *, before_question: bool = False) -> None:
+    """Print the steps of a plan, and a summary.
+
+    :param before_question: print it to standard error, and only the first steps of many, because a question follows.
     """
     stderr = before_question
     if not plan.steps:
@@ -34,14 +63,14 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"
     say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
-    shown = replace(plan, steps=plan.steps[:_ASKED_OF]) if before_question else plan
+    shown = replace(plan, steps=plan.steps[:_BEFORE_QUESTION]) if before_question else plan
     layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow, _stacked)]
     if draw(layouts, stderr=stderr):
         say("Steps without a note were asked for, and run in a transaction.", err=stderr)
     if len(shown.steps) < len(plan.steps):
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
-    for text in _sums(plan):
-        say(text, err=stderr)
+    for line in _summary(plan):
+        say(line, err=stderr)
 
 
 def _wide(plan: Plan) -> Layout:
@@ -58,39 +87,39 @@ def _row(number: int, step: Step) -> tuple[Cell, ...]:
 
 
 def _middle(plan: Plan) -> Layout:
-    """Leave out the columns that say of no step what is out of the ordinary."""
+    """Omit the columns that contain nothing unusual."""
     wide = _wide(plan)
-    ordinary = {"Package": True, "Why": True, "Transaction": True, "May lose data": True}
+    usual = {"Package": True, "Why": True, "Transaction": True, "May lose data": True}
     for step in plan.steps:
-        ordinary["Package"] &= step.revision.id.startswith(id_prefix(step.revision.package))
-        ordinary["Why"] &= step.cause is Cause.ASKED
-        ordinary["Transaction"] &= step.in_transaction not in _TRANSACTIONS
-        ordinary["May lose data"] &= not step.losses
-    kept = [number for number, title in enumerate(wide.titles) if not ordinary.get(title)]
+        usual["Package"] &= step.revision.id.startswith(id_prefix(step.revision.package))
+        usual["Why"] &= step.cause is Cause.ASKED
+        usual["Transaction"] &= step.in_transaction not in _TRANSACTIONS
+        usual["May lose data"] &= not step.losses
+    kept = [number for number, title in enumerate(wide.titles) if not usual.get(title)]
     rows = [[row[number] for number in kept] for row in wide.rows]
-    return Layout([wide.titles[number] for number in kept], rows, least=_ENOUGH)
+    return Layout([wide.titles[number] for number in kept], rows, least=_WIDE_MESSAGE)
 
 
 def _narrow(plan: Plan) -> Layout:
-    """Say below each message what goes without saying nowhere else."""
+    """Print anything unusual below each message."""
     rows = [
         (str(number), step.revision.id, _lines([(step.revision.message, ""), *_notes(step)]))
         for number, step in enumerate(plan.steps, 1)
     ]
-    return Layout((">#", "Revision", "Message"), rows, least=_LEAST)
+    return Layout((">#", "Revision", "Message"), rows, least=_NARROW_MESSAGE)
 
 
 def _stacked(plan: Plan) -> Layout:
-    """Say that below the id, and the message, too."""
+    """Print the message, and anything unusual, below each id."""
     rows = [
         (str(number), _lines([(step.revision.id, "bold"), (step.revision.message, ""), *_notes(step)]))
         for number, step in enumerate(plan.steps, 1)
     ]
-    return Layout((">#", "Revision"), rows, least=_LEAST)
+    return Layout((">#", "Revision"), rows, least=_NARROW_MESSAGE)
 
 
 def _notes(step: Step) -> list[tuple[str, str]]:
-    """Return what is out of the ordinary, each with its style."""
+    """Return what is unusual about a step, each note with its style."""
     revision = step.revision
     notes = [] if revision.id.startswith(id_prefix(revision.package)) else [(f"of {revision.package}", "")]
     if step.cause is not Cause.ASKED:
@@ -103,30 +132,29 @@ def _notes(step: Step) -> list[tuple[str, str]]:
 
 
 def _lines(parts: Sequence[tuple[str, str]]) -> Cell:
-    """Return a cell with each part on a line of its own, without those that are empty."""
-    said = [part for part in parts if part[0]]
-    return [(f"\n{text}" if number else text, style) for number, (text, style) in enumerate(said)]
+    """Return a cell with each part on a line of its own. Empty parts are omitted."""
+    filled = [part for part in parts if part[0]]
+    return [(f"\n{text}" if number else text, style) for number, (text, style) in enumerate(filled)]
 
 
 def _colour(step: Step) -> str:
     return "yellow" if step.in_transaction in _TRANSACTIONS else ""
 
 
-def _sums(plan: Plan) -> list[str]:
-    """Return what matters of all steps together."""
-    said = []
+def _summary(plan: Plan) -> list[str]:
+    lines = []
     if plan.along:
         many = [sum(step.revision.package == package for step in plan.steps) for package in plan.along]
         names = [f"{package} ({number})" for package, number in zip(plan.along, many, strict=True)]
-        said.append(
+        lines.append(
             f"Also {'applies' if plan.direction is Direction.UPGRADE else 'reverts'}: {listed(names, PACKAGES)}"
         )
     lossy = sum(bool(step.losses) for step in plan.steps)
     if lossy:
-        said.append(f"May lose data: {counted(lossy)}")
+        lines.append(f"May lose data: {counted(lossy)}")
     open_ = sum(step.in_transaction in _TRANSACTIONS for step in plan.steps)
     if open_:
-        said.append(f"Not fully in a transaction, so a failure may leave part of a change: {counted(open_)}")
+        lines.append(f"Not fully in a transaction, so a failure may leave part of a change: {counted(open_)}")
     if plan.protected:
-        said.append(f"The database {plan.protected} is protected: its name has to be confirmed")
-    return said
+        lines.append(f"The database {plan.protected} is protected: its name has to be confirmed")
+    return lines

@@ -1,4 +1,4 @@
-"""What ``db-status`` prints."""
+"""The text of the answers about a database: ``db-status``, ``db-current``, ``db-check --deploy``, and ``db-wait``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ampho._text import counted
+import click
+
+from ampho._text import counted, listed
 from ampho.cli.lines import say
-from ampho.cli.show.output import remarks
+from ampho.cli.show import is_verbose, print_text, version_row, version_rows
+from ampho.cli.show.lists import print_records
 from ampho.cli.show.tables import Cell, Layout, draw, line
 from ampho.cli.terminal import console, is_terminal, styled
-from ampho.status.deployment import Status
-from ampho.status.state import Mark
+from ampho.status.advice import ROWS_REMEDY
+from ampho.status.deployment import Deployment, Status
+from ampho.status.graph_view import Picture
+from ampho.status.state import CurrentState, Mark, PackageState
 from ampho.status.summary import DatabaseStatus, PackageStatus, RevisionStatus
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-_LEAST = 12  # columns of a message that are worth showing
+_LEAST_MESSAGE = 12  # columns
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _NOTES = {
     Mark.EDITED: "edited",
@@ -28,23 +33,100 @@ _NOTES = {
     Mark.UNCERTAIN: "may be applied",
     Mark.UNFINISHED: "unfinished",
 }
+_UP_TO_DATE = "The database is up to date with the code."
 _STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}
 
 
-def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (the option's name)
-    """Print where a database is.
+@print_text.register
+def _(state: CurrentState, ctx: click.Context) -> None:
+    width = max((len(package.package) for package in (*state, *state.missing)), default=0)
+    for package in state:
+        say(f"{package.package:<{width}}  {_position(package)}", hang=width + 2)
+        if is_verbose(ctx):
+            print_records(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited"))
+            print_records(package.pending, "    pending  ")
+    for text in _remarks(state):
+        say(text)
 
-    :param all: whether each revision is listed, instead of a table of the packages.
+
+def _position(package: PackageState) -> str:
+    pending = f" ({len(package.pending)} pending)" if package.pending else ""
+    if not package.applied:
+        return f"nothing applied{pending}"
+    heads = {record.id for record in package.applied if record.is_head}
+    marks = [f"{revision_id} (head)" if revision_id in heads else revision_id for revision_id in package.current]
+    return f"{', '.join(marks)}{pending}"
+
+
+def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
+    """Yield a line for each thing that is wrong with a database."""
+    width = max((len(package.package) for package in (*state, *state.missing)), default=0)
+    for missing in state.missing:
+        how = "ahead of its files" if missing.is_ahead else "missing"
+        one = len(missing.revisions) == 1
+        what = "is applied but has no file" if one else "are applied but have no files"
+        ids = version_rows(missing.revisions)
+        yield f"{missing.package or '(unknown)':<{width}}  {how}: {ids} {what}: {missing.means}."
+    yield from row_remarks(state)
+    if state.diverged:
+        counts, ran = ("counts", "it ran") if len(state.diverged) == 1 else ("count", "they ran")
+        what = f"{listed(state.diverged)} {counts} as applied because a later revision is"
+        yield f"{what}, but no record says that {ran}; {state.diverged_remedy}."
+    if state.edited:
+        yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
+    for entry in state.unfinished:
+        what = f"The {entry.direction} of {entry.revision} is unfinished: see 'ampho db-log -v'"
+        yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
+    if state.uncertain:
+        yield "No record says what the missing revisions depend on, so some pending revisions may be applied."
+
+
+def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
+    """Yield a line for each row that should not be in the version table."""
+    for row in state.corrupt:
+        yield f"The version table has the row {row!a}, which cannot be a revision; {ROWS_REMEDY}."
+    for row in state.repeated:
+        yield f"The version table has the row {row} more than once; {ROWS_REMEDY}."
+
+
+def print_missing(state: CurrentState, name: str, *, stderr: bool) -> bool:
+    """Print the missing revisions that ``db-forget`` would forget; return whether there are any.
+
+    :param name: the package, or one of the revisions.
+    :param stderr: print to standard error, because a question follows.
     """
-    if all:
+    forgotten = [(missing, ids) for missing in state.missing if (ids := missing.named(name))]
+    for missing, ids in forgotten:
+        say(f"{counted(len(ids))} of {missing.package or 'an unknown package'} will be forgotten:", err=stderr)
+        for revision_id in ids:
+            say(f"    {revision_id}", err=stderr)
+    if forgotten:
+        ways = "To revert them instead, restore the files, and run 'ampho db-down'."
+        later = "If the files return later, mark the revisions as applied with 'ampho db-stamp'."
+        say(f"The tables stay. {ways} {later}", err=stderr)
+    return bool(forgotten)
+
+
+@print_text.register
+def _(deployment: Deployment, ctx: click.Context) -> None:
+    for finding in deployment.findings:
+        where = f" of {finding.package}" if finding.package else ""
+        say(f"{finding.status}: {listed(list(map(version_row, finding.revisions)))}{where}: {finding.means}")
+    if not deployment.findings:
+        say(_UP_TO_DATE)
+
+
+@print_text.register
+def _(status: DatabaseStatus, ctx: click.Context) -> None:
+    if ctx.params["all_"]:
         _print_revisions(status)
     elif status.packages:
         draw([partial(layout, status) for layout in (_wide, _narrow, _stacked)])
-    told = list(remarks(status))
-    told += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
-    if told:
+    remarks = list(_remarks(status))
+    remarks += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
+    if remarks:
         say()
-    for text in told:
+    for text in remarks:
         say(text)
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
@@ -52,7 +134,7 @@ def print_status(status: DatabaseStatus, *, all: bool) -> None:  # noqa: A002 (t
         say(f"Pending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
     elif status.status is Status.UP_TO_DATE and any(not package.is_empty for package in status):
         say()
-        say("The database is up to date with the code.")
+        say(_UP_TO_DATE)
 
 
 def _wide(status: DatabaseStatus) -> Layout:
@@ -66,7 +148,7 @@ def _wide(status: DatabaseStatus) -> Layout:
 
 
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
-    """Show a head only where it is not what was applied last."""
+    """Show a head only if it is not the revision that was applied last."""
     has_missing = any(package.missing for package in status)
     titles = ["Package", ">Applied", ">Implied", ">Pending", *([">Missing"] if has_missing else ()), "Last applied"]
     rows: list[tuple[Cell, ...]] = []
@@ -107,9 +189,9 @@ def _print_revisions(status: DatabaseStatus) -> None:
 
 
 def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
-    """Give the lines of all packages.
+    """Yield the lines of all packages.
 
-    :param room: the columns that there are, if they are too few for whole lines.
+    :param room: the columns of the terminal, if they are too few for whole lines.
     """
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
@@ -122,7 +204,8 @@ def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
 def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> Text:
     """Return the line of a revision.
 
-    :param room: the columns that there are; then the time is a date, and the message may be cut.
+    :param room: the columns of the terminal, into which the line has to fit: it has a date without a time, and the
+        message may be cut.
     """
     notes = ["head"] if revision.is_head else []
     notes += filter(None, [_NOTES.get(revision.mark)])
@@ -132,7 +215,7 @@ def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> 
     text = styled(mark, (f"{revision.id:<{width}}  {_moment(revision.when, form, ''):<{space}}  ", ""))
     message = styled((revision.message, ""))
     if room is not None:
-        message.truncate(max(room - text.cell_len - note.cell_len, _LEAST), overflow="ellipsis")
+        message.truncate(max(room - text.cell_len - note.cell_len, _LEAST_MESSAGE), overflow="ellipsis")
     text.append(message)
     if not message and not notes:
         text.rstrip()

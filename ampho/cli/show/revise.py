@@ -1,0 +1,39 @@
+"""The text of what ``db-init`` and ``db-lint`` return."""
+
+from __future__ import annotations
+
+import click
+
+from ampho._text import counted, sentences, shown_path
+from ampho.cli.lines import say
+from ampho.cli.show import print_text
+from ampho.revise.lint import LintReport
+from ampho.revise.writer import Initialized
+
+
+@print_text.register
+def _(done: Initialized, ctx: click.Context) -> None:
+    say(f"Wrote {shown_path(done.package.folder)}: {', '.join(path.name for path in done.files)}")
+    if done.updated:
+        say(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
+    if done.hint:
+        say(done.hint)
+    say(f'Next: ampho db-rev {done.package.name} "Initial" -a')
+
+
+@print_text.register
+def _(report: LintReport, ctx: click.Context) -> None:
+    shown = None
+    for violation in report.violations:
+        if violation.revision != shown:
+            shown = violation.revision
+            say(f"{shown}  ({shown_path(violation.path)})")
+        say(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
+        for line in violation.statement.splitlines():
+            say(f"      {line.strip()}")
+    if not report.revisions:
+        say("Nothing to check: no revision is pending.")
+        return
+    scope = "" if report.has_squawk else " (without squawk, which only checks SQL for PostgreSQL)"
+    found = len(report.violations)
+    say(f"{found or 'No'} finding{'' if found == 1 else 's'} in {counted(len(report.revisions))}{scope}.")
