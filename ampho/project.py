@@ -1,6 +1,6 @@
 """What the migrations of one app consist of: its packages, their graph, the host, and Alembic's options.
 
-A project is made anew for each command, so that what lies on the disk now is what counts.
+Each command makes a new project, because the files may have changed.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class Project:
 
     :ivar packages: the configured packages, in their order.
     :ivar app: the app itself, which sends the signals.
-    :ivar lock: how a run waits for its turn.
-    :ivar protection: whether what takes something out of the database has to be confirmed.
+    :ivar lock: the settings of the lock.
+    :ivar protection: whether downgrades and the like have to be confirmed.
     :ivar not_installed: the errors about packages that are listed but not installed, by their names.
-    :ivar host_name: what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
-    :ivar import_name: the app's.
+    :ivar host_name: the value of ``AMPHO_ENV_PACKAGE``, which may be empty; None if it is not set.
+    :ivar import_name: the import name of the app.
     :ivar metadata: the tables of the models, for ``target_metadata``.
     :ivar options: further arguments for Alembic's ``context.configure``.
-    :ivar configure: what has a say in Alembic's ``Config``, such as Flask-Migrate's callbacks.
+    :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
     :ivar url: the database.
     :ivar journal: the name of the journal's table; None for no journal.
-    :ivar template: which ``env.py`` is written, ``sync`` or ``aio``.
-    :ivar find_packages: finds the packages again, for a command that has written one's folder.
+    :ivar template: the ``env.py`` to write, ``sync`` or ``aio``.
+    :ivar find_packages: finds the packages again, after a command has written a folder.
     """
 
     packages: tuple[MigrationPackage, ...]
@@ -74,7 +74,7 @@ class Project:
         """The graph of all packages, read on first use.
 
         :raises MigrationsFolderError: if a folder that the configuration names is missing.
-        :raises HistoryError: if the files do not form one.
+        :raises HistoryError: if the files do not form a graph.
         """
         for package in self.packages:
             package.check_present()
@@ -90,7 +90,7 @@ class Project:
         for package in self.packages:
             if package.name == name:
                 return package
-        self._check_there(name)
+        self._check_installed(name)
         find_package(name, [package.name for package in self.packages])
         raise PackageNotFoundError(
             f"{name} is not a configured package. {self.setting_hint(name)}",
@@ -98,20 +98,20 @@ class Project:
         )
 
     def is_configured_now(self, name: str) -> bool:
-        """Tell whether a package is configured, as the disk is now: the app's own may be once it has a folder."""
+        """Return whether a package is configured now; the app's own package may be, as soon as it has a folder."""
         packages = self.find_packages() if self.find_packages else self.packages
         return any(package.name == name for package in packages)
 
     def setting_hint(self, entry: str) -> str:
-        """Say how to list a package."""
+        """Return how to list a package."""
         entries = [*(package.entry for package in self.packages), entry]
         quoted = ", ".join(f'"{each}"' for each in entries)
         return f'Set app.config["{SETTING}"] to [{quoted}], or in the environment {SETTING}={",".join(entries)}.'
 
     def check_specifier(self, specifier: str | None) -> None:
-        """Check that a package which a specifier addresses has migrations.
+        """Check that the package that a specifier names has migrations.
 
-        :raises SpecifierError: if it is none.
+        :raises SpecifierError: if it is not a specifier.
         :raises MigrationsFolderError: if the package has no folder for them.
         """
         if specifier is not None:
@@ -119,9 +119,9 @@ class Project:
             self.check_addressed(spec.branch or spec.target)
 
     def check_migratable(self, specifier: str | None) -> None:
-        """Check that there is something to migrate, and that a package which a specifier addresses has migrations.
+        """Check that packages are configured, and that the package that a specifier names has migrations.
 
-        :raises ConfigurationError: if no package is configured: a deploy must not pass for that.
+        :raises ConfigurationError: if no package is configured, because a deploy must not succeed then.
         :raises AmphoError: as :meth:`check_specifier` does.
         """
         if not self.packages:
@@ -131,12 +131,12 @@ class Project:
         self.check_specifier(specifier)
 
     def check_addressed(self, name: str) -> None:
-        """Check that a package which a command addresses has migrations.
+        """Check that the package that a command names has migrations.
 
-        :raises PackageNotFoundError: if it is listed, and not there.
+        :raises PackageNotFoundError: if it is listed and not installed.
         :raises MigrationsFolderError: if it has no folder for them.
         """
-        self._check_there(name)
+        self._check_installed(name)
         for package in self.packages:
             if package.name == name and not package.exists:
                 raise MigrationsFolderError(
@@ -147,7 +147,7 @@ class Project:
                 )
 
     def beginning(self, name: str) -> str:
-        """Say how a package gets its first revision."""
+        """Return how a package gets its first revision."""
         package = self.package(name)
         if package.installed:
             return "it is installed, so its own project has to write them"
@@ -155,7 +155,7 @@ class Project:
             return f"make its migrations folder with 'ampho db-init {package.entry}'"
         return f"write the first with 'ampho db-rev {name} MESSAGE'"
 
-    def _check_there(self, name: str) -> None:
+    def _check_installed(self, name: str) -> None:
         if name in self.not_installed:
             raise self.not_installed[name]
 
@@ -179,13 +179,13 @@ class Project:
 
     @cached_property
     def is_env_pristine(self) -> bool:
-        """Whether ``env.py`` is as ``db-init`` writes it: then what it configures is known without running it."""
+        """Whether ``env.py`` is as ``db-init`` writes it, so that its configuration is known without running it."""
         return self.host is None or is_pristine(self.host)
 
     def warnings(self, mending: str | None = None) -> Iterator[str]:
-        """Say what is odd about the configuration or the revisions, but no error.
+        """Yield warnings about the configuration and the revisions.
 
-        :param mending: the package whose several heads the command is about.
+        :param mending: a package whose parallel heads the command joins, so that they need no warning.
         :raises HistoryError: if the files do not form a graph.
         """
         if not self.packages:
@@ -203,16 +203,16 @@ class Project:
                 yield self._conflict(package, heads)
 
     def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
-        """Return a sentence for each listed package that cannot be found.
+        """Yield a warning for each listed package that is not installed.
 
-        :param raised: the error with which a command ends; what it says is left out.
+        :param raised: the error with which a command ends, which is left out.
         """
         for error in self.not_installed.values():
             if error is not raised:
-                yield f"{error} Or take it out of {SETTING}."
+                yield f"{error} Or remove it from {SETTING}."
 
     def unread(self) -> Iterator[str]:
-        """Return a sentence for each package that has folders with revision files that are not read.
+        """Yield a warning for each package that has folders with revision files that are not read.
 
         :raises HistoryError: if the files do not form a graph.
         """
@@ -221,7 +221,7 @@ class Project:
                 yield self._unread(package, folders)
 
     def _unread(self, package: MigrationPackage, folders: Sequence[str]) -> str:
-        """Return which folders have revision files that are not read, and how to have them read."""
+        """Return the warning about folders with revision files that are not read."""
         entry = package.entry if package.named else f"{package.name}:{package.folder.name}"
         remedy = f"To read them, too, write {entry}/** in {SETTING}"
         if not package.installed:
@@ -234,7 +234,7 @@ class Project:
         )
 
     def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
-        """Return that a package has several heads, and how to join them."""
+        """Return the warning about parallel heads of a package."""
         remedy = f"Join them with 'ampho db-merge {package.name}'"
         if package.installed:
             remedy = "It is installed, so its own project has to join them"

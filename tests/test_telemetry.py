@@ -174,7 +174,7 @@ def test_a_receiver_has_no_say(shop: Facade, caplog: pytest.LogCaptureFixture) -
     assert [event for event, _ in heard] == ["started", "applied", "started", "applied", "finished"]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
-    assert "broken failed, and the run goes on without it: RuntimeError: what a receiver says" in warnings[0]
+    assert "broken failed, and the run continues without it: RuntimeError: what a receiver says" in warnings[0]
 
 
 def test_an_async_receiver_is_awaited_where_that_can_be(shop: Facade, caplog: pytest.LogCaptureFixture) -> None:

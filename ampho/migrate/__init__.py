@@ -1,5 +1,6 @@
-"""Deciding what runs, and running it.
+"""Planning upgrades and downgrades, running them, and answering questions about a database.
 
-Plans are pure: they turn a graph and the version rows into steps. Running them goes through Alembic, whose private
-names only :mod:`ampho.migrate.alembic` knows. Nothing is printed here; observers are called instead.
+:mod:`ampho.migrate.plan` turns a graph and version rows into steps, and does no I/O; :mod:`ampho.migrate.executor` runs
+them. Both use Alembic only through :mod:`ampho.migrate.alembic`. Nothing is printed here: observers receive the events,
+and :mod:`ampho.status` makes the answers.
 """

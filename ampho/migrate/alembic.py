@@ -569,7 +569,7 @@ class _BoundHeads(HeadMaintainer):
     def _write(self, statement: Insert | Delete | Update, **values: str) -> int:
         connection = self.context.connection
         if connection is None:
-            raise RuntimeError("there is no connection")
+            raise RuntimeError("SQL is written, so no statement can be executed")
         return connection.execute(statement, values).rowcount
 
     def _check_one(self, count: int, row: str) -> None:
@@ -649,7 +649,7 @@ def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> N
 
 
 def follow_in_blocks(context: MigrationContext) -> None:
-    """Make ``autocommit_block()`` work after a revision has committed by itself."""
+    """Make ``autocommit_block()`` work after a commit in the same revision."""
     block = context.autocommit_block
 
     def autocommit_block() -> AbstractContextManager[None]:

@@ -187,8 +187,8 @@ def plan(
 class Executor:
     """Runs a plan: makes it inside the run of ``env.py``, and passes its steps to Alembic.
 
-    If a step cannot get a lock, or another process changes an SQLite database between two steps, ``env.py`` runs again,
-    with what is left of the plan.
+    If a step cannot get a lock, or another process changes an SQLite database between two steps, ``env.py`` runs again
+    with the remaining steps.
 
     :ivar command: the equivalent Alembic command.
     :ivar is_agreed: whether the plan was confirmed, so that no part of it may be left out.
@@ -389,7 +389,7 @@ class Executor:
         return describe_invalid_indexes(connection, code_of(graph[entry.revision]))
 
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
-        """Return the plan, or what is left of it if ``env.py`` runs again, and its graph."""
+        """Return the plan, or its remaining steps if ``env.py`` runs again, and its graph."""
         if self.plan is None:
             self.plan = self.make_plan(self.project.graph, rows, journal)
             return self.plan, graph_of(self.plan, self.project.graph, rows, journal)

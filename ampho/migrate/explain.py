@@ -34,7 +34,7 @@ class _Found(NamedTuple):
 
 
 def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False) -> Plan:
-    """Return a plan whose steps have a cause, whether they run in a transaction, and what they may lose.
+    """Return a plan whose steps are explained.
 
     :param graph: the graph in which the plan was made.
     :param dialect: the name of the database's dialect.
@@ -61,7 +61,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
 
 
 def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[str, ...]]:
-    """Return why a step is in the plan, and because of which steps: those that were asked for come first.
+    """Return why a step is in the plan, and the steps that are the cause, those that were asked for first.
 
     :param among: the steps that depend on it, or for a downgrade those that it depends on, in their order.
     """

@@ -72,7 +72,7 @@ class Observer:
 
 
 class _Guard:
-    """Calls observers and receivers of signals: if one raises, the first error is logged, and the run goes on.
+    """Calls observers and receivers of signals: if one raises, the first error is logged, and the run continues.
 
     :param url: the database, whose password is kept out of the log.
     """
@@ -93,7 +93,7 @@ class _Guard:
 
             why = f"{describe_without(exc, self._url)} ({location(exc, None)})"
             with suppress(Exception):  # a handler of this log may be what failed
-                _log.warning("%s failed, and the run goes on without it: %s", name, why)
+                _log.warning("%s failed, and the run continues without it: %s", name, why)
 
 
 class Observers:

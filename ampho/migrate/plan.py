@@ -317,7 +317,7 @@ def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) ->
 
 
 def rest_of(plan: Plan, applied: Applied) -> Plan:
-    """Return what is left of a plan on a database that was migrated further since the plan was made.
+    """Return the remaining steps of a plan, for a database that was migrated since the plan was made.
 
     :raises DatabaseError: if the database no longer has what a step needs.
     """
@@ -395,7 +395,10 @@ def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[s
 
 
 def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
-    """Return the next revisions of a branch, if there is only one way to go on."""
+    """Return the next revisions of a branch.
+
+    :raises SpecifierError: if there are several revisions that may be next.
+    """
     pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
     if spec.offset > len(pending):
         raise _too_many(spec, len(pending), f"to apply in {branch.name}")

@@ -194,7 +194,7 @@ def query_known_table(
     *,
     about_change: bool = False,
 ) -> T:
-    """Return the answer without importing Alembic, which takes longer than all else that most commands do.
+    """Return the answer without importing Alembic, which takes longer than everything else in most commands.
 
     :raises DatabaseError: if the database refuses a statement.
     """

@@ -256,7 +256,7 @@ class _Writer:
 
 
 class _Excerpts(_Writer):
-    """Writes each step by itself; if one fails, the others are written all the same."""
+    """Writes the steps separately; if one fails, the others are still written."""
 
     takes_async = True
 

@@ -90,7 +90,7 @@ def stamp(
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
-    """Return the packages of which a specifier says how much is applied."""
+    """Return the packages whose state a specifier describes."""
     if spec.branch is None and spec.target in RESERVED:
         return graph.packages
     found = find_branch(graph, spec.branch, spec.text) if spec.branch else find_target(graph, spec)

@@ -35,9 +35,9 @@ _log = logging.getLogger("ampho")
 _MAX_ERROR = 4000
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _SCRATCH_REMEDIES = {
-    Direction.UPGRADE: "Correct its upgrade(); or where it uses what another package makes, drops or renames, add the"
+    Direction.UPGRADE: "Correct its upgrade(); or if it uses what another package makes, drops or renames, add the"
     " revision of that package to depends_on.",
-    Direction.DOWNGRADE: "Correct its downgrade(); or where there is no way back, raise NotImplementedError in it.",
+    Direction.DOWNGRADE: "Correct its downgrade(); or if it is irreversible, raise NotImplementedError in it.",
 }
 
 
