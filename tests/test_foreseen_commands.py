@@ -116,7 +116,7 @@ class Typist:
         ]
         counts = Counter(step["package"] for step in told["steps"])
         along = ", ".join(f"{package} ({counts[package]})" for package in told["along"])
-        assert re.findall(r"^(?:Brought|Taken) along: (.*)$", text, re.MULTILINE) == [along] * bool(along)
+        assert re.findall(r"^Also (?:applies|reverts): (.*)$", text, re.MULTILINE) == [along] * bool(along)
         return [step["revision"] for step in told["steps"]]
 
     def run(self, command: str, *args: str, **kwargs: Any) -> list[str]:
