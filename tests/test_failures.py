@@ -465,7 +465,7 @@ def test_sqlite_in_memory_the_apps_open_transaction_is_left_alone(project: Proje
             for method in (each.ampho.upgrade, each.ampho.current):
                 with pytest.raises(
                     DatabaseError,
-                    match=r"^The in-memory SQLite database has one connection, and this task uses it already",
+                    match=r"^The in-memory SQLite database has one connection, which this task already uses",
                 ):
                     await method()
             await each.ampho.db.session.commit()

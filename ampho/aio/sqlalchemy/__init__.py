@@ -1,4 +1,5 @@
-"""AsyncSQLAlchemy, the database extension for Quart: engines, sessions and the declarative base.
+"""AsyncSQLAlchemy, a database extension for Quart that does what Flask-SQLAlchemy does for Flask.
 
-It knows nothing of migrations, and an app can use it without them.
+This room holds the declarative base, the engines, the sessions, and the pool of in-memory databases. An app can use it
+without migrations, which are in :mod:`ampho.aio.extension`: nothing here knows about revisions.
 """

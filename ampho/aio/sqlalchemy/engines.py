@@ -1,4 +1,4 @@
-"""The engines of an app: what its configuration says of them, and when they are made."""
+"""The engines of an app: how they are configured, and when they are created."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ ECHO = "SQLALCHEMY_ECHO"
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """How to make one engine.
+    """The configuration of one engine.
 
-    :ivar setting: the setting that the URL is from.
-    :ivar url: with the defaults for its driver applied.
+    :ivar setting: the setting that contains the URL.
+    :ivar url: the URL, with the defaults for its driver.
     :ivar options: the other arguments of :func:`sqlalchemy.create_engine`.
-    :ivar folder: what must exist before the engine connects.
-    :ivar in_memory: whether the database lives and dies with its connection.
+    :ivar folder: the folder that must exist before the engine connects.
+    :ivar in_memory: whether the database only exists as long as its connection.
     """
 
     setting: str
@@ -59,7 +59,7 @@ class EngineSpec:
     in_memory: bool = False
 
     def make(self) -> AsyncEngine:
-        """Make the engine; connect to nothing.
+        """Create the engine, without connecting.
 
         :raises DriverError: if the driver is not installed.
         :raises ConfigurationError: if SQLAlchemy refuses the URL or an option.
@@ -82,13 +82,13 @@ class EngineSpec:
 def _end_statement(error: ExceptionContext) -> None:
     """Close the cursor of a cancelled statement.
 
-    Since Python 3.11 a closed connection of :mod:`sqlite3` keeps its lock on the file for as long as there is an open
-    cursor, and the traceback of the cancellation has one until the garbage collector comes.
+    Since Python 3.11, a closed connection of :mod:`sqlite3` keeps its lock on the file as long as it has an open
+    cursor, and the traceback of the cancellation keeps one open until it is garbage-collected.
     """
     if isinstance(error.original_exception, asyncio.CancelledError):
         if error.execution_context is not None:
             error.execution_context.cursor.close()
-        # SQLAlchemy 2.0 has it in a local variable, out of reach.
+        # In SQLAlchemy 2.0, a local variable also refers to the cursor.
         clear_frames(error.original_exception.__traceback__)
 
 
@@ -96,13 +96,13 @@ def _end_statement(error: ExceptionContext) -> None:
 def read_specs(
     config: MutableMapping[str, Any], defaults: Mapping[str, object], instance_path: str
 ) -> dict[str | None, EngineSpec]:
-    """Read the specification of each engine by its bind key, ``None`` being the default engine's.
+    """Return the configuration of each engine by its bind key, which is ``None`` for the default engine.
 
-    Keys, meaning and precedence are those of Flask-SQLAlchemy 3.1: what ``SQLALCHEMY_ENGINE_OPTIONS`` says goes to the
-    default engine only, ``defaults`` go to all.
+    The settings have the same meaning and precedence as in Flask-SQLAlchemy 3.1: ``SQLALCHEMY_ENGINE_OPTIONS`` only
+    applies to the default engine, and ``defaults`` apply to all engines.
 
-    :param defaults: engine options from the program.
-    :raises ConfigurationError: if no engine is configured, or a setting is unusable.
+    :param defaults: engine options that the app passed to the extension.
+    :raises ConfigurationError: if no engine is configured, or a setting cannot be used.
     """
     uri = config.setdefault(URI, None)
     binds = _mapping(config.setdefault(BINDS, {}), BINDS)
@@ -151,12 +151,16 @@ def _spec(setting: str, options: dict[str, object], instance_path: str) -> Engin
     return EngineSpec(setting, url, options)
 
 
+def _name_of(key: str | None) -> str:
+    return "the default bind" if key is None else f"the bind key {key!r}"
+
+
 @dataclass(frozen=True, eq=False)
 class Engines:
-    """The engines of one app, each made when it is first asked for.
+    """The engines of one app, each created when it is first used.
 
-    An async engine belongs to the event loop that first used it, and so there is one for each loop: a test suite has
-    many. An in-memory database is its connection, and so has one engine for all loops.
+    An async engine belongs to the event loop that first used it. Therefore each loop has engines of its own; a test
+    suite has many loops. An in-memory database only exists in its connection, so it has one engine for all loops.
     """
 
     specs: Mapping[str | None, EngineSpec]
@@ -167,21 +171,21 @@ class Engines:
     _lock: Lock = field(default_factory=Lock)
 
     def spec(self, key: str | None) -> EngineSpec:
-        """Return how to make the engine of a bind key.
+        """Return the configuration of the engine of a bind key.
 
-        :raises ConfigurationError: if no setting has that key.
+        :raises ConfigurationError: if the bind key is not configured.
         """
         try:
             return self.specs[key]
         except KeyError:
-            setting, name = (URI, "the default bind") if key is None else (BINDS, f"the bind key {key!r}")
-            known = ", ".join(map(repr, self.specs))
-        raise ConfigurationError(f"{setting} has nothing for {name}; there is {known}.", setting=setting)
+            setting = URI if key is None else BINDS
+            known = " and ".join(map(_name_of, self.specs))
+        raise ConfigurationError(f"{setting} does not configure {_name_of(key)}, but only {known}.", setting=setting)
 
     def get(self, key: str | None) -> AsyncEngine:
         """Return the engine of a bind key for the running event loop.
 
-        :raises ConfigurationError: if no setting has that key, or what it says is unusable.
+        :raises ConfigurationError: if the bind key is not configured, or its configuration cannot be used.
         """
         spec = self.spec(key)
         with self._lock:
@@ -191,7 +195,7 @@ class Engines:
             return engines[key]
 
     async def dispose(self) -> None:
-        """Close the connections of the running loop's engines and of in-memory databases, which ends those."""
+        """Close the connections of the running loop's engines, and those of in-memory databases, which ends these."""
         with self._lock:
             engines = [*self._of_running_loop().values(), *self._in_memory.values()]
         for engine in engines:
@@ -201,9 +205,9 @@ class Engines:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise RuntimeError("An async engine needs a running event loop: ask for it in an async function.") from None
+            raise RuntimeError("An async engine needs a running event loop. Use it in an async function.") from None
         for closed in [known for known in self._by_loop if known.is_closed()]:
             for engine in self._by_loop.pop(closed).values():
-                # The connections cannot be closed without their loop.
+                # Connections cannot be closed after their loop.
                 engine.sync_engine.dispose(close=False)
         return self._by_loop.setdefault(loop, {})

@@ -1,4 +1,4 @@
-"""SQLAlchemy for Quart: engines, metadata and sessions from Flask-SQLAlchemy's configuration keys."""
+"""SQLAlchemy for Quart: engines, metadata, and sessions, configured with the settings of Flask-SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL = "__all__"
 
 
 class AsyncSQLAlchemy:
-    """Connect Quart apps with SQLAlchemy, as Flask-SQLAlchemy does for Flask.
+    """Connects Quart apps to SQLAlchemy, as Flask-SQLAlchemy does for Flask.
 
     ::
 
@@ -48,24 +48,24 @@ class AsyncSQLAlchemy:
             await db.session.commit()
             return "", 201
 
-    It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS`` and ``SQLALCHEMY_ECHO``
-    from the app's config, with Flask-SQLAlchemy's meaning and precedence. A relative path of a SQLite file is relative
-    to the app's instance folder.
+    It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS``, and ``SQLALCHEMY_ECHO``
+    from the app's config. They have the same meaning and precedence as in Flask-SQLAlchemy. A relative path to a SQLite
+    file is relative to the app's instance folder.
 
-    An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it one after the
-    other, each from its first statement to its commit, rollback or close, so that none takes back what another wrote.
-    One that waits for more than 30 seconds (``pool_timeout`` in the engine options) gets
-    :exc:`sqlalchemy.exc.TimeoutError`, and one that would wait for its own task
+    An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions take turns with it,
+    each from its first statement to its commit, rollback, or close, so that no session rolls back what another one
+    wrote. A session that waits for more than 30 seconds (``pool_timeout`` in the engine options) raises
+    :exc:`sqlalchemy.exc.TimeoutError`, and a session that would wait for its own task raises
     :exc:`sqlalchemy.exc.InvalidRequestError`.
 
-    :param app: the app to call :meth:`init_app` with at once.
+    :param app: the app; the same as calling :meth:`init_app` with it.
     :param metadata: the metadata of the default bind, for example with a naming convention.
-    :param model_class: the parent of :attr:`Model`: a :class:`~sqlalchemy.orm.DeclarativeBase` that you have, with its
+    :param model_class: the parent of :attr:`Model`: your own :class:`~sqlalchemy.orm.DeclarativeBase`, with its
         metadata and models, or any other class.
-    :param engine_options: default arguments for all engines; the configuration goes before them.
-    :param session_options: arguments of each session; ``class_`` for a subclass of ``AsyncSession``. Unless they say
-        otherwise, ``expire_on_commit`` is off, since an expired attribute cannot be loaded without ``await``.
-    :raises ConfigurationError: if the arguments, or the configuration of the app, are not usable.
+    :param engine_options: default arguments for all engines; the configuration overrides them.
+    :param session_options: arguments for each session; ``class_`` is a subclass of ``AsyncSession``. By default,
+        ``expire_on_commit`` is off, because an expired attribute cannot be loaded without ``await``.
+    :raises ConfigurationError: if the arguments or the configuration of the app cannot be used.
     """
 
     def __init__(
@@ -90,19 +90,19 @@ class AsyncSQLAlchemy:
             self.init_app(app)
 
     def init_app(self, app: Quart) -> None:
-        """Register on an app, whose configuration must be complete; touch neither disk nor database.
+        """Register on an app, whose configuration must be complete. Neither files nor databases are opened.
 
-        :raises ConfigurationError: if the app is not a Quart app or has a database already, or a setting is missing
-            or unusable.
+        :raises ConfigurationError: if the app is not a Quart app or already has a database extension, or if a setting
+            is missing or cannot be used.
         """
         if not isinstance(app, Quart):
             raise ConfigurationError(
-                f"AsyncSQLAlchemy is for Quart, and this is a {type(app).__name__} app. On Flask use Flask-SQLAlchemy, "
-                "with ampho.Ampho for the migrations."
+                f"AsyncSQLAlchemy is for Quart, and this is a {type(app).__name__} app. With Flask, use "
+                "Flask-SQLAlchemy, and ampho.Ampho for the migrations."
             )
         if "sqlalchemy" in app.extensions:
             raise ConfigurationError(
-                f"The app {app.name!r} has an object at app.extensions['sqlalchemy'] already. Import and use that one."
+                f"The app {app.name!r} already has an object at app.extensions['sqlalchemy']. Import and use that one."
             )
         specs = read_specs(app.config, self._engine_options, str(app.instance_path))
         for key in specs:
@@ -117,8 +117,9 @@ class AsyncSQLAlchemy:
     def Model(self) -> type[DeclarativeBase]:  # noqa: N802 (Flask-SQLAlchemy's name)
         """The base class of models.
 
-        A model without ``__tablename__`` is named after its class, ``AccountEntry`` as ``account_entry``, unless it
-        shares its parent's table. A ``__bind_key__``, its own or a parent's, selects metadata and engine.
+        The table of a model without ``__tablename__`` is named after its class, such as ``account_entry`` for
+        ``AccountEntry``, unless the model shares its parent's table. The ``__bind_key__`` of a model or of its parent
+        selects its metadata and its engine.
         """
         return self._model
 
@@ -129,18 +130,18 @@ class AsyncSQLAlchemy:
 
     @property
     def metadatas(self) -> dict[str | None, MetaData]:
-        """The metadata of each bind key; a new key in brackets makes it."""
+        """The metadata of each bind key; looking up a new key creates its metadata."""
         return self._metadatas
 
     @property
     def session(self) -> AsyncSession:
-        """The session of the current app context, closed when that ends.
+        """The session of the current app context, which is closed when the context ends.
 
-        A request, a websocket and a background task of Quart have a context each. A websocket's session lives as
-        long as it: commit or roll back to give the connection back. Before Quart 0.23 a request that the test client
-        makes inside an ``app.app_context()`` is in that context too, and so shares its session.
+        Each request, each websocket, and each background task of Quart has a context of its own. The session of a
+        websocket lasts as long as the websocket: commit or roll back to return its connection. Before Quart 0.23, a
+        request of the test client inside an ``app.app_context()`` uses that context, and so shares its session.
 
-        :raises RuntimeError: outside of an app context, or after its end.
+        :raises RuntimeError: outside of an app context, or after the context has ended.
         """
         context = _current_context()
         return self._sessions.get(context, self._engines_of(context.app))
@@ -149,7 +150,7 @@ class AsyncSQLAlchemy:
     def engine(self) -> AsyncEngine:
         """The default engine of the current app, for the running event loop.
 
-        :raises RuntimeError: outside of an app context or of an event loop.
+        :raises RuntimeError: outside of an app context or an event loop.
         """
         return self.get_engine()
 
@@ -157,7 +158,7 @@ class AsyncSQLAlchemy:
     def engines(self) -> dict[str | None, AsyncEngine]:
         """The engine of each bind key of the current app, for the running event loop.
 
-        :raises RuntimeError: outside of an app context or of an event loop.
+        :raises RuntimeError: outside of an app context or an event loop.
         """
         engines = self._engines_of(_current_context().app)
         return {key: engines.get(key) for key in engines.specs}
@@ -166,46 +167,46 @@ class AsyncSQLAlchemy:
         """Return the engine of a bind key, for the running event loop.
 
         :param app: by default the current app.
-        :raises ConfigurationError: if the bind key is in no setting.
-        :raises RuntimeError: outside of an event loop, or of an app context if no app is given.
+        :raises ConfigurationError: if the bind key is not configured.
+        :raises RuntimeError: outside of an event loop, or outside of an app context if no app is given.
         """
         return self._engines_of(app or _current_context().app).get(bind_key)
 
     def get_url(self, bind_key: str | None = None, *, app: Quart | None = None) -> URL:
-        """Return the database URL of a bind key, with the defaults for its driver; make no engine.
+        """Return the database URL of a bind key, with the defaults for its driver, without creating an engine.
 
         :param app: by default the current app.
-        :raises ConfigurationError: if the bind key is in no setting.
+        :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: outside of an app context if no app is given.
         """
         return self._engines_of(app or _current_context().app).spec(bind_key).url
 
     async def create_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
-        """Create the tables that do not exist, without migrations.
+        """Create the tables of the models that do not exist, without migrations.
 
-        :param bind_key: a bind key or several of them; by default all.
+        :param bind_key: one or more bind keys; by default all.
         """
         await self._for_binds(bind_key, lambda metadata: metadata.create_all)
 
     async def drop_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
         """Drop all tables of the models.
 
-        :param bind_key: a bind key or several of them; by default all.
+        :param bind_key: one or more bind keys; by default all.
         """
         await self._for_binds(bind_key, lambda metadata: metadata.drop_all)
 
     async def reflect(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
-        """Load the definitions of the tables that the database has into the metadata.
+        """Load the definitions of the tables in the database into the metadata.
 
-        :param bind_key: a bind key or several of them; by default all.
+        :param bind_key: one or more bind keys; by default all.
         """
         await self._for_binds(bind_key, lambda metadata: metadata.reflect)
 
     async def dispose(self, app: Quart | None = None) -> None:
         """Close the connections of an app's engines in the running event loop, at the end of a command or a test.
 
-        The session of the current app context is closed first, without a commit. Serving does all this by itself when
-        it ends. It ends in-memory databases; other engines connect anew when they are used again.
+        The session of the current app context is closed first, without a commit. The contents of in-memory databases
+        are lost; other engines connect again when they are used. A server does all this by itself when it stops.
 
         :param app: by default the current app.
         """
@@ -246,15 +247,15 @@ class AsyncSQLAlchemy:
             await self._engines_of(context.app).dispose()
 
     async def _end_serving(self) -> None:
-        # Not yet: functions that the app has for the end of serving too may come after this one, and use the database.
+        # The engines are disposed of later: other functions that the app runs after serving may use the database.
         self._last_contexts.add(_current_context())
 
 
 def _current_context() -> AppContext:
     if not has_app_context():
         raise RuntimeError(
-            "This needs the app context of a Quart app. There is one in a request, a websocket and a command; "
-            "elsewhere write 'async with app.app_context():'."
+            "This needs the app context of a Quart app. Requests, websockets, and commands have one; "
+            "elsewhere, use 'async with app.app_context():'."
         )
-    # Quart types the proxy as what its context's "g" is.
+    # The proxy has the type of the context's "g" in Quart.
     return cast("AppContext", app_ctx._get_current_object())  # noqa: SLF001 (werkzeug's documented way)

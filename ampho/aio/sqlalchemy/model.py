@@ -1,4 +1,4 @@
-"""The declarative base that :class:`~ampho.AsyncSQLAlchemy` gives: table names and bind keys."""
+"""The base class of models: their table names and their bind keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])")
 
 
 class Metadatas(dict[str | None, MetaData]):
-    """The metadata of each bind key, made when first asked for, with the default one's naming convention."""
+    """The metadata of each bind key, created on first use, with the naming convention of the default metadata."""
 
     def __missing__(self, key: str | None) -> MetaData:
         convention = None if key is None else self[None].naming_convention
@@ -27,7 +27,7 @@ class Metadatas(dict[str | None, MetaData]):
 
 
 class _ModelMixin:
-    """Give models a table name made from the class's, and the metadata of their ``__bind_key__``."""
+    """Sets the table names of models from their class names, and the metadata from their ``__bind_key__``."""
 
     __metadatas__: ClassVar[Metadatas]
 
@@ -45,13 +45,13 @@ class _ModelMixin:
             cls.__tablename__ = table_name(cls.__name__)
         super().__init_subclass__(**options)
         if cls.__dict__.get("__table__", cls) is None:
-            del cls.__table__  # type: ignore[attr-defined]  # what __table_cls__ returned: the parent's is meant
+            del cls.__table__  # type: ignore[attr-defined]  # the None of __table_cls__, instead of which the parent's table is used
 
     @classmethod
     def __table_cls__(cls, name: str, metadata: MetaData, *items: object, **options: Any) -> Table | None:  # noqa: ANN401
-        """Make the table of a model; none for one without a primary key of its own: it is in its parent's table.
+        """Return the table of a model, or None for a model without a primary key, which uses its parent's table.
 
-        The hook is SQLAlchemy's: "Using Advanced Column Options", ``__table_cls__``.
+        SQLAlchemy calls this hook; see ``__table_cls__`` in its documentation.
         """
         schema = options.get("schema", metadata.schema)
         is_reflected = (f"{schema}.{name}" if schema else name) in metadata.tables
@@ -80,17 +80,17 @@ def table_name(class_name: str) -> str:
 
 
 def make_model(model_class: type | None, metadatas: Metadatas) -> type[DeclarativeBase]:
-    """Return the base class of models, and take its metadata as that of the default bind.
+    """Return the base class of models, whose metadata becomes the metadata of the default bind.
 
-    :param model_class: a declarative base, whose existing models then are models of the result too; or any other class,
-        which becomes one of its parents.
-    :raises ConfigurationError: if there is another default metadata than the declarative base's.
+    :param model_class: a declarative base, whose existing models are then also models of the result; or any other
+        class, which becomes a parent of the result.
+    :raises ConfigurationError: if the default metadata is not that of the declarative base.
     """
     if isinstance(model_class, DeclarativeMeta) or _is_declarative(model_class):
         base = cast("type[DeclarativeBase]", model_class)
         if metadatas.setdefault(None, base.metadata) is not base.metadata:
             raise ConfigurationError(
-                f"AsyncSQLAlchemy(metadata=...) is not the metadata of model_class {base.__name__}. Leave it out."
+                f"AsyncSQLAlchemy(metadata=...) is not the metadata of model_class {base.__name__}. Omit it."
             )
         base.metadata.info["bind_key"] = None
         if isinstance(model_class, DeclarativeMeta):

@@ -1,4 +1,4 @@
-"""The pool of an in-memory SQLite database: its one connection, lent to one user at a time, and never thrown away."""
+"""The pool of an in-memory SQLite database, which has one connection, and lends it to one user at a time."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def treat_as_current(task: asyncio.Task[Any]) -> None:
 
 
 class OneConnectionPool(StaticPool):
-    """Lend the only connection of an in-memory database to one session or connection at a time.
+    """Lends the only connection of an in-memory database to one session or connection at a time.
 
-    :class:`sqlalchemy.pool.StaticPool` lends it to several at once. They then share one transaction, in which a
-    rollback by one takes back, silently, what the others wrote. And it closes a connection whose user was cancelled
-    in the middle of a statement, as when a client disconnects, which destroys an in-memory database.
+    :class:`sqlalchemy.pool.StaticPool` lends it to several users at once. They then share a transaction, in which the
+    rollback of one user silently discards what the others wrote. It also closes a connection if its user is cancelled
+    during a statement, for example because a client disconnects; that destroys an in-memory database.
 
-    The users may be of different event loops and threads, and the garbage collector may return the connection at any
-    moment: so there is no lock around the waiting, and whoever is woken tries again.
+    The users may belong to different event loops and threads, and garbage collection may return the connection at any
+    time. Therefore no lock is held while users wait, and a user that is woken up tries again.
 
-    :param timeout: for how many seconds to wait for the connection; an engine's ``pool_timeout``.
+    :param timeout: the number of seconds to wait for the connection: the engine's ``pool_timeout``.
     """
 
     def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 30.0, **options: Any) -> None:  # noqa: ANN401
@@ -53,11 +53,11 @@ class OneConnectionPool(StaticPool):
         self._turn = threading.Lock()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._user: asyncio.Task[object] | None = None
-        self._is_of_a_run = False  # whose tasks may be several
+        self._is_of_a_run = False  # a run may use several tasks
         self._interrupted: DBAPIConnection | None = None
 
     def status(self) -> str:
-        """Return what the pool is and whether its connection is in use, for logs."""
+        """Describe the pool and whether its connection is in use, for logs."""
         return f"OneConnectionPool in use: {self.checkedout()}"
 
     def checkedout(self) -> int:
@@ -65,13 +65,13 @@ class OneConnectionPool(StaticPool):
         return int(self._turn.locked())
 
     def recreate(self) -> OneConnectionPool:
-        """Return a pool like this one, for an engine that has disposed of it."""
+        """Return a new pool with the same options, for an engine that was disposed of."""
         pool = cast("OneConnectionPool", super().recreate())
         pool._timeout = self._timeout  # noqa: SLF001 (of its own class)
         return pool
 
     def dispose(self) -> None:
-        """Close the connection, and with it the database."""
+        """Close the connection, which ends the database."""
         super().dispose()
         if self._interrupted is not None:
             interrupted, self._interrupted = self._interrupted, None
@@ -98,16 +98,16 @@ class OneConnectionPool(StaticPool):
             super()._close_connection(connection)
 
     def _resume(self, connection: DBAPIConnection) -> None:
-        dialect = cast("Dialect", self._dialect)  # the engine's, from its first connection on
+        dialect = cast("Dialect", self._dialect)  # set by the engine, from its first connection on
         try:
-            # Queued behind the interrupted statement, and so run when that is over.
+            # These calls are queued behind the interrupted statement, and run when it ends.
             connection.rollback()
             dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error:
-            pass  # it is beyond saving: the record connects anew
+            pass  # the connection is lost, so the record connects again
         else:
             self.connection.dbapi_connection = connection
-        # Not before: a cancellation of the above would lose the database.
+        # Only now, because a cancellation of the calls above would lose the database.
         self._interrupted = None
 
     def _take_turn(self) -> None:
@@ -117,7 +117,7 @@ class OneConnectionPool(StaticPool):
         if not self._turn.acquire(blocking=False):
             if user is self._user or (self._is_of_a_run and is_inside()):
                 raise InvalidRequestError(
-                    "The in-memory SQLite database has one connection, and this task uses it already, through another "
+                    "The in-memory SQLite database has one connection, which this task already uses in another "
                     f"session or connection. {_REMEDY}"
                 )
             await_only(self._wait())
@@ -130,13 +130,13 @@ class OneConnectionPool(StaticPool):
             patience = deadline - time.monotonic()
             if patience <= 0:
                 raise TimeoutError(
-                    "The in-memory SQLite database has one connection, and another session or connection has kept it "
+                    "The in-memory SQLite database has one connection, and another session or connection has used it "
                     f"for {self._timeout:g} seconds (pool_timeout in SQLALCHEMY_ENGINE_OPTIONS). {_REMEDY}"
                 )
             woken = asyncio.get_running_loop().create_future()
             self._waiting.append(woken)
             try:
-                if self._turn.locked():  # else it was freed before it could know of this future
+                if self._turn.locked():  # otherwise, it was released before the future was in the queue
                     await asyncio.wait([woken], timeout=patience)
             except asyncio.CancelledError:
                 if not self._withdraw(woken):
@@ -154,7 +154,7 @@ class OneConnectionPool(StaticPool):
     def _wake_next(self) -> None:
         while self._waiting:
             woken = self._waiting.popleft()
-            # The loop of one that waited may be closed.
+            # The loop of a user that waits may be closed.
             with suppress(RuntimeError):
                 woken.get_loop().call_soon_threadsafe(_wake, woken)
                 return

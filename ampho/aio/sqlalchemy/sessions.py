@@ -1,4 +1,4 @@
-"""One session for each app context, which finds the engine of what it is asked for."""
+"""A session for each app context, which chooses the engine for each model and statement."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ampho")
 _POLL_SECONDS = 0.05
 _IN_USE = (IllegalStateChangeError, DBAPIError, RuntimeError)
-"""What closing a session raises while a task executes a statement on it: SQLAlchemy, or the driver."""
+"""The errors of SQLAlchemy and of drivers if a session is closed while a task executes a statement with it."""
 _REMEDY = (
     "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
     "function in quart.copy_current_app_context."
 )
 _ENDED = f"The app context of this database session has ended. {_REMEDY}"
-_LEFT = f"Either its connection was lost, or a task that the request has left behind uses it. {_REMEDY}"
+_LEFT = f"Either its connection was lost, or a task that outlives the request is using it. {_REMEDY}"
 
 
 class RoutingSession(Session):
-    """A session that takes the engine of the bind key of the model or table in question, else the default one.
+    """A session that uses the engine of the bind key of a model or table, or else the default engine.
 
-    Subclass it for ``session_options={"sync_session_class": ...}``.
+    A class in ``session_options={"sync_session_class": ...}`` must be a subclass of it.
     """
 
     engines: Engines
@@ -64,7 +64,7 @@ class RoutingSession(Session):
     ) -> Engine | Connection:
         """Return the engine for a model or a statement.
 
-        :raises ConfigurationError: if the bind key is in no setting.
+        :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: if the app context has ended.
         """
         if bind is not None:
@@ -96,10 +96,10 @@ def _tables(mapper: object, clause: ClauseElement | None) -> Iterator[Table]:
 
 
 class Sessions:
-    """The sessions of the app contexts that are open.
+    """The sessions of all app contexts that have not ended.
 
-    They are kept by the context itself: up to Quart 0.22 ``g`` is shared with the copies that
-    ``copy_current_app_context`` makes, whose end would close the session of the request.
+    Sessions belong to a context and not to its ``g``, which Quart up to 0.22 shares with the copies that
+    ``copy_current_app_context`` makes. Otherwise, the end of a copy would close the session of the request.
 
     :param options: arguments of :class:`~sqlalchemy.ext.asyncio.AsyncSession`, and ``class_``, a subclass of it.
     """
@@ -120,7 +120,7 @@ class Sessions:
         self._ending: set[asyncio.Future[None]] = set()
 
     def get(self, context: AppContext, engines: Engines) -> AsyncSession:
-        """Return the session of a context, made on first use.
+        """Return the session of a context, which is created when it is first used.
 
         :raises RuntimeError: if the context has ended.
         """
@@ -133,19 +133,19 @@ class Sessions:
         return session
 
     def reopen(self, context: AppContext) -> None:
-        """Let a context have a session again: a copied one is pushed at each call of the function it was made for."""
+        """Allow a context to have a session again, because a copied context is pushed at each call of its function."""
         self._ended.discard(context)
 
     async def close(self, context: AppContext) -> None:
-        """End the session of a context that ends."""
+        """Close the session of a context that ends."""
         self._ended.add(context)
         await self.discard(context)
 
     async def discard(self, context: AppContext) -> None:
-        """Close the session of a context, also where the task is cancelled meanwhile.
+        """Close the session of a context, even if the task is cancelled in the meantime.
 
-        Where a task that was left behind still executes a statement on it, its connection is closed instead of being
-        given back, and the request is answered all the same.
+        If a task that outlives the request is still executing a statement, the connection is closed instead of being
+        returned to the pool. The response to the request is not affected.
         """
         session = self._open.pop(context, None)
         if session is None:
@@ -163,7 +163,7 @@ class Sessions:
 
 
 async def _end(session: AsyncSession) -> None:
-    """Close the connections of a session, as soon as it has got the one that it may be waiting for."""
+    """Close the connections of a session, once it has the one that it may be waiting for."""
     with suppress(*_IN_USE):
         while True:
             try:
