@@ -1,4 +1,4 @@
-"""Every error that Ampho raises on purpose, and nothing else.
+"""All errors that Ampho raises on purpose.
 
 ::
 
@@ -7,38 +7,38 @@
     │   ├── AppNotFoundError        the command line found no app, or could not load it
     │   ├── DriverError             a sync URL for AsyncAmpho, or an async one for Ampho
     │   └── EnvironmentFileError    the host's env.py breaks the contract
-    ├── PackageError                a package, or what was typed for one
-    │   ├── PackageNameError        not a name that a package can have
-    │   ├── PackageNotFoundError    not importable, or not a package with a folder of its own
-    │   └── MigrationsFolderError   its migrations folder is missing, taken, or out of bounds
+    ├── PackageError                a package, or what you typed for one
+    │   ├── PackageNameError        not a valid name of a package
+    │   ├── PackageNotFoundError    not importable, or not a package with its own folder
+    │   └── MigrationsFolderError   its folder of migrations does not exist, exists already, or is not inside it
     ├── HistoryError                the revision files contradict themselves
     │   ├── RevisionFileError       a file that cannot be read, parsed or imported
     │   ├── DuplicateRevisionError  one id or label in two files
-    │   ├── MissingRevisionError    a parent or dependency that no file has
-    │   └── CycleError              revisions that wait for each other
-    ├── RevisionInputError          what was typed for a new revision cannot be written
-    ├── SpecifierError              a specifier that means nothing here
-    ├── NotUpToDateError            the database is behind or ahead of the package that is compared
-    ├── DependentsError             a downgrade that would take other packages along
-    ├── PlanChangedError            what would run is not what was shown and agreed to
-    ├── UnknownRevisionsError       applied revisions that no file explains
-    ├── DivergedError               revisions that count as applied, and were never run
+    │   ├── MissingRevisionError    a parent or dependency without a file
+    │   └── CycleError              revisions that depend on each other
+    ├── RevisionInputError          what you typed for a new revision cannot be written
+    ├── SpecifierError              a specifier that does not mean anything here
+    ├── NotUpToDateError            the database is behind or ahead, so the models cannot be compared
+    ├── DependentsError             a downgrade that would also revert revisions of other packages
+    ├── PlanChangedError            the plan is not the one that you confirmed
+    ├── UnknownRevisionsError       missing revisions, which are applied but have no file
+    ├── DivergedError               revisions that count as applied but were never run
     ├── VersionTableError           version rows that cannot be revisions
     ├── JournalError                a row of the journal that cannot be read
     ├── RenderError                 a revision that cannot be written as SQL
-    ├── LinterError                 squawk is not there, or does not work
+    ├── LinterError                 squawk is not installed, or does not work
     ├── NestedRunError              a migration started inside a migration
-    ├── LockError                   the database has no lock that keeps others from migrating it
-    │   ├── LockTimeoutError        another process migrates the database, and was not done in time
-    │   └── PoolerError             a pooler makes the lock worthless
-    ├── ProtectedError              what would take something out of a protected database was not confirmed
+    ├── LockError                   the database has no lock that keeps other processes out
+    │   ├── LockTimeoutError        another process did not finish its migration in time
+    │   └── PoolerError             a pooler makes the lock useless
+    ├── ProtectedError              a change of a protected database was not confirmed
     ├── WaitTimeoutError            the database did not answer, or was not up to date, in time
-    ├── UnfinishedRevisionError     a revision of which nobody knows what is left
-    ├── DatabaseError               the database refused, or could not be reached
+    ├── UnfinishedRevisionError     a revision was interrupted or failed half-way
+    ├── DatabaseError               the database refused a statement, or could not be reached
     └── RevisionFailedError         a revision failed while it ran
 
-Each carries what it is about as attributes, as well as a text that names the remedy; ``exit_code`` is what the command
-line exits with.
+The message of each says what is wrong and what to do. The attributes contain the details, and ``exit_code`` is the exit
+code of the command line.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ class AmphoError(Exception):
 
     @property
     def entry(self) -> str:
-        """The name under which the documentation has its cause and its remedy; ``ampho explain`` prints them."""
+        """The name of its entry in the documentation, which ``ampho explain`` prints."""
         (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
         return kind.__name__
 
     @property
     def page(self) -> str:
-        """Where the documentation has that entry: a file in ``docs/``, and the anchor in it."""
+        """The place of that entry in the documentation: a file in ``docs/``, and an anchor."""
         return f"errors.md#{self.entry.lower()}"
 
 
 class ConfigurationError(AmphoError):
-    """A setting, an argument of an extension, or the app is not usable.
+    """A setting, an argument of an extension, or the app cannot be used.
 
-    :ivar setting: the name of the setting, where one is to blame.
+    :ivar setting: the name of the setting; None if the error is not about one.
     """
 
     def __init__(self, message: str, *, setting: str | None = None) -> None:
@@ -78,7 +78,7 @@ class ConfigurationError(AmphoError):
 class AppNotFoundError(ConfigurationError):
     """No app was found, or it could not be loaded.
 
-    :ivar tried: where it was looked for, in order, a line each; empty where something named it.
+    :ivar tried: the places where Ampho looked for it, in order; empty if you named the app.
     """
 
     def __init__(self, message: str, *, setting: str | None = None, tried: Sequence[str] = ()) -> None:
@@ -94,7 +94,7 @@ class EnvironmentFileError(ConfigurationError):
     """The host's ``env.py`` cannot be used for a run.
 
     :ivar path: the file.
-    :ivar line: the line to look at, where it is known.
+    :ivar line: the line to look at; None if it is not known.
     """
 
     def __init__(self, message: str, *, path: Path, line: int | None = None) -> None:
@@ -106,7 +106,7 @@ class EnvironmentFileError(ConfigurationError):
 class PackageError(AmphoError):
     """A package cannot be used.
 
-    :ivar package: its name as it was given.
+    :ivar package: its name as you typed it.
     """
 
     def __init__(self, message: str, *, package: str) -> None:
@@ -119,9 +119,9 @@ class PackageNameError(PackageError):
 
 
 class PackageNotFoundError(PackageError):
-    """No package of that name is importable, or listed.
+    """No package of that name can be imported, or is listed.
 
-    :ivar is_absent: whether nothing at all of that name is importable, as when it was uninstalled.
+    :ivar is_absent: whether nothing of that name can be imported, as if it were not installed.
     """
 
     def __init__(self, message: str, *, package: str, is_absent: bool = False) -> None:
@@ -130,7 +130,7 @@ class PackageNotFoundError(PackageError):
 
 
 class MigrationsFolderError(PackageError):
-    """The package's migrations folder is missing, already there, or not inside the package.
+    """The package's folder of migrations does not exist, exists already, or is not inside the package.
 
     :ivar path: the folder.
     """
@@ -143,9 +143,9 @@ class MigrationsFolderError(PackageError):
 class HistoryError(AmphoError):
     """The revision files of the packages do not form a history.
 
-    :ivar package: the package of the file, where one file is to blame.
-    :ivar revision: the revision's id, where it is known.
-    :ivar path: the file, where one file is to blame.
+    :ivar package: the package of the file; None if the error is not about one file.
+    :ivar revision: the id of the revision; None if it is not known.
+    :ivar path: the file; None if the error is not about one file.
     """
 
     def __init__(
@@ -167,17 +167,17 @@ class RevisionFileError(HistoryError):
 
 
 class DuplicateRevisionError(HistoryError):
-    """Two files claim one id, or one branch label."""
+    """Two files have the same id, or the same branch label."""
 
 
 class MissingRevisionError(HistoryError):
-    """A revision names a parent or a dependency that no file has."""
+    """A revision names a parent or a dependency that does not exist in any file."""
 
 
 class CycleError(HistoryError):
-    """Revisions stand on each other in a circle.
+    """Revisions depend on each other in a cycle.
 
-    :ivar revisions: the ids of the circle, in order.
+    :ivar revisions: the ids of the revisions in the cycle, in order.
     """
 
     def __init__(self, message: str, *, revisions: Sequence[str]) -> None:
@@ -188,7 +188,7 @@ class CycleError(HistoryError):
 class RevisionInputError(AmphoError):
     """A message, id, head or dependency for a new revision cannot be written.
 
-    :ivar package: the package that the revision was meant for.
+    :ivar package: the package of the new revision.
     """
 
     def __init__(self, message: str, *, package: str) -> None:
@@ -197,9 +197,9 @@ class RevisionInputError(AmphoError):
 
 
 class SpecifierError(AmphoError):
-    """A specifier is malformed, unknown, ambiguous, or out of place.
+    """A specifier is malformed, unknown, ambiguous, or not allowed here.
 
-    :ivar specifier: the specifier as it was typed.
+    :ivar specifier: the specifier as you typed it.
     """
 
     def __init__(self, message: str, *, specifier: str) -> None:
@@ -208,10 +208,10 @@ class SpecifierError(AmphoError):
 
 
 class NotUpToDateError(AmphoError):
-    """A package's revisions and the database are not at the same point, so its models cannot be compared.
+    """The database is behind or ahead of the revisions of a package, so the models cannot be compared with it.
 
     :ivar package: the package.
-    :ivar revisions: ids of the revisions that the database lacks, or that only it has.
+    :ivar revisions: the ids of the pending or the missing revisions.
     """
 
     def __init__(self, message: str, *, package: str, revisions: Sequence[str]) -> None:
@@ -221,10 +221,10 @@ class NotUpToDateError(AmphoError):
 
 
 class DependentsError(AmphoError):
-    """A downgrade would take along applied revisions of other packages.
+    """A downgrade would also revert applied revisions of other packages.
 
-    :ivar specifier: the specifier as it was typed.
-    :ivar dependents: ids of the revisions that would go too.
+    :ivar specifier: the specifier as you typed it.
+    :ivar dependents: the ids of those revisions.
     """
 
     def __init__(self, message: str, *, specifier: str, dependents: Sequence[str]) -> None:
@@ -234,11 +234,11 @@ class DependentsError(AmphoError):
 
 
 class PlanChangedError(AmphoError):
-    """What would run now is not the plan that somebody has seen and agreed to."""
+    """What would run now is not the plan that was shown and confirmed."""
 
 
 class UnknownRevisionsError(AmphoError):
-    """Revisions are applied that no file explains, and they are in the way.
+    """The command cannot go on because of missing revisions, which are applied but have no file.
 
     :ivar rows: their ids.
     """
@@ -249,7 +249,7 @@ class UnknownRevisionsError(AmphoError):
 
 
 class DivergedError(AmphoError):
-    """Revisions count as applied because of what stands on them, and were never run on this database.
+    """Revisions count as applied because later revisions are, but were never run on this database.
 
     :ivar revisions: their ids.
     """
@@ -260,7 +260,7 @@ class DivergedError(AmphoError):
 
 
 class VersionTableError(AmphoError):
-    """The version table holds rows that cannot be revisions, or none while another table holds some of the history.
+    """The version table has rows that cannot be revisions, or is empty while another table has rows of the history.
 
     :ivar rows: those rows, as text.
     """
@@ -299,7 +299,7 @@ class RenderError(AmphoError):
 
 
 class LinterError(AmphoError):
-    """squawk, which looks at the SQL for PostgreSQL, is not installed, or does not work."""
+    """squawk, which checks the SQL for PostgreSQL, is not installed, or does not work."""
 
 
 class NestedRunError(AmphoError):
@@ -307,7 +307,7 @@ class NestedRunError(AmphoError):
 
 
 class DatabaseError(AmphoError):
-    """The database could not be reached, or refused a statement that belongs to no revision."""
+    """The database could not be reached, or refused a statement that does not belong to a revision."""
 
 
 class LockError(AmphoError):
@@ -315,9 +315,9 @@ class LockError(AmphoError):
 
 
 class LockTimeoutError(LockError):
-    """Another process migrates the database, and was not done in time.
+    """Another process is migrating the database, and did not finish in time.
 
-    :ivar holder: who that is, as far as the database tells.
+    :ivar holder: a description of that process; empty if the database does not provide one.
     """
 
     exit_code = 3
@@ -328,14 +328,14 @@ class LockTimeoutError(LockError):
 
 
 class PoolerError(LockError):
-    """A pooler between here and the database gives each transaction another session."""
+    """A pooler in front of the database runs each transaction in a different session."""
 
 
 class ProtectedError(AmphoError):
-    """What would take something out of a protected database was not confirmed, or for another database.
+    """A change of a protected database was not confirmed, or was confirmed for another database.
 
-    :ivar deed: what it is, in a sentence.
-    :ivar database: the name that confirms it.
+    :ivar deed: what the command would do, in a sentence.
+    :ivar database: the name of the database, which confirms the change.
     """
 
     def __init__(self, message: str, *, deed: str, database: str) -> None:
@@ -345,13 +345,13 @@ class ProtectedError(AmphoError):
 
 
 class WaitTimeoutError(AmphoError):
-    """The database did not answer in time, or no other process brought it up to date."""
+    """The database did not answer in time, or was not up to date in time."""
 
     exit_code = 3
 
 
 class UnfinishedRevisionError(AmphoError):
-    """A revision failed half-way, or was interrupted, where the database cannot roll it back.
+    """A revision was interrupted, or failed half-way, and the database could not roll it back.
 
     :ivar revision: its id.
     :ivar package: its package.
@@ -369,7 +369,7 @@ class RevisionFailedError(AmphoError):
     :ivar revision: its id.
     :ivar package: its package.
     :ivar path: its file.
-    :ivar applied: ids of the revisions that the same run had finished before, in order.
+    :ivar applied: the ids of the revisions that the same run had finished before, in order.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
-"""The settings of Ampho: how each is called, what it means and what it is by default. Reading them is others' work.
+"""The settings of Ampho: their names, meanings and defaults, and which names are misspelt settings.
 
-The code that reads a setting takes its name and its default from here, and so does the page: they cannot drift apart.
-Names that are none are known for that here, too.
+The code that reads a setting takes its name and its default from here, and so does the page of the documentation.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ class Setting(Generic[Default_co]):
     """A key of ``app.config``.
 
     :ivar name: the key.
-    :ivar kind: what it holds, in words.
+    :ivar kind: the type of its value, in words.
     :ivar meaning: what it is for, in Markdown.
-    :ivar default: what it is where nobody sets it.
-    :ivar by_default: what that comes to, in Markdown, where the value alone does not say it.
-    :ivar in_environment: whether an environment variable of that name is read, where the app's configuration has none.
+    :ivar default: its value if it is not set.
+    :ivar by_default: what the default means, in Markdown, if the value does not say that.
+    :ivar in_environment: whether an environment variable of that name is read if the app's configuration has no key.
     """
 
     name: str
@@ -102,16 +101,16 @@ SETTINGS: tuple[Setting[object], ...] = (
 )
 
 APP = "AMPHO_APP"
-"""The environment variable that names the app, which is no setting of it."""
+"""The environment variable that names the app. It is not a setting in ``app.config``."""
 
 _PREFIX = "AMPHO_"
 
 
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
-    """Say which names look like settings and are none.
+    """Yield a sentence for each name that looks like a setting but is not one.
 
-    The environment is others' as well: of its names only those count that are close to a setting's, also where an app
-    has copied it into its configuration.
+    Other programs may use names with the same prefix in the environment. So a name in the environment only counts if it
+    is close to a setting's name, even if the app has copied it into its configuration.
     """
     names = [setting.name for setting in SETTINGS]
     ways = [name.removeprefix(_PREFIX) for name in (*names, APP)]
@@ -121,5 +120,5 @@ def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> It
         guess = did_you_mean(name.removeprefix(_PREFIX), ways, f"{_PREFIX}{{}}")
         where = "the environment" if name in environment else "app.config"
         if guess or name not in environment:
-            remedy = guess or f"There are {', '.join(names)}."
-            yield sentences(f"{name} in {where} is no setting of Ampho, and nothing reads it", remedy)
+            remedy = guess or f"The settings are {', '.join(names)}."
+            yield sentences(f"Unknown setting {name} in {where}; it is ignored", remedy)

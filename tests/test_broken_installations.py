@@ -115,12 +115,15 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "too deep": (revision("x = " + "(" * 5000 + ")" * 5000), "shop_2.py of shop cannot be parsed"),
     "an id of two files": (revision(HEADER.format("shop_1", None)), "Two files have the id shop_1"),
     "a circle": (revision(HEADER.format("shop_2", "shop_2")), "shop_2 -> shop_2"),
-    "no parent": (revision(HEADER.format("shop_2", "gone")), "gone, which no"),
-    "no dependency": (revision(HEADER.format("shop_2", "shop_1") + "depends_on = 'gone'\n"), "gone, which no"),
+    "no parent": (revision(HEADER.format("shop_2", "gone")), "gone, which does not exist"),
+    "no dependency": (
+        revision(HEADER.format("shop_2", "shop_1") + "depends_on = 'gone'\n"),
+        "gone, which does not exist",
+    ),
     "no down_revision": (revision("revision = 'shop_2'\n"), "has no down_revision"),
     "a label of two": (
         revision(HEADER.format("shop_2", "shop_1") + "branch_labels = 'shop'\n"),
-        "carries the branch label shop",
+        "has the branch label shop",
     ),
     "a head that raises": (revision("revision = str(1 / 0)\n"), "cannot be imported: ZeroDivisionError"),
     "a head that exits": (revision("import sys\nrevision = sys.exit(0)\n"), "sys.exit(0) was called"),

@@ -246,7 +246,7 @@ def test_explain_lists_all_errors_and_asks_about_a_name_that_is_none() -> None:
     runner = CliRunner()
     listed = {line.split()[0]: line for line in runner.invoke(cli, ["explain"]).stdout.splitlines()}
     assert set(listed) == set(KINDS) - {"AmphoError"}
-    assert listed["CycleError"].endswith("  Revisions stand on each other in a circle.")
+    assert listed["CycleError"].endswith("  Revisions depend on each other in a cycle.")
     for typed, meant in {
         "Dependents": "Did you mean DependentsError?",
         "locktimeout": "Did you mean LockTimeoutError?",

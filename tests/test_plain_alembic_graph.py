@@ -241,7 +241,7 @@ def test_a_dependency_on_what_no_file_has_is_refused_when_it_would_run(tmp_path:
     """Its package may be gone while what it made is still there, so that it is no error before."""
     files = {"a.py": b"revision = 'a'\ndown_revision = None\ndepends_on = 'gone'\n"}
     _, ours = read(files, tmp_path)
-    with pytest.raises(MissingRevisionError, match=r"a\.py\) stands on gone"):
+    with pytest.raises(MissingRevisionError, match=r"a\.py\) depends on gone"):
         ours().check_files(ours().ids)
 
 

@@ -339,7 +339,7 @@ HEADS_REFUSED: Refusals = {
     "not a head": ("app_1", RevisionInputError, "already has a successor. Add --splice"),
     "unknown": ("nope", SpecifierError, "nope is neither"),
     "unknown package": ("nope@head", SpecifierError, "nope is neither a package"),
-    "ambiguous": ("app_", SpecifierError, "begins 2 ids"),
+    "ambiguous": ("app_", SpecifierError, "2 ids start with"),
     "head": ("head", RevisionInputError, "--head head does not name a revision"),
     "heads": ("heads", RevisionInputError, "--head heads does not name a revision"),
     "a step": ("+1", RevisionInputError, r"--head \+1 does not name a revision"),
@@ -392,7 +392,7 @@ def test_dependencies_are_written_as_full_ids(depends_on: list[str], written: tu
 
 DEPENDENCIES_REFUSED: Refusals = {
     "unknown": ("nope", SpecifierError, "nope is neither"),
-    "ambiguous": ("core_", SpecifierError, "begins 3 ids"),
+    "ambiguous": ("core_", SpecifierError, "3 ids start with"),
     "two heads": ("core", RevisionInputError, "--depends-on core: core has 2 heads: core_2, core_3"),
     "two heads, asked for": ("core@head", RevisionInputError, "core has 2 heads"),
     "no revision yet": ("bare", RevisionInputError, "bare has no revisions yet"),

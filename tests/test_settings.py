@@ -71,15 +71,15 @@ CLOSE = {
 
 @pytest.mark.parametrize(("name", "meant"), CLOSE.items())
 def test_a_setting_that_is_misspelt_is_asked_about_wherever_it_stands(name: str, meant: str) -> None:
-    said = f"is no setting of Ampho, and nothing reads it. Did you mean {meant}?"
+    said = f"it is ignored. Did you mean {meant}?"
 
-    assert list(misspelt({name: 1}, {})) == [f"{name} in app.config {said}"]
-    assert list(misspelt({}, {name: "1"})) == [f"{name} in the environment {said}"]
+    assert list(misspelt({name: 1}, {})) == [f"Unknown setting {name} in app.config; {said}"]
+    assert list(misspelt({}, {name: "1"})) == [f"Unknown setting {name} in the environment; {said}"]
 
 
 def test_a_name_that_is_close_to_no_setting_is_told_of_in_the_configuration_alone() -> None:
     (said,) = misspelt({"AMPHO_COLOUR": 1, "SQLALCHEMY_ECHO": True, "PROTECTD": 1}, {})
-    assert said.startswith("AMPHO_COLOUR in app.config is no setting of Ampho, and nothing reads it. There are AMPHO_")
+    assert said.startswith("Unknown setting AMPHO_COLOUR in app.config; it is ignored. The settings are AMPHO_")
     assert all(setting.name in said for setting in SETTINGS)
     assert list(misspelt({}, {"AMPHO_COLOUR": "1"})) == []
     assert list(misspelt({"AMPHO_COLOUR": "1"}, {"AMPHO_COLOUR": "1"})) == []  # which holds the environment
@@ -98,10 +98,10 @@ def test_no_name_that_is_set_for_ampho_is_taken_for_a_mistake() -> None:
 
 def test_every_command_tells_once_of_a_setting_that_is_misspelt(core: Project) -> None:
     core.app("flask", ["core"], "sqlite:///app.db", extra_config={"AMPHO_PROTECTD": True})
-    said = "is no setting of Ampho, and nothing reads it. Did you mean"
+    said = "it is ignored. Did you mean"
     told = [
-        f"Warning: AMPHO_LOCK_TIMOUT in the environment {said} AMPHO_LOCK_TIMEOUT?",
-        f"Warning: AMPHO_PROTECTD in app.config {said} AMPHO_PROTECTED?",
+        f"Warning: Unknown setting AMPHO_LOCK_TIMOUT in the environment; {said} AMPHO_LOCK_TIMEOUT?",
+        f"Warning: Unknown setting AMPHO_PROTECTD in app.config; {said} AMPHO_PROTECTED?",
     ]
     for command in ("db-up", "db-show", "db-up --json", "db-forget core --yes"):
         done = core.run("ampho", *command.split(), env={"AMPHO_LOCK_TIMOUT": "5"}, check=False)

@@ -70,12 +70,12 @@ MALFORMED = {
     "range": ("a:b", "is a range"),
     "range to the end": ("a:", "is a range"),
     "range from the start": (":b", "is a range"),
-    "+0": ("+0", "is no number of steps"),
-    "-0": ("-0", "is no number of steps"),
-    "-000": ("-000", "is no number of steps"),
-    "app@+0": ("app@+0", "is no number of steps"),
-    "huge": ("+99999999", "is no number of steps"),
-    "huger than an int of the database": ("-" + "9" * 299, "is no number of steps"),
+    "+0": ("+0", "is not a valid number of steps"),
+    "-0": ("-0", "is not a valid number of steps"),
+    "-000": ("-000", "is not a valid number of steps"),
+    "app@+0": ("app@+0", "is not a valid number of steps"),
+    "huge": ("+99999999", "is not a valid number of steps"),
+    "huger than an int of the database": ("-" + "9" * 299, "is not a valid number of steps"),
 }
 
 
@@ -93,7 +93,7 @@ def test_name_before_at_is_a_package_or_a_label() -> None:
         "core", "core", ("core_1", "core_10", "core_100", "core_2")
     )
     assert find_branch(GRAPH, "side-2", "side-2@head") == Branch("side-2", "core", ("core_100",))
-    with pytest.raises(SpecifierError, match="core_1 is no package with migrations here") as caught:
+    with pytest.raises(SpecifierError, match="core_1 is not a package with migrations here") as caught:
         find_branch(GRAPH, "core_1", "core_1@head")
     assert caught.value.specifier == "core_1@head"
 
@@ -126,18 +126,18 @@ def test_package_or_label_alone_is_a_branch_even_where_an_id_is_called_so(typed:
 
 
 NOT_FOUND = {
-    "core_": "core_ begins 4 ids: core_1, core_10, core_100, core_2",
-    "core@core_": "core_ begins 4 ids",
-    "acme_": "acme_ begins 2 ids: acme_1, acme_billing_1",
+    "core_": "4 ids start with core_: core_1, core_10, core_100, core_2",
+    "core@core_": "4 ids start with core_",
+    "acme_": "2 ids start with acme_: acme_1, acme_billing_1",
     "core_3": "core_3 is neither a package, a revision id, nor the beginning of one",
     "core@acme_1": "acme_1 belongs to acme, not to core. Type acme_1",
     "acme@core_1": "core_1 belongs to core, not to acme. Type core_1",
     "core@acme": "acme is neither",
     "Core_1": "Did you mean core_1",
-    "core_1+1": "counts from a name",
-    "core@core_1+1": "counts from a name",
-    "side-2+1": "counts from a name",
-    "acme.billing-1": "counts from a name",
+    "core_1+1": "Ampho does not count steps from a name",
+    "core@core_1+1": "Ampho does not count steps from a name",
+    "side-2+1": "Ampho does not count steps from a name",
+    "acme.billing-1": "Ampho does not count steps from a name",
     "%": "% is neither",
     "core_%": "core_% is neither",
     "core*": "core\\* is neither",
@@ -154,5 +154,5 @@ def test_what_stands_for_nothing_or_for_several_is_refused(typed: str, what: str
 
 def test_refusal_shows_five_ids_that_begin_alike() -> None:
     many = graph("\n".join(f"core: core_{number}" for number in range(7)))
-    with pytest.raises(SpecifierError, match=r"begins 7 ids: core_0, core_1, core_2, core_3, core_4 and 2 more\."):
+    with pytest.raises(SpecifierError, match=r"7 ids start with core_: core_0, core_1, core_2, core_3, core_4 and 2"):
         find_target(many, parse("core_"))

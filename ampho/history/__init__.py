@@ -1,5 +1,5 @@
 """The revision files of all packages, and the graph that they form.
 
-What is here reads files and answers questions about them: packages, revisions, specifiers, and what a file may lose.
-It connects to no database, and writes nothing.
+The modules read packages and their revisions, resolve specifiers, and find out what data a revision removes. They do
+not connect to a database, and do not write anything.
 """

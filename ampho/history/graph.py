@@ -1,7 +1,7 @@
-"""The revisions of all packages as one graph: who owns what, what stands on what, and what is wrong with it.
+"""The revisions of all packages as one graph, with the errors in it.
 
-Pure: it is made from revisions that were read already, and knows no database. A revision *stands on* its parents and
-on what it depends on; inside its package it has parents only where those are of the same package.
+It is made from revisions that were read before, and does not use a database. A revision depends on its parents and on
+the revisions in its ``depends_on``. A parent in another package counts as a dependency, not as a parent.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ampho.history.revision import Revision, package_of_id
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What a name before ``@`` stands for: a package, or the part of one that carries a label.
+    """The meaning of a name in front of ``@``: a package, or the part of a package that has a label.
 
-    :ivar name: the name as it was typed.
+    :ivar name: the name as the user typed it.
     :ivar package: the package of its revisions.
-    :ivar ids: its revisions, in the graph's order.
+    :ivar ids: its revisions, in the order of the graph.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Branch:
 class Graph:
     """The history of all packages.
 
-    A dependency that no file has, on another package than those that are there, is kept as a missing revision: that
-    package may be gone, and yet be applied. What would have to run it is refused when that is planned.
+    A dependency without a file becomes a missing revision if its package is not installed, because it may have been
+    applied before the package was uninstalled. A plan that would have to run it is refused later.
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
@@ -76,7 +76,7 @@ class Graph:
     def ids(self) -> tuple[str, ...]:
         """All ids in the order in which an empty database runs them; see :meth:`_sorted`.
 
-        The order depends on the files alone, and is the same every time.
+        The order only depends on the files, and is always the same.
         """
         return self._order
 
@@ -86,31 +86,31 @@ class Graph:
         return self._labels
 
     def parents(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids that a revision stands on: parents first, then dependencies."""
+        """Return the ids that a revision depends on: parents first, then the others."""
         return self._parents[revision_id]
 
     def children(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids that stand on a revision."""
+        """Return the ids that depend on a revision directly."""
         return self._children[revision_id]
 
     def dependencies(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids that a revision depends on: of ``depends_on``, and of parents in another package."""
+        """Return the ids in the ``depends_on`` of a revision, and those of its parents in other packages."""
         revision = self[revision_id]
         own = {parent for parent in revision.down_revisions if self[parent].package == revision.package}
         return tuple(parent for parent in self._parents[revision_id] if parent not in own)
 
     def of_package(self, package: str) -> tuple[str, ...]:
-        """Return the ids of a package, in the graph's order."""
+        """Return the ids of a package, in the order of the graph."""
         return self._of_package[package]
 
     def heads(self, package: str) -> tuple[str, ...]:
-        """Return the ids of a package that are the parent of no other revision of it."""
+        """Return the ids of a package that no other revision of the package revises."""
         return self._heads[package]
 
     def parallel_heads(self, package: str) -> tuple[str, ...]:
-        """Return the heads of a package that has several, unless each is the head of a label of its own.
+        """Return the heads of a package that has several, unless each is the head of its own label.
 
-        So a package may have separate lines on purpose, such as OpenStack's ``expand`` and ``contract``.
+        A package may have several lines on purpose, such as OpenStack's ``expand`` and ``contract``.
         """
         heads = self.heads(package)
         if len(heads) <= 1:
@@ -128,13 +128,13 @@ class Graph:
         return found
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of ``ids`` of one package that no other of them has as parent, in the graph's order."""
+        """Return those of some ids of one package that no other of them revises, in the order of the graph."""
         among = set(ids)
         below = {parent for revision_id in among for parent in self[revision_id].down_revisions}
         return self.sort(among - below)
 
     def branch(self, name: str) -> Branch | None:
-        """Return the branch of a name: a package's, or a label's with its successors, as in Alembic."""
+        """Return the branch of a name: all of a package, or a label's revision and its successors, as in Alembic."""
         if name in self._of_package:
             return Branch(name, name, self._of_package[name])
         if name not in self._labels:
@@ -143,15 +143,15 @@ class Graph:
         return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
-        """Return this graph with revisions whose files are gone, which a database knows of.
+        """Return this graph with missing revisions that a database has.
 
-        :param revisions: what they stand on is in the graph, or among them.
+        :param revisions: the revisions, which only depend on each other and on revisions in the graph.
         """
         present = [revision for revision in self._revisions.values() if not revision.is_missing]
         return Graph([*present, *revisions], self.packages, self.not_installed)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
-        """Return this graph with some revisions based on others than their files say.
+        """Return this graph with other parents for some revisions than those in their files.
 
         :param parents: the ids of their parents and dependencies, by their ids.
         :raises HistoryError: if the result is not a valid graph.
@@ -163,36 +163,36 @@ class Graph:
         return Graph(revisions, self.packages, self.not_installed)
 
     def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
-        """Return a revision with other parents; what its file calls a dependency stays one."""
+        """Return a revision with other parents. The dependencies in its file remain dependencies."""
         needed = set(self._parents[revision.id]).difference(revision.down_revisions)
         down_revisions = tuple(parent for parent in ids if parent not in needed)
         return replace(revision, down_revisions=down_revisions, depends_on=tuple(needed.intersection(ids)))
 
     def has_file(self, revision_id: object) -> bool:
-        """Tell whether a file has this revision."""
+        """Return whether a revision has a file."""
         return revision_id in self._revisions and not self._revisions[str(revision_id)].is_missing
 
     def is_missing(self, revision_id: str) -> bool:
-        """Tell whether a revision of this graph is in no file."""
+        """Return whether a revision of this graph has no file."""
         return self._revisions[revision_id].is_missing
 
     def check_files(self, ids: Iterable[str]) -> None:
         """Check that revisions have files.
 
-        :raises MissingRevisionError: if one is known only from what stands on it.
+        :raises MissingRevisionError: if one is only known because another revision depends on it.
         """
         for revision_id in ids:
             if revision_id in self._needed_by:
                 raise _missing(self._needed_by[revision_id], revision_id)
 
     def ancestors(self, ids: Iterable[str]) -> set[str]:
-        """Return all that the given revisions stand on, at whatever distance, and themselves."""
+        """Return some revisions and all revisions that they depend on, directly or indirectly."""
         return _reach(ids, self._parents)
 
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
-        """Return all that stands on the given revisions, at whatever distance, without themselves.
+        """Return all revisions that depend on some revisions, directly or indirectly, without the latter.
 
-        :param within: a package; then only its revisions, by ways that do not leave it.
+        :param within: only follow dependencies inside this package.
         """
         start = set(ids)
         children = self._children
@@ -204,7 +204,7 @@ class Graph:
         return _reach(start, children) - start
 
     def successors(self, revision_id: str) -> set[str]:
-        """Return what descends from a revision by ``down_revision`` inside its package, without itself."""
+        """Return the revisions of the same package that revise a revision, directly or indirectly, without itself."""
         package = self[revision_id].package
         below = {
             parent: tuple(child for child in self._children[parent] if parent in self[child].down_revisions)
@@ -213,12 +213,12 @@ class Graph:
         return {found for found in _reach([revision_id], below) if self[found].package == package} - {revision_id}
 
     def after(self, revision_id: str) -> set[str]:
-        """Return what is undone when a package goes back to a revision: its successors and what depends on them."""
+        """Return what is reverted if a package goes back to a revision: its successors, and what depends on them."""
         successors = self.successors(revision_id)
         return successors | self.descendants(successors, within=self[revision_id].package)
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return the given ids in the graph's order, each after what it depends on."""
+        """Return some ids in the order of the graph, each after what it depends on."""
         unsorted = tuple(ids)
         return tuple(sorted(unsorted, key=self._positions.__getitem__)) if len(unsorted) > 1 else unsorted
 
@@ -227,7 +227,7 @@ class Graph:
         return {revision_id: position for position, revision_id in enumerate(self._order)}
 
     def _first_revisions(self) -> dict[str, str]:
-        """Return the first revision of each package that has just one: what an unlabelled branch answers to."""
+        """Return the first revision of each package that has only one. It stands for the package if no label does."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
             if not revision.down_revisions and not revision.is_missing:
@@ -235,7 +235,7 @@ class Graph:
         return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
 
     def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
-        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or for dependencies by label."""
+        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or dependencies also by label."""
         if not revision.depends_on and all(map(self._revisions.__contains__, revision.down_revisions)):
             return revision.down_revisions
         parents = dict.fromkeys(revision.down_revisions)
@@ -255,16 +255,21 @@ class Graph:
 
     @cached_property
     def _named(self) -> tuple[str, ...]:
-        """The packages whose names are known, those that are gone included: an id does not tell a dot in one."""
-        gone = (revision.package for revision in self._revisions.values() if revision.is_missing and revision.package)
-        return tuple(dict.fromkeys([*self.packages, *gone]))
+        """The packages whose names are known, including those of missing revisions.
+
+        An id alone does not show where the name of its package has dots.
+        """
+        missing = (
+            revision.package for revision in self._revisions.values() if revision.is_missing and revision.package
+        )
+        return tuple(dict.fromkeys([*self.packages, *missing]))
 
     def _sorted(self) -> tuple[str, ...]:
-        """Return all ids: each after what it depends on, and of those that may come next the oldest first.
+        """Return all ids: each after those that it depends on, and otherwise the oldest ones first.
 
-        So an empty database goes through the same states as those that were migrated while the files were written. A
-        revision counts as no older than what it depends on, because clocks differ. Revisions of the same age come in
-        the order in which the packages are listed, then by id.
+        So an empty database goes through the same states as those that were migrated while the files were written.
+        Because clocks differ, a revision counts as no older than those that it depends on. Revisions of the same age
+        are sorted by package, in the order in which the packages are listed, and then by id.
         """
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
@@ -290,11 +295,11 @@ class Graph:
         return tuple(order)
 
     def _times(self) -> dict[str, float]:
-        """Return when each revision was written, with an estimate for those that do not say so.
+        """Return when each revision was written, with an estimate for those without a date.
 
-        Such a revision counts as old as the oldest of those that depend on it. Where none of them has a date, it comes
-        with the first of its package, or, if the whole package has no date, after the packages that are listed before
-        it.
+        Such a revision counts as old as the oldest revision that depends on it. If none of those has a date, it counts
+        as old as the oldest revision of its package. A package without any dates comes after the packages that are
+        listed before it.
         """
         times = {rid: time for rid, revision in self._revisions.items() if (time := revision.time) is not None}
         if len(times) == len(self._revisions):
@@ -310,7 +315,7 @@ class Graph:
         return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
 
     def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
-        """Return, by package, the earliest time for a revision that has no date itself."""
+        """Return, by package, the time of a revision without a date that no revision with a date depends on."""
         of_package: dict[str, list[float]] = {name: [] for name in self.packages}
         for revision_id in sorted(self._revisions):
             known = of_package.setdefault(self[revision_id].package, [])
@@ -323,15 +328,15 @@ class Graph:
         return earliest
 
     def _cycle(self, unordered: set[str]) -> CycleError:
-        """Name one circle among revisions that no order puts after what they stand on."""
-        way = [min(unordered)]
-        while way[-1] not in way[:-1]:
-            way.append(min(parent for parent in self._parents[way[-1]] if parent in unordered))
-        circle = way[way.index(way[-1]) :]
-        files = ", ".join(shown_path(self[revision_id].path) for revision_id in circle[:-1])
+        """Return the error for revisions that cannot be sorted, with one of the cycles in them."""
+        path = [min(unordered)]
+        while path[-1] not in path[:-1]:
+            path.append(min(parent for parent in self._parents[path[-1]] if parent in unordered))
+        cycle = path[path.index(path[-1]) :]
+        files = ", ".join(shown_path(self[revision_id].path) for revision_id in cycle[:-1])
         return CycleError(
-            f"Revisions stand on each other in a circle: {' -> '.join(circle)}. Remove one of the links in {files}.",
-            revisions=circle[:-1],
+            f"Revisions depend on each other in a cycle: {' -> '.join(cycle)}. Remove one of the links in {files}.",
+            revisions=cycle[:-1],
         )
 
     def _grouped(self) -> dict[str, list[str]]:
@@ -348,8 +353,8 @@ def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
         if other is not revision:
             raise DuplicateRevisionError(
                 f"Two files have the id {revision.id}: {shown_path(other.path)} of {other.package} and"
-                f" {shown_path(revision.path)} of {revision.package}. Give one of them another id, in its file and"
-                " where others name it.",
+                f" {shown_path(revision.path)} of {revision.package}. Change the id of one of them, in its file"
+                " and in the files that refer to it.",
                 package=revision.package,
                 revision=revision.id,
                 path=revision.path,
@@ -371,7 +376,7 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
 
 def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisionError:
     return DuplicateRevisionError(
-        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) carries the branch label {label}, which is"
+        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) has the branch label {label}, which is"
         f" {whose}. Remove it from one of them.",
         package=revision.package,
         revision=revision.id,
@@ -381,8 +386,8 @@ def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisio
 
 def _missing(revision: Revision, parent: str) -> MissingRevisionError:
     return MissingRevisionError(
-        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) stands on {parent}, which no file has."
-        " Restore that file, list the package it belongs to, or correct the line.",
+        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) depends on {parent}, which does not"
+        " exist in any file. Restore that file, list its package, or correct the line.",
         package=revision.package,
         revision=revision.id,
         path=revision.path,

@@ -1,6 +1,6 @@
-"""What a user types for a revision: its syntax, and the names in it.
+"""Specifiers, which a user types to name revisions: their syntax, and the names in them.
 
-Pure. What a specifier *means* depends on the command and on the database, and is decided in ``plan``.
+The meaning of a specifier also depends on the command and on the database; see :mod:`ampho.migrate.plan`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
 
 _OFFSET = re.compile(r"[+-][0-9]+")
-_NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # longer ones are rather the seconds of an id
+_NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # a longer one is more likely part of an id
 _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
 _MAX_LENGTH = 300
 _MAX_DIGITS = 7
@@ -22,12 +22,12 @@ _MAX_DIGITS = 7
 
 @dataclass(frozen=True, slots=True)
 class Specifier:
-    """A specifier, taken apart.
+    """The parts of a specifier.
 
-    :ivar text: as it was typed.
-    :ivar branch: the name before ``@``, or None.
-    :ivar target: ``head``, ``heads``, ``base``, a name, or the empty string where ``offset`` is given.
-    :ivar offset: the number of steps, as ``+2`` and ``-1`` give it, or 0.
+    :ivar text: the specifier as the user typed it.
+    :ivar branch: the name in front of ``@``, or None.
+    :ivar target: ``head``, ``heads``, ``base``, or a name; empty if it has an offset.
+    :ivar offset: the number of steps, such as 2 for ``+2`` and -1 for ``-1``, or 0.
     """
 
     text: str
@@ -37,47 +37,47 @@ class Specifier:
 
 
 def parse(text: str) -> Specifier:
-    """Take a specifier apart.
+    """Return the parts of a specifier.
 
-    :raises SpecifierError: if it has no form that a specifier can have.
+    :raises SpecifierError: if it is malformed.
     """
     if not text.strip() or not text.isprintable() or len(text) > _MAX_LENGTH:
         raise SpecifierError(
-            f"{text[:60]!a} is not a specifier. Give a package, a revision id, or 'heads'.", specifier=text
+            f"{text[:60]!a} is not a specifier. Type a package, a revision id, or 'heads'.", specifier=text
         )
     if ":" in text:
         raise SpecifierError(
-            f"{text} is a range, which has no place here. Give the one revision to go to.", specifier=text
+            f"{text} is a range, which is not allowed here. Type one revision to go to.", specifier=text
         )
     branch, at, rest = text.strip().rpartition("@")
     if at and (not branch or not rest or "@" in branch):
         raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, PACKAGE@ID.", specifier=text)
     if _OFFSET.fullmatch(rest):
         if len(rest) > _MAX_DIGITS or not int(rest):
-            raise SpecifierError(f"{text} is no number of steps. Give 1 or more.", specifier=text)
+            raise SpecifierError(f"{text} is not a valid number of steps. Type 1 or more.", specifier=text)
         return Specifier(text, branch or None, "", int(rest))
     return Specifier(text, branch or None, rest)
 
 
 def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
-    """Return the branch that a name before ``@`` stands for: a package, or a label in the files.
+    """Return the branch of a name in front of ``@``, which is a package, or a label in the files.
 
     :raises SpecifierError: if there is none.
     """
     branch = graph.branch(name)
     if branch is None:
         guess = did_you_mean(name, [*graph.packages, *graph.labels])
-        raise _unknown(name, specifier, "is no package with migrations here", guess)
+        raise _unknown(name, specifier, "is not a package with migrations here", guess)
     return branch
 
 
 def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
-    """Return what the name in a specifier stands for: a branch, or the id of a revision.
+    """Return the branch or the id of the revision that a specifier names.
 
-    In this order: a package, a full id, another label, a unique prefix of an id.
+    A name can be, in this order, a package, a full id, another label, or a unique prefix of an id.
 
-    :param sign: of the steps that the command takes, which a mere number may have been meant for; empty for none.
-    :raises SpecifierError: if it stands for nothing, for several revisions, or for one of another package.
+    :param sign: the sign of an offset in this command, to suggest one if the user typed a number; empty for none.
+    :raises SpecifierError: if it names nothing, several revisions, or one of another package.
     """
     if spec.branch is None and (spec.target in graph.packages or spec.target not in graph):
         found = graph.branch(spec.target)
@@ -116,14 +116,13 @@ def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) ->
         return matches[0]
     if matches:
         raise SpecifierError(
-            f"{spec.target} begins {len(matches)} ids: {listed(sorted(matches))}. Type more of the one you mean.",
+            f"{len(matches)} ids start with {spec.target}: {listed(sorted(matches))}. Type more of the one you mean.",
             specifier=spec.text,
         )
     both = _NAME_AND_OFFSET.fullmatch(spec.target)
     if both and (both["name"] in graph or graph.branch(both["name"])):
         raise SpecifierError(
-            f"{spec.text} counts from a name, which Ampho does not do. Type PACKAGE@{both['offset']}, or the id to go"
-            " to.",
+            f"{spec.text}: Ampho does not count steps from a name. Type PACKAGE@{both['offset']}, or the id to go to.",
             specifier=spec.text,
         )
     guess = _guess(graph, spec, candidates, sign)
@@ -131,7 +130,7 @@ def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) ->
 
 
 def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) -> str:
-    """Ask what was meant by a name that is none."""
+    """Return a question that suggests what an unknown name may have meant."""
     if sign and _NUMBER.fullmatch(spec.target):
         return f"Did you mean {spec.text.removesuffix(spec.target)}{sign}{spec.target}?"
     if spec.branch is None:
@@ -141,5 +140,5 @@ def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) 
 
 
 def _unknown(name: str, specifier: str, what: str, guess: str) -> SpecifierError:
-    remedy = guess or "See 'ampho db-show' for what there is."
+    remedy = guess or "'ampho db-show' lists all of them."
     return SpecifierError(f"{name} {what}. {remedy}", specifier=specifier)
