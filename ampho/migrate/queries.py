@@ -163,17 +163,13 @@ def query(
     if has_known_table(project):
         check_not_in_use(connection)
         return query_known_table(project, connection, question, about_change=about_change)
-    answers: list[T] = []
 
-    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
-        journal = read_journal(project, context)
+    def ask(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> T:
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, context.version_table, journal)
-        answers.append(question(rows, journal))
-        return ()
+        return question(rows, journal)
 
-    run_env(project, connection, x, work)
-    return answers[0]
+    return query_env(project, connection, x, ask)
 
 
 def has_known_table(project: Project) -> bool:
@@ -230,6 +226,27 @@ def check_not_in_use(connection: Connection) -> None:
         from ampho.database import sqlite
 
         sqlite.check_not_in_use(connection)
+
+
+def query_env(
+    project: Project,
+    connection: Connection,
+    x: Sequence[str],
+    question: Callable[[tuple[str, ...], Journal, MigrationContext], T],
+    command: Sequence[str] = (),
+) -> T:
+    """Return the answer to a question that needs what ``env.py`` configures.
+
+    :param command: as for :func:`run_env`.
+    """
+    answers: list[T] = []
+
+    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
+        answers.append(question(rows, read_journal(project, context), context))
+        return ()
+
+    run_env(project, connection, x, work, command)
+    return answers[0]
 
 
 def run_env(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from ampho._text import listed, shown_path
 from ampho.database.journal import Journal
@@ -13,7 +13,7 @@ from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputErro
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
-from ampho.migrate.queries import read_journal, run_env
+from ampho.migrate.queries import query_env
 from ampho.project import Project
 from ampho.revise.ownership import Ownership, find_owners
 from ampho.revise.replay import replay, replay_back
@@ -22,13 +22,11 @@ from ampho.status import advice
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.alembic import Body
     from ampho.revise.comparison import Comparison
 
-T = TypeVar("T")
 Warn: TypeAlias = Callable[[str], None]
 
 _COMPARE = ("revision", "--autogenerate")
@@ -94,7 +92,7 @@ def autogenerate(
     head = f"{new.package}@head" if new.down_revisions else "base"
     needs = [f"--depends-on={name}" for name in new.depends_on]
     command = [*_COMPARE, f"--message={new.doc}", f"--head={head}", *needs]
-    found = _in_environment(project, connection, x, compare, command)
+    found = query_env(project, connection, x, compare, command)
     if found.left_out:
         warn(
             f"The foreign keys to {_tables(found.left_out)} are left out, because that package also depends on"
@@ -144,30 +142,12 @@ def check(
         _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], warn)
         return drifts
 
-    drifts = _in_environment(project, connection, x, compare, _COMPARE)
+    drifts = query_env(project, connection, x, compare, _COMPARE)
     if scratch:
         connection.rollback()  # ends the transaction of the comparison
         for warning in replay_back(project, connection, x):
             warn(warning)
     return drifts
-
-
-def _in_environment(
-    project: Project,
-    connection: Connection,
-    x: Sequence[str],
-    compare: Callable[[tuple[str, ...], Journal, MigrationContext], T],
-    command: Sequence[str],
-) -> T:
-    """Return the result of ``compare``, which runs inside the host's ``env.py`` because it needs its options."""
-    found: list[T] = []
-
-    def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
-        found.append(compare(rows, read_journal(project, context), context))
-        return ()
-
-    run_env(project, connection, x, work, command)
-    return found[0]
 
 
 def _owners(project: Project, context: MigrationContext) -> Ownership:
