@@ -185,6 +185,25 @@ def test_nothing_is_drawn(project: Project, upgrade: str, env: dict[str, str]) -
     assert lines(screen.shown)[-1] == "Applied 1 revision in N s."
 
 
+def test_part_of_a_line_stays_apart_from_the_line_of_its_revision(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade="import sys; print('part', end='', file=sys.stderr)")
+    project.revision("core", "core_2", "core_1", upgrade="print('half', end='')")
+    project.revision("core", "core_3", "core_2")
+    project.app("flask", ["core"], "sqlite:///app.db")
+
+    screen = Screen(project, "ampho", "db-up")
+
+    assert screen.end() == 0
+    assert lines(screen.shown)[1:-1] == [
+        "part",
+        "  + core_1  by hand ... N s",
+        "half",
+        "  + core_2  by hand ... N s",
+        "  + core_3  by hand ... N s",
+    ]
+
+
 def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: Project) -> None:
     project.package("core")
     for number in range(1, 6):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from ampho.aio.adapters import Database, adapt
 from ampho.aio.framework import QuartFramework, finish
-from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.aio.sqlalchemy.pool import treat_as_current
 from ampho.commands import Commands
 from ampho.errors import ConfigurationError

@@ -66,8 +66,8 @@ def _is_on_a_terminal() -> bool:
 class Display(Reporter):
     """Reports a run in lines, and shows below them what is running.
 
-    A thread draws the display, since a statement of a sync driver blocks the thread of the run. Only that thread
-    imports Rich, and only if the run takes a moment.
+    A thread draws the display, because a statement of a sync driver blocks the thread of the run. Only that thread
+    imports Rich, and only if the run does not end immediately.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,8 @@ class Display(Reporter):
             self._thread = threading.Thread(target=self._draw, name="ampho-progress", daemon=True)
             self._thread.start()
             if sys.stdin.isatty():
-                self._input = _Input(sys.stdin, self.end)  # kept, since input() goes on using it after end()
+                # Kept, because input() uses it even after end() has replaced it.
+                self._input = _Input(sys.stdin, self.end)
                 sys.stdin = cast("TextIO", self._input)
 
     def started(self, step: Step) -> None:
@@ -109,10 +110,16 @@ class Display(Reporter):
 
     def _ended(self, step: Step, how: str, colour: str) -> None:
         self._step = self._statement = None
+        self._begin_line()
+        super()._ended(step, how, colour)
+
+    def _begin_line(self) -> None:
+        """Begin a new line if the revision has written part of one."""
         flush()
         if not all(terminal.ends_line for terminal in self._terminals):
-            write("\n")  # the revision has written part of a line
-        super()._ended(step, how, colour)
+            write("\n")
+        for terminal in self._terminals:  # both streams share the line
+            terminal.ends_line = True
 
     def end(self) -> None:
         """End the display, and leave the cursor where the next output belongs."""
@@ -145,7 +152,7 @@ class Display(Reporter):
 
     @contextmanager
     def _cleared_by_output(self) -> Iterator[None]:
-        """Let everything that Python writes to the terminal clear the display first."""
+        """Make everything that Python writes to the terminal clear the display first."""
         for terminal in self._terminals:
             terminal.prefix = _CLEAR_BELOW.encode()
         try:
