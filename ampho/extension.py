@@ -10,7 +10,7 @@ from functools import cache, partial, wraps
 from pathlib import Path
 from pkgutil import resolve_name
 from types import MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 import click
@@ -139,27 +139,27 @@ class Extension(ABC):
 
     is_async: ClassVar[bool]
 
-    init = command(Commands.init)
-    revision = command(Commands.revision)
-    merge = command(Commands.merge)
-    rebase = command(Commands.rebase)
-    check = command(Commands.check)
-    lint = command(Commands.lint)
-    plan = command(Commands.plan)
-    upgrade = command(Commands.upgrade)
-    downgrade = command(Commands.downgrade)
-    upgrade_sql = command(Commands.upgrade_sql)
-    downgrade_sql = command(Commands.downgrade_sql)
-    stamp = command(Commands.stamp)
-    forget = command(Commands.forget)
-    resolve = command(Commands.resolve)
-    status = command(Commands.status)
-    current = command(Commands.current)
-    deployment = command(Commands.deployment)
-    wait = command(Commands.wait)
-    log = command(Commands.log)
-    show = command(Commands.show)
-    graph = command(Commands.graph)
+    init: Final = command(Commands.init)
+    revision: Final = command(Commands.revision)
+    merge: Final = command(Commands.merge)
+    rebase: Final = command(Commands.rebase)
+    check: Final = command(Commands.check)
+    lint: Final = command(Commands.lint)
+    plan: Final = command(Commands.plan)
+    upgrade: Final = command(Commands.upgrade)
+    downgrade: Final = command(Commands.downgrade)
+    upgrade_sql: Final = command(Commands.upgrade_sql)
+    downgrade_sql: Final = command(Commands.downgrade_sql)
+    stamp: Final = command(Commands.stamp)
+    forget: Final = command(Commands.forget)
+    resolve: Final = command(Commands.resolve)
+    status: Final = command(Commands.status)
+    current: Final = command(Commands.current)
+    deployment: Final = command(Commands.deployment)
+    wait: Final = command(Commands.wait)
+    log: Final = command(Commands.log)
+    show: Final = command(Commands.show)
+    graph: Final = command(Commands.graph)
 
     _template: ClassVar[str]
     _known_options: ClassVar[frozenset[str]] = OPTIONS

@@ -218,10 +218,13 @@ class Lent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lent, name)
 
-    def _leave(self) -> None:
-        """Do nothing."""
+    def commit(self) -> None: ...
 
-    commit = rollback = close = terminate = _leave
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def terminate(self) -> None: ...
 
 
 def _begin_immediate(connection: Connection) -> None:

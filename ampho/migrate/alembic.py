@@ -390,7 +390,7 @@ class LazyScript(Script):
         self._source = revision
         self._graph = graph
         self._module: ModuleType | None = None
-        self.path = revision.file
+        self.path: str = revision.file
         dependencies = _dependencies(graph, revision)
         super(Script, self).__init__(
             revision.id,
@@ -476,7 +476,9 @@ class ExactStep(RevisionStep):
     def __init__(self, script: ScriptDirectory, revision: Script, direction: Direction, rows: VersionRows) -> None:
         up = direction is Direction.UPGRADE
         super().__init__(script.revision_map, revision, up)
-        self.migration_fn = update_wrapper(partial(self._run, self.migration_fn), self.migration_fn)
+        self.migration_fn: Callable[..., None] = update_wrapper(
+            partial(self._run, self.migration_fn), self.migration_fn
+        )
         self.after_function: Callable[[], None] = lambda: None
         self._removed, self._added = rows.upgrade(revision.revision) if up else rows.downgrade(revision.revision)
 
