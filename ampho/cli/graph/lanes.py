@@ -34,7 +34,7 @@ _STYLES = {
     Mark.ABSENT: "red",
     Mark.UNKNOWN: "",
 }
-_COLOURS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_cyan")
+_COLORS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_cyan")
 _ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _ELLIPSES = {False: "…", True: "..."}
 _WIDE = 80
@@ -158,8 +158,8 @@ class _Painter:
         self._columns: list[_Strand | None] = []
         self._last: int | None = None  # the column of the node above
         self._lanes = {lane.package: lane for lane in picture.lanes}
-        colours = {lane.package: _COLOURS[number % len(_COLOURS)] for number, lane in enumerate(picture.lanes)}
-        self._colours = colours
+        colors = {lane.package: _COLORS[number % len(_COLORS)] for number, lane in enumerate(picture.lanes)}
+        self._colors = colors
         self._incoming: defaultdict[str, list[Edge]] = defaultdict(list)
         self._outgoing: Counter[tuple[str, bool]] = Counter()
         for edge in picture.edges:
@@ -188,14 +188,14 @@ class _Painter:
         column = self._free()
         if column is None:
             return self._most - 1
-        self._columns[column] = _Strand("", is_dependency=False, remaining=1, style=self._colours[node.package])
+        self._columns[column] = _Strand("", is_dependency=False, remaining=1, style=self._colors[node.package])
         return column
 
     def _name(self, lane: Lane, column: int | None) -> _Row:
         row, self._last = self._continued(), None
         if column is not None:
-            row.cells[column] = ("╷", self._colours[lane.package])
-        name = (labels.package(lane), f"bold {self._colours[lane.package]}")
+            row.cells[column] = ("╷", self._colors[lane.package])
+        name = (labels.package(lane), f"bold {self._colors[lane.package]}")
         counts = labels.counts(lane)
         row.text = [name, (f"  {counts}" if counts else "", "dim")]
         return row
@@ -261,7 +261,7 @@ class _Painter:
         :param taken: the columns that the row uses already.
         """
         children, needed = self._outgoing[node.last, False], self._outgoing[node.last, True]
-        style = self._colours[node.package]
+        style = self._colors[node.package]
         while len(self._columns) <= column:
             self._columns.append(None)
         mine = self._columns[column]
@@ -318,7 +318,7 @@ class _Painter:
             row.cells[number] = (sign, style)
 
     def _open(self, row: _Row, column: int, opened: int, node: Node) -> None:
-        style = self._colours[node.package]
+        style = self._colors[node.package]
         row.extend(opened)
         _bridge(row, opened, column, style, is_broken=True)
         row.cells[opened] = ("╮" if opened > column else "╭", style)
