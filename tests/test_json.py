@@ -318,5 +318,5 @@ def test_a_question_is_asked_on_standard_error(project: Project) -> None:
     command = f"import os; os.system('{Path(sys.executable).parent}/ampho db-down --json >out.json')"
     shown = project.type("python", "-c", command, answer="app.db")
 
-    assert "Type its name to go on" in shown.stdout
+    assert "Type its name to continue" in shown.stdout
     assert checked(project.read("out.json"), "db-down")["run"]["steps"]

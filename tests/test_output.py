@@ -197,7 +197,7 @@ def blog(request: pytest.FixtureRequest, project: Project) -> Iterator[Facade]:
 
 
 FULL = Path("/dev/full")
-LOST = "Standard output cannot be written to: No space left on device."
+LOST = "Cannot write to standard output: No space left on device."
 Stream = io.TextIOWrapper | None
 """A standard stream; Python has None for one that was closed before it started."""
 
@@ -253,7 +253,7 @@ def test_a_migration_is_done_where_its_report_cannot_be_written(blog: Facade, tm
     with FULL.open("w", encoding="utf-8") as out, (tmp_path / "err").open("w+", encoding="utf-8") as err:
         assert run(blog, "db-up", out=out, err=err) == 0
         said = (tmp_path / "err").read_text("utf-8")
-        assert said == f"Warning: {LOST} The command has done its work.\n"
+        assert said == f"Warning: {LOST} The command itself succeeded.\n"
         assert pending(blog) == []
 
         assert run(blog, "db-down", "-y", out=out, err=out) == 0

@@ -453,7 +453,7 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     assert named.exit_code == 0, named
     assert "Plan (db-down base)" in named.stdout
     assert "Revert these?" not in named.stdout
-    assert "Type its name to go on: " in named.stdout
+    assert "Type its name to continue: " in named.stdout
     assert "Reverted 3 revisions" in named.stdout
 
     up(project)

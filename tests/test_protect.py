@@ -117,7 +117,7 @@ def test_who_sits_at_a_terminal_is_asked(project: Project) -> None:
     said = " ".join(done.stdout.split())
     assert "'ampho db-down shop@base' reverts 1 revision of shop. The database app.db is protected." in said
     assert "\n  - shop_1  by hand ... " in done.stdout, "a terminal that does not say how wide it is has 80 columns"
-    assert "Type its name to go on: " in done.stdout
+    assert "Type its name to continue: " in done.stdout
     assert "Reverted 1 revision" in done.stdout
 
 

@@ -1,6 +1,7 @@
 """The command line: ``ampho``, ``flask ampho`` and ``quart ampho`` are one Click group.
 
-Commands parse their arguments, call the extension of the app, and show the result. No command decides anything.
+The commands parse their arguments, call the extension of the app, and show the result. Every decision about migrations
+is made in the rooms below.
 """
 
 from ampho.cli.commands import cli

@@ -1,4 +1,4 @@
-"""The commands, each of which calls the method of the same name, and shows the result."""
+"""The commands. Each one calls the method of the same name, and shows the result."""
 
 from __future__ import annotations
 
@@ -39,32 +39,34 @@ _x = click.option(
     metavar="KEY=VALUE",
     help="An argument for env.py and revisions (context.get_x_argument()).",
 )
-_sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
-_plan = click.option("--plan", "planned", is_flag=True, help="Print the steps and why each is there; run nothing.")
+_sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, without running it.")
+_plan = click.option(
+    "--plan", "planned", is_flag=True, help="Print the steps and the reason for each, without running them."
+)
 _confirm = click.option(
-    "--confirm", metavar="DATABASE", help="Do it where AMPHO_PROTECTED protects the database: the name of the database."
+    "--confirm", metavar="DATABASE", help="Confirm the change of a protected database (AMPHO_PROTECTED) by its name."
 )
 _scratch = click.option(
-    "--scratch", is_flag=True, help="Compare with a throw-away database on which the history runs, not with the app's."
+    "--scratch", is_flag=True, help="Compare with a temporary database on which all revisions run, not with the app's."
 )
 _start = click.option(
     "--start",
     multiple=True,
     type=_SPEC,
     metavar="REV",
-    help="With --sql: start from this revision, or 'base', and not from the database. May be given several times.",
+    help="With --sql: start from this revision, or from 'base', instead of from the database. Repeatable.",
 )
 
 
 @click.group("ampho", cls=AmphoGroup)
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more details.")
 @no_color
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
     """Database migrations, package by package.
 
     SPEC is a package (app), a revision id or the beginning of one, app@head, app@+1, app@-1, app@base, heads, base, or
-    a number of steps, +1 or -1. The prefix db- may be left out: ampho up.
+    a number of steps, +1 or -1. You may omit the prefix db-, as in 'ampho up'.
     """
     ctx.meta["ampho.verbose"] = verbose
 
@@ -76,7 +78,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 def db_init(ctx: click.Context, package: str) -> None:
     """Write the migrations folder of PACKAGE.
 
-    PACKAGE:FOLDER names another folder than 'migrations'.
+    Use PACKAGE:FOLDER for a folder that is not called 'migrations'.
     """
     done = call(ctx, Commands.init, package)
     show(ctx, done)
@@ -90,17 +92,19 @@ def db_init(ctx: click.Context, package: str) -> None:
     multiple=True,
     metavar="REV",
     shell_complete=completion.names,
-    help="A revision, or a package's head, that must be applied before.",
+    help="A revision or package that the new revision depends on. Repeatable.",
 )
 @click.option(
     "--head",
     metavar="REV",
     shell_complete=completion.revisions,
-    help="The revision to go on from, where the package has several heads.",
+    help="The revision to revise, if the package has several heads.",
 )
-@click.option("--splice", is_flag=True, help="Allow a --head that has a successor already.")
-@click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
-@click.option("-a", "--autogenerate", is_flag=True, help="Fill it by comparing the package's models with the database.")
+@click.option("--splice", is_flag=True, help="Allow a --head that another revision already revises.")
+@click.option("--rev-id", metavar="ID", help="Use this id instead of a generated one.")
+@click.option(
+    "-a", "--autogenerate", is_flag=True, help="Fill the revision by comparing the package's models with the database."
+)
 @_scratch
 @_x
 @json_option
@@ -119,7 +123,7 @@ def db_rev(
     scratch: bool,
     x: tuple[str, ...],
 ) -> None:
-    """Write a revision on the branch of PACKAGE."""
+    """Write a revision of PACKAGE."""
     new = call(
         ctx,
         Commands.revision,
@@ -167,8 +171,8 @@ def db_up(
 
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
-@click.option("--cascade", is_flag=True, help="Take back revisions of other packages that depend on it, too.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+@click.option("--cascade", is_flag=True, help="Also revert revisions of other packages that depend on it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @_confirm
 @_plan
 @_sql
@@ -189,10 +193,12 @@ def db_down(
     start: tuple[str, ...],
     x: tuple[str, ...],
 ) -> None:
-    """Downgrade to SPEC; by default, take back the last revision."""
+    """Downgrade to SPEC; by default, revert the last revision."""
     if (sql or planned) and (yes or confirm is not None):
         given = "--yes" if yes else "--confirm"
-        raise click.UsageError(f"{given} goes with a run: {'-s/--sql' if sql else '--plan'} changes nothing.")
+        raise click.UsageError(
+            f"{given} cannot be combined with {'--sql' if sql else '--plan'}, which changes nothing."
+        )
     as_sql = _wants_sql(ctx, sql, start)
     if _wants_plan(planned, sql):
         _show_plan(ctx, _plan_downgrade(ctx, spec, cascade, x))
@@ -253,7 +259,7 @@ def _show_plan(ctx: click.Context, plan: Plan) -> None:
 
 def _wants_plan(planned: bool, sql: bool) -> bool:
     if planned and sql:
-        raise click.UsageError("--plan and -s/--sql are two answers to one question. Give one of them.")
+        raise click.UsageError("--plan and --sql are mutually exclusive.")
     return planned
 
 
@@ -268,7 +274,7 @@ def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
         if confirm is not None or not is_somebody_there():
             raise
         say(f"{exc.deed} The database {exc.database} is protected.", err=True)
-        typed = click.prompt("Type its name to go on", default="", show_default=False, err=True)
+        typed = click.prompt("Type its name to continue", default="", show_default=False, err=True)
         if not typed:
             raise
     return change(typed)
@@ -285,20 +291,20 @@ def _print_sql(render: Callable[[], str]) -> None:
 
 def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
     if start and not sql:
-        raise click.UsageError("--start goes with -s/--sql: all else starts from where the database is.")
+        raise click.UsageError("--start needs --sql. Without it, the command starts from the state of the database.")
     if sql and wants_json(ctx):
-        raise click.UsageError("--json goes with a run: -s/--sql prints SQL.")
+        raise click.UsageError("--json cannot be combined with --sql.")
     return sql
 
 
 @cli.command("db-merge")
 @click.argument("package", shell_complete=completion.packages)
 @click.argument("message", default="Merge heads")
-@click.option("--rev-id", metavar="ID", help="The id, instead of a generated one.")
+@click.option("--rev-id", metavar="ID", help="Use this id instead of a generated one.")
 @json_option
 @click.pass_context
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
-    """Join the several heads of PACKAGE by a new revision."""
+    """Write a revision that merges the heads of PACKAGE."""
     new = call(ctx, Commands.merge, package, message, rev_id=rev_id)
     show(ctx, new, _wrote(new))
 
@@ -309,9 +315,9 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
 @json_option
 @click.pass_context
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
-    """Put one of two parallel lines of PACKAGE after the other.
+    """Move one of two parallel lines of PACKAGE after the other.
 
-    It is the later one that moves, and none of it may be applied yet.
+    The later line moves. None of its revisions may be applied.
     """
     moved = call(ctx, Commands.rebase, package, x=x, observer=WarningsOnly())
     show(ctx, moved, f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
@@ -323,22 +329,22 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
 def db_heads(ctx: click.Context) -> None:
     """Print the heads of each package.
 
-    One head in each of several packages is normal; several heads in one package are a conflict.
+    One head in each package is normal. Several heads in one package are a conflict.
     """
     show(ctx, Heads.of(call(ctx, Commands.show, "heads", observer=WarningsOnly())))
 
 
 @cli.command("db-stamp")
 @click.argument("spec", type=_SPEC)
-@click.option("--purge", is_flag=True, help="Forget all rows before, those that no file explains included.")
+@click.option("--purge", is_flag=True, help="First remove all rows, including those of missing revisions.")
 @_confirm
 @_x
 @json_option
 @click.pass_context
 def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
-    """Say what is applied, and run no revision.
+    """Mark revisions as applied or not applied, without running them.
 
-    What SPEC names is applied then, with what it depends on, and nothing after it.
+    SPEC, and what it depends on, is marked as applied; what comes after it is marked as not applied.
     """
     observer = WarningsOnly()
     done = _confirmed(
@@ -349,14 +355,14 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
 
 @cli.command("db-forget")
 @click.argument("name", metavar="PACKAGE")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @_x
 @json_option
 @click.pass_context
 def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
-    """Forget that a PACKAGE which is gone is applied; its tables stay.
+    """Forget the missing revisions of PACKAGE; its tables stay.
 
-    The id of a revision whose file is gone forgets that one alone.
+    Instead of a package, name the id of a missing revision to forget only that one.
     """
     from ampho.cli.show.status import print_missing
 
@@ -364,7 +370,7 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
     missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
         if not is_somebody_there():
-            raise click.UsageError("Nobody can be asked here. Add --yes to forget this.")
+            raise click.UsageError("There is no terminal on which to ask for confirmation. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True, err=True)
     done = call(ctx, Commands.forget, name, x=x, observer=WarningsOnly())
     show(ctx, done)
@@ -372,31 +378,31 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 
 @cli.command("db-resolve")
 @click.argument("revision", metavar="REV", shell_complete=completion.revisions)
-@click.option("--applied/--not-applied", default=None, help="Whether its change is in the database now.")
+@click.option("--applied/--not-applied", default=None, help="Whether the database now has its change.")
 @_x
 @json_option
 @click.pass_context
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
-    """Say what came of REV, which was left half done.
+    """Mark the unfinished revision REV as applied or not applied.
 
-    It was interrupted, or failed half-way, where the database could not roll it back.
+    A revision is unfinished if it was interrupted, or failed half-way, and the database could not roll it back.
     """
     if applied is None:
-        raise click.UsageError("Say what came of it: --applied or --not-applied.")
+        raise click.UsageError("Add --applied or --not-applied.")
     done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=WarningsOnly())
     show(ctx, done, f"{revision} counts as {'applied' if applied else 'not applied'}: {version_rows(done.after)}")
 
 
 @cli.command("db-log")
-@click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="Print the last entries only, this many.")
-@click.option("-v", "--verbose", is_flag=True, help="Print all that is known of each.")
+@click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="Print only the last N entries.")
+@click.option("-v", "--verbose", is_flag=True, help="Print all details of each entry.")
 @_x
 @json_option
 @click.pass_context
 def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
-    """Print what was done to the database, by whom and when.
+    """Print what was done to the database, by whom, and when.
 
-    The last thing comes last.
+    These are the entries of the journal, with the latest one at the end.
     """
     entries = call(ctx, Commands.log, x=x, observer=WarningsOnly())
     show(ctx, Log(entries[-number:] if number else entries))
@@ -405,18 +411,18 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @cli.command("db-check")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
-@click.option("--deploy", is_flag=True, help="Compare the revisions instead: may this code run on this database?")
+@click.option("--deploy", is_flag=True, help="Compare the revisions instead: can this code run on this database?")
 @_x
 @json_option
 @click.pass_context
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
     """Compare the models of PACKAGEs with the database.
 
-    By default those of all packages. It exits with 1 if they differ.
+    By default, it compares those of all packages. The exit code is 1 if they differ.
     """
     if deploy:
         if packages or scratch:
-            raise click.UsageError("--deploy is about all packages, and this database.")
+            raise click.UsageError("--deploy cannot be combined with packages or --scratch.")
         deployment = call(ctx, Commands.deployment, x=x, observer=WarningsOnly())
         show(ctx, deployment)
         ctx.exit(deployment.status.exit_code)
@@ -428,15 +434,15 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 
 @cli.command("db-lint")
 @click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...", shell_complete=completion.names)
-@click.option("--exclude", multiple=True, metavar="RULE", help="Do not look at this. May be given several times.")
+@click.option("--exclude", multiple=True, metavar="RULE", help="Ignore this rule. Repeatable.")
 @_x
 @json_option
 @click.pass_context
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
-    """Look for what is dangerous in revisions before they run.
+    """Check revisions for dangerous operations before they run.
 
-    It exits with 1 if something is. By default it looks at the revisions of all packages that are not applied, of a
-    PACKAGE at its own. A REV is looked at in any case.
+    By default, it checks all pending revisions; with PACKAGEs, only theirs. A REV is checked even if it is applied.
+    The exit code is 1 if something is dangerous.
     """
     report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=WarningsOnly())
     show(ctx, report)
@@ -446,15 +452,19 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
 
 @cli.command("db-wait")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS", help="How long to wait; 60 by default."
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="How long to wait; by default 60 seconds.",
 )
 @_x
 @json_option
 @click.pass_context
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
-    """Wait until others have brought the database up to date.
+    """Wait until another process has brought the database up to date.
 
-    That is where this code needs it, or beyond.
+    A database that is ahead of this code counts as up to date.
     """
     deployment = call(ctx, Commands.wait, timeout=timeout, x=x, observer=WarningsOnly())
     show(ctx, deployment)
@@ -462,15 +472,15 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
 @cli.command("db-status")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("-a", "--all", "all_", is_flag=True, help="List each revision, instead of a table of the packages.")
-@click.option("--check", is_flag=True, help="Exit with another code than 0 if the database is not up to date.")
+@click.option("-a", "--all", "all_", is_flag=True, help="List each revision instead of a table of the packages.")
+@click.option("--check", is_flag=True, help="Exit with a code other than 0 if the database is not up to date.")
 @_x
 @json_option
 @click.pass_context
 def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
-    """Print what is applied and pending, a row per package.
+    """Print what is applied and pending, one row per package.
 
-    By default of all packages.
+    By default, it prints all packages.
     """
     status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=WarningsOnly())
     show(ctx, status)
@@ -484,19 +494,19 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 @json_option
 @click.pass_context
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
-    """Print what is applied, a line per package."""
+    """Print what is applied, one line per package."""
     show(ctx, call(ctx, Commands.current, verbose=is_verbose(ctx), x=x, observer=WarningsOnly()))
 
 
 @cli.command("db-graph")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("--full", is_flag=True, help="Show each revision, and not runs of them as one.")
-@click.option("--no-database", is_flag=True, help="Say nothing of what is applied, and need no database.")
+@click.option("--full", is_flag=True, help="Show each revision, instead of drawing several as one line.")
+@click.option("--no-database", is_flag=True, help="Do not show what is applied; this needs no database.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="What to write; by default what the name of the FILE says, else text.",
+    help="The format; by default, it follows from the name of FILE, or is text.",
 )
 @click.option("--mermaid", is_flag=True, help="The same as --format mermaid.")
 @click.option(
@@ -505,7 +515,7 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     "file",
     type=click.Path(dir_okay=False, writable=True, allow_dash=True),
     metavar="FILE",
-    help="Write to this file, and not to standard output.",
+    help="Write to this file instead of to standard output.",
 )
 @_x
 @json_option
@@ -522,14 +532,14 @@ def db_graph(
     file: str | None,
     x: tuple[str, ...],
 ) -> None:
-    """Draw the history as a picture, with what is applied.
+    """Draw the history, and what is applied.
 
-    Each package has a lane. With PACKAGEs it draws theirs, and of others what touches them.
+    Each package has a lane. With PACKAGEs, it draws these, and the revisions of other packages that they connect to.
     """
     if mermaid and form not in (None, "mermaid"):
-        raise click.UsageError(f"--mermaid and --format {form} contradict each other.")
+        raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")
     if wants_json(ctx) and (mermaid or form or file):
-        raise click.UsageError("--json is a form of its own: leave out --format, --mermaid and -o.")
+        raise click.UsageError("--json cannot be combined with --format, --mermaid, or -o.")
     form = "mermaid" if mermaid else form or form_of(file or "")
     picture = call(ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=WarningsOnly())
     if wants_json(ctx):
@@ -543,16 +553,16 @@ def db_graph(
 @json_option
 @click.pass_context
 def db_show(ctx: click.Context, spec: str | None) -> None:
-    """Print the revisions: all, those of a package, or one in full."""
+    """Print all revisions, those of a package, or one in full."""
     show(ctx, Revisions(call(ctx, Commands.show, spec, observer=WarningsOnly())))
 
 
 @cli.command("explain")
 @click.argument("name", required=False, shell_complete=completion.errors)
 def explain(name: str | None) -> None:
-    """Print what an error means and what to do about it.
+    """Explain an error, and what to do about it.
 
-    Without NAME it lists all errors.
+    Without NAME, it lists all errors.
     """
     from ampho.cli.show.errors import print_entry, print_names
 

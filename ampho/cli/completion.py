@@ -1,7 +1,7 @@
-"""What the shell completes: packages, revisions and specifiers, by Click's own mechanism.
+"""Shell completion of packages, revisions, and specifiers, through Click.
 
-It reads the app and the heads of revision files, and neither the database nor Alembic. What is odd gives no suggestions
-and prints nothing: whoever types a command line is not to be interrupted.
+It loads the app and reads the headers of the revision files, but uses neither the database nor Alembic. Errors produce
+no suggestions and no output, so that they do not disturb the command line.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ampho.history.revision import Revision
 
     Found: TypeAlias = Iterable[tuple[str, str]]
-    """What can be typed, each with what it means."""
+    """The suggestions, each with its meaning."""
     Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-# Of each command: what a SPEC can be by itself, whether it can be a package, and what can stand after PACKAGE@.
+# For each command: the words that are a SPEC, whether a package is one, and what may follow "PACKAGE@".
 _FORMS: dict[str | None, tuple[Sequence[str], bool, Sequence[str]]] = {
     "db-up": (["heads"], True, ["head", "+1"]),
     "db-down": (["base"], False, ["-1", "base"]),
@@ -48,14 +48,14 @@ _GLUE = re.compile(r"[@:=]+")
 
 
 def _quietly(find: Callable[[click.Context, click.Parameter, str], Found]) -> Complete:
-    """Make what finds names a callback of Click's, which neither prints nor fails."""
+    """Turn a function that yields suggestions into a callback for Click that neither prints nor fails."""
 
     @wraps(find)
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem  # late, as all that completion alone needs
+        from click.shell_completion import CompletionItem  # late, like everything that only completion needs
 
         found: dict[str, str] = {}
-        nowhere = io.TextIOWrapper(io.BytesIO())  # no file, which would have to be closed, and an app may have kept it
+        nowhere = io.TextIOWrapper(io.BytesIO())  # in memory: the app may keep a reference, so it is never closed
         with suppress(Exception, SystemExit), redirect_stdout(nowhere), redirect_stderr(nowhere):
             found.update(find(ctx, param, incomplete))
         return [
@@ -76,7 +76,7 @@ def packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Fou
 
 @_quietly
 def new_packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete the name of a package of the current folder that has no migrations."""
+    """Complete the name of a package in the current folder that has no migrations folder."""
     from ampho.history.package import FOLDER, packages_in
 
     for name in packages_in(Path.cwd()):
@@ -92,7 +92,7 @@ def revisions(ctx: click.Context, param: click.Parameter, incomplete: str) -> Fo
 
 @_quietly
 def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete the name of a package, or the id of a revision, once that can be of one package only."""
+    """Complete the name of a package, or the id of a revision."""
     found = _packages(ctx)
     for package in found:
         yield package.name, "all of it"
@@ -109,7 +109,7 @@ def errors(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found
 
 @_quietly
 def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete a SPEC, with the forms that it has for the command."""
+    """Complete a SPEC in the forms that the command accepts."""
     words, may_be_package, after = _FORMS.get(ctx.info_name, ([], True, []))
     if isinstance(param, click.Option):  # --start
         words, may_be_package, after = ["base"], False, []
@@ -126,7 +126,7 @@ def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> F
 
 
 def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
-    """Return the configured packages of the app that the command line so far means."""
+    """Return the configured packages of the app that the command line selects."""
     from ampho.extension import extension_of
 
     root = ctx.find_root()
@@ -141,9 +141,9 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
 
 
 def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
-    """Give the ids of revisions, and their messages: of the packages that an id seems to name, or else of all.
+    """Yield the ids and messages of the revisions whose ids may start with the text.
 
-    As long as what was typed may become the ids of several packages there are none: those are enough to choose from.
+    While the text may still become an id of several packages, there are no ids: the names of the packages are enough.
     """
     from ampho.history.revision import id_prefix
 
@@ -156,7 +156,7 @@ def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
 
 
 def _revisions(package: MigrationPackage) -> Iterator[Revision]:
-    """Read the revisions of a package as far as they can be read."""
+    """Yield the revisions of a package, without those whose files cannot be read."""
     from ampho.history.files import revision_files
     from ampho.history.revision import read_revision
 
@@ -166,10 +166,8 @@ def _revisions(package: MigrationPackage) -> Iterator[Revision]:
 
 
 def prepare_shells() -> None:
-    """Teach Click two things about shells, where it is about to answer one; nothing else of this process sees it.
-
-    bash takes ``app@head`` for several words, and the first comma ends what fish shows of a message.
-    """
+    """Correct Click's completion for bash, which splits ``app@head``, and for fish, which cuts messages at commas."""
+    # Click keeps these classes, so only a process that completes calls this function.
     from click.shell_completion import BashComplete, FishComplete, add_completion_class
 
     class Bash(BashComplete):
@@ -179,7 +177,7 @@ def prepare_shells() -> None:
             args, incomplete = super().get_completion_args()
             *args, whole = glued([*args, incomplete])
             last = incomplete if not _GLUE.fullmatch(incomplete) else ""
-            self._before = whole.removesuffix(last).removesuffix("@")  # which bash replaces with what follows it
+            self._before = whole.removesuffix(last).removesuffix("@")  # bash replaces only what follows it
             return args, whole
 
         def format_completion(self, item: CompletionItem) -> str:
@@ -196,7 +194,7 @@ def prepare_shells() -> None:
 
 
 def glued(words: Sequence[str]) -> list[str]:
-    """Put together again what bash took apart at ``@``, ``:`` and ``=``."""
+    """Join the words that bash has split at ``@``, ``:``, and ``=``."""
     whole: list[str] = []
     glue = False
     for word in words:

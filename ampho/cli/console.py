@@ -1,4 +1,4 @@
-"""The console script ``ampho``: the same commands, with an app that it finds itself."""
+"""The console script ``ampho``: the commands, with a loader that finds the app."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
 
 _COLLECT = (50_000, 20, 20)
-"""When to look for garbage. What a command imports and reads stays until its end, so to look often finds nothing."""
+"""The thresholds of the garbage collector. Most objects live as long as the command, so it rarely finds garbage."""
 
 
 class ConsoleLoader:
-    """Finds the app when a command first needs it, so that help needs none, and a factory is called once.
+    """Loads the app when a command first needs it. Help needs no app, and a factory is called only once.
 
-    :param import_path: what ``--app`` says.
+    :param import_path: the value of ``--app``.
     """
 
     def __init__(self, import_path: str | None) -> None:
@@ -31,7 +31,7 @@ class ConsoleLoader:
         self._app: App | None = None
 
     def load_app(self) -> App:
-        """Load the app, after the environment files; the same one when it is asked for again."""
+        """Return the app. The first call loads the environment files, and then the app."""
         if self._app is None:
             from ampho.apps import AppLoader, load_env_files
 
@@ -44,12 +44,12 @@ class ConsoleLoader:
 @click.option(
     "-A", "--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name."
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more details.")
 @no_color
 @click.version_option(package_name="ampho", message="Ampho %(version)s")
 @click.pass_context
 def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:
-    """Hand the loader to the commands."""
+    """Pass the loader to the commands."""
     ctx.obj = ConsoleLoader(import_path)
     ctx.meta["ampho.verbose"] = verbose
 

@@ -1,4 +1,4 @@
-"""How the group parses and fails: ``-1`` is an argument, and each error is one line and an exit code."""
+"""The Click group, which takes ``-1`` for an argument, and prints each error as one line."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _ELSEWHERE = {
     "history": "show",
     "showmigrations": "status",
 }
-"""What other tools call it."""
+"""The names that other tools have for our commands."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
 TYPED = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
-"""Errors in what was typed, whose messages need no further explanation."""
+"""Errors in what the user typed. Their messages need no further explanation."""
 
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ else:
 
 
 class Failure(click.ClickException):
-    """An error as Click shows it: one line on standard error, and on a terminal a second one that names its entry.
+    """An error that Click prints as one line, with a second one on a terminal that names its ``ampho explain`` command.
 
-    :ivar entry: its name for ``ampho explain``; empty where the message is enough.
+    :ivar entry: its name for ``ampho explain``; empty if the message is enough.
     """
 
     def __init__(self, message: str, exit_code: int, entry: str = "") -> None:
         super().__init__(message)
-        self.__dict__["exit_code"] = exit_code  # Click has it on the class
+        self.__dict__["exit_code"] = exit_code  # Click declares it on the class
         self.entry = entry
         self._colours = _colours()
 
@@ -68,26 +68,26 @@ class Failure(click.ClickException):
 
 
 def _colours() -> Mapping[str, str]:
-    """Return the colours of an error. Call it while there is a context, which is gone when Click shows the error."""
+    """Return the colours of an error. It needs the context, which no longer exists when Click shows the error."""
     return {} if refuses_colours() else {"Error:": "red"}
 
 
 def _show(show: Callable[[IO[str]], None], colours: Mapping[str, str], file: IO[Any] | None = None) -> None:
-    """Write what Click shows of a usage error in the way other errors are written."""
-    written = io.StringIO()
-    show(written)
-    for line in written.getvalue().splitlines():
+    """Print what Click shows for a usage error like the other errors."""
+    text = io.StringIO()
+    show(text)
+    for line in text.getvalue().splitlines():
         say(line, err=True, colours=colours)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Show an error of Ampho, or an interruption, as one line."""
+    """Turn an error of Ampho, or an interruption, into one that Click prints as one line."""
     try:
         yield
     except AppNotFoundError as exc:
-        said = _no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE)
-        raise Failure(said, exc.exit_code) from exc
+        message = _no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE)
+        raise Failure(message, exc.exit_code) from exc
     except AmphoError as exc:
         entry = "" if isinstance(exc, TYPED) else exc.entry
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
@@ -97,34 +97,40 @@ def one_line_errors() -> Iterator[None]:
             exc.__dict__["show"] = partial(_show, exc.show, _colours())
         raise
     except Terminated as exc:
-        raise Failure("Terminated. What was running was rolled back where the database can.", 143) from exc
+        raise Failure("Terminated. The running revision was rolled back, if the database supports that.", 143) from exc
     except KeyboardInterrupt as exc:
-        raise Failure("Interrupted. What was running was rolled back where the database can.", 130) from exc
+        raise Failure("Interrupted. The running revision was rolled back, if the database supports that.", 130) from exc
     except click.Abort as exc:
-        if not isinstance(exc.__context__, KeyboardInterrupt):  # but the end of the input
+        if not isinstance(exc.__context__, KeyboardInterrupt):  # it is the end of the input
             raise
         say(err=True)  # the terminal shows ^C after the question
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 
 def _no_app(exc: AppNotFoundError) -> str:
-    """Say what was tried, and how to say it; in a few lines, since whoever reads that is new here."""
+    """Return a message with where the app was looked for, and how to name it.
+
+    It has several lines, because its readers are often new to Ampho.
+    """
     context = click.get_current_context(silent=True)
     command = f" {context.invoked_subcommand}" if context and context.invoked_subcommand else " COMMAND"
-    ways = {f"ampho --app NAME{command}": "", f"AMPHO_APP=NAME ampho{command}": "or that variable in a file .flaskenv"}
+    ways = {
+        f"ampho --app NAME{command}": "",
+        f"AMPHO_APP=NAME ampho{command}": "or set the variable in a .flaskenv file",
+    }
     width = max(map(len, ways))
     return "\n".join(
         [
             "No app found. This was tried, in this order:",
             *(f"  {printable(line, 1000)}" for line in exc.tried),
-            "Say which it is, where NAME is module, module:name, path/to/file.py or module:create_app():",
+            "Name it, where NAME is module, module:name, path/to/file.py, or module:create_app():",
             *(f"  {way:<{width}}  {note}".rstrip() for way, note in ways.items()),
         ]
     )
 
 
 class SpecifierType(_StrType):
-    """A specifier; gives ``-1`` its own sign back."""
+    """A specifier. It restores the sign of ``-1``, which :class:`SpecifierCommand` replaces."""
 
     name = "spec"
 
@@ -136,7 +142,7 @@ class SpecifierType(_StrType):
 
 
 class SpecifierCommand(click.Command):
-    """A command among whose arguments ``-1`` is a specifier and no option; ``--cascad`` stays an unknown option."""
+    """A command that takes ``-1`` for a specifier, not for an option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -146,7 +152,7 @@ class SpecifierCommand(click.Command):
         try:
             return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
         except click.UsageError as exc:
-            if FLAG in args:  # which may not have been read yet
+            if FLAG in args:  # Click may not have parsed it yet
                 request_json(ctx)
             if isinstance(exc, click.NoSuchOption) and (way := _way(exc.option_name, ctx)):
                 raise click.UsageError(f"{exc.option_name} goes before the command, as in '{way}'.", ctx) from exc
@@ -171,14 +177,14 @@ def _complete(ctx: click.Context) -> Iterator[None]:
     error = lost()
     if error is None:
         return
-    said = f"Standard output cannot be written to: {error.strerror}."
+    message = f"Cannot write to standard output: {error.strerror}."
     if ctx.info_name not in CHANGING or ctx.params.get("sql") or ctx.params.get("planned"):
-        raise Failure(said, 1)
-    warn(f"{said} The command has done its work.")
+        raise Failure(message, 1)
+    warn(f"{message} The command itself succeeded.")
 
 
 def _way(option: str, ctx: click.Context) -> str:
-    """Return how an option with a value, such as ``--app``, is typed where a group before the command has it."""
+    """Return how to type an option with a value that belongs before the command, such as ``--app``; otherwise empty."""
     group = ctx.parent
     while group is not None:
         for param in group.command.params:
@@ -190,7 +196,7 @@ def _way(option: str, ctx: click.Context) -> str:
 
 
 class AmphoGroup(click.Group):
-    """A group whose errors are one line, wherever it is mounted."""
+    """A group that prints errors as one line, also as a part of ``flask`` and ``quart``."""
 
     command_class: type[click.Command] | None = SpecifierCommand
 
@@ -218,7 +224,7 @@ class AmphoGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the commands by their full names, and by their short ones once part of one is typed."""
+        """Complete the full names of commands, and also their short names when the user has typed a part."""
         from click.shell_completion import CompletionItem
 
         found = super().shell_complete(ctx, incomplete)

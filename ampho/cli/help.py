@@ -1,7 +1,7 @@
-"""What help shows beside what Click knows of the commands: what each is for, and examples of it.
+"""What the help shows in addition to Click's own: the purposes and the examples of the commands.
 
-A command without a purpose is listed below the others. An example is what is typed after ``ampho``, and what it does;
-a test runs all of them.
+A command without a purpose is listed below the others. An example is what to type after ``ampho``, and what it does.
+A test runs all of them.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ CHANGING = frozenset(PURPOSES["Write migrations"]) | frozenset(PURPOSES["Change 
 
 EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "ampho": {
-        "db-init blog": "make the migrations folder of blog",
+        "db-init blog": "create the migrations folder of blog",
         'db-rev blog "Add posts" -a': "write a revision from its models",
-        "db-up": "apply all that is pending",
+        "db-up": "apply everything that is pending",
     },
     "db-init": {
         "db-init blog": "write blog/migrations",
         "db-init acme.billing:alembic": "write acme/billing/alembic",
     },
     "db-rev": {
-        'db-rev blog "Add tags"': "a file to fill in",
+        'db-rev blog "Add tags"': "an empty revision",
         'db-rev blog "Add tags" -a': "filled from its models",
-        'db-rev blog "Add likes" --depends-on shop': "after the last of shop",
+        'db-rev blog "Add likes" --depends-on shop': "depends on the head of shop",
     },
     "db-merge": {
-        "db-merge blog": "one that stands on all its heads",
+        "db-merge blog": "merge all heads of blog",
         'db-merge blog "Join tags and likes"': "the same, with a message",
     },
-    "db-rebase": {"db-rebase blog": "make one line of two"},
+    "db-rebase": {"db-rebase blog": "turn two parallel lines into one"},
     "db-up": {
         "db-up": "everything",
         "db-up blog": "blog, and what it depends on",
@@ -51,48 +51,48 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "db-down": "the revision applied last",
         "db-down blog@-1": "the last one of blog",
         "db-down blog@base --cascade": "all of it, and what depends on it",
-        "db-down blog@base --cascade --plan": "what that would take back",
+        "db-down blog@base --cascade --plan": "what that would revert",
     },
     "db-stamp": {
-        "db-stamp blog": "the tables of blog are all there",
-        "db-stamp blog@base": "none of them is",
+        "db-stamp blog": "all tables of blog exist",
+        "db-stamp blog@base": "none of them exists",
     },
     "db-forget": {"db-forget reviews --yes": "its package was uninstalled"},
     "db-resolve": {
         "db-resolve blog_1767607200 --applied": "it was finished by hand",
-        "db-resolve blog_1767607200 --not-applied": "it was undone by hand",
+        "db-resolve blog_1767607200 --not-applied": "it was reverted by hand",
     },
     "db-status": {
-        "db-status": "a row per package",
+        "db-status": "one row per package",
         "db-status --all": "each revision, with a mark",
-        "db-status --check": "fail unless all is well",
+        "db-status --check": "fail unless it is up to date",
     },
     "db-current": {
-        "db-current": "a line per package",
-        "db-current -v": "each revision, too",
+        "db-current": "one line per package",
+        "db-current -v": "also each revision",
     },
     "db-show": {
         "db-show": "all revisions",
-        "db-show blog": "those of blog",
-        "db-show blog@head": "the last one of blog, in full",
+        "db-show blog": "the revisions of blog",
+        "db-show blog@head": "the head of blog, in full",
     },
     "db-graph": {
-        "db-graph": "the history as a picture, here",
-        "db-graph blog -o blog.svg": "of blog, in a file",
+        "db-graph": "on the terminal",
+        "db-graph blog -o blog.svg": "the history of blog, in a file",
     },
     "db-heads": {"db-heads": "the heads of each package"},
     "db-log": {
-        "db-log -n 5": "the last five things that were done",
-        "db-log -v": "all that is known of each",
+        "db-log -n 5": "the last five entries",
+        "db-log -v": "all details of each entry",
     },
     "db-check": {
-        "db-check": "do models and database agree?",
-        "db-check blog --scratch": "do models and history agree?",
-        "db-check --deploy": "may this code run on this database?",
+        "db-check": "do the models match the database?",
+        "db-check blog --scratch": "do the models match the revisions?",
+        "db-check --deploy": "can this code run on this database?",
     },
     "db-lint": {
-        "db-lint": "what is not applied yet",
-        "db-lint blog --exclude irreversible": "but for missing ways back",
+        "db-lint": "all pending revisions",
+        "db-lint blog --exclude irreversible": "without this rule",
     },
     "db-wait": {"db-wait --timeout 300": "give up after five minutes"},
     "explain": {
@@ -105,7 +105,7 @@ _MOST_WIDTH = 48
 
 
 def write_commands(commands: Mapping[str, click.Command], formatter: click.HelpFormatter) -> None:
-    """Write the commands under their purposes, in the order that these have them in."""
+    """Write the commands, grouped by purpose."""
     known = {name for names in PURPOSES.values() for name in names}
     width = max(map(len, commands), default=0)
     limit = formatter.width - formatter.current_indent - width - 4
@@ -117,7 +117,7 @@ def write_commands(commands: Mapping[str, click.Command], formatter: click.HelpF
 
 
 def write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write the examples of a command, as they are typed here: ``flask ampho`` has them, too."""
+    """Write the examples of a command, as typed in this context: ``ampho db-up`` or ``flask ampho db-up``."""
     group = ctx if isinstance(ctx.command, click.Group) else ctx.parent
     examples = EXAMPLES.get(str(ctx.command.name), {})
     if group is not None and examples:

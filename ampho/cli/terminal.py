@@ -1,4 +1,4 @@
-"""The terminal that the commands draw on, by Rich: its width, whether it shows colours, and the texts on it."""
+"""The terminal: whether there is one, whether it shows colors, and what Rich draws on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 NO_COLOR = "ampho.no_color"
-"""Where a context's ``meta`` has what ``--no-color`` said."""
+"""The key of ``--no-color`` in the ``meta`` of a context."""
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -29,26 +29,26 @@ _OPTION: Mapping[str, Any] = {
     "is_flag": True,
     "expose_value": False,
     "callback": _remember,
-    "help": "No colours, as with the environment variable NO_COLOR.",
+    "help": "Do not use colors, like the environment variable NO_COLOR.",
 }
 
 
 def no_color(command: Command) -> Command:
-    """Give a group the option ``--no-color``."""
+    """Add the option ``--no-color`` to a group."""
     return click.option("--no-color", **_OPTION)(command)
 
 
 def no_color_option() -> click.Option:
-    """Return the same option for a command of the group, since it may also stand after that."""
+    """Return the option ``--no-color`` for a command, since it may also follow the name of the command."""
     return click.Option(["--no-color"], **_OPTION)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return the terminal, or the pipe, that a command writes to.
+    """Return the terminal or pipe that a command writes to.
 
-    :param stderr: whether it is standard error, where everything goes that is not data.
+    :param stderr: return standard error instead of standard output.
     """
-    from rich.console import Console  # late: most commands print plain lines, and need none of it
+    from rich.console import Console  # late: most commands only print plain lines
 
     context = click.get_current_context(silent=True)
     refuses = context is not None and bool(context.meta.get(NO_COLOR))
@@ -56,17 +56,17 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def styled(*pieces: tuple[str, str]) -> Text:
-    """Return a text for Rich from pieces, each with its style: escaped, and never read as markup."""
+    """Return a text for Rich from pieces, each with its style. They are escaped, and never read as markup."""
     from rich.text import Text
 
     return Text.assemble(*((escaped_lines(piece), style) for piece, style in pieces))
 
 
 def is_terminal(*, stderr: bool = False) -> bool:
-    """Tell whether what is printed is seen, and not read from a pipe that ``FORCE_COLOR`` wants colours in."""
+    """Return whether a stream is a terminal, and not a pipe for which ``FORCE_COLOR`` requests colors."""
     return (sys.stderr if stderr else sys.stdout).isatty()
 
 
 def is_somebody_there() -> bool:
-    """Tell whether somebody can be asked: who sees what goes to standard error, and types."""
+    """Return whether a question can be asked on standard error, and answered on standard input."""
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""The entries of ``docs/errors.md`` as text, which ``ampho explain`` prints. The page is installed with the package."""
+"""The text of ``ampho explain``: the entries of ``docs/errors.md``, which is installed with the package."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _ITEM = re.compile(r"\n(?=[-*] |\d+\. |\|)")
 def print_entry(name: str) -> None:
     """Print the entry of an error.
 
-    :param name: the name of its class; upper and lower case are the same.
-    :raises click.UsageError: if there is no such error.
+    :param name: the name of its class, in upper or lower case.
+    :raises click.UsageError: if no error has that name.
     """
     entries = _entries()
     known = {each.lower(): each for each in entries}
@@ -52,14 +52,14 @@ def summaries() -> Mapping[str, str]:
 
 
 def _entries() -> Mapping[str, str]:
-    """Return the entries in Markdown, by the name of the error, in the order of the page."""
+    """Return the entries in Markdown by the names of the errors, in the order of the page."""
     installed = _PACKAGE / "errors.md"
-    page = installed if installed.exists() else _PACKAGE.parent / "docs" / "errors.md"  # of an editable install
+    page = installed if installed.exists() else _PACKAGE.parent / "docs" / "errors.md"  # in an editable install
     return {name: text.strip() for name, text in _ENTRY.findall(page.read_text("utf-8"))}
 
 
 def _paragraphs(markdown: str) -> Iterator[str]:
-    """Return the paragraphs of an entry as plain text, each in one line; an item of a list has a line of its own."""
+    """Yield the paragraphs of an entry as plain text. Each paragraph is one line, and so is each item of a list."""
     for block in re.split(r"\n{2,}", markdown):
         if block.startswith("<!--"):
             continue
@@ -68,6 +68,6 @@ def _paragraphs(markdown: str) -> Iterator[str]:
 
 
 def _linked(link: re.Match[str]) -> str:
-    """Return the text of a link, and where it leads to if that is another page and the text is not a command."""
+    """Return the text of a link, with its target if that is another page and the text is not a command."""
     text, page = link.groups()
     return text if not page or text.startswith("`") else f"{text} ({page})"

@@ -1,7 +1,7 @@
-"""Drawing tables: on a terminal in the first layout that fits, in a pipe in one that never changes.
+"""Tables: on a terminal in the first layout that fits, and in a pipe always in the same one.
 
-A pipe gets lines that are made here, without Rich, which takes its time for each cell. On a terminal it draws; how wide
-the columns are is told to it, since it would look at every cell several times to find that out.
+For a pipe, the lines are made here, because Rich is slow. On a terminal, Rich draws them, but the widths of the columns
+are computed here, because Rich would measure every cell several times.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Cell: TypeAlias = str | Sequence[tuple[str, str]]
-"""What is in a cell: a text, or pieces of text, each with its style."""
+"""The content of a cell: a text, or pieces of text, each with its style."""
 
 _ANY_WIDTH = 100_000
 _GAP = 2
-_ROWS = 500  # that are drawn at a time, so that the first of many are seen at once
+_ROWS = 500  # drawn at a time, so that the first rows of a long table appear immediately
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What is in a table.
+    """The content of a table.
 
-    :ivar titles: of the columns; a ``>`` before one puts its cells to the right.
+    :ivar titles: the titles of the columns; a title that starts with ``>`` aligns its column to the right.
     :ivar rows: the cells of each row.
-    :ivar least: how many columns are enough for the last one, whose lines are then broken between words; 0 if they are
-        not to be.
+    :ivar least: the smallest width of the last column, whose lines are then wrapped between words; 0 to never wrap it.
     """
 
     titles: Sequence[str]
@@ -44,18 +43,18 @@ class Layout:
 
     @cached_property
     def widths(self) -> list[int]:
-        """The widths of the columns, with no line broken."""
+        """The widths of the columns without wrapping."""
         titles = [title.removeprefix(">") for title in self.titles]
         return [max(map(_width, column)) for column in zip(titles, *self.rows, strict=True)]
 
     def widths_in(self, room: int) -> list[int] | None:
-        """Return the widths of the columns where there is some room; None if it is too little."""
+        """Return the widths of the columns for a terminal of some width; None if it is too narrow."""
         *others, last = self.widths
         left = room - sum(others) - _GAP * len(others)
         return [*others, min(left, last)] if left >= min(last, self.least or last) else None
 
     def lines(self) -> Iterator[str]:
-        """Give the lines for a pipe, whose cells have one line each."""
+        """Yield the lines for a pipe, in which no cell is wrapped."""
         right = [title.startswith(">") for title in self.titles]
         for row in ([title.removeprefix(">") for title in self.titles], *self.rows):
             cells = zip(map(plain, row), self.widths, right, strict=True)
@@ -63,11 +62,13 @@ class Layout:
 
 
 def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> int:
-    """Draw the first layout that fits on a terminal, else the last one; in a pipe always the first, as wide as it is.
+    """Draw a table in the first layout that fits on the terminal, or otherwise in the last one.
 
-    :param layouts: make what is drawn, the widest first.
-    :param stderr: whether it goes to standard error.
-    :return: the number of the layout.
+    In a pipe, it is always the first layout.
+
+    :param layouts: functions that make the layouts, the widest first.
+    :param stderr: draw on standard error.
+    :return: the index of the layout.
     """
     if not is_terminal(stderr=stderr):
         write("".join(f"{escaped(line)}\n" for line in layouts[0]().lines()), err=stderr)
@@ -83,9 +84,9 @@ def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> in
 
 
 def _table(terminal: Console, layout: Layout, begin: int, widths: Sequence[int] | None) -> Table:
-    """Make a table of some of the rows, which looks like a part of one table of all.
+    """Return a table of some of the rows, which looks like a part of the whole table.
 
-    :param widths: of the columns; None where Rich has to find some.
+    :param widths: the widths of the columns; None if Rich should choose them.
     """
     from rich.table import Table
 
@@ -94,23 +95,23 @@ def _table(terminal: Console, layout: Layout, begin: int, widths: Sequence[int] 
         is_right = title.startswith(">")
         made.add_column(title.removeprefix(">"), justify="right" if is_right else "left", overflow="fold")
     if widths is not None:
-        _tell(terminal, made, widths)
+        _set_widths(terminal, made, widths)
     for row in layout.rows[begin : begin + _ROWS]:
         made.add_row(*map(_text, row))
     return made
 
 
-def _tell(terminal: Console, made: Table, widths: Sequence[int]) -> None:
-    """Tell Rich the widths of columns, of which only the last one may have lines to break."""
+def _set_widths(terminal: Console, made: Table, widths: Sequence[int]) -> None:
+    """Set the widths of the columns, of which only the last one may wrap its lines."""
     for column, width in zip(made.columns, widths, strict=True):
         column.width, column.no_wrap = width, column is not made.columns[-1]
     found = terminal.measure(made, options=terminal.options.update(max_width=_ANY_WIDTH)).maximum
-    more = found - sum(widths) - _GAP * (len(widths) - 1)  # by some versions, which do not draw it
+    more = found - sum(widths) - _GAP * (len(widths) - 1)  # some versions of Rich measure more than they draw
     made.columns[-1].width = widths[-1] - more
 
 
 def plain(cell: Cell) -> str:
-    """Return the text of a cell, escaped as it is drawn."""
+    """Return the escaped text of a cell."""
     return escaped_lines(cell if isinstance(cell, str) else "".join(text for text, _ in cell))
 
 
@@ -128,7 +129,7 @@ def _text(cell: Cell) -> Text:
 
 
 def line(console: Console, text: Text) -> None:
-    """Print one line, which the terminal breaks, and nobody else."""
+    """Print one line, which only the terminal itself may wrap."""
     if is_terminal(stderr=console.stderr):
         console.print(text, soft_wrap=True)
     else:
