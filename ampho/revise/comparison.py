@@ -117,7 +117,7 @@ class Comparison:
             order, circular = _children_first(drops)
             if self.context.dialect.supports_alter:
                 keys += [_drop_keys(drops[key], target) for key, target in circular]
-            left = [change for change in after if not (isinstance(change, ops.ModifyTableOps) and change.is_empty())]
+            left = [change for change in after if not _is_empty_change(change)]
             found[first:] = [*keys, *(drops[key] for key in order), *left]
         self._reverse()
 
@@ -231,16 +231,8 @@ class Comparison:
             ]
             for operation in container.ops:
                 if isinstance(operation, ops.CreateTableOp):
-                    operation.columns = [
-                        item
-                        for item in operation.columns
-                        if not (isinstance(item, ForeignKeyConstraint) and keys & set(map(_target, item.elements)))
-                    ]
-        self._upgrade.ops[:] = [
-            operation
-            for operation in self._upgrade.ops
-            if not (isinstance(operation, ops.ModifyTableOps) and operation.is_empty())
-        ]
+                    operation.columns = [item for item in operation.columns if not _references(item, keys)]
+        self._upgrade.ops[:] = [operation for operation in self._upgrade.ops if not _is_empty_change(operation)]
         self._reverse()
 
     def apply_users_hook(self, rows: tuple[str, ...]) -> None:
@@ -343,14 +335,19 @@ def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str]
 
 def _drop_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
     """Return the operation that drops the foreign keys of a dropped table to another, before both are dropped."""
-
-    def references_target(item: object) -> TypeGuard[ForeignKeyConstraint]:
-        return isinstance(item, ForeignKeyConstraint) and target in map(_target, item.elements)
-
     table = cast("ops.CreateTableOp", drop._reverse)  # the table as the comparison found it
-    ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if references_target(key)]
-    table.columns = [item for item in table.columns if not references_target(item)]
+    ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if _references(key, {target})]
+    table.columns = [item for item in table.columns if not _references(item, {target})]
     return ops.ModifyTableOps(drop.table_name, ends, schema=drop.schema)
+
+
+def _references(item: object, keys: set[str]) -> TypeGuard[ForeignKeyConstraint]:
+    """Return whether an item of a table is a foreign key to one of some tables."""
+    return isinstance(item, ForeignKeyConstraint) and not keys.isdisjoint(map(_target, item.elements))
+
+
+def _is_empty_change(operation: ops.MigrateOperation) -> bool:
+    return isinstance(operation, ops.ModifyTableOps) and operation.is_empty()
 
 
 def _without_alter(constraint: ForeignKeyConstraint) -> ForeignKeyConstraint:
