@@ -811,7 +811,7 @@ def test_a_process_that_is_killed_while_its_index_is_made_concurrently(project: 
                 wait_until(lambda: database.query(is_waiting) == [(1,)])
                 process.kill()
             # The server goes on with the statement, and so the lock is held.
-            assert "Another process migrates this database: pid " in each.error_line("db-up", exit_code=3)
+            assert "waiting for another migration of this database (pid " in each.error_line("db-up", exit_code=3)
             other.exec_driver_sql("COMMIT")
         each.dispose()
         Scene(project, database, ()).wait_until_alone()

@@ -413,7 +413,7 @@ def test_the_name_that_confirms_is_the_servers(project: Project, database: Datab
         settings = {"SQLALCHEMY_ENGINE_OPTIONS": options, "AMPHO_PROTECTED": True}
         with facade(project, framework, ["core"], url, **settings) as each:
             each.call("upgrade")
-            said = f"protects the database {database.name}. If that is meant, add --confirm {database.name}"
+            said = f"protects the database {database.name}. To confirm, add --confirm {database.name}"
             assert said in each.error_line("db-down", "base")
             assert said in each.error_line("db-stamp", "base")
             assert each.call("plan", "base", direction="downgrade").protected == database.name

@@ -152,7 +152,7 @@ def test_who_waits_is_told_for_whom_and_ends_in_time(project: Project, database:
             assert caught.value.exit_code == 3
             if database.backend != "sqlite":
                 assert recorder.holders == [caught.value.holder]
-                assert "Another process migrates this database: " in str(caught.value)
+                assert "waiting for another migration of this database (" in str(caught.value)
                 who = {"postgresql": r"pid \d+, .+@.+ since", "mariadb": r"connection \d+, .+@"}[database.backend]
                 assert re.search(who, caught.value.holder)
             assert "AMPHO_LOCK_TIMEOUT" in str(caught.value)

@@ -31,8 +31,8 @@ def protected(request: pytest.FixtureRequest, project: Project) -> Iterator[Faca
 def test_a_downgrade_wants_the_name_of_the_database(protected: Facade) -> None:
     line = protected.error_line("db-down", "base")
     assert line == (
-        "'ampho db-down base' reverts 2 revisions of shop, core. AMPHO_PROTECTED protects the database app.db. If"
-        " that is meant, add --confirm app.db; nothing was changed."
+        "'ampho db-down base' reverts 2 revisions of shop, core. AMPHO_PROTECTED protects the database app.db. To"
+        " confirm, add --confirm app.db; nothing was changed."
     )
     line = protected.error_line("db-down", "base", "--confirm", "shop.db")
     assert "shop.db is not the name of the database app.db." in line

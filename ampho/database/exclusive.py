@@ -55,7 +55,7 @@ def check_not_inside() -> None:
 
 def is_inside() -> bool:
     """Return whether the caller is inside a run."""
-    # A task that a run started keeps the mark of that run after its end.
+    # A task that was started by a run keeps the mark of that run after the run has ended.
     return _run is not None and _inside.get() is _run
 
 

@@ -1,7 +1,7 @@
-"""What was done to a database: one entry for each revision run, stamped or forgotten, in the order of the doing.
+"""The journal of a database: an entry for each revision that was run, stamped or forgotten, in that order.
 
-Pure: ``journal_table`` keeps it in the database. The version rows say what is applied; the journal says in which order,
-from which file, and what a revision stands on whose file is gone.
+:mod:`ampho.database.recorder` reads and writes it. The version rows record what is applied. The journal records in
+which order, from which file, and what missing revisions depend on.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class Outcome(StrEnum):
     """What happened to the revision of an entry."""
 
     STARTED = "started"
-    """It runs, or was interrupted, on a database that cannot roll it back."""
+    """It is running, or was interrupted, on a database that cannot roll it back."""
     DONE = "done"
     FAILED = "failed"
-    """It failed, and nothing of it is left."""
+    """It failed, and was rolled back."""
     PARTIAL = "partial"
-    """It failed, and some of it may be left."""
+    """It failed, and part of it may remain."""
     STAMPED = "stamped"
-    """It was said to be applied, or not to be, and nothing ran."""
+    """It was recorded as applied, or as not applied, without being run."""
     FORGOTTEN = "forgotten"
-    """Its row was removed while its file was gone, and nothing ran."""
+    """It was missing, and its version row was removed without running anything."""
     RESOLVED = "resolved"
-    """It was unfinished, and somebody has said what came of it."""
+    """It was unfinished, and a user has resolved that."""
 
 
 EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.FORGOTTEN})
@@ -41,7 +41,7 @@ UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
 class Entry:
     """A revision that was run, stamped, or forgotten.
 
-    :ivar number: its place in the journal; later entries have greater numbers.
+    :ivar number: its number in the journal; later entries have higher numbers.
     :ivar revision: the id of the revision.
     :ivar package: the name of its package; empty if it is unknown.
     :ivar direction: ``upgrade`` or ``downgrade``.
@@ -56,7 +56,7 @@ class Entry:
     :ivar db_user: the user of the database who ran it.
     :ivar host: the machine that it ran on.
     :ivar versions: the versions of Ampho, Alembic, and SQLAlchemy.
-    :ivar error: why it failed.
+    :ivar error: the error, if it failed.
     """
 
     number: int
@@ -77,26 +77,26 @@ class Entry:
 
     @property
     def is_effective(self) -> bool:
-        """Whether the version rows changed with it."""
+        """Whether it changed the version rows."""
         return self.outcome in EFFECTIVE
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether nobody knows what is left of it."""
+        """Whether the revision was interrupted or failed half-way, and has not been resolved."""
         return self.outcome in UNFINISHED
 
     @property
     def is_untouched(self) -> bool:
-        """Whether it is unfinished, and yet known to have changed nothing: none of its statements was begun."""
+        """Whether it is unfinished but has changed nothing, because none of its statements was started."""
         return self.outcome is Outcome.STARTED and self.statements == 0
 
 
 class _Brief(NamedTuple):
-    """What can be known of a journal from the revisions, directions and outcomes of its entries alone.
+    """What the revisions, directions and outcomes of all entries say, without the rest.
 
-    :ivar directions: of each revision, the last one that changed the version rows. The revisions come in the order in
-        which they ran; stamping what is already applied does not change that order.
-    :ivar is_unfinished: whether one of the entries is.
+    :ivar directions: the direction in which each revision changed the version rows last. The revisions are in the order
+        in which they ran, which stamping an applied revision does not change.
+    :ivar is_unfinished: whether one of the entries is unfinished.
     :ivar failed: see :attr:`Journal.failed`.
     """
 
@@ -106,10 +106,10 @@ class _Brief(NamedTuple):
 
 
 class Journal:
-    """The entries of a database, read when they are first asked for.
+    """The entries of a database, which are read when they are first needed.
 
-    :param read: gives them, in their order.
-    :param read_brief: gives the revision, the direction and the outcome of each, in their order, for much less.
+    :param read: returns the entries, in their order.
+    :param read_brief: returns the revision, the direction and the outcome of each, which is much faster.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Journal:
         self._read_brief = read_brief
 
     def load(self) -> None:
-        """Read the entries now, if all of them are needed: afterwards, nothing else is read."""
+        """Read all entries now. Call it if they are needed anyway, so that nothing is read twice."""
         self.entries  # noqa: B018 (it is cached)
 
     @cached_property
@@ -134,7 +134,7 @@ class Journal:
 
     @cached_property
     def unfinished(self) -> tuple[Entry, ...]:
-        """The entries of which nobody knows what is left, in their order."""
+        """The unfinished entries, in their order."""
         return tuple(entry for entry in self.entries if entry.is_unfinished) if self._in_brief.is_unfinished else ()
 
     @property
@@ -144,20 +144,20 @@ class Journal:
 
     @property
     def failed(self) -> str:
-        """The revision whose upgrade failed, if that is the last thing that was done; otherwise empty."""
+        """The revision whose upgrade failed, if that is the last entry; otherwise, an empty string."""
         return self._in_brief.failed
 
     @cached_property
     def _in_brief(self) -> _Brief:
-        """What can be known without reading each entry in full."""
+        """A summary, for which it is not necessary to read each entry in full."""
         directions: dict[str, str] = {}
         is_any_unfinished, failed = False, ""
         briefly = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief
         for revision, direction, outcome in briefly():
             if outcome in EFFECTIVE:
                 if outcome == Outcome.DONE or directions.get(revision) != direction:
-                    directions.pop(revision, None)  # so that it comes last
-                # Interned, as the ids of the files are: ten thousand strings less.
+                    directions.pop(revision, None)  # so that it is last
+                # Interned, as the ids in the files are, which saves ten thousand strings.
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:
                 is_any_unfinished = True
@@ -169,24 +169,24 @@ class Journal:
 
     @cached_property
     def _last(self) -> dict[str, Entry]:
-        """The last entry of each revision with which the version rows changed."""
+        """The last entry of each revision that changed the version rows."""
         return {entry.revision: entry for entry in self.entries if entry.is_effective}
 
     def applied(self, revision_id: str) -> Entry | None:
-        """Return the entry with which a revision was applied; None if none tells of it."""
+        """Return the entry that records that a revision is applied; None if there is none."""
         entry = self._last.get(revision_id) if self.affirms(revision_id) else None
         return entry if entry is not None and entry.direction == "upgrade" else None
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """The place of each revision that is recorded as applied, from 1, in the order in which they were applied."""
+        """The position of each revision that is recorded as applied, from 1, in the order of their application."""
         applied = (revision for revision, direction in self._in_brief.directions.items() if direction == "upgrade")
         return {revision: position for position, revision in enumerate(applied, 1)}
 
     def affirms(self, revision_id: str) -> bool:
-        """Tell whether the last word on a revision is that it is applied."""
+        """Return whether the last entry of a revision records that it is applied."""
         return self._in_brief.directions.get(revision_id) == "upgrade"
 
     def denies(self, revision_id: str) -> bool:
-        """Tell whether the last word on a revision is that it is not applied."""
+        """Return whether the last entry of a revision records that it is not applied."""
         return self._in_brief.directions.get(revision_id) == "downgrade"

@@ -1,11 +1,10 @@
-"""One process at a time on a database: a lock of the database's own, on the connection that migrates.
+"""The lock that keeps other processes from migrating the same database, and how long statements wait for other locks.
 
-A lock on another connection would be freed while this one still runs. PostgreSQL's advisory lock and MariaDB's named
-lock belong to the session: they outlive transactions and end with the connection, whatever ends it. They are polled,
-and each try is its own transaction, since who waits inside a snapshot blocks ``CREATE INDEX CONCURRENTLY`` for ever.
-SQLite has one writer at a time anyway; there, each step looks whether another process went on meanwhile.
-
-The other way round, the app's own locks: how long a statement of a revision waits for them, and how that is known.
+The migrating connection holds the lock: a lock on another connection could be released while this one still runs.
+PostgreSQL's advisory lock and MariaDB's named lock belong to the session. They outlive transactions, and end with the
+connection, however it ends. Ampho polls them, and each attempt is a transaction of its own, because a process that
+waits inside a snapshot would block ``CREATE INDEX CONCURRENTLY`` forever. SQLite only allows one writer at a time, so
+there, each step checks whether another process has continued in the meantime.
 """
 
 from __future__ import annotations
@@ -48,12 +47,12 @@ _LOCK_WAIT_TIMEOUT = 1205  # MariaDB's and MySQL's error
 
 @dataclass(frozen=True, slots=True)
 class LockSettings:
-    """How a run waits for its turn.
+    """The settings of the lock, and of waiting for other locks.
 
-    :ivar enabled: whether there is a lock at all.
-    :ivar timeout: seconds to wait for it at most.
-    :ivar statement_timeout: seconds that a statement of a revision waits at most for a lock on what it changes; None
-        for no limit of Ampho's.
+    :ivar enabled: whether Ampho locks the database.
+    :ivar timeout: the maximum of seconds to wait for that lock.
+    :ivar statement_timeout: the maximum of seconds that a statement of a revision waits for a lock on a table or row;
+        None if Ampho sets no limit.
     """
 
     enabled: bool = True
@@ -62,15 +61,15 @@ class LockSettings:
 
 
 def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> LockSettings:
-    """Return what an app's configuration says of the lock, and where that says nothing, the environment.
+    """Return the settings of an app; those that it does not set are read from the environment.
 
-    :raises ConfigurationError: if that means nothing.
+    :raises ConfigurationError: if one is not valid.
     """
     timeout = config.get(TIMEOUT_SETTING, environment.get(TIMEOUT_SETTING, DEFAULT_TIMEOUT))
     of_statements = config.get(STATEMENT_SETTING, environment.get(STATEMENT_SETTING))
     enabled = config.get(SETTING, LOCK.default)
     if not isinstance(enabled, bool):
-        raise ConfigurationError(f"{SETTING} is {enabled!a}. Give True or False.", setting=SETTING)
+        raise ConfigurationError(f"{SETTING} is {enabled!a}. Set it to True or False.", setting=SETTING)
     return LockSettings(
         enabled,
         _seconds(timeout, TIMEOUT_SETTING),
@@ -80,12 +79,12 @@ def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
 def _seconds(value: object, setting: str, least: float = 0.0) -> float:
     try:
-        seconds = float(value)  # type: ignore[arg-type]  # which is what this finds out
+        seconds = float(value)  # type: ignore[arg-type]  # any object, which may not be a number
     except (TypeError, ValueError):
         seconds = -1.0
     if not least <= seconds < float("inf"):
         raise ConfigurationError(
-            f"{setting} is {value!a}. Give a number of seconds, {least:g} or more.", setting=setting
+            f"{setting} is {value!a}. Set it to a number of seconds, {least:g} or more.", setting=setting
         )
     return seconds
 
@@ -94,11 +93,11 @@ def _seconds(value: object, setting: str, least: float = 0.0) -> float:
 def locked(connection: Connection, settings: LockSettings, waiting: Callable[[str], None]) -> Iterator[None]:
     """Hold the database's lock.
 
-    :param connection: the connection that migrates, outside of a transaction.
-    :param waiting: told who holds the lock, when that is somebody else.
+    :param connection: the migrating connection, outside of a transaction.
+    :param waiting: called with the process that holds the lock, if another one does.
     :raises LockTimeoutError: if it is not free in time.
     :raises LockError: if the database has no such lock.
-    :raises PoolerError: if a pooler between here and the database makes the lock worthless.
+    :raises PoolerError: if a pooler in front of the database makes the lock useless.
     """
     lock = _lock_of(connection) if settings.enabled else None
     if lock is None:
@@ -125,11 +124,11 @@ def holder(connection: Connection, settings: LockSettings) -> str | None:
 
 @contextmanager
 def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
-    """Let no statement wait longer for a table's or a row's lock than the settings say, where the database can do that.
+    """Limit how long statements wait for a lock on a table or row, if the database supports that.
 
-    MariaDB and MySQL count in whole seconds. SQLite has one lock, which who migrates holds already.
+    MariaDB and MySQL count in whole seconds. SQLite only has one lock, which the migrating connection already holds.
 
-    :param connection: the connection that migrates, outside of a transaction.
+    :param connection: the migrating connection, outside of a transaction.
     """
     limit = LIMITS.get(connection.dialect.name)
     if settings.statement_timeout is None or limit is None or connection.dialect.name == "sqlite":
@@ -153,8 +152,8 @@ class Limit:
     """The statements that limit how long a statement of a connection waits for a lock.
 
     :ivar read: the statement that returns the limit; ``write`` takes its first row.
-    :ivar write: the statement that sets it, with places for its values.
-    :ivar convert: makes a value of seconds.
+    :ivar write: the statement that sets it, with placeholders for the values.
+    :ivar convert: converts seconds to a value.
     """
 
     read: str
@@ -181,7 +180,7 @@ LIMITS: Mapping[str, Limit] = {
 
 
 def was_refused_a_lock(error: BaseException) -> bool:
-    """Tell whether a statement was cancelled because it waited too long for a lock."""
+    """Return whether a statement was cancelled because it waited too long for a lock."""
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
@@ -198,19 +197,19 @@ def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockTimeoutError(
-                f"Another process migrates this database{holder and f': {holder}'}. It was not done within"
-                f" {settings.timeout:g} s. Wait for it, end it, or set {TIMEOUT_SETTING}, in seconds; this command"
+                f"Timed out after {settings.timeout:g} s waiting for another migration of this database"
+                f"{holder and f' ({holder})'}. Wait for it to finish, stop it, or raise {TIMEOUT_SETTING}. This command"
                 " changed nothing.",
                 holder=holder,
             )
         if holder != told:
             waiting(holder)
             told = holder
-        pause(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that not all try at once)
+        pause(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that processes do not all try at once)
 
 
 def _release(lock: _Lock) -> None:
-    """Give the lock back; a connection that cannot is not given back to its pool, and closing it frees the lock."""
+    """Release the lock. If that fails, close the connection, which also releases it."""
     connection = lock.connection
     if connection.closed or connection.invalidated:
         return
@@ -224,7 +223,7 @@ def _release(lock: _Lock) -> None:
 
 @contextmanager
 def _given_back(connection: Connection) -> Iterator[None]:
-    """Restore a connection, or close it for good where that fails, as when the connection is lost."""
+    """Restore a connection in the body, or close it if that fails, for example because it is lost."""
     try:
         yield
     except BaseException as exc:
@@ -234,7 +233,7 @@ def _given_back(connection: Connection) -> Iterator[None]:
 
 
 def pause(connection: Connection, seconds: float) -> None:
-    """Wait, without blocking the loop under an async connection."""
+    """Sleep, without blocking the event loop of an async connection."""
     if not connection.dialect.is_async:
         time.sleep(seconds)
         return
@@ -245,7 +244,7 @@ def pause(connection: Connection, seconds: float) -> None:
 
 
 def import_alembic(connection: Connection) -> None:
-    """Import Alembic, without blocking the loop under an async connection: it takes longer than most runs."""
+    """Import Alembic, which takes longer than most runs, without blocking the event loop of an async connection."""
     name = "ampho.migrate.alembic"
     if connection.dialect.is_async and name not in sys.modules:
         import asyncio
@@ -256,22 +255,22 @@ def import_alembic(connection: Connection) -> None:
 
 
 class _Lock(ABC):
-    """A database's lock, on a connection."""
+    """The lock of a database, on a connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     @abstractmethod
     def try_acquire(self) -> bool:
-        """Take it if it is free, and tell whether it was."""
+        """Acquire the lock if it is free, and return whether it was."""
 
     @abstractmethod
     def release(self) -> bool:
-        """Give it back, and tell whether it was held."""
+        """Release the lock, and return whether it was held."""
 
     @abstractmethod
     def holder(self) -> str:
-        """Say who holds it, as far as the database tells."""
+        """Return a description of the process that holds the lock; empty if there is none, or it is not known."""
 
 
 class _PostgresLock(_Lock):
@@ -308,7 +307,7 @@ class _PostgresLock(_Lock):
         if row is None:
             return ""
         program = f" ({row.application_name})" if row.application_name else ""
-        if row.backend_start is None:  # which is for the role's own sessions and for monitors only
+        if row.backend_start is None:  # only visible to the same role and to monitors
             return f"pid {row.pid}, {row.usename}"
         return (
             f"pid {row.pid}, {row.usename}@{row.client_addr or 'localhost'}{program}, connected since"
@@ -316,10 +315,10 @@ class _PostgresLock(_Lock):
         )
 
     def _check_pooler(self) -> None:
-        """Check that a pooler gives this connection a session of its own.
+        """Check that a pooler does not change the session of this connection.
 
-        In transaction mode a session serves whoever comes next: another connection is given this one's, or this one is
-        given another's.
+        In transaction mode, each transaction may get any session: another connection may get the session of this one,
+        or this one may get another session.
         """
         for _ in range(_ROUNDS):
             mine = self._pid(self.connection)
@@ -327,10 +326,10 @@ class _PostgresLock(_Lock):
                 others = self._pid(other)
                 if mine == others or self._pid(self.connection) != mine:
                     raise PoolerError(
-                        "A pooler such as PgBouncer is between here and the database, and gives each transaction"
-                        " another session, so that no lock protects the migration. Set AMPHO_DATABASE_URI to the"
-                        " database's own address, which is used for migrations only, or let the pooler work in session"
-                        " mode."
+                        "A pooler such as PgBouncer is in front of the database and runs each transaction in a"
+                        " different session, so no lock can protect the migration. Set AMPHO_DATABASE_URI to the"
+                        " address of the database itself, which is only used for migrations, or switch the pooler to"
+                        " session mode."
                     )
 
     def _pid(self, connection: Connection) -> int:
@@ -345,16 +344,16 @@ def _another(connection: Connection) -> Iterator[Connection]:
         other = connection.engine.connect()
     except SQLAlchemyError as exc:
         raise LockError(
-            "A pooler is between here and the database, and whether it keeps sessions apart cannot be seen: a second"
-            f" connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the database's own address, which is"
-            " used for migrations only."
+            "A pooler is in front of the database, and Ampho cannot check that it keeps sessions apart, because a"
+            f" second connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the address of the database"
+            " itself, which is only used for migrations."
         ) from exc
     with other:
         yield other
 
 
 def _drivers_pid(connection: Connection) -> int | None:
-    """Return the process of the server as the driver was told it; None where a driver does not say."""
+    """Return the server process of a connection according to the driver; None if the driver does not know it."""
     driver: Any = connection.connection.driver_connection
     if hasattr(driver, "get_server_pid"):  # asyncpg
         return int(driver.get_server_pid())
@@ -372,16 +371,16 @@ class _MariaDBLock(_Lock):
         super().__init__(connection)
         database = connection.execute(text("SELECT DATABASE()")).scalar()
         connection.rollback()
-        # Its names are shared by all databases of the server, and short.
+        # All databases of a server share the names of locks, which must be short.
         self._name = {"name": f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"}
 
     def try_acquire(self) -> bool:
         got = self.connection.execute(self._TRY, self._name).scalar()
         self.connection.rollback()
-        if got not in (0, 1):  # NULL: the server locked nothing
+        if got not in (0, 1):  # NULL if the server failed to lock
             raise LockError(
-                "The database refused its lock, GET_LOCK(). Look into the server's log, or if one process only migrates"
-                f" this database, set {SETTING} to False."
+                "The database could not acquire a lock with GET_LOCK(). Check the server's log, or set"
+                f" {SETTING} to False if only one process migrates this database."
             )
         return bool(got)
 
@@ -411,6 +410,6 @@ def _lock_of(connection: Connection) -> _Lock | None:
 
 def _no_lock(name: str) -> LockError:
     return LockError(
-        f"Ampho knows no lock for {name}, so nothing keeps two processes from migrating this database at once. If you"
-        f" do, set {SETTING} to False."
+        f"Ampho cannot lock {name}, so it cannot keep two processes from migrating this database at the same time. If"
+        f" you make sure of that, set {SETTING} to False."
     )

@@ -1,4 +1,4 @@
-"""What PostgreSQL alone can tell of a revision that failed half-way."""
+"""What a revision that failed half-way may leave in PostgreSQL: invalid indexes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-# Not those of partitioned tables, which are invalid until all parts have one, nor those of constraints.
+# Without those of partitioned tables, which are invalid until all partitions have one, and those of constraints.
 _INVALID = text(
     "SELECT c.relname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"
@@ -19,12 +19,12 @@ _INVALID = text(
 
 
 def describe_invalid_indexes(connection: Connection, code: str) -> str:
-    """Say which indexes a ``CREATE INDEX CONCURRENTLY`` that failed has left, and how to get rid of them.
+    """Return which invalid indexes a failed ``CREATE INDEX CONCURRENTLY`` has left, and how to drop them.
 
-    PostgreSQL keeps such an index, updates it with each write, and uses it for no query.
+    PostgreSQL keeps such an index and updates it, but does not use it for queries.
 
-    :param code: of the revision; an index that it does not name is somebody else's.
-    :return: a sentence, with a space before it; empty if there is none, or this is another database.
+    :param code: the code of the revision; indexes that it does not mention do not count.
+    :return: a sentence after a space; empty if there are none, or the database is not PostgreSQL.
     """
     if connection.dialect.name != "postgresql":
         return ""

@@ -1,4 +1,4 @@
-"""A database that is protected: what takes something out of it wants to be told the database's name."""
+"""The protection of a database: some commands ask for its name before they remove anything from it."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ _TRUE = ("1", "true", "yes", "on")
 class Protection:
     """Whether a database is protected.
 
-    :ivar enabled: whether what takes something out of it has to be confirmed.
-    :ivar database: the name that confirms it; known once :meth:`on` has asked the server.
+    :ivar enabled: whether commands that remove something must be confirmed.
+    :ivar database: the name that confirms them; it is known after :meth:`on`.
     """
 
     enabled: bool = False
     database: str = ""
 
     def on(self, connection: Connection, confirm: str | None = None) -> Protection:
-        """Return the protection of the database that a connection is on; ask for its name if it matters.
+        """Return the protection of the database of a connection, with its name if that matters.
 
-        :param connection: a fresh connection, on which nothing was executed.
-        :param confirm: the name that was given, if one was.
+        :param connection: a new connection, on which nothing was executed.
+        :param confirm: the name that the user typed; None if there is none.
         """
         if confirm is None and not self.enabled:
             return self
         return replace(self, database=name_of_database(connection))
 
     def check(self, confirm: str | None, deed: str) -> None:
-        """Check that a deed may be done.
+        """Check that a command is confirmed, if it must be.
 
-        :param confirm: the database's name, as it was given; None if it was not. A wrong one is always an error.
-        :param deed: what is about to be done, in a sentence.
-        :raises ProtectedError: if it may not.
+        :param confirm: the name that the user typed; None if there is none. A wrong one is always an error.
+        :param deed: what the command would do, in a sentence.
+        :raises ProtectedError: if it is not confirmed.
         """
         if confirm == self.database or (confirm is None and not self.enabled):
             return
         why = f"{SETTING} protects" if confirm is None else f"{confirm} is not the name of"
         raise ProtectedError(
-            f"{deed} {why} the database {self.database}. If that is meant, add --confirm {quote(self.database)};"
+            f"{deed} {why} the database {self.database}. To confirm, add --confirm {quote(self.database)};"
             " nothing was changed.",
             deed=deed,
             database=self.database,
@@ -59,13 +59,13 @@ class Protection:
 
 
 def is_protected(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-    """Tell whether an app's configuration protects its database, and where that says nothing, the environment.
+    """Return whether the setting in an app's configuration, or otherwise in the environment, protects its database.
 
-    :raises ConfigurationError: if that means nothing: what is meant to protect must not be overlooked.
+    :raises ConfigurationError: if the value is not valid, so that a protection is not overlooked.
     """
     value = config.get(SETTING, environment.get(SETTING, PROTECTED.default))
     if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in _FALSE + _TRUE:
         return value.strip().lower() in _TRUE
-    raise ConfigurationError(f"{SETTING} is {value!a}. Give True or False.", setting=SETTING)
+    raise ConfigurationError(f"{SETTING} is {value!a}. Set it to True or False.", setting=SETTING)

@@ -1,6 +1,6 @@
-"""The journal's table: beside the version table, made on the first run, and written in the transaction of each step.
+"""The table of the journal, which is next to the version table.
 
-No other module reads or writes it.
+It is created by the first run, and written in the transaction of each step. No other module reads or writes it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 SETTING = JOURNAL_TABLE.name
-"""The setting that names the table; None for no journal."""
+"""The setting that names the table. If it is None, there is no journal."""
 
 DEFAULT = JOURNAL_TABLE.default
 
@@ -44,15 +44,15 @@ _NAME, _LONG = String(255), Text()
 
 
 def journal_name(config: Mapping[str, Any]) -> str | None:
-    """Return what a configuration calls the journal's table; None for no journal.
+    """Return the name of the journal's table in a configuration; None for no journal.
 
-    :raises ConfigurationError: if no table can be called that.
+    :raises ConfigurationError: if that is not a valid name.
     """
     name = config.get(SETTING, DEFAULT)
     if name is None or (isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= _MAX_NAME):
         return name
     raise ConfigurationError(
-        f"{SETTING} is {name!a}. Give the name of a table, of letters, digits and '_', or None for no journal.",
+        f"{SETTING} is {name!a}. Set it to the name of a table, of letters, digits and '_', or to None for no journal.",
         setting=SETTING,
     )
 
@@ -60,11 +60,11 @@ def journal_name(config: Mapping[str, Any]) -> str | None:
 class JournalTable:
     """The journal of one database, on the connection that migrates it.
 
-    :param connection: the connection. What is written here is in its transaction, and committed by the caller.
+    :param connection: the connection. Everything is written in its transaction, which the caller commits.
     :param name: the table's name.
     :param schema: the schema of the version table.
-    :ivar left: whether something of the revision that runs stays when it fails.
-    :ivar aside: the context for statements that are not the revision's.
+    :ivar left: whether part of the running revision remains if it fails.
+    :ivar aside: returns a context for statements that do not belong to the revision.
     """
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
@@ -86,7 +86,7 @@ class JournalTable:
         return self._table.insert()
 
     def read(self) -> Journal:
-        """Return the journal, whose entries are read when they are first asked for."""
+        """Return the journal, whose entries are read when they are first needed."""
         return Journal(self._entries, self._brief)
 
     def _entries(self) -> Iterator[Entry]:
@@ -106,7 +106,7 @@ class JournalTable:
                 yield from map(tuple, rows)
 
     def _damaged(self, why: Exception) -> JournalError:
-        """Return the error for a row that cannot be read, with that row's id."""
+        """Return the error for a row that cannot be read, with the id of that row."""
         column, table = self._table.c.id, self._table.fullname
         for number in self._connection.scalars(select(column).order_by(column)).all():
             try:
@@ -121,18 +121,18 @@ class JournalTable:
         return JournalError(f"The journal {table} cannot be read: {describe(why)}", table=table, number=None)
 
     def ensure(self) -> None:
-        """Create the table if it is not there."""
+        """Create the table if it does not exist."""
         if not self._exists:
             with self._writing():
                 self._table.create(self._connection)
             self.__dict__["_exists"] = True
 
     def start(self, entry: Mapping[str, object], *, counting: bool) -> None:
-        """Write that a revision begins that the database could not roll back.
+        """Record the start of a revision that the database cannot roll back.
 
         :param entry: ``revision``, ``package``, ``direction``, ``parents`` and ``checksum``.
-        :param counting: whether each statement of it is counted, which is for databases that commit DDL by themselves:
-            then the count of what may have stayed is committed with it.
+        :param counting: whether to count its statements. If the database commits DDL on its own, the count is committed
+            with it, and so shows whether anything may remain.
         """
         self.left = not counting
         self._completed = 0
@@ -149,7 +149,7 @@ class JournalTable:
         self._begun += 1
         self._update(self._number, statements=self._begun)
         if self._completed and not ROLLS_BACK.match(statement):
-            self.left = True  # what came before it is committed with it
+            self.left = True  # the statements before this one are committed with it
 
     def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if self._is_writing or READS.match(statement):
@@ -164,11 +164,11 @@ class JournalTable:
                 event.remove(self._connection, name, listener)
 
     def lose(self) -> None:
-        """Take note that the connection is lost, and with it the word of what came of a statement that was begun."""
+        """Note that the connection is lost, so that the result of a statement that was started is not known."""
         self.left = self.left or self._begun > 0
 
     def refresh(self) -> None:
-        """Forget what a rollback undid."""
+        """Forget what has been undone by a rollback."""
         self.__dict__.pop("_exists", None)
 
     def finish(
@@ -178,21 +178,21 @@ class JournalTable:
         duration: float,
         error: str | None = None,
     ) -> None:
-        """Write what became of a revision.
+        """Record the outcome of a revision.
 
         :param entry: as for :meth:`start`.
-        :param duration: seconds, the commit left out.
+        :param duration: the seconds that it took, without the commit.
         """
         now = datetime.now(UTC)
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
         if self._number is not None:
             self._stop_counting()
-        if self._number is None or not self._update(self._number, **values):  # or what started it was rolled back
+        if self._number is None or not self._update(self._number, **values):  # or its entry was rolled back
             self._insert(**entry, started=now - timedelta(seconds=duration), **values)
         self._number, self.left = None, False
 
     def note(self, revision: Revision, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
-        """Write what was said of a revision, without running it."""
+        """Record a revision that was stamped or forgotten, without being run."""
         self._insert(
             revision=revision.id,
             package=revision.package,
@@ -204,7 +204,7 @@ class JournalTable:
         )
 
     def resolve(self, entry: Entry) -> None:
-        """Write that somebody has said what came of an unfinished revision."""
+        """Record that a user has resolved an unfinished revision."""
         self._update(entry.number, outcome=str(Outcome.RESOLVED), finished=datetime.now(UTC))
 
     @contextmanager
@@ -241,10 +241,10 @@ class JournalTable:
 
 
 def _moment(dialect: str) -> TypeEngine[datetime]:
-    """Return the type of a time, with its microseconds."""
+    """Return the type of a column for a time with microseconds."""
     if dialect not in ("mysql", "mariadb"):
         return DateTime(timezone=True)
-    from sqlalchemy.dialects.mysql import DATETIME  # here, since nobody else has a use for that dialect
+    from sqlalchemy.dialects.mysql import DATETIME  # late, because only these databases need it
 
     return DATETIME(fsp=6)
 
@@ -285,9 +285,9 @@ def _version(distribution: str) -> str:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    """Return the entry of a row.
+    """Return the entry in a row.
 
-    :raises ValueError: or another of ``_UNREADABLE``, if it holds what no journal does.
+    :raises ValueError: or another error in ``_UNREADABLE``, if Ampho cannot have written the row.
     """
     parents = json.loads(row.parents)
     if type(parents) is not list or not _are_texts([row.revision, row.package, row.direction, row.outcome, *parents]):
@@ -323,12 +323,12 @@ def _are_texts(values: Iterable[object]) -> bool:
 
 
 def _outcome(name: str) -> Outcome:
-    """Return an outcome; one that only a newer release knows says nothing here."""
+    """Return an outcome. One that only a newer release knows counts as resolved."""
     return Outcome(name) if name in set(Outcome) else Outcome.RESOLVED
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
-    """Return a moment in UTC, in which it was written: SQLite and MariaDB keep no zone, and others give their own."""
+    """Return a time in UTC. SQLite and MariaDB store no time zone, and other databases may return it in another one."""
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

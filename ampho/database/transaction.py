@@ -1,7 +1,8 @@
 """The transaction of a step, which its revision may end on its own.
 
-Alembic then writes the version row into the next transaction, and commits the one that is over: where no other revision
-follows, the row is lost. This module tracks who ended what, so that the row and the journal are always committed.
+If it does, Alembic writes the version row in the next transaction, but commits the one that has ended, so the row is
+lost if no other revision follows. This module tracks what ended which transaction, so that the row and the entry in the
+journal are always committed.
 """
 
 from __future__ import annotations
@@ -20,19 +21,18 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 TRANSACTIONAL = ("sqlite", "postgresql")
-"""The dialects of the databases that can roll back what changes the schema."""
+"""The dialects of the databases that can roll back changes of the schema."""
 
 
 class StepTransaction:
-    """Follows the transaction of each step on the connection that migrates.
+    """Tracks the transaction of each step on the migrating connection.
 
-    :param before_commit: called when a revision is about to commit on its own, for the first time in its step, and in
-        the transaction that is committed then.
-    :ivar is_own: whether what ends the transaction now is Ampho or Alembic, and not the revision.
-    :ivar committed: whether something of the step is committed before its end.
-    :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
+    :param before_commit: called when a revision is about to commit on its own for the first time, in that transaction.
+    :ivar is_own: whether Ampho or Alembic is executing statements, not the revision.
+    :ivar committed: whether a part of the step was committed before its end.
+    :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing it.
     :ivar rolled_back: whether the revision has rolled back.
-    :ivar lost: whether that undid something that the revision had done.
+    :ivar lost: whether that undid a change of the revision.
     """
 
     is_own: bool
@@ -55,12 +55,12 @@ class StepTransaction:
             event.listen(connection, name, listener)
 
     def begin_step(self) -> None:
-        """Follow the transaction of the next step."""
+        """Start tracking the transaction of the next step."""
         self.is_own = self.committed = self.is_over = self.rolled_back = self.lost = self._has_written = False
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """Ignore what is executed meanwhile: it is not the revision's."""
+        """Ignore the statements in the body, because they do not belong to the revision."""
         before, self.is_own = self.is_own, True
         try:
             yield
@@ -69,9 +69,9 @@ class StepTransaction:
 
     def look(self, connection: Connection) -> None:
         """Notice that the transaction has ended without an event, as after SQLite's ``executescript()``."""
-        if connection.invalidated:  # as a cancelled task leaves it; another error must not hide that
+        if connection.invalidated:  # for example by a cancelled task, which another error must not hide
             return
-        if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # which is open
+        if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # never None here
             self.committed = self.is_over = True
 
     def _commit(self, connection: Connection) -> None:
@@ -86,7 +86,7 @@ class StepTransaction:
     def _rollback(self, connection: Connection) -> None:
         if self.is_own:
             return
-        if not isinstance(sys.exc_info()[1], DBAPIError):  # of which some end a transaction of SQLite
+        if not isinstance(sys.exc_info()[1], DBAPIError):  # some of these end the transaction in SQLite
             self.look(connection)
         self.rolled_back = True
         self.lost = self.lost or self._has_written
@@ -100,18 +100,18 @@ class StepTransaction:
             self._commit(connection)
         else:
             self._rollback(connection)
-            self.committed = True  # with some drivers each statement after it is committed at once
+            self.committed = True  # with some drivers, each statement after it is committed immediately
         self.is_over = True
 
     def _after_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if not self.is_own and not CHANGES_NOTHING.match(statement):
-            # Where DDL cannot be rolled back, it commits what came before it.
+            # If the database cannot roll back DDL, a DDL statement also commits the statements before it.
             self._has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
 
 
 @contextmanager
 def _rolling_back(connection: Connection) -> Iterator[None]:
-    """Roll back at once where a commit fails, since SQLAlchemy takes it for the end of the transaction."""
+    """Roll back if the body fails: for SQLAlchemy, a failed commit has ended the transaction."""
     try:
         yield
     except BaseException:

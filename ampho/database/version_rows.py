@@ -1,9 +1,8 @@
-"""What is applied to a database, and the version rows that say so.
+"""The version rows of a database, and which revisions they say are applied.
 
-Alembic's version table keeps an applied revision only while no other applied revision stands on it. So what is applied
-is the rows and all their ancestors, and every step removes and adds just the rows that keep this true.
-
-A row whose file is gone hides what it stands on, unless the journal tells.
+Alembic's version table only has a row for an applied revision while no other applied revision depends on it. So the
+applied revisions are those in the rows and all that these depend on, and each step removes and adds the rows that keep
+this true. If a row's revision is missing, only the journal knows what it depends on.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 VERSION_TABLE = "alembic_version"
-"""The name of Alembic's version table by default."""
+"""The default name of Alembic's version table."""
 
 _MOST = 1000  # rows; a version table has one for each head
 _IN_SCHEMA = (
@@ -32,7 +31,7 @@ _IN_SCHEMA = (
     " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
 )
 _LIKE_IT = {
-    # By the text first: SQLite cannot tell the columns of a view or a virtual table that lacks what it is made of.
+    # The text comes first because SQLite cannot list the columns of a view or a virtual table that is broken.
     "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
     " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
     "postgresql": f"{_IN_SCHEMA}current_schema()",
@@ -43,15 +42,15 @@ _LIKE_IT = {
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the version rows of a database mean.
+    """The revisions that are applied to a database, according to its version rows.
 
-    :ivar graph: the revisions of the files, and those that the database knows of without a file.
-    :ivar known: ids of the revisions whose change is in the database.
-    :ivar missing: those of them that no file has.
-    :ivar uncertain: ids of the revisions of which it is not known: nothing records what a missing one stands on.
-    :ivar unknown: rows that no revision file explains.
-    :ivar corrupt: rows that cannot be a revision, as text.
-    :ivar rows: all other rows, as they are.
+    :ivar graph: the revisions of the files, and the missing ones.
+    :ivar known: the ids of the applied revisions.
+    :ivar missing: the ids of the applied revisions that have no file.
+    :ivar uncertain: the ids of revisions that may be applied: nothing records what a missing revision depends on.
+    :ivar unknown: the rows for which there is no file.
+    :ivar corrupt: the rows that cannot be a revision, as text.
+    :ivar rows: all other rows.
     """
 
     graph: Graph
@@ -64,7 +63,7 @@ class Applied:
 
     @classmethod
     def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
-        """Return what ``rows`` mean in ``graph``."""
+        """Return what version rows mean for the revisions of a graph."""
         every = tuple(rows)
         corrupt = tuple(str(row) for row in dict.fromkeys(every) if not _can_be_row(row))
         every = tuple(row for row in every if _can_be_row(row))
@@ -81,7 +80,7 @@ class Applied:
         gone = frozenset(filter(whole.is_missing, known))
         uncertain: frozenset[str] = frozenset()
         if unrecorded:
-            # Rows are exact: were a revision applied that stands on a row, that would not be a row.
+            # Rows are exact, so a revision that depends on a row is not applied: otherwise, the row would not be there.
             above = graph.descendants(row for row in listed if row not in unknown)
             left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.denies(rid))
@@ -89,30 +88,31 @@ class Applied:
 
     @property
     def ahead(self) -> frozenset[str]:
-        """The packages of which the database has more than their files."""
+        """The packages that have files, and missing revisions."""
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
     def superfluous(self, journal: Journal) -> tuple[str, ...]:
-        """Return the rows that say nothing, since another one stood on them already when it ran."""
-        standing = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
-        return tuple(sorted(standing.intersection(self.rows)))
+        """Return the rows that are not needed, because the revision of another row depended on them when it ran."""
+        needed = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
+        return tuple(sorted(needed.intersection(self.rows)))
 
     @property
     def repeated(self) -> tuple[str, ...]:
-        """Rows that are there more than once, which a version table without a primary key allows."""
+        """The rows that occur more than once, which a version table without a primary key allows."""
         return tuple(row for row, count in Counter(self.rows).items() if count > 1)
 
     def edited(self, journal: Journal) -> tuple[str, ...]:
-        """Return the applied revisions whose files are not those that were run, as far as that is recorded."""
+        """Return the applied revisions whose files are not those that ran, according to the journal."""
         entries = ((rid, journal.applied(rid)) for rid in self.known - self.missing)
         return self.graph.sort(
             rid for rid, entry in entries if entry and entry.checksum not in (None, self.graph[rid].checksum)
         )
 
     def diverged(self, journal: Journal) -> tuple[str, ...]:
-        """Return what counts as applied because of what stands on it now, and was put there after that had run.
+        """Return the revisions that count as applied because others depend on them, but that were never run.
 
-        A version row, and what has an entry, was applied, and so was what it stood on then.
+        The revisions of version rows and of entries in the journal did run, and so did those that they depended on
+        then.
         """
         rows = set(self.rows)
         if all(rid in rows or journal.affirms(rid) for rid in self.known):
@@ -127,7 +127,7 @@ class Applied:
         return self.graph.sort(self.known - proven)
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return what a revision stood on when it ran; also what it does now, where a file is gone in between."""
+        """Return what a revision depended on when it ran; also what it does now, if one of the former is not known."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:
@@ -135,9 +135,9 @@ class Applied:
         return entry.parents if all(map(self.graph.__contains__, entry.parents)) else {*entry.parents, *now}
 
     def as_ran(self, journal: Journal) -> Applied:
-        """Return the same without what has diverged, and with each revision based on what it was based on when it ran.
+        """Return the same without diverged revisions, each revision depending on what it depended on when it ran.
 
-        :raises HistoryError: if those do not form a graph.
+        :raises HistoryError: if the revisions do not form a graph in that way.
         """
         diverged = self.diverged(journal)
         if not diverged:
@@ -147,17 +147,17 @@ class Applied:
         return Applied.from_rows(self.graph.with_parents(moved), self.rows, journal)
 
     def package(self, revision_id: str) -> str:
-        """Return the package of a revision; an empty name where nobody knows."""
+        """Return the package of a revision; an empty string if it is not known."""
         return self.graph[revision_id].package
 
 
 def _can_be_row(row: object) -> bool:
-    """Tell whether a row can be the id of some tool's revision."""
+    """Return whether a row can be the id of a revision, of Ampho or another tool."""
     return isinstance(row, str) and bool(row.strip()) and row not in RESERVED
 
 
 def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
-    """Return the applied revisions without a file, and whether nothing records what one of them stands on."""
+    """Return the missing revisions, and whether nothing records what one of them depends on."""
     found: dict[str, Revision] = {}
     labels = {name: first for name in filter(graph.is_missing, graph.ids) if (first := _first_of(name, journal))}
     todo, seen = list(seeds), set[str]()
@@ -168,7 +168,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
             continue
         seen.add(revision_id)
         if graph.has_file(revision_id):
-            todo += graph.parents(revision_id)  # one of which may be gone, too
+            todo += graph.parents(revision_id)  # one of which may be missing, too
             continue
         if revision_id in labels:
             todo.append(labels[revision_id])
@@ -189,25 +189,25 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 
 def _first_of(package: str, journal: Journal) -> str | None:
-    """Return the first revision that was applied of a package: what its name means in a dependency."""
+    """Return the first applied revision of a package, which is what its name means in a dependency."""
     own = {entry.revision: entry for entry in journal if entry.package == package and journal.affirms(entry.revision)}
     first = [revision_id for revision_id, entry in own.items() if own.keys().isdisjoint(entry.parents)]
     return first[0] if len(first) == 1 else None
 
 
 class VersionRows:
-    """The version rows of a database, kept exact from step to step at a constant cost.
+    """The exact version rows of a database from step to step, at a constant cost per step.
 
     :param rows: the rows to start from.
-    :param parents: gives the ids that a revision stands on.
+    :param parents: returns the ids that a revision depends on.
     """
 
     def __init__(self, rows: Iterable[str], parents: Callable[[str], Sequence[str]]) -> None:
         self.current: set[str] = set(rows)
         self._parents = parents
         self._applied = self._closure()
-        self._standing = Counter(parent for revision_id in self._applied for parent in parents(revision_id))
-        self._stale = [row for row in sorted(self.current) if self._standing[row]]
+        self._dependents = Counter(parent for revision_id in self._applied for parent in parents(revision_id))
+        self._stale = [row for row in sorted(self.current) if self._dependents[row]]
 
     def _closure(self) -> set[str]:
         applied = set(self.current)
@@ -222,40 +222,42 @@ class VersionRows:
     def upgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
         """Apply a revision whose ancestors are applied; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
-        stale = [row for row in self._stale if self._standing[row] and row not in parents]
-        self._stale = []  # of another tool's making; they go with the first step that can take them
+        stale = [row for row in self._stale if self._dependents[row] and row not in parents]
+        self._stale = []  # rows that another tool left: the first step that can removes them
         removed = stale + [parent for parent in parents if parent in self.current]
         self._applied.add(revision_id)
-        self._standing.update(parents)
+        self._dependents.update(parents)
         self.current.difference_update(removed)
         self.current.add(revision_id)
         return removed, [revision_id]
 
     def downgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
-        """Take back a revision on which no applied one stands; return the rows to remove and the rows to add."""
+        """Revert a revision that no applied one depends on; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
         self._applied.remove(revision_id)
-        self._standing.subtract(parents)
-        added = [parent for parent in parents if not self._standing[parent] and parent not in self.current]
+        self._dependents.subtract(parents)
+        added = [parent for parent in parents if not self._dependents[parent] and parent not in self.current]
         self.current.remove(revision_id)
         self.current.update(added)
         return [revision_id], added
 
 
 def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
-    """Return the rows for a set of applied revisions: those that no other of them stands on, sorted."""
+    """Return the version rows for a set of applied revisions: those that no other of them depends on, sorted."""
     known = set(applied)
     return tuple(sorted(known - {parent for revision_id in known for parent in graph.parents(revision_id)}))
 
 
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
-    """Check that no other table has rows of this history, where the version table has none.
+    """Check that no other table has rows of this history. Call it if the version table is empty.
 
-    A version table that was given a name may be one of several, such as those of tenants. So then only the one of the
-    default name counts. A table of the same name is in another schema, and belongs to something else.
+    They are in another table if the ``env.py`` that names the version table is no longer used, and then everything
+    would run again. A version table with a name of its own may be one of several, such as those of tenants, so only
+    the one with the default name counts as another. A table with the same name is in another schema, and does not
+    belong to this app.
 
-    :param journal: what it says was taken back is in a copy that somebody keeps.
-    :raises VersionTableError: if one has.
+    :param journal: the revisions that it records as reverted do not count, because that table is an old copy.
+    :raises VersionTableError: if another table has such rows.
     """
     like_it = _LIKE_IT.get(connection.dialect.name)
     if like_it is None or not graph.ids:
@@ -267,9 +269,9 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
         query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)
         if ids := [row for (row,) in connection.execute(query) if row in graph and not journal.denies(row)]:
             raise VersionTableError(
-                f"Nothing is applied according to the version table {version_table}, but the table {name} has"
-                f" {listed(ids)} of this history, and everything would run again. If that is the version table, pass"
-                f' version_table="{name}" to context.configure() in the env.py that is used, or to the extension. If it'
-                " is a copy, drop it; nothing was changed.",
+                f"The version table {version_table} has no rows, but the table {name} has {listed(ids)} of this"
+                f' history. If that is the version table, pass version_table="{name}" to context.configure() in env.py,'
+                " or to the extension; otherwise, everything would run again. If it is a copy, drop it. Nothing was"
+                " changed.",
                 rows=ids,
             )
