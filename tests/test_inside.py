@@ -129,7 +129,7 @@ def test_what_would_never_run_is_refused_before_anything_does(
         make_async(path)
     with running(project, database) as each:
         for method in ("upgrade", "plan", "upgrade_sql"):
-            with pytest.raises(RevisionFileError, match="has a function upgrade\\(\\) with a 'yield' in it"):
+            with pytest.raises(RevisionFileError, match="has a function upgrade\\(\\) that contains 'yield'"):
                 each.call(method)
     assert database.tables() == []
 

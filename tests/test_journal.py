@@ -222,7 +222,7 @@ def test_what_was_left_half_done_may_be_given_up_though_its_file_is_gone(
         opened.call("upgrade")
     path.unlink()
     assert "core_3" in opened.error_line("db-up")
-    assert "Restore it first" in opened.error_line("db-resolve", "core_3", "--applied")
+    assert "Restore its file first" in opened.error_line("db-resolve", "core_3", "--applied")
     database.run("DROP TABLE d")
     assert opened.run("db-resolve", "core_3", "--not-applied").exit_code == 0
     assert opened.call("upgrade").steps == ()

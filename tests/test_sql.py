@@ -245,7 +245,7 @@ def test_start_names_revisions(opened: Shop) -> None:
     whole = opened.run("db-up", "-s", "--start", "app").stdout
     assert whole == opened.run("db-up", "-s", "--start", "app@head").stdout
     assert whole == opened.run("db-up", "-s", "--start", "app_3").stdout
-    assert "app@+1 names no revision" in opened.run("db-up", "-s", "--start", "app@+1", exit_code=1).stderr
+    assert "app@+1 does not name a revision" in opened.run("db-up", "-s", "--start", "app@+1", exit_code=1).stderr
     assert "nope is neither a package" in opened.run("db-up", "-s", "--start", "nope", exit_code=1).stderr
 
 

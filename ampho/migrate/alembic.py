@@ -138,20 +138,20 @@ class EnvironmentRun:
         work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]],
         error_of: Callable[[BaseException], AmphoError | None] = lambda exc: None,
     ) -> None:
-        """Run ``env.py`` once, and ``work`` inside it.
+        """Run ``env.py`` once, and ``work`` inside it; raise errors of Ampho only.
 
         :param error_of: returns the error for an exception of a revision; None if it is of ``env.py``.
         :raises AmphoError: if ``env.py`` breaks the contract, or anything in it fails.
         """
         try:
-            self.perform(work)
+            self.execute(work)
         except (Exception, SystemExit) as exc:
             error = error_of(exc)
             if error is None:
                 self.fail(exc)
             raise error from exc
 
-    def perform(self, work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]]) -> None:
+    def execute(self, work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]]) -> None:
         """Run ``env.py`` once, and ``work`` inside it.
 
         :raises EnvironmentFileError: if ``env.py`` breaks the contract.
@@ -168,13 +168,13 @@ class EnvironmentRun:
                 self._error = exc
                 raise
 
-        self._execute(script, fn)
+        self._run_env_py(script, fn)
         if self._error is not None:
             raise self._error
         if not self._ran:
             raise self.refused("never runs the migrations. Call context.run_migrations() after context.configure()")
 
-    def _execute(self, script: ScriptDirectory, fn: Work) -> None:
+    def _run_env_py(self, script: ScriptDirectory, fn: Work) -> None:
         config = make_config(self.project, self.command, self.x)
         config.attributes["connection"] = self.connection
         config.attributes[DRIVEN] = self

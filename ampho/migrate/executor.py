@@ -273,7 +273,7 @@ class Executor:
 
         environment = EnvironmentRun(self.project, migrating.connection, self.x, self.command)
         try:
-            environment.perform(partial(self._steps, migrating))
+            environment.execute(partial(self._steps, migrating))
         except _OvertakenError:
             migrating.connection.rollback()
             return None
@@ -285,8 +285,8 @@ class Executor:
                 self.observers.notify(Observer.interrupted, self._running.step)
             raise
         if self.plan is None or self._running is not None:
-            revision = self._running.step.revision.id if self._running else "of the run"
-            raise environment.refused(f"hides the failure of revision {revision}. Let the error through")
+            failure = f"the failure of revision {self._running.step.revision.id}" if self._running else "a failure"
+            raise environment.refused(f"hides {failure}. Let the error through")
         return Run(self.plan, tuple(self.done))
 
     def _pause_after(self, exc: BaseException, environment: EnvironmentRun) -> float:

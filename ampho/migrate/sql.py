@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
@@ -61,11 +62,7 @@ def upgrade_sql(
     :raises RenderError: if a revision of the plan needs a live database.
     """
     project.check_migratable(specifier)
-
-    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
-        return plan_upgrade(graph, rows, specifier, journal=journal)
-
-    return _render(project, connection, make_plan, start, x)
+    return _render(project, connection, partial(plan_upgrade, specifier=specifier), start, x)
 
 
 def downgrade_sql(
@@ -85,17 +82,13 @@ def downgrade_sql(
     :raises RenderError: if a revision of the plan needs a live database.
     """
     project.check_migratable(specifier)
-
-    def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
-        return plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
-
-    return _render(project, connection, make_plan, start, x)
+    return _render(project, connection, partial(plan_downgrade, specifier=specifier, cascade=cascade), start, x)
 
 
 def _render(
     project: Project,
     connection: Connection | None,
-    make_plan: Callable[[Graph, tuple[str, ...], Journal], Plan],
+    make_plan: Callable[..., Plan],
     start: str | Sequence[str] | None,
     x: Sequence[str],
 ) -> str:
@@ -109,7 +102,7 @@ def _render(
     else:
         state = _present_start(project, connection, x)
         dialect = _dialect(project, connection)
-    plan = make_plan(project.graph, state.rows, state.journal)
+    plan = make_plan(project.graph, state.rows, journal=state.journal)
     graph = graph_of(plan, project.graph, state.rows, state.journal)
     writer = _Writer(graph, plan, state)
     known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails

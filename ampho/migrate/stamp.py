@@ -73,20 +73,10 @@ def stamp(
             protection.check(confirm, f"'ampho db-stamp {specifier}' removes applied revisions from the version table.")
         return after
 
-    def denies() -> tuple[str, ...]:
+    def described() -> tuple[str, ...]:
         return _packages_of(project.graph, parse(specifier))
 
-    return _write(
-        project,
-        connection,
-        change,
-        specifier,
-        x=x,
-        observer=observer,
-        outcome=Outcome.STAMPED,
-        purge=purge,
-        denies=denies,
-    )
+    return _write(project, connection, change, specifier, x=x, observer=observer, purge=purge, described=described)
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
@@ -168,9 +158,7 @@ def resolve(
             return set(before.known) | before.graph.ancestors([revision])
         return _without(before, {revision}, parse(revision))
 
-    return _write(
-        project, connection, change, revision, x=x, observer=observer, outcome=Outcome.STAMPED, resolving=revision
-    )
+    return _write(project, connection, change, revision, x=x, observer=observer, resolving=revision)
 
 
 def _entries_of(revision: str, journal: Journal) -> list[Entry]:
@@ -190,16 +178,16 @@ def _write(
     *,
     x: Sequence[str],
     observer: Observer | None,
-    outcome: Outcome,
+    outcome: Outcome = Outcome.STAMPED,
     purge: bool = False,
-    denies: Callable[[], Iterable[str]] = tuple,
+    described: Callable[[], Iterable[str]] = tuple,
     resolving: str | None = None,
 ) -> Stamped:
     """Change what is applied, in the version table and in the journal, in one transaction.
 
     :param name: what was typed: a specifier, or a name.
     :param purge: whether to ignore the present rows.
-    :param denies: returns the packages whose other revisions are recorded as not applied, if that is uncertain.
+    :param described: returns the packages of which all revisions are recorded as applied or not applied.
     :param resolving: the unfinished revision that this resolves.
     """
     graph = project.graph
@@ -216,10 +204,9 @@ def _write(
         advice.check_sound(before)
         known = change(before)
         after = exact_rows(before.graph, known)
-        packages = set(denies())
+        packages = set(described())
+        affirmed = _to_affirm(was, known, journal, packages)
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
-        doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
-        affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
         if table is not None and any(changes.values()):
             table.ensure()  # before the rows, because it would commit them if the database commits DDL at once
@@ -241,6 +228,12 @@ def _write(
     with migrating(connection, project.url, project.lock, waiting) as migrating_connection:
         run_env(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
     return found[0]
+
+
+def _to_affirm(was: Applied, known: set[str], journal: Journal, packages: set[str]) -> set[str]:
+    """Return what counted as applied already, although the journal does not say so of the present files."""
+    doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
+    return {rid for rid in doubtful & known if was.package(rid) in packages}
 
 
 def known_after_stamp(before: Applied, specifier: str) -> set[str]:
