@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +17,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from project import Project
 
 from ampho.cli.commands import cli
-from ampho.cli.json import FLAG, SCHEMA, VERSION
+from ampho.cli.json import FLAG, KEYS, SCHEMA, VERSION
+from ampho.cli.show import print_text
 from ampho.errors import AmphoError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
@@ -86,6 +88,15 @@ def test_every_command_has_it() -> None:
         for name, command in cli.commands.items()
         if not any(FLAG in parameter.opts for parameter in command.params)
     }
+
+
+def test_every_result_has_a_text() -> None:
+    for room in ("lists", "migrate", "revise", "status"):
+        import_module(f"ampho.cli.show.{room}")
+    printed = {kind.__name__ for kind in print_text.registry}
+
+    # db-graph writes a file in a format, and the commands that write a revision print a line of their own.
+    assert KEYS.keys() - printed == {"Picture", "Revision", "NoneType"}
 
 
 # ---- each command, and what it is about at that moment ----
