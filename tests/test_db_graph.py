@@ -101,7 +101,7 @@ def test_a_file_stays_as_it_is_where_the_command_fails(each: Facade) -> None:
     assert "nope" in each.error_line("db-graph", "nope", "-o", "a.svg")
     assert Path("a.svg").read_text("utf-8") == "before"
     assert "no/a.svg" in each.error_line("db-graph", "-o", "no/a.svg")
-    assert "contradict" in each.error_line("db-graph", "--mermaid", "--format", "svg", exit_code=2)
+    assert "mutually exclusive" in each.error_line("db-graph", "--mermaid", "--format", "svg", exit_code=2)
     assert shown(each, "-o", "-") == TEXT
     assert "is a directory" in each.error_line("db-graph", "-o", ".", exit_code=2)
     assert "a.png has none of the endings" in each.error_line("db-graph", "-o", "a.png", exit_code=2)
