@@ -25,9 +25,9 @@ TEXT = """\
 ○ ┆   core_3  Change
 ○ ┆   core_4  Change  (head)
 ┆ ┆ ╷ app  1 applied, 2 pending
-┆ ╰┄● app_1   Begin  (needs core_2)
+┆ ╰┄● app_1   Begin  (depends on core_2)
 ┆   ○ app_2   Change
-╰┄┄┄○ app_3   Change  (head; needs core_4)
+╰┄┄┄○ app_3   Change  (head; depends on core_4)
       empty  no revisions
 
 ● applied   ○ pending   ┆ is needed below, in another package
@@ -115,9 +115,9 @@ def test_packages_with_what_they_touch(each: Facade) -> None:
         "●     core_2  Write things down that need a good many words, and then <some> & more",
         "┆ ○   core_4  Change  (head)",
         "┆ ┆ ╷ app  1 applied, 2 pending",
-        "╰┄┆┄● app_1   Begin  (needs core_2)",
+        "╰┄┆┄● app_1   Begin  (depends on core_2)",
         "  ┆ ○ app_2   Change",
-        "  ╰┄○ app_3   Change  (head; needs core_4)",
+        "  ╰┄○ app_3   Change  (head; depends on core_4)",
         "",
     ]
     assert shown(each, "empty") == "empty  no revisions\n"
@@ -137,7 +137,7 @@ def test_without_a_database_none_is_needed(framework: str, project: Project) -> 
 
 def test_a_package_that_is_gone_is_drawn_and_may_be_asked_for(each: Facade) -> None:
     each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["core"]
-    assert re.search(r"app_1 +\(missing; needs core_2\)", shown(each))
+    assert re.search(r"app_1 +\(missing; depends on core_2\)", shown(each))
     assert "(missing" in shown(each, "app")
     assert "Set app.config" in each.error_line("db-graph", "app", "--no-database")
 

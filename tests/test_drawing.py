@@ -276,9 +276,9 @@ def test_terminal_draws_a_diamond_and_dependencies() -> None:
         "├─●     app_3   make app_3",
         "│ │ ╷   core  2 pending",
         "│ │ ○┄╮ core_1  make core_1",
-        "○┄│┄│┄╯ app_2   make app_2  (needs core_1)",
+        "○┄│┄│┄╯ app_2   make app_2  (depends on core_1)",
         "○─╯ │   app_4   make app_4  (head)",
-        "╰┄┄┄○   core_2  make core_2  (head; needs app_4)",
+        "╰┄┄┄○   core_2  make core_2  (head; depends on app_4)",
         "",
         "● applied   ○ pending   ┆ is needed below, in another package",
     ]

@@ -264,8 +264,8 @@ def test_current_lists_each_package_and_with_v_each_revision(opened: Shop) -> No
     assert verbose.splitlines()[:4] == [
         "app           app_2 (1 pending)",
         "    applied  app_1  users",
-        "    applied  app_2  people  (needs blog_1)",
-        "    pending  app_3  names with a face  (head; needs acme_billing_2)",
+        "    applied  app_2  people  (depends on blog_1)",
+        "    pending  app_3  names with a face  (head; depends on acme_billing_2)",
     ]
 
 
@@ -275,8 +275,8 @@ def test_show_has_all_revisions_those_of_a_package_or_one_in_full(opened: Shop) 
     assert [line for line in everything if not line.startswith(" ")] == list(PACKAGES)
     assert opened.run("db-show", "blog").stdout.splitlines() == [
         "blog",
-        "  blog_1  posts  (needs app_1)",
-        "  blog_2  slug  (head; needs app_2)",
+        "  blog_1  posts  (depends on app_1)",
+        "  blog_2  slug  (head; depends on app_2)",
     ]
     in_full = opened.run("db-show", "acme_billing_2").stdout
     for text in ("acme_billing_2 (head)", "acme.billing", "acme_billing_1", "blog_2", "app_3", "invoiced posts"):

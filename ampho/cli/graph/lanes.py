@@ -332,9 +332,9 @@ class _Painter:
         notes = ["head"] if node.is_head else []
         if node.mark not in (Mark.APPLIED, Mark.PENDING, Mark.UNKNOWN):
             notes.append(str(node.mark))
-        needs = [labels.name(edge.source) for edge in self._incoming[node.first] if edge.is_dependency]
-        if needs:
-            notes.append(f"needs {listed(needs, _SHOWN)}")
+        dependencies = [labels.name(edge.source) for edge in self._incoming[node.first] if edge.is_dependency]
+        if dependencies:
+            notes.append(f"depends on {listed(dependencies, _SHOWN)}")
         remark = f"  ({'; '.join(notes)})" if notes else ""
         if node.is_run:
             return [(f"{len(node.revisions)} revisions, {span}", style), ("", ""), (remark, "dim")]

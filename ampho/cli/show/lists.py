@@ -79,7 +79,7 @@ def print_records(
         if len(own) > 1:
             notes.append(f"merges {', '.join(own)}")
         if record.depends_on:
-            notes.append(f"needs {', '.join(record.depends_on)}")
+            notes.append(f"depends on {', '.join(record.depends_on)}")
         if record.id in remarks:
             notes.append(remarks[record.id])
         note = f"  ({'; '.join(notes)})" if notes else ""
