@@ -31,13 +31,13 @@ _LONGEST_MESSAGE = 500
 _LONGEST_OWN_MESSAGE = 4000
 _LONGEST_STATEMENT = 200
 
-# The last "@" ends the credentials: a raw password may hold spaces, slashes, and "@" itself.
+# The last "@" ends the credentials, because a raw password may contain spaces, slashes, and "@".
 _CREDENTIALS = re.compile(r"://[^/\s@:]*:.*@")
 _SECRET_ARGUMENT = re.compile(r"""(?i)((?:password|passwd|pwd)['"]?\s?[=:]\s?)('[^']*'|"[^"]*"|[^\s&,)'"]+)""")
 _BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
-# asyncpg's errors, as SQLAlchemy before 2.1 words them
+# SQLAlchemy before 2.1 shows errors of asyncpg in this way.
 _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
-# These look a dialect up by its name, and quote nothing else of the URL.
+# These look up a dialect by its name, and do not show any other part of the URL.
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
 
 _SHOWN = 5  # names, of many
@@ -52,9 +52,9 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
 
 _MOST = 3
-_CLOSE = 0.65  # of difflib's 0 to 1: two letters of three that changed places are close
+_CLOSE = 0.65  # on difflib's scale from 0 to 1; two swapped letters of three are close
 _AS_CLOSE = 0.05
-_ENOUGH = 5  # letters, by which the beginning of a name tells something
+_ENOUGH = 5  # letters, from which on the beginning of a name is significant
 
 _ONE_STATEMENT = "one statement at a time: call op.execute() once for each"
 _AUTOCOMMIT = "put it into op.get_context().autocommit_block()"
@@ -115,26 +115,25 @@ _HINTS: Mapping[str, str] = {
 def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
     """Return a text as one printable line, without the credentials of URLs.
 
-    :param limit: in characters; a longer text is cut, and ends in ``...``.
+    :param limit: the maximum of characters; a longer text is cut, and ends in ``...``.
     """
     line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
     return printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
 
 
 def printable(text: str, limit: int) -> str:
-    """Return a text as one printable line, and hide nothing: for texts of Ampho's own, whose parts were masked.
+    """Return a text as one printable line without masking anything. Its secrets must be masked already.
 
-    :param limit: in characters; a longer text is cut, and ends in ``...``.
+    :param limit: the maximum of characters; a longer text is cut, and ends in ``...``.
     """
     line = escaped(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 def escaped(text: str) -> str:
-    """Return a text as one line in which nothing moves the cursor, reorders text, or hides it.
+    """Return a text as one line without characters that move the cursor, reorder text, or hide it.
 
-    Control characters and Unicode's invisible formatting characters become escapes; white space of any kind becomes
-    spaces.
+    Control characters and Unicode's invisible formatting characters are escaped. White space becomes spaces.
     """
     if text.isprintable():
         return text
@@ -142,7 +141,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Return a text of several lines with each of them :func:`escaped`."""
+    """Return a text with each of its lines :func:`escaped`."""
     return "\n".join(map(escaped, text.split("\n")))
 
 
@@ -151,13 +150,13 @@ def _escape(character: str) -> str:
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
-    """Return names; of many the first ones, and how many more there are."""
+    """Return names in a list; of many names, the first ones and the number of the others."""
     more = len(names) - shown
     return f"{', '.join(names[:shown])} and {more} more" if more > 0 else ", ".join(names)
 
 
 def listed_last(ids: Sequence[str]) -> str:
-    """Return what a run had finished; of many revisions their number, and the last one."""
+    """Return the ids of revisions in a list; of many, their number and the last one."""
     if len(ids) > _SHOWN:
         return f"{len(ids)} revisions, the last of them {ids[-1]}"
     return ", ".join(ids) or "none"
@@ -166,15 +165,15 @@ def listed_last(ids: Sequence[str]) -> str:
 def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     """Return an exception as one line, ``TypeName: first line of its message``.
 
-    An error of a statement is told in the driver's words, all of them, followed by the statement's beginning; its
-    parameters are left out. An error from the parsing of a database URL is told without its own words, which quote
-    the URL. An :class:`~ampho.errors.AmphoError` is one clear line already.
+    For an error of a statement, return the whole message of the driver and the beginning of the statement, without its
+    parameters. For an error in a database URL, do not return its message, which contains the URL. The message of an
+    :class:`~ampho.errors.AmphoError` is returned as it is.
 
-    :param hide: takes known secrets out of a text; before anything of it is masked or cut off, which would leave
-        pieces of a secret.
+    :param hide: removes known secrets from a text. It is called before the text is masked or cut, because that could
+        leave parts of a secret.
     """
     if isinstance(exc, AmphoError):
-        # not masked: such a text may show what a URL looks like, and never shows one
+        # Not masked: such a message may contain an example of a URL, but never a real one.
         return printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
         return EMPTY_URL if _is_empty_url(exc) else MALFORMED_URL
@@ -189,16 +188,16 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
 
 
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
-    """Return a Python warning as one line that names the place in the project, or the library, that it comes from.
+    """Return a Python warning as one line with the line of the project, or the library, that caused it.
 
-    Call it where the warning is issued, because a library's warning points into the library.
+    Call it while the warning is issued, because the warning of a library points into the library.
     """
     where = f"{shown_path(file)}:{line}" if _is_in(file, None) else _running_line() or _library(category, file)
     return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
 
 
 def _running_line() -> str | None:
-    """Return the innermost line of the project that is running. ``env.py`` does not count, since it runs everything."""
+    """Return the innermost running line of the project. ``env.py`` does not count, because it runs everything."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 (which is documented)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -209,7 +208,7 @@ def _running_line() -> str | None:
 
 
 def _library(category: type[Warning], file: str) -> str:
-    """Return the name of the library that a warning comes from: the one that defines it, or else that of the file."""
+    """Return the name of the library that a warning comes from: of its class, or otherwise of its file."""
     defined_in = category.__module__.partition(".")[0]
     if defined_in != "builtins":
         return defined_in
@@ -219,15 +218,15 @@ def _library(category: type[Warning], file: str) -> str:
 
 
 def place(exc: BaseException, path: Path) -> str:
-    """Return where in a file an exception comes from, as ``file:line``, or the file where it comes from elsewhere."""
+    """Return the line of a file that raised an exception, as ``file:line``; only the file if it was another one."""
     return location(exc, path) or one_line(shown_path(path))
 
 
 def location(exc: BaseException, below: Path | None) -> str | None:
-    """Return where an exception comes from, as ``file:line``: the innermost frame in a given place.
+    """Return the innermost line in a place that an exception passed, as ``file:line``.
 
-    :param below: a file or a folder; without one, whatever is neither Python's own, installed, nor Ampho's.
-    :return: a path relative to the current folder if it is in there; None if no frame is in the place.
+    :param below: a file or a folder; None for everything except Python, installed libraries, and Ampho.
+    :return: a path, relative to the current folder if it is inside; None if there is no such line.
     """
     place = None if below is None else Path(os.path.realpath(below))
     found = [(file, line) for file, line in _lines(exc) if _is_in(file, place)]
@@ -238,7 +237,7 @@ def location(exc: BaseException, below: Path | None) -> str | None:
 
 
 def quotes_url(exc: BaseException) -> bool:
-    """Tell whether an exception, or one that it stands on, may quote a database URL that could not be parsed."""
+    """Return whether an exception, or one of its causes, may contain a database URL that could not be parsed."""
     return any(
         name == "sqlalchemy.engine.url" and code.co_name not in _NAMES_DIALECT_ONLY
         for link in _chain(exc)
@@ -247,7 +246,7 @@ def quotes_url(exc: BaseException) -> bool:
 
 
 def _is_empty_url(exc: BaseException) -> bool:
-    """Tell whether what could not be parsed as a database URL was empty."""
+    """Return whether the database URL that could not be parsed was empty."""
     last = exc.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -269,7 +268,7 @@ def is_of_database(exc: BaseException) -> bool:
 
 
 def all_words(exc: BaseException) -> str:
-    """Return what an exception says, and all that it stands on, as a traceback would show it. Nothing is hidden."""
+    """Return the messages of an exception and its causes, as a traceback would show them, with all secrets."""
     return "\n".join(
         word for link in _chain(exc) for word in (_text(link), repr(link.args), *getattr(link, "__notes__", ()))
     )
@@ -310,8 +309,8 @@ def _is_in(file: str, place: Path | None) -> bool:
 
 
 def shown_path(path: Path | str) -> str:
-    """Return a path as every message has it: relative to the current folder where it is below that, else absolute."""
-    with suppress(OSError):  # of a current folder that is gone
+    """Return a path as messages show it: relative to the current folder if it is inside, otherwise absolute."""
+    with suppress(OSError):  # the current folder may have been deleted
         here = Path.cwd()
         for found in (Path(path).absolute(), Path(os.path.realpath(path))):
             if here in found.parents:
@@ -327,7 +326,7 @@ def _is_statement_error(exc: BaseException) -> bool:
 
 def _describe_statement_error(exc: BaseException, hide: Callable[[str], str]) -> str:
     error = getattr(exc, "orig", None) or exc
-    # from SQLAlchemy 2.1 on, what an async driver raised is inside an exception of SQLAlchemy's own
+    # From SQLAlchemy 2.1 on, the exception of an async driver is inside an exception of SQLAlchemy.
     error = getattr(error, "orig", None) or error
     words = str(exc.args[0]) if error is exc else _text(error)
     statement = getattr(exc, "statement", None)
@@ -350,7 +349,7 @@ def _text(exc: BaseException) -> str:
 
 
 def _function(exc: BaseException) -> str:
-    """Describe an exception without a message, such as that of an ``assert``, by the function that raised it."""
+    """Return which function raised an exception that has no message, such as that of an ``assert``."""
     found = [code.co_name for _, code, _ in _frames(exc.__traceback__) if code.co_name.isidentifier()]
     return f"raised in {found[-1]}()" if found else ""
 
@@ -360,12 +359,12 @@ def _first_line(text: str) -> str:
 
 
 def counted(number: int) -> str:
-    """Return a number of revisions in words."""
+    """Return a number of revisions in words, such as ``2 revisions``."""
     return "1 revision" if number == 1 else f"{number} revisions"
 
 
 def with_hint(text: str) -> str:
-    """Add what to do about a message, where that is known."""
+    """Return a message with a hint on what to do, if it is well known."""
     for pattern, remedy in _HINTS.items():
         if re.search(pattern, text, re.IGNORECASE):
             return f"{text} ({remedy})"
@@ -373,9 +372,9 @@ def with_hint(text: str) -> str:
 
 
 def close_names(name: str, names: Iterable[str]) -> list[str]:
-    """Return the few names that are close to one that is none of them; none where it could be any of many.
+    """Return the names that are close to an unknown one; an empty list if there are none, or too many.
 
-    A name that was typed in part is close to the names whose last words it is, or whose beginning it is close to.
+    An incomplete name is close to names that end with it, or that begin with something close to it.
     """
     names = list(dict.fromkeys(names))
     close = [other for other in names if len(name) >= _ENOUGH and other.endswith(f"_{name}")] or _closest(name, names)
@@ -386,7 +385,7 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _closest(name: str, names: Iterable[str]) -> list[str]:
-    """Return the names that are as close to one as the closest is, or nearly."""
+    """Return the names that are as close to a name as the closest one, or nearly so."""
     from difflib import SequenceMatcher, get_close_matches  # late: a name is misspelt in few runs
 
     close = get_close_matches(name, names, _MOST + 1, _CLOSE)
@@ -395,10 +394,10 @@ def _closest(name: str, names: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
-    """Return a question for the names that are close to one; empty where none is.
+    """Return a question that suggests the names close to an unknown one; empty if there are none.
 
-    :param names: the names to compare; the values of a mapping are shown instead.
-    :param form: how a name is shown.
+    :param names: the known names; of a mapping, the values are shown.
+    :param form: how to show a name, which replaces ``{}``.
     """
     shown = names if isinstance(names, Mapping) else {}
     close = [form.replace("{}", shown.get(other, other)) for other in close_names(name, names)]
@@ -407,5 +406,5 @@ def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
 
 
 def sentences(*texts: str) -> str:
-    """Join sentences, of which some are empty; one without a full stop gets it."""
+    """Join sentences, without empty ones; add a full stop to those that lack one."""
     return " ".join(text if text[-1] in ".!?" else f"{text}." for text in map(str.strip, texts) if text)

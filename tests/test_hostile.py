@@ -103,7 +103,7 @@ HOSTILE = {
     "{core}": "is not the name of a package",
     "--sql": "is not the name of a package",
     "class": "is not the name of a package",
-    "heads": "means something else in a specifier",
+    "heads": "has a special meaning in specifiers",
     "json:../..": "does not name a folder inside json",
     "core:..": "does not name a folder inside core",
     "core:/etc": "does not name a folder inside core",
@@ -112,7 +112,7 @@ HOSTILE = {
     "core:a:b": "does not name a folder inside core",
     "n" * 300: "has 300 characters",
     "only_module": "is a single module",
-    "only_namespace": "is a namespace package",
+    "only_namespace": "has no __init__.py",
 }
 ABSENT = ("not_installed", "core.not_there")
 COMMANDS = [
@@ -170,7 +170,7 @@ ENTRIES = {
     "core;bare": "is not the name of a package",
     "core bare": "is not the name of a package",
     "core,core:alembic": "lists core twice, as core and core:alembic",
-    "core,Core": "which differ in case only",
+    "core,Core": "which only differ in case",
     "core:migrations,core": "lists core twice",
     "core:nowhere": "which does not exist",
 }
@@ -241,11 +241,11 @@ def test_what_looks_like_an_option_is_one(witness: Witness, framework: str) -> N
 def test_packages_of_others_are_not_written_to(witness: Witness, framework: str) -> None:
     with app(witness, framework) as each:
         for name in ("json", "alembic", "flask"):
-            assert "not yours to write to" in each.error_line("db-init", name)
+            assert "where Ampho does not write" in each.error_line("db-init", name)
             folder = Path(__import__(name).__file__ or "").parent / "migrations"
             assert not folder.exists()
     with app(witness, framework, ["core", "flask"]) as each, witness.untouched():
-        assert "not yours to write to" in each.error_line("db-rev", "flask", "more")
+        assert "where Ampho does not write" in each.error_line("db-rev", "flask", "more")
 
 
 def test_what_is_there_already_is_not_overwritten(witness: Witness, framework: str) -> None:

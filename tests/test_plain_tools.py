@@ -298,7 +298,7 @@ def test_a_package_from_a_wheel(
         for command in (("db-init", "acme_accounts"), ("db-rev", "acme_accounts", "Mine")):
             refused = opened.run(*command, exit_code=1).stderr
             assert "acme_accounts is installed in" in refused
-            assert "not yours to write to" in refused
+            assert "where Ampho does not write" in refused
         assert project.files() == before
 
         assert "acme_accounts" not in sys.modules

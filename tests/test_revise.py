@@ -187,7 +187,7 @@ def test_init_of_an_empty_folder_fills_it(here: Project) -> None:
 
 @pytest.mark.parametrize("entry", ["../x", "/etc", "", "a b", "é\0", "a'b", "--sql", "app:../..", "app:/etc", "head"])
 def test_init_of_a_hostile_name_writes_nothing(entry: str, here: Project) -> None:
-    what = "is not the name|does not name a folder|means something else"
+    what = "is not the name|does not name a folder|has a special meaning"
     refused(here, PackageNameError, what, lambda: init(entry))
 
 

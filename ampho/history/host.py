@@ -1,4 +1,4 @@
-"""Which package's ``env.py`` configures every run, and which ones are left alone.
+"""The host: the package whose ``env.py`` configures every run.
 
 The ``env.py`` of a third party runs only if ``AMPHO_ENV_PACKAGE`` names it. A package is a third party's if a
 distribution other than the app's has installed it.
@@ -34,8 +34,8 @@ class Hosts:
     """The packages of an app, and the host among them.
 
     :ivar packages: the packages, in their order.
-    :ivar name: what ``AMPHO_ENV_PACKAGE`` says; None where it is not set.
-    :ivar import_name: the import name of the app, which is that of the module or package that it lives in.
+    :ivar name: the value of ``AMPHO_ENV_PACKAGE``; None if it is not set.
+    :ivar import_name: the import name of the app, which is the name of its module or package.
     """
 
     packages: Sequence[MigrationPackage]
@@ -56,7 +56,7 @@ class Hosts:
 
     @cached_property
     def _texts(self) -> list[tuple[MigrationPackage, bytes]]:
-        """The packages that have an ``env.py``, each with what is in it."""
+        """The packages that have an ``env.py``, each with the content of that file."""
         texts = [(package, _read(package.env_py)) for package in self.packages]
         return [(package, text) for package, text in texts if text is not None]
 
@@ -71,11 +71,11 @@ class Hosts:
         )
 
     def warning(self, template: Path) -> str | None:
-        """Return one sentence on every ``env.py`` that is skipped and may have been meant.
+        """Return a warning about each ``env.py`` that is skipped but may have been meant to be used.
 
-        It is empty where ``AMPHO_ENV_PACKAGE`` is set, even to nothing.
+        Return None if there is none, or if ``AMPHO_ENV_PACKAGE`` is set, even to an empty string.
 
-        :param template: an ``env.py`` as it should be.
+        :param template: a correct ``env.py``.
         """
         if self.name is not None or self.host is not None:
             return None
@@ -98,9 +98,10 @@ class Hosts:
         return ""
 
     def _is_foreign(self, package: MigrationPackage) -> bool:
-        """Return whether a package is installed, and not with the app.
+        """Return whether a package is installed by another distribution than the app's.
 
-        Without the record of a distribution, as where files were copied, the app's own top-level package counts.
+        If no distribution has recorded its files, for example because they were copied, a package that is not in the
+        app's top-level package counts as another one's.
         """
         if self._apps_package == (package.name, package.root):
             return False
@@ -119,12 +120,12 @@ class Hosts:
 
     @cached_property
     def _records(self) -> Callable[[Path], list[bytes]]:
-        """Reads the records of the distributions that are installed in a folder, once for each folder."""
+        """A function that returns the records of the distributions in a folder, and caches them."""
         return cache(lambda site: [_read(record) or b"" for record in site.glob("*.dist-info/RECORD")])
 
     @cached_property
     def _apps_module(self) -> str:
-        """The name of the app's module, even if it runs as a program."""
+        """The name of the app's module, also if it runs as a program."""
         main = getattr(sys.modules.get("__main__"), "__spec__", None)
         return main.name if self.import_name == "__main__" and main else self.import_name
 
@@ -144,23 +145,23 @@ class Hosts:
 
 
 def host_name(setting: object) -> str | None:
-    """Return what ``AMPHO_ENV_PACKAGE`` says, which may be nothing; None where it is not set.
+    """Return the value of ``AMPHO_ENV_PACKAGE``, which may be empty; None if it is not set.
 
-    :param setting: its value in the app's configuration; where that is None, the environment counts.
+    :param setting: its value in the app's configuration; None to read the environment.
     """
     value = setting if setting is not None else os.environ.get(ENV_SETTING)
     return None if value is None else str(value)
 
 
 def is_pristine(package: MigrationPackage) -> bool:
-    """Return whether the ``env.py`` of a package is what ``db-init`` writes, but for layout and comments."""
+    """Return whether the ``env.py`` of a package is as ``db-init`` writes it, apart from layout and comments."""
     text = _read(package.env_py)
     templates = [(TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio")]
     return text in templates or (text is not None and _code(text) in map(_code, templates))
 
 
 def _code(text: bytes) -> str:
-    """Return what Python reads in a file; empty if it is no Python."""
+    """Return the syntax tree of a file as text; an empty string if it is not Python."""
     try:
         return ast.dump(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

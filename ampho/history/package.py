@@ -1,6 +1,6 @@
-"""The packages that own migrations: what they are called, where they lie, and which of them are configured.
+"""The packages with migrations: their names and folders, and which of them an app lists.
 
-Hostile names stop here. Of a package, its ``alembic.ini`` is looked at, and none of its code runs.
+Names are checked here. Of a package, only its ``alembic.ini`` is read, and none of its code runs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SETTING = PACKAGES.name
 """The setting, and environment variable, that lists the packages."""
 
 FOLDER = "migrations"
-"""The name of a package's migrations folder where the entry names no other."""
+"""The name of a package's folder of migrations, unless its entry names another one."""
 
 RESERVED = frozenset({"head", "heads", "base"})
-"""What means something else in a specifier, so that no package and no revision can be called that."""
+"""The words with a special meaning in specifiers, which cannot be names of packages or ids of revisions."""
 
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
@@ -71,12 +71,12 @@ class MigrationPackage:
 
     @property
     def layout(self) -> tuple[tuple[str, ...], bool]:
-        """The folders of the revision files, and whether folders inside of them count, too.
+        """The folders of the revision files, and whether to include folders inside them.
 
-        The folders are those inside the migrations folder that its ``alembic.ini`` lists in ``version_locations``. If
-        there are none, it is ``versions``, or, where that is missing and the migrations folder has revision files
-        itself, the migrations folder. Folders inside count if the package's entry in the configuration says so, or
-        ``recursive_version_locations`` in the file.
+        The ``alembic.ini`` in the folder of migrations lists them in ``version_locations``. If it lists none, the
+        folder is ``versions``; if that does not exist, and the folder of migrations contains revision files itself, it
+        is that folder. Folders inside are included if the package's entry in the configuration, or
+        ``recursive_version_locations`` in ``alembic.ini``, says so.
         """
         folder = str(self.folder)
         usual = f"{folder}{os.sep}versions"
@@ -92,7 +92,7 @@ class MigrationPackage:
         return tuple(listed), self.all_below or bool(_RECURSIVE.search(ini))
 
     def _listed(self, ini: bytes) -> dict[str, None]:
-        """Return what ``version_locations`` lists inside the migrations folder; the rest belongs to other packages."""
+        """Return the folders in ``version_locations`` that are in this package. Others belong to other packages."""
         match = _LOCATIONS.search(ini)
         if match is None:
             return {}
@@ -110,24 +110,24 @@ class MigrationPackage:
 
     @property
     def is_recursive(self) -> bool:
-        """Whether folders inside those with revision files count, too."""
+        """Whether folders inside those with revision files are included."""
         return self.layout[1]
 
     @property
     def exists(self) -> bool:
-        """Whether the migrations folder is there."""
+        """Whether the folder of migrations exists."""
         return self.folder.is_dir()
 
     @property
     def installed(self) -> bool:
-        """Whether the package lies in site-packages or is Python's own: nothing is ever written there."""
+        """Whether the package is in site-packages, or part of Python. Ampho never writes there."""
         return bool({"site-packages", "dist-packages"} & set(self.root.parts)) or self.root.resolve().is_relative_to(
             _STDLIB
         )
 
     @property
     def env_py(self) -> Path:
-        """The file that configures a run where this package is the host."""
+        """The file that configures a run if this package is the host."""
         return self.folder / "env.py"
 
     @property
@@ -139,7 +139,7 @@ class MigrationPackage:
 
     @property
     def location(self) -> str:
-        """The folder of revision files as Alembic's ``version_locations`` spells it."""
+        """The folder of revision files as an entry of Alembic's ``version_locations``."""
         return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
 
     def check_folder(self) -> None:
@@ -147,7 +147,7 @@ class MigrationPackage:
 
         :raises MigrationsFolderError: if it is not.
         """
-        # Windows has junctions, which Python does not take for links.
+        # Python does not recognize the junctions of Windows as links.
         if (os.name == "nt" or self._has_links()) and not _real(self.folder).is_relative_to(_real(self.root)):
             raise MigrationsFolderError(
                 f"The migrations folder of {self.name} leads outside the package, to"
@@ -157,7 +157,7 @@ class MigrationPackage:
             )
 
     def _has_links(self) -> bool:
-        """Tell whether one of the folders below the package's own is a link, without which none leads outside."""
+        """Return whether a folder inside the package is a link. Without one, none leads outside."""
         below = self.folder
         while below != self.root:
             if below.is_symlink():
@@ -166,7 +166,7 @@ class MigrationPackage:
         return False
 
     def check_present(self) -> None:
-        """Check that the folder is there if the configuration names it, and that it is a folder.
+        """Check that the folder exists if the configuration names it, and that it is a folder.
 
         :raises MigrationsFolderError: if it is not.
         """
@@ -192,16 +192,15 @@ class MigrationPackage:
         """
         if self.installed:
             raise MigrationsFolderError(
-                f"{self.name} is installed in {shown_path(self.root)}, which is not yours to write to."
-                " Run this in the package's own project, or install it editable.",
+                f"{self.name} is installed in {shown_path(self.root)}, where Ampho does not write."
+                " Run this in the project of the package, or install it in editable mode.",
                 package=self.name,
                 path=self.folder,
             )
         if any(part.startswith(_LINK_TREE) for part in self.root.parts):
             raise MigrationsFolderError(
-                f"{self.name} is installed editable in strict mode, as copies in {shown_path(self.root)}, and what is"
-                " written there does not get into its source. Install it with 'pip install -e', without"
-                " editable_mode=strict.",
+                f"{self.name} is installed in strict editable mode, as copies in {shown_path(self.root)}, so new files"
+                " would not be in its source. Install it with 'pip install -e', without editable_mode=strict.",
                 package=self.name,
                 path=self.folder,
             )
@@ -214,9 +213,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if a package with migrations can be called that.
+    """Return ``name`` if a package with migrations can have that name.
 
-    Reserved are the words that mean something in a specifier: ``head``, ``heads``, ``base``.
+    The words with a special meaning in specifiers are reserved: ``head``, ``heads``, and ``base``.
 
     :raises PackageNameError: if it cannot.
     """
@@ -234,7 +233,7 @@ def check_name(name: str) -> str:
         )
     if name in RESERVED:
         raise PackageNameError(
-            f"{shown} means something else in a specifier, so no package with migrations can be called that. Rename"
+            f"{shown} has a special meaning in specifiers, so a package with migrations cannot have that name. Rename"
             " the package, or list it by a longer dotted name.",
             package=name,
         )
@@ -242,9 +241,9 @@ def check_name(name: str) -> str:
 
 
 def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Give the names of the packages that lie in a folder: in it, in those, and in a namespace that it has.
+    """Yield the names of the packages in a folder, in these packages, and in namespaces in the folder.
 
-    :param prefix: the name of the package that the folder is, with a dot.
+    :param prefix: the name of the folder's package, and a dot.
     """
     try:
         with os.scandir(folder) as entries:
@@ -260,11 +259,11 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
-    """Find the package of an entry ``name``, ``name:folder`` or ``name:folder/**``, without importing anything.
+    """Return the package of an entry ``name``, ``name:folder`` or ``name:folder/**``, without importing anything.
 
     :param known: names of packages to suggest if there is none of that name.
-    :raises PackageNameError: if the name or folder cannot be one.
-    :raises PackageNotFoundError: if no such package is importable.
+    :raises PackageNameError: if the name or the folder is not valid.
+    :raises PackageNotFoundError: if no such package can be imported.
     :raises MigrationsFolderError: if the folder leads outside the package.
     """
     name, colon, folder = entry.partition(":")
@@ -297,7 +296,7 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
         )
     if spec.origin is None or not Path(spec.origin).parent.is_dir():
         raise PackageNotFoundError(
-            f"{name} is a namespace package, or lies in an archive, so no folder is its own. Add an __init__.py, or"
+            f"{name} has no __init__.py, or is in an archive, so it has no folder of its own. Add an __init__.py, or"
             " install it as plain files.",
             package=name,
         )
@@ -305,7 +304,7 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
 
 
 def _real_file(origin: str) -> Path:
-    """Return the path of a module's file; in a tree of links that of the file that the link leads to."""
+    """Return the path of a module's file; in a strict editable install, that of the file that the link leads to."""
     file = Path(origin).absolute()
     return Path(os.path.realpath(file)) if any(part.startswith(_LINK_TREE) for part in file.parts) else file
 
@@ -313,7 +312,7 @@ def _real_file(origin: str) -> Path:
 def find_file(name: str) -> Path | None:
     """Return the file of a module, or the ``__init__.py`` of a package, without importing anything.
 
-    It is None where there is none, as for a namespace, or a name that is no module's.
+    Return None if there is none, as for a namespace, or if no module has that name.
     """
     spec = None
     with suppress(PackageNotFoundError):
@@ -322,7 +321,7 @@ def find_file(name: str) -> Path | None:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    """Find a module's spec as ``importlib.util.find_spec`` does, but without importing the packages above it."""
+    """Return the spec of a module as ``importlib.util.find_spec`` does, but without importing its parent packages."""
     search: list[str] | None = None
     spec: ModuleSpec | None = None
     parts = name.split(".")
@@ -341,11 +340,11 @@ def _find_spec(name: str) -> ModuleSpec | None:
 
 
 def _search_path(full_name: str, spec: ModuleSpec) -> list[str]:
-    """Return the folders in which the modules of a package are looked for."""
+    """Return the folders that are searched for the modules of a package."""
     path = getattr(sys.modules.get(full_name), "__path__", spec.submodule_search_locations)
     try:
         return [folder for folder in path or () if isinstance(folder, str)]
-    except TypeError:  # of a package that has set its __path__ to something else
+    except TypeError:  # a package may have set its __path__ to anything
         return []
 
 
@@ -358,7 +357,7 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
         try:
             spec: ModuleSpec | None = find(full_name, path, None) if find else None
         except KeyError:
-            # Python asks sys.modules for the package above a namespace, and that one is not imported here.
+            # Python needs the parent package of a namespace in sys.modules, but it is not imported here.
             spec = _namespace(full_name, path or [])
         if spec is not None:
             return spec
@@ -366,8 +365,8 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
 
 
 def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
-    """Find a package as Python's own finder does; a namespace does not follow later changes of ``sys.path``."""
-    from pkgutil import get_importer  # here, since hardly any project needs it
+    """Return the spec of a package as Python's own finder does, without later changes of ``sys.path``."""
+    from pkgutil import get_importer  # late, because hardly any project needs it
 
     namespace = ModuleSpec(full_name, None, is_package=True)
     portions: list[str] = []
@@ -382,11 +381,11 @@ def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
 
 
 def read_setting(value: object, source: str) -> tuple[str, ...] | None:
-    """Read a value of ``AMPHO_MIGRATION_PACKAGES``.
+    """Return the entries in a value of ``AMPHO_MIGRATION_PACKAGES``; None if it is not set.
 
-    :param value: a list or tuple of entries, or one string with commas between them; ``None`` and the empty string
-        mean that nothing is set.
-    :param source: where the value is from, for the error.
+    :param value: a list or tuple of entries, or one string with commas between them. ``None`` and the empty string
+        mean that it is not set.
+    :param source: the place of the value, for errors.
     :raises ConfigurationError: if it is anything else.
     """
     if value is None or value == "":
@@ -396,7 +395,7 @@ def read_setting(value: object, source: str) -> tuple[str, ...] | None:
         return tuple(entries[:-1] if len(entries) > 1 and not entries[-1] else entries)
     if isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
         return tuple(value)
-    what = "has an entry that is no text" if isinstance(value, (list, tuple)) else f"is {type(value).__name__}"
+    what = "contains something other than strings" if isinstance(value, (list, tuple)) else f"is {type(value).__name__}"
     raise ConfigurationError(
         f"{SETTING} ({source}) {what}, and not a list of names. Give a list such as"
         ' ["app", "acme.billing"], or one string with commas.',
@@ -451,12 +450,12 @@ def configured_packages(
 
 
 def _real(path: Path) -> Path:
-    """Return a path without links, as ``resolve()`` does, which fails on circular links before Python 3.13."""
+    """Return a path without links. ``Path.resolve()`` fails on circular links before Python 3.13."""
     return Path(os.path.realpath(path))
 
 
 def _identity(folder: Path) -> object:
-    """Return what is the same for one folder by two paths, which links make, or a file system that ignores case."""
+    """Return a value that is the same for two paths of one folder, as with links, or if case is ignored."""
     try:
         found = folder.stat()
     except OSError:
@@ -465,7 +464,7 @@ def _identity(folder: Path) -> object:
 
 
 def _own_package(import_name: str) -> MigrationPackage | None:
-    """Find the nearest package around the app's module that has migrations."""
+    """Return the innermost package around the app's module that has migrations."""
     parts = import_name.split(".")
     for count in range(len(parts), 0, -1):
         try:
@@ -480,7 +479,7 @@ def _own_package(import_name: str) -> MigrationPackage | None:
 class _Listed:
     """The packages that were listed so far.
 
-    :ivar packages: them, by their names.
+    :ivar packages: the packages, by their names.
     """
 
     def __init__(self) -> None:
@@ -488,7 +487,7 @@ class _Listed:
         self._taken: dict[object, MigrationPackage] = {}
 
     def add(self, package: MigrationPackage | None) -> None:
-        """Add a package; the same entry twice counts once."""
+        """Add a package, unless the same entry was added before."""
         if package is None or self.packages.get(package.name) == package:
             return
         other = self.packages.get(package.name)
@@ -501,8 +500,8 @@ class _Listed:
             other = self._taken.setdefault(what, package)
             if other is not package:
                 raise ConfigurationError(
-                    f"{SETTING} lists {other.name} and {package.name}, which differ in case only or share one folder."
-                    " Databases and file systems may take them for one: keep one, or rename one.",
+                    f"{SETTING} lists {other.name} and {package.name}, which only differ in case, or share a folder."
+                    " Databases and file systems may confuse them. Keep one, or rename one.",
                     setting=SETTING,
                 )
         self.packages[package.name] = package
