@@ -1,5 +1,5 @@
 """One database: how to connect to it, lock it, and read and write what it records about revisions.
 
-The version rows, the journal and the locks are here, and what differs between SQLite, PostgreSQL and MariaDB. Which
-revisions should run is decided in :mod:`ampho.migrate`.
+The version rows, the journal and the locks are here, and so are the differences between SQLite, PostgreSQL and MariaDB.
+:mod:`ampho.migrate` decides which revisions should run.
 """

@@ -1,8 +1,8 @@
-"""Engines that connect as the app's engine does: with its arguments, its options and its listeners.
+"""Engines that connect in the same way as the app's engine: with its arguments, options and listeners.
 
-They keep no connection, so what Ampho connected is closed for good: processes that are forked later do not share it.
-Nothing is attached to the app's engine, its pool or its dialect. SQLAlchemy has no public way to ask an engine how it
-connects, so this module reads private names of engines and pools.
+They do not keep connections, so those that Ampho opened are closed for good, and processes that are forked later do not
+share them. Nothing is attached to the app's engine, its pool, or its dialect. SQLAlchemy has no public way to find out
+how an engine connects, so this module reads private names of engines and pools.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
-"""What drivers call the argument that names the database."""
+"""The arguments of drivers that name the database."""
 
 _NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
-"""What drivers call the arguments that may name the database."""
+"""The arguments of drivers that may name the database, among other things."""
 
 _MEMORY = ":memory:"
 
@@ -41,7 +41,7 @@ _ADDRESS = DATABASE_ARGUMENTS | {
     *("host", "hostaddr", "port", "unix_socket", "user", "username", "password", "passwd", "passfile"),
     *("dsn", "service", "servicefile", "uri"),  # the last is SQLite's
 }
-"""What drivers call the arguments that a URL stands for."""
+"""The arguments of drivers that a URL can contain."""
 
 WHICH_DATABASE = {
     "postgresql": "SELECT current_database()",
@@ -49,7 +49,7 @@ WHICH_DATABASE = {
     "mariadb": "SELECT DATABASE()",
     "sqlite": "SELECT file FROM pragma_database_list WHERE name = 'main'",
 }
-"""The statement by which a server says which database a connection is on; for SQLite, the file's path."""
+"""The statements that return the name of a connection's database; for SQLite, the path of its file."""
 
 
 def _leave(dbapi_connection: DBAPIConnection) -> None:
@@ -59,7 +59,7 @@ def _leave(dbapi_connection: DBAPIConnection) -> None:
 def like(engine: Engine) -> Engine:
     """Return an engine for the same database that opens a new connection each time, and closes it for good.
 
-    A database in memory is its connection, and so its engine itself is returned.
+    A database in memory only exists on its connection, so its engine itself is returned.
     """
     if engine.dialect.name == "sqlite" and is_in_memory(engine.url):
         return engine
@@ -67,14 +67,14 @@ def like(engine: Engine) -> Engine:
 
 
 def at(engine: Engine, url: URL, setting: str) -> Engine:
-    """Return an engine that connects to another address as an engine does to its own.
+    """Return an engine that connects to another address in the same way as an engine connects to its own.
 
-    What the address says takes precedence over the engine's own arguments, such as ``connect_args``.
+    The address takes precedence over the arguments of the engine, such as ``connect_args``.
 
-    :param url: the address; its driver must be the engine's, and is if it names none.
-    :param setting: where the address is from.
-    :raises DriverError: if its driver is another one.
-    :raises ConfigurationError: if the app makes its connections itself.
+    :param url: the address. If it names a driver, it must be that of the engine.
+    :param setting: the setting that the address is from.
+    :raises DriverError: if it names a different driver.
+    :raises ConfigurationError: if the app creates its connections itself.
     """
     dialect = engine.dialect
     if "+" not in url.drivername and url.get_backend_name() == engine.url.get_backend_name():
@@ -87,7 +87,7 @@ def at(engine: Engine, url: URL, setting: str) -> Engine:
         )
     connect = _connect_of(engine, f"which {setting} would leave out. Unset it, and migrations connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
-    # An address that names no database means the app's, not the one that PostgreSQL would name after the user.
+    # An address without a database means the database of the app, not the one that PostgreSQL names after the user.
     other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
     return _elsewhere(engine, url, replace(connect.without(other), args=args, forced={}).with_arguments(kwargs))
 
@@ -95,13 +95,13 @@ def at(engine: Engine, url: URL, setting: str) -> Engine:
 def beside(
     engine: Engine, url: URL, check: Callable[[DBAPIConnection], None], poolclass: type[Pool] = NullPool
 ) -> Engine:
-    """Return an engine that connects to another database on the same server as an engine does to its own.
+    """Return an engine for another database on the same server that connects in the same way as an engine.
 
-    Whatever names the engine's database, in the URL, its query, ``connect_args`` or a listener, is overridden.
+    The other database overrides the one in the URL, in its query, in ``connect_args``, and in listeners.
 
-    :param url: the engine's with the other database's name; for SQLite, its address.
-    :param check: is called with each new connection before anything else, and raises if it is not the right one.
-    :raises ConfigurationError: if the app makes its connections itself.
+    :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
+    :param check: called with each new connection before anything else; it raises if that is on a wrong database.
+    :raises ConfigurationError: if the app creates its connections itself.
     """
     connect = _connect_of(
         engine, "so it cannot be pointed to a throw-away database. Compare with the app's, without --scratch"
@@ -116,10 +116,10 @@ def beside(
 
 
 def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | None:
-    """Return the name of the database that a new connection is on, as the server says; for SQLite, the file's path.
+    """Return the name of the database of a new connection according to the server; for SQLite, the path of its file.
 
-    :param backend: the dialect's name.
-    :return: empty for a database of SQLite that has no file; None if the server says nothing.
+    :param backend: the name of the dialect.
+    :return: empty for an SQLite database without a file; None if the server does not say.
     """
     if backend not in WHICH_DATABASE:
         return None
@@ -129,14 +129,14 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
         row = cursor.fetchone()
     finally:
         cursor.close()
-    # SQLite began no transaction for this, and the connection may be inside one of the app.
+    # SQLite did not begin a transaction for this, and the connection may be inside one of the app.
     if backend != "sqlite":
         dbapi_connection.rollback()
     return None if row is None or row[0] is None else str(row[0])
 
 
 def database_of(connection: Connection) -> str | None:
-    """Return the name of the database that a fresh connection is on in its transactions, as the server says."""
+    """Return the name of the database that the transactions of a new connection are on, according to the server."""
     backend = connection.dialect.name
     if backend == "sqlite" or backend not in WHICH_DATABASE:
         return served_database(cast("DBAPIConnection", connection.connection), backend)
@@ -146,18 +146,18 @@ def database_of(connection: Connection) -> str | None:
 
 
 def name_of_database(connection: Connection) -> str:
-    """Return what people call the database of a fresh connection, as the server says, or else its URL.
+    """Return the name of the database of a new connection according to the server, or otherwise its URL.
 
-    The URL need not say it: the name may come from a service file, the environment, or the engine's arguments.
+    The name may not be in the URL, but in a service file, the environment, or the arguments of the engine.
     """
     served, url = database_of(connection), connection.engine.url
     return database_name(url if served is None else url.set(database=served))
 
 
 def make_folder_first(engine: Engine, folder: Path) -> None:
-    """Create the folder of a SQLite file when an engine connects to it.
+    """Create the folder of an SQLite file when an engine connects to it.
 
-    Not before: an app that starts must not write to the disk, and a throw-away database in memory needs no folder.
+    Before that, an app that starts must not write to the disk, and a throw-away database in memory needs no folder.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -170,11 +170,11 @@ def make_folder_first(engine: Engine, folder: Path) -> None:
 class _Connect:
     """Connects as :func:`sqlalchemy.create_engine` does, with the app's listeners.
 
-    :ivar dialect: the one that has the listeners, and the driver.
-    :ivar args: positional arguments for the driver.
-    :ivar kwargs: further arguments for the driver.
-    :ivar forced: those that no listener may change; each other name of the same argument is left out.
-    :ivar check: is called with each new connection.
+    :ivar dialect: the dialect that has the listeners and the driver.
+    :ivar args: the positional arguments for the driver.
+    :ivar kwargs: the keyword arguments for the driver.
+    :ivar forced: arguments for the database that no listener can change.
+    :ivar check: called with each new connection.
     """
 
     dialect: Dialect
@@ -210,10 +210,10 @@ class _Connect:
 
 
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
-    """Return how an engine connects; :func:`sqlalchemy.create_engine` keeps the arguments in a closure only.
+    """Return how an engine connects; :func:`sqlalchemy.create_engine` only keeps the arguments in a closure.
 
-    :param consequence: what follows where that cannot be known, and the remedy.
-    :raises ConfigurationError: if the app makes its connections itself.
+    :param consequence: for the error, the consequence and the remedy.
+    :raises ConfigurationError: if the app creates its connections itself.
     """
     creator = engine.pool._creator  # noqa: SLF001
     if isinstance(creator, _Connect):
@@ -229,9 +229,9 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
 
 
 def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool] = NullPool) -> Engine:
-    """Return an engine for another address, with a dialect of its own.
+    """Return an engine for another address, with its own dialect.
 
-    A dialect remembers names of the database that it first connected to, MySQL's the database's own.
+    A dialect remembers names from the database that it first connected to, such as the default schema.
     """
     dialect = _own_dialect(engine.dialect)
     twin = _twin(engine, _pool(engine, poolclass, replace(connect, dialect=dialect), dialect), dialect, url)
@@ -240,7 +240,7 @@ def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool
 
 
 def _pool(engine: Engine, poolclass: type[Pool], creator: Callable[..., DBAPIConnection], dialect: Dialect) -> Pool:
-    """Return a pool with the listeners that an engine's has now."""
+    """Return a pool with the present listeners of an engine's pool."""
     pool = engine.pool
     return poolclass(
         creator,
@@ -273,7 +273,7 @@ def _own_dialect(dialect: Dialect) -> Dialect:
 
 
 def _initialize_on_connect(engine: Engine) -> None:
-    """Initialize an engine's own dialect from its first connection, in place of the app's."""
+    """Initialize the dialect of an engine, not that of the app's engine, from its first connection."""
 
     def initialize(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         connection = Connection(
@@ -293,7 +293,7 @@ def _initialize_on_connect(engine: Engine) -> None:
 
 
 def _initializes(listener: Callable[..., object]) -> bool:
-    """Return whether a listener initializes the dialect of the engine it was made for: SQLAlchemy's own, or ours."""
+    """Return whether a listener, of SQLAlchemy or of this module, initializes the dialect of its engine."""
     if not inspect.isfunction(listener):
         return False
     wrapped = inspect.getclosurevars(listener).nonlocals.get("fn")

@@ -1,4 +1,4 @@
-"""A throw-away database beside the app's: on the same server, or in memory for SQLite."""
+"""A throw-away database on the same server as the app's; for SQLite, in memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PUBLIC = "public"
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """How to make, reach and drop a throw-away database.
+    """A throw-away database: how to create it, connect to it, and drop it.
 
     :ivar url: its address.
-    :ivar create: the statement that makes it, on a connection of the app's database; empty if it makes itself.
+    :ivar create: the statement that creates it, on a connection to the app's database; empty if none is needed.
     :ivar drop: the statement that drops it, likewise.
     """
 
@@ -40,8 +40,8 @@ class Scratch:
     def check(self, served: str | None) -> None:
         """Check that a connection is on this database, before anything runs there.
 
-        :param served: the database that the server says it is on.
-        :raises DatabaseError: if that is another one, which may be the app's.
+        :param served: the name of the connection's database according to the server.
+        :raises DatabaseError: if it is another one, which may be the app's.
         """
         wanted = self.url.database or ""
         if served != wanted:
@@ -53,9 +53,9 @@ class Scratch:
 
 
 def scratch_of(url: URL) -> Scratch:
-    """Return a throw-away database of the same kind as ``url``'s, under a new name.
+    """Return a throw-away database with a new name on the same server as a database.
 
-    :raises ConfigurationError: if Ampho knows no way to make one there.
+    :raises ConfigurationError: if Ampho does not support them for this kind of database.
     """
     backend = url.get_backend_name()
     if backend == "sqlite":
@@ -78,14 +78,14 @@ def scratch_of(url: URL) -> Scratch:
 
 @contextmanager
 def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) -> Iterator[Connection]:
-    """Make a throw-away database beside that of an engine, yield a connection to it, and drop it in the end.
+    """Create a throw-away database on the server of an engine, yield a connection to it, and drop it at the end.
 
-    It is connected to as the engine connects, and the server is asked twice whether that led to it: before the app's
-    listeners run, and after them, since one may select another database.
+    The connection is made in the same way as those of the engine. The server is asked twice whether it is on the right
+    database: before the app's listeners run, and after them, because a listener may select another database.
 
     :param connect: opens a connection of an engine.
-    :raises ConfigurationError: if the engine cannot be pointed to another database.
-    :raises DatabaseError: if the database cannot be made, or a connection leads to another one.
+    :raises ConfigurationError: if the engine cannot connect to another database.
+    :raises DatabaseError: if the database cannot be created, or a connection is on another one.
     """
     scratch = scratch_of(engine.url)
     schemas: list[str] = []
@@ -107,7 +107,7 @@ def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) 
 
 @contextmanager
 def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
-    """Make a database on a server, and drop it in the end if it was made here.
+    """Create a database on a server, and drop it at the end if it was created.
 
     :param schemas: receives the schemas that a new database lacks.
     """
@@ -128,7 +128,7 @@ def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list
 
 
 def _schema_in_use(connection: Connection) -> list[str]:
-    """Return the schema of PostgreSQL that tables without one go to, if a new database lacks it."""
+    """Return the schema of PostgreSQL in which tables are created by default, if a new database lacks it."""
     if connection.dialect.name != "postgresql":
         return []
     schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
@@ -151,7 +151,7 @@ def _execute(connection: Connection, scratch: Scratch, statement: str) -> None:
 
 @contextmanager
 def _managing(scratch: Scratch) -> Iterator[None]:
-    """Turn what the server says to the making or dropping of a throw-away database into one clear error.
+    """Raise one clear error if a throw-away database cannot be created or dropped.
 
     :raises DatabaseError: if the server refuses.
     """

@@ -1,8 +1,8 @@
-"""What SQLite needs on the connection that migrates, and giving the connection back as it was.
+"""What a migrating connection needs on SQLite, and restoring the connection afterwards.
 
-The driver's own transaction handling commits before DDL, so a revision that fails half-way would leave half of itself
-behind. Here the driver keeps its hands off, and BEGIN IMMEDIATE and COMMIT are real statements. Foreign keys are not
-enforced meanwhile, because rebuilding a parent table would empty its children; they are checked before each commit.
+The driver commits before DDL, so part of a revision that fails half-way would remain. Here, its transaction handling is
+turned off, and BEGIN IMMEDIATE and COMMIT are executed as statements. Foreign keys are not enforced during a migration,
+because rebuilding a parent table would delete the rows of its children. They are checked before each commit.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ORDER BY 1, 2
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Check that no transaction of someone else is open on the DBAPI connection, as it may be in memory.
+    """Check that the app has no open transaction on the DBAPI connection, which is possible for a database in memory.
 
-    :raises DatabaseError: if there is one, which goes on.
+    :raises DatabaseError: if it has one, which stays open.
     """
     if _Dbapi(connection).in_transaction:
         fairy: Any = connection.connection
-        fairy._close_special(transaction_reset=True)  # noqa: SLF001 (to close it would roll that transaction back)
+        fairy._close_special(transaction_reset=True)  # noqa: SLF001 (closing it would roll back that transaction)
         raise DatabaseError(
             "The database's only connection is inside a transaction of the app. Commit or close the session before"
             " migrating, or use a database file instead of one in memory."
@@ -45,7 +45,7 @@ def check_not_in_use(connection: Connection) -> None:
 
 
 def pragma(connection: Connection, name: str) -> Any:
-    """Return the value of a pragma, read past SQLAlchemy, which takes ten times as long as SQLite."""
+    """Return the value of a pragma, without SQLAlchemy, which takes ten times as long as SQLite."""
     return _Dbapi(connection).pragma(name)[0][0]
 
 
@@ -53,17 +53,16 @@ def dangling_keys(connection: Connection) -> list[str]:
     """Return the foreign keys to tables that do not exist, as text: ``the table shirts to colors``."""
     try:
         return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
-    except (sqlite3.Error, DBAPIError):  # another process writes, which is no reason to fail
+    except (sqlite3.Error, DBAPIError):  # for example while another process writes, which should not end the run
         return []
 
 
 @contextmanager
 def transactional(connection: Connection, patience: float | None = None) -> Iterator[Connection]:
-    """Give a connection on the same DBAPI connection whose transactions hold DDL too.
+    """Yield a connection on the same DBAPI connection whose transactions include DDL.
 
-    :param patience: seconds to wait for the write lock; None to wait as long as the connection does, or a little.
-
-    :raises DatabaseError: if the DBAPI connection is inside a transaction of someone else's.
+    :param patience: the seconds to wait for the write lock; None to use the timeout of the connection, or a minimum.
+    :raises DatabaseError: if the DBAPI connection is inside a transaction of the app.
     """
     check_not_in_use(connection)
     dbapi = _Dbapi(connection)
@@ -76,14 +75,14 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
     try:
         yield shadow
     except BaseException:
-        with suppress(Exception):  # what ended the run may have ended the connection too, and is what to hear of
+        with suppress(Exception):  # the connection may be lost; the first error is the one to raise
             _give_back(connection, shadow, restore)
         raise
     _give_back(connection, shadow, restore)
 
 
 def _give_back(connection: Connection, shadow: Connection, restore: Callable[[], None]) -> None:
-    """Put the DBAPI connection back as it was, or out of use: nobody shall meet it half restored."""
+    """Restore the DBAPI connection, or invalidate it if that fails, so that it is never used half restored."""
     try:
         if shadow.in_transaction():
             shadow.rollback()
@@ -94,7 +93,7 @@ def _give_back(connection: Connection, shadow: Connection, restore: Callable[[],
 
 
 class _Dbapi:
-    """The DBAPI connection under a SQLAlchemy connection, of pysqlite or behind SQLAlchemy's adapter of aiosqlite."""
+    """The DBAPI connection of an SQLAlchemy connection: of pysqlite, or of SQLAlchemy's adapter for aiosqlite."""
 
     def __init__(self, connection: Connection) -> None:
         self._fairy = connection.connection
@@ -104,10 +103,10 @@ class _Dbapi:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the connection is inside a transaction that may be somebody's.
+        """Whether the connection is inside a transaction that may belong to the app.
 
-        With ``autocommit=False`` it always is in one. That is empty where the pool gave out a connection that nobody
-        else has; the only connection of a database in memory may be in use.
+        With ``autocommit=False``, it always is in one, which is empty if the pool has just handed out the connection.
+        Only the single connection of a database in memory may be in use by the app.
         """
         if self._autocommit is False:
             return any(name == "main" and not file for _, name, file in self.pragma("database_list"))
@@ -125,7 +124,7 @@ class _Dbapi:
             cursor.close()
 
     def prepare(self, patience: float | None) -> Any:
-        """Set what a migration needs; return what puts it back."""
+        """Set what a migration needs; return a function that restores it."""
         autocommit = self._leave_autocommit_attribute()
         isolation_level = self._connection.isolation_level
         self._connection.isolation_level = None
@@ -147,7 +146,7 @@ class _Dbapi:
         return restore
 
     def _leave_autocommit_attribute(self) -> bool | None:
-        """From Python 3.12 on, switch ``Connection.autocommit`` to its legacy mode; return what it was.
+        """From Python 3.12 on, switch ``Connection.autocommit`` to its legacy mode; return the previous value.
 
         See the documentation of Python's ``sqlite3``, "Transaction control via the autocommit attribute".
         """
@@ -155,7 +154,7 @@ class _Dbapi:
         if value is None:
             return None
         self._set_autocommit(sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
-        self._connection.rollback()  # of the empty transaction that autocommit=False opens
+        self._connection.rollback()  # the empty transaction that autocommit=False opens
         return value
 
     @property
@@ -173,7 +172,7 @@ class _Dbapi:
         return self._driver if isinstance(self._driver, sqlite3.Connection) else self._driver._conn  # noqa: SLF001
 
     def _in_its_thread(self, call: Callable[..., Any], *args: object) -> Any:
-        """Call where the connection may be used: for aiosqlite, in the connection's thread."""
+        """Call a function in the thread where the connection may be used: with aiosqlite, that of the connection."""
         if isinstance(self._driver, sqlite3.Connection):
             return call(*args)
         from sqlalchemy.util import await_only
@@ -182,9 +181,9 @@ class _Dbapi:
 
 
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
-    """Return a connection on the same DBAPI connection that has none of the app's events, and real transactions.
+    """Return a connection on the same DBAPI connection with real transactions and without the app's events.
 
-    What a revision connects through its ``engine`` uses the app's pool, and begins transactions as the driver does.
+    Other connections that a revision opens with its ``engine`` use the app's pool and the driver's transactions.
     """
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
@@ -203,13 +202,13 @@ def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
 
 
 def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
-    """Stand in for the dialect's method, which would switch the driver's transaction handling on again."""
+    """Replace the method of the dialect, which would turn the driver's transaction handling on again."""
 
 
 class Lent:
-    """The only DBAPI connection of a database in memory, lent to other users during a migration.
+    """The only DBAPI connection of a database in memory, as other users get it during a migration.
 
-    They take part in its transaction, and cannot end it.
+    They take part in its transaction, but cannot end it.
     """
 
     def __init__(self, connection: object) -> None:
@@ -233,7 +232,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
-    """Refuse to commit more violations of foreign keys than there were before."""
+    """Refuse commits that would add violations of foreign keys."""
     before = [(_violations(dbapi), _tables(dbapi))]
 
     @event.listens_for(connection, "commit")
@@ -241,8 +240,8 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
         now, tables = _violations(dbapi), _tables(dbapi)
         then, earlier = before[0]
         if now is None or then is None:
-            return  # the schema cannot be checked: a key points at columns that are not unique
-        moved = tables ^ earlier  # what a renamed table had is not new
+            return  # the schema cannot be checked, because a key refers to columns that are not unique
+        moved = tables ^ earlier  # violations in a renamed table are not new
         added = _anonymous(now, moved) - _anonymous(then, moved)
         if added:
             broken = ", ".join(f"{child} to {parent}" for child, parent in sorted(now - then))
@@ -252,7 +251,7 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
-    """Return violations without the names of tables that came or went."""
+    """Return violations without the names of tables that were created or dropped."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for (child, parent), count in violations.items():
         counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count

@@ -1,6 +1,6 @@
-"""Database URLs: what is read from a setting, which driver it may name, and how it is shown without its secrets.
+"""Database URLs: reading them from settings, checking their drivers, and showing them without secrets.
 
-Nothing here knows a framework or opens a connection.
+This module does not use a framework, and does not open connections.
 """
 
 from __future__ import annotations
@@ -43,20 +43,19 @@ _SYNC_DRIVERS = {
     "mssql": ("mssql+pyodbc",),
 }
 
-_RENAMED = {"postgres": "postgresql"}  # which libpq takes, and SQLAlchemy does not
+_RENAMED = {"postgres": "postgresql"}  # libpq accepts this name, but SQLAlchemy does not
 
-# What is left of a URL after the user and the password as SQLAlchemy's parser delimits them.
+# The rest of a URL after the user and the password, as SQLAlchemy's parser delimits them.
 _AFTER_CREDENTIALS = re.compile(r"[\w+]+://[^:/]*(?::[^@]*)?@(?P<rest>.*)", re.DOTALL)
-# Of a host name, an address, or a list of them; "(" and the backslash are SQL Server's.
+# A host name, an address, or a list of them; SQL Server also uses "(" and the backslash.
 _HOST = re.compile(r"[\w.,:%~()\\-]*")
 _SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)
 
 
 def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
-    """Cut the frames of a function that reads settings out of the traceback of its error.
+    """Remove the frames of a function that reads settings from the traceback of its error.
 
-    Their local variables hold what may be a malformed URL, password included, and error trackers send local variables
-    away.
+    Their local variables may contain a malformed URL with its password, and error trackers record local variables.
     """
 
     @wraps(read)
@@ -73,15 +72,15 @@ def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
 
 @leaving_no_frames
 def parse_url(value: object, setting: str) -> URL:
-    """Return the URL that a setting holds.
+    """Return the URL in a setting.
 
-    A raw ``@`` after the one that ends the password is refused, and so is a host with characters that no host has:
-    they are all but always a password's own, and SQLAlchemy would take the rest of that password for the host or the
-    database, which errors quote.
+    A raw ``@`` after the one that ends the password is refused, and so is a host with characters that cannot be in a
+    host. They are almost always part of the password, and SQLAlchemy would treat the rest of that password as the host
+    or the database, which errors show.
 
-    :param value: what the setting holds, a ``str`` or a :class:`sqlalchemy.URL`.
-    :param setting: the setting's name, for errors.
-    :raises ConfigurationError: if it is no database URL. The text never quotes any part of it.
+    :param value: the value of the setting, a ``str`` or a :class:`sqlalchemy.URL`.
+    :param setting: the name of the setting, for errors.
+    :raises ConfigurationError: if it is not a database URL. The message never contains any part of it.
     """
     if isinstance(value, URL):
         return value
@@ -91,7 +90,7 @@ def parse_url(value: object, setting: str) -> URL:
             if _HOST.fullmatch(url.host or ""):
                 return url
         except (ArgumentError, ValueError):
-            pass  # these quote the URL: raised outside of the handler, the error below has no context that shows it
+            pass  # these contain the URL; the error below is raised outside of the handler, so they are not its context
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(
             f"{setting} is empty. Write dialect+driver://user:password@host/database.", setting=setting
@@ -117,7 +116,7 @@ _EXTRAS = {"sqlite": "quart", "postgresql": "postgres", "mysql": "mysql", "maria
 
 
 def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
-    """Return the error for a driver that is not installed; it names the extra of Ampho that brings one."""
+    """Return the error for a driver that is not installed, with the extra of Ampho that installs one."""
     backend = url.get_backend_name()
     extra = _EXTRAS.get(backend)
     remedy = f"Install it: pip install 'ampho[{extra}]', or the driver that you want" if extra else "Install it"
@@ -125,7 +124,7 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
         "mysql",
         "mariadb",
         "postgresql",
-    ):  # which takes a driver that the extra does not bring
+    ):  # these names mean a driver that the extra does not install
         remedy = f"Use {_SYNC_DRIVERS[backend][0]}:// instead, whose driver comes with pip install 'ampho[{extra}]'"
     return DriverError(
         f"{setting}: the driver of {url.drivername!r} cannot be imported ({error}). {remedy}.", setting=setting
@@ -133,13 +132,13 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
 
 
 def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATABASE_URI") -> None:
-    """Check that a URL names a driver of the right kind; psycopg is of both.
+    """Check that a URL names a driver of the right kind. psycopg is both sync and async.
 
-    A URL without a driver counts as sync: which driver SQLAlchemy then takes changes between its versions.
+    A URL without a driver counts as sync, because the driver that SQLAlchemy chooses depends on its version.
 
     :param is_async: whether the driver must be async.
     :param setting: the name of the setting that the URL is from.
-    :raises DriverError: if the driver is of the other kind, or unknown to SQLAlchemy; names one that fits.
+    :raises DriverError: if the driver is of the other kind, or unknown to SQLAlchemy. The message names a suitable one.
     """
     backend = url.get_backend_name()
     fitting = (_ASYNC_DRIVERS if is_async else _SYNC_DRIVERS).get(_RENAMED.get(backend, backend))
@@ -159,16 +158,16 @@ def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATAB
 
 
 def display(url: URL) -> str:
-    """Return a URL as text with its password, and what its query has of passwords and tokens, masked.
+    """Return a URL as text with its password, and passwords and tokens in its query, masked.
 
-    SQLAlchemy's own rendering shows ``?password=`` and the like.
+    SQLAlchemy does not mask those in the query.
     """
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
 
 
 def missing_folder(url: URL) -> str:
-    """Return the folder of SQLite's file if it does not exist; otherwise an empty text."""
+    """Return the folder of an SQLite file if it does not exist; otherwise, an empty string."""
     file = url.database or ""
     if url.get_backend_name() != "sqlite" or not file or file.startswith((":memory:", "file:")):
         return ""
@@ -177,34 +176,33 @@ def missing_folder(url: URL) -> str:
 
 
 def database_name(url: URL) -> str:
-    """Return what people call a database: the name in its URL, or that of SQLite's file."""
+    """Return the name of a database: the one in its URL, or that of its SQLite file."""
     if url.get_backend_name() == "sqlite":
         return PurePath(url.database or ":memory:").name
-    return url.database or url.username or url.get_backend_name()  # PostgreSQL's is called like the user then
+    return url.database or url.username or url.get_backend_name()  # PostgreSQL then uses the name of the user
 
 
 def is_in_memory(url: URL) -> bool:
-    """Return whether a URL of SQLite stands for a database that lives and dies with its connection."""
+    """Return whether a URL of SQLite is that of a database in memory, which ends with its connection."""
     return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
 
 
 def in_folder(url: URL, folder: Path) -> URL:
-    """Return a URL of a SQLite file, or of a ``file:`` URI, with a relative path resolved against a folder."""
+    """Return a URL of an SQLite file, or of a ``file:`` URI, with a relative path resolved against a folder."""
     prefix = "file:" if url.query.get("uri") else ""
     path = Path((url.database or "").removeprefix(prefix))
     return url if path.is_absolute() else url.set(database=f"{prefix}{folder / path}")
 
 
 def redact(text: str, *urls: URL) -> str:
-    """Return a text with the passwords of URLs masked, however they are spelled.
+    """Return a text with the passwords of URLs masked, in every spelling.
 
-    Each character of a password may stand as it is, percent-encoded (once or more, in either case of hex digits), or
-    escaped as in a ``repr``, an ini file or an SQL literal. A password of three characters or more goes wherever it
-    stands, inside a word too. A shorter one would take half of the text along, and so goes only where a password
-    belongs: between ``:`` and ``@``, and after ``password=`` or the like. An empty one hides nothing.
+    Each character of a password may be raw, percent-encoded (once or more), or escaped as in a ``repr``, an ini file or
+    an SQL literal. A password of three characters or more is masked everywhere, even inside a word. A shorter one would
+    occur too often by chance, so it is only masked between ``:`` and ``@``, and after ``password=`` or similar names.
 
-    :param text: for example the message of a driver's error.
-    :param urls: the URLs whose passwords, and secrets in the query, may be in it.
+    :param text: the text, such as the message of a driver's error.
+    :param urls: the URLs with the passwords, and with secrets in the query, that may be in the text.
     """
     secrets = {secret for url in urls for secret in _secrets(url)}
     for secret in sorted(secrets, key=len, reverse=True):
@@ -235,7 +233,7 @@ def _secrets(url: URL) -> Iterator[str]:
 
 
 def _spelling(character: str) -> str:
-    """Return a pattern of the ways in which one character of a password may be written."""
+    """Return a pattern that matches the spellings of one character of a password."""
     code = ord(character)
     percent = "".join(rf"%(?:25){{0,2}}(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
     forms = [percent, rf"\\+(?i:x{code:02x}|u{code:04x}|U{code:08x})"]
