@@ -10,6 +10,7 @@ The loops are short unless the environment says otherwise: ``AMPHO_CRASHES``, ``
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -607,6 +608,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        gc.collect()  # With SQLAlchemy 2.0, frames of errors refer to cursors, which keep the file open.
         subprocess.run(["umount", str(folder)], check=True)
 
 
@@ -862,7 +864,9 @@ def test_a_connection_that_is_ended_in_a_revision_of_several_transactions(projec
                 assert database.rows() == ["core_2"], where
                 continue
             line = one_error_line(result.stderr)
-            assert re.search(": (AdminShutdown|ConnectionDoesNotExistError): ", line), where
+            assert re.search(
+                ": (AdminShutdown|ConnectionDoesNotExistError|OperationalError: consuming input failed): ", line
+            ), where
             if database.query(begun) == [(1,)]:
                 assert "may remain" in line, where
                 assert "db-resolve core_2 --applied' or '--not-applied'" in line, where

@@ -182,6 +182,10 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
     dialect = make(paramstyle="named")  # pyright: ignore[reportCallIssue]
     dialect.statement_compiler = _with_all_values(dialect.statement_compiler)
+    if dialect.name == "postgresql":
+        # SQLAlchemy 2.0 doubles backslashes until it has asked a server. Those since PostgreSQL 9.1 keep them as they
+        # are; see "standard_conforming_strings" in PostgreSQL's documentation.
+        dialect._backslash_escapes = False  # type: ignore[attr-defined]  # noqa: SLF001
     if connection is not None:
         dialect.dbapi = connection.dialect.dbapi
         dialect.initialize(connection)
