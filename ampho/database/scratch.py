@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -63,7 +63,7 @@ def scratch_of(url: URL) -> Scratch:
     name = f"{_PREFIX}{secrets.token_hex(6)}"
     address = url.difference_update_query(DATABASE_ARGUMENTS).set(database=name)
     if backend == "postgresql":
-        drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+        drop = f'DROP DATABASE IF EXISTS "{name}"'
         return Scratch(address, f'CREATE DATABASE "{name}"', drop)
     if backend in ("mysql", "mariadb"):
         return Scratch(
@@ -124,7 +124,7 @@ def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list
     finally:
         if not refused:
             with connect() as connection:
-                _execute(connection, scratch, scratch.drop)
+                _drop(connection, scratch)
 
 
 def _schema_in_use(connection: Connection) -> list[str]:
@@ -147,6 +147,16 @@ def _create_schema(connection: DBAPIConnection, schema: str) -> None:
 def _execute(connection: Connection, scratch: Scratch, statement: str) -> None:
     with _managing(scratch):
         connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
+
+
+def _drop(connection: Connection, scratch: Scratch) -> None:
+    if connection.dialect.name == "postgresql":
+        # Only a superuser may end a worker of autovacuum. Without FORCE, the server ends it and waits for it.
+        with suppress(DBAPIError):
+            autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+            autocommit.exec_driver_sql(f"{scratch.drop} WITH (FORCE)")
+            return
+    _execute(connection, scratch, scratch.drop)
 
 
 @contextmanager
