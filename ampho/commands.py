@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Direction, Plan, Run
+    from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
-    from ampho.project import Project
     from ampho.revise.autogenerate import Drift
     from ampho.revise.lint import LintReport
     from ampho.revise.writer import Initialized

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ampho.extension import Extension
-    from ampho.project import Project
+    from ampho.migrate.project import Project
 
 _APP = "ampho_app"
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ampho.history.package import ConfiguredPackages
-    from ampho.project import Project
+    from ampho.migrate.project import Project
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -226,7 +226,7 @@ class Extension(ABC):
         from ampho.database.protection import Protection, is_protected
         from ampho.database.recorder import journal_name
         from ampho.history.host import ENV_SETTING, host_name
-        from ampho.project import Project
+        from ampho.migrate.project import Project
 
         configured = self.packages(app)
         url = self._direct_url(app) or self._url(app)

@@ -30,7 +30,7 @@ from graphs import History, log_engine, logged, random_history, version_rows
 
 from ampho.history.package import MigrationPackage
 from ampho.migrate import executor as execute
-from ampho.project import Project
+from ampho.migrate.project import Project
 
 COMMANDS = 12
 

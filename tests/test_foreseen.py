@@ -25,8 +25,8 @@ from world import World
 
 from ampho.errors import AmphoError, RevisionFailedError, UnfinishedRevisionError
 from ampho.migrate.plan import Direction, InTransaction, Plan
+from ampho.migrate.project import Project
 from ampho.migrate.stamp import resolve
-from ampho.project import Project
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

@@ -24,7 +24,7 @@ from sqlalchemy import Engine, create_engine, event
 
 from ampho.history.package import MigrationPackage
 from ampho.migrate import executor as execute
-from ampho.project import Project
+from ampho.migrate.project import Project
 
 HISTORIES = int(os.environ.get("AMPHO_PROPERTY_DAYS", "100"))
 MANY = 1000

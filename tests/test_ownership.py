@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 from store import BOOKS, CUSTOMERS, Store, open_store
 
 from ampho.history.package import configured_packages
-from ampho.project import Project as Migrations
+from ampho.migrate.project import Project as Migrations
 from ampho.revise.ownership import find_owners
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")

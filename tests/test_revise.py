@@ -26,7 +26,7 @@ from ampho.errors import (
 )
 from ampho.history.package import configured_packages
 from ampho.history.revision import Revision, load_module, read_revision
-from ampho.project import Project as Migrations
+from ampho.migrate.project import Project as Migrations
 from ampho.revise import writer as revise
 
 NOW = 1_595_770_095

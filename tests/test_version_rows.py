@@ -23,7 +23,7 @@ from ampho.migrate import executor as execute
 from ampho.migrate import queries
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Run, Step
-from ampho.project import Project
+from ampho.migrate.project import Project
 
 GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them

@@ -21,7 +21,7 @@ from ampho.cli.graph.svg import as_svg
 from ampho.migrate import executor as execute
 from ampho.migrate import queries
 from ampho.migrate.plan import Cause, Direction, Plan
-from ampho.project import Project
+from ampho.migrate.project import Project
 from ampho.status.summary import DatabaseStatus
 
 

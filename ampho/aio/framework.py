@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from ampho.extension import AsyncExtension
-    from ampho.project import Project
+    from ampho.migrate.project import Project
 
 T = TypeVar("T")
 

@@ -69,7 +69,7 @@ from ampho.history.package import MigrationPackage
 from ampho.history.revision import Revision, check_is_run, is_as_read, lacks_function, load_module
 from ampho.migrate.function import close_coroutines, run_function
 from ampho.migrate.plan import Direction, Step
-from ampho.project import Project
+from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
     from sqlalchemy import Delete, Insert, Update

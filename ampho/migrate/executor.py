@@ -38,9 +38,9 @@ from ampho.migrate.plan import (
     rest_of,
     unfinished_error,
 )
+from ampho.migrate.project import Project
 from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
-from ampho.project import Project
 from ampho.status import advice
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ampho.database.recorder import SETTING, JournalTable
 from ampho.database.url import describe_without
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
 from ampho.errors import ConfigurationError, DatabaseError
-from ampho.project import Project
+from ampho.migrate.project import Project
 from ampho.status import advice
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from ampho.history.package import RESERVED
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_branch, find_target, parse
 from ampho.migrate.plan import Direction, Plan, Step, check_finished, graph_of, plan_downgrade, plan_upgrade
+from ampho.migrate.project import Project
 from ampho.migrate.queries import read_journal, run_env
-from ampho.project import Project
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep

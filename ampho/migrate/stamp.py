@@ -15,8 +15,8 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
 from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.migrate.observers import Observer
+from ampho.migrate.project import Project
 from ampho.migrate.queries import journal_table, run_env
-from ampho.project import Project
 from ampho.status import advice
 from ampho.status.state import missing_states
 

@@ -22,7 +22,7 @@ from ampho.errors import AmphoError, RevisionFailedError
 from ampho.history.revision import Revision
 from ampho.migrate.other_connections import HINT, OtherConnections
 from ampho.migrate.plan import Direction, Step, StepRun, resolve_hint
-from ampho.project import Project
+from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext

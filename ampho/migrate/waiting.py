@@ -17,7 +17,7 @@ from ampho.status.deployment import WAITED_FOR, Deployment, Status
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from ampho.project import Project
+    from ampho.migrate.project import Project
 
 
 def deployment_and_holder(

@@ -13,8 +13,8 @@ from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputErro
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
+from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
-from ampho.project import Project
 from ampho.revise.ownership import Ownership, find_owners
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import write_revision

@@ -25,9 +25,9 @@ from ampho.history.losses import Function, functions, lost_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
 from ampho.history.sql import lost_in_sql
+from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import render_each
-from ampho.project import Project
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

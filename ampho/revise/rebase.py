@@ -19,8 +19,8 @@ from ampho.database.version_rows import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision, parse_revision
+from ampho.migrate.project import Project
 from ampho.migrate.queries import query
-from ampho.project import Project
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -10,7 +10,7 @@ from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
 from ampho.history.losses import functions
 from ampho.migrate.executor import revert_scratch, upgrade
-from ampho.project import Project
+from ampho.migrate.project import Project
 from ampho.revise.lint import is_empty, why_irreversible
 
 if TYPE_CHECKING:

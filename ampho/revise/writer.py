@@ -20,7 +20,7 @@ from ampho.history.host import TEMPLATES
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
-from ampho.project import Project
+from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
     from ampho.migrate.alembic import Body

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.extension import SyncExtension
-    from ampho.project import Project
+    from ampho.migrate.project import Project
 
 T = TypeVar("T")
 
