@@ -216,3 +216,39 @@ def _column(engine: Engine, statement: str) -> set[str]:
     cursor.close()
     assert len(rows) == len(set(rows)), f"a row twice: {rows}"
     return set(rows)
+
+
+_STEP = """\
+import os
+
+from alembic import op
+
+revision = {{id!r}}
+down_revision = {{down!r}}
+branch_labels = {{labels!r}}
+depends_on = {{depends_on!r}}
+
+
+def fail():
+    if os.environ.get("DOOMED") == revision:
+        raise RuntimeError("doomed")
+
+
+def upgrade():
+    op.execute("CREATE TABLE t_{{id}} (id INTEGER)")
+    {up}
+    op.execute("INSERT INTO log (id) VALUES ('{{id}}')")
+
+
+def downgrade():
+    op.execute("DROP TABLE t_{{id}}")
+    {down}
+    op.execute("DELETE FROM log WHERE id = '{{id}}'")
+"""
+_OUTSIDE = "with op.get_context().autocommit_block():\n        fail()"
+
+
+def step_file(revision: str) -> str:
+    """Return the file of a revision that makes a table: each third one commits that before its end."""
+    commits = int(revision.rpartition("_")[2]) % 3 == 0
+    return _STEP.format(up=_OUTSIDE if commits else "fail()", down=_OUTSIDE if commits else "fail()")

@@ -378,7 +378,7 @@ def test_circle_is_named_with_its_files_and_nothing_else(text: str, circle: tupl
 
 ORDER = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_graph import SHOP
 from revisions import graph
 wide = graph("\\n".join(f"p{n % 7}: p{n % 7}_{n}" + (f" & p{n % 5}_{n % 5}" if n > 6 else "") for n in range(200)))
@@ -389,7 +389,7 @@ print(*SHOP.ids, *wide.ids, *SHOP.children("core_1"), SHOP.branch("core"))
 def test_order_does_not_vary_with_the_hash_seed() -> None:
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", ORDER, str(Path(__file__).parent)],
+            [sys.executable, "-c", ORDER, str(Path(__file__).parent), str(Path(__file__).parents[1])],
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 from drawn import READERS, Box
-from graphs import random_history
+from graphs import random_history, step_file
 from project import Project, Result
 from servers import Database
-from test_foreseen import step_file
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -175,7 +174,7 @@ def test_commands_say_the_same_to_all_and_what_comes(
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module that makes the projects of the benchmarks."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return importlib.import_module("projects")
 
 

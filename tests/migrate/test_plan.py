@@ -507,7 +507,7 @@ def test_last_steps_one_by_one_are_those_of_all_at_once() -> None:
 
 ORDER = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_plan import ALL, ids, planned
 print(" ".join(ids(planned("db-up"))), "|", " ".join(ids(planned("db-down base", "acme_billing_2 x2 mend_4 zoo_3"))))
 """
@@ -516,7 +516,7 @@ print(" ".join(ids(planned("db-up"))), "|", " ".join(ids(planned("db-down base",
 def test_order_of_a_plan_does_not_vary_with_the_hash_seed() -> None:
     orders = {
         subprocess.run(
-            [sys.executable, "-c", ORDER, str(Path(__file__).parent)],
+            [sys.executable, "-c", ORDER, str(Path(__file__).parent), str(Path(__file__).parents[1])],
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,

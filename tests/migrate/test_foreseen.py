@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from graphs import History, failing, log_engine, random_history
+from graphs import History, failing, log_engine, random_history, step_file
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from servers import Database
@@ -160,41 +160,7 @@ def go_on(world: World, plan: Plan, doomed: str) -> None:
 
 # ---- where what fails may leave a part behind ----
 
-_STEP = """\
-import os
-
-from alembic import op
-
-revision = {{id!r}}
-down_revision = {{down!r}}
-branch_labels = {{labels!r}}
-depends_on = {{depends_on!r}}
-
-
-def fail():
-    if os.environ.get("DOOMED") == revision:
-        raise RuntimeError("doomed")
-
-
-def upgrade():
-    op.execute("CREATE TABLE t_{{id}} (id INTEGER)")
-    {up}
-    op.execute("INSERT INTO log (id) VALUES ('{{id}}')")
-
-
-def downgrade():
-    op.execute("DROP TABLE t_{{id}}")
-    {down}
-    op.execute("DELETE FROM log WHERE id = '{{id}}'")
-"""
-_OUTSIDE = "with op.get_context().autocommit_block():\n        fail()"
 _NUMBER = {"sqlite": "INTEGER", "postgresql": "SERIAL", "mariadb": "INTEGER AUTO_INCREMENT"}
-
-
-def step_file(revision: str) -> str:
-    """Return the file of a revision that makes a table: each third one commits that before its end."""
-    commits = int(revision.rpartition("_")[2]) % 3 == 0
-    return _STEP.format(up=_OUTSIDE if commits else "fail()", down=_OUTSIDE if commits else "fail()")
 
 
 @examples(3)

@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from cases import LINE, case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from revisions import graph
 from rich.cells import cell_len
-from test_picture import LINE, case
 
 from ampho.cli.graph.dot import as_dot
 from ampho.cli.graph.lanes import plain, rows
