@@ -7,11 +7,11 @@
     │   ├── AppNotFoundError        the command line found no app, or could not load it
     │   ├── DriverError             a sync URL for AsyncAmpho, or an async one for Ampho
     │   └── EnvironmentFileError    the host's env.py breaks the contract
-    ├── PackageError                a package, or what you typed for one
+    ├── PackageError                a package, or the name given for one
     │   ├── PackageNameError        not a valid name of a package
     │   ├── PackageNotFoundError    not importable, or not a package with its own folder
     │   └── MigrationsFolderError   its folder of migrations does not exist, exists already, or is not inside it
-    ├── HistoryError                the revision files contradict themselves
+    ├── HistoryError                the revision files contradict each other
     │   ├── RevisionFileError       a file that cannot be read, parsed or imported
     │   ├── DuplicateRevisionError  one id or label in two files
     │   ├── MissingRevisionError    a parent or dependency without a file

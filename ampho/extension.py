@@ -165,6 +165,15 @@ class Extension(ABC):
     _known_options: ClassVar[frozenset[str]] = OPTIONS
     _arguments: ClassVar[tuple[str, ...]]
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in vars(cls):
+            if isinstance(vars(Extension).get(name), command):
+                raise ConfigurationError(
+                    f"{cls.__name__} overrides {name}(), which the command line would not call. Override call()"
+                    " instead, which runs every command."
+                )
+
     def __init__(self, packages: Iterable[str] | None, options: Mapping[str, object]) -> None:
         for name, value in options.items():
             self._check_option(name, value)
@@ -364,7 +373,7 @@ def extension_of(app: App) -> SyncExtension | AsyncExtension:
     extension = app.extensions.get("ampho")
     if extension is None:
         raise ConfigurationError(
-            f"The app {app.import_name} has no Ampho. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
+            f"The app {app.import_name} has no Ampho extension. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
         )
     return cast("SyncExtension | AsyncExtension", extension)
 

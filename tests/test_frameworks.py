@@ -935,3 +935,10 @@ def test_one_engine_serves_ampho_in_several_loops(project: Project, async_databa
         ):
             asyncio.run(getattr(ampho, method)())
             assert async_database.rows() == rows
+
+
+@pytest.mark.parametrize("base", [Ampho, AsyncAmpho])
+def test_a_subclass_cannot_override_what_the_command_line_calls(base: type) -> None:
+    with pytest.raises(ConfigurationError, match=r"Mine overrides upgrade\(\), .* Override call\(\) instead"):
+        type("Mine", (base,), {"upgrade": lambda self: None})
+    assert type("Mine", (base,), {"call": base.call}).upgrade is base.upgrade

@@ -30,7 +30,7 @@ _CLOSING_SECONDS = 0.05
 
 
 class QuartFramework(Framework):
-    """Runs commands for an app of Quart. Its methods are called in a greenlet."""
+    """Runs commands for a Quart app. Its methods are called in a greenlet."""
 
     def __init__(self, extension: AsyncExtension, app: App) -> None:
         self._extension = extension
@@ -81,8 +81,11 @@ class QuartFramework(Framework):
         await_only(anyio.sleep(seconds))
 
     def in_thread(self, function: Callable[[], T]) -> T:
-        """Return the result of a function, which a thread calls so that it does not block the loop."""
-        return await_only(anyio.to_thread.run_sync(function))
+        """Return the result of a function, which a thread calls so that it does not block the loop.
+
+        A thread cannot be cancelled, so a cancelled command waits for it.
+        """
+        return await_only(finish(anyio.to_thread.run_sync(function)))
 
 
 async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:

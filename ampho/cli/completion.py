@@ -177,7 +177,7 @@ def prepare_shells() -> None:
             args, incomplete = super().get_completion_args()
             *args, whole = glued([*args, incomplete])
             last = incomplete if not _GLUE.fullmatch(incomplete) else ""
-            self._before = whole.removesuffix(last).removesuffix("@")  # bash replaces only what follows it
+            self._before = whole.removesuffix(last).removesuffix("@")  # bash only replaces what follows the '@'
             return args, whole
 
         def format_completion(self, item: CompletionItem) -> str:

@@ -17,7 +17,7 @@ from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples
 from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, keeping_stdout, request_json
-from ampho.cli.lines import is_terminal, refuses_colours, say, warn, warning_once
+from ampho.cli.lines import is_terminal, refuses_colors, say, warn, warning_once
 from ampho.cli.streams import lasting, lost
 from ampho.cli.terminal import no_color_option
 from ampho.errors import AmphoError, AppNotFoundError, PackageError, RevisionInputError, SpecifierError
@@ -58,26 +58,26 @@ class Failure(click.ClickException):
         super().__init__(message)
         self.__dict__["exit_code"] = exit_code  # Click declares it on the class
         self.entry = entry
-        self._colours = _colours()
+        self._colors = _colors()
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in f"Error: {self.message}".split("\n"):
-            say(line, err=True, colours=self._colours)
+            say(line, err=True, colors=self._colors)
         if self.entry and is_terminal(sys.stderr):  # in a pipe an error is one line
             say(f"More: ampho explain {self.entry}", err=True)
 
 
-def _colours() -> Mapping[str, str]:
-    """Return the colours of an error. It needs the context, which no longer exists when Click shows the error."""
-    return {} if refuses_colours() else {"Error:": "red"}
+def _colors() -> Mapping[str, str]:
+    """Return the colors of an error. It needs the context, which no longer exists when Click shows the error."""
+    return {} if refuses_colors() else {"Error:": "red"}
 
 
-def _show(show: Callable[[IO[str]], None], colours: Mapping[str, str], file: IO[Any] | None = None) -> None:
+def _show(show: Callable[[IO[str]], None], colors: Mapping[str, str], file: IO[Any] | None = None) -> None:
     """Print what Click shows for a usage error like the other errors."""
     text = io.StringIO()
     show(text)
     for line in text.getvalue().splitlines():
-        say(line, err=True, colours=colours)
+        say(line, err=True, colors=colors)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def one_line_errors() -> Iterator[None]:
     except click.ClickException as exc:
         exc.__dict__["message"] = escaped_lines(exc.message)  # the attribute is declared final
         if not isinstance(exc, Failure):
-            exc.__dict__["show"] = partial(_show, exc.show, _colours())
+            exc.__dict__["show"] = partial(_show, exc.show, _colors())
         raise
     except Terminated as exc:
         raise Failure("Terminated. The revision was rolled back if the database supports that.", 143) from exc
@@ -103,7 +103,7 @@ def one_line_errors() -> Iterator[None]:
     except click.Abort as exc:
         if not isinstance(exc.__context__, KeyboardInterrupt):  # it is the end of the input
             raise
-        say(err=True)  # the terminal shows ^C after the question
+        say(err=True)  # ends the line on which the terminal shows ^C
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 

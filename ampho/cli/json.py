@@ -108,7 +108,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "Violation": Shape(or_null=["help", "statement"]),
 }
-"""The classes of results whose JSON is more or less than their fields."""
+"""How the JSON of some result classes differs from their fields, by the name of the class."""
 
 
 def json_option(command: Command) -> Command:

@@ -26,7 +26,7 @@ from ampho.cli.terminal import NO_COLOR
 _HANG = 2  # columns, by which the rest of a line stands further in than its beginning
 _LEAST = 20  # columns, which the rest has in any case
 _COLUMNS = 80  # of a terminal that does not say
-_NO_TERMINAL = -1  # the descriptor of a stand-in, which has none
+_NO_TERMINAL = -1  # for a stand-in stream, which has no descriptor
 # What is quoted is to be copied, and so stays in one piece.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
@@ -36,27 +36,27 @@ _warned: ContextVar[set[str] | None] = ContextVar("warned", default=None)
 
 
 def say(
-    text: str = "", *, err: bool = False, hang: int | None = None, colours: Mapping[str, str] = MappingProxyType({})
+    text: str = "", *, err: bool = False, hang: int | None = None, colors: Mapping[str, str] = MappingProxyType({})
 ) -> None:
     """Write one line, escaped.
 
     :param err: whether to write to standard error.
     :param hang: the column in which the rest of it begins, if it is too long for the terminal.
-    :param colours: the colours of what the line begins or ends with, on a terminal that shows colours.
+    :param colors: the colors of what the line begins or ends with, on a terminal that shows colors.
     """
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
     if is_terminal(stream):
-        text = coloured(broken(text, _columns_of(stream), hang), colours)
+        text = colored(broken(text, _columns_of(stream), hang), colors)
     click.echo(text, file=stream)  # noqa: TID251 (this is the one place)
 
 
-def coloured(text: str, colours: Mapping[str, str]) -> str:
-    """Return a text with colours for what it begins or ends with, unless none are wanted."""
-    if refuses_colours():
+def colored(text: str, colors: Mapping[str, str]) -> str:
+    """Return a text with colors for what it begins or ends with, unless none are wanted."""
+    if refuses_colors():
         return text
-    for part, colour in colours.items():
-        painted = click.style(part, fg=colour, bold=True)
+    for part, color in colors.items():
+        painted = click.style(part, fg=color, bold=True)
         if text.startswith(part):
             text = painted + text.removeprefix(part)
         elif text.endswith(part):
@@ -64,8 +64,8 @@ def coloured(text: str, colours: Mapping[str, str]) -> str:
     return text
 
 
-def refuses_colours() -> bool:
-    """Return whether no colours are wanted: by ``--no-color``, by ``NO_COLOR``, or by a terminal that has none."""
+def refuses_colors() -> bool:
+    """Return whether no colors are wanted: by ``--no-color``, by ``NO_COLOR``, or by a terminal that has none."""
     context = click.get_current_context(silent=True)
     asked = context is not None and bool(context.meta.get(NO_COLOR))
     return asked or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
@@ -83,7 +83,7 @@ def warn(text: str) -> None:
     """Write a warning to standard error, unless this command has already written it."""
     warned = _warned.get()
     if warned is None or text not in warned:
-        say(f"Warning: {text}", err=True, colours={"Warning:": "yellow"})
+        say(f"Warning: {text}", err=True, colors={"Warning:": "yellow"})
     if warned is not None:
         warned.add(text)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from ampho.cli.lines import refuses_colours, write
+from ampho.cli.lines import refuses_colors, write
 from ampho.cli.reporter import Reporter
 from ampho.cli.streams import Lasting, flush, terminals
 from ampho.cli.terminal import styled
@@ -72,7 +72,7 @@ class Display(Reporter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._no_color = refuses_colours()  # depends on the Click context, which the other thread does not have
+        self._no_color = refuses_colors()  # depends on the Click context, which the other thread does not have
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._terminals: list[Lasting] = []
@@ -108,10 +108,10 @@ class Display(Reporter):
         super().applied(step, duration)
         self._done += 1
 
-    def _ended(self, step: Step, how: str, colour: str) -> None:
+    def _ended(self, step: Step, how: str, color: str) -> None:
         self._step = self._statement = None
         self._begin_line()
-        super()._ended(step, how, colour)
+        super()._ended(step, how, color)
 
     def _begin_line(self) -> None:
         """Begin a new line if the revision has written part of one."""
@@ -126,10 +126,17 @@ class Display(Reporter):
         if self._thread is None:
             return
         self._over.set()
-        self._thread.join()
+        interruption: KeyboardInterrupt | None = None
+        while self._thread.is_alive():  # until the terminal is as it was, however often the run is interrupted
+            try:
+                self._thread.join()
+            except KeyboardInterrupt as exc:
+                interruption = exc
         self._thread = None
         if isinstance(sys.stdin, _Input):
             sys.stdin = sys.stdin.stream
+        if interruption is not None:
+            raise interruption
 
     def _draw(self) -> None:
         # If the terminal cannot be drawn on, the run goes on without a display.

@@ -45,10 +45,10 @@ class Reporter(WarningsOnly):
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
         say(f"{verb} ({plan.specifier}): {counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}")
 
-    def _ended(self, step: Step, how: str, colour: str) -> None:
+    def _ended(self, step: Step, how: str, color: str) -> None:
         sign = "+" if step.direction == "upgrade" else "-"
         line = f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... {how}"
-        say(line, hang=self._width + len("  +   "), colours={how: colour})
+        say(line, hang=self._width + len("  +   "), colors={how: color})
 
     def applied(self, step: Step, duration: float) -> None:
         self._ended(step, in_seconds(duration), "green")

@@ -41,7 +41,7 @@ class Lasting(io.FileIO):
         self.ends_line = bytes(memoryview(data)[-1:]) == b"\n"
         prefix = self.prefix  # another thread may change it meanwhile
         try:
-            while (written := super().write(prefix + data)) is None:  # a pipe that does not block, and is full
+            while (written := super().write(prefix + data)) is None:  # a non-blocking pipe that is full
                 select.select([], [self], [])
         except OSError as exc:
             self._give_up(exc)
@@ -92,7 +92,7 @@ def lost() -> OSError | None:
 
 
 def _open_closed() -> None:
-    """Open the null device in the place of each stream that is closed, so that no database gets its descriptor."""
+    """Open the null device in place of each closed stream, so that a database file never gets its descriptor."""
     for descriptor in _STANDARD:
         try:
             os.fstat(descriptor)

@@ -95,12 +95,12 @@ def at(engine: Engine, url: URL, setting: str) -> Engine:
 def beside(
     engine: Engine, url: URL, check: Callable[[DBAPIConnection], None], poolclass: type[Pool] = NullPool
 ) -> Engine:
-    """Return an engine for another database on the same server that connects in the same way as an engine.
+    """Return an engine for another database on the same server that connects in the same way as the given engine.
 
     The other database overrides the one in the URL, in its query, in ``connect_args``, and in listeners.
 
     :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
-    :param check: called with each new connection before anything else; it raises if that is on a wrong database.
+    :param check: called with each new connection before anything else; it raises if that is to the wrong database.
     :raises ConfigurationError: if the app creates its connections itself.
     """
     connect = _connect_of(

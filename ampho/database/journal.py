@@ -157,7 +157,7 @@ class Journal:
             if outcome in EFFECTIVE:
                 if outcome == Outcome.DONE or directions.get(revision) != direction:
                     directions.pop(revision, None)  # so that it is last
-                # Interned, as the ids in the files are, which saves ten thousand strings.
+                # Interned, as the ids in the files are, so that a long journal does not keep many equal strings.
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:
                 is_any_unfinished = True

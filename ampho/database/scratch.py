@@ -128,7 +128,7 @@ def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list
 
 
 def _schema_in_use(connection: Connection) -> list[str]:
-    """Return the schema of PostgreSQL in which tables are created by default, if a new database lacks it."""
+    """Return the PostgreSQL schema in which tables are created by default, unless every new database has it."""
     if connection.dialect.name != "postgresql":
         return []
     schema = connection.exec_driver_sql("SELECT current_schema()").scalar()

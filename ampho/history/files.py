@@ -69,7 +69,7 @@ def revision_folders(package: MigrationPackage) -> list[str]:
 
 
 def unread_folders(package: MigrationPackage) -> tuple[str, ...]:
-    """Return folders inside a package's migrations folder with revision files that Ampho does not read.
+    """Return the folders inside a package's migrations folder that contain revision files but are not read.
 
     They are relative to the migrations folder.
     """

@@ -218,7 +218,7 @@ class Graph:
         return successors | self.descendants(successors, within=self[revision_id].package)
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return some ids in the order of the graph, each after what it depends on."""
+        """Return the given ids in the order of the graph, each after what it depends on."""
         unsorted = tuple(ids)
         return tuple(sorted(unsorted, key=self._positions.__getitem__)) if len(unsorted) > 1 else unsorted
 
@@ -235,7 +235,7 @@ class Graph:
         return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
 
     def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
-        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id, or dependencies also by label."""
+        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id; a dependency may also be a label."""
         if not revision.depends_on and all(map(self._revisions.__contains__, revision.down_revisions)):
             return revision.down_revisions
         parents = dict.fromkeys(revision.down_revisions)

@@ -1,9 +1,9 @@
 """Reading the header of a revision file: what it assigns to ``revision``, ``down_revision`` and the like.
 
-There are three ways to read it, the fastest first. A way that is not sure returns None, and leaves it to the next one:
+There are three ways to read it, the fastest first. One that cannot be certain returns None, and the next is tried:
 
-1. :func:`from_text`: one regular expression reads a head as templates write it, and another one reads it line by line.
-   Almost all files are read in this way.
+1. :func:`from_text`: one regular expression reads a header as templates write it, and another one line by line. Almost
+   all files are read in this way.
 2. :func:`from_syntax_tree`, which takes ten times as long.
 3. :func:`from_module`, for files that compute their header. Only this way executes the file.
 """

@@ -455,7 +455,7 @@ def _real(path: Path) -> Path:
 
 
 def _identity(folder: Path) -> object:
-    """Return a value that is the same for two paths of one folder, as with links, or if case is ignored."""
+    """Return a value that identifies a folder, whichever path leads to it: through a link, or in another case."""
     try:
         found = folder.stat()
     except OSError:

@@ -384,7 +384,7 @@ def _version_locations(project: Project) -> list[str]:
 
 
 class LazyScript(Script):
-    """A revision of the graph as one of Alembic's, whose file is executed when its step runs."""
+    """A revision of the graph as one of Alembic's, whose file is executed when it is first used."""
 
     def __init__(self, revision: Revision, graph: Graph) -> None:
         self._source = revision

@@ -112,7 +112,7 @@ def downgrade(
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
-        planned.check_agreed(agreed)  # first, because a name would confirm another plan
+        planned.check_agreed(agreed)  # before the name is checked, which must not confirm a different plan
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
             protection.check(confirm, f"'ampho db-down {specifier}' reverts {what}.")
@@ -352,10 +352,10 @@ class Executor:
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(connection, context, expected)
-            self.observers.notify(Observer.started, step)
             running = RunningStep(step, self.project, migrating, context, table)
-            self._running = running
-            running.record_start()
+            self._running = running  # before observers are called, which may be interrupted
+            self.observers.notify(Observer.started, step)
+            running.begin()
             alembic_step.after_function = running.settle
             yield alembic_step
             self.done.append(running.end())

@@ -36,7 +36,7 @@ class Observer:
         """Called when another process migrates the database: ``holder``, if the database reports it."""
 
     def awaiting(self, what: str) -> None:
-        """Called by ``wait()`` with what the database lacks and who migrates it, or why it does not answer yet.
+        """Called by ``wait()`` with what the database lacks and which process migrates it, or why it does not answer.
 
         Unless overridden, it writes to the logger ``ampho``.
         """

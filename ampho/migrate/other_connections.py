@@ -132,8 +132,9 @@ _watching: OtherConnections | None = None
 # This listener is never removed, because other threads iterate over the listeners while they check connections out.
 @event.listens_for(Pool, "checkout")
 def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
-    if _watching is not None and is_inside():
-        _watching.opened(raw, entry, proxy)
+    watching = _watching  # another thread may end the run meanwhile
+    if watching is not None and is_inside():
+        watching.opened(raw, entry, proxy)
 
 
 def _execute(raw: Any, statement: str) -> Sequence[object]:  # noqa: ANN401

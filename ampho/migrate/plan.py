@@ -132,7 +132,7 @@ class Plan:
     def check_agreed(self, agreed: Plan | None) -> None:
         """Check that this plan has the steps of the one that was confirmed.
 
-        :param agreed: the plan that was confirmed; None if there was no question.
+        :param agreed: the plan that was confirmed; None if no confirmation was requested.
         :raises PlanChangedError: if the steps, or their files, are different.
         """
         if agreed is not None and _contents(self) != _contents(agreed):
@@ -298,7 +298,7 @@ def plan_downgrade(
 def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:
     """Return applied revisions in the order in which they were applied.
 
-    A revision that the journal does not have comes right after what it depends on, or otherwise first.
+    A revision that the journal does not have comes right after its dependencies, or first if it has none.
     """
     positions: dict[str, int] = {}
     for revision_id in graph.sort(ids):

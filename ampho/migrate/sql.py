@@ -178,7 +178,7 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
 
     :param connection: tells the dialect which server it is, which MariaDB's types need.
     """
-    # One URL of psycopg has two dialects.
+    # The same psycopg URL can mean a sync or an async dialect.
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
     dialect = make(paramstyle="named")  # pyright: ignore[reportCallIssue]
     dialect.statement_compiler = _with_all_values(dialect.statement_compiler)

@@ -270,7 +270,7 @@ def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
     if dependents:
         ids = graph.sort(dependents)
         present = dict.fromkeys(graph[rid].package for rid in ids if not graph[rid].is_missing)
-        ways = [f"'ampho db-stamp {name}@base'" for name in present]
+        ways = [f"'ampho db-stamp {name}@base', or an earlier revision of {name}," for name in present]
         ways += advice.ways_to_forget(before, before.missing & dependents)
         raise DependentsError(
             f"Applied revisions depend on what '{spec.text}' says is not applied: {listed(ids)}. Type"

@@ -74,8 +74,6 @@ class RunningStep:
         self._table = table
         self._is_transactional = self._connection.dialect.name in TRANSACTIONAL
         self._begun = time.perf_counter()
-        self._transaction.begin_step()
-        self._others.begin_step()
 
     @property
     def _entry(self) -> dict[str, object]:
@@ -93,8 +91,11 @@ class RunningStep:
     def _seconds(self) -> float:
         return time.perf_counter() - self._begun
 
-    def record_start(self) -> None:
-        """Write that the step begins, if the database cannot roll it back."""
+    def begin(self) -> None:
+        """Begin to watch and to measure the step, and record that it begins if the database cannot roll it back."""
+        self._begun = time.perf_counter()
+        self._transaction.begin_step()
+        self._others.begin_step()
         if self._table is not None and not self._is_transactional:
             with self._transaction.own():
                 self._table.start(self._entry, counting=True)

@@ -141,7 +141,8 @@ def lint(drafted: Draft) -> LintReport:
     _check_rules(drafted.exclude, {*OWN, *(violation.rule for violation in violations)})
     excluded = {revision_id: {*drafted.exclude, *_allowed(source)} for revision_id, source in sources.items()}
     found = [violation for violation in violations if violation.rule not in excluded[violation.revision]]
-    return LintReport(ids, tuple(sorted(found, key=lambda violation: ids.index(violation.revision))), has_squawk)
+    places = {revision_id: place for place, revision_id in enumerate(ids)}
+    return LintReport(ids, tuple(sorted(found, key=lambda violation: places[violation.revision])), has_squawk)
 
 
 def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:

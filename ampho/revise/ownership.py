@@ -213,7 +213,7 @@ def _assigns(module: ModuleType, name: str) -> bool:
 class _History:
     """The tables that exist after the upgrades of all revisions, found by reading the files without running them.
 
-    They come from the calls of Alembic's operations in ``upgrade()``. Computed names and SQL are not understood.
+    They come from the calls to Alembic's operations in ``upgrade()``. Computed names and SQL are not understood.
 
     :ivar tables: for each table, the package that created it.
     :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.

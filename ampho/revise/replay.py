@@ -1,4 +1,4 @@
-"""Runs the histories on an empty throw-away database, and reverts them again."""
+"""Runs the histories on an empty throw-away database, and then reverts them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _SHORTEST_RUN = 3
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A revision, or a run of revisions of which each is the only parent and the only child of the next.
+    """A revision, or a chain of revisions of which each is the only parent and the only child of the next.
 
     Only the first revision of a run depends on other nodes, and other nodes depend only on its last revision.
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class FlaskFramework(Framework):
-    """Runs commands for an app of Flask."""
+    """Runs commands for a Flask app."""
 
     def __init__(self, extension: SyncExtension, app: App) -> None:
         self._extension = extension

@@ -244,3 +244,15 @@ def test_a_throw_away_database_is_nobodys_news(shop: Facade, caplog: pytest.LogC
     with received(shop.app) as heard:
         shop.call("check", scratch=True)
     assert heard == logged(caplog) == []
+
+
+def test_an_interruption_while_the_start_is_reported_is_reported_as_well(shop: Facade) -> None:
+    class Interrupting(Diary):
+        def started(self, step: Any) -> None:
+            super().started(step)
+            raise KeyboardInterrupt
+
+    diary = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        shop.call("upgrade", observer=diary)
+    assert diary.heard == [("started", "core_1"), ("interrupted", "core_1")]

@@ -182,7 +182,7 @@ class AsyncSQLAlchemy:
         return self._engines_of(app or _current_context().app).spec(bind_key).url
 
     async def create_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
-        """Create the tables of the models that do not exist, without migrations.
+        """Create the models' tables that do not exist yet, without migrations.
 
         :param bind_key: one or more bind keys; by default all.
         """

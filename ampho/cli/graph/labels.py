@@ -102,7 +102,7 @@ def title(node: Node) -> str:
 
 
 def heading(node: Node) -> str:
-    """Return the first line of a node in Mermaid and in DOT: its sign, its title, and whether it is a head."""
+    """Return the first line of a node in Mermaid and in DOT: its symbol, its title, and whether it is a head."""
     return f"{SIGNS[node.mark]} {title(node)}{' (head)' if node.is_head else ''}"
 
 

@@ -256,9 +256,9 @@ class _Painter:
         return ended
 
     def _leave(self, node: Node, column: int, taken: set[int]) -> int | None:
-        """Begin the strands of a node, and return the column of the one that begins beside it, if any does.
+        """Begin the strands of a node, and return the column of the strand that starts next to it, if any.
 
-        :param taken: the columns that the row uses already.
+        :param taken: the columns that the row already uses.
         """
         children, needed = self._outgoing[node.last, False], self._outgoing[node.last, True]
         style = self._colors[node.package]

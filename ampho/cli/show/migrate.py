@@ -32,7 +32,7 @@ def _(run: Run, ctx: click.Context) -> None:
         verb = "Applied" if run.plan.direction is Direction.UPGRADE else "Reverted"
         others = len(run.plan.steps) - len(run.steps)  # on SQLite, another process may have run some of the steps
         rest = f"; another process ran the other {others}" if others else ""
-        say(f"{verb} {counted(len(run.steps))} in {in_seconds(run.duration)}{rest}.", colours={verb: "green"})
+        say(f"{verb} {counted(len(run.steps))} in {in_seconds(run.duration)}{rest}.", colors={verb: "green"})
 
 
 @print_text.register
@@ -81,7 +81,7 @@ def _wide(plan: Plan) -> Layout:
 
 def _row(number: int, step: Step) -> tuple[Cell, ...]:
     revision = step.revision
-    transaction = [(step.in_transaction or "-", _colour(step))]
+    transaction = [(step.in_transaction or "-", _color(step))]
     losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
     return str(number), revision.id, revision.package, step.reason, transaction, losses, revision.message
 
@@ -125,7 +125,7 @@ def _notes(step: Step) -> list[tuple[str, str]]:
     if step.cause is not Cause.ASKED:
         notes.append((step.reason, "dim"))
     if step.in_transaction is not None and step.in_transaction in _TRANSACTIONS:
-        notes.append((_TRANSACTIONS[step.in_transaction], _colour(step)))
+        notes.append((_TRANSACTIONS[step.in_transaction], _color(step)))
     if step.losses:
         notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
     return notes
@@ -137,7 +137,7 @@ def _lines(parts: Sequence[tuple[str, str]]) -> Cell:
     return [(f"\n{text}" if number else text, style) for number, (text, style) in enumerate(filled)]
 
 
-def _colour(step: Step) -> str:
+def _color(step: Step) -> str:
     return "yellow" if step.in_transaction in _TRANSACTIONS else ""
 
 
