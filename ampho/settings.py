@@ -1,6 +1,8 @@
 """The settings of Ampho: their names, meanings and defaults, and which names are misspelt settings.
 
-The code that reads a setting takes its name and its default from here, and so does the page of the documentation.
+The code that reads a setting takes its name and its default from here, and so does the page of the documentation. To
+add one, list it in ``SETTINGS``, read it in ``Extension.project()``, and add its anchor to ``docs/settings.py`` and its
+section to ``docs/configuration.md``.
 """
 
 from __future__ import annotations
