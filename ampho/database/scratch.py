@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, NullPool, StaticPool
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from ampho.database.engine import DATABASE_ARGUMENTS, beside, database_of, served_database
 from ampho.database.url import describe_without
@@ -150,13 +150,17 @@ def _execute(connection: Connection, scratch: Scratch, statement: str) -> None:
 
 
 def _drop(connection: Connection, scratch: Scratch) -> None:
-    if connection.dialect.name == "postgresql":
-        # Only a superuser may end a worker of autovacuum. Without FORCE, the server ends it and waits for it.
-        with suppress(DBAPIError):
-            autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
-            autocommit.exec_driver_sql(f"{scratch.drop} WITH (FORCE)")
-            return
-    _execute(connection, scratch, scratch.drop)
+    with _managing(scratch):
+        autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+        if connection.dialect.name == "postgresql":
+            try:
+                autocommit.exec_driver_sql(f"{scratch.drop} WITH (FORCE)")
+            except ProgrammingError:
+                # Only a superuser may end a worker of autovacuum. Without FORCE, the server ends it and waits for it.
+                connection.rollback()
+            else:
+                return
+        autocommit.exec_driver_sql(scratch.drop)
 
 
 @contextmanager
