@@ -67,7 +67,7 @@ def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
 
     screen = Screen(project, "ampho", "db-up")
     assert lines(screen.wait(lambda shown: "and begun," in shown and "1 of 2" in shown))[-3] == "and begun,"
-    seen = screen.wait(lambda shown: "SELECT pg_sleep" in shown)
+    seen = screen.wait(lambda shown: "SELECT pg_sleep" in shown and "2 of 2" in shown and shown.endswith(" s"))
     first, *others = frame(seen)
     assert first.startswith("  *  shop_1 of shop  Fill a table, which takes so long that")
     assert first.endswith("\N{HORIZONTAL ELLIPSIS}  N s")
