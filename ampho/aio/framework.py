@@ -70,7 +70,7 @@ class QuartFramework(Framework):
         opened = self._extension.migrating_connection(self._app, engine.sync_engine, scratch=scratch)
         try:
             return stack.enter_context(opened)
-        except Exception:
+        except Exception:  # whatever it is, it is raised again
             if engine.dialect.driver == "aiosqlite":
                 # Its thread still has a result for the loop, and prints a traceback if the loop is closed by then.
                 self.sleep(_CLOSING_SECONDS)

@@ -111,7 +111,7 @@ def _autocommits(connection: Connection) -> bool:
     """Return whether the driver commits each statement, which ``get_isolation_level()`` reports on few drivers."""
     try:
         return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
-    except NotImplementedError:  # by another dialect
+    except NotImplementedError:  # Dialects of other packages need not implement it.
         options = connection.get_execution_options()
         of_engine = getattr(connection.dialect, "_on_connect_isolation_level", None)
         return "AUTOCOMMIT" in (options.get("isolation_level"), of_engine, connection.get_isolation_level())
