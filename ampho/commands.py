@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from ampho._text import all_words, is_of_database, with_hint
-from ampho.errors import AmphoError, DatabaseError, PackageNotFoundError
+from ampho._text import all_words, is_of_database
+from ampho.errors import AmphoError, PackageNotFoundError
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -576,13 +576,10 @@ def clear_errors(url: URL, done: Sequence[object]) -> Iterator[None]:
             raise
         if done:
             return
-        from ampho.database.url import describe_without
+        from ampho.database.url import database_error
 
-        why = with_hint(describe_without(exc, url)).rstrip(".")
-        raise DatabaseError(
-            f"The database, or the connection to it, failed: {why}. Run the command again; 'ampho db-current' shows"
-            " what is applied."
-        ) from exc
+        outcome = "Run the command again; 'ampho db-current' shows what is applied."
+        raise database_error(exc, url, outcome) from exc
 
 
 @contextmanager

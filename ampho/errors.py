@@ -34,7 +34,7 @@
     ├── ProtectedError              a change of a protected database was not confirmed
     ├── WaitTimeoutError            the database did not answer, or was not up to date, in time
     ├── UnfinishedRevisionError     a revision was interrupted or failed half-way
-    ├── DatabaseError               the database refused a statement, or could not be reached
+    ├── DatabaseError               the database reported an error, or could not be reached
     └── RevisionFailedError         a revision failed while it ran
 
 The message of each says what is wrong and what to do. The attributes contain the details, and ``exit_code`` is the exit

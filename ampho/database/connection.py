@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, ProgrammingError
 
-from ampho._text import with_hint
 from ampho.database.lock import TIMEOUT_SETTING, LockSettings, import_alembic, locked, patient
-from ampho.database.url import describe_without, display, missing_folder, redact
+from ampho.database.url import database_error, describe_without, display, explain, missing_folder, redact
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, LockTimeoutError
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ def connect(engine: Engine, setting: str) -> Connection:
         if not isinstance(exc, OSError) and (folder := missing_folder(url)):
             why = f"there is no folder {folder}. Make it, or correct {setting}"
         else:
-            said = with_hint(describe_without(exc, url).rstrip(".?"))
-            why = f"{said}. Check {setting}, and that the database is up"
+            why = f"{explain(exc, url)}. Check {setting}, and that the database is up"
         raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
 
 
@@ -67,8 +65,7 @@ def migrating(
             stack.enter_context(locked(connection, settings, waiting))
             stack.enter_context(patient(connection, settings))
         except DBAPIError as exc:
-            why = with_hint(describe_without(exc, url)).rstrip(".")
-            raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
+            raise database_error(exc, url) from exc
         yield connection
 
 

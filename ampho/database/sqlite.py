@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from ampho._text import describe, with_hint
+from ampho.database.url import database_error
 from ampho.errors import DatabaseError
 
 _LEAST_MS = 5000
@@ -71,7 +71,7 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
         shadow = _shadow(connection, dbapi)
     except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
         connection.invalidate()
-        raise DatabaseError(f"The database refused: {with_hint(describe(exc))}. This command changed nothing.") from exc
+        raise database_error(exc, connection.engine.url) from exc
     try:
         yield shadow
     except BaseException:

@@ -14,8 +14,8 @@ from urllib.parse import quote_plus
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from ampho._text import describe, shown_path
-from ampho.errors import ConfigurationError, DriverError
+from ampho._text import describe, shown_path, with_hint
+from ampho.errors import ConfigurationError, DatabaseError, DriverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,6 +222,23 @@ def describe_without(exc: BaseException, url: URL) -> str:
         return redact(text, url)
 
     return hide(describe(exc, hide))
+
+
+def explain(exc: BaseException, url: URL) -> str:
+    """Return an exception as one line without its final full stop, with a hint on what to do if it is well known.
+
+    The password of the URL is masked.
+    """
+    return with_hint(describe_without(exc, url).rstrip(".?"))
+
+
+def database_error(exc: BaseException, url: URL, outcome: str = "") -> DatabaseError:
+    """Return the error for an exception of a database, or of its driver.
+
+    :param outcome: what the command has changed, as a sentence; by default, that it has changed nothing.
+    """
+    outcome = outcome or "This command changed nothing."
+    return DatabaseError(f"The database reported an error: {explain(exc, url)}. {outcome}")
 
 
 def _secrets(url: URL) -> Iterator[str]:

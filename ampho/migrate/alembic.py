@@ -51,8 +51,8 @@ from mako.template import Template
 from sqlalchemy import bindparam
 from sqlalchemy.exc import DBAPIError
 
-from ampho._text import describe, is_of_database, listed_last, place, shown_path, with_hint
-from ampho.database.url import describe_without
+from ampho._text import describe, is_of_database, listed_last, place, sentences, shown_path
+from ampho.database.url import database_error, describe_without, explain
 from ampho.database.version_rows import VersionRows
 from ampho.errors import (
     AmphoError,
@@ -267,19 +267,20 @@ class EnvironmentRun:
         raise self._error_of(exc, finished) from exc
 
     def _error_of(self, exc: BaseException, finished: Sequence[str]) -> AmphoError:
-        before = f" Finished before it: {listed_last(finished)}." if finished else ""
-        why = describe_without(exc, self.project.url)
+        url = self.project.url
+        before = f"Finished before it: {listed_last(finished)}." if finished else ""
         elsewhere = is_of_database(exc) and self._connects_itself(exc)
         if is_of_database(exc) and not elsewhere:
-            before = before or " This command changed nothing."
-            return DatabaseError(f"The database refused: {with_hint(why).rstrip('.')}.{before}")
+            return database_error(exc, url, before)
         where = place(exc, self.path)
         number = where.rpartition(":")[2]
-        text = f"env.py failed at {where}: {(why if elsewhere else with_hint(why)).rstrip('.')}.{before}"
-        if elsewhere:
-            text += (
-                " Ampho passes it a connection, which environment.connect() returns: open none, and run no event loop."
-            )
+        why = describe_without(exc, url).rstrip(".") if elsewhere else explain(exc, url)
+        remedy = (
+            "Ampho passes it a connection, which environment.connect() returns: open none, and run no event loop."
+            if elsewhere
+            else ""
+        )
+        text = sentences(f"env.py failed at {where}: {why}", before, remedy)
         return EnvironmentFileError(text, path=self.path, line=int(number) if number.isdigit() else self.line)
 
     def _connects_itself(self, exc: BaseException) -> bool:

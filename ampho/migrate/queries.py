@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
-from ampho._text import with_hint
 from ampho.database.journal import Entry, Journal
 from ampho.database.lock import import_alembic
 from ampho.database.recorder import SETTING, JournalTable
-from ampho.database.url import describe_without
+from ampho.database.url import database_error
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
-from ampho.errors import ConfigurationError, DatabaseError
+from ampho.errors import ConfigurationError
 from ampho.migrate.project import Project
 from ampho.status import advice
 
@@ -192,7 +191,7 @@ def query_known_table(
 ) -> T:
     """Return the answer without importing Alembic, which takes longer than everything else in most commands.
 
-    :raises DatabaseError: if the database refuses a statement.
+    :raises DatabaseError: if the database reports an error.
     """
     name, schema = _version_table(project)
     try:
@@ -205,8 +204,7 @@ def query_known_table(
             check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
     except (SQLAlchemyError, ValueError) as exc:  # such as text in another encoding than the driver expects
-        why = with_hint(describe_without(exc, project.url)).rstrip(".")
-        raise DatabaseError(f"The database refused: {why}. This command changed nothing.") from exc
+        raise database_error(exc, project.url) from exc
     finally:
         with suppress(SQLAlchemyError):
             connection.rollback()

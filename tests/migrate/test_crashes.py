@@ -483,7 +483,7 @@ def test_a_connection_that_is_ended_before_or_after_any_statement(scene: Scene) 
             assert result.exit_code == 1, where
             assert result.stderr, where
             line = one_error_line(result.stderr.splitlines()[-1])
-            assert line.startswith(("Revision core_", "The database refused: ")), (where, line)
+            assert line.startswith(("Revision core_", "The database reported an error: ")), (where, line)
             scene.recover(each.run, chance)
 
 

@@ -564,7 +564,7 @@ def test_a_failure_of_the_connection_that_it_is_given_is_one_of_the_database(ope
 
     error = opened.run("db-up", exit_code=1).stderr
 
-    assert "Error: The database refused: " in error
+    assert "Error: The database reported an error: " in error
     assert "nonsense" in error
     assert untouched(opened)
 

@@ -206,7 +206,8 @@ def test_an_env_py_that_fails_after_the_revisions_does_not_hide_them(project: Pr
         intact = env_py.read_text("utf-8")
         for cause, words in {
             "raise ValueError('afterwards')": "env.py failed at core/migrations/env.py:",
-            "context.execute('SELECT nonsense')": "The database refused: OperationalError: no such column: nonsense",
+            "context.execute('SELECT nonsense')": "The database reported an error: OperationalError: no such column:"
+            " nonsense",
         }.items():
             env_py.write_text(f"{intact}\n{cause}\n", "utf-8")
             error = failure(each)
