@@ -358,9 +358,9 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def counted(number: int) -> str:
-    """Return a number of revisions in words, such as ``2 revisions``."""
-    return "1 revision" if number == 1 else f"{number} revisions"
+def counted(number: int, noun: str = "revision") -> str:
+    """Return a number with a noun, such as ``2 revisions``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def with_hint(text: str) -> str:

@@ -45,7 +45,7 @@ def reporting() -> Iterator[Reporter]:
     if not _is_on_a_terminal():
         yield Reporter()
         return
-    with _records_kept_off_terminals():
+    with _records_kept_off_the_terminal():
         if os.environ.get("TERM", "" if os.name == "nt" else "dumb") in ("dumb", "unknown"):
             yield Reporter()  # such a terminal cannot move its cursor
             return
@@ -262,8 +262,8 @@ class _Input:
 
 
 @contextmanager
-def _records_kept_off_terminals() -> Iterator[None]:
-    """Keep the log records of a run from handlers of terminals, where the command itself reports the run."""
+def _records_kept_off_the_terminal() -> Iterator[None]:
+    """Keep the log records of a run from handlers that write to the terminal on which the command reports the run."""
     from ampho.migrate.observers import EVENT
 
     def is_of_no_run(record: logging.LogRecord) -> bool:
@@ -272,7 +272,7 @@ def _records_kept_off_terminals() -> Iterator[None]:
     def filter_handlers(record: logging.LogRecord) -> bool:
         # The handlers are looked up for each record, because an app may configure logging at any time.
         if not is_of_no_run(record):
-            for handler in filter(_writes_to_a_terminal, _handlers(log)):
+            for handler in filter(_writes_to_the_terminal, _handlers(log)):
                 handler.addFilter(is_of_no_run)
                 filtered.add(handler)
         return True
@@ -293,10 +293,11 @@ def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
         logger = logger.parent if logger.propagate else None
 
 
-def _writes_to_a_terminal(handler: logging.Handler) -> bool:
+def _writes_to_the_terminal(handler: logging.Handler) -> bool:
+    """Return whether a handler writes to the terminal of standard output."""
     rich = getattr(handler, "console", None)  # Rich's handler has no stream
-    stream = getattr(handler, "stream", getattr(rich, "file", None))
+    stream: Any = getattr(handler, "stream", getattr(rich, "file", None))
     try:
-        return bool(stream and stream.isatty())
-    except (AttributeError, ValueError):
+        return bool(stream.isatty()) and os.path.sameopenfile(stream.fileno(), _OUT)
+    except (AttributeError, OSError, ValueError):  # it has no stream, or its stream is closed or has no descriptor
         return False

@@ -325,7 +325,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Facade, int, str], st
     return run
 
 
-NARROW = """Steps without a note were asked for, and run in a transaction.
+NARROW = """Steps without a note are included in SPEC and run in a transaction.
 partly outside a transaction
 may lose data: drops the table orders"""
 Terminal: TypeAlias = Callable[[Facade, int, str], str]

@@ -43,6 +43,17 @@ logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 """
 
+# A handler that writes to another terminal, whose content is printed when the command ends.
+ELSEWHERE = """
+import atexit, logging, os, sys
+reader, writer = os.openpty()
+os.write(writer, b"begun ")
+logging.getLogger("ampho").setLevel(logging.INFO)
+for stream in sys.stderr, os.fdopen(writer, "w"):
+    logging.getLogger("ampho").addHandler(logging.StreamHandler(stream))
+atexit.register(lambda: print("elsewhere:", os.read(reader, 65536).decode()))
+"""
+
 
 def lines(shown: str) -> list[str]:
     """The lines of a screen, with the times left out."""
@@ -89,6 +100,22 @@ def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
         "Applied 2 revisions in N s.",
     ]
     assert b"hidden" not in screen.raw
+
+
+def test_only_the_terminal_of_the_display_does_not_get_the_records_of_a_run(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade="import time; time.sleep(0.5)")
+    project.app("flask", ["core"], "sqlite:///app.db", body=ELSEWHERE)
+
+    screen = Screen(project, "ampho", "db-up")
+    assert screen.end() == 0
+    run, elsewhere = screen.shown.split("elsewhere: ")
+    assert lines(run) == [
+        "Upgrading (heads): 1 revision of core",
+        "  + core_1  by hand ... N s",
+        "Applied 1 revision in N s.",
+    ]
+    assert "core_1" in elsewhere
 
 
 def test_output_that_bypasses_python_is_not_lost(project: Project) -> None:

@@ -41,7 +41,7 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
 
     lines = shop.run("db-check", exit_code=1).stdout.splitlines()
 
-    assert lines[:2] == ["accounts  matches its models", "catalog   3 to do"]
+    assert lines[:2] == ["accounts  matches its models", "catalog   3 differences"]
     assert sorted(line.partition("(")[0] for line in lines[2:]) == [
         "    op.add_column",
         "    op.alter_column",
@@ -67,7 +67,7 @@ def test_check_constraints_are_compared_where_alembics_plug_in_is_asked_for(
     with_plugin = replace(shop, options=repr({"autogenerate_plugins": plugins}))
     with_plugin.write_app()
     first, second = with_plugin.run("db-check", exit_code=1).stdout.splitlines()
-    assert first == "catalog  1 to do"
+    assert first == "catalog  1 difference"
     assert second.startswith("    op.create_check_constraint(")
     with_plugin.auto("catalog")
     with_plugin.run("db-up")

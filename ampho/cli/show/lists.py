@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho._text import shown_path
+from ampho._text import counted, shown_path
 from ampho.cli.lines import say
 from ampho.cli.reporter import in_seconds
 from ampho.cli.show import is_verbose, print_text
@@ -166,7 +166,7 @@ class Drifts(tuple["Drift", ...]):
 def _(drifts: Drifts, ctx: click.Context) -> None:
     width = max((len(drift.package) for drift in drifts), default=0)
     for drift in drifts:
-        count = len(drift.operations)
-        say(f"{drift.package:<{width}}  {f'{count} to do' if count else 'matches its models'}")
+        differences = counted(len(drift.operations), "difference")
+        say(f"{drift.package:<{width}}  {differences if drift.operations else 'matches its models'}")
         for line in drift.operations:
             say(f"    {line}")
