@@ -1,14 +1,15 @@
-"""What a command would do to a database in its current state: (graph, version rows, specifier) -> plan.
+"""Plans: the steps that a command would run on a database, from the graph, the version rows, and a specifier.
 
-This module does no I/O and uses no Alembic. It decides what each specifier means, and refuses those that Alembic would
+This module does no I/O and uses no Alembic. It decides what each specifier means, and rejects those that Alembic would
 understand differently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from graphlib import TopologicalSorter
 
 from ampho._text import listed
 from ampho.database.journal import Entry, Journal, Outcome
@@ -61,7 +62,7 @@ class Step:
     :ivar cause: why it is in the plan.
     :ivar because_of: the ids of the steps that are the cause; empty if the specifier names it.
     :ivar in_transaction: whether it runs in a transaction, so that a failure leaves nothing behind.
-    :ivar losses: the data that it may lose, as far as its file shows that, such as ``drops the column stock``.
+    :ivar losses: the data that it may lose according to its file, such as ``drops the column stock``.
     """
 
     revision: Revision
@@ -73,7 +74,7 @@ class Step:
 
     @property
     def reason(self) -> str:
-        """Why it is in the plan, as a text; empty unless ``plan()`` made the plan."""
+        """Why it is in the plan, in words; empty unless ``plan()`` made the plan."""
         if self.cause is None:
             return ""
         more = f" and {len(self.because_of) - 1} more" if len(self.because_of) > 1 else ""
@@ -89,11 +90,11 @@ class Plan:
     :ivar direction: whether the steps apply or revert their revisions.
     :ivar steps: the steps, in the order in which they run.
     :ivar rows: the version rows that the plan was made from.
-    :ivar missing: a description of what is applied and has no file; otherwise empty.
-    :ivar failed: the revision whose upgrade failed just before, if the specifier names nothing to revert; else empty.
-    :ivar asked: the ids of the revisions that the specifier names; the other steps are required by these.
-    :ivar protected: the name of the database, if it is protected and has to be confirmed before the plan runs;
+    :ivar missing: a description of the missing revisions; empty if there are none.
+    :ivar failed: the revision whose upgrade just failed, if the specifier is only a number of steps to revert;
         otherwise empty.
+    :ivar asked: the ids of the revisions that the specifier names; they are the cause of the other steps.
+    :ivar protected: the name of the database, if a user has to confirm the plan by typing it; otherwise empty.
     """
 
     specifier: str
@@ -112,11 +113,11 @@ class Plan:
 
     @property
     def warning(self) -> str:
-        """A warning to read before the plan runs, about missing revisions or a failed upgrade; otherwise empty."""
+        """A warning about missing revisions or a failed upgrade; empty if there is nothing to warn of."""
         warnings = []
         if self.failed:
             warnings.append(
-                f"The upgrade of {self.failed} failed just before, and left nothing to revert: this reverts what was"
+                f"The upgrade of {self.failed} just failed and left nothing to revert, so this reverts what was"
                 " applied before it."
             )
         if self.missing:
@@ -125,7 +126,7 @@ class Plan:
 
     @property
     def along(self) -> tuple[str, ...]:
-        """The packages that the specifier does not name, in the order of the steps."""
+        """The packages of steps that the specifier does not name, in the order of the steps."""
         asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
         return tuple(package for package in self.packages if package not in asked)
 
@@ -184,10 +185,7 @@ class Run:
 
 
 def check_finished(journal: Journal) -> None:
-    """Check that no revision is unfinished.
-
-    :raises UnfinishedRevisionError: if one is.
-    """
+    """Raise an UnfinishedRevisionError if a revision is unfinished."""
     for entry in journal.unresolved:
         raise unfinished_error(entry)
 
@@ -195,7 +193,7 @@ def check_finished(journal: Journal) -> None:
 def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
     """Return the error for an unfinished revision.
 
-    :param left: what it is known to have left behind, in a sentence with a space before it.
+    :param left: a sentence about what the revision left in the database, with a space in front; may be empty.
     """
     began = f" on {entry.started:%Y-%m-%d at %H:%M:%S} UTC" if entry.started else ""
     what = "failed half-way" if entry.outcome is Outcome.PARTIAL else "was interrupted"
@@ -213,7 +211,7 @@ def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
 
 
 def resolve_hint(revision_id: str) -> str:
-    """Return what to do about an unfinished revision."""
+    """Return instructions for repairing an unfinished revision."""
     return (
         "Compare the database with its file, repair it by hand, and mark the revision with 'ampho db-resolve"
         f" {revision_id} --applied' or '--not-applied'."
@@ -236,11 +234,11 @@ def plan_upgrade(
 
     :param rows: the version rows of the database.
     :param journal: the journal of the database, which may lack what other tools did.
-    :raises SpecifierError: if the specifier does not say where to go.
-    :raises PackageNotFoundError: if all packages are meant, and one is not installed and has no applied revision.
-    :raises UnknownRevisionsError: if missing revisions are in the way.
+    :raises SpecifierError: if the specifier does not name revisions to apply.
+    :raises PackageNotFoundError: if the specifier means all packages, and one is not installed and was never applied.
+    :raises UnknownRevisionsError: if missing revisions prevent the upgrade.
     :raises VersionTableError: if one of the rows cannot be a revision.
-    :raises DivergedError: if it needs a revision that counts as applied and was never run.
+    :raises DivergedError: if the upgrade needs a revision that has diverged.
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
@@ -248,8 +246,8 @@ def plan_upgrade(
     targets = _upgrade_targets(applied, spec)
     if spec.branch is None and (spec.offset or spec.target == "heads"):
         advice.check_installed(applied)
-    else:
-        _check_not_missing(applied, targets, spec)
+    elif targets and targets <= applied.missing:
+        advice.check_has_files(applied, targets, f"'ampho db-up {spec.text}'")
     ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
     advice.check_appliable(applied, ids)
     if journal is not None:
@@ -271,11 +269,11 @@ def plan_downgrade(
     :param rows: the version rows of the database.
     :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
     :param journal: the journal of the database, which may lack what other tools did.
-    :raises SpecifierError: if the specifier does not say what to revert.
-    :raises DependentsError: if revisions of other packages depend on it, and ``cascade`` is not set.
-    :raises UnknownRevisionsError: if missing revisions are in the way.
+    :raises SpecifierError: if the specifier does not name revisions to revert.
+    :raises DependentsError: if other applied revisions depend on these, and ``cascade`` is not set.
+    :raises UnknownRevisionsError: if missing revisions prevent the downgrade.
     :raises VersionTableError: if one of the rows cannot be a revision.
-    :raises DivergedError: if the dependencies have changed so that no order is possible.
+    :raises DivergedError: if the dependencies changed after the revisions ran, so that no order is possible.
     """
     rows, spec = tuple(rows), parse(specifier)
     applied = Applied.from_rows(graph, rows, journal)
@@ -298,7 +296,7 @@ def plan_downgrade(
 def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:
     """Return applied revisions in the order in which they were applied.
 
-    A revision that the journal does not have comes right after its dependencies, or first if it has none.
+    A revision without an entry in the journal comes right after its dependencies, or first if it has none.
     """
     positions: dict[str, int] = {}
     for revision_id in graph.sort(ids):
@@ -308,7 +306,7 @@ def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]
 
 
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
-    """Return the graph in which a plan was made: with missing revisions, and for a downgrade as the revisions ran."""
+    """Return the graph that a plan was made from: with missing revisions, and for a downgrade as the revisions ran."""
     upgrades = plan.direction is Direction.UPGRADE
     if upgrades and not plan.missing:
         return graph
@@ -317,9 +315,9 @@ def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) ->
 
 
 def rest_of(plan: Plan, applied: Applied) -> Plan:
-    """Return the remaining steps of a plan, for a database that was migrated since the plan was made.
+    """Return the remaining steps of a plan for a database that another process may have migrated in the meantime.
 
-    :raises DatabaseError: if the database no longer has what a step needs.
+    :raises DatabaseError: if the version rows no longer fit one of these steps.
     """
     left = [
         step for step in plan.steps if (step.revision.id in applied.known) is (step.direction is Direction.DOWNGRADE)
@@ -327,12 +325,11 @@ def rest_of(plan: Plan, applied: Applied) -> Plan:
     known = set(applied.known)
     for step in left:
         revision_id = step.revision.id
-        needed = applied.graph.parents(revision_id)
         if step.direction is Direction.DOWNGRADE:
             known.discard(revision_id)
-            fits = not known.intersection(applied.graph.children(revision_id))
+            fits = known.isdisjoint(applied.graph.children(revision_id))
         else:
-            fits = known.issuperset(needed)
+            fits = known.issuperset(applied.graph.parents(revision_id))
             known.add(revision_id)
         if not fits:
             raise DatabaseError("Another process has migrated the database in the meantime. Run the command again.")
@@ -353,27 +350,21 @@ def _plan(
     return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
 
 
-def _check_not_missing(applied: Applied, targets: set[str], spec: Specifier) -> None:
-    """Check that not all targets are missing revisions."""
-    if targets and targets <= applied.missing:
-        advice.check_has_files(applied, targets, f"'ampho db-up {spec.text}'")
-
-
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
-    graph, applied = state.graph, state.known
+    graph = state.graph
+    if spec.target == "base" or spec.offset < 0:
+        raise _invalid(spec, f"that is a downgrade. Type 'ampho db-down {spec.text}' to revert revisions")
     match spec:
         case Specifier(branch=None, target="heads"):
             return {head for name in graph.packages for head in graph.heads(name)}
         case Specifier(branch=None, target="head"):
             raise _invalid(spec, "each package has its own head. Type 'heads' for all, or PACKAGE@head")
-        case Specifier(target="base"):
-            raise _goes_down(spec)
-        case Specifier(offset=offset) if offset < 0:
-            raise _goes_down(spec)
-        case Specifier(branch=None, offset=offset) if offset:
-            return _next_steps(graph, applied, spec)
-        case Specifier(branch=str(name), offset=offset) if offset:
-            return _next_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
+        case Specifier(branch=name, target=""):
+            pending = [revision_id for revision_id in graph.ids if revision_id not in state.known]
+            if name is not None:
+                return _next_of_branch(graph, find_branch(graph, name, spec.text), pending, spec)
+            _check_enough(spec, pending, "to apply")
+            return set(pending[: spec.offset])
         case Specifier(branch=str(name), target="head" | "heads"):
             branch = find_branch(graph, name, spec.text)
             if spec.target == "head":
@@ -383,76 +374,18 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
     return set(target.ids) if isinstance(target, Branch) else {target}
 
 
-def _goes_down(spec: Specifier) -> SpecifierError:
-    return _invalid(spec, f"that is a downgrade. Type 'ampho db-down {spec.text}' to revert revisions")
-
-
-def _next_steps(graph: Graph, applied: frozenset[str], spec: Specifier) -> set[str]:
-    pending = [revision_id for revision_id in graph.ids if revision_id not in applied]
-    if spec.offset > len(pending):
-        raise _too_many(spec, len(pending), "to apply")
-    return set(pending[: spec.offset])
-
-
-def _next_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
-    """Return the next revisions of a branch.
-
-    :raises SpecifierError: if there are several revisions that may be next.
-    """
-    pending = [revision_id for revision_id in branch.ids if revision_id not in applied]
-    if spec.offset > len(pending):
-        raise _too_many(spec, len(pending), f"to apply in {branch.name}")
-    ends = _Ends(pending, needs=graph.parents, frees=graph.children)
-    found: set[str] = set()
-    for _ in range(spec.offset):
-        if len(ends.current) > 1:
-            ready = graph.sort(ends.current)
-            raise _invalid(spec, f"{branch.name} has {len(ready)} next revisions: {', '.join(ready)}. Type one of them")
-        (revision_id,) = ends.current
-        ends.take(revision_id)
-        found.add(revision_id)
-    return found
-
-
-class _Ends:
-    """The revisions at one end of a set, from which they are removed one by one.
-
-    :param needs: returns what must be removed before a revision is at the end.
-    :param frees: returns what may be at the end when a revision is removed.
-    :ivar current: ids of those at the end.
-    """
-
-    def __init__(
-        self, ids: Iterable[str], *, needs: Callable[[str], Iterable[str]], frees: Callable[[str], Iterable[str]]
-    ) -> None:
-        members = set(ids)
-        self._frees = frees
-        self._waiting = {rid: sum(other in members for other in needs(rid)) for rid in members}
-        self.current: set[str] = {rid for rid, count in self._waiting.items() if not count}
-
-    def take(self, revision_id: str) -> None:
-        """Remove one."""
-        self.current.remove(revision_id)
-        for other in self._frees(revision_id):
-            if other in self._waiting:
-                self._waiting[other] -= 1
-                if not self._waiting[other]:
-                    self.current.add(other)
-
-
 def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set[str]:
     graph, applied = state.graph, state.known
+    if spec.target in {"head", "heads"} or spec.offset > 0:
+        typed = "heads" if spec.text == "head" else spec.text
+        raise _invalid(spec, f"that is an upgrade. Type 'ampho db-up {typed}' to apply revisions")
     match spec:
         case Specifier(branch=None, target="base"):
             return set(applied)
-        case Specifier(target="head" | "heads"):
-            raise _goes_up(spec)
-        case Specifier(offset=offset) if offset > 0:
-            raise _goes_up(spec)
-        case Specifier(branch=None, offset=offset) if offset:
+        case Specifier(branch=None, target=""):
             return _last_steps(graph, applied, spec, journal)
-        case Specifier(branch=str(name), offset=offset) if offset:
-            return _last_of_branch(graph, applied, find_branch(graph, name, spec.text), spec)
+        case Specifier(branch=str(name), target=""):
+            return _next_of_branch(graph, find_branch(graph, name, spec.text), applied, spec)
         case Specifier(branch=str(name), target="base"):
             return set(find_branch(graph, name, spec.text).ids) & applied
     target = find_target(graph, spec, "-")
@@ -468,54 +401,65 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     return graph.after(target) & applied
 
 
-def _goes_up(spec: Specifier) -> SpecifierError:
-    typed = "heads" if spec.text == "head" else spec.text
-    return _invalid(spec, f"that is an upgrade. Type 'ampho db-up {typed}' to apply revisions")
+def _next_of_branch(graph: Graph, branch: Branch, candidates: Iterable[str], spec: Specifier) -> set[str]:
+    """Return the revisions of a branch that an upgrade applies next, or that a downgrade reverts next.
+
+    :param candidates: the pending revisions for an upgrade, the applied ones for a downgrade.
+    :raises SpecifierError: if several revisions may be next.
+    """
+
+    def only(ends: Sequence[str]) -> Sequence[str]:
+        if len(ends) == 1:
+            return ends
+        text = f"{branch.name} has {len(ends)} {'next' if spec.offset > 0 else 'last'} revisions: {', '.join(ends)}."
+        if spec.offset > 0:
+            raise _invalid(spec, f"{text} Type one of them")
+        ways = " or ".join([*_below(graph, ends, branch), f"{branch.name}@base"])
+        raise _invalid(spec, f"{text} Type {ways} to revert all of them")
+
+    ids = set(branch.ids).intersection(candidates)
+    _check_enough(spec, ids, f"to {'apply' if spec.offset > 0 else 'revert'} in {branch.name}")
+    return _taken(graph, ids, spec.offset, only)
 
 
 def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal: Journal) -> set[str]:
-    """Return the revisions applied last, according to the graph if there is one order only, else to the journal."""
-    left = set(applied)
-    if -spec.offset > len(left):
-        raise _too_many(spec, len(left), "to revert")
-    ends = _Ends(left, needs=graph.children, frees=graph.parents)
-    for _ in range(-spec.offset):
-        tips = graph.sort(ends.current)
-        if len(tips) == 1 or all(map(journal.affirms, tips)):
-            last = tips[0] if len(tips) == 1 else max(tips, key=journal.positions.__getitem__)
-            ends.take(last)
-            left.discard(last)
-        elif all(graph[tip].is_missing for tip in tips):
-            return set(tips)  # refused later, because they are missing
-        else:
-            ways = ", ".join(f"'ampho db-down {name}'" for name in _ways_down(graph, tips))
-            raise _invalid(spec, f"no record says which of {len(tips)} revisions was applied last. Type {ways}")
-    return set(applied) - left
+    """Return the revisions applied last, according to the journal if the graph allows several orders."""
+
+    def last(ends: Sequence[str]) -> Sequence[str]:
+        if len(ends) == 1:
+            return ends
+        if all(map(journal.affirms, ends)):
+            return [max(ends, key=journal.positions.__getitem__)]
+        if all(map(graph.is_missing, ends)):
+            return ends  # refused later, because they are missing
+        packages = dict.fromkeys(graph[end].package for end in ends if not graph.is_missing(end))
+        ways = ", ".join(f"'ampho db-down {name}@-1'" for name in packages)
+        raise _invalid(spec, f"no record says which of {len(ends)} revisions was applied last. Type {ways}")
+
+    _check_enough(spec, applied, "to revert")
+    return _taken(graph, applied, spec.offset, last)
 
 
-def _ways_down(graph: Graph, tips: Iterable[str]) -> list[str]:
-    present = [graph[tip].package for tip in tips if not graph[tip].is_missing]
-    return [f"{name}@-1" for name in dict.fromkeys(present)]
+def _taken(
+    graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]
+) -> set[str]:
+    """Return some of the given revisions, taken one by one: the first ones for a positive offset, else the last ones.
 
-
-def _last_of_branch(graph: Graph, applied: frozenset[str], branch: Branch, spec: Specifier) -> set[str]:
-    left = set(branch.ids) & applied
-    if -spec.offset > len(left):
-        raise _too_many(spec, len(left), f"to revert in {branch.name}")
-    removed: set[str] = set()
-    ends = _Ends(left, needs=graph.children, frees=graph.parents)
-    for _ in range(-spec.offset):
-        tips = graph.sort(ends.current)
-        if len(tips) > 1:
-            raise _invalid(
-                spec,
-                f"{branch.name} has {len(tips)} last revisions: {', '.join(tips)}. Type"
-                f" {' or '.join([*_below(graph, tips, branch), f'{branch.name}@base'])} to revert all of them",
-            )
-        for tip in tips:
-            ends.take(tip)
-            removed.add(tip)
-    return removed
+    :param choose: returns the next one of those that can be next; if it returns several, these are the result.
+    """
+    needs = graph.parents if offset > 0 else graph.children
+    members, taken = set(ids), set[str]()
+    sorter = TopologicalSorter({revision_id: members.intersection(needs(revision_id)) for revision_id in members})
+    sorter.prepare()
+    ends = set(sorter.get_ready())
+    while len(taken) < abs(offset):
+        chosen = choose(graph.sort(ends))
+        if len(chosen) > 1:
+            return set(chosen)
+        sorter.done(*chosen)
+        taken.update(chosen)
+        ends = ends.difference(chosen).union(sorter.get_ready())
+    return taken
 
 
 def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
@@ -539,7 +483,8 @@ def _invalid(spec: Specifier, why: str) -> SpecifierError:
     return SpecifierError(f"{spec.text}: {why}.", specifier=spec.text)
 
 
-def _too_many(spec: Specifier, available: int, what: str) -> SpecifierError:
-    if not available:
-        return _invalid(spec, f"there is nothing {what}")
-    return _invalid(spec, f"there {'is' if available == 1 else 'are'} only {available} {what}")
+def _check_enough(spec: Specifier, ids: Sized, what: str) -> None:
+    """Check that there are as many revisions as the offset of a specifier says."""
+    if abs(spec.offset) > len(ids):
+        only = f"{'is' if len(ids) == 1 else 'are'} only {len(ids)}" if ids else "is nothing"
+        raise _invalid(spec, f"there {only} {what}")

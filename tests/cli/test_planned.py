@@ -490,18 +490,18 @@ def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project,
     project.run("ampho", "db-up", check=False)
 
     refused = project.type("ampho", "db-down", answer="n")
-    said = "The upgrade of core_1 failed just before, and left nothing to revert"
+    said = "The upgrade of core_1 just failed and left nothing to revert"
     assert refused.exit_code == 1
     assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}: this reverts what was applied before")
     assert "Revert these? [y/N]: " in refused.stdout
     assert "Reverted" not in refused.stdout
     named = project.run("ampho", "db-down", "other@-1", "--plan")
-    assert "failed just before" not in named.stderr
+    assert "just failed" not in named.stderr
     piped = project.run("ampho", "db-down")
     assert piped.stderr.startswith(f"Warning: {said}")
     assert "  - other_1" in piped.stdout
     project.run("ampho", "db-up", "other")
-    assert "failed just before" not in project.run("ampho", "db-down", "--plan").stderr
+    assert "just failed" not in project.run("ampho", "db-down", "--plan").stderr
 
 
 def test_of_many_steps_the_first_are_shown_with_the_question(project: Project) -> None:
