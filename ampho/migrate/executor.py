@@ -24,7 +24,7 @@ from ampho.database.transaction import StepTransaction
 from ampho.database.version_rows import Applied, check_not_elsewhere
 from ampho.errors import AmphoError, PlanChangedError
 from ampho.history.graph import Graph
-from ampho.migrate.observers import Observer, Observers, observers_of
+from ampho.migrate.observers import LogAndSignals, Observer, Observers
 from ampho.migrate.other_connections import OtherConnections
 from ampho.migrate.plan import (
     Direction,
@@ -144,7 +144,8 @@ def _observers(
 ) -> Observers:
     if is_scratch:
         return Observers(project.url)
-    return observers_of(project.app, project.url, observer, is_async=connection.dialect.is_async)
+    log_and_signals = LogAndSignals(project.app, project.url, is_async=connection.dialect.is_async)
+    return Observers(project.url, Observer() if observer is None else observer, log_and_signals)
 
 
 def plan(

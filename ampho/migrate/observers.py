@@ -1,17 +1,17 @@
-"""Observers of a run: the base class, and those that every run has, which write the log and send the signals."""
+"""Observers of a run: the base class, and the one that writes the log and sends the signals of every run."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from ampho._text import counted, escaped, location
 
 if TYPE_CHECKING:
-    from blinker import Signal
+    from blinker import NamedSignal
     from sqlalchemy.engine import URL
 
     from ampho.database.statement import Statement
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 EVENT = "ampho_event"
-"""An attribute that only the log records of a run have."""
+"""The name of an attribute that only the log records of a run have."""
 
 _log = logging.getLogger("ampho")
 
@@ -33,13 +33,13 @@ class Observer:
         """Called when the plan is accepted, before it runs."""
 
     def waiting(self, holder: str) -> None:
-        """Called when another process migrates the database: ``holder``, if the database reports it."""
+        """Called when the run waits for another process that migrates the database.
+
+        :param holder: that process; empty if the database does not report it.
+        """
 
     def awaiting(self, what: str) -> None:
-        """Called by ``wait()`` with what the database lacks and which process migrates it, or why it does not answer.
-
-        Unless overridden, it writes to the logger ``ampho``.
-        """
+        """Called by ``wait()`` with what it is waiting for; unless overridden, it writes to the logger ``ampho``."""
         _log.info("Waiting for %s", what)
 
     def started(self, step: Step) -> None:
@@ -49,7 +49,7 @@ class Observer:
         """Called before each statement. Not overriding it adds no overhead."""
 
     def executed(self) -> None:
-        """Called when the statement is done, or was rolled back."""
+        """Called when a statement has ended, or was rolled back."""
 
     def applied(self, step: Step, duration: float) -> None:
         """Called when a step is committed, after ``duration`` seconds."""
@@ -120,133 +120,85 @@ class Observers:
                 self._guard.call(type(observer).__name__, method, *args, **kwargs)
 
 
-def observers_of(app: object, url: URL, observer: Observer | None, *, is_async: bool) -> Observers:
-    """Return the observers of a run: the one that was passed, then the log, then the signals.
+class LogAndSignals(Observer):
+    """Writes log records that have the details as attributes, too, and sends signals.
+
+    An error in one receiver, or in the log, does not keep a signal from the other receivers.
 
     :param app: the sender of the signals.
-    :param is_async: whether the run can await receivers.
-    """
-    given = Observer() if observer is None else observer
-    return Observers(url, given, _LogRecords(), _Signals(url, app, is_async=is_async))
-
-
-class _LogRecords(Observer):
-    """Logs a run; the records have the details as attributes, too."""
-
-    def planned(self, plan: Plan) -> None:
-        level = logging.INFO if plan.steps else logging.DEBUG
-        what = {"steps": len(plan.steps), "packages": plan.packages}
-        text = "%s (%s): %s of %s"
-        verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
-        words = (verb, plan.specifier, counted(len(plan.steps)), ", ".join(plan.packages) or "no package")
-        _record(level, "planned", text, *words, specifier=plan.specifier, direction=str(plan.direction), **what)
-
-    def waiting(self, holder: str) -> None:
-        whom = f": {holder}" if holder else ""
-        text = "Waiting for another process that migrates this database%s"
-        _record(logging.INFO, "waiting", text, whom, holder=holder)
-
-    def started(self, step: Step) -> None:
-        _record_step(logging.DEBUG, "started", "%s of %s begins", step)
-
-    def applied(self, step: Step, duration: float) -> None:
-        _record_step(logging.INFO, "applied", "%s of %s is done, in %.3f s", step, duration, duration=duration)
-
-    def failed(self, step: Step, error: AmphoError) -> None:
-        _record_step(logging.ERROR, "failed", "%s of %s failed: %s", step, error, error=type(error).__name__)
-
-    def retrying(self, step: Step, seconds: float) -> None:
-        text = "%s of %s could not get a lock, and is retried in %.1f s"
-        _record_step(logging.WARNING, "retrying", text, step, seconds, seconds=seconds)
-
-    def interrupted(self, step: Step) -> None:
-        _record_step(logging.WARNING, "interrupted", "%s of %s was interrupted", step)
-
-    def finished(self, run: Run) -> None:
-        plan = run.plan
-        text, words = "%s (%s) is done: %s in %.3f s", [counted(len(run.steps)), run.duration]
-        if not plan.steps:
-            text, words = "%s (%s): nothing to do", []
-        what = {"specifier": plan.specifier, "direction": str(plan.direction), "duration": run.duration}
-        named = (plan.direction.capitalize(), plan.specifier)
-        _record(logging.INFO, "finished", text, *named, *words, steps=len(run.steps), packages=plan.packages, **what)
-
-    def warned(self, message: str) -> None:
-        """Do nothing: the observer that was passed logs a warning, or uses it in another way."""
-
-
-def _record_step(level: int, event: str, text: str, step: Step, *words: object, **what: object) -> None:
-    revision = step.revision
-    what |= {"revision": revision.id, "package": revision.package, "direction": str(step.direction)}
-    _record(level, event, f"{step.direction.capitalize()} of {text}", revision.id, revision.package, *words, **what)
-
-
-def _record(level: int, event: str, text: str, *words: object, **what: object) -> None:
-    # Without a handler, Python itself would print warnings and errors, and a method prints nothing.
-    if _log.isEnabledFor(level) and _log.hasHandlers():
-        extra = {EVENT: event, **{f"ampho_{name}": value for name, value in what.items()}}
-        shown = [word if isinstance(word, float) else escaped(str(word)) for word in words]
-        _log.log(level, text, *shown, extra=extra)
-
-
-class _Signals(Observer):
-    """Sends the signals of a run. An error in one receiver does not keep a signal from the others.
-
-    :param sender: the app.
     :param is_async: whether the run can await a receiver.
     """
 
-    def __init__(self, url: URL, sender: object, *, is_async: bool) -> None:
+    def __init__(self, app: object, url: URL, *, is_async: bool) -> None:
         from ampho import signals
 
         self._signals = signals
         self._guard = _Guard(url)
-        self._sender = sender
+        self._app = app
         self._is_async = is_async
 
+    def planned(self, plan: Plan) -> None:
+        level = logging.INFO if plan.steps else logging.DEBUG
+        verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
+        words = (verb, plan.specifier, counted(len(plan.steps)), ", ".join(plan.packages) or "no package")
+        _record("planned", level, "%s (%s): %s of %s", words, _details(plan))
+
+    def waiting(self, holder: str) -> None:
+        text = "Waiting for another process that migrates this database%s"
+        _record("waiting", logging.INFO, text, [f": {holder}" if holder else ""], {"holder": holder})
+
     def started(self, step: Step) -> None:
-        self._send_step(self._signals.revision_started, step)
+        self._report("started", logging.DEBUG, "%s of %s begins", step)
 
     def applied(self, step: Step, duration: float) -> None:
-        self._send_step(self._signals.revision_applied, step, duration=duration)
+        self._report("applied", logging.INFO, "%s of %s is done, in %.3f s", step, duration=duration)
 
     def failed(self, step: Step, error: AmphoError) -> None:
-        self._send_step(self._signals.revision_failed, step, error=error)
+        self._report("failed", logging.ERROR, "%s of %s failed: %s", step, error=error)
 
     def retrying(self, step: Step, seconds: float) -> None:
-        self._send_step(self._signals.revision_retrying, step, seconds=seconds)
+        text = "%s of %s could not get a lock, and is retried in %.1f s"
+        self._report("retrying", logging.WARNING, text, step, seconds=seconds)
 
     def interrupted(self, step: Step) -> None:
-        self._send_step(self._signals.revision_interrupted, step)
+        self._report("interrupted", logging.WARNING, "%s of %s was interrupted", step)
 
     def finished(self, run: Run) -> None:
-        direction = run.plan.direction
-        is_upgrade = direction == "upgrade"
-        signal = self._signals.upgrade_finished if is_upgrade else self._signals.downgrade_finished
+        direction, details = run.plan.direction, _details(run.plan) | {"duration": run.duration}
+        words: list[object] = [direction.capitalize(), run.plan.specifier]
+        text = "%s (%s): nothing to do"
+        if run.plan.steps:
+            text, words = "%s (%s) is done: %s in %.3f s", [*words, counted(len(run.steps)), run.duration]
+        self._guard.call("logging", _record, "finished", logging.INFO, text, words, details)
+        signal = self._signals.upgrade_finished if direction == "upgrade" else self._signals.downgrade_finished
         self._send(signal, run=run, direction=direction, duration=run.duration)
 
     def warned(self, message: str) -> None:
-        """Do nothing: there is no signal for warnings."""
+        """Do nothing, because the user's observer logs a warning or uses it in another way."""
 
-    def _send_step(self, signal: Signal, step: Step, **what: object) -> None:
-        if signal.receivers:
-            revision = step.revision
-            what |= {"revision": revision.id, "package": revision.package, "direction": step.direction}
-            self._send(signal, step=step, **what)
+    def _report(self, event: str, level: int, text: str, step: Step, **details: object) -> None:
+        """Log an event of a step, and send its signal.
 
-    def _send(self, signal: Signal, **what: object) -> None:
+        :param text: the message, without its beginning, with placeholders for the revision, its package, and details.
+        """
+        revision = step.revision
+        common = {"revision": revision.id, "package": revision.package, "direction": step.direction}
+        words = (step.direction.capitalize(), revision.id, revision.package, *details.values())
+        self._guard.call("logging", _record, event, level, f"%s of {text}", words, common | details)
+        signal: NamedSignal = getattr(self._signals, f"revision_{event}")
+        self._send(signal, step=step, **common, **details)
+
+    def _send(self, signal: NamedSignal, **details: object) -> None:
         # Not signal.send(), which stops at the first receiver that raises.
         if signal.receivers and not signal.is_muted:
-            for receiver in signal.receivers_for(self._sender):
+            for receiver in signal.receivers_for(self._app):
                 name = f"{receiver.__module__}.{getattr(receiver, '__qualname__', type(receiver).__qualname__)}"
-                self._guard.call(name, self._call, receiver, **what)
+                self._guard.call(name, self._call, receiver, **details)
 
-    def _call(self, receiver: Callable[..., object], **what: object) -> None:
-        result = receiver(self._sender, **what)
-        if inspect.isawaitable(result):
-            self._wait(result)
-
-    def _wait(self, result: Awaitable[object]) -> None:
+    def _call(self, receiver: Callable[..., object], **details: object) -> None:
+        result = receiver(self._app, **details)
+        if not inspect.isawaitable(result):
+            return
         if self._is_async:
             from sqlalchemy.util import await_only
 
@@ -255,3 +207,26 @@ class _Signals(Observer):
         if inspect.iscoroutine(result):
             result.close()  # otherwise Python warns that it was never awaited
         raise TypeError("it is async, and nothing awaits it in Flask")
+
+
+def _details(plan: Plan) -> dict[str, object]:
+    return {
+        "specifier": plan.specifier,
+        "direction": plan.direction,
+        "steps": len(plan.steps),
+        "packages": plan.packages,
+    }
+
+
+def _record(event: str, level: int, text: str, words: Sequence[object], details: Mapping[str, object]) -> None:
+    # Without a handler, Python itself would print warnings and errors, and a method prints nothing.
+    if _log.isEnabledFor(level) and _log.hasHandlers():
+        attributes = {f"ampho_{name}": _attribute(value) for name, value in details.items()}
+        shown = [word if isinstance(word, float) else escaped(str(word)) for word in words]
+        _log.log(level, text, *shown, extra={EVENT: event, **attributes})
+
+
+def _attribute(value: object) -> object:
+    if isinstance(value, BaseException):
+        return type(value).__name__
+    return str(value) if isinstance(value, str) else value

@@ -440,9 +440,7 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
     return _taken(graph, applied, spec.offset, last)
 
 
-def _taken(
-    graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]
-) -> set[str]:
+def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]) -> set[str]:
     """Return some of the given revisions, taken one by one: the first ones for a positive offset, else the last ones.
 
     :param choose: returns the next one of those that can be next; if it returns several, these are the result.
