@@ -104,7 +104,7 @@ def test_a_file_stays_as_it_is_where_the_command_fails(each: Facade) -> None:
     assert "mutually exclusive" in each.error_line("db-graph", "--mermaid", "--format", "svg", exit_code=2)
     assert shown(each, "-o", "-") == TEXT
     assert "is a directory" in each.error_line("db-graph", "-o", ".", exit_code=2)
-    assert "a.png has none of the endings" in each.error_line("db-graph", "-o", "a.png", exit_code=2)
+    assert "Unknown file extension in a.png" in each.error_line("db-graph", "-o", "a.png", exit_code=2)
     assert not Path("a.png").exists()
     assert shown(each, "-o", "a.png", "--format", "svg") == "Wrote a.png\n"
 
@@ -159,7 +159,7 @@ def test_more_than_mermaid_draws_is_warned_of(project: Project) -> None:
     with facade(project, "flask", names, URLS["flask"]) as each:
         result = each.run("db-graph", "--no-database", "--mermaid")
         assert result.exit_code == 0
-        assert result.stderr.startswith("Warning: This is more than Mermaid draws")
+        assert result.stderr.startswith("Warning: The picture exceeds Mermaid")
         assert each.run("db-graph", "p7", "--no-database", "--mermaid").stderr == ""
 
 

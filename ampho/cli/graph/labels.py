@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from ampho._text import printable
+from ampho._text import counted, printable
 from ampho.status.graph_view import Edge, Lane, Node, Picture
 from ampho.status.state import Mark
 
@@ -72,12 +72,12 @@ _LONGEST_MESSAGE = 500
 
 
 def name(text: str) -> str:
-    """Return an id or the name of a package in printable characters."""
+    """Return an id, or the name of a package, as printable text."""
     return _clean(text, _LONGEST_NAME)
 
 
 def message(text: str) -> str:
-    """Return a message in one printable line."""
+    """Return a message as one printable line."""
     return _clean(text, _LONGEST_MESSAGE)
 
 
@@ -87,12 +87,12 @@ def package(lane: Lane) -> str:
 
 
 def counts(lane: Lane) -> str:
-    """Return the number of revisions in a lane, by their marks."""
+    """Return how many revisions of a lane have each mark."""
     if lane.is_stub:
         return ""
     total = sum(lane.counts.values())
     if not total or set(lane.counts) == {Mark.UNKNOWN}:
-        return f"{total or 'no'} revision{'' if total == 1 else 's'}"
+        return counted(total) if total else "no revisions"
     return ", ".join(f"{count} {mark}" for mark, count in lane.counts.items())
 
 
@@ -102,12 +102,12 @@ def title(node: Node) -> str:
 
 
 def heading(node: Node) -> str:
-    """Return the first line of a node in Mermaid and in DOT: its symbol, its title, and whether it is a head."""
+    """Return the first line of a node in Mermaid and DOT: its sign, its title, and whether it is a head."""
     return f"{SIGNS[node.mark]} {title(node)}{' (head)' if node.is_head else ''}"
 
 
 def span(node: Node) -> str:
-    """Return the first and the last id of a run in full, so that they can be copied."""
+    """Return the first and the last id of a run, in full, so that they can be copied."""
     return f"{name(node.first)} .. {name(node.last)}"
 
 
@@ -120,7 +120,7 @@ def subtitle(node: Node, room: int) -> str:
 
 
 def tooltip(node: Node) -> str:
-    """Return everything that is known about a node, in lines."""
+    """Return the ids and messages of a node in lines, and what its mark means."""
     lines = [f"{name(rid)}  {message(text)}".rstrip() for rid, text in zip(node.revisions, node.messages, strict=True)]
     remarks = [MEANINGS[node.mark]] if node.mark is not Mark.UNKNOWN else []
     remarks += ["head"] if node.is_head else []
@@ -128,7 +128,7 @@ def tooltip(node: Node) -> str:
 
 
 def relation(edge: Edge) -> str:
-    """Describe an edge."""
+    """Return an edge in words."""
     return f"{name(edge.target)} {'depends on' if edge.is_dependency else 'revises'} {name(edge.source)}"
 
 
@@ -140,7 +140,7 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, str]]:
 
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:
-    """Return a text cut to the width of ``room`` characters, with an ellipsis if something was cut off."""
+    """Return a text, cut to the width of ``room`` characters and with an ellipsis if it is longer."""
     if cell_len(text) <= room:
         return text
     size = cell_len(ellipsis)
@@ -149,5 +149,5 @@ def cut(text: str, room: int, ellipsis: str = "…") -> str:
 
 def _clean(text: str, limit: int) -> str:
     if len(text) <= limit and text.isprintable() and text.strip() == text and "  " not in text:
-        return text  # the usual case, which is checked first because there may be thousands
+        return text  # the usual case is checked first, because there may be thousands of texts
     return printable(text, limit)

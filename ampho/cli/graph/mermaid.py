@@ -9,10 +9,10 @@ from ampho.status.graph_view import Node, Picture
 from ampho.status.state import Mark
 
 MAX_TEXT = 50_000
-"""The most characters that Mermaid draws by default; the option ``maxTextSize`` changes it."""
+"""Mermaid's default for ``maxTextSize``, in characters."""
 
 MAX_EDGES = 500
-"""The most edges that Mermaid draws by default; the option ``maxEdges`` changes it."""
+"""Mermaid's default for ``maxEdges``."""
 
 _ROOM = 60
 _PLAIN = frozenset(" _.,-/:()+=@'!?")
@@ -35,7 +35,7 @@ def as_mermaid(picture: Picture) -> str:
 
 
 def is_too_large(picture: Picture, text: str) -> bool:
-    """Return whether Mermaid refuses to draw a text with its default options."""
+    """Return whether a text exceeds the default limits of Mermaid, which then does not draw it."""
     return len(text) > MAX_TEXT or len(picture.edges) > MAX_EDGES
 
 
@@ -76,5 +76,5 @@ def _style(mark: Mark) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text in which all characters with a meaning in Mermaid, Markdown, or HTML are entities of Mermaid."""
+    """Return a text with Mermaid's entities for all characters that Mermaid, Markdown, or HTML may interpret."""
     return "".join(c if c in _PLAIN or c.isalnum() or not c.isascii() else f"#{ord(c)};" for c in text)

@@ -28,21 +28,20 @@ _SUFFIXES = {
 
 
 def form_of(file: str) -> str:
-    """Return the format that belongs to the ending of a file's name.
+    """Return the format for the extension of a file's name.
 
-    :raises click.UsageError: if none does.
+    :raises click.UsageError: if the extension is unknown.
     """
     suffix = PurePath(file).suffix.lower()
     if suffix not in _SUFFIXES:
         known = ", ".join(filter(None, _SUFFIXES))
-        raise click.UsageError(f"{file} has none of the endings {known}. Use one of them, or pass --format.")
+        raise click.UsageError(f"Unknown file extension in {file}. Use one of {known}, or add --format.")
     return _SUFFIXES[suffix]
 
 
 def print_picture(picture: Picture, form: str, file: str | None) -> None:
-    """Write a picture.
+    """Write a picture in a format, which is one of :data:`FORMATS`.
 
-    :param form: the format, one of :data:`FORMATS`.
     :param file: the name of the file; None or a dash for standard output.
     """
     from ampho.cli.show.status import row_remarks
@@ -64,14 +63,18 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
 
 
 def _print(picture: Picture) -> None:
-    """Draw a picture in the width of the terminal; in a pipe, nothing is cut off."""
-    from ampho.cli.graph.lanes import Lanes, plain
+    """Print a picture in the width of the terminal, or as wide as necessary into a pipe."""
+    from rich.text import Text
+
+    from ampho.cli.graph.lanes import plain, rows
 
     terminal = console()
-    if is_terminal():
-        terminal.print(Lanes(picture), soft_wrap=True)
-    else:
+    if not is_terminal():
         write(plain(picture, terminal.encoding))
+        return
+    with terminal:  # prints all lines at once
+        for row in rows(picture, terminal.width, is_ascii=terminal.options.ascii_only):
+            terminal.print(Text.assemble(*row), soft_wrap=True)
 
 
 def _text(picture: Picture, form: str) -> str:
@@ -92,14 +95,14 @@ def _text(picture: Picture, form: str) -> str:
     text = as_mermaid(picture)
     if is_too_large(picture, text):
         warn(
-            "This is more than Mermaid draws by default. Name some packages, raise its maxTextSize and maxEdges, or use"
-            " --format svg."
+            "The picture exceeds Mermaid's default limits. Name some packages, raise its maxTextSize and maxEdges, or"
+            " use --format svg."
         )
     return text
 
 
 def _encodable(text: str, form: str) -> str:
-    """Return a text with entities of its format for characters that standard output cannot encode."""
+    """Return a text in which entities of its format replace the characters that standard output cannot encode."""
     encoding = sys.stdout.encoding
     encoded = text.encode(encoding, "xmlcharrefreplace").decode(encoding)
     return encoded.replace("&#", "#") if form == "mermaid" else encoded

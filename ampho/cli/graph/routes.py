@@ -1,10 +1,10 @@
 """Where the boxes of a picture are placed, and how its edges run between them without crossing a box.
 
-A layout has two axes, so that it serves drawings that grow downwards as well as drawings that grow to the right. Ranks
-follow each other *along* it; columns, one for each track of each lane, lie next to each other *across* it. The box of a
-node is where its rank and its column cross. Edges run in the space between: in channels, which lie between ranks and
-run across, and in gutters, which lie between columns and run along. Channel 2 is the one before rank 2, and gutter 2 is
-the one before column 2; the last channel and the last gutter come after all ranks and all columns.
+The axes of a layout are called *along* and *across*, because some drawings grow downwards and others to the right.
+Ranks follow each other along the layout. Columns, one for each track of each lane, lie next to each other across it.
+The box of a node is where its rank and its column meet. Edges run between the boxes: in channels, which lie between
+ranks and run across, and in gutters, which lie between columns and run along. Channel 2 lies before rank 2, and gutter
+2 before column 2; the last channel and the last gutter come after all ranks and all columns.
 
 Edges that share a channel or a gutter get slots next to each other, unless they start at the same node. So lines that
 lie on each other always have the same source.
@@ -16,7 +16,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Literal, NamedTuple
 
 from ampho.status.graph_view import Edge, Node, Picture
 
@@ -24,6 +24,7 @@ Point = tuple[float, float]
 """A position in a layout: along it, and across it."""
 
 _SLOT = 7.0
+_PER_RANK, _PER_COLUMN = 5, 2  # values of _Step.order
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,36 @@ class Sizes:
     gutter: float
 
 
+Kind = Literal["channel", "gutter"]
+
+
+class _Step(NamedTuple):
+    """A channel or a gutter."""
+
+    kind: Kind
+    number: int
+
+    @property
+    def order(self) -> int:
+        """A number by which the step is compared with the places where edges begin and end.
+
+        Each gutter comes before its column, and each channel before its rank, on which an edge may enter or leave a box
+        at three points.
+        """
+        return self.number * (_PER_RANK if self.kind == "channel" else _PER_COLUMN)
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """The channels and gutters through which an edge runs, each in the order of its way."""
+    """The route of an edge.
+
+    :ivar steps: the channels and gutters through which it runs, in turn.
+    """
 
     edge: Edge
     source: Node
     target: Node
-    channels: tuple[int, ...] = ()
-    gutters: tuple[int, ...] = ()
+    steps: tuple[_Step, ...] = ()
 
     @property
     def key(self) -> tuple[str, bool]:
@@ -58,45 +80,24 @@ class _Route:
         return self.source.first, self.edge.is_dependency
 
 
-# Whether two edges need different slots depends on where they enter and leave a channel or a gutter. These positions
-# only have to be in the right order: across, each gutter comes before its column; along, each channel comes before its
-# rank, on which an edge may enter or leave a box at three points.
-
-
-def _across_gutter(gutter: int) -> int:
-    return 2 * gutter
-
-
-def _across_column(column: int) -> int:
-    return 2 * column + 1
-
-
-def _along_channel(channel: int) -> int:
-    return 5 * channel
-
-
-def _along_rank(rank: int, quarter: int) -> int:
-    return 5 * rank + quarter
-
-
 class _Slots:
-    """The slots of all channels, or of all gutters."""
+    """The slots of all channels and gutters."""
 
-    def __init__(self, least: float) -> None:
-        self._least = least
-        self._stretches: defaultdict[int, dict[tuple[str, bool], tuple[int, int]]] = defaultdict(dict)
-        self._slots: dict[tuple[int, tuple[str, bool]], int] = {}
-        self._counts: dict[int, int] = {}
+    def __init__(self, sizes: Sizes) -> None:
+        self._least = {"channel": sizes.channel, "gutter": sizes.gutter}
+        self._stretches: defaultdict[_Step, dict[tuple[str, bool], tuple[int, int]]] = defaultdict(dict)
+        self._slots: dict[tuple[_Step, tuple[str, bool]], int] = {}
+        self._counts: dict[_Step, int] = {}
 
-    def add(self, number: int, route: _Route, begin: int, end: int) -> None:
+    def add(self, step: _Step, route: _Route, begin: int, end: int) -> None:
         """Add the stretch of a channel or gutter through which a route runs."""
-        stretches = self._stretches[number]
+        stretches = self._stretches[step]
         low, high = stretches.get(route.key, (begin, begin))
         stretches[route.key] = min(low, begin, end), max(high, begin, end)
 
     def assign(self) -> None:
         """Assign to each stretch the first slot that is free there."""
-        for number, stretches in self._stretches.items():
+        for step, stretches in self._stretches.items():
             taken: list[tuple[int, int]] = []
             free: list[int] = []
             count = 0
@@ -106,25 +107,29 @@ class _Slots:
                 slot = heapq.heappop(free) if free else count
                 count = max(count, slot + 1)
                 heapq.heappush(taken, (high, slot))
-                self._slots[number, key] = slot
-            self._counts[number] = count
+                self._slots[step, key] = slot
+            self._counts[step] = count
 
-    def size(self, number: int) -> float:
+    def size(self, step: _Step) -> float:
         """Return the width of a channel or gutter."""
-        return self._least + _SLOT * max(self._counts.get(number, 0) - 1, 0)
+        return self._least[step.kind] + _SLOT * max(self._counts.get(step, 0) - 1, 0)
 
-    def offset(self, number: int, route: _Route) -> float:
+    def offset(self, step: _Step, route: _Route) -> float:
         """Return the distance of a route from the beginning of a channel or gutter."""
-        return self._least / 2 + _SLOT * self._slots.get((number, route.key), 0)
+        return self._least[step.kind] / 2 + _SLOT * self._slots.get((step, route.key), 0)
 
-    def starts(self, count: int, box: float) -> tuple[list[float], float]:
-        """Return where each rank or column starts, and where the last channel or gutter ends."""
-        starts, position = [], 0.0
-        for number in range(count):
-            position += self.size(number)
-            starts.append(position)
+    def ends(self, kind: Kind, count: int, box: float) -> list[float]:
+        """Return where each channel or gutter ends.
+
+        :param count: the number of ranks or columns.
+        :param box: their size.
+        """
+        ends, position = [], 0.0
+        for number in range(count + 1):
+            position += self.size(_Step(kind, number))
+            ends.append(position)
             position += box
-        return starts, position + self.size(count)
+        return ends
 
 
 class Layout:
@@ -142,21 +147,20 @@ class Layout:
         for lane in picture.lanes:
             self._first_column[lane.package] = columns
             columns += lane.tracks
-        self._channels, self._gutters = _Slots(sizes.channel), _Slots(sizes.gutter)
+        self._slots = _Slots(sizes)
         adjacent = set(self._adjacent())
         self._routes = [self._route(edge, adjacent) for edge in picture.edges]
         dependencies = [route for route in self._routes if route.edge.is_dependency]
-        self._sides_out = {(route.source.first, route.gutters[0]) for route in dependencies}
-        self._sides_in = {(route.target.first, route.gutters[-1]) for route in dependencies}
+        self._sides_out = {(route.source.first, route.steps[0]) for route in dependencies}
+        self._sides_in = {(route.target.first, route.steps[-1]) for route in dependencies}
         for route in self._routes:
             self._add(route)
-        self._channels.assign()
-        self._gutters.assign()
+        self._slots.assign()
         ranks = 1 + max((node.rank for node in picture.nodes), default=0)
-        self.along: float
-        self.across: float
-        self._rank_starts, self.along = self._channels.starts(ranks, sizes.along)
-        self._column_starts, self.across = self._gutters.starts(columns, sizes.across)
+        self._rank_starts = self._slots.ends("channel", ranks, sizes.along)
+        self._column_starts = self._slots.ends("gutter", columns, sizes.across)
+        self.along: float = self._rank_starts[-1]
+        self.across: float = self._column_starts[-1]
 
     def lane(self, package: str, tracks: int) -> tuple[float, float]:
         """Return where a lane begins and ends, across the layout."""
@@ -170,7 +174,15 @@ class Layout:
     def edges(self) -> Iterator[tuple[Edge, list[Point]]]:
         """Yield each edge with the points that it connects, from its source to its target."""
         for route in self._routes:
-            yield route.edge, self._dependency(route) if route.edge.is_dependency else self._line(route)
+            start, end = self._ends(route)
+            points = [start]
+            for step in route.steps:
+                position, (along, across) = self._position(step, route), points[-1]
+                points.append((position, across) if step.kind == "channel" else (along, position))
+            if route.steps:
+                along, across = points[-1]
+                points.append((along, end[1]) if route.steps[-1].kind == "channel" else (end[0], across))
+            yield route.edge, [*points, end]
 
     def _column(self, node: Node) -> int:
         return self._first_column[node.package] + node.track
@@ -190,74 +202,53 @@ class Layout:
         if not edge.is_dependency:
             if (source.first, target.first) in adjacent:
                 return _Route(edge, source, target)
+            last = _Step("channel", target.rank)
             if target.rank == source.rank + 1:
-                return _Route(edge, source, target, (target.rank,))
-            return _Route(edge, source, target, (source.rank + 1, target.rank), (end + (end < begin),))
-        leaving = begin + 1 if end >= begin else begin
-        entering = end if end > begin else end + 1
+                return _Route(edge, source, target, (last,))
+            gutter = _Step("gutter", end + (end < begin))
+            return _Route(edge, source, target, (_Step("channel", source.rank + 1), gutter, last))
+        leaving = _Step("gutter", begin + 1 if end >= begin else begin)
+        entering = _Step("gutter", end if end > begin else end + 1)
         if leaving == entering:
-            return _Route(edge, source, target, (), (leaving,))
-        return _Route(edge, source, target, (target.rank,), (leaving, entering))
+            return _Route(edge, source, target, (leaving,))
+        return _Route(edge, source, target, (leaving, _Step("channel", target.rank), entering))
 
     def _quarters(self, route: _Route) -> tuple[int, int]:
         """Return at which quarter of a box's side a dependency leaves its source, and enters its target.
 
         This is the middle, unless other dependencies pass through the same side in the other direction.
         """
-        out, into = (route.source.first, route.gutters[0]), (route.target.first, route.gutters[-1])
+        out, into = (route.source.first, route.steps[0]), (route.target.first, route.steps[-1])
         return 2 + (out in self._sides_in), 2 - (into in self._sides_out)
 
     def _add(self, route: _Route) -> None:
         """Add the stretches of a route to its channels and gutters."""
         if route.edge.is_dependency:
-            self._add_dependency(route)
-            return
-        begin, end = _across_column(self._column(route.source)), _across_column(self._column(route.target))
-        stops = [begin, *map(_across_gutter, route.gutters), end]
-        for channel, (one, other) in zip(route.channels, pairwise(stops), strict=False):
-            self._channels.add(channel, route, one, other)
-        for gutter in route.gutters:
-            self._gutters.add(gutter, route, *map(_along_channel, route.channels))
+            quarters = self._quarters(route)
+            ranks = route.source.rank, route.target.rank
+            begin, end = (_PER_RANK * rank + quarter for rank, quarter in zip(ranks, quarters, strict=True))
+        else:
+            begin, end = (_PER_COLUMN * self._column(node) + 1 for node in (route.source, route.target))
+        stops = [begin, *(step.order for step in route.steps), end]
+        for step, before, after in zip(route.steps, stops, stops[2:], strict=False):
+            if before != after:
+                self._slots.add(step, route, before, after)
 
-    def _add_dependency(self, route: _Route) -> None:
-        out, into = self._quarters(route)
-        leaving, entering = _along_rank(route.source.rank, out), _along_rank(route.target.rank, into)
-        if not route.channels:
-            if leaving != entering:
-                self._gutters.add(route.gutters[0], route, leaving, entering)
-            return
-        (channel,) = route.channels
-        self._gutters.add(route.gutters[0], route, leaving, _along_channel(channel))
-        self._channels.add(channel, route, *map(_across_gutter, route.gutters))
-        self._gutters.add(route.gutters[1], route, _along_channel(channel), entering)
+    def _ends(self, route: _Route) -> tuple[Point, Point]:
+        """Return where an edge leaves the box of its source, and where it enters that of its target.
 
-    def _line(self, route: _Route) -> list[Point]:
-        """Return the points of an edge from a parent: from the end of its box to the beginning of the other box."""
-        middle = self._sizes.across / 2
-        (begin_along, begin), (end_along, end) = self.box(route.source), self.box(route.target)
-        points = [(begin_along + self._sizes.along, begin + middle)]
-        stops = [begin + middle, *(self._gutter(gutter, route) for gutter in route.gutters), end + middle]
-        for channel, (one, other) in zip(route.channels, pairwise(stops), strict=False):
-            along = self._channel(channel, route)
-            points += [(along, one), (along, other)]
-        return [*points, (end_along, end + middle)]
-
-    def _dependency(self, route: _Route) -> list[Point]:
-        """Return the points of an edge from a dependency: from a side of its box to a side of the other box."""
+        An edge from a parent runs from the end of the box to the beginning of the other one, and an edge from a
+        dependency from a side of the box to a side of the other one.
+        """
         along, across = self._sizes.along, self._sizes.across
         (begin_along, begin), (end_along, end) = self.box(route.source), self.box(route.target)
-        gutters = [self._gutter(gutter, route) for gutter in route.gutters]
+        if not route.edge.is_dependency:
+            return (begin_along + along, begin + across / 2), (end_along, end + across / 2)
         out, into = self._quarters(route)
-        leaving, entering = begin_along + along * out / 4, end_along + along * into / 4
-        points = [(leaving, begin + across * (gutters[0] > begin)), (leaving, gutters[0])]
-        for channel in route.channels:
-            points += [(self._channel(channel, route), gutter) for gutter in gutters]
-        return [*points, (entering, gutters[-1]), (entering, end + across * (gutters[-1] > end))]
+        begin += across * (route.steps[0].number > self._column(route.source))
+        end += across * (route.steps[-1].number > self._column(route.target))
+        return (begin_along + along * out / 4, begin), (end_along + along * into / 4, end)
 
-    def _channel(self, channel: int, route: _Route) -> float:
-        start = self._rank_starts[channel] - self._channels.size(channel)
-        return start + self._channels.offset(channel, route)
-
-    def _gutter(self, gutter: int, route: _Route) -> float:
-        end = self._column_starts[gutter] if gutter < len(self._column_starts) else self.across
-        return end - self._gutters.size(gutter) + self._gutters.offset(gutter, route)
+    def _position(self, step: _Step, route: _Route) -> float:
+        ends = self._rank_starts if step.kind == "channel" else self._column_starts
+        return ends[step.number] - self._slots.size(step) + self._slots.offset(step, route)

@@ -1,10 +1,9 @@
-"""A picture as an SVG file that needs no other files and contains no scripts."""
+"""A picture as an SVG file, which refers to no other files and contains no scripts."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 
@@ -57,23 +56,15 @@ def _style() -> str:
 
 
 def as_svg(picture: Picture) -> str:
-    """Return a picture as SVG: with a few lanes from top to bottom, with many lanes from left to right."""
+    """Return a picture as SVG: from top to bottom if it has few lanes, or from left to right if it has many."""
     root = _Drawing(picture).draw()
     ET.indent(root, " ")
     return f"{ET.tostring(root, encoding='unicode')}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """A rectangle."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
 class _Drawing:
+    """Draws a picture. The layout grows downwards if there are few columns, and to the right if there are many."""
+
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
         self._is_down = sum(lane.tracks for lane in picture.lanes) <= _FEW_COLUMNS
@@ -97,8 +88,7 @@ class _Drawing:
         bottom = height + self._top
         height = bottom + _LINE * len(rows) + _MARGIN
         root = ET.Element("svg", _numbers(width=width, height=height))
-        root.set("xmlns", "http://www.w3.org/2000/svg")
-        root.set("viewBox", f"0 0 {_number(width)} {_number(height)}")
+        root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {_number(width)} {_number(height)}"}
         root.set("class", "ampho")
         root.set("role", "img")
         root.set("aria-label", "The history of the migrations, a lane for each package")
@@ -113,7 +103,7 @@ class _Drawing:
             corners = [self._at(point) for point in points]
             if self._picture.node(edge.target).is_run:
                 corners[-1] = _before_shadow(*corners[-2:])
-            self._draw_edge(root, kind, corners, labels.relation(edge))
+            _draw_edge(root, kind, corners, labels.relation(edge))
         for node in self._picture.nodes:
             self._draw_node(root, node)
         for number, row in enumerate(rows):
@@ -128,50 +118,45 @@ class _Drawing:
         begin, end = self._layout.lane(lane.package, lane.tracks)
         size = end - begin + 16
         if self._is_down:
-            room = _Room(self._left + begin - 8, _MARGIN, size, self._layout.along + _HEAD)
+            x, y, width, height = self._left + begin - 8, _MARGIN, size, self._layout.along + _HEAD
             space = size - 16
         else:
-            room = _Room(_MARGIN, self._top + begin - 8, self._layout.along + self._left - _MARGIN, size)
+            x, y, width, height = _MARGIN, self._top + begin - 8, self._layout.along + self._left - _MARGIN, size
             space = self._left - _MARGIN - 16
-        group = ET.SubElement(root, "g")
-        ET.SubElement(group, "title").text = ": ".join(filter(None, (labels.package(lane), labels.counts(lane))))
-        ET.SubElement(group, "rect", {"class": "lane", "rx": "6", **_rectangle(room)})
-        _write(group, labels.cut(labels.package(lane), int(space / _SMALL / 1.3)), (room.x + 8, room.y + 20), "name")
-        _write(group, labels.cut(labels.counts(lane), int(space / _SMALL)), (room.x + 8, room.y + 36), "quiet")
-
-    def _draw_edge(self, root: ET.Element, kind: str, points: Sequence[Point], title: str) -> None:
-        group = ET.SubElement(root, "g", {"class": kind})
-        ET.SubElement(group, "title").text = title
-        ET.SubElement(group, "path", {"class": "edge", "d": _rounded(points)})
-        (x1, y1), (x2, y2) = points[-2:]
-        dx, dy = _sign(x2 - x1), _sign(y2 - y1)
-        tip = [(x2, y2), (x2 - 7 * dx - 4 * dy, y2 - 7 * dy - 4 * dx), (x2 - 7 * dx + 4 * dy, y2 - 7 * dy + 4 * dx)]
-        ET.SubElement(group, "path", {"class": "tip", "d": f"M{' L'.join(map(_point, tip))} Z"})
+        name, counts = labels.package(lane), labels.counts(lane)
+        group = _group(root, None, ": ".join(filter(None, (name, counts))))
+        _rectangle(group, "lane", 6, x=x, y=y, width=width, height=height)
+        _write(group, labels.cut(name, int(space / _SMALL / 1.3)), (x + 8, y + 20), "name")
+        _write(group, labels.cut(counts, int(space / _SMALL)), (x + 8, y + 36), "quiet")
 
     def _draw_node(self, root: ET.Element, node: Node) -> None:
         x, y = self._at(self._layout.box(node))
-        group = ET.SubElement(root, "g", {"class": f"{node.mark} stub" if node.is_stub else str(node.mark)})
-        ET.SubElement(group, "title").text = labels.tooltip(node)
+        size = {"width": self._box, "height": _HEIGHT}
+        group = _group(root, f"{node.mark} stub" if node.is_stub else str(node.mark), labels.tooltip(node))
         if node.is_run:
-            behind = _Room(x + _RUN, y + _RUN, self._box, _HEIGHT)
-            ET.SubElement(group, "rect", {"class": "box", "rx": "5", **_rectangle(behind)})
-        ET.SubElement(group, "rect", {"class": "box", "rx": "5", **_rectangle(_Room(x, y, self._box, _HEIGHT))})
+            _rectangle(group, "box", 5, x=x + _RUN, y=y + _RUN, **size)
+        _rectangle(group, "box", 5, x=x, y=y, **size)
         _draw_sign(group, node.mark, x + 13, y + 14)
         room = self._box - 34
-        _write(group, labels.cut(labels.title(node), int(_title_room(node, room) / _MONO)), (x + 24, y + 18), "id")
+        _write(group, labels.cut(labels.title(node), int((room - 30 * node.is_head) / _MONO)), (x + 24, y + 18), "id")
         kind = "span" if node.is_run else "quiet"
         _write(group, labels.subtitle(node, int((room + 14) / _SMALL)), (x + 10, y + 33), kind)
         if node.is_head:
             _write(group, "head", (x + self._box - 8, y + 17), "quiet", anchor="end")
 
 
+def _draw_edge(root: ET.Element, kind: str, points: Sequence[Point], title: str) -> None:
+    group = _group(root, kind, title)
+    _path(group, "edge", _rounded(points))
+    (x1, y1), (x2, y2) = points[-2:]
+    dx, dy = _sign(x2 - x1), _sign(y2 - y1)
+    tip = [(x2, y2), (x2 - 7 * dx - 4 * dy, y2 - 7 * dy - 4 * dx), (x2 - 7 * dx + 4 * dy, y2 - 7 * dy + 4 * dx)]
+    _path(group, "tip", _straight(tip, is_closed=True))
+
+
 def _before_shadow(before: Point, end: Point) -> Point:
-    """Return the end of an edge at a run, whose second box extends to the right and below."""
+    """Return where an edge ends at a run, whose second box extends to the right and below."""
     return end[0] + _RUN * (before[0] > end[0]), end[1] + _RUN * (before[1] > end[1])
-
-
-def _title_room(node: Node, room: float) -> float:
-    return room - 30 if node.is_head else room
 
 
 def _box_width(nodes: Iterable[Node]) -> float:
@@ -185,17 +170,17 @@ def _box_width(nodes: Iterable[Node]) -> float:
 
 
 def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
-    """Draw the sign of a mark, which distinguishes it without its color."""
+    """Draw the sign of a mark, by which marks can be told apart without colors."""
     match mark:
         case Mark.APPLIED | Mark.PENDING:
             ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=4.5)})
         case Mark.UNKNOWN:
             ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=2.5)})
         case Mark.MISSING:
-            strokes = f"M{_point((x - 4, y - 4))} L{_point((x + 4, y + 4))} M{_point((x - 4, y + 4))}"
-            ET.SubElement(group, "path", {"class": "sign", "d": f"{strokes} L{_point((x + 4, y - 4))}"})
+            strokes = _straight([(x - 4, y - 4), (x + 4, y + 4)]), _straight([(x - 4, y + 4), (x + 4, y - 4)])
+            _path(group, "sign", " ".join(strokes))
         case Mark.ABSENT:
-            ET.SubElement(group, "path", {"class": "sign", "d": f"M{_point((x - 5, y))} L{_point((x + 5, y))}"})
+            _path(group, "sign", _straight([(x - 5, y), (x + 5, y)]))
         case _:
             _write(group, labels.SIGNS[mark], (x, y + 5), "name", anchor="middle")
 
@@ -210,7 +195,7 @@ def _legend_entries(picture: Picture) -> Iterable[tuple[str, str]]:
 
 
 def _rows(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[float, str, str]]]:
-    """Arrange the entries of a legend in rows, each with its position."""
+    """Return the entries of a legend in rows of a width, each entry with its position."""
     rows: list[list[tuple[float, str, str]]] = []
     left = width
     for kind, text in entries:
@@ -227,13 +212,31 @@ def _draw_legend(root: ET.Element, row: Iterable[tuple[float, str, str]], y: flo
     for x, kind, text in row:
         group = ET.SubElement(root, "g", {"class": kind})
         if kind in ("parent", "dependency"):
-            ET.SubElement(group, "path", {"class": "edge", "d": f"M{_point((x, y))} L{_point((x + 24, y))}"})
-            tip = [(x + 28, y), (x + 21, y - 4), (x + 21, y + 4)]
-            ET.SubElement(group, "path", {"class": "tip", "d": f"M{' L'.join(map(_point, tip))} Z"})
+            _path(group, "edge", _straight([(x, y), (x + 24, y)]))
+            _path(group, "tip", _straight([(x + 28, y), (x + 21, y - 4), (x + 21, y + 4)], is_closed=True))
         else:
-            ET.SubElement(group, "rect", {"class": "box", "rx": "4", **_rectangle(_Room(x, y - 9, 28, 18))})
+            _rectangle(group, "box", 4, x=x, y=y - 9, width=28, height=18)
             _draw_sign(group, Mark(kind), x + 14, y)
         _write(group, text, (x + 34, y + 4), "quiet")
+
+
+def _group(parent: ET.Element, kind: str | None, title: str) -> ET.Element:
+    group = ET.SubElement(parent, "g", {"class": kind} if kind else {})
+    ET.SubElement(group, "title").text = title
+    return group
+
+
+def _rectangle(parent: ET.Element, kind: str, radius: int, **box: float) -> None:
+    ET.SubElement(parent, "rect", {"class": kind, "rx": str(radius), **_numbers(**box)})
+
+
+def _path(parent: ET.Element, kind: str, steps: str) -> None:
+    ET.SubElement(parent, "path", {"class": kind, "d": steps})
+
+
+def _straight(points: Iterable[Point], *, is_closed: bool = False) -> str:
+    """Return the path of straight lines through some points."""
+    return f"M{' L'.join(map(_point, points))}{' Z' if is_closed else ''}"
 
 
 def _write(parent: ET.Element, text: str, at: Point, kind: str, anchor: str | None = None) -> None:
@@ -266,10 +269,6 @@ def _towards(corner: Point, other: Point) -> Point:
 
 def _sign(number: float) -> int:
     return (number > 0) - (number < 0)
-
-
-def _rectangle(room: _Room) -> dict[str, str]:
-    return _numbers(x=room.x, y=room.y, width=room.width, height=room.height)
 
 
 def _numbers(**values: float) -> dict[str, str]:
