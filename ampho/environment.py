@@ -73,7 +73,7 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
     """Return what makes plain Alembic write exact version rows, and show it the packages that are configured now."""
     environment = current_environment()
     show_present_folders(environment.script, project)
-    hide_table(environment, project.journal)
+    hide_table(environment, project.settings.journal_table)
     found: dict[str, Any] = {}
     if "fn" in environment.context_opts:
         found["fn"] = with_exact_rows(environment.context_opts["fn"])

@@ -25,7 +25,7 @@ from ampho.database.url import (
     require_driver,
 )
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI
+from ampho.settings import DATABASE_URI, read
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -43,8 +43,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
-DIRECT_SETTING = DATABASE_URI.name
-"""The setting, and environment variable, with another address of the same database, which only migrations use."""
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 """The default arguments for ``context.configure``, which are those of Flask-Migrate."""
@@ -231,29 +229,21 @@ class Extension(ABC):
 
         :raises AmphoError: if the configuration cannot be used.
         """
-        from ampho.database.lock import lock_settings
-        from ampho.database.protection import Protection, is_protected
-        from ampho.database.recorder import journal_name
-        from ampho.history.host import ENV_SETTING, host_name
         from ampho.migrate.project import Project
 
         configured = self.packages(app)
-        url = self._direct_url(app) or self._url(app)
         return Project(
             app=app,
             packages=configured.packages,
             not_installed=configured.not_installed,
             find_packages=lambda: self.packages(app).packages,
-            url=url,
+            url=self._direct_url(app) or self._url(app),
             template=self._template,
             metadata=self._metadata(app),
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
-            host_name=host_name(app.config.get(ENV_SETTING)),
             import_name=app.import_name,
-            journal=journal_name(app.config),
-            lock=lock_settings(app.config, os.environ),
-            protection=Protection(is_protected(app.config, os.environ)),
+            settings=read(app.config, os.environ),
         )
 
     def packages(self, app: App) -> ConfiguredPackages:
@@ -261,19 +251,20 @@ class Extension(ABC):
 
         :raises AmphoError: if the list cannot be used.
         """
-        from ampho.history.package import SETTING, configured_packages
+        from ampho.history.package import configured_packages
 
         added = [*self._added, *self._added_to.get(app, ())]
-        return configured_packages(app.config.get(SETTING), self._packages, added, app.import_name)
+        listed = read(app.config, os.environ).migration_packages
+        return configured_packages(listed, self._packages, added, app.import_name)
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
         """Return the address that only migrations use, if there is one."""
-        value = app.config.get(DIRECT_SETTING) or os.environ.get(DIRECT_SETTING)
-        if not value:
+        value = read(app.config, os.environ).database_uri
+        if value is None:
             return None
-        url = parse_url(value, DIRECT_SETTING)
-        require_driver(url, is_async=self.is_async, setting=DIRECT_SETTING)
+        url = parse_url(value, DATABASE_URI.name)
+        require_driver(url, is_async=self.is_async, setting=DATABASE_URI.name)
         if url.get_backend_name() != "sqlite" or is_in_memory(url):
             return url
         return in_folder(url, Path(app.instance_path))
@@ -293,7 +284,7 @@ class Extension(ABC):
         from ampho.database.scratch import scratch_connection
 
         url = self._direct_url(app)
-        setting = DIRECT_SETTING if url else URL_SETTING
+        setting = DATABASE_URI.name if url else URL_SETTING
         engine = at(engine, url, setting) if url else like(engine)
         opened = partial(connect, setting=setting)
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
@@ -379,9 +370,10 @@ def extension_of(app: App) -> SyncExtension | AsyncExtension:
 
 
 def _entries(packages: Iterable[str]) -> list[str]:
-    if isinstance(packages, str):
-        raise ConfigurationError(f'packages= is one string. Give a list of names, such as ["{packages}"].')
-    return list(packages)
+    entries = list(packages)
+    if isinstance(packages, str) or not all(isinstance(entry, str) for entry in entries):
+        raise ConfigurationError(f'packages= is {packages!a}. Give a list of names, such as ["app", "acme.billing"].')
+    return entries
 
 
 class LazyGroup(click.Group):

@@ -1,93 +1,164 @@
-"""The settings of Ampho: their names, meanings and defaults, and which names are misspelt settings.
+"""The settings of Ampho: their names, meanings and defaults, how they are read, and which names are misspelt settings.
 
-The code that reads a setting takes its name and its default from here, and so does the page of the documentation. To
-add one, list it in ``SETTINGS``, read it in ``Extension.project()``, and add its anchor to ``docs/settings.py`` and its
-section to ``docs/configuration.md``.
+The table of the documentation is made from them. To add one, add it to ``SETTINGS``, to :class:`Settings`, and to
+:func:`read`, and add its anchor to ``docs/settings.py`` and its section to ``docs/configuration.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ampho._text import did_you_mean, sentences
+from ampho.errors import ConfigurationError
 
-Default_co = TypeVar("Default_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+_MAX_TABLE_NAME = 63
+_SWITCH = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("", "0", "false", "no", "off"), False),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Setting(Generic[Default_co]):
+class Setting(Generic[T_co]):
     """A key of ``app.config``.
 
     :ivar name: the key.
-    :ivar kind: the type of its value, in words.
+    :ivar kind: the values that are valid, in Markdown.
     :ivar meaning: what it is for, in Markdown.
     :ivar default: its value if it is not set.
+    :ivar parse: returns a value in the right type, or raises an exception if the value is not valid.
     :ivar by_default: what the default means, in Markdown, if the value does not say that.
+    :ivar unset: the values that count as not set.
     :ivar in_environment: whether an environment variable of that name is read if the app's configuration has no key.
     """
 
     name: str
     kind: str
     meaning: str
-    default: Default_co
+    default: T_co
+    parse: Callable[[object], T_co]
     by_default: str = ""
+    unset: tuple[object, ...] = ()
     in_environment: bool = True
 
+    def __str__(self) -> str:
+        return self.name
 
-PACKAGES = Setting(
+    def read(self, config: Mapping[str, object], environment: Mapping[str, str]) -> T_co:
+        """Return its value in an app's configuration, or otherwise in the environment.
+
+        :raises ConfigurationError: if the value is not valid.
+        """
+        for source in (config, environment) if self.in_environment else (config,):
+            if self.name in source and source[self.name] not in self.unset:
+                return self._parsed(source[self.name])
+        return self.default
+
+    def _parsed(self, value: object) -> T_co:
+        try:
+            return self.parse(value)
+        except (TypeError, ValueError, LookupError):
+            remedy = f"Set it to {self.kind.replace('`', '')}."
+            raise ConfigurationError(f"{self} is {value!a}. {remedy}", setting=self.name) from None
+
+
+def _entries(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        entries = [entry.strip() for entry in value.split(",")]
+        return tuple(entries[:-1] if len(entries) > 1 and not entries[-1] else entries)
+    if isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
+        return tuple(value)
+    raise TypeError
+
+
+def _seconds(value: object, least: float = 0.0) -> float:
+    seconds = float(value)  # type: ignore[arg-type]  # any object, which may not be a number
+    if not least <= seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _table_name(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isidentifier() and value.isascii() and len(value) <= _MAX_TABLE_NAME:
+        return value
+    raise ValueError
+
+
+PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     "AMPHO_MIGRATION_PACKAGES",
-    kind="a list, or a comma-separated string",
+    kind="a list of names, or a comma-separated string",
     meaning="the packages with migrations",
     default=None,
+    parse=_entries,
+    unset=(None, ""),
     by_default="the app's own package, if it has migrations",
 )
-ENV_PACKAGE = Setting(
+ENV_PACKAGE: Setting[str | None] = Setting(
     "AMPHO_ENV_PACKAGE",
     kind="a string",
     meaning="the package whose `env.py` configures every run; an empty string turns off the warning that none does",
     default=None,
+    parse=str,
+    unset=(None,),
     by_default="the app's own package, or the first whose `env.py` uses Ampho",
 )
-DATABASE_URI = Setting(
+DATABASE_URI: Setting[object] = Setting(
     "AMPHO_DATABASE_URI",
     kind="a string, or a `sqlalchemy.URL`",
     meaning="a different URL of the same database, only for migrations, such as one that bypasses a pooler",
     default=None,
+    parse=lambda value: value,
+    unset=(None, ""),
     by_default="`SQLALCHEMY_DATABASE_URI`",
 )
-STATEMENT_LOCK_TIMEOUT = Setting(
+STATEMENT_LOCK_TIMEOUT: Setting[float | None] = Setting(
     "AMPHO_STATEMENT_LOCK_TIMEOUT",
-    kind="seconds",
+    kind="a number of seconds, 0.001 or more",
     meaning="how long a statement of a revision waits for a lock on a table or row; recommended in production",
     default=None,
+    parse=lambda value: None if value is None else _seconds(value, least=0.001),
     by_default="no limit",
 )
 LOCK_TIMEOUT = Setting(
     "AMPHO_LOCK_TIMEOUT",
-    kind="seconds",
+    kind="a number of seconds, 0 or more",
     meaning="how long a run waits for another process that is migrating the database",
     default=60.0,
+    parse=_seconds,
 )
 PROTECTED = Setting(
     "AMPHO_PROTECTED",
     kind="`True` or `False`; `1` or `0` in the environment",
     meaning="whether `db-down` and `db-stamp --purge` ask you to confirm the name of the database",
     default=False,
+    parse=lambda value: _SWITCH[str(value).strip().lower()],
 )
 LOCK = Setting(
     "AMPHO_LOCK",
     kind="`True` or `False`",
     meaning="whether Ampho locks the database while it migrates; `False` for a database that has no lock",
     default=True,
+    parse=_boolean,
     in_environment=False,
 )
-JOURNAL_TABLE = Setting(
+JOURNAL_TABLE: Setting[str | None] = Setting(
     "AMPHO_JOURNAL_TABLE",
-    kind="a string, or `None`",
+    kind="a name of letters, digits, and `_`, or `None`",
     meaning="the name of the journal's table; `None` for no journal",
     default="ampho_journal",
+    parse=_table_name,
     in_environment=False,
 )
 
@@ -106,6 +177,37 @@ APP = "AMPHO_APP"
 """The environment variable that names the app. It is not a setting in ``app.config``."""
 
 _PREFIX = "AMPHO_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of the settings of an app, each named like its setting."""
+
+    migration_packages: tuple[str, ...] | None
+    env_package: str | None
+    database_uri: object = field(repr=False)
+    statement_lock_timeout: float | None
+    lock_timeout: float
+    protected: bool
+    lock: bool
+    journal_table: str | None
+
+
+def read(config: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of an app.
+
+    :raises ConfigurationError: if a value is not valid.
+    """
+    return Settings(
+        migration_packages=PACKAGES.read(config, environment),
+        env_package=ENV_PACKAGE.read(config, environment),
+        database_uri=DATABASE_URI.read(config, environment),
+        statement_lock_timeout=STATEMENT_LOCK_TIMEOUT.read(config, environment),
+        lock_timeout=LOCK_TIMEOUT.read(config, environment),
+        protected=PROTECTED.read(config, environment),
+        lock=LOCK.read(config, environment),
+        journal_table=JOURNAL_TABLE.read(config, environment),
+    )
 
 
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:

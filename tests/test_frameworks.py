@@ -419,6 +419,12 @@ def test_without_a_revision_nothing_is_said_to_be_applied(project: Project, fram
 # Apps, factories, and what they bring
 
 
+@pytest.mark.parametrize("packages", ["crm", ["crm", 1]])
+def test_packages_that_are_not_a_list_of_names_are_an_error(packages: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"packages= is .* Give a list of names"):
+        Ampho(packages=packages)
+
+
 def test_a_factory_with_its_own_db_and_migrate(history: Project) -> None:
     db, migrate = SQLAlchemy(), Migrate(compare_type=False, version_table="changes")
     ampho = Ampho(packages=["crm"])

@@ -24,8 +24,9 @@ from sqlalchemy import URL, inspect
 
 from ampho import AmphoError, Observer
 from ampho.cli.commands import cli
-from ampho.database.lock import LockSettings, locked
+from ampho.database.lock import locked
 from ampho.errors import ConfigurationError
+from ampho.settings import read
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -581,7 +582,7 @@ def interruption(scene: Scene) -> None:
 def another_process(scene: Scene) -> None:
     with (
         scene.account.database.connect() as other,
-        locked(other, LockSettings(), lambda holder: None),
+        locked(other, read({}, {}), lambda holder: None),
         scene.app(AMPHO_LOCK_TIMEOUT=0.01) as fails,
     ):
         assert fails("db-up", "db-down base", "db-stamp core", code=3).count("AMPHO_LOCK_TIMEOUT") == 3

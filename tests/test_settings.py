@@ -27,13 +27,13 @@ OTHER = {
 # Where the value ends up, in the project of an app.
 READ = {
     "AMPHO_MIGRATION_PACKAGES": lambda project: [package.name for package in project.packages] or None,
-    "AMPHO_ENV_PACKAGE": lambda project: project.host_name,
+    "AMPHO_ENV_PACKAGE": lambda project: project.settings.env_package,
     "AMPHO_DATABASE_URI": lambda project: project.url.database.endswith("direct.db") or None,
-    "AMPHO_STATEMENT_LOCK_TIMEOUT": lambda project: project.lock.statement_timeout,
-    "AMPHO_LOCK_TIMEOUT": lambda project: project.lock.timeout,
-    "AMPHO_PROTECTED": lambda project: project.protection.enabled,
-    "AMPHO_LOCK": lambda project: project.lock.enabled,
-    "AMPHO_JOURNAL_TABLE": lambda project: project.journal,
+    "AMPHO_STATEMENT_LOCK_TIMEOUT": lambda project: project.settings.statement_lock_timeout,
+    "AMPHO_LOCK_TIMEOUT": lambda project: project.settings.lock_timeout,
+    "AMPHO_PROTECTED": lambda project: project.settings.protected,
+    "AMPHO_LOCK": lambda project: project.settings.lock,
+    "AMPHO_JOURNAL_TABLE": lambda project: project.settings.journal_table,
 }
 
 

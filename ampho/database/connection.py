@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, ProgrammingError
 
-from ampho.database.lock import TIMEOUT_SETTING, LockSettings, import_alembic, locked, patient
+from ampho.database.lock import import_alembic, locked, patient
 from ampho.database.url import database_error, describe_without, display, explain, missing_folder, redact
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, LockTimeoutError
+from ampho.settings import LOCK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
     from sqlalchemy.engine import Connection
+
+    from ampho.settings import Settings
 
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
 """What a driver raises if it was called incorrectly or lacks something, unlike what it raises for a server's answer."""
@@ -49,7 +52,7 @@ def connect(engine: Engine, setting: str) -> Connection:
 
 @contextmanager
 def migrating(
-    connection: Connection, url: URL, settings: LockSettings, waiting: Callable[[str], None]
+    connection: Connection, url: URL, settings: Settings, waiting: Callable[[str], None]
 ) -> Iterator[Connection]:
     """Yield the connection on which a database is changed, while it holds the database's lock.
 
@@ -60,7 +63,7 @@ def migrating(
     """
     import_alembic(connection)
     with _clear_sqlite_errors(connection, settings), ExitStack() as stack:
-        connection = stack.enter_context(_transactional(connection, settings.timeout if settings.enabled else None))
+        connection = stack.enter_context(_transactional(connection, settings.lock_timeout if settings.lock else None))
         try:
             stack.enter_context(locked(connection, settings, waiting))
             stack.enter_context(patient(connection, settings))
@@ -70,16 +73,16 @@ def migrating(
 
 
 @contextmanager
-def _clear_sqlite_errors(connection: Connection, settings: LockSettings) -> Iterator[None]:
+def _clear_sqlite_errors(connection: Connection, settings: Settings) -> Iterator[None]:
     """Raise the same error for SQLite's own lock as for the locks of other databases."""
     try:
         yield
     except DatabaseError as exc:
-        if not (settings.enabled and connection.dialect.name == "sqlite" and "database is locked" in str(exc)):
+        if not (settings.lock and connection.dialect.name == "sqlite" and "database is locked" in str(exc)):
             raise
         raise LockTimeoutError(
-            f"Timed out after {settings.timeout:g} s waiting for another process that writes to this database. Wait for"
-            f" it to finish, stop it, or raise {TIMEOUT_SETTING}. {exc}",
+            f"Timed out after {settings.lock_timeout:g} s waiting for another process that writes to this database."
+            f" Wait for it to finish, stop it, or raise {LOCK_TIMEOUT}. {exc}",
             holder="",
         ) from exc
 

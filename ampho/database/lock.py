@@ -24,73 +24,23 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ampho.errors import ConfigurationError, LockError, LockTimeoutError, PoolerError
-from ampho.settings import LOCK, LOCK_TIMEOUT, STATEMENT_LOCK_TIMEOUT
+from ampho.errors import LockError, LockTimeoutError, PoolerError
+from ampho.settings import LOCK, LOCK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-SETTING = LOCK.name
-TIMEOUT_SETTING = LOCK_TIMEOUT.name
-STATEMENT_SETTING = STATEMENT_LOCK_TIMEOUT.name
-
-DEFAULT_TIMEOUT = LOCK_TIMEOUT.default
-"""Seconds."""
+    from ampho.settings import Settings
 
 _POLL_SECONDS = 0.2
-_LEAST_STATEMENT = 0.001
 _KEY = int.from_bytes(hashlib.blake2b(b"ampho", digest_size=8).digest(), "big", signed=True)
 _ROUNDS = 3
 _LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
 _LOCK_WAIT_TIMEOUT = 1205  # MariaDB's and MySQL's error
 
 
-@dataclass(frozen=True, slots=True)
-class LockSettings:
-    """The settings of the lock, and of waiting for other locks.
-
-    :ivar enabled: whether Ampho locks the database.
-    :ivar timeout: the maximum of seconds to wait for that lock.
-    :ivar statement_timeout: the maximum of seconds that a statement of a revision waits for a lock on a table or row;
-        None if Ampho sets no limit.
-    """
-
-    enabled: bool = True
-    timeout: float = DEFAULT_TIMEOUT
-    statement_timeout: float | None = None
-
-
-def lock_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> LockSettings:
-    """Return the settings of an app; those that it does not set are read from the environment.
-
-    :raises ConfigurationError: if one is not valid.
-    """
-    timeout = config.get(TIMEOUT_SETTING, environment.get(TIMEOUT_SETTING, DEFAULT_TIMEOUT))
-    of_statements = config.get(STATEMENT_SETTING, environment.get(STATEMENT_SETTING))
-    enabled = config.get(SETTING, LOCK.default)
-    if not isinstance(enabled, bool):
-        raise ConfigurationError(f"{SETTING} is {enabled!a}. Set it to True or False.", setting=SETTING)
-    return LockSettings(
-        enabled,
-        _seconds(timeout, TIMEOUT_SETTING),
-        None if of_statements is None else _seconds(of_statements, STATEMENT_SETTING, least=_LEAST_STATEMENT),
-    )
-
-
-def _seconds(value: object, setting: str, least: float = 0.0) -> float:
-    try:
-        seconds = float(value)  # type: ignore[arg-type]  # any object, which may not be a number
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not least <= seconds < float("inf"):
-        raise ConfigurationError(
-            f"{setting} is {value!a}. Set it to a number of seconds, {least:g} or more.", setting=setting
-        )
-    return seconds
-
-
 @contextmanager
-def locked(connection: Connection, settings: LockSettings, waiting: Callable[[str], None]) -> Iterator[None]:
+def locked(connection: Connection, settings: Settings, waiting: Callable[[str], None]) -> Iterator[None]:
     """Hold the database's lock.
 
     :param connection: the migrating connection, outside of a transaction.
@@ -99,7 +49,7 @@ def locked(connection: Connection, settings: LockSettings, waiting: Callable[[st
     :raises LockError: if the database has no such lock.
     :raises PoolerError: if a pooler in front of the database makes the lock useless.
     """
-    lock = _lock_of(connection) if settings.enabled else None
+    lock = _lock_of(connection) if settings.lock else None
     if lock is None:
         yield
         return
@@ -110,20 +60,20 @@ def locked(connection: Connection, settings: LockSettings, waiting: Callable[[st
         _release(lock)
 
 
-def holder(connection: Connection, settings: LockSettings) -> str | None:
+def holder(connection: Connection, settings: Settings) -> str | None:
     """Return the process that holds the database's lock, if the database reports it; empty if there is none.
 
     :return: None if it cannot be known, as on SQLite.
     """
     with suppress(LockError, SQLAlchemyError), _given_back(connection):
         connection.rollback()
-        lock = _lock_of(connection) if settings.enabled else None
+        lock = _lock_of(connection) if settings.lock else None
         return None if lock is None else lock.holder()
     return None
 
 
 @contextmanager
-def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
+def patient(connection: Connection, settings: Settings) -> Iterator[None]:
     """Limit how long statements wait for a lock on a table or row, if the database supports that.
 
     MariaDB and MySQL count in whole seconds. SQLite only has one lock, which the migrating connection already holds.
@@ -131,11 +81,11 @@ def patient(connection: Connection, settings: LockSettings) -> Iterator[None]:
     :param connection: the migrating connection, outside of a transaction.
     """
     limit = LIMITS.get(connection.dialect.name)
-    if settings.statement_timeout is None or limit is None or connection.dialect.name == "sqlite":
+    if settings.statement_lock_timeout is None or limit is None or connection.dialect.name == "sqlite":
         yield
         return
     before = connection.exec_driver_sql(limit.read).one()
-    connection.exec_driver_sql(limit.write.format(*[limit.convert(settings.statement_timeout)] * 2))
+    connection.exec_driver_sql(limit.write.format(*[limit.convert(settings.statement_lock_timeout)] * 2))
     connection.commit()
     try:
         yield
@@ -188,8 +138,8 @@ def was_refused_a_lock(error: BaseException) -> bool:
     return state == _LOCK_NOT_AVAILABLE or number == _LOCK_WAIT_TIMEOUT
 
 
-def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + settings.timeout
+def _acquire(lock: _Lock, settings: Settings, waiting: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + settings.lock_timeout
     told: str | None = None
     while not lock.try_acquire():
         holder = lock.holder()
@@ -197,8 +147,8 @@ def _acquire(lock: _Lock, settings: LockSettings, waiting: Callable[[str], None]
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockTimeoutError(
-                f"Timed out after {settings.timeout:g} s waiting for another migration of this database"
-                f"{holder and f' ({holder})'}. Wait for it to finish, stop it, or raise {TIMEOUT_SETTING}. This command"
+                f"Timed out after {settings.lock_timeout:g} s waiting for another migration of this database"
+                f"{holder and f' ({holder})'}. Wait for it to finish, stop it, or raise {LOCK_TIMEOUT}. This command"
                 " changed nothing.",
                 holder=holder,
             )
@@ -380,7 +330,7 @@ class _MariaDBLock(_Lock):
         if got not in (0, 1):  # NULL if the server failed to lock
             raise LockError(
                 "The database could not acquire a lock with GET_LOCK(). Check the server's log, or set"
-                f" {SETTING} to False if only one process migrates this database."
+                f" {LOCK} to False if only one process migrates this database."
             )
         return bool(got)
 
@@ -411,5 +361,5 @@ def _lock_of(connection: Connection) -> _Lock | None:
 def _no_lock(name: str) -> LockError:
     return LockError(
         f"Ampho cannot lock {name}, so it cannot keep two processes from migrating this database at the same time. If"
-        f" you make sure of that, set {SETTING} to False."
+        f" you make sure of that, set {LOCK} to False."
     )

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ampho.database.engine import name_of_database
-from ampho.errors import ConfigurationError, ProtectedError
+from ampho.errors import ProtectedError
 from ampho.settings import PROTECTED
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-SETTING = PROTECTED.name
-_FALSE = ("", "0", "false", "no", "off")
-_TRUE = ("1", "true", "yes", "on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +44,10 @@ class Protection:
         """
         if confirm == self.database or (confirm is None and not self.enabled):
             return
-        why = f"{SETTING} protects" if confirm is None else f"{confirm} is not the name of"
+        why = f"{PROTECTED} protects" if confirm is None else f"{confirm} is not the name of"
         raise ProtectedError(
             f"{deed} {why} the database {self.database}. To confirm, add --confirm {quote(self.database)};"
             " nothing was changed.",
             deed=deed,
             database=self.database,
         )
-
-
-def is_protected(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-    """Return whether the setting in an app's configuration, or otherwise in the environment, protects its database.
-
-    :raises ConfigurationError: if the value is not valid, so that a protection is not overlooked.
-    """
-    value = config.get(SETTING, environment.get(SETTING, PROTECTED.default))
-    if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
-        return bool(value)
-    if isinstance(value, str) and value.strip().lower() in _FALSE + _TRUE:
-        return value.strip().lower() in _TRUE
-    raise ConfigurationError(f"{SETTING} is {value!a}. Set it to True or False.", setting=SETTING)

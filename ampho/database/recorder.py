@@ -19,42 +19,21 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, S
 
 from ampho._text import describe
 from ampho.database.journal import Entry, Journal, Outcome
-from ampho.errors import ConfigurationError, JournalError
+from ampho.errors import JournalError
 from ampho.history.revision import Revision
 from ampho.history.sql import READS, ROLLS_BACK
-from ampho.settings import JOURNAL_TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
     from sqlalchemy.types import TypeEngine
 
-SETTING = JOURNAL_TABLE.name
-"""The setting that names the table. If it is None, there is no journal."""
-
-DEFAULT = JOURNAL_TABLE.default
-
-_MAX_NAME = 63
 _AT_ONCE = 1000
 _USER = {"postgresql": "SELECT current_user", "mysql": "SELECT CURRENT_USER()", "mariadb": "SELECT CURRENT_USER()"}
 _UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 _TEXT_OR_NONE = {str, type(None)}
 _NUMBER_OR_NONE = {int, float, type(None)}
 _NAME, _LONG = String(255), Text()
-
-
-def journal_name(config: Mapping[str, Any]) -> str | None:
-    """Return the name of the journal's table in a configuration; None for no journal.
-
-    :raises ConfigurationError: if that is not a valid name.
-    """
-    name = config.get(SETTING, DEFAULT)
-    if name is None or (isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= _MAX_NAME):
-        return name
-    raise ConfigurationError(
-        f"{SETTING} is {name!a}. Set it to the name of a table, of letters, digits and '_', or to None for no journal.",
-        setting=SETTING,
-    )
 
 
 class JournalTable:

@@ -7,7 +7,6 @@ distribution other than the app's has installed it.
 from __future__ import annotations
 
 import ast
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,9 +20,6 @@ from ampho.errors import ConfigurationError
 from ampho.history.files import read_bytes
 from ampho.history.package import SETTING, MigrationPackage, find_file
 from ampho.settings import ENV_PACKAGE
-
-ENV_SETTING = ENV_PACKAGE.name
-"""The setting, and environment variable, that names the host."""
 
 TEMPLATES = Path(__file__).parent.with_name("templates")
 _USES_AMPHO = re.compile(rb"^\s*(from\s+ampho(\.environment)?\s+import\b|import\s+ampho\.environment\b)", re.MULTILINE)
@@ -65,9 +61,9 @@ class Hosts:
             if package.name == name and package.env_py.is_file():
                 return package
         raise ConfigurationError(
-            f"{ENV_SETTING} is {name!a}, which is not a configured package with an env.py. Name one of"
+            f"{ENV_PACKAGE} is {name!a}, which is not a configured package with an env.py. Name one of"
             f" {', '.join(package.name for package in self.packages) or 'the packages in ' + SETTING}.",
-            setting=ENV_SETTING,
+            setting=ENV_PACKAGE.name,
         )
 
     def warning(self, template: Path) -> str | None:
@@ -85,8 +81,8 @@ class Hosts:
         package, why = skipped[0]
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
         return (
-            f"{shown_path(package.env_py)}{more} is not used, because it {why}. Set {ENV_SETTING}={package.name} if it"
-            f" should configure every run, or {ENV_SETTING}= if none should, or replace it with a copy of"
+            f"{shown_path(package.env_py)}{more} is not used, because it {why}. Set {ENV_PACKAGE}={package.name} if it"
+            f" should configure every run, or {ENV_PACKAGE}= if none should, or replace it with a copy of"
             f" {shown_path(template)}."
         )
 
@@ -142,15 +138,6 @@ class Hosts:
             if file is not None and file.name == "__init__.py":
                 return name, file.parent
         return None
-
-
-def host_name(setting: object) -> str | None:
-    """Return the value of ``AMPHO_ENV_PACKAGE``, which may be empty; None if it is not set.
-
-    :param setting: its value in the app's configuration; None to read the environment.
-    """
-    value = setting if setting is not None else os.environ.get(ENV_SETTING)
-    return None if value is None else str(value)
 
 
 def is_pristine(package: MigrationPackage) -> bool:

@@ -23,7 +23,6 @@ from ampho.history.files import is_revision_file, read_bytes
 from ampho.settings import PACKAGES
 
 SETTING = PACKAGES.name
-"""The setting, and environment variable, that lists the packages."""
 
 FOLDER = "migrations"
 """The name of a package's folder of migrations, unless its entry names another one."""
@@ -380,29 +379,6 @@ def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
     return namespace if portions else None
 
 
-def read_setting(value: object, source: str) -> tuple[str, ...] | None:
-    """Return the entries in a value of ``AMPHO_MIGRATION_PACKAGES``; None if it is not set.
-
-    :param value: a list or tuple of entries, or one string with commas between them. ``None`` and the empty string
-        mean that it is not set.
-    :param source: the place of the value, for errors.
-    :raises ConfigurationError: if it is anything else.
-    """
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        entries = [entry.strip() for entry in value.split(",")]
-        return tuple(entries[:-1] if len(entries) > 1 and not entries[-1] else entries)
-    if isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
-        return tuple(value)
-    what = "contains something other than strings" if isinstance(value, (list, tuple)) else f"is {type(value).__name__}"
-    raise ConfigurationError(
-        f"{SETTING} ({source}) {what}, and not a list of names. Give a list such as"
-        ' ["app", "acme.billing"], or one string with commas.',
-        setting=SETTING,
-    )
-
-
 class ConfiguredPackages(NamedTuple):
     """The packages that an app lists.
 
@@ -415,29 +391,25 @@ class ConfiguredPackages(NamedTuple):
 
 
 def configured_packages(
-    setting: object,
+    listed: Iterable[str] | None,
     arguments: Iterable[str] | None = None,
     added: Iterable[str] = (),
     import_name: str | None = None,
 ) -> ConfiguredPackages:
     """Return the packages of an app, in the order in which they are listed.
 
-    :param setting: the app's ``AMPHO_MIGRATION_PACKAGES``; None for that of the environment.
+    :param listed: the app's ``AMPHO_MIGRATION_PACKAGES``; None if it is not set.
     :param arguments: the ``packages`` argument of the extension.
     :param added: the entries that plug-ins added.
     :param import_name: the app's import name. If no setting and no argument lists any packages, the app's own package
         is the one, if it has migrations.
     :raises AmphoError: if an entry is unusable, or two of them contradict each other.
     """
-    listed = read_setting(setting, "in the app's configuration")
-    if listed is None:
-        listed = read_setting(os.environ.get(SETTING), "in the environment")
-    entries = [*(listed or ()), *(read_setting(None if arguments is None else list(arguments), "packages=") or ())]
     found = _Listed()
     not_installed: dict[str, PackageNotFoundError] = {}
     if listed is None and arguments is None and import_name:
         found.add(_own_package(import_name))
-    for entry in [*entries, *added]:
+    for entry in [*(listed or ()), *(arguments or ()), *added]:
         try:
             found.add(find_package(entry))
         except PackageNotFoundError as exc:

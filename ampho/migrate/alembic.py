@@ -182,7 +182,7 @@ class EnvironmentRun:
         if self.offline:
             options |= {"as_sql": True, "starting_rev": list(self.rows or ()), "output_buffer": self.output}
         environment = EnvironmentContext(config, script, **options)
-        hide_table(environment, self.project.journal)
+        hide_table(environment, self.project.settings.journal_table)
         configure = environment.configure
 
         def configure_here(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (passed on)

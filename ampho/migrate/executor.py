@@ -108,7 +108,7 @@ def downgrade(
     :raises AmphoError: before anything is changed, or naming the revision that failed.
     """
     project.check_migratable(specifier)
-    protection = project.protection.on(connection, confirm)
+    protection = Protection(project.settings.protected).on(connection, confirm)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
@@ -166,7 +166,7 @@ def plan(
     project.check_migratable(specifier)
     is_upgrade = Direction(direction) is Direction.UPGRADE
     typed = specifier if specifier is not None else "heads" if is_upgrade else "-1"
-    protection = Protection() if is_upgrade else project.protection.on(connection)
+    protection = Protection() if is_upgrade else Protection(project.settings.protected).on(connection)
 
     from ampho.migrate.explain import explained
 
@@ -246,7 +246,7 @@ class Executor:
             self.observers.notify(Observer.waiting, holder)
 
         with (
-            migrating(connection, self.project.url, self.project.lock, waiting) as migrating_connection,
+            migrating(connection, self.project.url, self.project.settings, waiting) as migrating_connection,
             _warning_of_dangling_keys(migrating_connection, self.observers),
         ):
             run = self._run(migrating_connection)
@@ -255,7 +255,7 @@ class Executor:
 
     def _run(self, connection: Connection) -> Run:
         transaction = StepTransaction(connection, self._record_early_commit)
-        others = OtherConnections(connection, self.project.lock)
+        others = OtherConnections(connection, self.project.settings)
         if self.observers.want_statements:
             self._notify_of_statements(connection)
         run = None
@@ -296,7 +296,7 @@ class Executor:
         if running is None:
             environment.fail(exc, self._finished)
         error, is_rolled_back = running.fail(exc, self._finished, is_scratch=self.is_scratch)
-        may_retry = self.project.lock.statement_timeout is not None and self._retries < _RETRIES
+        may_retry = self.project.settings.statement_lock_timeout is not None and self._retries < _RETRIES
         if not (may_retry and is_rolled_back and running.is_refused_a_lock(exc)):
             self.observers.notify(Observer.failed, running.step, error)
             raise error from exc
@@ -413,7 +413,7 @@ class Executor:
 
         :raises _OvertakenError: if they are not.
         """
-        if connection.dialect.name != "sqlite" or not self.project.lock.enabled:
+        if connection.dialect.name != "sqlite" or not self.project.settings.lock:
             return
         from ampho.database.sqlite import pragma
 

@@ -17,11 +17,13 @@ from sqlalchemy.pool import Pool
 
 from ampho.database.engine import WHICH_DATABASE
 from ampho.database.exclusive import is_inside
-from ampho.database.lock import LIMITS, Limit, LockSettings, was_refused_a_lock
+from ampho.database.lock import LIMITS, Limit, was_refused_a_lock
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from ampho.settings import Settings
 
 _PATIENCE = 5.0  # seconds
 _ONLY_ONE = "in-memory SQLite database has one connection"  # part of an error of AsyncSQLAlchemy
@@ -37,10 +39,10 @@ class OtherConnections:
     :param connection: the migrating connection.
     """
 
-    def __init__(self, connection: Connection, settings: LockSettings) -> None:
+    def __init__(self, connection: Connection, settings: Settings) -> None:
         self._migrating = connection
         self._limit = LIMITS.get(connection.dialect.name)
-        self._seconds = min(_PATIENCE, settings.statement_timeout or _PATIENCE)
+        self._seconds = min(_PATIENCE, settings.statement_lock_timeout or _PATIENCE)
         self._before: Sequence[object] | None = None
         self._is_in_step = False
         self._opened_here: list[ConnectionPoolEntry] = []

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ampho._text import listed, shown_path
-from ampho.database.lock import LockSettings
-from ampho.database.protection import Protection
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
 from ampho.history.files import unread_folders
 from ampho.history.graph import Graph
@@ -20,6 +18,7 @@ from ampho.history.host import TEMPLATES, Hosts, is_pristine
 from ampho.history.package import SETTING, MigrationPackage, find_package
 from ampho.history.revision import read_revisions
 from ampho.history.specifier import parse
+from ampho.settings import Settings, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,16 +39,13 @@ class Project:
 
     :ivar packages: the configured packages, in their order.
     :ivar app: the app itself, which sends the signals.
-    :ivar lock: the settings of the lock.
-    :ivar protection: whether downgrades and the like have to be confirmed.
+    :ivar settings: the settings of the app.
     :ivar not_installed: the errors about packages that are listed but not installed, by their names.
-    :ivar host_name: the value of ``AMPHO_ENV_PACKAGE``, which may be empty; None if it is not set.
     :ivar import_name: the import name of the app.
     :ivar metadata: the tables of the models, for ``target_metadata``.
     :ivar options: further arguments for Alembic's ``context.configure``.
     :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
     :ivar url: the database.
-    :ivar journal: the name of the journal's table; None for no journal.
     :ivar template: the ``env.py`` to write, ``sync`` or ``aio``.
     :ivar find_packages: finds the packages again, after a command has written a folder.
     """
@@ -60,11 +56,8 @@ class Project:
     metadata: MetaData | Sequence[MetaData] | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     configure: Callable[[Config], Config] | None = None
-    host_name: str | None = None
     import_name: str = ""
-    journal: str | None = None
-    lock: LockSettings = field(default_factory=LockSettings)
-    protection: Protection = field(default_factory=Protection)
+    settings: Settings = field(default_factory=partial(read, {}, {}))
     not_installed: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
     app: object | None = None
@@ -162,7 +155,7 @@ class Project:
     @cached_property
     def hosts(self) -> Hosts:
         """The packages, and which of them is the host."""
-        return Hosts(self.packages, self.host_name, self.import_name)
+        return Hosts(self.packages, self.settings.env_package, self.import_name)
 
     @property
     def host(self) -> MigrationPackage | None:

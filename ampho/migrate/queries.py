@@ -16,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ampho.database.journal import Entry, Journal
 from ampho.database.lock import import_alembic
-from ampho.database.recorder import SETTING, JournalTable
+from ampho.database.recorder import JournalTable
 from ampho.database.url import database_error
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
 from ampho.errors import ConfigurationError
 from ampho.migrate.project import Project
+from ampho.settings import JOURNAL_TABLE
 from ampho.status import advice
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> t
 
     :raises ConfigurationError: if the app keeps no journal.
     """
-    if project.journal is None:
-        raise ConfigurationError(f"{SETTING} is None, so this app keeps no journal.", setting=SETTING)
+    if project.settings.journal_table is None:
+        raise ConfigurationError(f"{JOURNAL_TABLE} is None, so this app keeps no journal.", setting=JOURNAL_TABLE.name)
     return query(project, connection, x, lambda rows, journal: journal.entries)
 
 
@@ -178,7 +179,7 @@ def has_known_table(project: Project) -> bool:
         project.is_env_pristine
         and isinstance(name, str)
         and isinstance(schema, str | None)
-        and name != project.journal  # an error that needs env.py to be exact
+        and name != project.settings.journal_table  # an error that needs env.py to be exact
     )
 
 
@@ -199,7 +200,11 @@ def query_known_table(
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
-        journal = JournalTable(connection, project.journal, schema).read() if project.journal else Journal()
+        journal = (
+            JournalTable(connection, project.settings.journal_table, schema).read()
+            if project.settings.journal_table
+            else Journal()
+        )
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
@@ -270,14 +275,15 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
 
     :raises ConfigurationError: if the version table has the same name.
     """
-    if project.journal is None or context.connection is None:
+    name = project.settings.journal_table
+    if name is None or context.connection is None:
         return None
-    if project.journal == context.version_table:
+    if name == context.version_table:
         raise ConfigurationError(
-            f"{SETTING} and version_table name the same table, {project.journal}. Give one of them another name.",
-            setting=SETTING,
+            f"{JOURNAL_TABLE} and version_table name the same table, {name}. Give one of them another name.",
+            setting=JOURNAL_TABLE.name,
         )
-    return JournalTable(context.connection, project.journal, context.version_table_schema)
+    return JournalTable(context.connection, name, context.version_table_schema)
 
 
 def read_journal(project: Project, context: MigrationContext) -> Journal:

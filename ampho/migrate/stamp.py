@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ampho._text import listed
 from ampho.database.connection import migrating
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.protection import Protection
 from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DependentsError, SpecifierError
 from ampho.history.graph import Branch, Graph
@@ -62,7 +63,7 @@ def stamp(
     :raises DependentsError: if applied revisions of other packages depend on what would no longer be applied.
     """
     project.check_specifier(specifier)
-    protection = project.protection.on(connection, confirm)
+    protection = Protection(project.settings.protected).on(connection, confirm)
     if purge or confirm is not None:
         how = "deletes all version rows" if purge else "changes version rows"
         protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
@@ -225,7 +226,7 @@ def _write(
         return ()
 
     waiting = (Observer() if observer is None else observer).waiting
-    with migrating(connection, project.url, project.lock, waiting) as migrating_connection:
+    with migrating(connection, project.url, project.settings, waiting) as migrating_connection:
         run_env(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
     return found[0]
 

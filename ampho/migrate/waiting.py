@@ -29,7 +29,7 @@ def deployment_and_holder(
     """
     found = deployment(project, connection, compare_files=False, x=x)
     is_lacking = any(finding.is_waited_for for finding in found.findings)
-    return found, holder(connection, project.lock) if is_lacking else None
+    return found, holder(connection, project.settings) if is_lacking else None
 
 
 class Waiting:

@@ -247,7 +247,7 @@ def _squawk(drafted: Draft) -> Iterator[Violation]:
             "db-lint needs squawk to check the SQL for PostgreSQL, and it is not installed. Install it: pip install"
             " 'ampho[lint]'."
         )
-    seconds = drafted.project.lock.statement_timeout
+    seconds = drafted.project.settings.statement_lock_timeout
     head = (_SETTINGS.format(round(seconds * 1000)) if seconds else "") + "BEGIN;\n"
     with TemporaryDirectory(prefix="ampho-lint-") as folder:
         for number, (_, sql) in enumerate(written):

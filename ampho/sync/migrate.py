@@ -80,7 +80,7 @@ def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
         set_locations(config, project)
         # Flask-Migrate's own env.py does not know the table of the journal, and would drop it.
         options = app.extensions[KEY].configure_args
-        options["include_name"] = without_table(project.journal, options.get("include_name"))
+        options["include_name"] = without_table(project.settings.journal_table, options.get("include_name"))
         if script_location and Path(migrate.directory).is_dir():
             config.set_main_option("script_location", script_location.replace("%", "%%"))
         return config

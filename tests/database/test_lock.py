@@ -17,9 +17,9 @@ from project import Project
 from servers import Database
 from sqlalchemy import text
 
-from ampho.database.lock import LockSettings, lock_settings
 from ampho.errors import ConfigurationError, LockTimeoutError
 from ampho.migrate.observers import Observer
+from ampho.settings import read
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -195,14 +195,13 @@ def test_the_lock_is_free_after_a_failure(project: Project, database: Database) 
 @pytest.mark.parametrize("value", ["soon", -1, None, "", float("inf"), float("nan"), []])
 def test_a_timeout_that_is_none(value: object) -> None:
     with pytest.raises(ConfigurationError, match="AMPHO_LOCK_TIMEOUT is"):
-        lock_settings({"AMPHO_LOCK_TIMEOUT": value}, {})
+        read({"AMPHO_LOCK_TIMEOUT": value}, {})
 
 
 def test_settings_come_from_the_app_and_then_from_the_environment() -> None:
-    assert lock_settings({}, {}) == LockSettings(True, 60)
-    assert lock_settings({}, {"AMPHO_LOCK_TIMEOUT": "2.5"}) == LockSettings(True, 2.5)
-    assert lock_settings({"AMPHO_LOCK_TIMEOUT": 0, "AMPHO_LOCK": False}, {"AMPHO_LOCK_TIMEOUT": "2"}) == LockSettings(
-        False, 0
-    )
+    assert (read({}, {}).lock, read({}, {}).lock_timeout) == (True, 60)
+    assert read({}, {"AMPHO_LOCK_TIMEOUT": "2.5"}).lock_timeout == 2.5
+    of_app = read({"AMPHO_LOCK_TIMEOUT": 0, "AMPHO_LOCK": False}, {"AMPHO_LOCK_TIMEOUT": "2"})
+    assert (of_app.lock, of_app.lock_timeout) == (False, 0)
     with pytest.raises(ConfigurationError, match="AMPHO_LOCK is 'no'"):
-        lock_settings({"AMPHO_LOCK": "no"}, {})
+        read({"AMPHO_LOCK": "no"}, {})

@@ -9,8 +9,8 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
 
-from ampho.database.protection import is_protected
 from ampho.errors import ConfigurationError, ProtectedError
+from ampho.settings import PROTECTED
 
 
 def write(project: Project) -> None:
@@ -137,16 +137,16 @@ def test_who_sits_at_a_terminal_is_asked(project: Project) -> None:
     ],
 )
 def test_the_setting_may_be_said_in_several_ways(value: object, expected: bool) -> None:
-    assert is_protected({"AMPHO_PROTECTED": value}, {}) is expected
-    assert is_protected({}, {"AMPHO_PROTECTED": str(value)}) is expected
+    assert PROTECTED.read({"AMPHO_PROTECTED": value}, {}) is expected
+    assert PROTECTED.read({}, {"AMPHO_PROTECTED": str(value)}) is expected
 
 
 @pytest.mark.parametrize("value", ["production", 2, None, ["app.db"]])
 def test_a_setting_that_means_nothing_protects_by_an_error(value: object) -> None:
     with pytest.raises(ConfigurationError, match="AMPHO_PROTECTED is"):
-        is_protected({"AMPHO_PROTECTED": value}, {})
+        PROTECTED.read({"AMPHO_PROTECTED": value}, {})
 
 
 def test_the_app_has_the_last_word() -> None:
-    assert is_protected({"AMPHO_PROTECTED": False}, {"AMPHO_PROTECTED": "1"}) is False
-    assert is_protected({}, {}) is False
+    assert PROTECTED.read({"AMPHO_PROTECTED": False}, {"AMPHO_PROTECTED": "1"}) is False
+    assert PROTECTED.read({}, {}) is False

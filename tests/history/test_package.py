@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,7 +24,8 @@ from ampho.errors import (
     PackageNotFoundError,
 )
 from ampho.history.files import is_revision_file
-from ampho.history.package import SETTING, configured_packages, find_package, read_setting
+from ampho.history.package import SETTING, configured_packages, find_package
+from ampho.settings import PACKAGES
 
 
 @pytest.fixture
@@ -424,8 +426,12 @@ def test_named_folder_that_is_missing_is_an_error_and_an_unnamed_one_is_not(impo
         package.check_present()
 
 
-def names(*arguments: object, **options: object) -> list[str]:
-    return [package.entry for package in configured_packages(*arguments, **options).packages]  # type: ignore[arg-type]
+def read_setting(value: object) -> tuple[str, ...] | None:
+    return PACKAGES.read({SETTING: value}, os.environ)
+
+
+def names(value: object, *arguments: object) -> list[str]:
+    return [package.entry for package in configured_packages(read_setting(value), *arguments).packages]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -445,13 +451,13 @@ def names(*arguments: object, **options: object) -> list[str]:
     ],
 )
 def test_setting_is_a_list_or_a_string_with_commas(value: object, entries: tuple[str, ...] | None) -> None:
-    assert read_setting(value, "here") == entries
+    assert read_setting(value) == entries
 
 
 @pytest.mark.parametrize("value", [1, True, b"app", {"app": 1}, {"app"}, ["app", 1], [None], range(2)], ids=repr)
-def test_setting_of_another_type_is_an_error_that_says_where_it_is_from(value: object) -> None:
-    with pytest.raises(ConfigurationError, match=rf"{SETTING} \(in the app's configuration\)") as caught:
-        configured_packages(value)
+def test_setting_of_another_type_is_an_error_that_shows_it(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"{SETTING} is {re.escape(ascii(value))}. Set it to a list") as caught:
+        read_setting(value)
     assert caught.value.setting == SETTING
 
 
@@ -459,7 +465,7 @@ def test_setting_of_another_type_is_an_error_that_says_where_it_is_from(value: o
 def test_empty_or_malformed_entry_is_an_error(value: object, importable: Project) -> None:
     importable.package("app")
     with pytest.raises(PackageNameError, match="is not the name of a package"):
-        configured_packages(value)
+        configured_packages(read_setting(value))
 
 
 def test_configuration_comes_before_the_environment(importable: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,7 +481,7 @@ def test_configuration_comes_before_the_environment(importable: Project, monkeyp
 def test_environment_with_a_bad_name_says_so(importable: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTING, "../x")
     with pytest.raises(PackageNameError, match=r"'\.\./x' is not the name"):
-        configured_packages(None)
+        configured_packages(read_setting(None))
 
 
 def test_argument_and_added_packages_join_those_of_the_setting(importable: Project) -> None:

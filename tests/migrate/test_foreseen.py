@@ -82,7 +82,7 @@ def written(
     sys.dont_write_bytecode = True
     packages = history.write(folder) if template is None else history.write(folder, template)
     try:
-        yield Project(packages, make_url(url), "sync", journal="ampho_journal")
+        yield Project(packages, make_url(url), "sync")
     finally:
         sys.dont_write_bytecode = writes
         shutil.rmtree(folder)

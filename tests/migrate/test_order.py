@@ -47,7 +47,7 @@ class Site:
         packages = tuple(
             MigrationPackage(name, root, root / "migrations") for name, root in zip(names, roots, strict=True)
         )
-        project = Project(packages, self.database.url, "sync", journal=JOURNAL)
+        project = Project(packages, self.database.url, "sync")
         with self.engine.connect() as connection:
             return [step.step.revision.id for step in function(project, connection, *args).steps]
 
