@@ -89,7 +89,7 @@ def test_a_failure_on_the_throw_away_database_is_none_of_the_apps(
     )
     line = opened.error_line(*command.split())
     assert "Only the throw-away database of --scratch is affected. Correct its upgrade()" in line
-    assert line.endswith("Finished before it: core_1.")
+    assert line.endswith("Completed before the failure: core_1.")
     assert "db-resolve" not in line
     assert database.rows() == ["core_1"]
     assert "b" not in database.tables()

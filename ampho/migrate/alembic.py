@@ -1,23 +1,23 @@
-"""The door to Alembic: besides ``revise/comparison.py``, the only module that uses its private names.
+"""The only module besides ``revise/comparison.py`` that uses private names of Alembic.
 
 It has five parts:
 
-1. :class:`EnvironmentRun` runs the host's ``env.py``, with a configuration from :func:`make_config`, and checks what it
-   configures. Private: ``MigrationContext._in_external_transaction`` and ``_transaction_per_migration`` tell whether
-   each revision has its own transaction; ``alembic.op._proxy`` stays bound after a failure, and is cleared.
-2. Scripts and steps: :class:`GraphScripts` passes the revisions of the graph to Alembic, and :func:`load_steps` the
-   steps of a plan, with exact version rows. Private: revisions enter through ``ScriptDirectory._load_revisions``, so
-   that no file is read twice, or executed to learn the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies``
-   and ``_normalized_resolved_dependencies``, in a time that grows with the square of the number of revisions, so a step
-   has the former as they are written, and computes the latter on demand. ``HeadMaintainer`` is replaced during a run:
-   Alembic's own compiles a statement for each version row, which takes a sixth of the time of a small step.
+1. :class:`EnvironmentRun` runs the host's ``env.py`` and checks what it configures. Private:
+   ``MigrationContext._in_external_transaction`` and ``_transaction_per_migration`` show whether each revision has its
+   own transaction; ``alembic.op._proxy`` stays bound after a failure, and is cleared.
+2. :class:`GraphScripts` passes the revisions of the graph to Alembic, and :func:`load_steps` the steps of a plan, with
+   exact version rows. Private: ``ScriptDirectory._load_revisions`` is overridden, so that no file is read twice, or
+   executed to learn the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies`` and
+   ``_normalized_resolved_dependencies``, in a time that grows with the square of the number of revisions, so a step
+   sets the former itself, and computes the latter on demand. The module's ``literal_column`` is replaced during a run,
+   because compiling a statement for each version row takes a sixth of the time of a small step.
 3. The version table and the transaction of a step. Private: ``MigrationContext._has_version_table``,
-   ``_ensure_version_table`` and ``_version``, because the table is written when the plan is accepted, and not before;
-   ``_transaction`` is what Alembic commits at the end of a step.
-4. What makes plain Alembic's commands see the graph of the configured packages. Private: ``Script._all_down_revisions``
-   has the parents and dependencies of a revision.
-5. New revision files, which look as the package's ``alembic.ini`` says. Private: ``ScriptDirectory._rev_path`` and
-   ``_generate_create_date``, and ``write_hooks._invoke``.
+   ``_ensure_version_table`` and ``_version``, because the table must not be written before the plan is accepted;
+   Alembic commits ``_transaction`` at the end of a step.
+4. Plain Alembic's commands see the graph of the configured packages. Private: ``Script._all_down_revisions`` contains
+   the parents and dependencies of a revision.
+5. :class:`RevisionFiles` writes new files as the package's ``alembic.ini`` configures them. Private:
+   ``ScriptDirectory._rev_path`` and ``_generate_create_date``, and ``write_hooks._invoke``.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from alembic import util
 from alembic.config import CommandLine, Config
 from alembic.runtime import migration
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationInfo, RevisionStep
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 from alembic.script import Script, ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from mako.template import Template
-from sqlalchemy import bindparam
+from sqlalchemy import String, bindparam
 from sqlalchemy.exc import DBAPIError
 
 from ampho._text import describe, is_of_database, listed_last, place, sentences, shown_path
@@ -72,19 +72,19 @@ from ampho.migrate.plan import Direction, Step
 from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
-    from sqlalchemy import Delete, Insert, Update
     from sqlalchemy.engine import Connection, Dialect
 
 DRIVEN = "ampho"
-"""The key in ``config.attributes`` by which ``ampho.environment`` recognizes a run of Ampho's."""
+"""The key of the :class:`EnvironmentRun` in ``config.attributes``, which plain Alembic does not set."""
 
 ASK = ("current",)
-"""The Alembic command that is closest to those of ours that change nothing."""
+"""The Alembic command that ``env.py`` sees if a command of Ampho changes nothing."""
 
 Rows = tuple[str, ...]
 Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
-"""What runs inside ``env.py``: takes the version rows and the context, and returns steps for Alembic."""
+"""A function that Alembic calls inside ``env.py`` with the version rows and the context; it returns the steps."""
 
+_ID = String()
 _log = logging.getLogger("ampho")
 _SKIPPED = (
     "%s, line %d: %s() was skipped, because it would replace the logging configuration of the app. Remove it, or call"
@@ -97,7 +97,7 @@ _SKIPPED = (
 
 @dataclass(frozen=True, slots=True)
 class DialectOnly:
-    """The connection for an ``env.py`` that writes SQL: Alembic only needs its dialect then."""
+    """Stands in for the connection if SQL is only written, because Alembic only needs its dialect."""
 
     dialect: Dialect
 
@@ -106,11 +106,12 @@ class DialectOnly:
 class EnvironmentRun:
     """One run of a project's ``env.py``.
 
-    :ivar connection: the connection that ``env.py`` gets.
+    :ivar connection: the connection that Ampho passes to ``env.py``.
     :ivar x: the values of ``-x``.
     :ivar command: the equivalent Alembic command, which ``env.py`` can read.
-    :ivar rows: the version rows to start from, if SQL is written; None for a run on a connection.
-    :ivar output: the file to which SQL is written.
+    :ivar rows: the version rows to start from if SQL is only written; None for a run on a connection.
+    :ivar output: the file to write SQL to.
+    :ivar line: the line of ``env.py`` that calls ``context.configure()``.
     """
 
     project: Project
@@ -125,7 +126,7 @@ class EnvironmentRun:
 
     @property
     def offline(self) -> bool:
-        """Whether SQL is written instead of run."""
+        """Whether SQL is only written."""
         return self.rows is not None
 
     @property
@@ -138,10 +139,10 @@ class EnvironmentRun:
         work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]],
         error_of: Callable[[BaseException], AmphoError | None] = lambda exc: None,
     ) -> None:
-        """Run ``env.py`` once, and ``work`` inside it; raise errors of Ampho only.
+        """Run ``env.py`` with ``work`` inside it, and turn every exception into an error of Ampho.
 
-        :param error_of: returns the error for an exception of a revision; None if it is of ``env.py``.
-        :raises AmphoError: if ``env.py`` breaks the contract, or anything in it fails.
+        :param error_of: returns the error for an exception of a revision; None if ``env.py`` itself raised it.
+        :raises AmphoError: if ``env.py`` does not run the migrations as Ampho needs it, or anything in it fails.
         """
         try:
             self.execute(work)
@@ -152,10 +153,10 @@ class EnvironmentRun:
             raise error from exc
 
     def execute(self, work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]]) -> None:
-        """Run ``env.py`` once, and ``work`` inside it.
+        """Run ``env.py`` with ``work`` inside it.
 
-        :raises EnvironmentFileError: if ``env.py`` breaks the contract.
-        :raises Exception: whatever ``env.py``, a revision, Alembic or the database raises; see :meth:`fail`.
+        :raises EnvironmentFileError: if ``env.py`` does not run the migrations as Ampho needs it.
+        :raises Exception: any exception of ``env.py``, a revision, Alembic, or the database; see :meth:`fail`.
         """
         script = GraphScripts(self.project)
 
@@ -175,7 +176,7 @@ class EnvironmentRun:
             raise self.refused("never runs the migrations. Call context.run_migrations() after context.configure()")
 
     def _run_env_py(self, script: ScriptDirectory, fn: Work) -> None:
-        config = make_config(self.project, self.command, self.x)
+        config = _make_config(self.project, self.command, self.x)
         config.attributes["connection"] = self.connection
         config.attributes[DRIVEN] = self
         options: dict[str, Any] = {"fn": fn, "dont_mutate": True, "destination_rev": "heads", "template_args": {}}
@@ -200,34 +201,28 @@ class EnvironmentRun:
 
     @contextmanager
     def _logging_untouched(self) -> Iterator[None]:
-        """Skip ``fileConfig()`` and ``dictConfig()`` in ``env.py``, which would replace the app's configuration."""
+        """Skip ``fileConfig()`` and ``dictConfig()`` in ``env.py``, which would reconfigure the app's logging."""
         if self.project.is_env_pristine:
             yield
             return
         from logging import config
 
-        def skipped_in_env_py(name: str) -> Callable[..., None]:
-            function = getattr(config, name)
+        def skip_in_env_py(function: Callable[..., None], *args: object, **kwargs: object) -> None:
+            line = self._calling_line()
+            if line is None:
+                function(*args, **kwargs)
+            else:
+                _log.warning(_SKIPPED, shown_path(self.path), line, function.__name__)
 
-            def configure(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (passed on)
-                line = self._calling_line()
-                if line is None:
-                    function(*args, **kwargs)
-                else:
-                    _log.warning(_SKIPPED, shown_path(self.path), line, name)
-
-            return configure
-
-        before = {name: getattr(config, name) for name in ("fileConfig", "dictConfig")}
-        for name in before:
-            setattr(config, name, skipped_in_env_py(name))
+        before = config.fileConfig, config.dictConfig
+        config.fileConfig, config.dictConfig = (partial(skip_in_env_py, function) for function in before)
         try:
             yield
         finally:
-            for name, function in before.items():
-                setattr(config, name, function)
+            config.fileConfig, config.dictConfig = before
 
     def _calling_line(self) -> int | None:
+        """Return the line of ``env.py`` that is running; None if its code is not running."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename != str(self.path):
             frame = frame.f_back
@@ -253,40 +248,37 @@ class EnvironmentRun:
             )
 
     def refused(self, why: str) -> EnvironmentFileError:
-        """Return the error for an ``env.py`` that breaks the contract."""
+        """Return the error for an ``env.py`` that does not run the migrations as Ampho needs it."""
         where = f"{shown_path(self.path)}, line {self.line}," if self.line else shown_path(self.path)
         return EnvironmentFileError(f"{where} {why}.", path=self.path, line=self.line)
 
     def fail(self, exc: BaseException, finished: Sequence[str] = ()) -> NoReturn:
-        """Raise the error for an exception that was raised outside of any revision.
+        """Raise the error for an exception that no revision raised.
 
-        :param finished: ids of the revisions that the run has finished before.
+        :param finished: ids of the revisions that this run has completed.
         """
         if isinstance(exc, AmphoError):
             raise exc
-        raise self._error_of(exc, finished) from exc
-
-    def _error_of(self, exc: BaseException, finished: Sequence[str]) -> AmphoError:
         url = self.project.url
-        before = f"Finished before it: {listed_last(finished)}." if finished else ""
+        before = f"Completed before the failure: {listed_last(finished)}." if finished else ""
         elsewhere = is_of_database(exc) and self._connects_itself(exc)
         if is_of_database(exc) and not elsewhere:
-            return database_error(exc, url, before)
+            raise database_error(exc, url, before) from exc
         where = place(exc, self.path)
         number = where.rpartition(":")[2]
         why = describe_without(exc, url).rstrip(".") if elsewhere else explain(exc, url)
         remedy = (
-            "Ampho passes it a connection, which environment.connect() returns: open none, and run no event loop."
-            if elsewhere
-            else ""
+            "Use the connection that environment.connect() returns, instead of opening another one or running an event"
+            " loop."
         )
-        text = sentences(f"env.py failed at {where}: {why}", before, remedy)
-        return EnvironmentFileError(text, path=self.path, line=int(number) if number.isdigit() else self.line)
+        text = sentences(f"env.py failed at {where}: {why}", before, remedy if elsewhere else "")
+        line = int(number) if number.isdigit() else self.line
+        raise EnvironmentFileError(text, path=self.path, line=line) from exc
 
     def _connects_itself(self, exc: BaseException) -> bool:
-        """Return whether an error comes from a connection or an event loop that ``env.py`` made itself.
+        """Return whether an error comes from a connection or an event loop that ``env.py`` has opened itself.
 
-        An error of the connection that Ampho passed has a method of that connection in its traceback.
+        The traceback of an error on Ampho's connection contains a method of that connection.
         """
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
         if not any(frame.f_code.co_filename == str(self.path) for frame in frames):
@@ -296,69 +288,55 @@ class EnvironmentRun:
 
 
 def _release(module: Any) -> None:  # noqa: ANN401 (both consist of proxies)
-    """Unbind ``alembic.op`` or ``alembic.context``, unless a revision that ran Alembic itself has done so."""
+    """Unbind ``alembic.op`` or ``alembic.context``, unless a revision has already done so by running Alembic."""
     bound = getattr(module, "_proxy", None)
     if bound is not None:
         bound._remove_proxy()
 
 
-class _IniConfig(Config):
-    """Alembic's configuration, from a file that is read as UTF-8, or else in the encoding of the locale.
+class _Config(Config):
+    """Alembic's configuration, from a file in UTF-8, or otherwise in the encoding of the locale.
 
     Alembic itself only tries the encoding of the locale, which is ASCII in many containers.
+
+    :param command: the equivalent Alembic command and its arguments.
+    :param x: the values of ``-x``; a string is one value.
     """
 
-    def __init__(self, ini: Path) -> None:
+    def __init__(self, ini: Path, command: Sequence[str] = ASK, x: Sequence[str] = ()) -> None:
         super().__init__(str(ini) if ini.is_file() else None)
-
-    @cached_property
-    def file_config(self) -> configparser.ConfigParser:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The file's sections."""
-        ini = Path(self.config_file_name or "").absolute()
-        self.config_args["here"] = ini.parent.as_posix() if self.config_file_name else Path().as_posix()
-        parser = configparser.ConfigParser(self.config_args)
-        if self.config_file_name:
-            parser.read_string(_decoded(ini.read_bytes()), str(ini))
-        else:
-            parser.add_section(self.config_ini_section)
-        return parser
-
-
-def _decoded(text: bytes) -> str:
-    try:
-        return text.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return text.decode(locale.getencoding())
-
-
-class _CommandConfig(_IniConfig):
-    """Alembic's configuration with the arguments of the equivalent Alembic command.
-
-    :param command: the command and its arguments.
-    :param x: the values of ``-x``; a string is one.
-    """
-
-    def __init__(self, ini: Path, command: Sequence[str], x: Sequence[str]) -> None:
-        super().__init__(ini)
         self._command = command
         self._x = [x] if isinstance(x, str) else list(x)
         del self.cmd_opts
 
     @cached_property
     def cmd_opts(self) -> argparse.Namespace:  # type: ignore[override]  # Alembic has an attribute that is set at once
-        """The arguments as Alembic's own parser returns them; parsed on demand, because creating the parser is slow."""
+        """The arguments, parsed by Alembic's own parser; on demand, because creating that parser is slow."""
         found = CommandLine("alembic").parser.parse_args(self._command)
         found.x = self._x
         return found
 
+    @cached_property
+    def file_config(self) -> configparser.ConfigParser:  # pyright: ignore[reportIncompatibleVariableOverride]
+        ini = Path(self.config_file_name or "").absolute()
+        self.config_args["here"] = ini.parent.as_posix() if self.config_file_name else Path().as_posix()
+        parser = configparser.ConfigParser(self.config_args)
+        if self.config_file_name:
+            content = ini.read_bytes()
+            try:
+                text = content.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                text = content.decode(locale.getencoding())
+            parser.read_string(text, str(ini))
+        else:
+            parser.add_section(self.config_ini_section)
+        return parser
 
-def make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> Config:
-    """Return Alembic's configuration for a project: the host's ``alembic.ini`` with the folders of all packages.
 
-    :param command: see :class:`_CommandConfig`, also for ``x``.
-    """
+def _make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> Config:
+    """Return the configuration for a project: the host's ``alembic.ini`` with the folders of all packages."""
     ini = project.env_folder / "alembic.ini"
-    config: Config = _CommandConfig(ini, command, x)
+    config: Config = _Config(ini, command, x)
     try:
         set_locations(config, project)
     except (configparser.Error, UnicodeDecodeError, OSError) as exc:
@@ -369,7 +347,7 @@ def make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> C
 
 
 def set_locations(config: Config, project: Project) -> None:
-    """Set the host's folder and the folders of all packages in a configuration."""
+    """Set the host's folder and the folders of all packages in a configuration of Alembic."""
     config.set_main_option("script_location", str(project.env_folder).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(_version_locations(project)).replace("%", "%%"))
@@ -385,7 +363,7 @@ def _version_locations(project: Project) -> list[str]:
 
 
 class LazyScript(Script):
-    """A revision of the graph as one of Alembic's, whose file is executed when it is first used."""
+    """A revision of the graph for Alembic. Its file is executed when Alembic first uses the module."""
 
     def __init__(self, revision: Revision, graph: Graph) -> None:
         self._source = revision
@@ -399,7 +377,7 @@ class LazyScript(Script):
             dependencies=dependencies or None,
             branch_labels=revision.labels or None,
         )
-        # Alembic's map of all revisions would set them, but takes longer than a step, and is only made on demand.
+        # Alembic's map of all revisions would set these, but making it takes longer than a step.
         self._resolved_dependencies = dependencies
 
     @classmethod
@@ -409,7 +387,7 @@ class LazyScript(Script):
 
     @cached_property
     def _normalized_resolved_dependencies(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic's is set, as well
-        """The dependencies that no earlier revision of its line has, as Alembic's map of all revisions has them."""
+        """The dependencies that no earlier revision of the same line has, as in Alembic's map of all revisions."""
         left, seen = list(self._source.down_revisions), set[str]()
         needed = dict.fromkeys(self._resolved_dependencies)
         while left and needed:
@@ -440,7 +418,7 @@ def _dependencies(graph: Graph, revision: Revision) -> tuple[str, ...]:
 class GraphScripts(ScriptDirectory):
     """The script directory of a project: the host's folder with the revisions of the graph.
 
-    :ivar loaded: the revisions whose files were executed, by id.
+    :ivar loaded: the revisions whose files were executed, by their ids.
     """
 
     def __init__(self, project: Project) -> None:
@@ -454,7 +432,7 @@ class GraphScripts(ScriptDirectory):
 
 
 class _StepInfo(MigrationInfo):
-    """What callbacks receive about a step; what depends on all earlier revisions is computed on demand."""
+    """The argument of callbacks. It computes ``down_revision_ids`` on demand, which needs all revisions."""
 
     def __init__(self, step: RevisionStep) -> None:
         super().__init__(
@@ -469,7 +447,7 @@ class _StepInfo(MigrationInfo):
 
 
 class ExactStep(RevisionStep):
-    """A step whose version rows are known beforehand, because Alembic's arithmetic fails on graphs of several packages.
+    """A step with given changes of the version rows, because Alembic's rules fail on graphs of several packages.
 
     :ivar after_function: called after the revision's function, before the version rows are written.
     """
@@ -501,11 +479,13 @@ class ExactStep(RevisionStep):
     def should_delete_branch(self, heads: set[str]) -> bool:
         return not self._added
 
+    # An upgrade adds one row and may remove several; a downgrade removes one row and may add several.
+
     def should_merge_branches(self, heads: set[str]) -> bool:
-        return len(self._removed) > 1
+        return self.is_upgrade
 
     def should_unmerge_branches(self, heads: set[str]) -> bool:
-        return len(self._added) > 1
+        return not self.is_upgrade
 
     def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
         return self._removed[:-1], self._removed[-1], self._added[0]
@@ -513,16 +493,13 @@ class ExactStep(RevisionStep):
     def unmerge_branch_idents(self, heads: set[str]) -> tuple[str, str, tuple[str, ...]]:
         return self._removed[0], self._added[-1], tuple(self._added[:-1])
 
-    def update_version_num(self, heads: set[str]) -> tuple[str, str]:
-        return self._removed[0], self._added[0]
-
 
 def load_steps(
     script: GraphScripts, graph: Graph, rows: Iterable[str], steps: Iterable[Step], *, is_async: bool
 ) -> list[ExactStep]:
     """Execute the files of a plan's steps, and return the steps for Alembic.
 
-    :param is_async: whether they run on a connection of an async engine.
+    :param is_async: whether the steps run on a connection of an async engine.
     :raises RevisionFileError: if a file cannot be executed, or lacks the function of its step.
     """
     version_rows = VersionRows(rows, graph.parents)
@@ -547,47 +524,16 @@ def _check_function(script: Script, step: Step, *, is_async: bool) -> None:
     check_is_run(revision, getattr(function, "__code__", None), is_async=is_async)
 
 
-class _BoundHeads(HeadMaintainer):
-    """Writes the version rows with statements that are compiled once, since the ids are parameters."""
-
-    @cached_property
-    def _statements(self) -> tuple[Insert, Delete, Update]:
-        table = self.context._version
-        was = table.c.version_num == bindparam("was")
-        return table.insert(), table.delete().where(was), table.update().where(was).values(version_num=bindparam("now"))
-
-    def _insert_version(self, version: str) -> None:
-        self.heads.add(version)
-        self._write(self._statements[0], version_num=version)
-
-    def _delete_version(self, version: str) -> None:
-        self.heads.remove(version)
-        self._check_one(self._write(self._statements[1], was=version), version)
-
-    def _update_version(self, from_: str, to_: str) -> None:
-        self.heads.remove(from_)
-        self.heads.add(to_)
-        self._check_one(self._write(self._statements[2], was=from_, now=to_), from_)
-
-    def _write(self, statement: Insert | Delete | Update, **values: str) -> int:
-        connection = self.context.connection
-        if connection is None:
-            raise RuntimeError("SQL is written, so no statement can be executed")
-        return connection.execute(statement, values).rowcount
-
-    def _check_one(self, count: int, row: str) -> None:
-        if self.context.dialect.supports_sane_rowcount and count != 1:
-            raise CommandError(f"{self.context.version_table} has the row {row} {count} times, and not once")
-
-
 @contextmanager
 def _bound_version_rows() -> Iterator[None]:
-    before = migration.HeadMaintainer
-    migration.HeadMaintainer = _BoundHeads  # type: ignore[misc]  # restored below
+    """Make Alembic write version rows as parameters instead of literals, so that each statement is compiled once."""
+    module: Any = migration
+    before = module.literal_column
+    module.literal_column = lambda text: bindparam(None, text[1:-1], _ID)
     try:
         yield
     finally:
-        migration.HeadMaintainer = before  # type: ignore[misc]
+        module.literal_column = before
 
 
 # ---- The version table and the transaction of a step ----
@@ -599,12 +545,12 @@ def has_version_table(context: MigrationContext) -> bool:
 
 
 def ensure_version_table(context: MigrationContext) -> None:
-    """Create the version table that ``env.py`` configured, in the transaction of the first step."""
+    """Create the version table that ``env.py`` configured, if it does not exist."""
     context._ensure_version_table()
 
 
 def leave_version_table(context: MigrationContext) -> None:
-    """Keep Alembic from writing CREATE TABLE for a version table that exists, but is empty."""
+    """Keep Alembic from writing CREATE TABLE for a version table that exists and is empty."""
     context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # of this one table
 
 
@@ -639,9 +585,9 @@ def write_rows(
 
 
 def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> None:
-    """Make Alembic commit the connection's current transaction, instead of the one that it began itself.
+    """Make Alembic commit the connection's current transaction instead of the one that it began itself.
 
-    :param is_over: whether a statement has ended the current one without SQLAlchemy noticing.
+    :param is_over: whether a statement has ended the current transaction without SQLAlchemy noticing it.
     """
     connection = context.connection
     if connection is None:
@@ -663,7 +609,7 @@ def follow_in_blocks(context: MigrationContext) -> None:
 
 
 class _NoResult:
-    """The result of a statement that is only written; using it is an error, so that it never seems to be empty."""
+    """The result of a statement that is only written. Using it raises an error, so that it never seems to be empty."""
 
     def _refuse(self, *args: object) -> NoReturn:
         raise RuntimeError("it reads data")
@@ -672,7 +618,7 @@ class _NoResult:
 
 
 def refuse_results(context: MigrationContext) -> None:
-    """Make ``op.get_bind()`` write the SQL of its statements, and refuse to read."""
+    """Make ``op.get_bind()`` write the SQL of its statements, and raise an error if their results are read."""
     connection: Any = context.connection
     write = connection._execute_impl
 
@@ -730,7 +676,7 @@ def _parents_in(script: ScriptDirectory, revision_id: str) -> Sequence[str]:
 def hide_table(environment: EnvironmentContext, name: str | None) -> None:
     """Exclude a table from comparisons in an ``env.py``.
 
-    This is done after its ``configure()``, because an argument would collide with the ``include_name`` of that call.
+    The option is set after ``configure()``, because as an argument it would collide with the user's ``include_name``.
     """
     configure = environment.configure
 
@@ -743,7 +689,7 @@ def hide_table(environment: EnvironmentContext, name: str | None) -> None:
 
 
 def without_table(name: str | None, users: Callable[..., object] | None) -> Callable[..., bool]:
-    """Return an ``include_name`` that excludes a table, and what the user's own excludes."""
+    """Return an ``include_name`` function that excludes a table, and everything that the user's function excludes."""
 
     def include_name(item: str | None, type_: str, parents: dict[str, Any]) -> bool:
         return not (type_ == "table" and item == name) and (users is None or bool(users(item, type_, parents)))
@@ -756,9 +702,9 @@ def without_table(name: str | None, users: Callable[..., object] | None) -> Call
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The bodies of a revision's functions, indented except for their first lines, and their imports.
+    """The bodies of a revision's functions, indented except for their first lines, and the imports that they need.
 
-    :ivar options: what ``env.py`` configured.
+    :ivar options: the options that ``env.py`` configured.
     """
 
     upgrades: str
@@ -768,12 +714,12 @@ class Body:
 
 
 class RevisionFiles:
-    """Names and renders new revision files, as the package's ``alembic.ini`` and ``script.py.mako`` say."""
+    """Names and renders new revision files, according to the package's ``alembic.ini`` and ``script.py.mako``."""
 
     def __init__(self, package: MigrationPackage) -> None:
         self._package = package
         ini = package.folder / "alembic.ini"
-        self._config = _IniConfig(ini)
+        self._config = _Config(ini)
         get = self._config.get_main_option
         try:
             self._script = ScriptDirectory(
@@ -789,7 +735,7 @@ class RevisionFiles:
     def path(self, revision_id: str, message: str) -> Path:
         """Return the path of a new file.
 
-        :raises RevisionInputError: if it exists already, or is not in the folder of the package's revisions.
+        :raises RevisionInputError: if it already exists, or is not in the folder of the package's revisions.
         """
         folder = self._package.versions
         try:
@@ -809,7 +755,7 @@ class RevisionFiles:
         return path
 
     def render(self, revision: Revision, body: Body) -> bytes:
-        """Return the text of a new revision's file.
+        """Return the content of a new revision file.
 
         :raises RevisionInputError: if the template fails.
         """
@@ -842,7 +788,7 @@ class RevisionFiles:
     def run_hooks(self, path: Path) -> None:
         """Run the ``post_write_hooks`` of the package's ``alembic.ini``.
 
-        :raises RevisionInputError: if one fails; the file exists then.
+        :raises RevisionInputError: if a hook fails; the file exists in that case.
         """
         try:
             for hook in self._config.get_hooks_list():

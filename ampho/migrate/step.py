@@ -161,7 +161,7 @@ class RunningStep:
             remains = f"Only the throw-away database of --scratch is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
         error = RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}."
-            f" {remains} Finished before it: {listed_last(finished)}.",
+            f" {remains} Completed before the failure: {listed_last(finished)}.",
             revision=revision.id,
             package=revision.package,
             path=revision.path,

@@ -297,7 +297,7 @@ def test_a_check_names_the_revision_that_does_not_go_back(tables: Tables) -> Non
         line = each.error_line("db-check", "--scratch")
     assert line.startswith("Revision b_1600000003 of b failed at ")
     assert "Only the throw-away database of --scratch is affected. Correct its downgrade()" in line
-    assert line.endswith("Finished before it: a_1600000004.")
+    assert line.endswith("Completed before the failure: a_1600000004.")
 
 
 NO_WAY_BACK = {

@@ -538,7 +538,7 @@ def run_migrations"""
     for command in (["db-up"], ["db-up", "-s"], ["db-current"], ["db-up", "--plan"]):
         error = opened.run(*command, exit_code=1).stderr
         assert f"Error: env.py failed at {path}:{line}: OperationalError: unable to open database file" in error
-        assert "Ampho passes it a connection, which environment.connect() returns: open none, and run no event" in error
+        assert "Use the connection that environment.connect() returns, instead of opening another one" in error
         assert len(error.splitlines()) == 1
     assert untouched(opened)
 
@@ -553,8 +553,8 @@ def test_one_of_alembics_for_async_engines_is_told_that_it_needs_no_loop(opened:
     for command in (["db-up"], ["db-current"], ["db-up", "--plan"]):
         (said,) = opened.run(*command, exit_code=1).stderr.splitlines()
         assert said.startswith(f"Error: env.py failed at {path}:")
-        assert "RuntimeError: asyncio.run() cannot be called from a running event loop. Ampho passes it" in said
-        assert said.endswith("which environment.connect() returns: open none, and run no event loop.")
+        assert "RuntimeError: asyncio.run() cannot be called from a running event loop. Use the connection" in said
+        assert said.endswith("instead of opening another one or running an event loop.")
     assert untouched(opened)
 
 

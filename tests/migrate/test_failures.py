@@ -106,7 +106,9 @@ def test_a_revision_that_fails_half_way_leaves_nothing_of_itself(project: Projec
         assert error.applied == ("core_1",)
         place = f"core/migrations/versions/core_2_by_hand.py:{line_of(path, 'nonsense')}"
         assert str(error).startswith(f"Revision core_2 of core failed at {place}: ")
-        assert "[SQL: SELECT nonsense]. Its transaction was rolled back. Finished before it: core_1." in str(error)
+        assert "[SQL: SELECT nonsense]. Its transaction was rolled back. Completed before the failure: core_1." in str(
+            error
+        )
 
         repair(project, each, database)
 
@@ -141,7 +143,7 @@ def test_a_downgrade_that_fails_half_way_takes_nothing_back(project: Project, da
         error = failure(each, "downgrade", "core@base")
         assert_at_second(database)
         assert "Revision core_2 of core failed" in str(error)
-        assert "Finished before it: none." in str(error)
+        assert "Completed before the failure: none." in str(error)
 
         project.revision("core", "core_2", "core_1", downgrade="op.drop_table('book')")
         each.call("downgrade", "core@-1")
@@ -171,7 +173,7 @@ def test_what_ran_before_in_other_packages_stays(project: Project, database: Dat
 
         assert database.rows() == ["core_1", "shop_1"]
         assert database.tables() == ["alembic_version", "author", "shop"]
-        assert str(error).endswith("Finished before it: core_1, shop_1.")
+        assert str(error).endswith("Completed before the failure: core_1, shop_1.")
 
 
 def test_the_commands_say_the_same(project: Project, make_database: Callable[[str], Database]) -> None:
@@ -186,7 +188,7 @@ def test_the_commands_say_the_same(project: Project, make_database: Callable[[st
         assert result.exit_code == 1
         assert one_error_line(result.stderr) == (
             f"Revision core_2 of core failed at {place}: OperationalError: no such column: nonsense"
-            " [SQL: SELECT nonsense]. Its transaction was rolled back. Finished before it: core_1."
+            " [SQL: SELECT nonsense]. Its transaction was rolled back. Completed before the failure: core_1."
         )
         assert re.sub(r"\d+ ms", "N ms", result.stdout).splitlines() == [
             "Upgrading (heads): 2 revisions of core",
@@ -213,7 +215,7 @@ def test_an_env_py_that_fails_after_the_revisions_does_not_hide_them(project: Pr
             error = failure(each)
 
             assert str(error).startswith(words)
-            assert str(error).endswith(" Finished before it: core_1, core_2.")
+            assert str(error).endswith(" Completed before the failure: core_1, core_2.")
             assert_at_second(database)
 
             env_py.write_text(intact, "utf-8")
@@ -582,7 +584,7 @@ def test_whatever_a_revision_raises_is_one_line_and_no_success(project: Project,
 
             assert words in line, cause
             assert line.startswith(f"Revision core_2 of core failed at {path.relative_to(project.folder)}:"), cause
-            assert line.endswith("Its transaction was rolled back. Finished before it: none."), cause
+            assert line.endswith("Its transaction was rolled back. Completed before the failure: none."), cause
             assert_at_first(database)
         repair(project, each, database)
 
