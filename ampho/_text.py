@@ -34,6 +34,10 @@ _LONGEST_STATEMENT = 200
 # The last "@" ends the credentials, because a raw password may contain spaces, slashes, and "@".
 _CREDENTIALS = re.compile(r"://[^/\s@:]*:.*@")
 _SECRET_ARGUMENT = re.compile(r"""(?i)((?:password|passwd|pwd)['"]?\s?[=:]\s?)('[^']*'|"[^"]*"|[^\s&,)'"]+)""")
+# SQLAlchemy shows the constraint with the representations of its columns and its table.
+_UNNAMED = re.compile(
+    r"(for constraint \w+)\((?:.*?\btable=(?:<|Table\(')(?P<table>[^>']+))?.*(; it has no name)", re.DOTALL
+)
 _BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
 # SQLAlchemy before 2.1 shows errors of asyncpg in this way.
 _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
@@ -61,7 +65,9 @@ _AUTOCOMMIT = "put it into op.get_context().autocommit_block()"
 _NO_VALUE = "give the column a server_default, or fill it first and make it NOT NULL then"
 _DRIVERS = "psycopg|psycopg2|asyncpg|pg8000|pymysql|asyncmy|aiomysql|MySQLdb|mysql|mariadb|aiosqlite|pyodbc|oracledb"
 
-_HINTS: Mapping[str, str] = {
+_TABLE_EXISTS = r"(table|relation) [^ ]+ already exists.*\[SQL: \s*CREATE TABLE"
+
+_HINTS: dict[str, str] = {
     # The database URL
     r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the dialect is called postgresql, as in"
     " postgresql+psycopg:// for Flask and postgresql+asyncpg:// for Quart",
@@ -82,8 +88,8 @@ _HINTS: Mapping[str, str] = {
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
     " on each connect",
     r"Unknown database '": "here a schema is a database of the server: create it first, with CREATE DATABASE",
-    r"(table|relation) [^ ]+ already exists.*\[SQL: \s*CREATE TABLE": "if it is right as it is, as a table from before"
-    " the migrations, 'ampho db-stamp' marks the revision as applied without running it",
+    _TABLE_EXISTS: "if it is right as it is, as a table from before the migrations, 'ampho db-stamp' marks the revision"
+    " as applied without running it",
     # Locks and files
     r"database is locked": "another process is writing to it: wait until that ends, and run again",
     r"attempt to write a readonly database": "this user may not write to the file or its folder",
@@ -109,6 +115,10 @@ _HINTS: Mapping[str, str] = {
     # env.py
     r"got multiple values for keyword argument": "give it to environment.options(), and not to configure() as well",
     r"value too long for type character varying\(32\)": "the version table takes ids of 32 characters at most",
+}
+_DOWNGRADE_HINTS: dict[str, str] = {
+    _TABLE_EXISTS: "if it is right as it is, 'ampho db-stamp' with an earlier revision, or with PACKAGE@base, marks"
+    " this revision as not applied without running it",
 }
 
 
@@ -343,9 +353,13 @@ def _sentence(exc: BaseException, words: str) -> str:
 
 def _text(exc: BaseException) -> str:
     try:
-        return _BACKGROUND.sub("", str(exc)).strip()
+        return _UNNAMED.sub(_of_table, _BACKGROUND.sub("", str(exc))).strip()
     except Exception:  # noqa: BLE001 - other people's __str__ may do anything
         return "(its message cannot be shown)"
+
+
+def _of_table(unnamed: re.Match[str]) -> str:
+    return f"{unnamed[1]}{' of the table ' + unnamed['table'] if unnamed['table'] else ''}{unnamed[3]}"
 
 
 def _function(exc: BaseException) -> str:
@@ -363,9 +377,12 @@ def counted(number: int, noun: str = "revision") -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def with_hint(text: str) -> str:
-    """Return a message with a hint on what to do, if it is well known."""
-    for pattern, remedy in _HINTS.items():
+def with_hint(text: str, *, is_downgrade: bool = False) -> str:
+    """Return a message with a hint on what to do, if it is well known.
+
+    :param is_downgrade: whether it comes from a downgrade, for which some hints are different.
+    """
+    for pattern, remedy in (_HINTS | _DOWNGRADE_HINTS if is_downgrade else _HINTS).items():
         if re.search(pattern, text, re.IGNORECASE):
             return f"{text} ({remedy})"
     return text

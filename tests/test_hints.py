@@ -78,6 +78,19 @@ def test_what_a_driver_says_of_a_revision_comes_with_a_remedy(
     assert database.rows() == ["core_1"]
 
 
+def test_a_table_that_a_downgrade_creates_again_is_not_to_be_stamped_as_applied(
+    opened: Facade, project: Project, database: Database
+) -> None:
+    again = TABLE.replace("'a'", "'b'")
+    project.revision("core", "core_2", "core_1", upgrade=again, downgrade=again)
+    opened.call("upgrade")
+    with pytest.raises(RevisionFailedError) as failed:
+        opened.call("downgrade", "core@-1")
+    assert "'ampho db-stamp' with an earlier revision, or with PACKAGE@base, marks" in str(failed.value)
+    assert "marks the revision as applied" not in str(failed.value)
+    assert database.rows() == ["core_2"]
+
+
 @pytest.mark.drivers("sqlite", "postgresql+psycopg", "mariadb+asyncmy")
 @pytest.mark.parametrize("command", ["db-check --scratch", "db-rev core More -a --scratch"])
 def test_a_failure_on_the_throw_away_database_is_none_of_the_apps(

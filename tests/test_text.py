@@ -257,6 +257,34 @@ def test_what_is_well_known_comes_with_a_remedy(said: str, hint: str) -> None:
     assert with_hint("nothing known") == "nothing known"
 
 
+def test_a_table_that_exists_has_another_remedy_in_a_downgrade() -> None:
+    said = "OperationalError: table a already exists [SQL: CREATE TABLE a (id INTEGER)]"
+    assert "marks the revision as applied" in with_hint(said)
+    assert "marks this revision as not applied" in with_hint(said, is_downgrade=True)
+    assert with_hint("database is locked", is_downgrade=True) == with_hint("database is locked")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "shown"),
+    [
+        ("sa.UniqueConstraint('x')", "UniqueConstraint of the table a"),
+        ("sa.CheckConstraint('x > 1')", "CheckConstraint of the table a"),
+        ("sa.ForeignKeyConstraint(['x'], ['b.id'])", "ForeignKeyConstraint of the table a"),
+        ("sa.PrimaryKeyConstraint()", "PrimaryKeyConstraint"),
+    ],
+)
+def test_a_constraint_without_a_name_is_shown_in_a_few_words(constraint: str, shown: str) -> None:
+    columns = "".join(f", sa.Column('column_{number}', sa.Integer)" for number in range(40))
+    exc = caught(
+        f"import sqlalchemy as sa\nunnamed = {constraint}\n"
+        f"sa.Table('a', sa.MetaData(), sa.Column('x', sa.Integer){columns}, unnamed)\n"
+        "sa.schema.DropConstraint(unnamed).compile()\n"
+    )
+    said = describe(exc)
+    assert said == f"CompileError: Can't emit DROP CONSTRAINT for constraint {shown}; it has no name"
+    assert with_hint(said).startswith(f"{said} (give the name that it has in the database")
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -1,7 +1,7 @@
-"""Answers about a database that change nothing.
+"""Questions about a database, which change nothing.
 
-They are made from the version rows and the journal, which are read directly if it is known what ``env.py`` configures,
-and otherwise by running it.
+The answers are computed from the version rows and the journal. These are read directly if ``env.py`` is as ``db-init``
+writes it, and otherwise inside a run of ``env.py``, which may configure another version table.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import String, column, select, table
@@ -25,10 +26,9 @@ from ampho.settings import JOURNAL_TABLE
 from ampho.status import advice
 
 if TYPE_CHECKING:
-    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
 
-    from ampho.migrate.alembic import GraphScripts
     from ampho.status.deployment import Deployment
     from ampho.status.graph_view import Picture
     from ampho.status.state import CurrentState
@@ -50,7 +50,7 @@ def status(
 
     :param packages: the packages to include; by default all.
     :param all: whether to include each revision.
-    :param check: whether to raise the errors that an upgrade raises if packages are not listed or not installed.
+    :param check: whether to raise the errors of an upgrade about packages that are not listed or not installed.
     """
     from ampho.status.summary import database_status
 
@@ -86,10 +86,10 @@ def graph(
     full: bool = False,
     x: Sequence[str] = (),
 ) -> Picture:
-    """Return the history as a picture, with marks for what is applied.
+    """Return the history as a picture in which the applied revisions are marked.
 
-    :param connection: None for a picture without a database.
-    :param packages: the packages to show, with what they are connected to in others; by default all.
+    :param connection: the database; None to mark nothing.
+    :param packages: the packages to show, and the revisions of others that they are connected to; by default all.
     :param full: whether each revision is a node of its own.
     """
     from ampho.status.graph_view import all_packages, draw
@@ -107,9 +107,9 @@ def graph(
 
 
 def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]) -> None:
-    """Check that packages are configured, or that the database has missing revisions of them.
+    """Raise an error if a package is not configured and has no revisions in the database.
 
-    :param known: names of packages that the files or the database have revisions of.
+    :param known: the names of packages that have revisions, in files or in the database.
     """
     unlisted = set(known) - set(project.graph.packages)
     for name in packages:
@@ -158,7 +158,8 @@ def query(
     """Return the answer to a question about the version rows and the journal.
 
     :param x: values for ``context.get_x_argument()``.
-    :param about_change: whether it is about what a run would do, which is refused if the rows are in another table.
+    :param about_change: whether it is about a future run. If the version table is empty and another one has the rows,
+        such a question raises an error.
     """
     if has_known_table(project):
         check_not_in_use(connection)
@@ -173,7 +174,7 @@ def query(
 
 
 def has_known_table(project: Project) -> bool:
-    """Return whether the version table is known without running ``env.py``, because ``db-init`` has written that."""
+    """Return whether the version table is known without running ``env.py``, which is as ``db-init`` writes it."""
     name, schema = _version_table(project)
     return (
         project.is_env_pristine
@@ -192,7 +193,7 @@ def query_known_table(
 ) -> T:
     """Return the answer without importing Alembic, which takes longer than everything else in most commands.
 
-    :raises DatabaseError: if the database reports an error.
+    :raises DatabaseError: if the database reports an error, or its driver cannot decode a text.
     """
     name, schema = _version_table(project)
     try:
@@ -208,7 +209,10 @@ def query_known_table(
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
-    except (SQLAlchemyError, ValueError) as exc:  # such as text in another encoding than the driver expects
+    except (SQLAlchemyError, ValueError) as exc:
+        frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
+        if not any(frame.f_globals.get("__name__", "").startswith("sqlalchemy.") for frame in frames):
+            raise  # a ValueError of the question itself
         raise database_error(exc, project.url) from exc
     finally:
         with suppress(SQLAlchemyError):
@@ -216,15 +220,12 @@ def query_known_table(
 
 
 def _version_table(project: Project) -> tuple[Any, Any]:
-    """Return the name and the schema of the version table in the options of ``env.py``, which may be of any type."""
+    """Return the name and the schema of the version table in the options of ``env.py``; they may have any type."""
     return project.options.get("version_table") or VERSION_TABLE, project.options.get("version_table_schema")
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Check that the only connection of an in-memory SQLite database is not in a transaction of the app.
-
-    :raises DatabaseError: if it is.
-    """
+    """Raise a DatabaseError if an in-memory SQLite database's only connection is in a transaction of the app."""
     if connection.dialect.name == "sqlite":
         from ampho.database import sqlite
 
@@ -238,40 +239,27 @@ def query_env(
     question: Callable[[tuple[str, ...], Journal, MigrationContext], T],
     command: Sequence[str] = (),
 ) -> T:
-    """Return the answer to a question that needs what ``env.py`` configures.
+    """Return the answer to a question that depends on what the host's ``env.py`` configures, by running that.
 
-    :param command: as for :func:`run_env`.
-    """
-    answers: list[T] = []
-
-    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
-        answers.append(question(rows, read_journal(project, context), context))
-        return ()
-
-    run_env(project, connection, x, work, command)
-    return answers[0]
-
-
-def run_env(
-    project: Project,
-    connection: Connection,
-    x: Sequence[str],
-    work: Callable[[tuple[str, ...], MigrationContext, GraphScripts], Iterable[RevisionStep]],
-    command: Sequence[str] = (),
-) -> None:
-    """Run the host's ``env.py`` once with ``work`` inside, for work that runs no step.
-
-    :param command: the equivalent Alembic command; by default, the one for work that changes nothing.
+    :param command: the equivalent Alembic command; by default, the one for a question that changes nothing.
     """
     import_alembic(connection)
     from ampho.migrate.alembic import ASK, EnvironmentRun
 
+    answers: list[T] = []
+
+    def work(rows: tuple[str, ...], context: MigrationContext, script: object) -> tuple[()]:
+        table = journal_table(project, context)
+        answers.append(question(rows, table.read() if table else Journal(), context))
+        return ()
+
     check_not_in_use(connection)
     EnvironmentRun(project, connection, x, command or ASK).run(work)
+    return answers[0]
 
 
 def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:
-    """Return the journal's table, which is in the schema that ``env.py`` configured; None without a journal.
+    """Return the journal's table in the schema that ``env.py`` configured; None if the app keeps no journal.
 
     :raises ConfigurationError: if the version table has the same name.
     """
@@ -284,9 +272,3 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
             setting=JOURNAL_TABLE.name,
         )
     return JournalTable(context.connection, name, context.version_table_schema)
-
-
-def read_journal(project: Project, context: MigrationContext) -> Journal:
-    """Return the journal; an empty one if the app keeps none."""
-    table = journal_table(project, context)
-    return table.read() if table else Journal()

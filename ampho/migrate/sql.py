@@ -24,7 +24,7 @@ from ampho.history.revision import Revision
 from ampho.history.specifier import find_branch, find_target, parse
 from ampho.migrate.plan import Direction, Plan, Step, check_finished, graph_of, plan_downgrade, plan_upgrade
 from ampho.migrate.project import Project
-from ampho.migrate.queries import read_journal, run_env
+from ampho.migrate.queries import query_env
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -159,18 +159,13 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
 def _present_start(project: Project, connection: Connection, x: Sequence[str]) -> _Start:
     from ampho.migrate.alembic import has_version_table
 
-    found: list[_Start] = []
-
-    def work(rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterable[RevisionStep]:
-        journal = read_journal(project, context)
+    def look(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Start:
         check_finished(journal)
         if not rows:
             check_not_elsewhere(connection, project.graph, context.version_table, journal)
-        found.append(_Start(rows, has_version_table(context), journal))
-        return ()
+        return _Start(rows, has_version_table(context), journal)
 
-    run_env(project, connection, x, work)
-    return found[0]
+    return query_env(project, connection, x, look)
 
 
 def _dialect(project: Project, connection: Connection | None = None) -> Dialect:

@@ -1,8 +1,9 @@
-"""Changing what counts as applied, in the version table and the journal, without running a revision."""
+"""Recording in the version table and the journal what is applied, without running a revision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,24 +18,23 @@ from ampho.history.package import RESERVED
 from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
-from ampho.migrate.queries import journal_table, run_env
+from ampho.migrate.queries import journal_table, query_env
 from ampho.status import advice
 from ampho.status.state import missing_states
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
     from sqlalchemy.engine import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
-    """How the rows of the version table were changed.
+    """How a command changed the version rows.
 
     :ivar before: the version rows before the command.
     :ivar after: the version rows after the command.
-    :ivar recorded: the ids of the revisions that were already applied, but diverged or edited; the journal now records
-        that they are applied, with their present files.
+    :ivar recorded: the ids of diverged or edited revisions that were already applied; the journal now records that they
+        are, with their present files.
     """
 
     before: tuple[str, ...]
@@ -56,9 +56,9 @@ def stamp(
 
     :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
     :param purge: whether to delete all version rows first, including those of missing revisions.
-    :param confirm: the database's name, if it is protected and a row is to be deleted.
+    :param confirm: the name of the database, if it is protected and a row would be deleted.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the process that migrates the database meanwhile, if there is one.
+    :param observer: notified if another process is migrating the database.
     :raises SpecifierError: if the specifier does not say what is applied.
     :raises DependentsError: if applied revisions of other packages depend on what would no longer be applied.
     """
@@ -68,20 +68,18 @@ def stamp(
         how = "deletes all version rows" if purge else "changes version rows"
         protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
 
-    def change(before: Applied) -> set[str]:
+    def change(before: Applied) -> AbstractSet[str]:
         after = known_after_stamp(before, specifier)
         if not before.known <= after:
             protection.check(confirm, f"'ampho db-stamp {specifier}' removes applied revisions from the version table.")
         return after
 
-    def described() -> tuple[str, ...]:
-        return _packages_of(project.graph, parse(specifier))
-
-    return _write(project, connection, change, specifier, x=x, observer=observer, purge=purge, described=described)
+    spec = parse(specifier)
+    return _write(project, connection, change, specifier, x=x, observer=observer, purge=purge, described=spec)
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
-    """Return the packages whose state a specifier describes."""
+    """Return the packages of which a specifier says what is applied."""
     if spec.branch is None and spec.target in RESERVED:
         return graph.packages
     found = find_branch(graph, spec.branch, spec.text) if spec.branch else find_target(graph, spec)
@@ -96,17 +94,17 @@ def forget(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Remove missing revisions from the version table; their tables stay.
+    """Remove missing revisions from the version table, without changing anything else in the database.
 
     :param name: a package, or the id of a missing revision.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the process that migrates the database meanwhile, if there is one.
+    :param observer: notified if another process is migrating the database.
     :raises SpecifierError: if no missing revision has that name.
     :raises DependentsError: if other missing revisions depend on them.
     """
 
-    def change(before: Applied) -> set[str]:
-        return set(before.known) - _forgotten(before, name)
+    def change(before: Applied) -> AbstractSet[str]:
+        return before.known - _forgotten(before, name)
 
     return _write(project, connection, change, name, x=x, observer=observer, outcome=Outcome.FORGOTTEN)
 
@@ -141,28 +139,28 @@ def resolve(
     """Mark an unfinished revision as applied or not applied.
 
     :param revision: its id.
-    :param applied: whether its change is in the database now.
+    :param applied: whether the database now has its changes.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the process that migrates the database meanwhile, if there is one.
+    :param observer: notified if another process is migrating the database.
     :raises SpecifierError: if it is not unfinished.
     """
 
-    def change(before: Applied) -> set[str]:
-        if revision not in before.graph:
-            if not applied:
-                return set(before.known)
+    def change(before: Applied) -> AbstractSet[str]:
+        if revision in before.graph:
+            if applied:
+                return before.known | before.graph.ancestors([revision])
+            return _without(before, {revision}, parse(revision))
+        if applied:
             raise SpecifierError(
-                f"{revision} is missing, so it is not known what it depends on. Restore its file first.",
+                f"{revision} is missing, so Ampho cannot know what it depends on. Restore its file first.",
                 specifier=revision,
             )
-        if applied:
-            return set(before.known) | before.graph.ancestors([revision])
-        return _without(before, {revision}, parse(revision))
+        return before.known
 
     return _write(project, connection, change, revision, x=x, observer=observer, resolving=revision)
 
 
-def _entries_of(revision: str, journal: Journal) -> list[Entry]:
+def _unfinished(revision: str, journal: Journal) -> list[Entry]:
     entries = [entry for entry in journal.unfinished if entry.revision == revision]
     if not entries:
         others = ", ".join(entry.revision for entry in journal.unfinished)
@@ -174,38 +172,38 @@ def _entries_of(revision: str, journal: Journal) -> list[Entry]:
 def _write(
     project: Project,
     connection: Connection,
-    change: Callable[[Applied], set[str]],
+    change: Callable[[Applied], AbstractSet[str]],
     name: str,
     *,
     x: Sequence[str],
     observer: Observer | None,
     outcome: Outcome = Outcome.STAMPED,
     purge: bool = False,
-    described: Callable[[], Iterable[str]] = tuple,
+    described: Specifier | None = None,
     resolving: str | None = None,
 ) -> Stamped:
-    """Change what is applied, in the version table and in the journal, in one transaction.
+    """Write in one transaction to the version table and the journal what is applied.
 
-    :param name: what was typed: a specifier, or a name.
+    :param change: returns the applied revisions after the command, from those before it.
+    :param name: the specifier or the name that the user typed.
     :param purge: whether to ignore the present rows.
-    :param described: returns the packages of which all revisions are recorded as applied or not applied.
-    :param resolving: the unfinished revision that this resolves.
+    :param described: a specifier; each revision of its packages gets an entry in the journal that says whether it is
+        applied, if the journal does not say so yet.
+    :param resolving: the unfinished revision to resolve.
     """
     graph = project.graph
-    found: list[Stamped] = []
 
-    def work(rows: tuple[str, ...], context: MigrationContext, script: ScriptDirectory) -> tuple[()]:
+    def write(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> Stamped:
         from ampho.migrate.alembic import write_rows
 
         table = journal_table(project, context)
-        journal = table.read() if table else Journal()
-        entries = _entries_of(resolving, journal) if resolving else []
+        entries = _unfinished(resolving, journal) if resolving else []
         was = Applied.from_rows(graph, rows, journal)
         before = Applied.from_rows(graph, (), journal) if purge else was
         advice.check_sound(before)
         known = change(before)
         after = exact_rows(before.graph, known)
-        packages = set(described())
+        packages = set(_packages_of(graph, described)) if described else set[str]()
         affirmed = _to_affirm(was, known, journal, packages)
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
@@ -222,23 +220,22 @@ def _write(
 
         write_rows(context, rows, after, record)
         # In a table that another tool made, a row may be NULL.
-        found.append(Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed)))
-        return ()
+        return Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed))
 
     waiting = (Observer() if observer is None else observer).waiting
     with migrating(connection, project.url, project.settings, waiting) as migrating_connection:
-        run_env(project, migrating_connection, x, work, ("stamp", *(["--purge"] if purge else ()), "--", name))
-    return found[0]
+        command = ("stamp", *(["--purge"] if purge else ()), "--", name)
+        return query_env(project, migrating_connection, x, write, command)
 
 
-def _to_affirm(was: Applied, known: set[str], journal: Journal, packages: set[str]) -> set[str]:
-    """Return what counted as applied already, although the journal does not say so of the present files."""
+def _to_affirm(was: Applied, known: AbstractSet[str], journal: Journal, packages: AbstractSet[str]) -> set[str]:
+    """Return the diverged and edited revisions of some packages that stay applied."""
     doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
     return {rid for rid in doubtful & known if was.package(rid) in packages}
 
 
 def known_after_stamp(before: Applied, specifier: str) -> set[str]:
-    """Return what is applied after a stamp."""
+    """Return the ids of the revisions that are applied after a stamp."""
     graph, applied, spec = before.graph, before.known, parse(specifier)
     match spec:
         case Specifier(branch=None, target="heads"):

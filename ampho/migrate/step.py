@@ -171,7 +171,9 @@ class RunningStep:
 
     def _why(self, exc: BaseException) -> str:
         why = describe_without(exc, self._project.url).rstrip(".")
-        return f"{why} ({HINT})" if self._others.are_waited_for(exc) else with_hint(why)
+        if self._others.are_waited_for(exc):
+            return f"{why} ({HINT})"
+        return with_hint(why, is_downgrade=self.step.direction is Direction.DOWNGRADE)
 
     def _what_remains(self, *, is_lost: bool) -> str:
         if not self._is_transactional:

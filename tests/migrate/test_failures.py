@@ -976,3 +976,16 @@ op.execute("SELECT 1")
         assert "Revision core_2 of core failed" in str(error)
         assert_at_first(database)
         repair(project, each, database)
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_bug_in_an_answer_is_not_reported_as_an_error_of_the_database(
+    project: Project, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        raise ValueError("a bug")
+
+    project.package("core")
+    monkeypatch.setattr("ampho.status.state.current_state", fails)
+    with running(project, database) as shop, pytest.raises(ValueError, match="a bug"):
+        shop.call("current")
