@@ -1,7 +1,7 @@
 """The revisions of all packages as one graph, with the errors in it.
 
-It is made from revisions that were read before, and does not use a database. A revision depends on its parents and on
-the revisions in its ``depends_on``. A parent in another package counts as a dependency, not as a parent.
+The graph does not use a database. A revision depends on its parents and on the revisions in its ``depends_on``. A
+parent in another package counts as a dependency, not as a parent.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from ampho._text import shown_path
-from ampho.errors import CycleError, DuplicateRevisionError, MissingRevisionError, PackageNotFoundError
+from ampho.errors import CycleError, DuplicateRevisionError, HistoryError, MissingRevisionError, PackageNotFoundError
 from ampho.history.revision import Revision, package_of_id
+
+E = TypeVar("E", bound=HistoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """The meaning of a name in front of ``@``: a package, or the part of a package that has a label.
+    """The revisions that a name in front of ``@`` stands for: those of a package, or of a label in a package.
 
     :ivar name: the name as the user typed it.
-    :ivar package: the package of its revisions.
-    :ivar ids: its revisions, in the order of the graph.
+    :ivar package: the package of the revisions.
+    :ivar ids: the ids of the revisions, in the order of the graph.
     """
 
     name: str
@@ -34,13 +37,16 @@ class Branch:
 class Graph:
     """The history of all packages.
 
-    A dependency without a file becomes a missing revision if its package is not installed, because it may have been
-    applied before the package was uninstalled. A plan that would have to run it is refused later.
+    If a revision depends on one without a file, whose package is not installed, the graph contains that one as a
+    missing revision, because it may have been applied before its package was uninstalled. :meth:`check_files` refuses
+    to run it.
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
     :param not_installed: the errors about packages that are listed but not installed, by their names.
-    :raises HistoryError: if the revisions contradict themselves.
+    :ivar ids: all ids in the order in which they run on an empty database. It only depends on the files.
+    :ivar labels: the ids of the revisions that have a label, by the label.
+    :raises HistoryError: if the revisions do not form a graph.
     """
 
     def __init__(
@@ -52,16 +58,19 @@ class Graph:
         self.packages: tuple[str, ...] = tuple(packages)
         self.not_installed: Mapping[str, PackageNotFoundError] = not_installed or {}
         self._revisions = _by_id(revisions)
-        self._labels = _by_label(self._revisions.values(), self.packages)
-        self._first = self._first_revisions()
+        self.labels: Mapping[str, str] = _by_label(self._revisions.values(), self.packages)
+        missing = (revision.package for revision in self._revisions.values() if revision.is_missing)
+        self._known_names = tuple(dict.fromkeys([*self.packages, *filter(None, missing)]))
+        self._by_name = {**self._first_revisions(), **self.labels}
         self._needed_by: dict[str, Revision] = {}
         self._parents = {revision.id: self._resolve_parents(revision) for revision in [*self._revisions.values()]}
         self._parents |= dict.fromkeys(self._needed_by, ())
         self._children = _inverted(self._parents)
-        self._order = self._sorted()
-        self._of_package: dict[str, tuple[str, ...]] = dict.fromkeys(self.packages, ())
-        for name, ids in self._grouped().items():
-            self._of_package[name] = tuple(ids)
+        self.ids = self._sorted()
+        groups: dict[str, list[str]] = {name: [] for name in self.packages}
+        for revision_id in self.ids:
+            groups.setdefault(self._revisions[revision_id].package, []).append(revision_id)
+        self._of_package = {name: tuple(ids) for name, ids in groups.items()}
 
     def __contains__(self, revision_id: object) -> bool:
         return revision_id in self._revisions
@@ -72,21 +81,8 @@ class Graph:
     def __len__(self) -> int:
         return len(self._revisions)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """All ids in the order in which an empty database runs them; see :meth:`_sorted`.
-
-        The order only depends on the files, and is always the same.
-        """
-        return self._order
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The id of the revision that carries each label."""
-        return self._labels
-
     def parents(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids that a revision depends on: parents first, then the others."""
+        """Return the ids that a revision depends on directly: its parents first, then the others."""
         return self._parents[revision_id]
 
     def children(self, revision_id: str) -> tuple[str, ...]:
@@ -94,7 +90,7 @@ class Graph:
         return self._children[revision_id]
 
     def dependencies(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids in the ``depends_on`` of a revision, and those of its parents in other packages."""
+        """Return the ids of a revision's parents in other packages, and of the revisions in its ``depends_on``."""
         revision = self[revision_id]
         own = {parent for parent in revision.down_revisions if self[parent].package == revision.package}
         return tuple(parent for parent in self._parents[revision_id] if parent not in own)
@@ -115,46 +111,45 @@ class Graph:
         heads = self.heads(package)
         if len(heads) <= 1:
             return ()
-        branches = [branch for branch in map(self.branch, self._labels) if branch and branch.package == package]
+        branches = [branch for branch in map(self.branch, self.labels) if branch and branch.package == package]
         lines = [tips for tips in (set(heads).intersection(branch.ids) for branch in branches) if len(tips) == 1]
         return () if set(heads) == set().union(*lines) else heads
 
     @cached_property
     def _heads(self) -> dict[str, tuple[str, ...]]:
-        found = {}
-        for name, ids in self._of_package.items():
-            below = {parent for revision_id in ids for parent in self._revisions[revision_id].down_revisions}
-            found[name] = tuple(revision_id for revision_id in ids if revision_id not in below)
-        return found
+        return {name: self.tips(ids) for name, ids in self._of_package.items()}
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of some ids of one package that no other of them revises, in the order of the graph."""
+        """Return those of the given ids, which are of one package, that no other of them revises, in order."""
         among = set(ids)
-        below = {parent for revision_id in among for parent in self[revision_id].down_revisions}
+        below = {parent for revision_id in among for parent in self._revisions[revision_id].down_revisions}
         return self.sort(among - below)
 
     def branch(self, name: str) -> Branch | None:
-        """Return the branch of a name: all of a package, or a label's revision and its successors, as in Alembic."""
+        """Return the branch that a package's name or a label stands for, or None if ``name`` is neither.
+
+        As in Alembic, a label stands for the revision that has it and for the successors of that revision.
+        """
         if name in self._of_package:
             return Branch(name, name, self._of_package[name])
-        if name not in self._labels:
+        if name not in self.labels:
             return None
-        first = self[self._labels[name]]
+        first = self[self.labels[name]]
         return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
-        """Return this graph with missing revisions that a database has.
+        """Return this graph with the missing revisions of a database instead of its own.
 
-        :param revisions: the revisions, which only depend on each other and on revisions in the graph.
+        :param revisions: the missing revisions. They may depend on each other and on revisions in the graph.
         """
         present = [revision for revision in self._revisions.values() if not revision.is_missing]
         return Graph([*present, *revisions], self.packages, self.not_installed)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
-        """Return this graph with other parents for some revisions than those in their files.
+        """Return this graph with different parents for some of its revisions.
 
-        :param parents: the ids of their parents and dependencies, by their ids.
-        :raises HistoryError: if the result is not a valid graph.
+        :param parents: for each of these revisions, the ids of its parents and dependencies.
+        :raises HistoryError: if the revisions do not form a graph then.
         """
         revisions = (
             self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
@@ -163,7 +158,7 @@ class Graph:
         return Graph(revisions, self.packages, self.not_installed)
 
     def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
-        """Return a revision with other parents. The dependencies in its file remain dependencies."""
+        """Return a revision with different parents. Those that are dependencies in its file remain dependencies."""
         needed = set(self._parents[revision.id]).difference(revision.down_revisions)
         down_revisions = tuple(parent for parent in ids if parent not in needed)
         return replace(revision, down_revisions=down_revisions, depends_on=tuple(needed.intersection(ids)))
@@ -177,20 +172,20 @@ class Graph:
         return self._revisions[revision_id].is_missing
 
     def check_files(self, ids: Iterable[str]) -> None:
-        """Check that revisions have files.
+        """Check that the graph does not contain any of these revisions only because another one depends on it.
 
-        :raises MissingRevisionError: if one is only known because another revision depends on it.
+        :raises MissingRevisionError: if it does.
         """
         for revision_id in ids:
             if revision_id in self._needed_by:
                 raise _missing(self._needed_by[revision_id], revision_id)
 
     def ancestors(self, ids: Iterable[str]) -> set[str]:
-        """Return some revisions and all revisions that they depend on, directly or indirectly."""
+        """Return the given ids and those of all revisions that they depend on, directly or indirectly."""
         return _reach(ids, self._parents)
 
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
-        """Return all revisions that depend on some revisions, directly or indirectly, without the latter.
+        """Return the ids of all revisions that depend on the given ones, directly or indirectly, without the latter.
 
         :param within: only follow dependencies inside this package.
         """
@@ -204,7 +199,7 @@ class Graph:
         return _reach(start, children) - start
 
     def successors(self, revision_id: str) -> set[str]:
-        """Return the revisions of the same package that revise a revision, directly or indirectly, without itself."""
+        """Return the ids of the package's revisions that revise a revision, directly or indirectly."""
         package = self[revision_id].package
         below = {
             parent: tuple(child for child in self._children[parent] if parent in self[child].down_revisions)
@@ -213,7 +208,10 @@ class Graph:
         return {found for found in _reach([revision_id], below) if self[found].package == package} - {revision_id}
 
     def after(self, revision_id: str) -> set[str]:
-        """Return what is reverted if a package goes back to a revision: its successors, and what depends on them."""
+        """Return the ids that a downgrade to a revision reverts in its package.
+
+        These are its successors, and the revisions that depend on them.
+        """
         successors = self.successors(revision_id)
         return successors | self.descendants(successors, within=self[revision_id].package)
 
@@ -224,10 +222,10 @@ class Graph:
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        return {revision_id: position for position, revision_id in enumerate(self._order)}
+        return {revision_id: position for position, revision_id in enumerate(self.ids)}
 
     def _first_revisions(self) -> dict[str, str]:
-        """Return the first revision of each package that has only one. It stands for the package if no label does."""
+        """Return the first revision of each package that has only one; a package's name in ``depends_on`` means it."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
             if not revision.down_revisions and not revision.is_missing:
@@ -235,41 +233,26 @@ class Graph:
         return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
 
     def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
-        """Resolve ``down_revision`` and ``depends_on`` as Alembic does: by id; a dependency may also be a label."""
+        """Return the ids in ``down_revision`` and ``depends_on``. As in Alembic, the latter may also contain labels."""
         if not revision.depends_on and all(map(self._revisions.__contains__, revision.down_revisions)):
             return revision.down_revisions
-        parents = dict.fromkeys(revision.down_revisions)
-        for name in revision.depends_on:
-            if name in self._revisions:
-                parents[name] = None
-            else:
-                parents[self._labels.get(name) or self._first.get(name) or name] = None
+        needed = (name if name in self._revisions else self._by_name.get(name, name) for name in revision.depends_on)
+        parents = tuple(dict.fromkeys([*revision.down_revisions, *needed]))
         for parent in parents:
             if parent not in self._revisions:
-                package = parent if parent in self.packages else package_of_id(parent, self._named)
+                package = parent if parent in self.packages else package_of_id(parent, self._known_names)
                 if parent in revision.down_revisions or package in self.packages:
                     raise _missing(revision, parent)
                 self._revisions[parent] = Revision(parent, package, "", is_missing=True)
                 self._needed_by[parent] = revision
-        return tuple(parents)
-
-    @cached_property
-    def _named(self) -> tuple[str, ...]:
-        """The packages whose names are known, including those of missing revisions.
-
-        An id alone does not show where the name of its package has dots.
-        """
-        missing = (
-            revision.package for revision in self._revisions.values() if revision.is_missing and revision.package
-        )
-        return tuple(dict.fromkeys([*self.packages, *missing]))
+        return parents
 
     def _sorted(self) -> tuple[str, ...]:
         """Return all ids: each after those that it depends on, and otherwise the oldest ones first.
 
-        So an empty database goes through the same states as those that were migrated while the files were written.
-        Because clocks differ, a revision counts as no older than those that it depends on. Revisions of the same age
-        are sorted by package, in the order in which the packages are listed, and then by id.
+        So an empty database goes through the same states as the databases that were migrated while the files were
+        written. Because clocks differ, a revision counts as no older than those that it depends on. Revisions of the
+        same age are sorted by package, in the order in which the packages are listed, and then by id.
         """
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
@@ -295,11 +278,11 @@ class Graph:
         return tuple(order)
 
     def _times(self) -> dict[str, float]:
-        """Return when each revision was written, with an estimate for those without a date.
+        """Return the time at which each revision was written.
 
-        Such a revision counts as old as the oldest revision that depends on it. If none of those has a date, it counts
-        as old as the oldest revision of its package. A package without any dates comes after the packages that are
-        listed before it.
+        A revision without a date gets the time of the oldest revision that depends on it. If none of those has a date,
+        it gets the time of the oldest revision of its package. A package without any dates gets the latest time of the
+        packages that are listed before it.
         """
         times = {rid: time for rid, revision in self._revisions.items() if (time := revision.time) is not None}
         if len(times) == len(self._revisions):
@@ -315,11 +298,12 @@ class Graph:
         return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
 
     def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
-        """Return, by package, the time of a revision without a date that no revision with a date depends on."""
+        """Return the earliest time in each package, or for a package without any, the latest in those before it."""
         of_package: dict[str, list[float]] = {name: [] for name in self.packages}
         for revision_id in sorted(self._revisions):
             known = of_package.setdefault(self[revision_id].package, [])
-            known += [times[revision_id]] if revision_id in times else []
+            if revision_id in times:
+                known.append(times[revision_id])
         earliest: dict[str, float] = {}
         latest = 0.0
         for name, known in of_package.items():
@@ -328,7 +312,7 @@ class Graph:
         return earliest
 
     def _cycle(self, unordered: set[str]) -> CycleError:
-        """Return the error for revisions that cannot be sorted, with one of the cycles in them."""
+        """Return an error about one of the cycles in revisions that cannot be sorted."""
         path = [min(unordered)]
         while path[-1] not in path[:-1]:
             path.append(min(parent for parent in self._parents[path[-1]] if parent in unordered))
@@ -339,26 +323,18 @@ class Graph:
             revisions=cycle[:-1],
         )
 
-    def _grouped(self) -> dict[str, list[str]]:
-        groups: defaultdict[str, list[str]] = defaultdict(list)
-        for revision_id in self._order:
-            groups[self[revision_id].package].append(revision_id)
-        return groups
-
 
 def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
     by_id: dict[str, Revision] = {}
     for revision in revisions:
         other = by_id.setdefault(revision.id, revision)
         if other is not revision:
-            raise DuplicateRevisionError(
+            message = (
                 f"Two files have the id {revision.id}: {shown_path(other.path)} of {other.package} and"
                 f" {shown_path(revision.path)} of {revision.package}. Change the id of one of them, in its file"
-                " and in the files that refer to it.",
-                package=revision.package,
-                revision=revision.id,
-                path=revision.path,
+                " and in the files that refer to it."
             )
+            raise _error(DuplicateRevisionError, revision, message)
     return by_id
 
 
@@ -367,53 +343,46 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
     for revision in revisions:
         for label in revision.labels:
             other = labels.setdefault(label, revision)
+            message = f"{_located(revision)} has the branch label {label}, "
             if other is not revision:
-                raise _label_error(label, revision, f"already that of {other.id} ({shown_path(other.path)})")
+                message += f"but {_located(other)} has it, too. Remove it from one of them."
+                raise _error(DuplicateRevisionError, revision, message)
             if label in packages and label != revision.package:
-                raise _label_error(label, revision, f"the name of the package {label}")
+                message += f"which is the name of the package {label}. Remove the label."
+                raise _error(DuplicateRevisionError, revision, message)
     return {label: revision.id for label, revision in labels.items()}
 
 
-def _label_error(label: str, revision: Revision, whose: str) -> DuplicateRevisionError:
-    return DuplicateRevisionError(
-        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) has the branch label {label}, which is"
-        f" {whose}. Remove it from one of them.",
-        package=revision.package,
-        revision=revision.id,
-        path=revision.path,
-    )
-
-
 def _missing(revision: Revision, parent: str) -> MissingRevisionError:
-    return MissingRevisionError(
-        f"{revision.id} of {revision.package} ({shown_path(revision.path)}) depends on {parent}, which does not"
-        " exist in any file. Restore that file, list its package, or correct the line.",
-        package=revision.package,
-        revision=revision.id,
-        path=revision.path,
+    message = (
+        f"{_located(revision)} depends on {parent}, which does not exist in any file. Restore that file, list its"
+        " package, or correct the line."
     )
+    return _error(MissingRevisionError, revision, message)
+
+
+def _located(revision: Revision) -> str:
+    return f"{revision.id} of {revision.package} ({shown_path(revision.path)})"
+
+
+def _error(kind: type[E], revision: Revision, message: str) -> E:
+    return kind(message, package=revision.package, revision=revision.id, path=revision.path)
 
 
 def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    children: dict[str, tuple[str, ...]] = dict.fromkeys(parents, ())
-    several: dict[str, list[str]] = {}
+    children: dict[str, list[str]] = {revision_id: [] for revision_id in parents}
     for revision_id, ids in parents.items():
         for parent in ids:
-            if not children[parent]:
-                children[parent] = (revision_id,)
-            else:
-                several.setdefault(parent, [*children[parent]]).append(revision_id)
-    for parent, found in several.items():
-        children[parent] = tuple(found)
-    return children
+            children[parent].append(revision_id)
+    return {parent: tuple(found) for parent, found in children.items()}
 
 
 def _reach(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
     found = set(start)
     todo = list(found)
     while todo:
-        for neighbour in edges.get(todo.pop(), ()):
-            if neighbour not in found:
-                found.add(neighbour)
-                todo.append(neighbour)
+        for neighbor in edges.get(todo.pop(), ()):
+            if neighbor not in found:
+                found.add(neighbor)
+                todo.append(neighbor)
     return found

@@ -1,4 +1,4 @@
-"""A revision, its id, and reading or loading it from its file."""
+"""Revisions: their ids, and reading them from their files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CREATED = re.compile(r"^[ \t]*Create Date:[ \t]*(\d{4}-\d\d-\d\d(?:[T ][\d:.]+(
 MAX_ID = 32
 """The length of Alembic's ``version_num`` column."""
 
-_MAX_PREFIX = 21  # what "_" and ten digits leave of it
+_MAX_PREFIX = MAX_ID - len("_1595770095")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ class Revision:
 
     @property
     def time(self) -> float | None:
-        """When it was written, in Unix time: from its id, otherwise from its ``Create Date``; None if neither has it.
+        """The Unix time at which it was written, from its id or otherwise its ``Create Date``; None if it has neither.
 
-        A date without a time zone counts as UTC, so that it means the same on every machine.
+        A date without a time zone is taken as UTC, so that it means the same on every machine.
         """
         if seconds := _SECONDS.search(self.id):
             return int(seconds[1])
@@ -93,7 +93,7 @@ class Revision:
 
 
 def id_prefix(package: str) -> str:
-    """Return what the ids that Ampho generates for a package have in front of the last underscore and the time."""
+    """Return the part before ``_<unix seconds>`` of the ids that Ampho generates for a package."""
     prefix = package.replace(".", "_")
     if len(prefix) > _MAX_PREFIX:
         digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
@@ -102,11 +102,9 @@ def id_prefix(package: str) -> str:
 
 
 def package_of_id(revision_id: str, packages: Iterable[str]) -> str:
-    """Return the package that an id names, or an empty string if it names none.
+    """Return the package that a generated id belongs to; an empty string for any other id.
 
-    An id has underscores instead of dots. So the name of a package that is not in ``packages`` is a guess.
-
-    :param packages: the names of known packages.
+    If the package is not one of the known ``packages``, the result is a guess: it has underscores instead of dots.
     """
     match = _GENERATED_ID.fullmatch(revision_id)
     if match is None:
@@ -115,7 +113,7 @@ def package_of_id(revision_id: str, packages: Iterable[str]) -> str:
 
 
 def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
-    """Read the revisions of a package in the order of their file names; none if it has no migrations folder.
+    """Yield the revisions of a package in the order of their file names; none if it has no migrations folder.
 
     :raises RevisionFileError: if a file cannot be read, or has no usable header.
     """
@@ -131,12 +129,12 @@ def read_revision(file: str, package: str) -> Revision:
     try:
         source = read_bytes(file)
     except OSError as exc:
-        raise _unreadable(file, package, f"cannot be read: {describe(exc)}") from exc
+        raise _error(file, package, f"cannot be read: {describe(exc)}") from exc
     return parse_revision(source, file, package)
 
 
 def is_as_read(revision: Revision) -> bool:
-    """Return whether the file of a revision has not changed since it was read."""
+    """Return whether the file of a revision is the same as when it was read."""
     try:
         return _digest(read_bytes(revision.file)) == revision.digest
     except OSError:
@@ -160,18 +158,18 @@ def parse_revision(source: bytes, file: str, package: str) -> Revision:
 
 
 def _digest(source: bytes) -> bytes:
-    """Return the digest of a file, which does not depend on its line ends, because git may change those."""
+    """Return the digest of a file. It does not depend on the line ends, because git may change those."""
     return hashlib.sha256(source.replace(b"\r\n", b"\n") if b"\r" in source else source).digest()
 
 
 def load_module(path: Path, package: str) -> ModuleType:
-    """Execute a revision file and return its module. As with Alembic, it does not get into ``sys.modules``.
+    """Execute a revision file and return its module. Like Alembic, do not add it to ``sys.modules``.
 
-    :raises RevisionFileError: if it raises anything, ``SystemExit`` included.
+    :raises RevisionFileError: if executing it raises an exception, including ``SystemExit``.
     """
     spec = importlib.util.spec_from_file_location(re.sub(r"\W", "_", path.name), path)
     if spec is None or spec.loader is None:
-        raise _unreadable(str(path), package, "cannot be imported: Python has no loader for a file of this name")
+        raise _error(path, package, "cannot be imported: Python has no loader for a file of this name")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -181,19 +179,18 @@ def load_module(path: Path, package: str) -> ModuleType:
 
 
 def check_function(revision: Revision, source: bytes, name: str, *, is_async: bool) -> None:
-    """Check that the file of a revision can be compiled and has a function, without executing the file.
+    """Check that the file of a revision compiles and defines a function, without executing the file.
 
     :param source: the content of the file.
     :param name: the name of the function.
     :param is_async: whether the function would run on a connection of an async engine.
-    :raises RevisionFileError: if it cannot be compiled, or nothing in it can define the function. A run, which executes
-        the file, raises the same error.
+    :raises RevisionFileError: the error that a run, which executes the file, would raise.
     """
     try:
         code = compile(source, revision.file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as exc:
         raise _not_importable(revision.path, revision.package, exc) from exc
-    except RecursionError:  # the limit depends on the caller's depth, so only the run can find this out
+    except RecursionError:  # the limit depends on the depth of the stack, so only a run can find out
         return
     names = {name, *header.BINDERS}
     if names.isdisjoint(code.co_names) and _STAR not in code.co_consts:
@@ -204,11 +201,11 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
 
 
 def check_is_run(revision: Revision, code: CodeType | None, *, is_async: bool) -> None:
-    """Check that a function of a revision runs when it is called, or that it can be awaited.
+    """Check that a call of a revision's function runs its statements, or returns a coroutine that can be awaited.
 
     :param code: the code of the function; None for a callable that has none.
-    :param is_async: whether the revision runs on a connection of an async engine.
-    :raises RevisionFileError: if calling the function would not run any of its statements.
+    :param is_async: whether the revision runs on a connection of an async engine, where a coroutine can be awaited.
+    :raises RevisionFileError: if the statements would not run.
     """
     flags = 0 if code is None else code.co_flags
     if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
@@ -220,47 +217,34 @@ def check_is_run(revision: Revision, code: CodeType | None, *, is_async: bool) -
     else:
         return
     name = "" if code is None else code.co_name
-    raise RevisionFileError(
-        f"The revision file {shown_path(revision.path)} of {revision.package} has a function {name}() {what}.",
-        package=revision.package,
-        revision=revision.id,
-        path=revision.path,
-    )
+    raise _error(revision.file, revision.package, f"has a function {name}() {what}", revision.id)
 
 
 def lacks_function(revision: Revision, name: str) -> RevisionFileError:
-    """Return the error for a revision file that lacks the function that a run needs."""
-    return RevisionFileError(
-        f"The revision file {shown_path(revision.path)} of {revision.package} has no function {name}(). Add one; if"
-        " there is nothing to do, its body can be 'pass'.",
-        package=revision.package,
-        revision=revision.id,
-        path=revision.path,
-    )
+    """Return the error for a revision file without the function that a run needs."""
+    what = f"has no function {name}(). Add one; if there is nothing to do, its body can be 'pass'"
+    return _error(revision.file, revision.package, what, revision.id)
 
 
 def _not_importable(path: Path, package: str, exc: BaseException) -> RevisionFileError:
     if isinstance(exc, SyntaxError) and exc.filename == str(path):
-        return _unparsable(str(path), package, exc)
+        return _unparsable(path, package, exc)
     where = location(exc, path) or shown_path(path)
-    return _unreadable(str(path), package, f"cannot be imported: {describe(exc)} (at {where})")
+    return _error(path, package, f"cannot be imported: {describe(exc)} (at {where})")
 
 
 def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, package: str) -> Revision:
     if "revision" not in values:
         legacy = _LEGACY_NAME.fullmatch(Path(file).name)
         if legacy is None:
-            raise _unreadable(
-                file, package, "has no revision id. Add a line revision = '...', or move the file to another folder"
-            )
+            what = "has no revision id. Add a line revision = '...', or move the file to another folder"
+            raise _error(file, package, what)
         values["revision"] = legacy[1]
     revision_id = values["revision"]
     if not _can_be_id(revision_id):
-        raise _unreadable(file, package, f"has the invalid id {revision_id!a}")
+        raise _error(file, package, f"has the invalid id {revision_id!a}")
     if "down_revision" not in values:
-        raise _unreadable(
-            file, package, "has no down_revision. Add it; for the first revision, write down_revision = None"
-        )
+        raise _error(file, package, "has no down_revision. Add it; for the first revision, write down_revision = None")
     return Revision(
         id=str.__str__(revision_id),  # because it may be a member of an enum
         package=package,
@@ -275,20 +259,16 @@ def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, 
 
 def _can_be_id(text: object) -> TypeGuard[str]:
     """Return whether a value is a valid id of a revision."""
-    if isinstance(text, str) and text.isidentifier():
-        return text not in RESERVED
-    return (
-        isinstance(text, str)
-        and bool(text)
-        and text.isprintable()
-        and text == text.strip()
-        and not _ILLEGAL & set(text)
-        and text not in RESERVED
-    )
+    if not isinstance(text, str) or not text or text in RESERVED:
+        return False
+    return text.isidentifier() or (text.isprintable() and text == text.strip() and _ILLEGAL.isdisjoint(text))
 
 
 def _strings(values: dict[str, object], name: str, file: str, package: str) -> tuple[str, ...]:
-    """Return a value of the header as Alembic reads it: an empty value as none, and a single nested one unwrapped."""
+    """Return a value of the header as a tuple of strings.
+
+    As in Alembic, an empty value is the empty tuple, and a tuple inside a tuple of one item is unwrapped.
+    """
     value = values.get(name)
     if value is None:
         return ()
@@ -298,9 +278,9 @@ def _strings(values: dict[str, object], name: str, file: str, package: str) -> t
         strings = _as_tuple(value)
         strings = _as_tuple(strings[0]) if len(strings) == 1 else strings
     except Exception as exc:
-        raise _unreadable(file, package, f"has a {name} that cannot be read: {describe(exc)}") from exc
+        raise _error(file, package, f"has a {name} that cannot be read: {describe(exc)}") from exc
     if not all(isinstance(value, str) and value for value in strings):
-        raise _unreadable(file, package, f"has a {name} that is neither a string nor a sequence of strings")
+        raise _error(file, package, f"has a {name} that is neither a string nor a sequence of strings")
     return tuple(dict.fromkeys(map(str.__str__, strings)))
 
 
@@ -312,12 +292,11 @@ def _as_tuple(value: object) -> tuple[Any, ...]:
     return tuple(sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)
 
 
-def _unparsable(file: str, package: str, exc: Exception) -> RevisionFileError:
+def _unparsable(file: str | Path, package: str, exc: Exception) -> RevisionFileError:
     line = f" line {exc.lineno}:" if isinstance(exc, SyntaxError) and exc.lineno else ""
-    return _unreadable(file, package, f"cannot be parsed:{line} {describe(exc)}")
+    return _error(file, package, f"cannot be parsed:{line} {describe(exc)}")
 
 
-def _unreadable(file: str, package: str, what: str) -> RevisionFileError:
-    return RevisionFileError(
-        f"The revision file {shown_path(file)} of {package} {what}.", package=package, path=Path(file)
-    )
+def _error(file: str | Path, package: str, what: str, revision_id: str | None = None) -> RevisionFileError:
+    message = f"The revision file {shown_path(file)} of {package} {what}."
+    return RevisionFileError(message, package=package, revision=revision_id, path=Path(file))

@@ -317,7 +317,7 @@ def test_one_id_in_two_files_of_a_package_is_named_with_both() -> None:
 def test_label_on_two_revisions_is_named_with_both_files() -> None:
     error = wrong("app: app_1 = side\nblog: blog_1 = side", DuplicateRevisionError)
     assert (error.revision, error.package) == ("blog_1", "blog")
-    assert "side, which is already that of app_1 (/srv/app/app_1.py)" in str(error)
+    assert "side, but app_1 of app (/srv/app/app_1.py) has it, too" in str(error)
 
 
 def test_label_that_is_another_packages_name_is_refused() -> None:
