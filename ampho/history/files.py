@@ -1,7 +1,4 @@
-"""The revision files of a package: which files in its folders they are, and reading a file's bytes.
-
-Ampho reads the files that Alembic would load, in the same order.
-"""
+"""Finding and reading the revision files of a package: those that Alembic would load, in the same order."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ _DECLARED = re.compile(rb"^(revision|down_revision)\b", re.MULTILINE)
 
 
 def read_bytes(file: str) -> bytes:
-    """Return the content of a file, in half the time of ``Path.read_bytes()``. A pipe or a device is an error.
+    """Return the content of a file, in half the time of ``Path.read_bytes()``.
 
-    :raises OSError: if it is not a regular file, or cannot be read.
+    :raises OSError: if it cannot be read, or is not a regular file but, for example, a pipe.
     """
     descriptor = os.open(file, _FLAGS)
     try:
@@ -44,12 +41,12 @@ def read_bytes(file: str) -> bytes:
 
 
 def is_revision_file(name: str) -> bool:
-    """Return whether Alembic would load a file of this name from a versions folder. ``env.py`` never counts."""
+    """Return whether Alembic would load a file of this name from a versions folder. Exclude ``env.py``."""
     return name.endswith(".py") and not name.startswith((".#", "__init__")) and name != "env.py"
 
 
 def revision_files(package: MigrationPackage) -> Iterator[str]:
-    """Return the paths of a package's revision files.
+    """Return the paths of a package's revision files, without duplicates.
 
     :raises RevisionFileError: if a folder cannot be read.
     """
@@ -59,7 +56,7 @@ def revision_files(package: MigrationPackage) -> Iterator[str]:
 
 
 def revision_folders(package: MigrationPackage) -> list[str]:
-    """Return the folders of a package's revision files, including those inside other folders.
+    """Return the folders of a package's revision files, including folders inside them if these are read.
 
     :raises RevisionFileError: if a folder cannot be read.
     """
@@ -69,37 +66,27 @@ def revision_folders(package: MigrationPackage) -> list[str]:
 
 
 def unread_folders(package: MigrationPackage) -> tuple[str, ...]:
-    """Return the folders inside a package's migrations folder that contain revision files but are not read.
+    """Return the folders in a package's migrations folder that contain revision files but are not read.
 
-    They are relative to the migrations folder.
+    The paths are relative to the migrations folder. If ``alembic.ini`` leaves these folders out, return none.
     """
     read, is_recursive = package.layout
     top = str(package.folder)
-    unread, todo = [], [top]
-    while todo:
-        folder = todo.pop()
+    unread = []
+    for folder, inside, names in os.walk(top):
         if is_recursive and folder in read:
+            inside.clear()
             continue
-        entries = _entries(folder)
-        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-        todo += [entry.path for entry in folders if not entry.name.endswith("__pycache__")]
-        if folder not in read and folder != top and any(map(_looks_like_a_revision, entries)):
+        inside[:] = [name for name in inside if not name.endswith("__pycache__")]
+        files = (f"{folder}{os.sep}{name}" for name in names if is_revision_file(name))
+        if folder not in read and folder != top and any(map(_looks_like_a_revision, files)):
             unread.append(folder[len(top) + 1 :].replace(os.sep, "/"))
-    return tuple(sorted(unread))
+    return () if unread and package.leaves_folders_out else tuple(sorted(unread))
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder; none if it cannot be read."""
+def _looks_like_a_revision(file: str) -> bool:
     try:
-        with os.scandir(folder) as scanned:
-            return list(scanned)
-    except OSError:
-        return []
-
-
-def _looks_like_a_revision(entry: os.DirEntry[str]) -> bool:
-    try:
-        return is_revision_file(entry.name) and len(set(_DECLARED.findall(read_bytes(entry.path)))) > 1
+        return len(set(_DECLARED.findall(read_bytes(file)))) > 1
     except OSError:
         return False
 
@@ -107,7 +94,7 @@ def _looks_like_a_revision(entry: os.DirEntry[str]) -> bool:
 def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
     """Yield the paths of the files that Alembic would load, in its order.
 
-    :raises RevisionFileError: if a folder cannot be read: it must not be mistaken for one without revisions.
+    :raises RevisionFileError: if a folder exists but cannot be read, because it may contain revisions.
     """
     try:
         with os.scandir(folder) as scanned:
@@ -131,6 +118,6 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
 
 
 def _is_ignored_link(link: str, folder: str) -> bool:
-    """Return whether a link leads to a folder, or to a file in its own folder, which is read anyway."""
+    """Return whether a link leads to a folder, or to a file in the same folder, which is read anyway."""
     target = Path(os.path.realpath(link))
     return target.is_dir() or (target.is_file() and target.parent == Path(os.path.realpath(folder)))

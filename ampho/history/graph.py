@@ -343,13 +343,14 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
     for revision in revisions:
         for label in revision.labels:
             other = labels.setdefault(label, revision)
-            message = f"{_located(revision)} has the branch label {label}, "
             if other is not revision:
-                message += f"but {_located(other)} has it, too. Remove it from one of them."
-                raise _error(DuplicateRevisionError, revision, message)
-            if label in packages and label != revision.package:
-                message += f"which is the name of the package {label}. Remove the label."
-                raise _error(DuplicateRevisionError, revision, message)
+                what = f"but {_located(other)} has it, too. Remove it from one of them"
+            elif label in packages and label != revision.package:
+                what = f"which is the name of the package {label}. Remove the label"
+            else:
+                continue
+            message = f"{_located(revision)} has the branch label {label}, {what}."
+            raise _error(DuplicateRevisionError, revision, message)
     return {label: revision.id for label, revision in labels.items()}
 
 

@@ -1,6 +1,6 @@
 """The packages with migrations: their names and folders, and which of them an app lists.
 
-Names are checked here. Of a package, only its ``alembic.ini`` is read, and none of its code runs.
+Ampho does not import the packages. Of their files, only ``alembic.ini`` is read here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import keyword
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -35,14 +35,16 @@ _STDLIB = Path(os.__file__).resolve().parent
 _SHOWN = 60
 _MOST_PACKAGES = 1000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RECURSIVE = re.compile(rb"^(?i:recursive_version_locations)[ \t]*[=:][ \t]*true[ \t]*\r?$", re.MULTILINE)
+_RECURSIVE = re.compile(
+    rb"^(?i:recursive_version_locations)[ \t]*[=:][ \t]*(?P<value>true|false)[ \t]*\r?$", re.MULTILINE
+)
 _LOCATIONS = re.compile(
     rb"^(?i:version_locations)[ \t]*[=:](?P<listed>[^\n]*(?:\n(?:[ \t]+[^\n]*|[ \t]*[#;][^\n]*))*)", re.MULTILINE
 )
 _COMMENT = re.compile(r"^[ \t]*[#;].*", re.MULTILINE)
 _RESOURCE = re.compile(r"(?P<package>[\w.]+):(?P<folder>[\w./-]+)")
 _ALL_BELOW = "/**"
-_LINK_TREE = "__editable__."  # begins the name of setuptools' folder of links, for an editable install in strict mode
+_LINK_TREE = "__editable__."  # the folder of links that setuptools makes for a strict editable install starts with it
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -53,8 +55,8 @@ class MigrationPackage:
     :ivar name: the full dotted name of the package, which is also the label of its branch.
     :ivar root: the package's own folder.
     :ivar folder: its migrations folder.
-    :ivar named: whether the configuration names the folder, which then has to exist.
-    :ivar all_below: whether the configuration says that folders inside count, too.
+    :ivar named: whether the configuration names the folder, which must exist in that case.
+    :ivar all_below: whether the configuration includes the folders inside it, with ``/**``.
     """
 
     name: str
@@ -65,33 +67,43 @@ class MigrationPackage:
 
     @property
     def versions(self) -> Path:
-        """The folder of new revision files: the first of those with revision files."""
+        """The folder of new revision files, which is the first one in :attr:`layout`."""
         return Path(self.layout[0][0])
 
     @property
     def layout(self) -> tuple[tuple[str, ...], bool]:
         """The folders of the revision files, and whether to include folders inside them.
 
-        The ``alembic.ini`` in the folder of migrations lists them in ``version_locations``. If it lists none, the
-        folder is ``versions``; if that does not exist, and the folder of migrations contains revision files itself, it
-        is that folder. Folders inside are included if the package's entry in the configuration, or
-        ``recursive_version_locations`` in ``alembic.ini``, says so.
+        ``version_locations`` in the ``alembic.ini`` of the migrations folder lists them. If it lists none, the folder
+        is ``versions``, or the migrations folder itself if that contains revision files and there is no ``versions``.
+        Folders inside are included if the package's entry in the configuration ends with ``/**``, or
+        ``recursive_version_locations`` in ``alembic.ini`` is true.
         """
         folder = str(self.folder)
         usual = f"{folder}{os.sep}versions"
-        if not os.path.lexists(usual) and any(is_revision_file(path.name) for path in _files(self.folder)):
-            usual = folder
-        try:
-            ini = read_bytes(f"{folder}{os.sep}alembic.ini")
-        except OSError:
-            return (usual,), self.all_below
+        if not os.path.lexists(usual) and self.exists:
+            usual = folder if any(is_revision_file(path.name) for path in self.folder.iterdir()) else usual
+        ini = self._ini
         listed = self._listed(ini)
         if not listed or usual in listed:
             listed = {usual: None} | listed
-        return tuple(listed), self.all_below or bool(_RECURSIVE.search(ini))
+        return tuple(listed), self.all_below or _recursive(ini) == b"true"
+
+    @property
+    def leaves_folders_out(self) -> bool:
+        """Whether ``alembic.ini`` says that folders inside those with revision files are not read."""
+        return _recursive(self._ini) == b"false"
+
+    @property
+    def _ini(self) -> bytes:
+        """The content of ``alembic.ini``; empty if it cannot be read."""
+        try:
+            return read_bytes(f"{self.folder}{os.sep}alembic.ini")
+        except OSError:
+            return b""
 
     def _listed(self, ini: bytes) -> dict[str, None]:
-        """Return the folders in ``version_locations`` that are in this package. Others belong to other packages."""
+        """Return the folders in ``version_locations`` that are inside this package's folder, without duplicates."""
         match = _LOCATIONS.search(ini)
         if match is None:
             return {}
@@ -114,15 +126,14 @@ class MigrationPackage:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder of migrations exists."""
+        """Whether the migrations folder exists."""
         return self.folder.is_dir()
 
     @property
     def installed(self) -> bool:
-        """Whether the package is in site-packages, or part of Python. Ampho never writes there."""
-        return bool({"site-packages", "dist-packages"} & set(self.root.parts)) or self.root.resolve().is_relative_to(
-            _STDLIB
-        )
+        """Whether the package is in site-packages or in Python's standard library, where Ampho never writes."""
+        in_site_packages = not {"site-packages", "dist-packages"}.isdisjoint(self.root.parts)
+        return in_site_packages or self.root.resolve().is_relative_to(_STDLIB)
 
     @property
     def env_py(self) -> Path:
@@ -142,21 +153,19 @@ class MigrationPackage:
         return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
 
     def check_folder(self) -> None:
-        """Check that the folder is inside the package, links included.
+        """Check that the migrations folder is inside the package, also after following links.
 
         :raises MigrationsFolderError: if it is not.
         """
         # Python does not recognize the junctions of Windows as links.
         if (os.name == "nt" or self._has_links()) and not _real(self.folder).is_relative_to(_real(self.root)):
-            raise MigrationsFolderError(
+            raise self._error(
                 f"The migrations folder of {self.name} leads outside the package, to"
-                f" {shown_path(_real(self.folder))}. Name a folder inside the package.",
-                package=self.name,
-                path=self.folder,
+                f" {shown_path(_real(self.folder))}. Name a folder inside the package."
             )
 
     def _has_links(self) -> bool:
-        """Return whether a folder inside the package is a link. Without one, none leads outside."""
+        """Return whether the path from the package to its migrations folder contains a link."""
         below = self.folder
         while below != self.root:
             if below.is_symlink():
@@ -165,54 +174,50 @@ class MigrationPackage:
         return False
 
     def check_present(self) -> None:
-        """Check that the folder exists if the configuration names it, and that it is a folder.
+        """Check that the migrations folder is a folder, and that it exists if the configuration names it.
 
-        :raises MigrationsFolderError: if it is not.
+        :raises MigrationsFolderError: if it does not.
         """
         if not self.exists and os.path.lexists(self.folder):
-            raise MigrationsFolderError(
-                f"{shown_path(self.folder)} of {self.name} is not a folder, or a link to nothing. Replace it with the"
-                " package's migrations folder.",
-                package=self.name,
-                path=self.folder,
+            raise self._error(
+                f"{shown_path(self.folder)} of {self.name} is not a folder, or is a broken link. Replace it with the"
+                " package's migrations folder."
             )
         if self.named and not self.exists:
-            raise MigrationsFolderError(
+            raise self._error(
                 f"{SETTING} names the folder {shown_path(self.folder)} for {self.name}, which does not exist."
-                f" Create it with 'ampho db-init {self.entry}', or correct the entry.",
-                package=self.name,
-                path=self.folder,
+                f" Create it with 'ampho db-init {self.entry}', or correct the entry."
             )
 
     def check_writable(self) -> None:
         """Check that Ampho may write into the package's folder.
 
-        :raises MigrationsFolderError: if the package is installed, or its folder leads outside of it.
+        :raises MigrationsFolderError: if the package is installed, or its migrations folder leads outside the package.
         """
         if self.installed:
-            raise MigrationsFolderError(
+            raise self._error(
                 f"{self.name} is installed in {shown_path(self.root)}, where Ampho does not write."
-                " Run this in the project of the package, or install it in editable mode.",
-                package=self.name,
-                path=self.folder,
+                " Run this in the project of the package, or install it in editable mode."
             )
         if any(part.startswith(_LINK_TREE) for part in self.root.parts):
-            raise MigrationsFolderError(
+            raise self._error(
                 f"{self.name} is installed in strict editable mode, as copies in {shown_path(self.root)}, so new files"
-                " would not be in its source. Install it with 'pip install -e', without editable_mode=strict.",
-                package=self.name,
-                path=self.folder,
+                " would not be in its source. Install it with 'pip install -e', without editable_mode=strict."
             )
         self.check_folder()
 
-
-def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from folder.iterdir()
+    def _error(self, message: str) -> MigrationsFolderError:
+        return MigrationsFolderError(message, package=self.name, path=self.folder)
 
 
-def check_name(name: str) -> str:
-    """Return ``name`` if a package with migrations can have that name.
+def _recursive(ini: bytes) -> bytes | None:
+    """Return the value of ``recursive_version_locations`` in ``alembic.ini``; None if it is not set."""
+    found = _RECURSIVE.search(ini)
+    return found and found["value"]
+
+
+def check_name(name: str) -> None:
+    """Check that a package with migrations can have a name.
 
     The words with a special meaning in specifiers are reserved: ``head``, ``heads``, and ``base``.
 
@@ -221,13 +226,13 @@ def check_name(name: str) -> str:
     shown = ascii(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!a}..."
     if not all(_IDENTIFIER.fullmatch(part) and not keyword.iskeyword(part) for part in name.split(".")):
         raise PackageNameError(
-            f"{shown} is not the name of a package. Give a dotted name of ASCII letters, digits and underscores, such"
+            f"{shown} is not the name of a package. Use a dotted name of ASCII letters, digits, and underscores, such"
             " as acme.billing.",
             package=name,
         )
     if len(name) > _MAX_NAME:
         raise PackageNameError(
-            f"The package name {shown} has {len(name)} characters. Use a name of {_MAX_NAME} characters or less.",
+            f"The package name {shown} has {len(name)} characters. Use a name of at most {_MAX_NAME} characters.",
             package=name,
         )
     if name in RESERVED:
@@ -236,13 +241,12 @@ def check_name(name: str) -> str:
             " the package, or list it by a longer dotted name.",
             package=name,
         )
-    return name
 
 
 def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Yield the names of the packages in a folder, in these packages, and in namespaces in the folder.
+    """Yield the names of the packages in a folder, with those inside them and inside its namespace packages.
 
-    :param prefix: the name of the folder's package, and a dot.
+    :param prefix: the name of the package that the folder belongs to, and a dot.
     """
     try:
         with os.scandir(folder) as entries:
@@ -260,10 +264,9 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
 def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
     """Return the package of an entry ``name``, ``name:folder`` or ``name:folder/**``, without importing anything.
 
-    :param known: names of packages to suggest if there is none of that name.
+    :param known: the names of packages that an error may suggest instead.
     :raises PackageNameError: if the name or the folder is not valid.
-    :raises PackageNotFoundError: if no such package can be imported.
-    :raises MigrationsFolderError: if the folder leads outside the package.
+    :raises PackageNotFoundError: if no such package can be imported, or it has no folder of its own.
     """
     name, colon, folder = entry.partition(":")
     check_name(name)
@@ -289,8 +292,8 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
         )
     if spec.submodule_search_locations is None:
         raise PackageNotFoundError(
-            f"{name} is a single module, {shown_path(str(spec.origin))}. Migrations need a package: make it a folder"
-            " with an __init__.py, or list the package around it.",
+            f"{name} is a single module, {shown_path(str(spec.origin))}, and not a package. Make it a folder with an"
+            " __init__.py, or list the package that contains it.",
             package=name,
         )
     if spec.origin is None or not Path(spec.origin).parent.is_dir():
@@ -303,7 +306,7 @@ def _package_root(name: str, known: Iterable[str]) -> Path:
 
 
 def _real_file(origin: str) -> Path:
-    """Return the path of a module's file; in a strict editable install, that of the file that the link leads to."""
+    """Return the path of a module's file; in a strict editable install, the path of the original file."""
     file = Path(origin).absolute()
     return Path(os.path.realpath(file)) if any(part.startswith(_LINK_TREE) for part in file.parts) else file
 
@@ -311,7 +314,7 @@ def _real_file(origin: str) -> Path:
 def find_file(name: str) -> Path | None:
     """Return the file of a module, or the ``__init__.py`` of a package, without importing anything.
 
-    Return None if there is none, as for a namespace, or if no module has that name.
+    Return None for a namespace package, and if no module has that name.
     """
     spec = None
     with suppress(PackageNotFoundError):
@@ -330,7 +333,8 @@ def _find_spec(name: str) -> ModuleSpec | None:
             spec = _spec_in(full_name, search)
         except Exception as exc:
             raise PackageNotFoundError(
-                f"Python cannot look for the package {name}: {describe(exc)}. Repair how it is installed.", package=name
+                f"Python cannot look for the package {name}: {describe(exc)}. Repair the Python environment.",
+                package=name,
             ) from exc
         if spec is None:
             return None
@@ -356,7 +360,7 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
         try:
             spec: ModuleSpec | None = find(full_name, path, None) if find else None
         except KeyError:
-            # Python needs the parent package of a namespace in sys.modules, but it is not imported here.
+            # For a namespace package, Python needs its parent package in sys.modules, but that is not imported here.
             spec = _namespace(full_name, path or [])
         if spec is not None:
             return spec
@@ -364,8 +368,8 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
 
 
 def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
-    """Return the spec of a package as Python's own finder does, without later changes of ``sys.path``."""
-    from pkgutil import get_importer  # late, because hardly any project needs it
+    """Return the spec of a module that may be a namespace package, without importing its parent package."""
+    from pkgutil import get_importer  # imported late, because few projects need it
 
     namespace = ModuleSpec(full_name, None, is_package=True)
     portions: list[str] = []
@@ -382,7 +386,7 @@ def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
 class ConfiguredPackages(NamedTuple):
     """The packages that an app lists.
 
-    :ivar packages: the installed ones, in their order.
+    :ivar packages: those that are installed, in the order in which they are listed.
     :ivar not_installed: the errors about the others, by their names.
     """
 
@@ -401,24 +405,24 @@ def configured_packages(
     :param listed: the app's ``AMPHO_MIGRATION_PACKAGES``; None if it is not set.
     :param arguments: the ``packages`` argument of the extension.
     :param added: the entries that plug-ins added.
-    :param import_name: the app's import name. If no setting and no argument lists any packages, the app's own package
-        is the one, if it has migrations.
-    :raises AmphoError: if an entry is unusable, or two of them contradict each other.
+    :param import_name: the import name of the app. If neither a setting nor an argument lists packages, the app's own
+        package counts as listed if it has migrations.
+    :raises AmphoError: if an entry cannot be used, or two entries contradict each other.
     """
-    found = _Listed()
+    own = _own_package(import_name) if listed is None and arguments is None and import_name else None
+    found = [own] if own else []
     not_installed: dict[str, PackageNotFoundError] = {}
-    if listed is None and arguments is None and import_name:
-        found.add(_own_package(import_name))
     for entry in [*(listed or ()), *(arguments or ()), *added]:
         try:
-            found.add(find_package(entry))
+            found.append(find_package(entry))
         except PackageNotFoundError as exc:
             if not exc.is_absent:
                 raise
             not_installed[exc.package] = exc
-    for package in found.packages.values():
+    packages = _distinct(found)
+    for package in packages:
         package.check_folder()
-    return ConfiguredPackages(tuple(found.packages.values()), not_installed)
+    return ConfiguredPackages(packages, not_installed)
 
 
 def _real(path: Path) -> Path:
@@ -426,8 +430,8 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _identity(folder: Path) -> object:
-    """Return a value that identifies a folder, whichever path leads to it: through a link, or in another case."""
+def _identity(folder: Path) -> Hashable:
+    """Return a value that is the same for all paths of a folder, such as those through links or in another case."""
     try:
         found = folder.stat()
     except OSError:
@@ -436,7 +440,7 @@ def _identity(folder: Path) -> object:
 
 
 def _own_package(import_name: str) -> MigrationPackage | None:
-    """Return the innermost package around the app's module that has migrations."""
+    """Return the innermost package that contains the app's module and has migrations."""
     parts = import_name.split(".")
     for count in range(len(parts), 0, -1):
         try:
@@ -448,32 +452,26 @@ def _own_package(import_name: str) -> MigrationPackage | None:
     return None
 
 
-class _Listed:
-    """The packages that were listed so far.
+def _distinct(packages: Iterable[MigrationPackage]) -> tuple[MigrationPackage, ...]:
+    """Return packages without repetitions.
 
-    :ivar packages: the packages, by their names.
+    :raises ConfigurationError: if two of them have the same name, apart from case, or the same migrations folder.
     """
-
-    def __init__(self) -> None:
-        self.packages: dict[str, MigrationPackage] = {}
-        self._taken: dict[object, MigrationPackage] = {}
-
-    def add(self, package: MigrationPackage | None) -> None:
-        """Add a package, unless the same entry was added before."""
-        if package is None or self.packages.get(package.name) == package:
-            return
-        other = self.packages.get(package.name)
-        if other is not None:
+    found: dict[str, MigrationPackage] = {}
+    taken: dict[Hashable, MigrationPackage] = {}
+    for package in packages:
+        other = found.setdefault(package.name, package)
+        if other != package:
             raise ConfigurationError(
                 f"{SETTING} lists {package.name} twice, as {other.entry} and {package.entry}. Keep one.",
                 setting=SETTING,
             )
-        for what in (package.name.lower(), _identity(package.folder)):
-            other = self._taken.setdefault(what, package)
-            if other is not package:
+        for key in (package.name.lower(), _identity(package.folder)):
+            other = taken.setdefault(key, package)
+            if other.name != package.name:
                 raise ConfigurationError(
                     f"{SETTING} lists {other.name} and {package.name}, which only differ in case, or share a folder."
                     " Databases and file systems may confuse them. Keep one, or rename one.",
                     setting=SETTING,
                 )
-        self.packages[package.name] = package
+    return tuple(found.values())

@@ -221,6 +221,8 @@ class Project:
             remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
         if not self.graph.of_package(package.name):
             remedy += f"; for one of them alone {entry}/{folders[0]}"
+        if not package.installed:
+            remedy += ". To leave them out without this warning, write recursive_version_locations = false"
         return (
             f"{package.name} has revision files that are not read, in folders inside {shown_path(package.folder)}:"
             f" {listed(folders)}. {remedy}."

@@ -299,6 +299,16 @@ def test_folders_inside_versions_are_read_where_the_entry_or_alembic_ini_says_so
         assert NOT_READ not in each.run("db-status").stderr
 
 
+def test_folders_inside_versions_are_left_out_in_silence_where_alembic_ini_says_so(in_folders: Project) -> None:
+    with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
+        assert "write recursive_version_locations = false." in each.run("db-up").stderr
+        in_folders.write("app/migrations/alembic.ini", "[alembic]\n# recursive_version_locations = false\n")
+        assert NOT_READ in " ".join(each.run("db-up").stderr.split())
+        in_folders.write("app/migrations/alembic.ini", "[alembic]\nrecursive_version_locations = false\n")
+        assert each.run("db-up").stderr == ""
+        assert [record.id for record in each.call("show")] == ["first"]
+
+
 def test_package_with_nothing_but_folders_is_told_how_to_name_one(in_folders: Project) -> None:
     (in_folders.migrations("app") / "versions" / "first_by_hand.py").unlink()
     with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
