@@ -210,7 +210,7 @@ class Extension(ABC):
         """Add the commands to an app by the name of their entry point, so that they are imported when one is called."""
         if "ampho" not in app.cli.commands:
             load = partial(resolve_name, "ampho.cli:cli")
-            app.cli.add_command(LazyGroup("ampho", "Database migrations, package by package.", load))
+            app.cli.add_command(LazyGroup("ampho", "Manage the migrations of a database, package by package.", load))
 
     def add_package(self, entry: str) -> None:
         """Add a package with migrations, for example that of a plug-in or a blueprint.

@@ -1,4 +1,4 @@
-"""The commands. Each one calls the method of the same name, and shows the result."""
+"""The commands. Each one parses its arguments, calls the method of the same name, and shows the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
 from ampho.cli.show import is_verbose, print_text, show, version_rows
 from ampho.cli.show.lists import Drifts, Heads, Log, Revisions
-from ampho.cli.terminal import is_somebody_there, no_color
+from ampho.cli.terminal import can_ask, no_color
 from ampho.commands import Commands
 from ampho.errors import ProtectedError
 
@@ -31,20 +31,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SPEC = SpecifierType()
+_WARNINGS = WarningsOnly()
 
 _x = click.option(
     "-x",
     "x",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An argument for env.py and revisions (context.get_x_argument()).",
+    help="Pass an argument to env.py and revisions (context.get_x_argument()). Repeatable.",
 )
 _sql = click.option("-s", "--sql", is_flag=True, help="Print the SQL that would run, without running it.")
 _plan = click.option(
     "--plan", "planned", is_flag=True, help="Print the steps and the reason for each, without running them."
 )
 _confirm = click.option(
-    "--confirm", metavar="DATABASE", help="Confirm the change of a protected database (AMPHO_PROTECTED) by its name."
+    "--confirm", metavar="DATABASE", help="Allow the change of a protected database (AMPHO_PROTECTED) with this name."
 )
 _scratch = click.option(
     "--scratch", is_flag=True, help="Compare with a temporary database on which all revisions run, not with the app's."
@@ -54,8 +55,18 @@ _start = click.option(
     multiple=True,
     type=_SPEC,
     metavar="REV",
-    help="With --sql: start from this revision, or from 'base', instead of from the database. Repeatable.",
+    help="With --sql, start from this revision, or from 'base', and not from the state of the database. Repeatable.",
 )
+
+
+def _on_files(command: Callable[..., object]) -> Callable[..., object]:
+    """Add ``--json`` to a command, and pass it the context."""
+    return json_option(click.pass_context(command))
+
+
+def _on_database(command: Callable[..., object]) -> Callable[..., object]:
+    """Add ``-x`` and ``--json`` to a command, and pass it the context."""
+    return _x(_on_files(command))
 
 
 @click.group("ampho", cls=AmphoGroup)
@@ -63,25 +74,23 @@ _start = click.option(
 @no_color
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
-    """Database migrations, package by package.
+    """Manage the migrations of a database, package by package.
 
     SPEC is a package (app), a revision id or the beginning of one, app@head, app@+1, app@-1, app@base, heads, base, or
-    a number of steps, +1 or -1. You may omit the prefix db-, as in 'ampho up'.
+    a number of steps such as +1 or -1. The prefix db- is optional, as in 'ampho up'.
     """
     ctx.meta["ampho.verbose"] = verbose
 
 
 @cli.command("db-init")
 @click.argument("package", shell_complete=completion.new_packages)
-@json_option
-@click.pass_context
+@_on_files
 def db_init(ctx: click.Context, package: str) -> None:
-    """Write the migrations folder of PACKAGE.
+    """Create the migrations folder of PACKAGE.
 
-    Use PACKAGE:FOLDER for a folder that is not called 'migrations'.
+    The folder is called 'migrations'. Use PACKAGE:FOLDER for another name.
     """
-    done = call(ctx, Commands.init, package)
-    show(ctx, done)
+    show(ctx, call(ctx, Commands.init, package))
 
 
 @cli.command("db-rev")
@@ -98,17 +107,18 @@ def db_init(ctx: click.Context, package: str) -> None:
     "--head",
     metavar="REV",
     shell_complete=completion.revisions,
-    help="The revision to revise, if the package has several heads.",
+    help="The revision to revise, if PACKAGE has several heads.",
 )
 @click.option("--splice", is_flag=True, help="Allow a --head that another revision already revises.")
 @click.option("--rev-id", metavar="ID", help="Use this id instead of a generated one.")
 @click.option(
-    "-a", "--autogenerate", is_flag=True, help="Fill the revision by comparing the package's models with the database."
+    "-a",
+    "--autogenerate",
+    is_flag=True,
+    help="Fill in the differences between the models of PACKAGE and the database.",
 )
 @_scratch
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_rev(
     ctx: click.Context,
     /,
@@ -123,7 +133,7 @@ def db_rev(
     scratch: bool,
     x: tuple[str, ...],
 ) -> None:
-    """Write a revision of PACKAGE."""
+    """Create a revision of PACKAGE."""
     new = call(
         ctx,
         Commands.revision,
@@ -136,7 +146,7 @@ def db_rev(
         splice=splice,
         rev_id=rev_id,
         x=x,
-        observer=WarningsOnly(),
+        observer=_WARNINGS,
     )
     show(ctx, new, _wrote(new) if new else f"Nothing to do: the tables of {package} match its models.")
 
@@ -150,19 +160,19 @@ def _wrote(revision: Revision) -> str:
 @_plan
 @_sql
 @_start
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_up(
     ctx: click.Context, /, spec: str, *, planned: bool, sql: bool, start: tuple[str, ...], x: tuple[str, ...]
 ) -> None:
-    """Upgrade to SPEC, which is 'heads' (everything) by default."""
-    as_sql = _wants_sql(ctx, sql, start)
-    if _wants_plan(planned, sql):
-        _show_plan(ctx, call(ctx, Commands.plan, spec, x=x, observer=WarningsOnly()))
-    elif as_sql:
-        observer = WarningsOnly()
-        _print_sql(lambda: call(ctx, Commands.upgrade_sql, spec, start=start or None, x=x, observer=observer))
+    """Upgrade the database to SPEC.
+
+    By default, apply all pending revisions.
+    """
+    _check_combination(ctx, planned=planned, sql=sql, start=start)
+    if planned:
+        _show_plan(ctx, call(ctx, Commands.plan, spec, x=x, observer=_WARNINGS))
+    elif sql:
+        _print_sql(lambda: call(ctx, Commands.upgrade_sql, spec, start=start or None, x=x, observer=_WARNINGS))
     else:
         with reporting() as reporter:
             run = call(ctx, Commands.upgrade, spec, x=x, observer=reporter)
@@ -171,15 +181,13 @@ def db_up(
 
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
-@click.option("--cascade", is_flag=True, help="Also revert revisions of other packages that depend on it.")
+@click.option("--cascade", is_flag=True, help="Also revert the dependent revisions of other packages.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @_confirm
 @_plan
 @_sql
 @_start
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_down(
     ctx: click.Context,
     /,
@@ -193,24 +201,25 @@ def db_down(
     start: tuple[str, ...],
     x: tuple[str, ...],
 ) -> None:
-    """Downgrade to SPEC; by default, revert the last revision."""
+    """Downgrade the database to SPEC.
+
+    By default, revert the last revision.
+    """
     if (sql or planned) and (yes or confirm is not None):
         given = "--yes" if yes else "--confirm"
         raise click.UsageError(
             f"{given} cannot be combined with {'--sql' if sql else '--plan'}, which changes nothing."
         )
-    as_sql = _wants_sql(ctx, sql, start)
-    if _wants_plan(planned, sql):
+    _check_combination(ctx, planned=planned, sql=sql, start=start)
+    if planned:
         _show_plan(ctx, _plan_downgrade(ctx, spec, cascade, x))
-    elif as_sql:
-        observer = WarningsOnly()
+    elif sql:
+        starts = start or None
         _print_sql(
-            lambda: call(
-                ctx, Commands.downgrade_sql, spec, cascade=cascade, start=start or None, x=x, observer=observer
-            )
+            lambda: call(ctx, Commands.downgrade_sql, spec, cascade=cascade, start=starts, x=x, observer=_WARNINGS)
         )
     else:
-        ask = not yes and confirm is None and is_somebody_there()
+        ask = not yes and confirm is None and can_ask()
         agreed = _agreed_plan(ctx, spec, cascade, x) if ask else None
         with reporting() as reporter:
             run = _confirmed(
@@ -222,9 +231,17 @@ def db_down(
         _show_run(ctx, run)
 
 
+def _check_combination(ctx: click.Context, *, planned: bool, sql: bool, start: tuple[str, ...]) -> None:
+    if start and not sql:
+        raise click.UsageError("--start needs --sql. Without it, the command starts from the state of the database.")
+    if sql and wants_json(ctx):
+        raise click.UsageError("--json cannot be combined with --sql.")
+    if planned and sql:
+        raise click.UsageError("--plan and --sql are mutually exclusive.")
+
+
 def _plan_downgrade(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
-    observer = WarningsOnly()
-    return call(ctx, Commands.plan, spec, direction="downgrade", cascade=cascade, x=x, observer=observer)
+    return call(ctx, Commands.plan, spec, direction="downgrade", cascade=cascade, x=x, observer=_WARNINGS)
 
 
 def _show_run(ctx: click.Context, run: Run) -> None:
@@ -234,10 +251,10 @@ def _show_run(ctx: click.Context, run: Run) -> None:
 
 
 def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
-    """Return the plan of a downgrade, after the user has agreed to it.
+    """Return the plan of a downgrade after the user has agreed to it.
 
-    The user is asked if it involves several packages, may lose data, or follows a failed upgrade; but not if the name
-    of a protected database has to be typed anyway.
+    The command only asks if the plan involves several packages, may lose data, or follows a failed upgrade. If the
+    database is protected, it shows the plan, and asks for the name of the database later.
     """
     plan = _plan_downgrade(ctx, spec, cascade, x)
     if len(plan.packages) > 1 or plan.failed or any(step.losses for step in plan.steps):
@@ -257,21 +274,15 @@ def _show_plan(ctx: click.Context, plan: Plan) -> None:
     show(ctx, plan)
 
 
-def _wants_plan(planned: bool, sql: bool) -> bool:
-    if planned and sql:
-        raise click.UsageError("--plan and --sql are mutually exclusive.")
-    return planned
-
-
 def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
-    """Change a database; if it is protected, and the user can be asked, first have its name typed.
+    """Return the result of ``change``. If the database is protected, ask the user to type its name.
 
-    :param change: makes the change; it receives the name with which the user confirms it.
+    :param change: changes the database; its parameter is the name by which the user confirms the change.
     """
     try:
         return change(confirm)
     except ProtectedError as exc:
-        if confirm is not None or not is_somebody_there():
+        if confirm is not None or not can_ask():
             raise
         say(f"{exc.deed} The database {exc.database} is protected.", err=True)
         typed = click.prompt("Type its name to continue", default="", show_default=False, err=True)
@@ -289,66 +300,51 @@ def _print_sql(render: Callable[[], str]) -> None:
         say("Nothing to do.", err=True)
 
 
-def _wants_sql(ctx: click.Context, sql: bool, start: tuple[str, ...]) -> bool:
-    if start and not sql:
-        raise click.UsageError("--start needs --sql. Without it, the command starts from the state of the database.")
-    if sql and wants_json(ctx):
-        raise click.UsageError("--json cannot be combined with --sql.")
-    return sql
-
-
 @cli.command("db-merge")
 @click.argument("package", shell_complete=completion.packages)
 @click.argument("message", default="Merge heads")
 @click.option("--rev-id", metavar="ID", help="Use this id instead of a generated one.")
-@json_option
-@click.pass_context
+@_on_files
 def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None) -> None:
-    """Write a revision that merges the heads of PACKAGE."""
+    """Create a revision that merges the heads of PACKAGE."""
     new = call(ctx, Commands.merge, package, message, rev_id=rev_id)
     show(ctx, new, _wrote(new))
 
 
 @cli.command("db-rebase")
 @click.argument("package", shell_complete=completion.packages)
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """Move one of two parallel lines of PACKAGE after the other.
 
-    The later line moves. None of its revisions may be applied.
+    The later line moves, so none of its revisions may be applied to the database.
     """
-    moved = call(ctx, Commands.rebase, package, x=x, observer=WarningsOnly())
+    moved = call(ctx, Commands.rebase, package, x=x, observer=_WARNINGS)
     show(ctx, moved, f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
 
 
 @cli.command("db-heads")
-@json_option
-@click.pass_context
+@_on_files
 def db_heads(ctx: click.Context) -> None:
     """Print the heads of each package.
 
     One head in each package is normal. Several heads in one package are a conflict.
     """
-    show(ctx, Heads.of(call(ctx, Commands.show, "heads", observer=WarningsOnly())))
+    show(ctx, Heads.of(call(ctx, Commands.show, "heads", observer=_WARNINGS)))
 
 
 @cli.command("db-stamp")
 @click.argument("spec", type=_SPEC)
-@click.option("--purge", is_flag=True, help="First remove all rows, including those of missing revisions.")
+@click.option("--purge", is_flag=True, help="First remove all version rows, including those of missing revisions.")
 @_confirm
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
     """Mark revisions as applied or not applied, without running them.
 
-    SPEC, and what it depends on, is marked as applied; what comes after it is marked as not applied.
+    SPEC and everything that it depends on are marked as applied, and everything that depends on SPEC as not applied.
     """
-    observer = WarningsOnly()
     done = _confirmed(
-        lambda name: call(ctx, Commands.stamp, spec, purge=purge, confirm=name, x=x, observer=observer), confirm
+        lambda name: call(ctx, Commands.stamp, spec, purge=purge, confirm=name, x=x, observer=_WARNINGS), confirm
     )
     show(ctx, done)
 
@@ -356,32 +352,27 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
 @cli.command("db-forget")
 @click.argument("name", metavar="PACKAGE")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
-    """Forget the missing revisions of PACKAGE; its tables stay.
+    """Forget the missing revisions of PACKAGE, but keep its tables.
 
-    Instead of a package, name the id of a missing revision to forget only that one.
+    To forget only one of them, pass its id instead of PACKAGE.
     """
     from ampho.cli.show.status import print_missing
 
-    state = call(ctx, Commands.current, x=x, observer=WarningsOnly())
+    state = call(ctx, Commands.current, x=x, observer=_WARNINGS)
     missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
-        if not is_somebody_there():
+        if not can_ask():
             raise click.UsageError("There is no terminal on which to ask for confirmation. Add --yes to forget this.")
         click.confirm("Forget this?", abort=True, err=True)
-    done = call(ctx, Commands.forget, name, x=x, observer=WarningsOnly())
-    show(ctx, done)
+    show(ctx, call(ctx, Commands.forget, name, x=x, observer=_WARNINGS))
 
 
 @cli.command("db-resolve")
 @click.argument("revision", metavar="REV", shell_complete=completion.revisions)
-@click.option("--applied/--not-applied", default=None, help="Whether the database now has its change.")
-@_x
-@json_option
-@click.pass_context
+@click.option("--applied/--not-applied", default=None, help="Whether the database now contains the change of REV.")
+@_on_database
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
     """Mark the unfinished revision REV as applied or not applied.
 
@@ -389,22 +380,20 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
     """
     if applied is None:
         raise click.UsageError("Add --applied or --not-applied.")
-    done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=WarningsOnly())
+    done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=_WARNINGS)
     show(ctx, done, f"{revision} counts as {'applied' if applied else 'not applied'}: {version_rows(done.after)}")
 
 
 @cli.command("db-log")
 @click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="Print only the last N entries.")
 @click.option("-v", "--verbose", is_flag=True, help="Print all details of each entry.")
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what was done to the database, by whom, and when.
 
-    These are the entries of the journal, with the latest one at the end.
+    These are the entries of the journal, beginning with the oldest.
     """
-    entries = call(ctx, Commands.log, x=x, observer=WarningsOnly())
+    entries = call(ctx, Commands.log, x=x, observer=_WARNINGS)
     show(ctx, Log(entries[-number:] if number else entries))
 
 
@@ -412,21 +401,19 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
 @click.option("--deploy", is_flag=True, help="Compare the revisions instead: can this code run on this database?")
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
-    """Compare the models of PACKAGEs with the database.
+    """Compare the models with the database.
 
-    By default, it compares those of all packages. The exit code is 1 if they differ.
+    By default, it compares the models of all packages. The exit code is 1 if anything differs.
     """
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy cannot be combined with packages or --scratch.")
-        deployment = call(ctx, Commands.deployment, x=x, observer=WarningsOnly())
+        deployment = call(ctx, Commands.deployment, x=x, observer=_WARNINGS)
         show(ctx, deployment)
         ctx.exit(deployment.status.exit_code)
-    drifts = call(ctx, Commands.check, *packages, scratch=scratch, x=x, observer=WarningsOnly())
+    drifts = call(ctx, Commands.check, *packages, scratch=scratch, x=x, observer=_WARNINGS)
     show(ctx, Drifts(drifts))
     if any(drift.operations for drift in drifts):
         ctx.exit(1)
@@ -435,16 +422,14 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 @cli.command("db-lint")
 @click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...", shell_complete=completion.names)
 @click.option("--exclude", multiple=True, metavar="RULE", help="Ignore this rule. Repeatable.")
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
     """Check revisions for dangerous operations before they run.
 
-    By default, it checks all pending revisions; with PACKAGEs, only theirs. A REV is checked even if it is applied.
-    The exit code is 1 if something is dangerous.
+    By default, it checks all pending revisions; with PACKAGEs, only theirs. It checks a REV even if it is applied. The
+    exit code is 1 if it finds anything.
     """
-    report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=WarningsOnly())
+    report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=_WARNINGS)
     show(ctx, report)
     if report.violations:
         ctx.exit(1)
@@ -458,31 +443,26 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     metavar="SECONDS",
     help="How long to wait; by default 60 seconds.",
 )
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
     """Wait until another process has brought the database up to date.
 
     A database that is ahead of this code counts as up to date.
     """
-    deployment = call(ctx, Commands.wait, timeout=timeout, x=x, observer=WarningsOnly())
-    show(ctx, deployment)
+    show(ctx, call(ctx, Commands.wait, timeout=timeout, x=x, observer=_WARNINGS))
 
 
 @cli.command("db-status")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @click.option("-a", "--all", "all_", is_flag=True, help="List each revision instead of a table of the packages.")
 @click.option("--check", is_flag=True, help="Exit with a code other than 0 if the database is not up to date.")
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
     """Print what is applied and pending, one row per package.
 
-    By default, it prints all packages.
+    With PACKAGEs, it prints only these.
     """
-    status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=WarningsOnly())
+    status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=_WARNINGS)
     show(ctx, status)
     if check:
         ctx.exit(status.status.exit_code)
@@ -490,23 +470,21 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 
 @cli.command("db-current")
 @click.option("-v", "--verbose", is_flag=True, help="List each revision.")
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, one line per package."""
-    show(ctx, call(ctx, Commands.current, verbose=is_verbose(ctx), x=x, observer=WarningsOnly()))
+    show(ctx, call(ctx, Commands.current, verbose=is_verbose(ctx), x=x, observer=_WARNINGS))
 
 
 @cli.command("db-graph")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("--full", is_flag=True, help="Show each revision, instead of drawing several as one line.")
-@click.option("--no-database", is_flag=True, help="Do not show what is applied; this needs no database.")
+@click.option("--full", is_flag=True, help="Show each revision, instead of drawing several in a row as one.")
+@click.option("--no-database", is_flag=True, help="Draw only the files, without connecting to the database.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="The format; by default, it follows from the name of FILE, or is text.",
+    help="The output format; by default, the one for the extension of FILE, or text.",
 )
 @click.option("--mermaid", is_flag=True, help="The same as --format mermaid.")
 @click.option(
@@ -515,11 +493,9 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     "file",
     type=click.Path(dir_okay=False, writable=True, allow_dash=True),
     metavar="FILE",
-    help="Write to this file instead of to standard output.",
+    help="Write to this file instead of standard output.",
 )
-@_x
-@json_option
-@click.pass_context
+@_on_database
 def db_graph(
     ctx: click.Context,
     /,
@@ -532,16 +508,16 @@ def db_graph(
     file: str | None,
     x: tuple[str, ...],
 ) -> None:
-    """Draw the history, and what is applied.
+    """Draw the history, and mark what is applied.
 
-    Each package has a lane. With PACKAGEs, it draws these, and the revisions of other packages that they connect to.
+    Each package has a lane. With PACKAGEs, it draws only these, and the revisions of others connected to theirs.
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")
     if wants_json(ctx) and (mermaid or form or file):
         raise click.UsageError("--json cannot be combined with --format, --mermaid, or -o.")
     form = "mermaid" if mermaid else form or form_of(file or "")
-    picture = call(ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=WarningsOnly())
+    picture = call(ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=_WARNINGS)
     if wants_json(ctx):
         print_json(ctx, picture)
     else:
@@ -550,11 +526,10 @@ def db_graph(
 
 @cli.command("db-show")
 @click.argument("spec", type=_SPEC, required=False)
-@json_option
-@click.pass_context
+@_on_files
 def db_show(ctx: click.Context, spec: str | None) -> None:
     """Print all revisions, those of a package, or one in full."""
-    show(ctx, Revisions(call(ctx, Commands.show, spec, observer=WarningsOnly())))
+    show(ctx, Revisions(call(ctx, Commands.show, spec, observer=_WARNINGS)))
 
 
 @cli.command("explain")

@@ -42,7 +42,11 @@ class ConsoleLoader:
 
 @click.group("ampho", cls=AmphoGroup, help=cli.help, commands=dict(cli.commands))
 @click.option(
-    "-A", "--app", "import_path", metavar="IMPORT", help="The app, or a factory: module, module:name, path.py:name."
+    "-A",
+    "--app",
+    "import_path",
+    metavar="IMPORT",
+    help="The app or factory: module, module:name, or path.py:name.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print more details.")
 @no_color

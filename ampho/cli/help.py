@@ -1,7 +1,7 @@
-"""What the help shows in addition to Click's own: the purposes and the examples of the commands.
+"""The purposes and examples of the commands, which the help shows in addition to what Click writes.
 
-A command without a purpose is listed below the others. An example is what to type after ``ampho``, and what it does.
-A test runs all of them.
+An example is the text to type after ``ampho``, and what it does. A test runs all examples. A command without a purpose
+is listed below the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 PURPOSES: Mapping[str, Sequence[str]] = {
     "Write migrations": ("db-init", "db-rev", "db-merge", "db-rebase"),
     "Change the database": ("db-up", "db-down", "db-stamp", "db-forget", "db-resolve"),
-    "See where it is": ("db-status", "db-current", "db-show", "db-graph", "db-heads", "db-log"),
+    "Inspect the state": ("db-status", "db-current", "db-show", "db-graph", "db-heads", "db-log"),
     "Check and wait": ("db-check", "db-lint", "db-wait"),
     "Get help": ("explain",),
 }
@@ -23,67 +23,67 @@ CHANGING = frozenset(PURPOSES["Write migrations"]) | frozenset(PURPOSES["Change 
 EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "ampho": {
         "db-init blog": "create the migrations folder of blog",
-        'db-rev blog "Add posts" -a': "write a revision from its models",
+        'db-rev blog "Add posts" -a': "create a revision from the models of blog",
         "db-up": "apply everything that is pending",
     },
     "db-init": {
-        "db-init blog": "write blog/migrations",
-        "db-init acme.billing:alembic": "write acme/billing/alembic",
+        "db-init blog": "create blog/migrations",
+        "db-init acme.billing:alembic": "create acme/billing/alembic",
     },
     "db-rev": {
-        'db-rev blog "Add tags"': "an empty revision",
-        'db-rev blog "Add tags" -a': "filled from its models",
-        'db-rev blog "Add likes" --depends-on shop': "depends on the head of shop",
+        'db-rev blog "Add tags"': "create an empty revision",
+        'db-rev blog "Add tags" -a': "fill it in from the models",
+        'db-rev blog "Add likes" --depends-on shop': "depend on the head of shop",
     },
     "db-merge": {
         "db-merge blog": "merge all heads of blog",
-        'db-merge blog "Join tags and likes"': "the same, with a message",
+        'db-merge blog "Join tags and likes"': "use another message",
     },
-    "db-rebase": {"db-rebase blog": "turn two parallel lines into one"},
+    "db-rebase": {"db-rebase blog": "put two parallel lines in sequence"},
     "db-up": {
-        "db-up": "everything",
-        "db-up blog": "blog, and what it depends on",
-        "db-up blog@+1": "the next revision of blog",
-        "db-up --plan": "what it would do, and why",
-        "db-up -s > up.sql": "the SQL instead",
+        "db-up": "apply everything",
+        "db-up blog": "apply blog, and what it depends on",
+        "db-up blog@+1": "apply the next revision of blog",
+        "db-up --plan": "print what would be applied, and why",
+        "db-up -s > up.sql": "write the SQL instead",
     },
     "db-down": {
-        "db-down": "the revision applied last",
-        "db-down blog@-1": "the last one of blog",
-        "db-down blog@base --cascade": "all of it, and what depends on it",
-        "db-down blog@base --cascade --plan": "what that would revert",
+        "db-down": "revert the last revision",
+        "db-down blog@-1": "revert the last one of blog",
+        "db-down blog@base --cascade": "also revert what depends on it",
+        "db-down blog@base --cascade --plan": "print what that would do",
     },
     "db-stamp": {
-        "db-stamp blog": "all tables of blog exist",
-        "db-stamp blog@base": "none of them exists",
+        "db-stamp blog": "if all tables of blog already exist",
+        "db-stamp blog@base": "if none of them exists",
     },
-    "db-forget": {"db-forget reviews --yes": "its package was uninstalled"},
+    "db-forget": {"db-forget reviews --yes": "if the package reviews was uninstalled"},
     "db-resolve": {
-        "db-resolve blog_1767607200 --applied": "it was finished by hand",
-        "db-resolve blog_1767607200 --not-applied": "it was reverted by hand",
+        "db-resolve blog_1767607200 --applied": "if you completed it",
+        "db-resolve blog_1767607200 --not-applied": "if you reverted it",
     },
     "db-status": {
-        "db-status": "one row per package",
-        "db-status --all": "each revision, with a mark",
-        "db-status --check": "fail unless it is up to date",
+        "db-status": "print a row for each package",
+        "db-status --all": "print each revision with a mark",
+        "db-status --check": "fail if revisions are pending",
     },
     "db-current": {
-        "db-current": "one line per package",
-        "db-current -v": "also each revision",
+        "db-current": "print a line for each package",
+        "db-current -v": "also print each revision",
     },
     "db-show": {
-        "db-show": "all revisions",
-        "db-show blog": "the revisions of blog",
-        "db-show blog@head": "the head of blog, in full",
+        "db-show": "print all revisions",
+        "db-show blog": "print the revisions of blog",
+        "db-show blog@head": "print the head of blog in full",
     },
     "db-graph": {
-        "db-graph": "on the terminal",
-        "db-graph blog -o blog.svg": "the history of blog, in a file",
+        "db-graph": "draw all packages on the terminal",
+        "db-graph blog -o blog.svg": "draw blog in a file",
     },
-    "db-heads": {"db-heads": "the heads of each package"},
+    "db-heads": {"db-heads": "print the heads of each package"},
     "db-log": {
-        "db-log -n 5": "the last five entries",
-        "db-log -v": "all details of each entry",
+        "db-log -n 5": "print the last five entries",
+        "db-log -v": "print all details of each entry",
     },
     "db-check": {
         "db-check": "do the models match the database?",
@@ -91,13 +91,13 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "db-check --deploy": "can this code run on this database?",
     },
     "db-lint": {
-        "db-lint": "all pending revisions",
-        "db-lint blog --exclude irreversible": "without this rule",
+        "db-lint": "check all pending revisions",
+        "db-lint blog --exclude irreversible": "ignore one rule",
     },
     "db-wait": {"db-wait --timeout 300": "give up after five minutes"},
     "explain": {
-        "explain": "the names of all errors",
-        "explain DependentsError": "what it means, and what to do",
+        "explain": "list all errors",
+        "explain DependentsError": "explain one error",
     },
 }
 

@@ -113,7 +113,7 @@ SHAPES: Mapping[str, Shape] = {
 
 def json_option(command: Command) -> Command:
     """Add the option ``--json`` to a command."""
-    text = "Print one JSON object; everything else goes to standard error."
+    text = "Print the result as JSON; everything else goes to standard error."
     return click.option(FLAG, is_flag=True, is_eager=True, expose_value=False, callback=_remember, help=text)(command)
 
 

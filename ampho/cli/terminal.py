@@ -29,7 +29,7 @@ _OPTION: Mapping[str, Any] = {
     "is_flag": True,
     "expose_value": False,
     "callback": _remember,
-    "help": "Do not use colors, like the environment variable NO_COLOR.",
+    "help": "Disable colors, as the environment variable NO_COLOR does.",
 }
 
 
@@ -67,6 +67,6 @@ def is_terminal(*, stderr: bool = False) -> bool:
     return (sys.stderr if stderr else sys.stdout).isatty()
 
 
-def is_somebody_there() -> bool:
-    """Return whether a question can be asked on standard error, and answered on standard input."""
+def can_ask() -> bool:
+    """Return whether the user can see a question on standard error, and answer it on standard input."""
     return sys.stdin.isatty() and sys.stderr.isatty()
