@@ -1,4 +1,4 @@
-"""Calling a command for the app that the command line found: directly for Flask, in an event loop for Quart."""
+"""Calling a command for the app that the command line finds: directly for Flask, in an event loop for Quart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Loader(Protocol):
-    """What the commands need of ``ctx.obj``, which is the ``ScriptInfo`` of Flask or Quart, or the console's loader."""
+    """The type of ``ctx.obj``: the ``ScriptInfo`` of Flask or Quart, or the loader of the console script."""
 
     def load_app(self) -> App: ...
 
@@ -37,9 +37,9 @@ class Loader(Protocol):
 def call(
     ctx: click.Context, function: Callable[Concatenate[Commands, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Call a command for the app that the command line found.
+    """Call a command for the app that the command line finds, and return its result.
 
-    :raises AmphoError: like the command, and if there is no app, or no extension on it.
+    :raises AmphoError: if the command raises it, or if there is no app, or no extension on it.
     """
     from ampho.extension import SyncExtension, extension_of
 
@@ -71,21 +71,21 @@ def _load(loader: Loader) -> App:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command like Ctrl-C."""
+    """A command was ended by SIGTERM, in the same way as by Ctrl-C."""
 
 
 _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
     (signal.SIGTERM, signal.SIG_DFL, Terminated),
     (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
 )
-"""The signals that end a command, Python's default handlers for them, and what they raise."""
+"""The signals that end a command, their default handlers, and the exceptions that they raise."""
 
 
 @contextmanager
 def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
     """Call ``end`` when a signal arrives, unless the app handles that signal, or this is not the main thread.
 
-    :param end: receives the exception that the signal raises.
+    :param end: a function whose argument is the exception for the signal.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -103,15 +103,15 @@ def _raise(kind: type[KeyboardInterrupt]) -> None:
     raise kind
 
 
-class _InALoop:
-    """Ends what runs in an event loop when a signal arrives."""
+class _Interruptible:
+    """Runs a coroutine that a signal can end."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] | None = None
         self._kind: type[KeyboardInterrupt] | None = None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of ``work``; if a signal ends it, raise the signal's exception after the cleanup."""
+        """Return the result of ``work``. If a signal ends it, raise the signal's exception after the cleanup."""
         self._task = asyncio.current_task()
         try:
             return await work()
@@ -121,37 +121,37 @@ class _InALoop:
             raise self._kind from None
 
     def end(self, kind: type[KeyboardInterrupt]) -> None:
-        """Cancel the work, once. A second Ctrl-C does not wait for the cleanup."""
+        """Cancel the work at the first signal. A second Ctrl-C does not wait for the cleanup."""
         if self._task is None or (self._kind is not None and kind is KeyboardInterrupt):
             raise kind
         if self._kind is not None:
             return
         self._kind = kind
         if _is_in_greenlet():
-            # The Python code of a revision may take long, and blocks the loop, which could not cancel it.
+            # The code of a revision may run for a long time and block the loop, which then could not cancel it.
             raise asyncio.CancelledError
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def _is_in_greenlet() -> bool:
-    """Return whether the code of a command is executing, which runs in a greenlet, and not that of the loop."""
+    """Return whether the running code belongs to a command, which runs in a greenlet, and not to the event loop."""
     from greenlet import getcurrent  # type: ignore[import-untyped,unused-ignore]
 
     return bool(getcurrent().parent)
 
 
 def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
-    """Run ``work`` in a new event loop; in another thread if this one has a running loop, as in an async test."""
+    """Run ``work`` in a new event loop, in another thread if this one has a running loop, as in an async test."""
     import anyio
 
-    running = _InALoop()
+    running = _Interruptible()
     if not _has_running_loop():
         with _ended_by_signals(running.end):
             return anyio.run(running.run, work)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        # In the same context, by which a command notices that it is inside a run.
+        # The copied context lets a command notice that it is called by a run.
         return pool.submit(copy_context().run, asyncio.run, running.run(work)).result()
 
 

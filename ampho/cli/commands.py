@@ -20,7 +20,7 @@ from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
 from ampho.cli.show import is_verbose, print_text, show, version_rows
 from ampho.cli.show.lists import Drifts, Heads, Log, Revisions
-from ampho.cli.terminal import can_ask, no_color
+from ampho.cli.terminal import can_ask
 from ampho.commands import Commands
 from ampho.errors import ProtectedError
 
@@ -71,7 +71,6 @@ def _on_database(command: Callable[..., object]) -> Callable[..., object]:
 
 @click.group("ampho", cls=AmphoGroup)
 @click.option("-v", "--verbose", is_flag=True, help="Print more details.")
-@no_color
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
     """Manage the migrations of a database, package by package.

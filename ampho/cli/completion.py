@@ -1,7 +1,7 @@
 """Shell completion of packages, revisions, and specifiers, through Click.
 
-It loads the app and reads the headers of the revision files, but uses neither the database nor Alembic. Errors produce
-no suggestions and no output, so that they do not disturb the command line.
+It loads the app and reads the headers of the revision files, but does not use the database or Alembic. If there is an
+error, there are no suggestions, and no output that would disturb the command line.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ampho.history.revision import Revision
 
     Found: TypeAlias = Iterable[tuple[str, str]]
-    """The suggestions, each with its meaning."""
+    """Suggestions, each with its meaning."""
     Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-# For each command: the words that are a SPEC, whether a package is one, and what may follow "PACKAGE@".
+# For each command: the words that are valid as SPEC, whether a package is valid, and what may follow "PACKAGE@".
 _FORMS: dict[str | None, tuple[Sequence[str], bool, Sequence[str]]] = {
     "db-up": (["heads"], True, ["head", "+1"]),
     "db-down": (["base"], False, ["-1", "base"]),
@@ -37,25 +37,25 @@ _FORMS: dict[str | None, tuple[Sequence[str], bool, Sequence[str]]] = {
     "db-stamp": (["heads", "base"], True, ["head", "base"]),
 }
 _MEANS = {
-    "heads": "everything",
-    "base": "nothing at all",
+    "heads": "all revisions",
+    "base": "no revisions",
     "@head": "its last revision",
     "@+1": "its next revision",
     "@-1": "its last applied revision",
-    "@base": "nothing of it",
+    "@base": "none of its revisions",
 }
 _GLUE = re.compile(r"[@:=]+")
 
 
 def _quietly(find: Callable[[click.Context, click.Parameter, str], Found]) -> Complete:
-    """Turn a function that yields suggestions into a callback for Click that neither prints nor fails."""
+    """Turn a function that returns suggestions into a callback for Click that never prints or raises anything."""
 
     @wraps(find)
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem  # late, like everything that only completion needs
+        from click.shell_completion import CompletionItem  # late: only completion needs it
 
         found: dict[str, str] = {}
-        nowhere = io.TextIOWrapper(io.BytesIO())  # in memory: the app may keep a reference, so it is never closed
+        nowhere = io.TextIOWrapper(io.BytesIO())  # never closed, because the app may keep it
         with suppress(Exception, SystemExit), redirect_stdout(nowhere), redirect_stderr(nowhere):
             found.update(find(ctx, param, incomplete))
         return [
@@ -95,7 +95,7 @@ def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
     """Complete the name of a package, or the id of a revision."""
     found = _packages(ctx)
     for package in found:
-        yield package.name, "all of it"
+        yield package.name, "all its revisions"
     yield from _ids(found, incomplete)
 
 
@@ -109,7 +109,7 @@ def errors(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found
 
 @_quietly
 def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete a SPEC in the forms that the command accepts."""
+    """Complete a SPEC in the forms that are valid for the command."""
     words, may_be_package, after = _FORMS.get(ctx.info_name, ([], True, []))
     if isinstance(param, click.Option):  # --start
         words, may_be_package, after = ["base"], False, []
@@ -119,7 +119,7 @@ def specifiers(ctx: click.Context, param: click.Parameter, incomplete: str) -> F
     begun = [package for package in found if package.name.startswith(incomplete.partition("@")[0])]
     for package in begun:
         if may_be_package:
-            yield package.name, "all of it"
+            yield package.name, "all its revisions"
         if len(begun) == 1 or not may_be_package:
             yield from ((f"{package.name}@{form}", _MEANS[f"@{form}"]) for form in after)
     yield from _ids(found, incomplete)
@@ -130,7 +130,7 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
     from ampho.extension import extension_of
 
     root = ctx.find_root()
-    if hasattr(ctx.obj, "load_app"):  # Flask's and Quart's own
+    if hasattr(ctx.obj, "load_app"):  # the ScriptInfo of Flask or Quart
         app = ctx.obj.load_app()
     else:
         from ampho.apps import AppLoader, load_env_files
@@ -141,9 +141,9 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
 
 
 def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
-    """Yield the ids and messages of the revisions whose ids may start with the text.
+    """Yield the ids and messages of revisions whose ids may begin with ``incomplete``.
 
-    While the text may still become an id of several packages, there are no ids: the names of the packages are enough.
+    Yield none while they could belong to several packages: the names of the packages are suggested first.
     """
     from ampho.history.revision import id_prefix
 
@@ -156,7 +156,7 @@ def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
 
 
 def _revisions(package: MigrationPackage) -> Iterator[Revision]:
-    """Yield the revisions of a package, without those whose files cannot be read."""
+    """Yield the revisions of a package, except those whose files cannot be read."""
     from ampho.history.files import revision_files
     from ampho.history.revision import read_revision
 
@@ -166,8 +166,8 @@ def _revisions(package: MigrationPackage) -> Iterator[Revision]:
 
 
 def prepare_shells() -> None:
-    """Correct Click's completion for bash, which splits ``app@head``, and for fish, which cuts messages at commas."""
-    # Click keeps these classes, so only a process that completes calls this function.
+    """Adapt Click's completion to bash, which splits ``app@head``, and to fish, which cuts messages at commas."""
+    # Click registers the classes globally, so only a process that completes calls this function.
     from click.shell_completion import BashComplete, FishComplete, add_completion_class
 
     class Bash(BashComplete):
@@ -177,7 +177,7 @@ def prepare_shells() -> None:
             args, incomplete = super().get_completion_args()
             *args, whole = glued([*args, incomplete])
             last = incomplete if not _GLUE.fullmatch(incomplete) else ""
-            self._before = whole.removesuffix(last).removesuffix("@")  # bash only replaces what follows the '@'
+            self._before = whole.removesuffix(last).removesuffix("@")  # bash only replaces the text after the '@'
             return args, whole
 
         def format_completion(self, item: CompletionItem) -> str:

@@ -11,7 +11,6 @@ import click
 from ampho.cli.commands import cli
 from ampho.cli.group import AmphoGroup
 from ampho.cli.streams import lasting
-from ampho.cli.terminal import no_color
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -49,7 +48,6 @@ class ConsoleLoader:
     help="The app or factory: module, module:name, or path.py:name.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print more details.")
-@no_color
 @click.version_option(package_name="ampho", message="Ampho %(version)s")
 @click.pass_context
 def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:

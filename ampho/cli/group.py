@@ -1,10 +1,9 @@
-"""The Click group, which takes ``-1`` for an argument, and prints each error as one line."""
+"""The Click group, which accepts ``-1`` as an argument and prints each error as one line."""
 
 from __future__ import annotations
 
 import io
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -17,9 +16,9 @@ from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples
 from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, keeping_stdout, request_json
-from ampho.cli.lines import is_terminal, refuses_colors, say, warn, warning_once
+from ampho.cli.lines import say, warn, warning_once
 from ampho.cli.streams import lasting, lost
-from ampho.cli.terminal import no_color_option
+from ampho.cli.terminal import is_terminal, no_color_option, refuses_colors
 from ampho.errors import AmphoError, AppNotFoundError, PackageError, RevisionInputError, SpecifierError
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
@@ -33,7 +32,7 @@ _ELSEWHERE = {
     "history": "show",
     "showmigrations": "status",
 }
-"""The names that other tools have for our commands."""
+"""The names that these commands have in other tools, without the prefix."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
 TYPED = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
@@ -49,31 +48,34 @@ else:
 
 
 class Failure(click.ClickException):
-    """An error that Click prints as one line, with a second one on a terminal that names its ``ampho explain`` command.
+    """An error that Click prints as one line, followed on a terminal by a hint at ``ampho explain``.
 
-    :ivar entry: its name for ``ampho explain``; empty if the message is enough.
+    :ivar entry: the name of the error for ``ampho explain``; empty if its message is enough.
     """
 
     def __init__(self, message: str, exit_code: int, entry: str = "") -> None:
         super().__init__(message)
-        self.__dict__["exit_code"] = exit_code  # Click declares it on the class
+        self.__dict__["exit_code"] = exit_code  # Click declares exit_code as an attribute of the class
         self.entry = entry
         self._colors = _colors()
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in f"Error: {self.message}".split("\n"):
             say(line, err=True, colors=self._colors)
-        if self.entry and is_terminal(sys.stderr):  # in a pipe an error is one line
+        if self.entry and is_terminal(stderr=True):  # in a pipe an error is one line
             say(f"More: ampho explain {self.entry}", err=True)
 
 
 def _colors() -> Mapping[str, str]:
-    """Return the colors of an error. It needs the context, which no longer exists when Click shows the error."""
+    # The context, which may refuse colors, no longer exists when Click shows an error.
     return {} if refuses_colors() else {"Error:": "red"}
 
 
 def _show(show: Callable[[IO[str]], None], colors: Mapping[str, str], file: IO[Any] | None = None) -> None:
-    """Print what Click shows for a usage error like the other errors."""
+    """Print an error of Click in the way in which other errors are printed.
+
+    :param show: the method by which Click writes the error to a file.
+    """
     text = io.StringIO()
     show(text)
     for line in text.getvalue().splitlines():
@@ -82,7 +84,7 @@ def _show(show: Callable[[IO[str]], None], colors: Mapping[str, str], file: IO[A
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an error of Ampho, or an interruption, into one that Click prints as one line."""
+    """Turn errors of Ampho, and interruptions, into errors that Click prints as one line."""
     try:
         yield
     except AppNotFoundError as exc:
@@ -92,7 +94,7 @@ def one_line_errors() -> Iterator[None]:
         entry = "" if isinstance(exc, TYPED) else exc.entry
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
     except click.ClickException as exc:
-        exc.__dict__["message"] = escaped_lines(exc.message)  # the attribute is declared final
+        exc.__dict__["message"] = escaped_lines(exc.message)  # the type declares it as final
         if not isinstance(exc, Failure):
             exc.__dict__["show"] = partial(_show, exc.show, _colors())
         raise
@@ -101,17 +103,14 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. The revision was rolled back if the database supports that.", 130) from exc
     except click.Abort as exc:
-        if not isinstance(exc.__context__, KeyboardInterrupt):  # it is the end of the input
+        if not isinstance(exc.__context__, KeyboardInterrupt):  # the input has ended
             raise
-        say(err=True)  # ends the line on which the terminal shows ^C
+        say(err=True)  # end the line on which the terminal shows ^C
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
 
 
 def _no_app(exc: AppNotFoundError) -> str:
-    """Return a message with where the app was looked for, and how to name it.
-
-    It has several lines, because its readers are often new to Ampho.
-    """
+    """Return the message that no app was found. It has several lines, because its readers are often new to Ampho."""
     context = click.get_current_context(silent=True)
     command = f" {context.invoked_subcommand}" if context and context.invoked_subcommand else " COMMAND"
     ways = {
@@ -130,7 +129,7 @@ def _no_app(exc: AppNotFoundError) -> str:
 
 
 class SpecifierType(_StrType):
-    """A specifier. It restores the sign of ``-1``, which :class:`SpecifierCommand` replaces."""
+    """A specifier. This type restores the minus sign of ``-1``, which :class:`SpecifierCommand` replaces."""
 
     name = "spec"
 
@@ -142,7 +141,7 @@ class SpecifierType(_StrType):
 
 
 class SpecifierCommand(click.Command):
-    """A command that takes ``-1`` for a specifier, not for an option."""
+    """A command that reads ``-1`` as a specifier, not as an option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -152,14 +151,14 @@ class SpecifierCommand(click.Command):
         try:
             return super().parse_args(ctx, [_STEPS_BACK.sub(_MINUS, arg) for arg in args])
         except click.UsageError as exc:
-            if FLAG in args:  # Click may not have parsed it yet
+            if FLAG in args:  # Click may not have parsed the option yet
                 request_json(ctx)
-            if isinstance(exc, click.NoSuchOption) and (way := _way(exc.option_name, ctx)):
+            if isinstance(exc, click.NoSuchOption) and (way := _before_command(exc.option_name, ctx)):
                 raise click.UsageError(f"{exc.option_name} goes before the command, as in '{way}'.", ctx) from exc
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _complete(ctx), keeping_stdout(ctx):
+        with _output_checked(ctx), keeping_stdout(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -167,8 +166,8 @@ class SpecifierCommand(click.Command):
 
 
 @contextmanager
-def _complete(ctx: click.Context) -> Iterator[None]:
-    """Raise an error if the output could not be written; only warn of it if the command has changed something."""
+def _output_checked(ctx: click.Context) -> Iterator[None]:
+    """Raise an error if the output cannot be written. If the command has changed something, only write a warning."""
     try:
         yield
     except click.exceptions.Exit as exc:
@@ -183,8 +182,8 @@ def _complete(ctx: click.Context) -> Iterator[None]:
     warn(f"{message} The command itself succeeded.")
 
 
-def _way(option: str, ctx: click.Context) -> str:
-    """Return how to type an option with a value that belongs before the command, such as ``--app``; otherwise empty."""
+def _before_command(option: str, ctx: click.Context) -> str:
+    """Return a command line with an option such as ``--app`` before the command; empty if the option does not exist."""
     group = ctx.parent
     while group is not None:
         for param in group.command.params:
@@ -196,9 +195,13 @@ def _way(option: str, ctx: click.Context) -> str:
 
 
 class AmphoGroup(click.Group):
-    """A group that prints errors as one line, also as a part of ``flask`` and ``quart``."""
+    """A group that prints each error as one line, also below ``flask`` and ``quart``."""
 
     command_class: type[click.Command] | None = SpecifierCommand
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(no_color_option())
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
@@ -211,7 +214,7 @@ class AmphoGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         typed, *rest = args
-        if f"{_PREFIX}{typed}" in self.commands:  # 'ampho up' is 'ampho db-up'
+        if f"{_PREFIX}{typed}" in self.commands:  # as in 'ampho up'
             return super().resolve_command(ctx, [f"{_PREFIX}{typed}", *rest])
         if self.get_command(ctx, typed) is None and not ctx.resilient_parsing and typed[:1].isalnum():
             if FLAG in rest:
@@ -224,7 +227,7 @@ class AmphoGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the full names of commands, and also their short names when the user has typed a part."""
+        """Return completions for the names of commands, and for their short names if ``incomplete`` is not empty."""
         from click.shell_completion import CompletionItem
 
         found = super().shell_complete(ctx, incomplete)

@@ -1,7 +1,7 @@
-"""What ``--json`` prints: one JSON object on standard output, as described in ``ampho/schema.json``.
+"""The output of ``--json``: one JSON object on standard output, as described in ``ampho/schema.json``.
 
-Results are dataclasses, and their fields become the fields of the JSON. :data:`SHAPES` lists the few differences. Run
-``python docs/schema.py`` after a change: it writes the schema from the same classes and their docstrings.
+Results are dataclasses, and their fields become the fields of the JSON. :data:`SHAPES` lists the few differences. After
+a change, run ``python docs/schema.py``, which writes the schema from the same classes and their docstrings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 Object = dict[str, Any]
 
 VERSION = 1
-"""The version of the schema. A new field does not change it; every other change does."""
+"""The version of the schema. Increase it for every change except a new field."""
 
 SCHEMA = Path(__file__).parent.parent / "schema.json"
 LONGEST_MESSAGE = 20_000
@@ -40,10 +40,10 @@ _STDOUT = "ampho.stdout"
 class Shape:
     """How the JSON of a class differs from its fields.
 
-    :ivar hidden: fields that are left out.
-    :ivar computed: attributes that are added, or that replace a field, such as ``revision.id``, by their names in JSON.
-    :ivar or_null: names whose empty strings are written as ``null``.
-    :ivar optional: names that are left out if the first of them is None.
+    :ivar hidden: fields that are omitted.
+    :ivar computed: paths of attributes, such as ``revision.id``, that are added or replace a field, by JSON name.
+    :ivar or_null: names whose values are ``null`` instead of an empty string.
+    :ivar optional: names that are omitted together if the first of them is None.
     """
 
     hidden: Sequence[str] = ()
@@ -73,7 +73,7 @@ KEYS: Mapping[str, str] = {
     "NoneType": "revision",
     "Stamped": "stamped",
 }
-"""The key in the object under which a result is printed, by the name of its class."""
+"""The keys of results in the JSON object, by the names of their classes."""
 
 SHAPES: Mapping[str, Shape] = {
     "CurrentState": Shape(or_null=_REMEDIES),
@@ -108,18 +108,18 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "Violation": Shape(or_null=["help", "statement"]),
 }
-"""How the JSON of some result classes differs from their fields, by the name of the class."""
+"""How the JSON of some classes differs from their fields, by the names of the classes."""
 
 
 def json_option(command: Command) -> Command:
     """Add the option ``--json`` to a command."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            request_json(ctx)
+
     text = "Print the result as JSON; everything else goes to standard error."
-    return click.option(FLAG, is_flag=True, is_eager=True, expose_value=False, callback=_remember, help=text)(command)
-
-
-def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        request_json(ctx)
+    return click.option(FLAG, is_flag=True, is_eager=True, expose_value=False, callback=remember, help=text)(command)
 
 
 def request_json(ctx: click.Context) -> None:
@@ -134,7 +134,7 @@ def wants_json(ctx: click.Context) -> bool:
 
 @contextmanager
 def keeping_stdout(ctx: click.Context) -> Iterator[None]:
-    """Reserve standard output for the JSON, if it is wanted: what anything else prints goes to standard error."""
+    """Reserve standard output for the JSON, if the command prints JSON; all other output goes to standard error."""
     if not wants_json(ctx):
         yield
         return
@@ -150,7 +150,7 @@ def print_json(ctx: click.Context, result: object) -> None:
 
 @contextmanager
 def json_errors(ctx: click.Context) -> Iterator[None]:
-    """Print the error that ends a command as JSON, if that is wanted, and raise it again."""
+    """Print the error that ends a command as JSON, if the command prints JSON, and raise it again."""
     try:
         yield
     except (click.ClickException, click.Abort) as exc:
@@ -163,11 +163,11 @@ def _print(ctx: click.Context, command: str | None, payload: Object) -> None:
     import json  # late: most commands do not print JSON
 
     text = json.dumps({"version": VERSION, "command": command, **payload})
-    click.echo(text, file=ctx.meta.get(_STDOUT, sys.stdout))  # noqa: TID251 (JSON has escapes of its own)
+    click.echo(text, file=ctx.meta.get(_STDOUT, sys.stdout))  # noqa: TID251 (JSON escapes its strings)
 
 
 def encode(value: object) -> Any:
-    """Return a result, or a part of one, as what ``json.dumps()`` takes."""
+    """Return a result, or a part of one, in the types that ``json.dumps()`` accepts."""
     if isinstance(value, Path):
         return os.path.abspath(value)  # noqa: PTH100 (Path.resolve() would follow links)
     if isinstance(value, datetime):
@@ -191,14 +191,14 @@ def _encode_fields(result: object) -> Object:
 
 @cache
 def paths(kind: Any) -> Mapping[str, str]:
-    """Return the fields of the JSON of a class, each with the path of its attribute, such as ``revision.id``."""
+    """Return the JSON names of a class, each with the path of its attribute, such as ``revision.id``."""
     shape = SHAPES.get(kind.__name__, Shape())
     own = {each.name: each.name for each in fields(kind) if each.name not in shape.hidden}
     return {**own, **shape.computed}
 
 
 def _error(exc: click.ClickException | click.Abort) -> Object:
-    """Return the error that ends a command as JSON: its text, and the attributes of the error of Ampho behind it."""
+    """Return an error as JSON: its message, and the attributes of the Ampho error that caused it."""
     cause = exc.__cause__ or exc
     attributes = vars(cause) if isinstance(cause, AmphoError) else {}
     message = exc.format_message() if isinstance(exc, click.ClickException) else "Aborted."

@@ -1,8 +1,8 @@
-"""Writing to the standard streams. Everything a command writes goes through here, or through ``terminal.styled()``.
+"""Writing to the standard streams. Everything that a command prints goes through here, or ``terminal.styled()``.
 
-Ids, messages, paths, rows and errors come from files and databases that other people wrote. Text is escaped here, so
-that none of it can move the cursor, hide something or forge a line. On a terminal, lines are also broken between words;
-elsewhere they stay whole, since logs are read line by line.
+Ids, messages, paths, rows, and errors come from files and databases that other people wrote. They are escaped here, so
+that they cannot move the cursor, hide output, or forge a line. On a terminal, long lines are also broken between words.
+In pipes and files they stay whole, because logs are read line by line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import IO, TextIO
@@ -21,18 +21,17 @@ from typing import IO, TextIO
 import click
 
 from ampho._text import describe, describe_warning, escaped, escaped_lines, one_line
-from ampho.cli.terminal import NO_COLOR
+from ampho.cli.terminal import is_terminal, refuses_colors
 
-_HANG = 2  # columns, by which the rest of a line stands further in than its beginning
-_LEAST = 20  # columns, which the rest has in any case
-_COLUMNS = 80  # of a terminal that does not say
-_NO_TERMINAL = -1  # for a stand-in stream, which has no descriptor
-# What is quoted is to be copied, and so stays in one piece.
+_HANG = 2  # columns by which the rest of a broken line is indented
+_LEAST = 20  # columns that remain for the rest, whatever its indentation
+_COLUMNS = 80  # of a terminal whose width is unknown
+# Quoted text, such as a command, is not broken, so that it can be copied.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
 _NOTE = re.compile(r"Name '.*' ignored for PRIMARY key|Table '.*' already exists|Unknown table '|Can't drop database '")
 
-_warned: ContextVar[set[str] | None] = ContextVar("warned", default=None)
+_warned: ContextVar[set[str]] = ContextVar("warned")
 
 
 def say(
@@ -40,19 +39,18 @@ def say(
 ) -> None:
     """Write one line, escaped.
 
-    :param err: whether to write to standard error.
-    :param hang: the column in which the rest of it begins, if it is too long for the terminal.
-    :param colors: the colors of what the line begins or ends with, on a terminal that shows colors.
+    :param err: write to standard error.
+    :param hang: the column in which the rest of the line begins if it is too long for the terminal.
+    :param colors: the colors for texts with which the line begins or ends, on a terminal that shows colors.
     """
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
-    if is_terminal(stream):
-        text = colored(broken(text, _columns_of(stream), hang), colors)
+    if is_terminal(stderr=err):
+        text = _colored(broken(text, _columns(stream), hang), colors)
     click.echo(text, file=stream)  # noqa: TID251 (this is the one place)
 
 
-def colored(text: str, colors: Mapping[str, str]) -> str:
-    """Return a text with colors for what it begins or ends with, unless none are wanted."""
+def _colored(text: str, colors: Mapping[str, str]) -> str:
     if refuses_colors():
         return text
     for part, color in colors.items():
@@ -64,36 +62,28 @@ def colored(text: str, colors: Mapping[str, str]) -> str:
     return text
 
 
-def refuses_colors() -> bool:
-    """Return whether no colors are wanted: by ``--no-color``, by ``NO_COLOR``, or by a terminal that has none."""
-    context = click.get_current_context(silent=True)
-    asked = context is not None and bool(context.meta.get(NO_COLOR))
-    return asked or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
-
-
 def write(text: str, *, err: bool = False) -> None:
-    """Write data unchanged, or escaped to a terminal."""
-    # Not with click.echo(), which removes escape sequences from what it writes into a pipe.
+    """Write data: escaped to a terminal, otherwise unchanged."""
+    # click.echo() would remove escape sequences from data that it writes into a pipe.
     stream = sys.stderr if err else sys.stdout
-    stream.write(escaped_lines(text) if is_terminal(stream) else text)
+    stream.write(escaped_lines(text) if is_terminal(stderr=err) else text)
     stream.flush()
 
 
 def warn(text: str) -> None:
     """Write a warning to standard error, unless this command has already written it."""
-    warned = _warned.get()
-    if warned is None or text not in warned:
+    warned = _warned.get(set())
+    if text not in warned:
         say(f"Warning: {text}", err=True, colors={"Warning:": "yellow"})
-    if warned is not None:
-        warned.add(text)
+    warned.add(text)
 
 
 @contextmanager
 def warning_once() -> Iterator[None]:
-    """Write each warning only once in a ``with`` block, Python's own and those that libraries log included.
+    """Write each warning only once in a ``with`` block, including warnings of Python and those that libraries log.
 
-    Python's filters decide which of its own are shown. If the app handles them, as with ``logging.captureWarnings()``,
-    they are left to it, and so is what is logged if the app has configured logging.
+    Python's filters apply. An app that handles Python's warnings, as with ``logging.captureWarnings()``, or that has
+    configured logging, receives them instead.
     """
     token, before, last_resort = _warned.set(set()), warnings.showwarning, logging.lastResort
     if getattr(before, "__module__", "") == warnings.__name__:
@@ -109,10 +99,10 @@ def warning_once() -> Iterator[None]:
 
 
 class _Unhandled(logging.Handler):
-    """Writes what is logged as a warning in one line, where the app has not configured logging.
+    """Writes logged warnings, each in one line, if the app has not configured logging.
 
-    It leaves out that a lost connection could not be closed, since the command itself reports the loss, and the notes
-    of MariaDB and MySQL about ``IF EXISTS`` and the names of primary keys.
+    It ignores that a lost connection could not be closed, because the command reports the loss, and the notes of
+    MariaDB and MySQL about ``IF EXISTS`` and the names of primary keys.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -124,7 +114,7 @@ class _Unhandled(logging.Handler):
         warn(one_line(f"{name}{message}{why}"))
 
 
-def _show_warning(  # noqa: PLR0917 (as Python calls it)
+def _show_warning(  # noqa: PLR0917 (the signature is Python's)
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -135,36 +125,22 @@ def _show_warning(  # noqa: PLR0917 (as Python calls it)
     warn(describe_warning(message, category, filename, lineno))
 
 
-def is_terminal(stream: IO[str] | None) -> bool:
-    """Return whether a stream is a terminal; it is None if it was closed before Python started."""
-    return stream is not None and stream.isatty()
-
-
-def _columns_of(stream: IO[str]) -> int:
-    try:
-        terminal = stream.fileno()
-    except (OSError, ValueError):
-        terminal = _NO_TERMINAL
-    return columns(terminal)
-
-
-def columns(terminal: int) -> int:
-    """Return how many columns a terminal has, by its descriptor."""
-    given = os.environ.get("COLUMNS", "")  # as for what Rich draws
+def _columns(stream: IO[str]) -> int:
+    """Return the width of a terminal; ``COLUMNS`` overrides it, as in Rich."""
+    given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):
         return int(given)
-    try:
-        return os.get_terminal_size(terminal).columns or _COLUMNS
-    except OSError:
-        return _COLUMNS
+    with suppress(OSError, ValueError):  # a stand-in stream has no descriptor
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    return _COLUMNS
 
 
 def broken(text: str, width: int, hang: int | None = None) -> str:
-    """Break a line between its words, where it has more than so many columns.
+    """Return a line with line breaks between its words, if it has more than ``width`` columns.
 
-    A word that is longer, such as a path, has a line of its own, which the terminal breaks; so it can be copied whole.
+    A longer word, such as a path, gets a line of its own. Only the terminal wraps it, so it can be copied whole.
 
-    :param hang: the column in which the other lines begin.
+    :param hang: the column in which the second and later lines begin.
     """
     if len(text) <= width and (text.isascii() or size(text) <= width):
         return text
@@ -182,9 +158,9 @@ def broken(text: str, width: int, hang: int | None = None) -> str:
 
 
 def size(text: str) -> int:
-    """Return how many columns a text takes."""
+    """Return the number of columns that a text takes up."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # late, as it takes a while
+    from rich.cells import cell_len  # late, because the import is slow
 
     return cell_len(text)

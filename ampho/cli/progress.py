@@ -1,4 +1,4 @@
-"""What a run reports while it runs: a line for each step, and on a terminal also a live display of what is running."""
+"""The output of a run: a line for each step, and on a terminal also a live display of the current step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from ampho.cli.lines import refuses_colors, write
+from ampho.cli.lines import write
 from ampho.cli.reporter import Reporter
 from ampho.cli.streams import Lasting, flush, terminals
-from ampho.cli.terminal import styled
+from ampho.cli.terminal import refuses_colors, styled
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleRenderable, RenderableType
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _OUT = 1
 _DELAY = 0.2  # seconds before the display appears
 _REFRESH = 0.1  # seconds
-_LONG = 2.0  # seconds after which a statement is shown
+_LONG = 2.0  # seconds after which a running statement is shown
 _BAR = 24  # columns
 _MINUTE, _HOUR = 60, 3600
 
@@ -41,7 +41,7 @@ _DOWN = "\x1bD"  # unlike a newline, it keeps the column
 
 @contextmanager
 def reporting() -> Iterator[Reporter]:
-    """Yield the reporter of a run on standard output: plain lines in a pipe, with a live display on a terminal."""
+    """Yield an observer that reports a run on standard output: in plain lines, and with a display on a terminal."""
     if not _is_on_a_terminal():
         yield Reporter()
         return
@@ -64,7 +64,7 @@ def _is_on_a_terminal() -> bool:
 
 
 class Display(Reporter):
-    """Reports a run in lines, and shows below them what is running.
+    """Prints a line for each step, and shows the current step and statement below these lines.
 
     A thread draws the display, because a statement of a sync driver blocks the thread of the run. Only that thread
     imports Rich, and only if the run does not end immediately.
@@ -72,7 +72,7 @@ class Display(Reporter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._no_color = refuses_colors()  # depends on the Click context, which the other thread does not have
+        self._no_color = refuses_colors()  # Click's context does not exist in the other thread
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._terminals: list[Lasting] = []
@@ -91,7 +91,7 @@ class Display(Reporter):
             self._thread = threading.Thread(target=self._draw, name="ampho-progress", daemon=True)
             self._thread.start()
             if sys.stdin.isatty():
-                # Kept, because input() uses it even after end() has replaced it.
+                # A reference is kept, because input() uses the stream even after end() has replaced it.
                 self._input = _Input(sys.stdin, self.end)
                 sys.stdin = cast("TextIO", self._input)
 
@@ -114,7 +114,7 @@ class Display(Reporter):
         super()._ended(step, how, color)
 
     def _begin_line(self) -> None:
-        """Begin a new line if the revision has written part of one."""
+        """Begin a new line if the output of the revision has not ended with one."""
         flush()
         if not all(terminal.ends_line for terminal in self._terminals):
             write("\n")
@@ -122,12 +122,12 @@ class Display(Reporter):
             terminal.ends_line = True
 
     def end(self) -> None:
-        """End the display, and leave the cursor where the next output belongs."""
+        """Remove the display, and leave the cursor where the next output belongs."""
         if self._thread is None:
             return
         self._over.set()
         interruption: KeyboardInterrupt | None = None
-        while self._thread.is_alive():  # until the terminal is as it was, however often the run is interrupted
+        while self._thread.is_alive():  # the terminal has to be restored, however often the user presses Ctrl-C
             try:
                 self._thread.join()
             except KeyboardInterrupt as exc:
@@ -159,7 +159,7 @@ class Display(Reporter):
 
     @contextmanager
     def _cleared_by_output(self) -> Iterator[None]:
-        """Make everything that Python writes to the terminal clear the display first."""
+        """Clear the display before all output that Python writes to the terminal."""
         for terminal in self._terminals:
             terminal.prefix = _CLEAR_BELOW.encode()
         try:
@@ -190,14 +190,14 @@ class Display(Reporter):
 def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
     """Return a live display that is drawn below the cursor, and leaves the cursor where it is.
 
-    If a subprocess or a C library writes to the terminal, its output overwrites the display, which is then drawn again
-    below it. Rich leaves the cursor at the end of a display, and would erase such output together with the display.
+    Output of a subprocess or a C library overwrites the display, which is then drawn again below that output. Rich
+    itself leaves the cursor at the end of a display, and would erase such output when it draws the display again.
     """
     from rich.live import Live
     from rich.segment import ControlType, Segment, Segments
 
     def control(codes: str) -> Segment:
-        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any type: it only marks the codes as not being text
+        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any type will do: it marks the codes as no text
 
     class Below(Live):
         def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
@@ -233,16 +233,16 @@ def _cut(text: Text, is_ascii: bool) -> Text:
 
 
 def _elapsed(seconds: float) -> Text:
-    """Return whole seconds, since fractions would only flicker."""
+    """Return a time as text, in whole seconds, because fractions would flicker."""
     whole = int(seconds)
     hours, minutes = divmod(whole // _MINUTE, _MINUTE)
     return styled((f"{whole} s" if whole < _MINUTE else f"{hours}:{minutes:02}:{whole % _MINUTE:02}", "cyan"))
 
 
 class _Input:
-    """Standard input while the display is shown. The display ends before anything is read.
+    """A replacement for standard input that ends the display before anything is read.
 
-    :ivar stream: the stream that it reads from.
+    :ivar stream: the original stream.
     """
 
     _HARMLESS = frozenset({"closed", "encoding", "errors", "isatty", "mode", "name", "newlines"})

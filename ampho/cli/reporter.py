@@ -1,4 +1,4 @@
-"""What a command reports while it runs, in plain lines; :mod:`ampho.cli.progress` has the display for terminals."""
+"""Observers that print what a command does in plain lines. :mod:`ampho.cli.progress` has the display for terminals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Step
 
 PACKAGES = 10
-"""The greatest number of packages that a line lists by name."""
+"""The number of packages that a line lists by name at most."""
 
 
 class WarningsOnly(Observer):
-    """Prints warnings to standard error, and nothing to standard output, which is for the result."""
+    """Prints warnings and waits to standard error. Standard output is reserved for the result of the command."""
 
     def waiting(self, holder: str) -> None:
         say(f"Waiting for another process that is migrating this database{holder and f': {holder}'}", err=True)
@@ -31,7 +31,7 @@ class WarningsOnly(Observer):
 class Reporter(WarningsOnly):
     """Prints a line for each step of a run when the step ends.
 
-    Starting the line earlier would mix it with what the revision prints or logs.
+    If the line began earlier, it would mix with the output of the revision.
     """
 
     def __init__(self) -> None:
@@ -64,22 +64,21 @@ class Reporter(WarningsOnly):
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Return a sentence that says why a plan has no steps."""
-    return f"Nothing to do: {_why_nothing(plan)}."
-
-
-def _why_nothing(plan: Plan) -> str:
-    if plan.direction == "upgrade":
-        if not plan.rows:
-            return "there are no revisions yet"
-        # "X is applied" would be wrong for a package without revisions.
-        return "everything is applied" if plan.specifier == "heads" else f"nothing is pending for {plan.specifier}"
+    """Return a sentence with the reason why a plan has no steps."""
     package, _, target = plan.specifier.rpartition("@")
-    if target == "base":
-        return f"nothing of {package} is applied" if package else "nothing is applied"
-    return f"nothing after {target} is applied"
+    if plan.direction == "downgrade" and target == "base":
+        reason = f"nothing of {package} is applied" if package else "nothing is applied"
+    elif plan.direction == "downgrade":
+        reason = f"nothing after {target} is applied"
+    elif not plan.rows:
+        reason = "there are no revisions yet"
+    elif plan.specifier == "heads":
+        reason = "everything is applied"
+    else:  # "X is applied" would be wrong for a package without revisions
+        reason = f"nothing is pending for {plan.specifier}"
+    return f"Nothing to do: {reason}."
 
 
 def in_seconds(duration: float) -> str:
-    """Return a duration as text."""
+    """Return a duration as text, in seconds or milliseconds."""
     return f"{duration * 1000:.0f} ms" if duration < 1 else f"{duration:.1f} s"

@@ -1,7 +1,7 @@
 """Standard streams that never raise.
 
-A stream may be closed or full, a pipe may have lost its reader, and an encoding may lack a character. None of that may
-end a migration half-way, or print a traceback after the work is done.
+A stream may be closed, a disk may be full, a pipe may have lost its reader, and an encoding may lack a character. None
+of these may interrupt a migration, or print a traceback after the work is done.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LENIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "x
 
 
 class Lasting(io.FileIO):
-    """The raw file of a stream. It records an error of writing instead of raising it.
+    """The raw file of a stream. It records the first error of a write instead of raising it.
 
-    :ivar lost: the error; None if everything was written, or if the reader of a pipe closed it.
-    :ivar ends_line: whether the last piece of data ended with a newline.
-    :ivar prefix: what is written before each piece of data, in one write with it.
+    :ivar lost: the error; None if everything was written, or if the reader of a pipe has closed it.
+    :ivar ends_line: whether the last data ended with a newline.
+    :ivar prefix: is written before all data, in the same system call.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -37,7 +37,7 @@ class Lasting(io.FileIO):
         self.prefix: bytes = b""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all of the data, waiting for a slow reader; discard it if it cannot be written."""
+        """Write all of the data, waiting for a slow reader. Discard it if it cannot be written."""
         self.ends_line = bytes(memoryview(data)[-1:]) == b"\n"
         prefix = self.prefix  # another thread may change it meanwhile
         try:
@@ -49,7 +49,7 @@ class Lasting(io.FileIO):
         return max(written - len(prefix), 0)
 
     def _give_up(self, error: OSError) -> None:
-        """Discard whatever is written from now on, also by programs that a revision starts."""
+        """Discard everything that is written from now on, also by programs that a revision starts."""
         if error.errno != errno.EPIPE:
             self.lost = error
         with suppress(OSError):
@@ -60,7 +60,7 @@ class Lasting(io.FileIO):
 
 @contextmanager
 def lasting() -> Iterator[None]:
-    """Replace the standard streams by ones that never raise, for a ``with`` block."""
+    """Replace the standard streams in a ``with`` block with streams that never raise."""
     _open_closed()
     given = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_lasting, given)
@@ -85,19 +85,19 @@ def terminals() -> list[Lasting]:
 
 
 def lost() -> OSError | None:
-    """Return the error because of which standard output is incomplete, or None."""
+    """Return the error that made standard output incomplete, or None."""
     flush()
     bottom = _bottom(sys.stdout)
     return bottom.lost if isinstance(bottom, Lasting) else None
 
 
 def _open_closed() -> None:
-    """Open the null device in place of each closed stream, so that a database file never gets its descriptor."""
+    """Open the null device for each closed stream, so that a database file cannot get the descriptor of a stream."""
     for descriptor in _STANDARD:
         try:
             os.fstat(descriptor)
         except OSError:
-            _nowhere()  # gets the lowest number that is free
+            _nowhere()  # the system assigns the lowest free descriptor
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(_nowhere(), closefd=False)), "utf-8")
     sys.stdout = sys.stdout or _writing_to(_nowhere(), "utf-8")
@@ -114,7 +114,7 @@ def _writing_to(descriptor: int, encoding: str, errors: str | None = None, *, is
 
 
 def _lasting(stream: TextIO) -> TextIO:
-    """Return a stream that never raises. Stand-ins in tests, and the console of Windows, are returned as they are."""
+    """Return a stream that never raises. Replaced streams, as in tests, and Windows' console are returned unchanged."""
     bottom = _bottom(stream)
     if not isinstance(bottom, io.FileIO) or isinstance(bottom, Lasting):
         return stream
@@ -126,4 +126,4 @@ def _lasting(stream: TextIO) -> TextIO:
 
 def _bottom(stream: TextIO) -> object:
     buffer = getattr(stream, "buffer", None)
-    return getattr(buffer, "raw", buffer)  # without buffering, the buffer is the raw file itself
+    return getattr(buffer, "raw", buffer)  # without buffering, the buffer itself is the raw file

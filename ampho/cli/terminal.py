@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,57 +14,54 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-Command = TypeVar("Command", bound=Callable[..., object])
-NO_COLOR = "ampho.no_color"
-"""The key of ``--no-color`` in the ``meta`` of a context."""
+_NO_COLOR = "ampho.no_color"
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        ctx.meta[NO_COLOR] = True
+        ctx.meta[_NO_COLOR] = True
         ctx.color = False
 
 
-_OPTION: Mapping[str, Any] = {
-    "is_flag": True,
-    "expose_value": False,
-    "callback": _remember,
-    "help": "Disable colors, as the environment variable NO_COLOR does.",
-}
-
-
-def no_color(command: Command) -> Command:
-    """Add the option ``--no-color`` to a group."""
-    return click.option("--no-color", **_OPTION)(command)
-
-
 def no_color_option() -> click.Option:
-    """Return the option ``--no-color`` for a command, since it may also follow the name of the command."""
-    return click.Option(["--no-color"], **_OPTION)
+    """Return the option ``--no-color``. It may stand before and after the name of a command."""
+    return click.Option(
+        ["--no-color"],
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help="Disable colors, as the environment variable NO_COLOR does.",
+    )
+
+
+def refuses_colors() -> bool:
+    """Return whether ``--no-color`` or ``NO_COLOR`` is set, or the terminal has no colors."""
+    context = click.get_current_context(silent=True)
+    is_set = context is not None and bool(context.meta.get(_NO_COLOR))
+    return is_set or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return the terminal or pipe that a command writes to.
-
-    :param stderr: return standard error instead of standard output.
-    """
+    """Return Rich's console for standard output, or for standard error."""
     from rich.console import Console  # late: most commands only print plain lines
 
-    context = click.get_current_context(silent=True)
-    refuses = context is not None and bool(context.meta.get(NO_COLOR))
-    return Console(stderr=stderr, no_color=refuses or None, highlight=False, emoji=False, markup=False)
+    return Console(stderr=stderr, no_color=refuses_colors() or None, highlight=False, emoji=False, markup=False)
 
 
 def styled(*pieces: tuple[str, str]) -> Text:
-    """Return a text for Rich from pieces, each with its style. They are escaped, and never read as markup."""
+    """Return a text for Rich from pieces, each with its style. Pieces are escaped, and not read as markup."""
     from rich.text import Text
 
     return Text.assemble(*((escaped_lines(piece), style) for piece, style in pieces))
 
 
 def is_terminal(*, stderr: bool = False) -> bool:
-    """Return whether a stream is a terminal, and not a pipe for which ``FORCE_COLOR`` requests colors."""
-    return (sys.stderr if stderr else sys.stdout).isatty()
+    """Return whether standard output, or standard error, is a terminal.
+
+    A pipe is not a terminal, even if ``FORCE_COLOR`` is set.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    return stream is not None and stream.isatty()  # it is None if it was closed before Python started
 
 
 def can_ask() -> bool:
