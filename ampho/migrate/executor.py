@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from ampho._text import counted, listed, listed_last
 from ampho.database.connection import migrating
-from ampho.database.journal import Entry, Journal
+from ampho.database.journal import Journal
 from ampho.database.lock import pause
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
@@ -67,11 +67,11 @@ def upgrade(
 ) -> Run:
     """Upgrade the database of a connection.
 
-    :param agreed: the plan that was confirmed; a different one is an error.
+    :param agreed: the plan that was confirmed; a different plan raises an error.
     :param scratch: whether it is a throw-away database, whose runs are not logged and send no signals.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the events of the run, as do the log and the signals.
-    :raises AmphoError: before anything is changed, or naming the revision that failed.
+    :param observer: receives the events of the run.
+    :raises AmphoError: before anything is changed, or with the id of the revision that failed.
     """
     project.check_migratable(specifier)
 
@@ -80,11 +80,10 @@ def upgrade(
         planned.check_agreed(agreed)
         return planned
 
-    observers = _observers(project, connection, observer, is_scratch=scratch)
     command = ("upgrade", "--", specifier)
     is_agreed = agreed is not None
-    executor = Executor(project, make_plan, command, x, observers, is_agreed=is_agreed, is_scratch=scratch)
-    return executor.run_nothing(connection) or executor.run(connection)
+    executor = Executor(project, connection, make_plan, command, x, observer, is_agreed, is_scratch=scratch)
+    return executor.run_nothing() or executor.run()
 
 
 def downgrade(
@@ -101,51 +100,40 @@ def downgrade(
     """Downgrade the database of a connection.
 
     :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
-    :param confirm: the database's name, if it is protected.
-    :param agreed: the plan that was confirmed; a different one is an error.
+    :param confirm: the name of the database, if it is protected.
+    :param agreed: the plan that was confirmed; a different plan raises an error.
     :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the events of the run, as do the log and the signals.
-    :raises AmphoError: before anything is changed, or naming the revision that failed.
+    :param observer: receives the events of the run.
+    :raises AmphoError: before anything is changed, or with the id of the revision that failed.
     """
     project.check_migratable(specifier)
     protection = Protection(project.settings.protected).on(connection, confirm)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
-        planned.check_agreed(agreed)  # before the name is checked, which must not confirm a different plan
+        planned.check_agreed(agreed)  # first, because the name must not confirm a different plan
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
             protection.check(confirm, f"'ampho db-down {specifier}' reverts {what}.")
         return planned
 
-    observers = _observers(project, connection, observer)
     command = ("downgrade", "--", specifier)
-    return Executor(project, make_plan, command, x, observers, is_agreed=agreed is not None).run(connection)
+    return Executor(project, connection, make_plan, command, x, observer, is_agreed=agreed is not None).run()
 
 
 def revert_scratch(project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str]) -> Run:
-    """Revert what is applied to a throw-away database, the latest first, up to an irreversible revision.
+    """Revert the revisions of a throw-away database, from the latest one to the first irreversible one.
 
     :param stops: the ids of irreversible revisions.
     :param x: values for ``context.get_x_argument()``.
-    :raises AmphoError: naming the revision that failed.
+    :raises AmphoError: with the id of the revision that failed.
     """
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, "base", journal=journal)
         return replace(planned, steps=tuple(takewhile(lambda step: step.revision.id not in stops, planned.steps)))
 
-    observers = _observers(project, connection, None, is_scratch=True)
-    return Executor(project, make_plan, ("downgrade", "base"), x, observers, is_scratch=True).run(connection)
-
-
-def _observers(
-    project: Project, connection: Connection, observer: Observer | None, *, is_scratch: bool = False
-) -> Observers:
-    if is_scratch:
-        return Observers(project.url)
-    log_and_signals = LogAndSignals(project.app, project.url, is_async=connection.dialect.is_async)
-    return Observers(project.url, Observer() if observer is None else observer, log_and_signals)
+    return Executor(project, connection, make_plan, ("downgrade", "base"), x, is_scratch=True).run()
 
 
 def plan(
@@ -157,11 +145,11 @@ def plan(
     cascade: bool = False,
     x: Sequence[str] = (),
 ) -> Callable[[], Plan]:
-    """Plan what :func:`upgrade` or :func:`downgrade` would do now, and do nothing.
+    """Plan an upgrade or a downgrade, without running it.
 
-    :return: a function that returns the plan with an explanation of each step; it reads the files of the steps, and
-        needs no database.
-    :raises AmphoError: as they would before their first step.
+    :return: a function that returns the plan with an explanation of each step. It reads the files of the steps, and
+        does not use the database.
+    :raises AmphoError: the errors that :func:`upgrade` or :func:`downgrade` raise before their first step.
     """
     project.check_migratable(specifier)
     is_upgrade = Direction(direction) is Direction.UPGRADE
@@ -186,77 +174,86 @@ def plan(
 
 @dataclass
 class Executor:
-    """Runs a plan: makes it inside the run of ``env.py``, and passes its steps to Alembic.
+    """Makes a plan inside a run of ``env.py``, and passes its steps to Alembic.
 
     If a step cannot get a lock, or another process changes an SQLite database between two steps, ``env.py`` runs again
     with the remaining steps.
 
+    :ivar connection: a new connection.
+    :ivar make_plan: makes the plan from the graph, the version rows, and the journal.
     :ivar command: the equivalent Alembic command.
-    :ivar is_agreed: whether the plan was confirmed, so that no part of it may be left out.
-    :ivar is_scratch: whether the database is thrown away, so that nothing in it needs repair.
-    :ivar plan: the plan; None until it is made.
-    :ivar done: the steps that are committed.
+    :ivar x: values for ``context.get_x_argument()``.
+    :ivar observer: receives the events of the run; so do the log and the signals, unless the database is a scratch one.
+    :ivar is_agreed: whether the plan was confirmed, so that all of its steps must run.
+    :ivar is_scratch: whether the database is a throw-away database, so that nothing in it needs repair.
     """
 
     project: Project
+    connection: Connection
     make_plan: MakePlan
     command: Sequence[str]
     x: Sequence[str]
-    observers: Observers
+    observer: Observer | None = None
     is_agreed: bool = False
     is_scratch: bool = False
-    plan: Plan | None = None
-    done: list[StepRun] = field(default_factory=list)
+    _plan: Plan | None = field(default=None, init=False)
+    _done: list[StepRun] = field(default_factory=list, init=False)
     _running: RunningStep | None = field(default=None, init=False)
     _retries: int = field(default=0, init=False)
     _data_version: object = field(default=None, init=False)
 
-    def run_nothing(self, connection: Connection) -> Run | None:
-        """Return the run if nothing is to be done, without Alembic and without the lock; None if they are needed."""
-        self.project.graph  # noqa: B018  # errors in the files come before those of the database
+    def __post_init__(self) -> None:
+        app, url = self.project.app, self.project.url
+        self._graph = self.project.graph  # so that errors in the files come before those of the database
+        self._observers = Observers(url)
+        if not self.is_scratch:
+            log_and_signals = LogAndSignals(app, url, is_async=self.connection.dialect.is_async)
+            self._observers = Observers(url, Observer() if self.observer is None else self.observer, log_and_signals)
+
+    def run_nothing(self) -> Run | None:
+        """Return a run without steps if there is nothing to do, without importing Alembic; otherwise None."""
         run = None
         if has_known_table(self.project):
-            check_not_in_use(connection)
+            check_not_in_use(self.connection)
             with suppress(AmphoError):  # reported later, when the plan is made again under the lock
-                run = query_known_table(self.project, connection, self._nothing_to_do)
+                run = query_known_table(self.project, self.connection, self._nothing_to_do)
         if run is not None:
-            self.observers.notify(Observer.finished, run)
+            self._observers.notify(Observer.finished, run)
         return run
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
-        plan = None if journal.unfinished else self.make_plan(self.project.graph, rows, journal)
+        plan = None if journal.unfinished else self.make_plan(self._graph, rows, journal)
         if plan is None or plan.steps:
             return None
         self._announce(plan)
         return Run(plan, ())
 
     def _announce(self, plan: Plan) -> None:
-        self.observers.notify(Observer.planned, plan)
+        self._observers.notify(Observer.planned, plan)
         if plan.warning:
-            self.observers.notify(Observer.warned, plan.warning)
+            self._observers.notify(Observer.warned, plan.warning)
 
-    def run(self, connection: Connection) -> Run:
-        """Run the plan on a new connection.
+    def run(self) -> Run:
+        """Run the plan.
 
-        :raises AmphoError: before anything is changed, or naming the revision that failed.
+        :raises AmphoError: before anything is changed, or with the id of the revision that failed.
         """
-        self.project.graph  # noqa: B018  # errors in the files come before those of the database
 
         def waiting(holder: str) -> None:
-            self.observers.notify(Observer.waiting, holder)
+            self._observers.notify(Observer.waiting, holder)
 
         with (
-            migrating(connection, self.project.url, self.project.settings, waiting) as migrating_connection,
-            _warning_of_dangling_keys(migrating_connection, self.observers),
+            migrating(self.connection, self.project.url, self.project.settings, waiting) as connection,
+            _warning_of_dangling_keys(connection, self._observers),
         ):
-            run = self._run(migrating_connection)
-        self.observers.notify(Observer.finished, run)
+            run = self._run(connection)
+        self._observers.notify(Observer.finished, run)
         return run
 
     def _run(self, connection: Connection) -> Run:
         transaction = StepTransaction(connection, self._record_early_commit)
         others = OtherConnections(connection, self.project.settings)
-        if self.observers.want_statements:
+        if self._observers.want_statements:
             self._notify_of_statements(connection)
         run = None
         try:
@@ -269,7 +266,7 @@ class Executor:
         return run
 
     def _run_once(self, migrating: MigratingConnection) -> Run | None:
-        """Run ``env.py`` once; return None if it should run again."""
+        """Run ``env.py`` once; return None if it has to run again."""
         from ampho.migrate.alembic import EnvironmentRun
 
         environment = EnvironmentRun(self.project, migrating.connection, self.x, self.command)
@@ -283,41 +280,41 @@ class Executor:
             return None
         except BaseException:
             if self._running is not None:
-                self.observers.notify(Observer.interrupted, self._running.step)
+                self._observers.notify(Observer.interrupted, self._running.step)
             raise
-        if self.plan is None or self._running is not None:
+        if self._plan is None or self._running is not None:
             failure = f"the failure of revision {self._running.step.revision.id}" if self._running else "a failure"
             raise environment.refused(f"hides {failure}. Let the error through")
-        return Run(self.plan, tuple(self.done))
+        return Run(self._plan, tuple(self._done))
 
     def _pause_after(self, exc: BaseException, environment: EnvironmentRun) -> float:
-        """Return the seconds after which a step that could not get a lock is retried; raise the error of any other."""
+        """Return the seconds to wait before a retry if a step could not get a lock; otherwise, raise an error."""
         running = self._running
         if running is None:
             environment.fail(exc, self._finished)
         error, is_rolled_back = running.fail(exc, self._finished, is_scratch=self.is_scratch)
         may_retry = self.project.settings.statement_lock_timeout is not None and self._retries < _RETRIES
         if not (may_retry and is_rolled_back and running.is_refused_a_lock(exc)):
-            self.observers.notify(Observer.failed, running.step, error)
+            self._observers.notify(Observer.failed, running.step, error)
             raise error from exc
         # The factor is random so that several processes do not retry at the same time.
         seconds: float = _FIRST_PAUSE * 2**self._retries * random.uniform(0.5, 1.5)  # noqa: S311
         self._retries += 1
-        self.observers.notify(Observer.retrying, running.step, seconds)
+        self._observers.notify(Observer.retrying, running.step, seconds)
         return seconds
 
     @property
     def _finished(self) -> list[str]:
-        return [run.step.revision.id for run in self.done]
+        return [run.step.revision.id for run in self._done]
 
     def _notify_of_statements(self, connection: Connection) -> None:
-        """Notify observers of each statement. One that fails ends with the rollback that follows it."""
+        """Notify observers of each statement; the event after a failed statement is the rollback."""
 
         def executing(connection: Connection, cursor: object, statement: str, *args: object) -> None:
-            self.observers.notify(Observer.executing, Statement(statement, self.project.url))
+            self._observers.notify(Observer.executing, Statement(statement, self.project.url))
 
         def executed(*args: object) -> None:
-            self.observers.notify(Observer.executed)
+            self._observers.notify(Observer.executed)
 
         event.listen(connection, "before_cursor_execute", executing)
         for name in ("after_cursor_execute", "rollback", "rollback_savepoint"):
@@ -330,7 +327,7 @@ class Executor:
         context: MigrationContext,
         script: GraphScripts,
     ) -> Iterator[RevisionStep]:
-        """Make the plan inside the run of ``env.py``, and yield its steps; Alembic runs each of them first."""
+        """Make the plan inside the run of ``env.py``, and yield its steps; Alembic runs a step when it is yielded."""
         from ampho.migrate.alembic import ensure_version_table, follow_in_blocks, load_steps
 
         connection = migrating.connection
@@ -339,9 +336,9 @@ class Executor:
             table.aside = migrating.transaction.own
         journal = table.read() if table else Journal()
         self._check_finished(journal, table, connection)
-        is_first = self.plan is None
+        is_first = self._plan is None
         if is_first and not rows:
-            check_not_elsewhere(connection, self.project.graph, context.version_table, journal)
+            check_not_elsewhere(connection, self._graph, context.version_table, journal)
         plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if is_first:
@@ -355,14 +352,14 @@ class Executor:
             self._check_not_overtaken(connection, context, expected)
             running = RunningStep(step, self.project, migrating, context, table)
             self._running = running  # before observers are called, which may be interrupted
-            self.observers.notify(Observer.started, step)
+            self._observers.notify(Observer.started, step)
             running.begin()
             alembic_step.after_function = running.settle
             yield alembic_step
-            self.done.append(running.end())
+            self._done.append(running.end())
             expected = alembic_step.rows_after(expected)
             self._running, self._retries = None, 0
-            self.observers.notify(Observer.applied, step, self.done[-1].duration)
+            self._observers.notify(Observer.applied, step, self._done[-1].duration)
 
     def _record_early_commit(self) -> None:
         if self._running is not None:
@@ -373,33 +370,29 @@ class Executor:
             self._running.record_success()
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
-        """Check that no revision is unfinished; one that changed nothing is recorded as resolved.
+        """Raise an error if a revision is unfinished; resolve those that changed nothing.
 
-        :raises UnfinishedRevisionError: if one is.
+        :raises UnfinishedRevisionError: if a revision may have changed something.
         """
-        for entry in journal.unfinished if table else ():
+        if table is None:
+            return
+        for entry in journal.unfinished:
             if not entry.is_untouched:
-                raise unfinished_error(entry, self._left_by(entry, connection))
-            if table is not None:
-                table.resolve(entry)
-
-    def _left_by(self, entry: Entry, connection: Connection) -> str:
-        graph = self.project.graph
-        if not graph.has_file(entry.revision):
-            return ""
-        return describe_invalid_indexes(connection, code_of(graph[entry.revision]))
+                code = code_of(self._graph[entry.revision]) if self._graph.has_file(entry.revision) else ""
+                raise unfinished_error(entry, describe_invalid_indexes(connection, code))
+            table.resolve(entry)
 
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
-        """Return the plan, or its remaining steps if ``env.py`` runs again, and its graph."""
-        if self.plan is None:
-            self.plan = self.make_plan(self.project.graph, rows, journal)
-            return self.plan, graph_of(self.plan, self.project.graph, rows, journal)
-        applied = Applied.from_rows(self.project.graph, rows, journal)
-        if self.plan.direction is Direction.DOWNGRADE:
+        """Return the plan, or its remaining steps if ``env.py`` runs again, and the graph that it was made from."""
+        if self._plan is None:
+            self._plan = self.make_plan(self._graph, rows, journal)
+            return self._plan, graph_of(self._plan, self._graph, rows, journal)
+        applied = Applied.from_rows(self._graph, rows, journal)
+        if self._plan.direction is Direction.DOWNGRADE:
             applied = advice.as_ran(applied, journal)
-        rest = rest_of(self.plan, applied)
-        if self.is_agreed and len(rest.steps) < len(self.plan.steps) - len(self.done):
-            done = f"run before that: {listed_last(self._finished)}" if self.done else "nothing was changed"
+        rest = rest_of(self._plan, applied)
+        if self.is_agreed and len(rest.steps) < len(self._plan.steps) - len(self._done):
+            done = f"run before that: {listed_last(self._finished)}" if self._done else "nothing was changed"
             raise PlanChangedError(
                 "Another process has run a part of the plan since you confirmed it. Review what is left, and run the"
                 f" command again; {done}."
@@ -409,16 +402,16 @@ class Executor:
     def _check_not_overtaken(self, connection: Connection, context: MigrationContext, expected: set[str]) -> None:
         """Check, in the transaction of the step, that the version rows are those that the step expects.
 
-        SQLite's lock does not outlive a transaction, so between two steps another process may migrate the database.
+        SQLite's lock ends with each transaction, so another process may migrate the database between two steps.
 
-        :raises _OvertakenError: if they are not.
+        :raises _OvertakenError: if the rows are different.
         """
         if connection.dialect.name != "sqlite" or not self.project.settings.lock:
             return
         from ampho.database.sqlite import pragma
 
         if not connection.in_transaction():
-            connection.begin()  # this takes SQLite's lock: no other process writes after it
+            connection.begin()  # this takes SQLite's lock, so no other process can write afterwards
         version = pragma(connection, "data_version")  # changes when another connection has written
         if version != self._data_version and set(context.get_current_heads()) != expected:
             raise _OvertakenError
@@ -426,12 +419,12 @@ class Executor:
 
 
 class _OvertakenError(AmphoError):
-    """Another process has migrated the database since its rows were read."""
+    """Another process has migrated the database since its version rows were read."""
 
 
 @contextmanager
 def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> Iterator[None]:
-    """Warn of foreign keys to tables that do not exist, if a run leaves some: only SQLite accepts that."""
+    """Warn if the run leaves foreign keys to tables that do not exist, which only SQLite accepts."""
     if connection.dialect.name != "sqlite":
         yield
         return
@@ -443,7 +436,7 @@ def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> I
     if left:
         observers.notify(
             Observer.warned,
-            f"This run leaves foreign keys to tables that do not exist: of {listed(left)}. SQLite accepts that until a"
-            " row is written with foreign keys enforced. If a revision has dropped or renamed the table too early, add"
-            " to its depends_on what it should come after; 'ampho db-check --scratch' tries the order.",
+            f"This run leaves foreign keys to tables that do not exist: from {listed(left)}. SQLite accepts that until"
+            " a row is written with foreign keys enforced. If a revision drops or renames the table too early, add the"
+            " revisions that it should come after to its depends_on; 'ampho db-check --scratch' tries the order.",
         )

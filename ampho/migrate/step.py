@@ -1,4 +1,4 @@
-"""One step while it runs: its transaction, its entry in the journal, and what remains of it if it fails."""
+"""One step while it runs: its transaction, its entry in the journal, and its error if it fails."""
 
 from __future__ import annotations
 
@@ -35,55 +35,51 @@ _log = logging.getLogger("ampho")
 _MAX_ERROR = 4000
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _SCRATCH_REMEDIES = {
-    Direction.UPGRADE: "Correct its upgrade(); or if it uses what another package makes, drops or renames, add the"
-    " revision of that package to depends_on.",
+    Direction.UPGRADE: "Correct its upgrade(); or if it uses a table that another package creates, drops, or renames,"
+    " add the revision of that package to depends_on.",
     Direction.DOWNGRADE: "Correct its downgrade(); or if it is irreversible, raise NotImplementedError in it.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class MigratingConnection:
-    """The connection on which the steps of a run are executed, and what watches it."""
+    """The connection on which the steps of a run are executed, and the objects that watch it."""
 
     connection: Connection
     transaction: StepTransaction
     others: OtherConnections
 
 
+@dataclass
 class RunningStep:
     """A step while it runs.
 
-    :param context: the context of the run of ``env.py``.
-    :param table: the journal's table; None without a journal.
+    :ivar context: the context of the run of ``env.py``.
+    :ivar table: the journal's table; None without a journal.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        project: Project,
-        migrating: MigratingConnection,
-        context: MigrationContext,
-        table: JournalTable | None,
-    ) -> None:
-        self.step = step
-        self._project = project
-        self._connection = migrating.connection
-        self._transaction = migrating.transaction
-        self._others = migrating.others
-        self._context = context
-        self._table = table
+    step: Step
+    project: Project
+    migrating: MigratingConnection
+    context: MigrationContext
+    table: JournalTable | None
+
+    def __post_init__(self) -> None:
+        self._connection = self.migrating.connection
+        self._transaction = self.migrating.transaction
+        self._others = self.migrating.others
         self._is_transactional = self._connection.dialect.name in TRANSACTIONAL
         self._begun = time.perf_counter()
 
     @property
     def _entry(self) -> dict[str, object]:
-        """What the journal records of the step, whatever its outcome."""
+        """The columns of the step's entry in the journal that do not depend on its outcome."""
         revision = self.step.revision
         return {
             "revision": revision.id,
             "package": revision.package,
             "direction": self.step.direction.value,
-            "parents": self._project.graph.parents(revision.id),
+            "parents": self.project.graph.parents(revision.id),
             "checksum": revision.checksum,
         }
 
@@ -92,70 +88,70 @@ class RunningStep:
         return time.perf_counter() - self._begun
 
     def begin(self) -> None:
-        """Begin to watch and to measure the step, and record that it begins if the database cannot roll it back."""
+        """Start the step, and record that in the journal if the database cannot roll the step back."""
         self._begun = time.perf_counter()
         self._transaction.begin_step()
         self._others.begin_step()
-        if self._table is not None and not self._is_transactional:
+        if self.table is not None and not self._is_transactional:
             with self._transaction.own():
-                self._table.start(self._entry, counting=True)
+                self.table.start(self._entry, counting=True)
                 self._connection.commit()
 
     def record_early_commit(self) -> None:
-        """Write that the step begins, because its revision commits before its end, as ``autocommit_block()`` does."""
-        if self._table is not None and self._is_transactional:
-            self._table.start(self._entry, counting=False)
+        """Record that the step has begun, because its revision commits before its end, as in ``autocommit_block()``."""
+        if self.table is not None and self._is_transactional:
+            self.table.start(self._entry, counting=False)
 
     def settle(self) -> None:
-        """Make sure that what follows is committed with the step, whatever the revision did with its transaction.
+        """Make Alembic commit the statements that follow, even if the revision has ended its transaction on its own.
 
-        :raises AmphoError: if the revision rolled back what it had done, or closed the connection.
+        :raises AmphoError: if the revision rolled back its changes, or closed the connection.
         """
         from ampho.migrate.alembic import ensure_version_table, follow_transaction
 
         transaction = self._transaction
         if self._connection.closed:
             raise _BrokenStepError(
-                "It closed op.get_bind(), as 'with op.get_bind()' does, too. Leave it open: Ampho closes it"
+                "It closed the connection of op.get_bind(), for example with 'with op.get_bind():'. Leave it open"
             )
         transaction.look(self._connection)
         if transaction.lost:
             raise _BrokenStepError(
-                "It rolled back the transaction, and with it what it had done before. Put what may fail into"
+                "It rolled back the transaction, including its earlier changes. Put what may fail into"
                 " 'with op.get_bind().begin_nested():'"
             )
         with transaction.own():
-            follow_transaction(self._context, is_over=transaction.is_over)
-            if transaction.rolled_back:  # in the first step, this undid the tables of Alembic and Ampho, too
-                ensure_version_table(self._context)
-                if self._table is not None:
-                    self._table.refresh()
+            follow_transaction(self.context, is_over=transaction.is_over)
+            if transaction.rolled_back:  # in the first step, this also undid the tables of Alembic and Ampho
+                ensure_version_table(self.context)
+                if self.table is not None:
+                    self.table.refresh()
         transaction.is_over = transaction.rolled_back = False
 
     def record_success(self) -> None:
-        """Write that the step is done, in its own transaction, which Alembic commits next."""
+        """Record that the step is done, in its transaction, which Alembic commits next."""
         self.settle()
         self._transaction.is_own = True
-        if self._table is not None:
-            self._table.finish(self._entry, Outcome.DONE, self._seconds)
+        if self.table is not None:
+            self.table.finish(self._entry, Outcome.DONE, self._seconds)
 
     def end(self) -> StepRun:
-        """Return the result of the step, which is committed."""
+        """Return the result of the committed step."""
         self._others.end_step()
         return StepRun(self.step, self._seconds)
 
     def fail(
         self, exc: BaseException, finished: Sequence[str], *, is_scratch: bool
     ) -> tuple[RevisionFailedError, bool]:
-        """Write that the step failed; return the error, and whether all of the step was rolled back.
+        """Record that the step failed; return the error, and whether the whole step was rolled back.
 
-        :param finished: ids of the revisions that the run has finished before.
-        :param is_scratch: whether the database is thrown away, so that nothing in it needs repair.
+        :param finished: ids of the revisions that the run has completed.
+        :param is_scratch: whether the database is a throw-away database, so that nothing in it needs repair.
         """
         revision = self.step.revision
         why, is_lost = self._why(exc), has_lost_connection(exc)
-        if self._table is not None and is_lost:
-            self._table.lose()
+        if self.table is not None and is_lost:
+            self.table.lose()
         remains = self._what_remains(is_lost=is_lost)
         if is_scratch:
             remains = f"Only the throw-away database of --scratch is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
@@ -170,18 +166,18 @@ class RunningStep:
         return error, self._record_failure(why, is_lost=is_lost)
 
     def _why(self, exc: BaseException) -> str:
-        why = describe_without(exc, self._project.url).rstrip(".")
+        why = describe_without(exc, self.project.url).rstrip(".")
         if self._others.are_waited_for(exc):
             return f"{why} ({HINT})"
         return with_hint(why, is_downgrade=self.step.direction is Direction.DOWNGRADE)
 
     def _what_remains(self, *, is_lost: bool) -> str:
         if not self._is_transactional:
-            why = "This database commits DDL at once"
+            why = "This database commits DDL immediately"
         elif self._transaction.committed:
             why = "It committed before its end, as an autocommit_block() does"
         elif is_lost and self._transaction.is_own:
-            return "The connection was lost during its commit, so only 'ampho db-current' can tell if it is applied."
+            return "The connection was lost during its commit. 'ampho db-current' shows whether it is applied."
         else:
             return "Its transaction was rolled back."
         if self._is_untouched:
@@ -189,17 +185,17 @@ class RunningStep:
         remains = (
             f"{why}, so changes made before the failing statement may remain.{self._left_invalid(is_lost=is_lost)}"
         )
-        if self._table is None:
+        if self.table is None:
             return f"{remains} Compare the database with its file, repair it by hand, and run the command again."
         return f"{remains} {resolve_hint(self.step.revision.id)}"
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether nothing of the step can remain, although the database commits DDL at once."""
-        return self._table is not None and not self._transaction.committed and not self._table.left
+        """Whether no change of the step can remain, although the database commits DDL immediately."""
+        return self.table is not None and not self._transaction.committed and not self.table.left
 
     def _left_invalid(self, *, is_lost: bool) -> str:
-        """Return which invalid indexes the revision left, if it ran outside of a transaction."""
+        """Return a sentence about the invalid indexes that the revision left outside of its transaction."""
         if self._transaction.committed and not is_lost:
             with suppress(SQLAlchemyError):
                 self._connection.rollback()
@@ -207,43 +203,42 @@ class RunningStep:
         return ""
 
     def _record_failure(self, why: str, *, is_lost: bool) -> bool:
-        """Write that the step failed, if the connection still works; return whether all of it was rolled back."""
+        """Record that the step failed if the connection still works; return whether the whole step was rolled back."""
         is_rolled_back = (self._is_transactional and not self._transaction.committed) or self._is_untouched
-        if is_lost or self._table is None:
-            return is_rolled_back  # a new connection would not hold the lock, so the entry stays as it began
+        if is_lost or self.table is None:
+            return is_rolled_back  # a new connection would not hold the lock, so the entry is not updated
         outcome = Outcome.FAILED if is_rolled_back else Outcome.PARTIAL
-        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # the journal keeps no data of rows
+        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # the journal gets no values of rows
         try:
             with self._transaction.own():
                 self._connection.rollback()
-                self._table.refresh()
-                self._table.finish(self._entry, outcome, seconds, why)
+                self.table.refresh()
+                self.table.finish(self._entry, outcome, seconds, why)
                 self._connection.commit()
         except Exception as another:  # noqa: BLE001 (the error of the step matters more)
-            _log.debug(
-                "The failure could not be written into the journal: %s", describe_without(another, self._project.url)
-            )
+            text = "Ampho could not record the failure in the journal: %s"
+            _log.debug(text, describe_without(another, self.project.url))
             with suppress(Exception):
                 self._connection.rollback()
             return False
         return is_rolled_back
 
     def is_refused_a_lock(self, exc: BaseException) -> bool:
-        """Return whether the step failed because of a lock of another process, so that it may succeed later."""
+        """Return whether the step failed because another process holds a lock, so that it may succeed later."""
         return was_refused_a_lock(exc) and not self._others.are_waited_for(exc)
 
 
 class _BrokenStepError(AmphoError):
-    """A revision rolled back what it had done, or closed the connection, and still returned."""
+    """A revision rolled back its changes or closed the connection, without raising an error."""
 
 
 def has_lost_connection(exc: BaseException) -> bool:
-    """Return whether an exception was raised because the connection is lost."""
+    """Return whether an exception was raised because the connection was lost."""
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
 
 
 def cause_of(exc: BaseException) -> BaseException:
-    """Return the cause of an exception: if a connection is lost, leaving an ``autocommit_block()`` fails, too."""
+    """Return the exception itself, or the lost connection that made leaving an ``autocommit_block()`` fail, too."""
     lost = exc.__context__
     if isinstance(exc, PendingRollbackError) and lost is not None and has_lost_connection(lost):
         return lost

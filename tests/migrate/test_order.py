@@ -165,7 +165,7 @@ def test_sqlite_is_not_left_with_a_key_to_a_table_that_is_gone_without_a_word(pr
         again = each.run("db-up")
 
     assert warning.startswith(
-        "Warning: This run leaves foreign keys to tables that do not exist: of the table shirts to"
+        "Warning: This run leaves foreign keys to tables that do not exist: from the table shirts to"
     )
     assert "shirts to colors." in warning
     assert (again.exit_code, again.stderr) == (0, ""), again.output
