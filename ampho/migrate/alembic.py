@@ -96,10 +96,16 @@ _SKIPPED = (
 
 
 @dataclass(frozen=True, slots=True)
-class DialectOnly:
-    """Stands in for the connection if SQL is only written, because Alembic only needs its dialect."""
+class Offline:
+    """Stands in for the connection if SQL is only written.
+
+    :ivar output: the file to write SQL to.
+    :ivar rows: the version rows to start from.
+    """
 
     dialect: Dialect
+    output: TextIO
+    rows: Sequence[str] = ()
 
 
 @dataclass
@@ -109,25 +115,16 @@ class EnvironmentRun:
     :ivar connection: the connection that Ampho passes to ``env.py``.
     :ivar x: the values of ``-x``.
     :ivar command: the equivalent Alembic command, which ``env.py`` can read.
-    :ivar rows: the version rows to start from if SQL is only written; None for a run on a connection.
-    :ivar output: the file to write SQL to.
     :ivar line: the line of ``env.py`` that calls ``context.configure()``.
     """
 
     project: Project
-    connection: Connection | DialectOnly
+    connection: Connection | Offline
     x: Sequence[str] = ()
     command: Sequence[str] = ASK
-    rows: Sequence[str] | None = None
-    output: TextIO | None = None
     line: int | None = field(default=None, init=False)
     _ran: bool = field(default=False, init=False)
     _error: AmphoError | None = field(default=None, init=False)
-
-    @property
-    def offline(self) -> bool:
-        """Whether SQL is only written."""
-        return self.rows is not None
 
     @property
     def path(self) -> Path:
@@ -180,8 +177,9 @@ class EnvironmentRun:
         config.attributes["connection"] = self.connection
         config.attributes[DRIVEN] = self
         options: dict[str, Any] = {"fn": fn, "dont_mutate": True, "destination_rev": "heads", "template_args": {}}
-        if self.offline:
-            options |= {"as_sql": True, "starting_rev": list(self.rows or ()), "output_buffer": self.output}
+        offline = self.connection if isinstance(self.connection, Offline) else None
+        if offline is not None:
+            options |= {"as_sql": True, "starting_rev": list(offline.rows), "output_buffer": offline.output}
         environment = EnvironmentContext(config, script, **options)
         hide_table(environment, self.project.settings.journal_table)
         configure = environment.configure
@@ -193,7 +191,7 @@ class EnvironmentRun:
         environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
         environment.__enter__()
         try:
-            with nullcontext() if self.offline else _bound_version_rows(), self._logging_untouched():
+            with _bound_version_rows() if offline is None else nullcontext(), self._logging_untouched():
                 script.run_env()
         finally:
             _release(alembic.op)
@@ -230,7 +228,7 @@ class EnvironmentRun:
 
     def _check(self, context: MigrationContext) -> None:
         """Check that ``env.py`` configured a transaction for each revision, before anything is written."""
-        if not self.offline and context.connection is not self.connection:
+        if not isinstance(self.connection, Offline) and context.connection is not self.connection:
             raise self.refused("uses a connection of its own. Configure the one that run_migrations() gets")
         if context._in_external_transaction:
             raise self.refused(

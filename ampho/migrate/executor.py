@@ -65,13 +65,9 @@ def upgrade(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
-    """Upgrade the database of a connection.
+    """Upgrade a database; see :meth:`ampho.commands.Commands.upgrade`.
 
-    :param agreed: the plan that was confirmed; a different plan raises an error.
     :param scratch: whether it is a throw-away database, whose runs are not logged and send no signals.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the events of the run.
-    :raises AmphoError: before anything is changed, or with the id of the revision that failed.
     """
     project.check_migratable(specifier)
 
@@ -97,15 +93,7 @@ def downgrade(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
-    """Downgrade the database of a connection.
-
-    :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
-    :param confirm: the name of the database, if it is protected.
-    :param agreed: the plan that was confirmed; a different plan raises an error.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: receives the events of the run.
-    :raises AmphoError: before anything is changed, or with the id of the revision that failed.
-    """
+    """Downgrade a database; see :meth:`ampho.commands.Commands.downgrade`."""
     project.check_migratable(specifier)
     protection = Protection(project.settings.protected).on(connection, confirm)
 
@@ -125,8 +113,6 @@ def revert_scratch(project: Project, connection: Connection, stops: Container[st
     """Revert the revisions of a throw-away database, from the latest one to the first irreversible one.
 
     :param stops: the ids of irreversible revisions.
-    :param x: values for ``context.get_x_argument()``.
-    :raises AmphoError: with the id of the revision that failed.
     """
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
@@ -145,11 +131,9 @@ def plan(
     cascade: bool = False,
     x: Sequence[str] = (),
 ) -> Callable[[], Plan]:
-    """Plan an upgrade or a downgrade, without running it.
+    """Plan an upgrade or a downgrade; see :meth:`ampho.commands.Commands.plan`.
 
-    :return: a function that returns the plan with an explanation of each step. It reads the files of the steps, and
-        does not use the database.
-    :raises AmphoError: the errors that :func:`upgrade` or :func:`downgrade` raise before their first step.
+    :return: a function that returns the plan with an explanation of each step, without using the database.
     """
     project.check_migratable(specifier)
     is_upgrade = Direction(direction) is Direction.UPGRADE

@@ -1,6 +1,6 @@
-"""Explaining a plan before it runs: why each step is in it, whether it runs in a transaction, and what it may lose.
+"""Explaining a plan before it runs: the cause of each step, whether it runs in a transaction, and the data it may lose.
 
-The files of the steps are not executed. They are compiled, and those that may be dangerous are parsed.
+The files of the steps are compiled, and parsed if they may be dangerous. They are not executed.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
 
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
@@ -23,23 +23,15 @@ _AUTOCOMMIT = "autocommit_block"
 _ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
 _DANGER = re.compile(rb"drop|truncate|delete|commit|rollback|abort|\bend\b", re.IGNORECASE)
 _FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
-_NAMES = {Direction.UPGRADE: "upgrade", Direction.DOWNGRADE: "downgrade"}
-
-
-class _Found(NamedTuple):
-    """What was found in a function."""
-
-    losses: tuple[str, ...] = ()
-    commits: bool = False
 
 
 def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False) -> Plan:
-    """Return a plan whose steps are explained.
+    """Return a plan with an explanation of each step.
 
-    :param graph: the graph in which the plan was made.
+    :param graph: the graph that the plan was made from.
     :param dialect: the name of the database's dialect.
-    :param is_async: whether its engine is async.
-    :raises RevisionFileError: if a run would refuse a file, because it cannot be compiled or lacks the function.
+    :param is_async: whether the database's engine is async.
+    :raises RevisionFileError: if a file cannot be compiled, or lacks the function of its step.
     """
     near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
     places = {step.revision.id: place for place, step in enumerate(plan.steps)}
@@ -47,23 +39,24 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
     def explain(step: Step) -> Step:
         among = [other for other in near(step.revision.id) if other in places]
         cause, because_of = _cause(plan, step, sorted(among, key=places.__getitem__))
-        source = _source(step)
-        name = _NAMES[step.direction]
+        source, name = b"", step.direction.value
+        with suppress(OSError):  # deleted since its header was read, which the run reports
+            source = read_bytes(step.revision.file)
         if source:
             check_function(step.revision, source, name, is_async=is_async)
-        found = _look(source, name)
-        in_transaction = InTransaction.PARTLY if found.commits else InTransaction.WHOLE
+        losses, commits = _losses_and_commits(source, name)
+        in_transaction = InTransaction.PARTLY if commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE
-        return replace(step, cause=cause, because_of=because_of, in_transaction=in_transaction, losses=found.losses)
+        return replace(step, cause=cause, because_of=because_of, in_transaction=in_transaction, losses=losses)
 
     return replace(plan, steps=tuple(map(explain, plan.steps)))
 
 
 def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[str, ...]]:
-    """Return why a step is in the plan, and the steps that are the cause, those that were asked for first.
+    """Return why a step is in the plan, and the ids of the causing steps. Those that the specifier names come first.
 
-    :param among: the steps that depend on it, or for a downgrade those that it depends on, in their order.
+    :param among: the ids of steps that depend on it, or for a downgrade of those that it depends on, in their order.
     """
     if step.revision.id in plan.asked:
         return Cause.ASKED, ()
@@ -71,38 +64,31 @@ def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[s
     return Cause.REQUIRED if plan.direction is Direction.UPGRADE else Cause.STANDS, because_of
 
 
-def _source(step: Step) -> bytes:
-    try:
-        return read_bytes(step.revision.file)
-    except OSError:  # deleted since its header was read, which the run reports
-        return b""
-
-
-def _look(source: bytes, name: str) -> _Found:
-    """Return what was found in a function of a file."""
+def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool]:
+    """Return the data that a function of a file may lose, and whether it ends its transaction before its own end."""
     if not _DANGER.search(_part(source, name)):
-        return _Found()
+        return (), False
     try:
         defined = functions(source)
     except RecursionError:  # nested too deeply
-        return _Found()
+        return (), False
     reached = list(_reached(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True, own=False))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
-    return _Found(tuple(lost), commits)
+    return tuple(lost), commits
 
 
 def _part(source: bytes, name: str) -> bytes:
-    """Return the text of a function, or of the whole file if the function may call others in it."""
+    """Return the text of a function, or of the whole file if that defines other functions, which it may call."""
     starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
-    if name not in starts or starts.keys() - set(_NAMES.values()):
+    if name not in starts or starts.keys() - set(Direction):
         return source
     begin = starts[name]
     return source[begin : min((start for start in starts.values() if start > begin), default=len(source))]
 
 
 def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
-    """Yield a function, and those of the same file that it names."""
+    """Yield a function, and the functions of the same file that it refers to."""
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())

@@ -46,12 +46,7 @@ def status(
     check: bool = False,
     x: Sequence[str] = (),
 ) -> DatabaseStatus:
-    """Return the state of the database, counted per package.
-
-    :param packages: the packages to include; by default all.
-    :param all: whether to include each revision.
-    :param check: whether to raise the errors of an upgrade about packages that are not listed or not installed.
-    """
+    """Return the state of the database, counted per package; see :meth:`ampho.commands.Commands.status`."""
     from ampho.status.summary import database_status
 
     if check:
@@ -69,10 +64,7 @@ def status(
 
 
 def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
-    """Return what is applied, per package.
-
-    :param verbose: whether to compare the files of applied revisions with those that ran.
-    """
+    """Return what is applied, per package; see :meth:`ampho.commands.Commands.current`."""
     from ampho.status.state import current_state
 
     return query(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
@@ -86,11 +78,9 @@ def graph(
     full: bool = False,
     x: Sequence[str] = (),
 ) -> Picture:
-    """Return the history as a picture in which the applied revisions are marked.
+    """Return the history as a picture; see :meth:`ampho.commands.Commands.graph`.
 
-    :param connection: the database; None to mark nothing.
-    :param packages: the packages to show, and the revisions of others that they are connected to; by default all.
-    :param full: whether each revision is a node of its own.
+    :param connection: the database whose applied revisions are marked; None to mark nothing.
     """
     from ampho.status.graph_view import all_packages, draw
 
@@ -138,10 +128,7 @@ def deployment(
 
 
 def log(project: Project, connection: Connection, *, x: Sequence[str] = ()) -> tuple[Entry, ...]:
-    """Return the entries of the journal, in their order.
-
-    :raises ConfigurationError: if the app keeps no journal.
-    """
+    """Return the entries of the journal; see :meth:`ampho.commands.Commands.log`."""
     if project.settings.journal_table is None:
         raise ConfigurationError(f"{JOURNAL_TABLE} is None, so this app keeps no journal.", setting=JOURNAL_TABLE.name)
     return query(project, connection, x, lambda rows, journal: journal.entries)

@@ -1,6 +1,6 @@
 """Writing a plan as SQL, for the present state of a database or for given version rows.
 
-The output is either complete, or an error.
+The result is either complete or an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from sqlalchemy.exc import CompileError
 
 from ampho._text import describe, place
 from ampho.database.journal import Journal
-from ampho.database.lock import import_alembic
 from ampho.database.version_rows import check_not_elsewhere, exact_rows
 from ampho.errors import RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
@@ -40,7 +39,7 @@ _NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspectio
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The state to start from: the version rows, whether the version table exists, and the journal."""
+    """The state that the SQL starts from: the version rows, whether the version table exists, and the journal."""
 
     rows: tuple[str, ...]
     has_table: bool
@@ -55,12 +54,7 @@ def upgrade_sql(
     start: str | Sequence[str] | None = None,
     x: Sequence[str] = (),
 ) -> str:
-    """Return the SQL that an upgrade would run.
-
-    :param connection: the database to start from; not used if ``start`` is passed.
-    :param start: ``base``, or the ids of the last applied revisions.
-    :raises RenderError: if a revision of the plan needs a live database.
-    """
+    """Return the SQL of an upgrade; see :meth:`ampho.commands.Commands.upgrade_sql`."""
     project.check_migratable(specifier)
     return _render(project, connection, partial(plan_upgrade, specifier=specifier), start, x)
 
@@ -74,13 +68,7 @@ def downgrade_sql(
     start: str | Sequence[str] | None = None,
     x: Sequence[str] = (),
 ) -> str:
-    """Return the SQL that a downgrade would run.
-
-    :param connection: the database to start from; not used if ``start`` is passed.
-    :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
-    :param start: the ids of the last applied revisions.
-    :raises RenderError: if a revision of the plan needs a live database.
-    """
+    """Return the SQL of a downgrade; see :meth:`ampho.commands.Commands.downgrade_sql`."""
     project.check_migratable(specifier)
     return _render(project, connection, partial(plan_downgrade, specifier=specifier, cascade=cascade), start, x)
 
@@ -92,22 +80,21 @@ def _render(
     start: str | Sequence[str] | None,
     x: Sequence[str],
 ) -> str:
-    if connection is not None:
-        import_alembic(connection)
-    from ampho.migrate.alembic import DialectOnly, EnvironmentRun
-
     if start is not None or connection is None:
         state = _given_start(project.graph, start or ())
         dialect = _dialect(project)
     else:
         state = _present_start(project, connection, x)
         dialect = _dialect(project, connection)
+
+    from ampho.migrate.alembic import EnvironmentRun, Offline
+
     plan = make_plan(project.graph, state.rows, journal=state.journal)
     graph = graph_of(plan, project.graph, state.rows, state.journal)
     writer = _Writer(graph, plan, state)
-    known = [row for row in state.rows if row in project.graph]  # Alembic looks the others up, and fails
+    known = [row for row in state.rows if row in project.graph]  # Alembic fails to look up the others
     command = (plan.direction.value, "--sql", "--", plan.specifier)
-    environment = EnvironmentRun(project, DialectOnly(dialect), x, command, rows=known, output=writer.output)
+    environment = EnvironmentRun(project, Offline(dialect, writer.output, known), x, command)
     environment.run(writer.work, writer.failure)
     if writer.current is not None:
         raise environment.refused(f"hides the failure of revision {writer.current.revision.id}. Let the error through")
@@ -117,20 +104,18 @@ def _render(
 def render_each(
     project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
 ) -> dict[str, str | RenderError]:
-    """Return the SQL of the upgrade of each revision, or the error if it cannot be written, by id.
+    """Return the SQL of each revision's upgrade by the revision's id, or the error if it cannot be written as SQL.
 
-    The transaction around it, and the statements for the version table, are left out.
+    The SQL contains neither the transaction around it nor the statements for the version table.
 
-    :param connection: the database for which it is written.
+    :param connection: the database that the SQL is for.
     """
-    from ampho.migrate.alembic import DialectOnly, EnvironmentRun
+    from ampho.migrate.alembic import EnvironmentRun, Offline
 
     steps = tuple(Step(revision, Direction.UPGRADE) for revision in revisions)
     writer = _Excerpts(project.graph, Plan("", Direction.UPGRADE, steps), _Start((), has_table=True))
-    dialect = DialectOnly(_dialect(project, connection))
-    command = ("upgrade", "--sql", "heads")
-    environment = EnvironmentRun(project, dialect, x, command, rows=(), output=writer.output)
-    environment.run(writer.work)
+    offline = Offline(_dialect(project, connection), writer.output)
+    EnvironmentRun(project, offline, x, ("upgrade", "--sql", "heads")).run(writer.work)
     return writer.found
 
 
@@ -157,9 +142,9 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
 
 
 def _present_start(project: Project, connection: Connection, x: Sequence[str]) -> _Start:
-    from ampho.migrate.alembic import has_version_table
-
     def look(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Start:
+        from ampho.migrate.alembic import has_version_table
+
         check_finished(journal)
         if not rows:
             check_not_elsewhere(connection, project.graph, context.version_table, journal)
@@ -171,7 +156,7 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
 def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
     """Return a dialect that writes SQL for the database's own client, without the escapes of a driver.
 
-    :param connection: tells the dialect which server it is, which MariaDB's types need.
+    :param connection: the database, from which the dialect learns the server's version; MariaDB's types depend on it.
     """
     # The same psycopg URL can mean a sync or an async dialect.
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
@@ -188,7 +173,7 @@ def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
 
 
 def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
-    """Return a compiler that refuses a parameter without a value, as a driver does, instead of writing NULL."""
+    """Return a compiler that rejects a parameter without a value, as a driver does, instead of writing NULL."""
     write: Callable[..., str] = compiler.render_literal_bindparam
 
     def render_literal_bindparam(self: SQLCompiler, bindparam: BindParameter[Any], **options: Any) -> str:  # noqa: ANN401
@@ -203,9 +188,9 @@ def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
 
 
 class _Writer:
-    """Writes the steps of a plan through Alembic into a buffer.
+    """Writes the SQL of a plan's steps into a buffer.
 
-    :cvar takes_async: whether an async revision is refused when its step runs, instead of before all steps.
+    :cvar takes_async: whether an async revision raises an error when its step is written, instead of before all steps.
     """
 
     takes_async = False
@@ -230,11 +215,11 @@ class _Writer:
             self.current = None
 
     def prepared(self, step: RevisionStep) -> RevisionStep:
-        """Return the step to run."""
+        """Return the step for Alembic."""
         return step
 
     def failure(self, exc: BaseException) -> RenderError | None:
-        """Return the error for the revision that is being written; None if there is none."""
+        """Return the error for the revision that is being written; None if no revision is."""
         if self.current is None:
             return None
         revision = self.current.revision
@@ -248,7 +233,7 @@ class _Writer:
 
 
 class _Excerpts(_Writer):
-    """Writes the steps separately; if one fails, the others are still written."""
+    """Writes the SQL of each step separately; if one fails, the others are still written."""
 
     takes_async = True
 
@@ -284,5 +269,5 @@ def _why_not(exc: BaseException) -> str:
     if "batch mode" in text:
         text = "SQLite's batch mode rebuilds the table from what the database has"
     if any(part in text for part in _NEED_DATABASE):
-        return f"{text}. It needs a live database: run the command without -s/--sql."
+        return f"{text}. It needs a live database, so run the command without -s/--sql."
     return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."

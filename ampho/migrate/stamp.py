@@ -52,16 +52,7 @@ def stamp(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Record what is applied, without running any revision.
-
-    :param specifier: ``heads``, a package, an id, ``PACKAGE@head(s)``, ``PACKAGE@base`` or ``base``.
-    :param purge: whether to delete all version rows first, including those of missing revisions.
-    :param confirm: the name of the database, if it is protected and a row would be deleted.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: notified if another process is migrating the database.
-    :raises SpecifierError: if the specifier does not say what is applied.
-    :raises DependentsError: if applied revisions of other packages depend on what would no longer be applied.
-    """
+    """Record what is applied, without running any revision; see :meth:`ampho.commands.Commands.stamp`."""
     project.check_specifier(specifier)
     protection = Protection(project.settings.protected).on(connection, confirm)
     if purge or confirm is not None:
@@ -94,14 +85,7 @@ def forget(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Remove missing revisions from the version table, without changing anything else in the database.
-
-    :param name: a package, or the id of a missing revision.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: notified if another process is migrating the database.
-    :raises SpecifierError: if no missing revision has that name.
-    :raises DependentsError: if other missing revisions depend on them.
-    """
+    """Remove missing revisions from the version table; see :meth:`ampho.commands.Commands.forget`."""
 
     def change(before: Applied) -> AbstractSet[str]:
         return before.known - _forgotten(before, name)
@@ -136,14 +120,7 @@ def resolve(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Mark an unfinished revision as applied or not applied.
-
-    :param revision: its id.
-    :param applied: whether the database now has its changes.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: notified if another process is migrating the database.
-    :raises SpecifierError: if it is not unfinished.
-    """
+    """Mark an unfinished revision as applied or not applied; see :meth:`ampho.commands.Commands.resolve`."""
 
     def change(before: Applied) -> AbstractSet[str]:
         if revision in before.graph:
