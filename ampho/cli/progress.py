@@ -266,25 +266,21 @@ def _records_kept_off_the_terminal() -> Iterator[None]:
     """Keep the log records of a run from handlers that write to the terminal on which the command reports the run."""
     from ampho.migrate.observers import EVENT
 
-    def is_of_no_run(record: logging.LogRecord) -> bool:
-        return not hasattr(record, EVENT)
-
-    def filter_handlers(record: logging.LogRecord) -> bool:
+    def deliver_elsewhere(record: logging.LogRecord) -> bool:
+        if not hasattr(record, EVENT):
+            return True
         # The handlers are looked up for each record, because an app may configure logging at any time.
-        if not is_of_no_run(record):
-            for handler in filter(_writes_to_the_terminal, _handlers(log)):
-                handler.addFilter(is_of_no_run)
-                filtered.add(handler)
-        return True
+        for handler in _handlers(log):
+            if record.levelno >= handler.level and not _writes_to_the_terminal(handler):
+                handler.handle(record)
+        return False
 
-    log, filtered = logging.getLogger("ampho"), set[logging.Handler]()
-    log.addFilter(filter_handlers)
+    log = logging.getLogger("ampho")
+    log.addFilter(deliver_elsewhere)
     try:
         yield
     finally:
-        log.removeFilter(filter_handlers)
-        for handler in filtered:
-            handler.removeFilter(is_of_no_run)
+        log.removeFilter(deliver_elsewhere)
 
 
 def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:

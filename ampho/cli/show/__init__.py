@@ -1,6 +1,6 @@
-"""What the commands print: a result as text, or as JSON if ``--json`` asks for it.
+"""Printing the results of commands, as text or as JSON.
 
-The text of a result is in the module that is named like the room of its class: ``ampho.status`` and ``status.py``.
+Each module prints the results whose classes are in the room of the same name: ``status.py`` those of ``ampho.status``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ampho.cli.lines import say
 
 
 def show(ctx: click.Context, result: object, text: str | None = None) -> None:
-    """Print the result of a command, as JSON or as text.
+    """Print the result of a command, as JSON if ``--json`` is set, otherwise as text.
 
-    :param text: what to print instead of the usual text for such a result.
+    :param text: a text to print instead of the usual one for such a result.
     """
     if wants_json(ctx):
         print_json(ctx, result)
@@ -32,9 +32,9 @@ def show(ctx: click.Context, result: object, text: str | None = None) -> None:
 def print_text(result: object, ctx: click.Context) -> None:
     """Print a result as text, by its class.
 
-    :param ctx: the context of the command, whose options may ask for more text.
+    :param ctx: the context of the command, whose options may affect the text.
     """
-    # The modules register their functions. They are imported late, as each imports the room whose results it prints.
+    # The modules register functions for classes. They are imported late, because each imports a whole room.
     room = type(result).__module__.split(".")[1]
     import_module(f"{__name__}.{room}")
     print_text.dispatch(type(result))(result, ctx)
@@ -46,10 +46,10 @@ def is_verbose(ctx: click.Context) -> bool:
 
 
 def version_rows(rows: Iterable[str]) -> str:
-    """Return version rows as text. Other tools may have written anything into them."""
+    """Return version rows as printable text, since other tools may write anything into the table."""
     return ", ".join(map(version_row, rows)) or "nothing"
 
 
 def version_row(row: str) -> str:
-    """Return one version row as text."""
+    """Return a version row as printable text."""
     return row if row and row.isprintable() else ascii(row)

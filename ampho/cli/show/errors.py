@@ -59,7 +59,7 @@ def _entries() -> Mapping[str, str]:
 
 
 def _paragraphs(markdown: str) -> Iterator[str]:
-    """Yield the paragraphs of an entry as plain text. Each paragraph is one line, and so is each item of a list."""
+    """Yield the paragraphs of an entry as plain text. Each paragraph, and each item of a list, is a single line."""
     for block in re.split(r"\n{2,}", markdown):
         if block.startswith("<!--"):
             continue
@@ -68,6 +68,6 @@ def _paragraphs(markdown: str) -> Iterator[str]:
 
 
 def _linked(link: re.Match[str]) -> str:
-    """Return the text of a link, with its target if that is another page and the text is not a command."""
+    """Return the text of a link, followed by its target if that is another page and the text is not a command."""
     text, page = link.groups()
     return text if not page or text.startswith("`") else f"{text} ({page})"

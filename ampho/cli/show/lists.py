@@ -1,4 +1,4 @@
-"""The text of results that are lists. Each has a class of its own here, by which it is printed."""
+"""The text of results that are lists. Each list has a class here, by which ``print_text()`` recognizes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Revisions(tuple["RevisionRecord", ...]):
-    """The revisions that a specifier names, in order."""
+    """The revisions that a specifier names, in the order in which they run."""
 
 
 @print_text.register
@@ -69,7 +69,7 @@ def print_records(
 ) -> None:
     """Print a line for each revision.
 
-    :param remarks: what to add to the lines of some revisions, by their ids.
+    :param remarks: notes for the lines of some revisions, by their ids.
     """
     records = list(records)
     width = max((len(record.id) for record in records), default=0)
@@ -131,7 +131,7 @@ def _print_conflict(heads: PackageHeads) -> None:
 
 
 class Log(tuple["Entry", ...]):
-    """The entries of the journal, in order."""
+    """The entries of the journal, with the oldest first."""
 
 
 @print_text.register

@@ -1,4 +1,4 @@
-"""The text of what upgrades, downgrades, their plans, and stamps return."""
+"""The text of the results of upgrades, downgrades, plans, and stamps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ampho.migrate.stamp import Stamped
 
 _BEFORE_QUESTION = 40  # steps that are listed before a question
 _WIDE_MESSAGE = 40  # columns of a message next to other columns
-_NARROW_MESSAGE = 24  # columns of a message with notes below it
+_NARROW_MESSAGE = 24  # columns of a message with remarks below it
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside a transaction",
     InTransaction.NONE: "not in a transaction",
@@ -54,7 +54,7 @@ def _(plan: Plan, ctx: click.Context) -> None:
 def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     """Print the steps of a plan, and a summary.
 
-    :param before_question: print it to standard error, and only the first steps of many, because a question follows.
+    :param before_question: print to standard error, and only the first steps of many, because a question follows.
     """
     stderr = before_question
     if not plan.steps:
@@ -64,8 +64,8 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"
     say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
     shown = replace(plan, steps=plan.steps[:_BEFORE_QUESTION]) if before_question else plan
-    layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow, _stacked)]
-    if draw(layouts, stderr=stderr):
+    layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow)]
+    if draw([*layouts, partial(_narrow, shown, stacked=True)], stderr=stderr):
         say("Steps without a note are included in SPEC and run in a transaction.", err=stderr)
     if len(shown.steps) < len(plan.steps):
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
@@ -75,19 +75,17 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
 
 def _wide(plan: Plan) -> Layout:
     titles = (">#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message")
-    rows = [_row(number, step) for number, step in enumerate(plan.steps, 1)]
+    rows: list[tuple[Cell, ...]] = []
+    for number, step in enumerate(plan.steps, 1):
+        revision = step.revision
+        transaction = [(step.in_transaction or "-", _color(step))]
+        losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
+        rows.append((str(number), revision.id, revision.package, step.reason, transaction, losses, revision.message))
     return Layout(titles, rows)
 
 
-def _row(number: int, step: Step) -> tuple[Cell, ...]:
-    revision = step.revision
-    transaction = [(step.in_transaction or "-", _color(step))]
-    losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
-    return str(number), revision.id, revision.package, step.reason, transaction, losses, revision.message
-
-
 def _middle(plan: Plan) -> Layout:
-    """Omit the columns that contain nothing unusual."""
+    """Return a table without the columns that contain nothing unusual."""
     wide = _wide(plan)
     usual = {"Package": True, "Why": True, "Transaction": True, "May lose data": True}
     for step in plan.steps:
@@ -100,26 +98,21 @@ def _middle(plan: Plan) -> Layout:
     return Layout([wide.titles[number] for number in kept], rows, least=_WIDE_MESSAGE)
 
 
-def _narrow(plan: Plan) -> Layout:
-    """Print anything unusual below each message."""
-    rows = [
-        (str(number), step.revision.id, _lines([(step.revision.message, ""), *_notes(step)]))
-        for number, step in enumerate(plan.steps, 1)
-    ]
-    return Layout((">#", "Revision", "Message"), rows, least=_NARROW_MESSAGE)
+def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
+    """Return a table with anything unusual below each message.
 
-
-def _stacked(plan: Plan) -> Layout:
-    """Print the message, and anything unusual, below each id."""
-    rows = [
-        (str(number), _lines([(step.revision.id, "bold"), (step.revision.message, ""), *_notes(step)]))
-        for number, step in enumerate(plan.steps, 1)
-    ]
-    return Layout((">#", "Revision"), rows, least=_NARROW_MESSAGE)
+    :param stacked: print also the message below the id of its revision.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for number, step in enumerate(plan.steps, 1):
+        below = [(step.revision.message, ""), *_notes(step)]
+        cells = [_lines([(step.revision.id, "bold"), *below])] if stacked else [step.revision.id, _lines(below)]
+        rows.append((str(number), *cells))
+    return Layout((">#", "Revision", *(() if stacked else ("Message",))), rows, least=_NARROW_MESSAGE)
 
 
 def _notes(step: Step) -> list[tuple[str, str]]:
-    """Return what is unusual about a step, each note with its style."""
+    """Return notes on everything that is unusual about a step, each with its style."""
     revision = step.revision
     notes = [] if revision.id.startswith(id_prefix(revision.package)) else [(f"of {revision.package}", "")]
     if step.cause is not Cause.ASKED:

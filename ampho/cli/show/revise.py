@@ -1,4 +1,4 @@
-"""The text of what ``db-init`` and ``db-lint`` return."""
+"""The text of the results of ``db-init`` and ``db-lint``."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def _(report: LintReport, ctx: click.Context) -> None:
         say("Nothing to check: no revision is pending.")
         return
     scope = "" if report.has_squawk else " (without squawk, which only checks SQL for PostgreSQL)"
-    found = len(report.violations)
-    say(f"{found or 'No'} finding{'' if found == 1 else 's'} in {counted(len(report.revisions))}{scope}.")
+    found = counted(len(report.violations), "finding") if report.violations else "No findings"
+    say(f"{found} in {counted(len(report.revisions))}{scope}.")

@@ -1,4 +1,4 @@
-"""The text of the answers about a database: ``db-status``, ``db-current``, ``db-check --deploy``, and ``db-wait``."""
+"""The text of results about a database, as of ``db-status``, ``db-current``, ``db-check --deploy``, and ``db-wait``."""
 
 from __future__ import annotations
 
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
 _LEAST_MESSAGE = 12  # columns
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
-_NOTES = {
-    Mark.EDITED: "edited",
-    Mark.DIVERGED: "diverged",
-    Mark.MISSING: "missing",
-    Mark.UNCERTAIN: "may be applied",
-    Mark.UNFINISHED: "unfinished",
-}
 _UP_TO_DATE = "The database is up to date with the code."
 _STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}
 
@@ -59,7 +52,7 @@ def _position(package: PackageState) -> str:
 
 
 def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
-    """Yield a line for each thing that is wrong with a database."""
+    """Yield a line for each problem of a database."""
     width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for missing in state.missing:
         how = "ahead of its files" if missing.is_ahead else "missing"
@@ -92,7 +85,7 @@ def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]
 def print_missing(state: CurrentState, name: str, *, stderr: bool) -> bool:
     """Print the missing revisions that ``db-forget`` would forget; return whether there are any.
 
-    :param name: the package, or one of the revisions.
+    :param name: the name of the package, or the id of one revision.
     :param stderr: print to standard error, because a question follows.
     """
     forgotten = [(missing, ids) for missing in state.missing if (ids := missing.named(name))]
@@ -121,7 +114,7 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
     if ctx.params["all_"]:
         _print_revisions(status)
     elif status.packages:
-        draw([partial(layout, status) for layout in (_wide, _narrow, _stacked)])
+        draw([partial(_wide, status), partial(_narrow, status), partial(_narrow, status, stacked=True)])
     remarks = list(_remarks(status))
     remarks += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if remarks:
@@ -131,7 +124,7 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         say()
-        say(f"Pending: {counted(status.pending)} of {behind} package{'s' if behind > 1 else ''}.")
+        say(f"Pending: {counted(status.pending)} of {counted(behind, 'package')}.")
     elif status.status is Status.UP_TO_DATE and any(not package.is_empty for package in status):
         say()
         say(_UP_TO_DATE)
@@ -148,7 +141,10 @@ def _wide(status: DatabaseStatus) -> Layout:
 
 
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
-    """Show a head only if it is not the revision that was applied last."""
+    """Return a table that only shows a head if it is not the revision that was applied last.
+
+    :param stacked: print the time of the last revision below its id.
+    """
     has_missing = any(package.missing for package in status)
     titles = ["Package", ">Applied", ">Implied", ">Pending", *([">Missing"] if has_missing else ()), "Last applied"]
     rows: list[tuple[Cell, ...]] = []
@@ -164,10 +160,6 @@ def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
             last.append((f"\nconflict: {len(package.heads)} heads", "red"))
         rows.append((_name(package), *numbers, last, *(() if stacked else (when,))))
     return Layout([*titles, *(() if stacked else ("When (UTC)",))], rows)
-
-
-def _stacked(status: DatabaseStatus) -> Layout:
-    return _narrow(status, stacked=True)
 
 
 def _numbers(package: PackageStatus) -> tuple[Cell, ...]:
@@ -191,7 +183,7 @@ def _print_revisions(status: DatabaseStatus) -> None:
 def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
     """Yield the lines of all packages.
 
-    :param room: the columns of the terminal, if they are too few for whole lines.
+    :param room: the columns of the terminal, if the lines have to be shortened.
     """
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
@@ -204,11 +196,12 @@ def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
 def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> Text:
     """Return the line of a revision.
 
-    :param room: the columns of the terminal, into which the line has to fit: it has a date without a time, and the
-        message may be cut.
+    :param room: the columns of the terminal, if the line may have to be shortened: it then contains a date without a
+        time, and its message may be cut.
     """
     notes = ["head"] if revision.is_head else []
-    notes += filter(None, [_NOTES.get(revision.mark)])
+    if revision.mark not in (Mark.APPLIED, Mark.PENDING):
+        notes.append("may be applied" if revision.mark is Mark.UNCERTAIN else str(revision.mark))
     note = styled((f"  ({'; '.join(notes)})" if notes else "", ""))
     form, space = ("%Y-%m-%d %H:%M:%S", 19) if room is None else ("%Y-%m-%d", 10)
     mark = (f" {_MARKS.get(revision.mark, '[!]')} ", _STYLES.get(revision.mark, "red"))

@@ -1,7 +1,7 @@
 """Tables: on a terminal in the first layout that fits, and in a pipe always in the same one.
 
-For a pipe, the lines are made here, because Rich is slow. On a terminal, Rich draws them, but the widths of the columns
-are computed here, because Rich would measure every cell several times.
+For a pipe, this module makes the lines itself, because Rich is slow. On a terminal, Rich draws the table, but this
+module computes the widths of the columns, because Rich would measure every cell several times.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Layout:
 
     :ivar titles: the titles of the columns; a title that starts with ``>`` aligns its column to the right.
     :ivar rows: the cells of each row.
-    :ivar least: the smallest width of the last column, whose lines are then wrapped between words; 0 to never wrap it.
+    :ivar least: the smallest width to which the last column is wrapped, between words; 0 to never wrap it.
     """
 
     titles: Sequence[str]
@@ -48,7 +48,7 @@ class Layout:
         return [max(map(_width, column)) for column in zip(titles, *self.rows, strict=True)]
 
     def widths_in(self, room: int) -> list[int] | None:
-        """Return the widths of the columns for a terminal of some width; None if it is too narrow."""
+        """Return the widths of the columns on a terminal that has ``room`` columns; None if it is too narrow."""
         *others, last = self.widths
         left = room - sum(others) - _GAP * len(others)
         return [*others, min(left, last)] if left >= min(last, self.least or last) else None
@@ -84,7 +84,7 @@ def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> in
 
 
 def _table(terminal: Console, layout: Layout, begin: int, widths: Sequence[int] | None) -> Table:
-    """Return a table of some of the rows, which looks like a part of the whole table.
+    """Return a table of the rows from ``begin`` on, which looks like a part of the whole table.
 
     :param widths: the widths of the columns; None if Rich should choose them.
     """
@@ -102,7 +102,7 @@ def _table(terminal: Console, layout: Layout, begin: int, widths: Sequence[int] 
 
 
 def _set_widths(terminal: Console, made: Table, widths: Sequence[int]) -> None:
-    """Set the widths of the columns, of which only the last one may wrap its lines."""
+    """Set the widths of the columns. Only the last column may wrap its lines."""
     for column, width in zip(made.columns, widths, strict=True):
         column.width, column.no_wrap = width, column is not made.columns[-1]
     found = terminal.measure(made, options=terminal.options.update(max_width=_ANY_WIDTH)).maximum
