@@ -191,18 +191,16 @@ class EnvironmentRun:
         environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
         environment.__enter__()
         try:
-            with _bound_version_rows() if offline is None else nullcontext(), self._logging_untouched():
+            with _version_rows_as_parameters() if offline is None else nullcontext(), self._logging_untouched():
                 script.run_env()
         finally:
             _release(alembic.op)
             _release(alembic.context)
 
-    @contextmanager
-    def _logging_untouched(self) -> Iterator[None]:
+    def _logging_untouched(self) -> AbstractContextManager[None]:
         """Skip ``fileConfig()`` and ``dictConfig()`` in ``env.py``, which would reconfigure the app's logging."""
         if self.project.is_env_pristine:
-            yield
-            return
+            return nullcontext()
         from logging import config
 
         def skip_in_env_py(function: Callable[..., None], *args: object, **kwargs: object) -> None:
@@ -212,12 +210,8 @@ class EnvironmentRun:
             else:
                 _log.warning(_SKIPPED, shown_path(self.path), line, function.__name__)
 
-        before = config.fileConfig, config.dictConfig
-        config.fileConfig, config.dictConfig = (partial(skip_in_env_py, function) for function in before)
-        try:
-            yield
-        finally:
-            config.fileConfig, config.dictConfig = before
+        names = ("fileConfig", "dictConfig")
+        return _replaced(config, **{name: partial(skip_in_env_py, getattr(config, name)) for name in names})
 
     def _calling_line(self) -> int | None:
         """Return the line of ``env.py`` that is running; None if its code is not running."""
@@ -292,6 +286,17 @@ def _release(module: Any) -> None:  # noqa: ANN401 (both consist of proxies)
         bound._remove_proxy()
 
 
+@contextmanager
+def _replaced(module: ModuleType, **values: object) -> Iterator[None]:
+    """Replace attributes of a module while the body runs."""
+    before = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        vars(module).update(before)
+
+
 class _Config(Config):
     """Alembic's configuration, from a file in UTF-8, or otherwise in the encoding of the locale.
 
@@ -363,10 +368,9 @@ def _version_locations(project: Project) -> list[str]:
 class LazyScript(Script):
     """A revision of the graph for Alembic. Its file is executed when Alembic first uses the module."""
 
-    def __init__(self, revision: Revision, graph: Graph) -> None:
-        self._source = revision
+    def __init__(self, graph: Graph, revision_id: str) -> None:
+        self._source = revision = graph[revision_id]
         self._graph = graph
-        self._module: ModuleType | None = None
         self.path: str = revision.file
         dependencies = _dependencies(graph, revision)
         super(Script, self).__init__(
@@ -377,11 +381,6 @@ class LazyScript(Script):
         )
         # Alembic's map of all revisions would set these, but making it takes longer than a step.
         self._resolved_dependencies = dependencies
-
-    @classmethod
-    def of(cls, graph: Graph, revision_id: str) -> LazyScript:
-        """Return a revision of a graph."""
-        return cls(graph[revision_id], graph)
 
     @cached_property
     def _normalized_resolved_dependencies(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic's is set, as well
@@ -398,11 +397,9 @@ class LazyScript(Script):
                 left += earlier.down_revisions
         return tuple(needed)
 
-    @property
+    @cached_property
     def module(self) -> ModuleType:  # type: ignore[override]  # Alembic has an attribute that is set at once
-        if self._module is None:
-            self._module = load_module(self._source.path, self._source.package)
-        return self._module
+        return load_module(self._source.path, self._source.package)
 
     @property
     def longdoc(self) -> str:
@@ -426,7 +423,7 @@ class GraphScripts(ScriptDirectory):
 
     def _load_revisions(self) -> Iterator[Script]:
         for revision_id in self._graph.ids:
-            yield self.loaded.get(revision_id) or LazyScript.of(self._graph, revision_id)
+            yield self.loaded.get(revision_id) or LazyScript(self._graph, revision_id)
 
 
 class _StepInfo(MigrationInfo):
@@ -503,7 +500,7 @@ def load_steps(
     version_rows = VersionRows(rows, graph.parents)
     loaded: list[ExactStep] = []
     for step in steps:
-        revision = script.loaded[step.revision.id] = LazyScript.of(graph, step.revision.id)
+        revision = script.loaded[step.revision.id] = LazyScript(graph, step.revision.id)
         _check_function(revision, step, is_async=is_async)
         loaded.append(ExactStep(script, revision, step.direction, version_rows))
     return loaded
@@ -522,16 +519,9 @@ def _check_function(script: Script, step: Step, *, is_async: bool) -> None:
     check_is_run(revision, getattr(function, "__code__", None), is_async=is_async)
 
 
-@contextmanager
-def _bound_version_rows() -> Iterator[None]:
+def _version_rows_as_parameters() -> AbstractContextManager[None]:
     """Make Alembic write version rows as parameters instead of literals, so that each statement is compiled once."""
-    module: Any = migration
-    before = module.literal_column
-    module.literal_column = lambda text: bindparam(None, text[1:-1], _ID)
-    try:
-        yield
-    finally:
-        module.literal_column = before
+    return _replaced(migration, literal_column=lambda text: bindparam(None, text[1:-1], _ID))
 
 
 # ---- The version table and the transaction of a step ----
@@ -653,22 +643,17 @@ def with_exact_rows(fn: Work) -> Work:
     """Wrap the work of a plain Alembic command so that its steps write exact version rows."""
 
     def work(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
-        rows: VersionRows | None = None
+        rows, script = None, context.script
         for step in fn(heads, context):
-            if type(step) is not RevisionStep or context.script is None:
+            if type(step) is not RevisionStep or script is None:
                 yield step
                 continue
-            script = context.script
             if rows is None:
-                rows = VersionRows(heads, partial(_parents_in, script))
+                rows = VersionRows(heads, lambda revision_id: script.get_revision(revision_id)._all_down_revisions)
             direction = Direction.UPGRADE if step.is_upgrade else Direction.DOWNGRADE
             yield ExactStep(script, step.revision, direction, rows)
 
     return work
-
-
-def _parents_in(script: ScriptDirectory, revision_id: str) -> Sequence[str]:
-    return script.get_revision(revision_id)._all_down_revisions
 
 
 def hide_table(environment: EnvironmentContext, name: str | None) -> None:
@@ -760,7 +745,7 @@ class RevisionFiles:
         source = self._package.folder / "script.py.mako"
         if not source.is_file():
             source = TEMPLATES / "script.py.mako"
-        options = body.options
+        options, down = body.options, revision.down_revisions
         arguments = {
             **(options.get("template_args") or {}),
             options.get("upgrade_token", "upgrades"): body.upgrades,
@@ -770,7 +755,7 @@ class RevisionFiles:
             text = Template(filename=str(source), input_encoding="utf-8").render_unicode(  # noqa: S702  # Python, not HTML
                 message=_for_docstring(revision.doc),
                 up_revision=revision.id,
-                down_revision=_scalar(revision.down_revisions),
+                down_revision=down if len(down) > 1 else next(iter(down), None),
                 branch_labels=revision.labels or None,
                 depends_on=revision.depends_on or None,
                 create_date=self._date,
@@ -796,10 +781,6 @@ class RevisionFiles:
 
     def _error(self, what: str) -> RevisionInputError:
         return RevisionInputError(f"{what}.", package=self._package.name)
-
-
-def _scalar(ids: tuple[str, ...]) -> str | tuple[str, ...] | None:
-    return ids if len(ids) > 1 else next(iter(ids), None)
 
 
 def _for_docstring(message: str) -> str:
