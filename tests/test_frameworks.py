@@ -390,7 +390,7 @@ def test_one_string_is_one_value_of_x(crm: Facade, history: Project) -> None:
 
 @pytest.mark.parametrize(("framework", "url"), URLS.items())
 def test_without_a_package_a_deploy_does_not_pass(project: Project, framework: str, url: str) -> None:
-    what = "No package with migrations is configured. List them"
+    what = "No package with migrations is configured. List the packages"
     with facade(project, framework, [], url) as empty:
         for command in (["db-up"], ["db-down"], ["db-up", "-s"], ["db-down", "-s", "--start", "base"]):
             assert empty.run(*command).stderr.count(what) == 1

@@ -1,6 +1,6 @@
-"""What the migrations of one app consist of: its packages, their graph, the host, and Alembic's options.
+"""The migrations of one app: its packages, their graph, the host, and the options for Alembic.
 
-Each command makes a new project, because the files may have changed.
+Each command makes a new :class:`Project`, because the files may have changed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _NO_PACKAGE = (
-    f'No package with migrations is configured. List them, as in app.config["{SETTING}"] = ["blog"], and'
-    " write the folder of one with 'ampho db-init PACKAGE'."
+    f'No package with migrations is configured. List the packages, as in app.config["{SETTING}"] = ["blog"],'
+    " and create the migrations folder of one with 'ampho db-init PACKAGE'."
 )
 
 
@@ -43,11 +43,11 @@ class Project:
     :ivar not_installed: the errors about packages that are listed but not installed, by their names.
     :ivar import_name: the import name of the app.
     :ivar metadata: the tables of the models, for ``target_metadata``.
-    :ivar options: further arguments for Alembic's ``context.configure``.
+    :ivar options: more arguments for Alembic's ``context.configure()``.
     :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
     :ivar url: the database.
-    :ivar template: the ``env.py`` to write, ``sync`` or ``aio``.
-    :ivar find_packages: finds the packages again, after a command has written a folder.
+    :ivar template: the name of the template for a new ``env.py``, ``sync`` or ``aio``.
+    :ivar find_packages: finds the packages again, after a command has created a folder.
     """
 
     packages: tuple[MigrationPackage, ...]
@@ -85,38 +85,27 @@ class Project:
                 return package
         self._check_installed(name)
         find_package(name, [package.name for package in self.packages])
-        raise PackageNotFoundError(
-            f"{name} is not a configured package. {self.setting_hint(name)}",
-            package=name,
-        )
+        raise PackageNotFoundError(f"{name} is not a configured package. {self.setting_hint(name)}", package=name)
 
     def is_configured_now(self, name: str) -> bool:
-        """Return whether a package is configured now; the app's own package may be, as soon as it has a folder."""
+        """Return whether a package is configured now. The app's own package is, once it has a migrations folder."""
         packages = self.find_packages() if self.find_packages else self.packages
         return any(package.name == name for package in packages)
 
     def setting_hint(self, entry: str) -> str:
-        """Return how to list a package."""
+        """Return a sentence about how to list one more package."""
         entries = [*(package.entry for package in self.packages), entry]
         quoted = ", ".join(f'"{each}"' for each in entries)
         return f'Set app.config["{SETTING}"] to [{quoted}], or in the environment {SETTING}={",".join(entries)}.'
 
     def check_specifier(self, specifier: str | None) -> None:
-        """Check that the package that a specifier names has migrations.
-
-        :raises SpecifierError: if it is not a specifier.
-        :raises MigrationsFolderError: if the package has no folder for them.
-        """
+        """Raise an error if a specifier is malformed, or names a package without a migrations folder."""
         if specifier is not None:
             spec = parse(specifier)
             self.check_addressed(spec.branch or spec.target)
 
     def check_migratable(self, specifier: str | None) -> None:
-        """Check that packages are configured, and that the package that a specifier names has migrations.
-
-        :raises ConfigurationError: if no package is configured, because a deploy must not succeed then.
-        :raises AmphoError: as :meth:`check_specifier` does.
-        """
+        """Raise an error if no package is configured, in which case a deployment must fail; and check a specifier."""
         if not self.packages:
             for error in self.not_installed.values():
                 raise error
@@ -124,28 +113,24 @@ class Project:
         self.check_specifier(specifier)
 
     def check_addressed(self, name: str) -> None:
-        """Check that the package that a command names has migrations.
-
-        :raises PackageNotFoundError: if it is listed and not installed.
-        :raises MigrationsFolderError: if it has no folder for them.
-        """
+        """Raise an error if a package is listed and not installed, or has no migrations folder."""
         self._check_installed(name)
         for package in self.packages:
             if package.name == name and not package.exists:
                 raise MigrationsFolderError(
-                    f"{name} has no migrations folder, {shown_path(package.folder)}. Write one with 'ampho db-init"
+                    f"{name} has no migrations folder, {shown_path(package.folder)}. Create it with 'ampho db-init"
                     f" {name}'.",
                     package=name,
                     path=package.folder,
                 )
 
     def beginning(self, name: str) -> str:
-        """Return how a package gets its first revision."""
+        """Return how a package can get its first revision, as a clause."""
         package = self.package(name)
         if package.installed:
             return "it is installed, so its own project has to write them"
         if not package.exists:
-            return f"make its migrations folder with 'ampho db-init {package.entry}'"
+            return f"create its migrations folder with 'ampho db-init {package.entry}'"
         return f"write the first with 'ampho db-rev {name} MESSAGE'"
 
     def _check_installed(self, name: str) -> None:
@@ -178,7 +163,7 @@ class Project:
     def warnings(self, mending: str | None = None) -> Iterator[str]:
         """Yield warnings about the configuration and the revisions.
 
-        :param mending: a package whose parallel heads the command joins, so that they need no warning.
+        :param mending: a package without a warning about parallel heads, because the command joins them.
         :raises HistoryError: if the files do not form a graph.
         """
         if not self.packages:
@@ -191,14 +176,14 @@ class Project:
                 lacking = shown_path(package.folder)
                 yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
             elif not package.exists and not package.named:
-                yield f"{package.name} has no migrations folder. Write one with 'ampho db-init {package.name}'."
+                yield f"{package.name} has no migrations folder. Create it with 'ampho db-init {package.name}'."
             if package.name != mending and (heads := self.graph.parallel_heads(package.name)):
                 yield self._conflict(package, heads)
 
     def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
         """Yield a warning for each listed package that is not installed.
 
-        :param raised: the error with which a command ends, which is left out.
+        :param raised: the error that ends the command, which needs no warning.
         """
         for error in self.not_installed.values():
             if error is not raised:
@@ -210,26 +195,23 @@ class Project:
         :raises HistoryError: if the files do not form a graph.
         """
         for package in self.packages:
-            if folders := unread_folders(package):
-                yield self._unread(package, folders)
-
-    def _unread(self, package: MigrationPackage, folders: Sequence[str]) -> str:
-        """Return the warning about folders with revision files that are not read."""
-        entry = package.entry if package.named else f"{package.name}:{package.folder.name}"
-        remedy = f"To read them, too, write {entry}/** in {SETTING}"
-        if not package.installed:
-            remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
-        if not self.graph.of_package(package.name):
-            remedy += f"; for one of them alone {entry}/{folders[0]}"
-        if not package.installed:
-            remedy += ". To leave them out without this warning, write recursive_version_locations = false"
-        return (
-            f"{package.name} has revision files that are not read, in folders inside {shown_path(package.folder)}:"
-            f" {listed(folders)}. {remedy}."
-        )
+            folders = unread_folders(package)
+            if not folders:
+                continue
+            entry = package.entry if package.named else f"{package.name}:{package.folder.name}"
+            remedy = f"To read them, too, write {entry}/** in {SETTING}"
+            if not package.installed:
+                remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
+            if not self.graph.of_package(package.name):
+                remedy += f"; for one of them alone {entry}/{folders[0]}"
+            if not package.installed:
+                remedy += ". To leave them out without this warning, write recursive_version_locations = false"
+            yield (
+                f"{package.name} has revision files that are not read, in folders inside {shown_path(package.folder)}:"
+                f" {listed(folders)}. {remedy}."
+            )
 
     def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
-        """Return the warning about parallel heads of a package."""
         remedy = f"Join them with 'ampho db-merge {package.name}'"
         if package.installed:
             remedy = "It is installed, so its own project has to join them"

@@ -279,7 +279,7 @@ def test_a_package_without_revisions_is_told_what_comes_next(project: Project, f
     empty = "{0} has no revisions yet: {1}.\n"
     said = [
         empty.format("blog", "write the first with 'ampho db-rev blog MESSAGE'"),
-        empty.format("new", "make its migrations folder with 'ampho db-init new'"),
+        empty.format("new", "create its migrations folder with 'ampho db-init new'"),
     ]
     with facade(project, framework, ["blog", "new"], URLS[framework]) as each:
         for command in (["db-status"], ["db-status", "--all"]):
