@@ -1,4 +1,4 @@
-"""Running ``upgrade()`` and ``downgrade()`` of a revision, which may be async."""
+"""Running the ``upgrade()`` or ``downgrade()`` of a revision, which may be async."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def run_function(
     """Run the function of a revision, and await it if it is async.
 
     :param path: the revision's file.
-    :param arguments: what ``env.py`` passed to ``context.run_migrations()``.
-    :param run_async: ``op.run_async()``, which refuses a sync engine, and SQL that is only written.
-    :raises TypeError: if it returns anything but None.
-    :raises RuntimeError: if it creates a coroutine that nothing awaits.
+    :param arguments: the arguments that ``env.py`` passed to ``context.run_migrations()``.
+    :param run_async: ``op.run_async()``, which raises an error on a sync engine, and if SQL is only written.
+    :raises TypeError: if the function returns anything but None.
+    :raises RuntimeError: if the function creates a coroutine that nothing awaits.
     """
     is_async = iscoroutinefunction(function)
     with _all_awaited(path, is_async=is_async):
@@ -50,7 +50,7 @@ def run_function(
             result.close()  # otherwise Python warns that it was never awaited
         raise TypeError(
             f"{getattr(function, '__name__', 'the function')}() returned an object of type '{type(result).__name__}'."
-            " It must do its work itself, and return None"
+            " It has to do its work itself and return None"
         )
 
 
@@ -59,9 +59,9 @@ def _run_async(
     arguments: dict[str, object],
     connection: AsyncConnection,
 ) -> object:
-    """Run an async function in this greenlet, so that ``op.create_table()`` and the like work in it, too.
+    """Run an async function in this greenlet, so that sync functions such as ``op.create_table()`` work in it, too.
 
-    :param connection: the argument for a parameter that ``arguments`` does not have.
+    :param connection: passed to the function if it has a parameter that ``arguments`` does not contain.
     """
     positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     wants = [each for each in signature(function).parameters.values() if each.kind in positional]
@@ -85,7 +85,7 @@ async def _itself(connection: AsyncConnection) -> AsyncConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Makes the event loop wait for what a coroutine waits for."""
+    """Makes the event loop wait for a future that a coroutine has yielded."""
 
     future: object
 
@@ -95,9 +95,9 @@ class _Waiting:
 
 @contextmanager
 def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
-    """Raise an error if a revision creates a coroutine that nothing awaits, so that nothing of it runs.
+    """Raise an error if a revision creates a coroutine that nothing awaits, so that its code does not run.
 
-    Python only warns of that, when it drops the coroutine.
+    Python only issues a warning, when it deletes the coroutine.
     """
     forgotten: list[tuple[str, str]] = []
 
@@ -118,7 +118,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
             yield
         except BaseException as exc:
             close_coroutines(frame for frame, _ in walk_tb(exc.__traceback__))
-            for name, line in forgotten[:1]:  # which may be why
+            for name, line in forgotten[:1]:  # this may have caused the error
                 _log.warning("%s, line %s: %s() is called and never awaited.", shown_path(path), line, name)
             raise
         finally:
@@ -129,7 +129,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:
-    """Close the coroutines in failed calls that never began, because Python warns of each when it drops it."""
+    """Close the coroutines in the frames of failed calls that never started, because Python would warn of each."""
     for value in [value for frame in frames for value in frame.f_locals.values()]:
         if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
             value.close()

@@ -1,9 +1,8 @@
-"""The connections that a revision opens beside the one that migrates, for example by using the app's session.
+"""The connections that a revision opens next to the migrating one, for example by using the app's session.
 
 One of the two connections may wait for a lock that the other holds. No database detects that deadlock, because the
-revision waits for itself in Python. So while such a connection is open, no statement of the step, on either connection,
-waits for a lock for more than a few seconds. A connection to another database is left alone, and a revision that opens
-none costs nothing.
+revision waits for itself in Python. So while such a connection is open, statements on both connections wait for locks
+for a few seconds only. This does not affect connections to other databases.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ HINT = (
 
 
 class OtherConnections:
-    """Watches a run for connections that its revisions open.
+    """Watches for connections that the revisions of a run open.
 
     :param connection: the migrating connection.
     """
@@ -50,7 +49,7 @@ class OtherConnections:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch the connections that are checked out of any pool in the meantime."""
+        """Watch the connections that are checked out of any pool while the body runs."""
         global _watching  # noqa: PLW0603 (a process has one run at a time)
         _watching = self
         try:
@@ -60,11 +59,11 @@ class OtherConnections:
             self.end_step()
 
     def begin_step(self) -> None:
-        """Watch the revision that begins."""
+        """Start watching the connections of a revision."""
         self._is_in_step = True
 
     def end_step(self) -> None:
-        """Restore how long the migrating connection waits for locks."""
+        """Stop watching, and restore how long the migrating connection waits for locks."""
         self._is_in_step = False
         self._forget()
 
@@ -73,7 +72,7 @@ class OtherConnections:
         if self._before is None or self._limit is None or self._migrating.closed or self._migrating.invalidated:
             return
         values, self._before = self._before, None
-        with suppress(Exception):  # a connection that no longer works is not used again
+        with suppress(Exception):  # if the connection no longer works, it is not used again
             _execute(self._raw, self._limit.write.format(*values))
             if not self._migrating.in_transaction():
                 self._raw.commit()
@@ -88,7 +87,7 @@ class OtherConnections:
         return self._migrating.connection.dbapi_connection
 
     def opened(self, raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
-        """Limit how long a new connection of a revision waits for locks, if it is to the same database."""
+        """Limit how long a revision's new connection to the same database waits for locks."""
         if not self._is_in_step or self._migrating.closed:
             return
         if raw is self._raw:
@@ -103,7 +102,7 @@ class OtherConnections:
             self._limit_waiting(raw, self._limit)
 
     def _is_elsewhere(self, raw: Any) -> bool:  # noqa: ANN401
-        """Return whether a new connection is to another database, according to the servers."""
+        """Return whether a new connection is to another database, by asking both servers."""
         query = WHICH_DATABASE[self._migrating.dialect.name]
         with suppress(Exception):
             here, there = (tuple(_execute(each, query)) for each in (self._raw, raw))
@@ -113,12 +112,12 @@ class OtherConnections:
         return False
 
     def _end_limit(self, *args: object) -> None:
-        """End the limit before a statement of the migration if the revision has closed its other connections."""
+        """End the limit before a statement of the step if the revision has closed its other connections."""
         if self._opened_here and not any(entry.in_use for entry in self._opened_here):
             self._forget()
 
     def _limit_waiting(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
-        """Limit how long both connections wait for locks, since each may wait for the other."""
+        """Limit how long both connections wait for locks, because each may wait for the other."""
         hurry = limit.write.format(*[limit.convert(self._seconds)] * 2)
         with suppress(Exception):
             _execute(raw, hurry)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def deployment_and_holder(
     project: Project, connection: Connection, *, x: Sequence[str] = ()
 ) -> tuple[Deployment, str | None]:
-    """Return how well the database matches the deployed code, and the process that migrates it.
+    """Return how well the database matches the deployed code, and a description of the process that migrates it.
 
-    :return: the process is empty if there is none, and None if it is not known or does not matter.
+    The latter is empty if there is no such process, and None if it is not known or not needed.
     """
     found = deployment(project, connection, compare_files=False, x=x)
     is_lacking = any(finding.is_waited_for for finding in found.findings)
@@ -33,10 +33,10 @@ def deployment_and_holder(
 
 
 class Waiting:
-    """The attempts of a process that waits until a database has the revisions that the code needs.
+    """Waits until a database has the revisions that the code needs, in several attempts.
 
-    :param timeout: the number of seconds to wait at most.
-    :param observer: receives what this is waiting for, whenever that changes, and the warnings of the first attempt.
+    :param timeout: the maximum of seconds to wait.
+    :param observer: receives the warnings of the first attempt, and each change of what this is waiting for.
     """
 
     _PAUSE = 0.5  # seconds between two attempts
@@ -55,9 +55,9 @@ class Waiting:
 
     @contextmanager
     def attempt(self) -> Iterator[Observer]:
-        """Suppress the error of a database that does not answer yet, and yield the observer of this attempt.
+        """Yield the observer of an attempt, and suppress the error if the database does not answer yet.
 
-        Errors in the app, its configuration or its revision files are raised, because waiting does not fix them.
+        Other errors are not suppressed, because waiting does not fix the app, its configuration, or its files.
 
         :raises WaitTimeoutError: if the database does not answer in time.
         """
@@ -72,17 +72,17 @@ class Waiting:
         self._is_first = False
 
     def is_over(self, found: Deployment, process: str | None) -> bool:
-        """Return whether there is nothing left to wait for.
+        """Return whether the database has everything that the code needs.
 
-        :param process: the process that migrates the database, empty if there is none; None if it is not known.
-        :raises WaitTimeoutError: if there is something to wait for at the timeout.
+        :param process: the result of :func:`deployment_and_holder`, as is ``found``.
+        :raises WaitTimeoutError: if it does not at the timeout.
         """
         lacking = [finding for finding in found.findings if finding.is_waited_for]
         if not lacking:
             return True
-        statuses: dict[Status, list[str]] = {finding.status: [] for finding in lacking}
+        statuses: dict[Status, list[str]] = {}
         for finding in lacking:
-            statuses[finding.status] += finding.revisions
+            statuses.setdefault(finding.status, []).extend(finding.revisions)
         who = "" if process is None else f"; migrating now: {process or 'no process'}"
         remedy = "Let one process run 'ampho db-up', or wait longer with --timeout."
         if lacking[0].status is not Status.BEHIND:
@@ -104,4 +104,4 @@ class Waiting:
 
 class _WithoutWarnings(Observer):
     def warned(self, message: str) -> None:
-        """Ignore the warning, which the first attempt has passed on."""
+        """Ignore the warning, because the first attempt has already passed it on."""
