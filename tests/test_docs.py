@@ -23,7 +23,7 @@ import ampho
 from ampho import errors
 from ampho.cli.commands import cli
 from ampho.cli.console import console
-from ampho.cli.graph.labels import SIGNS
+from ampho.cli.graph.labels import LOOKS
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -98,7 +98,7 @@ def test_the_pictures_are_what_db_graph_draws() -> None:
 def test_every_sign_of_a_picture_is_explained() -> None:
     signs = section("commands", "## db-graph").partition("| sign | means |")[2]
 
-    assert set(re.findall(r"^\| `(.)` \|", signs, re.MULTILINE)) == set(SIGNS.values())
+    assert set(re.findall(r"^\| `(.)` \|", signs, re.MULTILINE)) == {look.sign for look in LOOKS.values()}
 
 
 def test_the_schema_of_the_json_output_is_that_of_the_classes() -> None:

@@ -53,11 +53,11 @@ def _attributes(node: Node) -> str:
 
 
 def _style(mark: Mark) -> str:
-    box = labels.BOXES[mark]
-    style = f"filled{',rounded' if mark in _ROUNDED else ''}{_DASHES[box.dash]}"
+    look = labels.LOOKS[mark]
+    style = f"filled{',rounded' if mark in _ROUNDED else ''}{_DASHES[look.dash]}"
     shape = f'shape="{_SHAPES[mark]}", ' if mark in _SHAPES else ""
-    width = ', penwidth="3"' if box.is_bold else ""
-    return f'{shape}style="{style}", fillcolor="{box.fill}", color="{box.border}"{width}'
+    width = ', penwidth="3"' if look.is_bold else ""
+    return f'{shape}style="{style}", fillcolor="{look.fill}", color="{look.border}"{width}'
 
 
 def _text(text: str) -> str:

@@ -14,57 +14,47 @@ from ampho._text import counted, printable
 from ampho.status.graph_view import Edge, Lane, Node, Picture
 from ampho.status.state import Mark
 
-SIGNS = {
-    Mark.APPLIED: "●",
-    Mark.EDITED: "◆",
-    Mark.DIVERGED: "≠",
-    Mark.PENDING: "○",
-    Mark.MISSING: "×",  # noqa: RUF001 (a sign, not a letter)
-    Mark.UNFINISHED: "!",
-    Mark.UNCERTAIN: "?",
-    Mark.ABSENT: "–",  # noqa: RUF001 (longer than a hyphen)
-    Mark.UNKNOWN: "•",
-}
-MEANINGS = {
-    Mark.APPLIED: "applied",
-    Mark.EDITED: "edited: applied, and its file was changed since",
-    Mark.DIVERGED: "diverged: counts as applied, but never ran",
-    Mark.PENDING: "pending",
-    Mark.MISSING: "missing: applied, but has no file",
-    Mark.UNFINISHED: "unfinished: interrupted, or failed half-way",
-    Mark.UNCERTAIN: "uncertain: may be applied",
-    Mark.ABSENT: "absent: not applied, and has no file",
-    Mark.UNKNOWN: "revision",
-}
 NOTHING = "There are no revisions yet."
 FEW_LANES = 6
 """The most lanes that are drawn side by side; more lanes are drawn one below the other."""
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """How the box of a node is drawn.
+class Look:
+    """How revisions with a mark are drawn.
 
-    :ivar dash: the lengths of dashes and gaps of its border; empty for a continuous line.
-    :ivar is_bold: whether its border is thick.
+    :ivar style: the style of their text in a terminal.
+    :ivar fill: the color of their box.
+    :ivar border: the color of its border.
+    :ivar dash: the lengths of dashes and gaps of the border; empty for a continuous line.
+    :ivar is_bold: whether the border is thick.
     """
 
+    sign: str
+    meaning: str
+    style: str
     fill: str
     border: str
     dash: str = ""
     is_bold: bool = False
 
 
-BOXES: Mapping[Mark, Box] = {
-    Mark.APPLIED: Box("#d8efdf", "#1f7a45"),
-    Mark.EDITED: Box("#d8efdf", "#8a5a00", dash="5 3"),
-    Mark.DIVERGED: Box("#fbe3e1", "#b3261e", is_bold=True),
-    Mark.PENDING: Box("#ffffff", "#8a5a00"),
-    Mark.MISSING: Box("#fbe3e1", "#b3261e", dash="5 3"),
-    Mark.UNFINISHED: Box("#ffe8c7", "#b3261e", is_bold=True),
-    Mark.UNCERTAIN: Box("#ffffff", "#57606a", dash="2 3"),
-    Mark.ABSENT: Box("#ffffff", "#b3261e", dash="2 3"),
-    Mark.UNKNOWN: Box("#ffffff", "#57606a"),
+_EDITED = "edited: applied, and its file was changed since"
+_DIVERGED = "diverged: counts as applied, but never ran"
+_MISSING = "missing: applied, but has no file"
+_UNFINISHED = "unfinished: interrupted, or failed half-way"
+_ABSENT = "absent: not applied, and has no file"
+
+LOOKS: Mapping[Mark, Look] = {
+    Mark.APPLIED: Look("●", "applied", "green", "#d8efdf", "#1f7a45"),
+    Mark.EDITED: Look("◆", _EDITED, "bold green", "#d8efdf", "#8a5a00", dash="5 3"),
+    Mark.DIVERGED: Look("≠", _DIVERGED, "bold red", "#fbe3e1", "#b3261e", is_bold=True),
+    Mark.PENDING: Look("○", "pending", "yellow", "#ffffff", "#8a5a00"),
+    Mark.MISSING: Look("\N{MULTIPLICATION SIGN}", _MISSING, "bold red", "#fbe3e1", "#b3261e", dash="5 3"),
+    Mark.UNFINISHED: Look("!", _UNFINISHED, "bold red", "#ffe8c7", "#b3261e", is_bold=True),
+    Mark.UNCERTAIN: Look("?", "uncertain: may be applied", "cyan", "#ffffff", "#57606a", dash="2 3"),
+    Mark.ABSENT: Look("\N{EN DASH}", _ABSENT, "red", "#ffffff", "#b3261e", dash="2 3"),
+    Mark.UNKNOWN: Look("•", "revision", "", "#ffffff", "#57606a"),
 }
 
 _LONGEST_NAME = 200
@@ -103,7 +93,7 @@ def title(node: Node) -> str:
 
 def heading(node: Node) -> str:
     """Return the first line of a node in Mermaid and DOT: its sign, its title, and whether it is a head."""
-    return f"{SIGNS[node.mark]} {title(node)}{' (head)' if node.is_head else ''}"
+    return f"{LOOKS[node.mark].sign} {title(node)}{' (head)' if node.is_head else ''}"
 
 
 def span(node: Node) -> str:
@@ -122,7 +112,7 @@ def subtitle(node: Node, room: int) -> str:
 def tooltip(node: Node) -> str:
     """Return the ids and messages of a node in lines, and what its mark means."""
     lines = [f"{name(rid)}  {message(text)}".rstrip() for rid, text in zip(node.revisions, node.messages, strict=True)]
-    remarks = [MEANINGS[node.mark]] if node.mark is not Mark.UNKNOWN else []
+    remarks = [LOOKS[node.mark].meaning] if node.mark is not Mark.UNKNOWN else []
     remarks += ["head"] if node.is_head else []
     return "\n".join([*lines, *([f"({', '.join(remarks)})"] if remarks else [])])
 
@@ -132,11 +122,11 @@ def relation(edge: Edge) -> str:
     return f"{name(edge.target)} {'depends on' if edge.is_dependency else 'revises'} {name(edge.source)}"
 
 
-def legend(picture: Picture) -> Iterator[tuple[Mark, str]]:
-    """Yield the marks of a picture with their meanings."""
+def legend(picture: Picture) -> Iterator[tuple[Mark, Look]]:
+    """Yield the marks of a picture that need an explanation, each with its look."""
     for mark in picture.marks:
         if mark is not Mark.UNKNOWN:
-            yield mark, MEANINGS[mark]
+            yield mark, LOOKS[mark]
 
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:

@@ -21,17 +21,6 @@ from ampho.status.state import Mark
 Part = tuple[str, str]
 """A piece of a row, and its style."""
 
-_STYLES = {
-    Mark.APPLIED: "green",
-    Mark.EDITED: "bold green",
-    Mark.DIVERGED: "bold red",
-    Mark.PENDING: "yellow",
-    Mark.MISSING: "bold red",
-    Mark.UNFINISHED: "bold red",
-    Mark.UNCERTAIN: "cyan",
-    Mark.ABSENT: "red",
-    Mark.UNKNOWN: "",
-}
 _COLORS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_cyan")
 _ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _WIDE = 80
@@ -106,7 +95,7 @@ def _fitted(picture: Picture, width: int | None, ellipsis: str) -> Iterator[list
 
 def _legend(picture: Picture, width: int) -> list[str]:
     """Return the legend in lines of a width, below an empty line; nothing if the picture needs no legend."""
-    entries = [f"{labels.SIGNS[mark]} {meaning}" for mark, meaning in labels.legend(picture)]
+    entries = [f"{look.sign} {look.meaning}" for _, look in labels.legend(picture)]
     if any(edge.is_dependency for edge in picture.edges):
         entries.append("┆ is needed below, in another package")
     if any(node.is_run for node in picture.nodes):
@@ -186,7 +175,8 @@ class _Painter:
         row = self._continued()
         ended = self._arrive(incoming)
         _connect(row, column, elsewhere, ended)
-        row.cells[column] = (labels.SIGNS[node.mark], _STYLES[node.mark])
+        look = labels.LOOKS[node.mark]
+        row.cells[column] = (look.sign, look.style)
         row.text = self._text(node, labels.span(node))
         if node.is_run:
             row.shorter = self._text(node, f"up to {labels.name(node.last)}")
@@ -264,7 +254,7 @@ class _Painter:
 
         :param span: the text for the revisions of a run.
         """
-        style = "dim" if node.is_stub else _STYLES[node.mark]
+        style = "dim" if node.is_stub else labels.LOOKS[node.mark].style
         notes = ["head"] if node.is_head else []
         if node.mark not in (Mark.APPLIED, Mark.PENDING, Mark.UNKNOWN):
             notes.append(str(node.mark))

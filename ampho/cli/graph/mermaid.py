@@ -69,10 +69,10 @@ def _node(node: Node) -> str:
 
 
 def _style(mark: Mark) -> str:
-    box = labels.BOXES[mark]
-    width = ",stroke-width:3px" if box.is_bold else ""
-    dash = f",stroke-dasharray:{box.dash}" if box.dash else ""
-    return f"fill:{box.fill},stroke:{box.border},color:#17202a{width}{dash}"
+    look = labels.LOOKS[mark]
+    width = ",stroke-width:3px" if look.is_bold else ""
+    dash = f",stroke-dasharray:{look.dash}" if look.dash else ""
+    return f"fill:{look.fill},stroke:{look.border},color:#17202a{width}{dash}"
 
 
 def _text(text: str) -> str:

@@ -47,11 +47,11 @@ _STYLE = """
 
 def _style() -> str:
     rules = []
-    for mark, box in labels.BOXES.items():
-        width = " stroke-width: 3;" if box.is_bold else ""
-        dash = f" stroke-dasharray: {box.dash};" if box.dash else ""
-        rules.append(f".ampho .{mark} .box {{ fill: {box.fill}; stroke: {box.border};{width}{dash} }}\n")
-        rules.append(f".ampho .{mark} .sign {{ stroke: {box.border}; }}\n")
+    for mark, look in labels.LOOKS.items():
+        width = " stroke-width: 3;" if look.is_bold else ""
+        dash = f" stroke-dasharray: {look.dash};" if look.dash else ""
+        rules.append(f".ampho .{mark} .box {{ fill: {look.fill}; stroke: {look.border};{width}{dash} }}\n")
+        rules.append(f".ampho .{mark} .sign {{ stroke: {look.border}; }}\n")
     return f"{_STYLE}{''.join(rules)}"
 
 
@@ -182,11 +182,11 @@ def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
         case Mark.ABSENT:
             _path(group, "sign", _straight([(x - 5, y), (x + 5, y)]))
         case _:
-            _write(group, labels.SIGNS[mark], (x, y + 5), "name", anchor="middle")
+            _write(group, labels.LOOKS[mark].sign, (x, y + 5), "name", anchor="middle")
 
 
 def _legend_entries(picture: Picture) -> Iterable[tuple[str, str]]:
-    yield from labels.legend(picture)
+    yield from ((mark, look.meaning) for mark, look in labels.legend(picture))
     kinds = {edge.is_dependency for edge in picture.edges}
     if False in kinds:
         yield "parent", "runs before"
