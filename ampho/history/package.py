@@ -84,7 +84,7 @@ class MigrationPackage:
         if not os.path.lexists(usual) and self.exists:
             usual = folder if any(is_revision_file(path.name) for path in self.folder.iterdir()) else usual
         ini = self._ini
-        listed = self._listed(ini)
+        listed = self._listed(ini) if ini else {}
         if not listed or usual in listed:
             listed = {usual: None} | listed
         return tuple(listed), self.all_below or _recursive(ini) == b"true"

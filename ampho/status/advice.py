@@ -1,4 +1,4 @@
-"""What to do about a database, in words, and the checks that stop a command with those words."""
+"""Messages about the state of a database and what to do about it, and the checks that raise errors with them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, Ver
 from ampho.history.revision import id_prefix
 
 ROWS_REMEDY = "correct the table by hand, or rewrite it with 'ampho db-stamp SPEC --purge'"
-"""What to do about version rows that are wrong."""
+"""The remedy for version rows that are corrupt or repeated."""
 
 _SHOWN = 5
 
 
 def check_sound(applied: Applied) -> None:
-    """Check that each version row can be a revision, and occurs once.
+    """Check that each version row can be a revision, and that none is repeated.
 
-    :raises VersionTableError: if one cannot, or occurs twice.
+    :raises VersionTableError: if a row cannot be a revision, or is repeated.
     """
     if applied.corrupt:
         raise VersionTableError(
@@ -36,9 +36,10 @@ def check_sound(applied: Applied) -> None:
 
 
 def check_installed(applied: Applied) -> None:
-    """Check that the listed packages are installed, or have been applied earlier, before they were uninstalled.
+    """Check that the listed packages are installed, or that the database has missing revisions of them.
 
-    :raises PackageNotFoundError: if nothing of a package is applied, so that its name may be misspelt.
+    :raises PackageNotFoundError: for a package that is not installed and has no revisions in the database, because its
+        name may be misspelt.
     """
     missing = {id_prefix(applied.package(revision_id)) for revision_id in applied.missing}
     for name, error in applied.graph.not_installed.items():
@@ -47,10 +48,11 @@ def check_installed(applied: Applied) -> None:
 
 
 def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
-    """Check that revisions have files and are not applied, and that no missing revision may depend on them.
+    """Check that an upgrade can apply revisions.
 
-    :raises MissingRevisionError: if one has no file.
-    :raises UnknownRevisionsError: if the database is ahead of their packages, or may have applied one of them.
+    :raises MissingRevisionError: if a revision has no file.
+    :raises UnknownRevisionsError: if the database is ahead of the packages of the revisions, or if it is uncertain
+        whether one of them is applied.
     """
     applied.graph.check_files(ids)
     touched = applied.ahead.intersection(map(applied.package, ids))
@@ -74,9 +76,10 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
 
 
 def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:
-    """Check that none of some revisions is missing.
+    """Check that no revision is missing.
 
-    :raises UnknownRevisionsError: if one is.
+    :param command: the command that needs the files, for the message.
+    :raises UnknownRevisionsError: if a revision is missing.
     """
     missing = applied.graph.sort(applied.missing.intersection(ids))
     if missing:
@@ -84,27 +87,28 @@ def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:
 
 
 def about_missing(applied: Applied, ids: Sequence[str]) -> str:
-    """Return that revisions are missing, why that may be, and what to do about it."""
+    """Return a message about missing revisions, with the possible reasons and what to do."""
     is_ = "is" if len(ids) == 1 else "are"
     return f"{describe_missing(applied, ids)} {is_} applied but missing: {explain_missing(applied, ids)}"
 
 
 def describe_missing(applied: Applied, ids: Iterable[str] | None = None) -> str:
-    """Return the ids of missing revisions and the names of their packages; by default, those of all of them."""
+    """Return the ids and the packages of missing revisions in words; by default, of all of them."""
     return _with_packages(applied, applied.graph.sort(applied.missing if ids is None else ids))
 
 
 def explain_missing(applied: Applied, ids: Sequence[str]) -> str:
-    """Return why revisions may be missing, and what to do about it."""
+    """Return the possible reasons why revisions are missing, and what to do."""
     reasons = _reasons(applied, ids)
-    ways = ways_to_forget(applied, reversed(applied.graph.sort(ids)))  # a dependency can only be forgotten later
+    # A revision can only be forgotten after those that depend on it.
+    ways = ways_to_forget(applied, reversed(applied.graph.sort(ids)))
     forget = " and ".join(ways) if len(ways) <= _SHOWN else "'ampho db-forget REVISION', the last one first"
     what = "the revision" if len(ids) == 1 else "the revisions"
     return f"{_or(reasons)}. {_capitalized(_or([*reasons.values(), f'forget {what} with {forget}']))}"
 
 
 def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
-    """Return why revisions may be missing, each reason with its remedy."""
+    """Return the possible reasons why revisions are missing, each with its remedy."""
     packages = set(map(applied.package, ids))
     reasons: dict[str, str] = {}
     if not packages.isdisjoint(["", *applied.graph.packages]):
@@ -117,7 +121,7 @@ def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
 
 
 def ways_to_forget(applied: Applied, ids: Iterable[str]) -> list[str]:
-    """Return the commands that forget missing revisions."""
+    """Return the commands that forget missing revisions, in quotes."""
     names = dict.fromkeys(
         applied.package(rid) if applied.package(rid) and applied.package(rid) not in applied.graph.packages else rid
         for rid in ids
@@ -126,16 +130,16 @@ def ways_to_forget(applied: Applied, ids: Iterable[str]) -> list[str]:
 
 
 def ways_out(applied: Applied, ids: Sequence[str]) -> list[str]:
-    """Return the commands that revert the revisions that have files, and forget the missing ones."""
+    """Return the commands that revert revisions that have files, and forget revisions that are missing."""
     present = dict.fromkeys(applied.package(rid) for rid in ids if not applied.graph.is_missing(rid))
     ways = [f"'ampho db-down {name}@base', or less of it" for name in present]
     return ways + ways_to_forget(applied, filter(applied.graph.is_missing, ids))
 
 
 def as_ran(applied: Applied, journal: Journal) -> Applied:
-    """Return :meth:`Applied.as_ran`.
+    """Return the result of :meth:`Applied.as_ran`.
 
-    :raises DivergedError: if the revisions, with what they depended on when they ran, do not form a graph.
+    :raises DivergedError: if the revisions do not form a graph with the dependencies that they had when they ran.
     """
     try:
         return applied.as_ran(journal)
@@ -144,13 +148,12 @@ def as_ran(applied: Applied, journal: Journal) -> Applied:
 
 
 def check_not_diverged(applied: Applied, ids: Iterable[str], journal: Journal) -> None:
-    """Check that no revision that some revisions need has diverged.
+    """Check that neither the given revisions nor those that they depend on have diverged.
 
-    :raises DivergedError: if one has.
+    :raises DivergedError: if one of them has.
     """
     diverged = applied.diverged(journal)
-    needed = applied.graph.ancestors(ids) if diverged else ()
-    if found := tuple(revision_id for revision_id in diverged if revision_id in needed):
+    if found := diverged and applied.graph.sort(applied.graph.ancestors(ids).intersection(diverged)):
         raise _diverged_error(applied, found)
 
 
@@ -174,12 +177,12 @@ def diverged_remedy(applied: Applied, ids: Sequence[str]) -> str:
 
 
 def edited_remedy(applied: Applied, ids: Iterable[str]) -> str:
-    """Return what to do about applied revisions whose files were edited."""
+    """Return what to do about edited revisions."""
     return f"if the edit makes no difference, accept it with {stamp_commands(applied, ids)}"
 
 
 def stamp_commands(applied: Applied, ids: Iterable[str]) -> str:
-    """Return the commands that record applied revisions again, with their files as they are now."""
+    """Return the commands that record in the journal that revisions are applied with their present files."""
     wanted = set(ids)
     packages = dict.fromkeys(map(applied.package, applied.graph.sort(wanted)))
     known = [[rid for rid in applied.graph.of_package(name) if rid in applied.known] for name in packages]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +17,7 @@ class Status(StrEnum):
     """How well a database matches the code, the worst first."""
 
     CORRUPT = "corrupt"
-    """The version table has rows that cannot be revisions, or that are superfluous."""
+    """The version table has rows that cannot be revisions, or that are repeated or superfluous."""
     INTERRUPTED = "interrupted"
     """A revision is unfinished."""
     DIVERGED = "diverged"
@@ -36,17 +38,7 @@ class Status(StrEnum):
         return _EXIT_CODES[self]
 
 
-_EXIT_CODES = {
-    Status.UP_TO_DATE: 0,
-    Status.BEHIND: 10,
-    Status.EDITED: 11,
-    Status.AHEAD: 12,
-    Status.MISSING: 13,
-    Status.DIVERGED: 14,
-    Status.INTERRUPTED: 15,
-    Status.CORRUPT: 16,
-}
-
+_EXIT_CODES = dict(zip(Status, (16, 15, 14, 13, 12, 11, 10, 0), strict=True))
 
 _UNREADABLE = f"in the version table, but cannot be a revision; {advice.ROWS_REMEDY}"
 _REPEATED = f"more than once in the version table; {advice.ROWS_REMEDY}"
@@ -55,13 +47,12 @@ _SUPERFLUOUS = (
     " 'ampho db-stamp' removes it"
 )
 
-
 WAITED_FOR = {
     Status.BEHIND: "{} to be applied",
     Status.INTERRUPTED: "{} to be finished or resolved",
     Status.CORRUPT: "the version table to be repaired: {}",
 }
-"""What ``db-wait`` waits for, for each status of a finding that may change."""
+"""The sentence about what ``db-wait`` waits for, by the status of a finding; it waits for no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +61,7 @@ class Finding:
 
     :ivar status: what is wrong.
     :ivar package: the name of the package; empty if it is not known, or if it is not about a package.
-    :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected rows.
+    :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected version rows.
     :ivar means: what is wrong, and what to do about it.
     :ivar is_harmless: whether Ampho ignores it, as it does a superfluous version row.
     """
@@ -83,7 +74,7 @@ class Finding:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether ``db-wait`` waits for this to change."""
+        """Whether ``db-wait`` waits until this is no longer the case."""
         return self.status in WAITED_FOR and not self.is_harmless
 
 
@@ -111,24 +102,21 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: b
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
     unfinished = [entry.revision for entry in journal.unresolved]
+    missing, ahead = applied.graph.sort(applied.missing), applied.ahead
     known = applied.known.union(unfinished)
-    found = [
-        *((Status.INTERRUPTED, rid) for rid in unfinished),
-        *((Status.DIVERGED, rid) for rid in applied.diverged(journal)),
-        *(
-            (Status.AHEAD if applied.package(rid) in graph.packages else Status.MISSING, rid)
-            for rid in applied.graph.sort(applied.missing)
-        ),
-        *((Status.EDITED, rid) for rid in (applied.edited(journal) if compare_files else ())),
-        *((Status.BEHIND, rid) for rid in graph.ids if graph.has_file(rid) and rid not in known),
-    ]
-    grouped: dict[tuple[Status, str], list[str]] = {}
-    for status, revision_id in found:
-        package = applied.package(revision_id) if revision_id in applied.graph else ""
-        grouped.setdefault((status, package), []).append(revision_id)
-    order = list(Status)
-    keys = sorted(grouped, key=lambda key: order.index(key[0]))
-    findings = [Finding(*key, tuple(grouped[key]), _means(key[0], applied, grouped[key])) for key in keys]
+    found: dict[Status, Iterable[str]] = {
+        Status.INTERRUPTED: unfinished,
+        Status.DIVERGED: applied.diverged(journal),
+        Status.MISSING: [rid for rid in missing if applied.package(rid) not in ahead],
+        Status.AHEAD: [rid for rid in missing if applied.package(rid) in ahead],
+        Status.EDITED: applied.edited(journal) if compare_files else (),
+        Status.BEHIND: [rid for rid in graph.ids if graph.has_file(rid) and rid not in known],
+    }
+    grouped: defaultdict[tuple[Status, str], list[str]] = defaultdict(list)
+    for status, ids in found.items():
+        for rid in ids:
+            grouped[status, applied.package(rid) if rid in applied.graph else ""].append(rid)
+    findings = [Finding(*key, tuple(ids), _means(key[0], applied, ids)) for key, ids in grouped.items()]
     superfluous = applied.superfluous(journal)
     if superfluous:
         findings.append(Finding(Status.CORRUPT, "", superfluous, _SUPERFLUOUS, is_harmless=True))

@@ -1,7 +1,7 @@
-"""What ``db-graph`` shows: the nodes and edges of the history, and where each node is placed.
+"""What ``db-graph`` shows: the nodes and edges of the history, and the position of each node.
 
-A node is placed in the lane of its package. Its rank says how far it is from the beginning of the history, and its
-track separates it from other nodes of the same rank in its lane. :mod:`ampho.cli.graph` draws the result.
+A node is in the lane of its package. Its rank is its distance from the beginning of the history. Nodes of the same rank
+and lane are in different tracks. :mod:`ampho.cli.graph` draws the picture.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _SHORTEST_RUN = 3
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A revision, or a chain of revisions of which each is the only parent and the only child of the next.
+    """A revision, or a run: a chain of revisions that are drawn as one node.
 
-    Only the first revision of a run depends on other nodes, and other nodes depend only on its last revision.
+    In a run, only the first revision depends on other nodes, and other nodes only depend on the last revision.
 
     :ivar package: the name of the package; empty if it is not known.
     :ivar mark: the state of the revisions.
     :ivar revisions: the ids of the revisions, in order.
     :ivar messages: the message of each revision.
-    :ivar rank: its distance from the beginning: greater than that of the nodes in its lane that it depends on, and not
-        less than that of those in other lanes.
-    :ivar track: its place in the lane, next to others of the same rank.
+    :ivar rank: its distance from the beginning. It is greater than the ranks of the nodes in its lane that the node
+        depends on, and at least as great as the ranks of those in other lanes.
+    :ivar track: the number of its track in the lane, from 0.
     :ivar is_head: whether its last revision is a head of the package.
-    :ivar is_stub: whether it belongs to a package that was not requested, and is shown because of its neighbors.
+    :ivar is_stub: whether its package was not requested, and it is only shown because it is connected to one that was.
     """
 
     package: str
@@ -65,10 +65,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A connection from a revision to one that depends on it.
+    """A dependency between two revisions.
 
-    :ivar source: the id of the revision that runs first.
-    :ivar target: the id of the revision that depends on it.
+    :ivar source: the id of the revision that the other one depends on.
+    :ivar target: the id of the revision that depends on the source.
     :ivar is_dependency: whether the source is a dependency, and not a parent in the same package.
     """
 
@@ -82,7 +82,7 @@ class Lane:
     """A package in a picture.
 
     :ivar package: the name of the package; empty for revisions whose package is not known.
-    :ivar tracks: the largest number of nodes next to each other.
+    :ivar tracks: the number of its tracks.
     :ivar counts: the number of its revisions with each mark; empty for a lane of stubs.
     :ivar is_stub: whether it contains only stubs.
     """
@@ -97,7 +97,7 @@ class Lane:
 class Picture:
     """The graph of the revisions, or a part of it, ready to be drawn.
 
-    :ivar lanes: the lanes, in the order of the packages; packages with only missing revisions come last.
+    :ivar lanes: the lanes, in the order in which the packages are listed, and then those of other packages.
     :ivar nodes: the nodes, each after the nodes that it depends on.
     :ivar edges: the edges between revisions of different nodes, in the order of the nodes.
     :ivar corrupt: the version rows that cannot be revisions, as text.
@@ -120,21 +120,14 @@ class Picture:
     def _by_revision(self) -> dict[str, Node]:
         return {revision_id: node for node in self.nodes for revision_id in node.revisions}
 
-    @cached_property
-    def _by_package(self) -> dict[str, list[Node]]:
-        found: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            found.setdefault(node.package, []).append(node)
-        return found
-
     def of_lane(self, package: str) -> tuple[Node, ...]:
         """Return the nodes of a lane."""
-        return tuple(self._by_package.get(package, ()))
+        return tuple(node for node in self.nodes if node.package == package)
 
     def node(self, revision_id: str) -> Node:
         """Return the node of a revision.
 
-        :raises KeyError: if no node has it.
+        :raises KeyError: if the revision is not in the picture.
         """
         return self._by_revision[revision_id]
 
@@ -149,10 +142,10 @@ def draw(
 ) -> Picture:
     """Return the picture of a history.
 
-    :param applied: what is applied to a database; without it, the picture shows only the files.
-    :param journal: the record of what was done to that database.
-    :param packages: the packages to show, with their direct neighbors in others; by default all.
-    :param full: whether each revision gets a node of its own.
+    :param applied: the revisions that are applied to a database; without it, the picture only shows the files.
+    :param journal: the journal of that database.
+    :param packages: the packages to show, with the revisions of others that they are connected to; by default all.
+    :param full: whether to draw each revision as a node of its own.
     """
     whole = graph if applied is None else applied.graph
     names = list(all_packages(whole))
@@ -185,7 +178,7 @@ def draw(
 
 
 def all_packages(graph: Graph) -> Iterator[str]:
-    """Yield the listed packages in their order, then the others, and last the name of those that are not known."""
+    """Yield the listed packages in their order, then the others by name, and last an empty string for unknown ones."""
     yield from graph.packages
     others = {graph[rid].package for rid in graph.ids} - set(graph.packages)
     yield from sorted(others, key=lambda name: (not name, name))
@@ -211,7 +204,7 @@ def _edges(graph: Graph, chosen: set[str]) -> Iterator[Edge]:
 def _runs(
     graph: Graph, ids: Iterable[str], marks: Mapping[str, Mark], stubs: set[str], *, full: bool
 ) -> Iterator[list[str]]:
-    """Yield the revisions of each node, in the order of their first revisions."""
+    """Yield the revisions of each node, ordered by the first one."""
     runs: list[list[str]] = []
     ending: dict[str, list[str]] = {}
     for revision_id in ids:
@@ -223,12 +216,12 @@ def _runs(
         run.append(revision_id)
         ending[revision_id] = run
     found = [part for run in runs for part in ([run] if len(run) >= _SHORTEST_RUN else [[rid] for rid in run])]
-    position = {revision_id: number for number, revision_id in enumerate(graph.ids)}
-    yield from sorted(found, key=lambda run: position[run[0]])
+    by_first = {run[0]: run for run in found}
+    yield from map(by_first.__getitem__, graph.sort(by_first))
 
 
 def _continues(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark], stubs: set[str]) -> bool:
-    """Return whether a revision may share a node with its only parent."""
+    """Return whether a revision may be in the same run as its only parent."""
     return (
         graph.children(parent) == (child,)
         and graph[parent].package == graph[child].package
@@ -251,7 +244,7 @@ def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], s
         below[node_of[edge.target]].append((node_of[edge.source], step))
     last_stub: dict[str, int] = {}
     for number, run in enumerate(runs):
-        if run[0] in stubs:  # these have no edges among each other, but should be placed one below the other
+        if run[0] in stubs:  # The edges between stubs are left out, but those of a package should not be side by side.
             package = graph[run[0]].package
             if package in last_stub:
                 below[number].append((last_stub[package], 1))
@@ -269,7 +262,7 @@ def _move_stubs(
     ranks: list[int],
     stubs: set[str],
 ) -> None:
-    """Move stubs to the rank of the nodes that depend on them."""
+    """Move stubs up to the lowest rank of the nodes that depend on them."""
     limits: dict[int, int] = {}
     for number in reversed(range(len(runs))):
         if runs[number][0] in stubs and number in limits:
@@ -279,7 +272,7 @@ def _move_stubs(
 
 
 def _tracks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], ranks: Sequence[int]) -> list[int]:
-    """Return the track of each node: that of its parent in the lane if it is free."""
+    """Return the track of each node, which is the track of a parent if that is free."""
     node_of = {rid: number for number, run in enumerate(runs) for rid in run}
     parents: defaultdict[int, list[int]] = defaultdict(list)
     for edge in edges:

@@ -31,16 +31,16 @@ class Mark(StrEnum):
     UNFINISHED = "unfinished"
     """It was interrupted or failed half-way, and the database could not roll it back."""
     UNCERTAIN = "uncertain"
-    """It may be applied: no record says what a missing revision depends on."""
+    """It may be applied, because no record says what a missing revision depends on."""
     ABSENT = "absent"
     """It has no file and is not known to be applied, but another revision depends on it."""
     UNKNOWN = "unknown"
-    """No database was asked."""
+    """Ampho did not look at a database."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """A revision and its place in the graph.
+    """A revision, and how it is connected to others.
 
     :ivar id: the id of the revision.
     :ivar package: the name of its package.
@@ -96,7 +96,7 @@ class PackageState:
 class MissingState:
     """The missing revisions of a package.
 
-    :ivar package: the name of the package; empty if neither the journal nor an id contains it.
+    :ivar package: the name of the package; empty if neither the journal nor the ids tell it.
     :ivar revisions: the ids of the revisions, in order; without a journal, only the last ones.
     :ivar is_ahead: whether the package is listed and installed, so that the database is ahead of its files.
     :ivar means: why the files may be missing, and what to do about it.
@@ -108,7 +108,7 @@ class MissingState:
     means: str = ""
 
     def named(self, name: str) -> tuple[str, ...]:
-        """Return the ids that a name means to ``db-forget``.
+        """Return the ids of the revisions that ``db-forget`` forgets if it is called with ``name``.
 
         :param name: one of the revisions, or the package if it is not installed or not listed.
         """
@@ -128,7 +128,9 @@ P = TypeVar("P", bound=_OfPackage)
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState(Generic[P]):
-    """The base of :class:`ampho.CurrentState` and :class:`ampho.DatabaseStatus`: a record per package, and problems.
+    """The records of the packages, and the problems of the database.
+
+    It is the base of :class:`ampho.CurrentState` and :class:`ampho.DatabaseStatus`.
 
     :ivar packages: a record for each package, in the order of the packages.
     :ivar missing: a record for each package with missing revisions.
@@ -168,7 +170,7 @@ class DatabaseState(Generic[P]):
         """Return the state of a database.
 
         :param packages: the records of the packages.
-        :param among: report only problems of these packages; None for all.
+        :param among: the packages whose problems are reported; None for all.
         :param compare_files: whether to compare the files of applied revisions with those that ran.
         """
 
@@ -205,24 +207,19 @@ class DatabaseState(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class CurrentState(DatabaseState[PackageState]):
-    """What is applied and pending in a database, with the revisions of each package.
+    """The applied and the pending revisions of each package, and the problems of the database.
 
     It is a :class:`ampho.status.state.DatabaseState`.
 
-    :ivar unknown: the version rows for which there is no file.
+    :ivar unknown: the version rows whose revisions have no files.
     """
 
     unknown: tuple[str, ...] = ()
 
 
-def record(graph: Graph, revision_id: str, heads: frozenset[str] | None = None) -> RevisionRecord:
-    """Return the record of one revision.
-
-    :param heads: the heads of its package, if the caller has them.
-    """
+def record(graph: Graph, revision_id: str) -> RevisionRecord:
+    """Return the record of one revision."""
     revision = graph[revision_id]
-    if heads is None:
-        heads = frozenset(graph.heads(revision.package))
     return RevisionRecord(
         id=revision.id,
         package=revision.package,
@@ -233,21 +230,16 @@ def record(graph: Graph, revision_id: str, heads: frozenset[str] | None = None) 
         depends_on=graph.dependencies(revision_id),
         required_by=graph.sort(graph.children(revision_id)),
         labels=revision.labels,
-        is_head=revision_id in heads,
+        is_head=revision_id in graph.heads(revision.package),
     )
-
-
-def _records(graph: Graph, package: str, ids: Iterable[str]) -> tuple[RevisionRecord, ...]:
-    heads = frozenset(graph.heads(package))
-    return tuple(record(graph, revision_id, heads) for revision_id in ids)
 
 
 def current_state(
     graph: Graph, rows: Iterable[str], journal: Journal | None = None, *, compare_files: bool = False
 ) -> CurrentState:
-    """Return what version rows mean, per package.
+    """Return the state of a database with the given version rows.
 
-    :param journal: the record of what was done to the database.
+    :param journal: the journal of the database.
     :param compare_files: whether to compare the files of applied revisions with those that ran.
     """
     journal = journal or Journal()
@@ -261,7 +253,7 @@ def current_state(
 
 
 def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: Iterable[str]) -> Callable[[str], Mark]:
-    """Return a function that returns the mark of a revision: of the marks that apply, the worst.
+    """Return a function that returns the worst mark of a revision.
 
     :param edited: the result of :meth:`Applied.edited`.
     :param diverged: the result of :meth:`Applied.diverged`.
@@ -297,8 +289,8 @@ def _package_state(graph: Graph, package: str, known: frozenset[str]) -> Package
     applied = [revision_id for revision_id in ids if revision_id in known]
     return PackageState(
         package,
-        _records(graph, package, applied),
-        _records(graph, package, (revision_id for revision_id in ids if revision_id not in known)),
+        tuple(record(graph, revision_id) for revision_id in applied),
+        tuple(record(graph, revision_id) for revision_id in ids if revision_id not in known),
         graph.tips(applied),
     )
 
@@ -311,7 +303,7 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
     :raises SpecifierError: if it names no revision.
     """
     if specifier is None:
-        return tuple(item for name in graph.packages for item in _records(graph, name, graph.of_package(name)))
+        return tuple(record(graph, rid) for name in graph.packages for rid in graph.of_package(name))
     spec = parse(specifier)
     match spec:
         case Specifier(branch=None, target="heads"):
@@ -327,6 +319,4 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
                 specifier=specifier,
             )
     found = find_target(graph, spec)
-    if isinstance(found, Branch):
-        return _records(graph, found.package, found.ids)
-    return (record(graph, found),)
+    return tuple(record(graph, rid) for rid in (found.ids if isinstance(found, Branch) else [found]))

@@ -40,15 +40,15 @@ class PackageStatus:
 
     :ivar package: the name of the package; empty for missing revisions whose package is not known.
     :ivar applied: the number of applied revisions that have files.
-    :ivar implied: the number of those that applied revisions of other packages depend on: an upgrade to these would
-        have applied them, and reverting them also reverts these.
+    :ivar implied: how many of those an applied revision of another package depends on, directly or indirectly. They
+        cannot be reverted without it.
     :ivar pending: the number of pending revisions.
     :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
     :ivar heads: the ids of the heads; several heads are a conflict.
-    :ivar last: the id of the revision applied last; None if there is none, or if no record says which of several it is.
+    :ivar last: the id of the revision that was applied last; None if there is none, or if that is not recorded.
     :ivar when: when it was applied; None if that is not recorded.
     :ivar revisions: each revision, in order; empty unless requested with ``--all``.
-    :ivar remedy: how to write the first revision; empty if there is one.
+    :ivar remedy: how to write the first revision; empty if the package has revisions.
     """
 
     package: str
@@ -64,7 +64,7 @@ class PackageStatus:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no revisions: neither files, nor anything applied."""
+        """Whether it has no revisions, neither in files nor in the database."""
         return not (self.applied or self.pending or self.missing)
 
     @property
@@ -75,7 +75,7 @@ class PackageStatus:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus(DatabaseState[PackageStatus]):
-    """How many revisions are applied and pending in a database, by package.
+    """The numbers of applied and pending revisions of each package, and the problems of the database.
 
     It is a :class:`ampho.status.state.DatabaseState`.
 
@@ -91,7 +91,7 @@ class DatabaseStatus(DatabaseState[PackageStatus]):
 
     @property
     def status(self) -> Status:
-        """The worst problem, as ``db-check --deploy`` reports it, apart from harmless rows."""
+        """The status of the worst problem, as ``db-check --deploy`` reports it. Superfluous rows do not count."""
         found = {
             Status.CORRUPT: self.corrupt or self.repeated,
             Status.INTERRUPTED: self.unfinished,
@@ -113,14 +113,14 @@ def database_status(
     all: bool = False,  # noqa: A002 (the option's name)
     beginning: Callable[[str], str] = lambda package: "",
 ) -> DatabaseStatus:
-    """Return how much of each package is applied.
+    """Return the status of a database.
 
     :param graph: the revisions that have files.
-    :param applied: what the version rows of the database mean.
-    :param journal: the record of what was done to the database.
-    :param packages: the packages to report, which may be missing; by default all.
+    :param applied: the revisions that are applied to the database.
+    :param journal: the journal of the database.
+    :param packages: the packages to report, including packages that are not listed; by default all.
     :param all: whether to report each revision.
-    :param beginning: returns how to write the first revision of a package.
+    :param beginning: a function that returns how to write the first revision of a package.
     :raises SpecifierError: if one of ``packages`` is not a package.
     """
     missing = [each.package for each in missing_states(applied) if each.package not in graph.packages]
@@ -138,11 +138,9 @@ def _implied(applied: Applied) -> frozenset[str]:
     """Return the applied revisions that applied revisions of other packages depend on, directly or indirectly."""
     graph, known = applied.graph, applied.known
     found: set[str] = set()
-    for rid in reversed(graph.ids):
-        package = applied.package(rid)
-        if rid in known and any(
-            child in known and (child in found or applied.package(child) != package) for child in graph.children(rid)
-        ):
+    for rid in reversed(graph.sort(known)):
+        package, children = applied.package(rid), known.intersection(graph.children(rid))
+        if any(child in found or applied.package(child) != package for child in children):
             found.add(rid)
     return frozenset(found)
 
@@ -177,12 +175,11 @@ class _Counter:
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:
-        """Return the revision applied last; if there are several candidates, the journal decides."""
+        """Return the tip that was applied last; None if there is none, or the journal does not have all of them."""
         if len(tips) == 1:
             return tips[0]
-        if not tips or not all(map(self.journal.affirms, tips)):
-            return None
-        return max(tips, key=self.journal.positions.__getitem__)
+        recorded = tips and all(map(self.journal.affirms, tips))
+        return max(tips, key=self.journal.positions.__getitem__) if recorded else None
 
     def _when(self, revision_id: str | None) -> datetime | None:
         entry = self.journal.applied(revision_id) if revision_id is not None else None
@@ -193,6 +190,6 @@ class _Counter:
             return
         for rid in ids:
             is_applied, revision = rid in self.applied.known, self.applied.graph[rid]
-            if is_applied or self.applied.graph.has_file(rid):
+            if is_applied or not revision.is_missing:
                 when = self._when(rid) if is_applied else None
                 yield RevisionStatus(rid, revision.package, revision.message, self.mark(rid), rid in heads, when)
