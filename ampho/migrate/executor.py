@@ -330,7 +330,7 @@ class Executor:
         if steps and not rows:
             ensure_version_table(context)
         follow_in_blocks(context)
-        context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self._record_success)
+        callbacks = context.on_version_apply_callbacks
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(connection, context, expected)
@@ -339,6 +339,7 @@ class Executor:
             self._observers.notify(Observer.started, step)
             running.begin()
             alembic_step.after_function = running.settle
+            context.on_version_apply_callbacks = (*callbacks, running.record_success)
             yield alembic_step
             self._done.append(running.end())
             expected = alembic_step.rows_after(expected)
@@ -348,10 +349,6 @@ class Executor:
     def _record_early_commit(self) -> None:
         if self._running is not None:
             self._running.record_early_commit()
-
-    def _record_success(self, **event: object) -> None:
-        if self._running is not None:
-            self._running.record_success()
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
         """Raise an error if a revision is unfinished; resolve those that changed nothing.

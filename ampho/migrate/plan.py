@@ -240,7 +240,7 @@ def plan_upgrade(
     :raises VersionTableError: if one of the rows cannot be a revision.
     :raises DivergedError: if the upgrade needs a revision that has diverged.
     """
-    rows, spec = tuple(rows), parse(specifier)
+    rows, spec, journal = tuple(rows), parse(specifier), journal or Journal()
     applied = Applied.from_rows(graph, rows, journal)
     advice.check_sound(applied)
     targets = _upgrade_targets(applied, spec)
@@ -250,8 +250,7 @@ def plan_upgrade(
         advice.check_has_files(applied, targets, f"'ampho db-up {spec.text}'")
     ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
     advice.check_appliable(applied, ids)
-    if journal is not None:
-        advice.check_not_diverged(applied, targets, journal)
+    advice.check_not_diverged(applied, targets, journal)
     asked = ids if spec.branch is None and spec.target == "heads" else targets
     return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
 
@@ -275,22 +274,21 @@ def plan_downgrade(
     :raises VersionTableError: if one of the rows cannot be a revision.
     :raises DivergedError: if the dependencies changed after the revisions ran, so that no order is possible.
     """
-    rows, spec = tuple(rows), parse(specifier)
+    rows, spec, journal = tuple(rows), parse(specifier), journal or Journal()
     applied = Applied.from_rows(graph, rows, journal)
     advice.check_sound(applied)
-    if journal is not None:
-        applied = advice.as_ran(applied, journal)
-    removed = _downgrade_targets(applied, spec, journal or Journal())
+    applied = advice.as_ran(applied, journal)
+    removed = _downgrade_targets(applied, spec, journal)
     dependents = (applied.graph.descendants(removed) & applied.known) - removed
     touched = set(map(applied.package, removed))
     ahead = {rid for rid in applied.missing if removed and applied.package(rid) in applied.ahead & touched}
     advice.check_has_files(applied, removed | dependents | ahead, f"'ampho db-down {spec.text}'")
     if dependents and not cascade:
         raise _dependents_error(applied.graph, spec, dependents)
-    steps = reversed(_as_applied(applied.graph, removed | dependents, journal or Journal()))
+    steps = reversed(_as_applied(applied.graph, removed | dependents, journal))
     plan = _plan(applied, spec, Direction.DOWNGRADE, steps, rows, asked=removed)
     is_unnamed = spec.offset and spec.branch is None
-    return replace(plan, failed=journal.failed) if is_unnamed and journal is not None and plan.steps else plan
+    return replace(plan, failed=journal.failed) if is_unnamed and plan.steps else plan
 
 
 def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]:

@@ -128,8 +128,11 @@ class RunningStep:
                     self.table.refresh()
         transaction.is_over = transaction.rolled_back = False
 
-    def record_success(self) -> None:
-        """Record that the step is done, in its transaction, which Alembic commits next."""
+    def record_success(self, **event: object) -> None:
+        """Record that the step is done, in its transaction, which Alembic commits next.
+
+        :param event: the arguments of Alembic's ``on_version_apply`` callbacks.
+        """
         self.settle()
         self._transaction.is_own = True
         if self.table is not None:
