@@ -128,7 +128,7 @@ class EnvironmentRun:
 
     @property
     def path(self) -> Path:
-        """The ``env.py``."""
+        """The path of ``env.py``."""
         return self.project.env_folder / "env.py"
 
     def run(
@@ -223,7 +223,7 @@ class EnvironmentRun:
     def _check(self, context: MigrationContext) -> None:
         """Check that ``env.py`` configured a transaction for each revision, before anything is written."""
         if not isinstance(self.connection, Offline) and context.connection is not self.connection:
-            raise self.refused("uses a connection of its own. Configure the one that run_migrations() gets")
+            raise self.refused("opens its own connection. Configure the one that run_migrations() receives")
         if context._in_external_transaction:
             raise self.refused(
                 "runs a statement before context.configure(), which puts all revisions into one transaction that is"
@@ -314,7 +314,7 @@ class _Config(Config):
 
     @cached_property
     def cmd_opts(self) -> argparse.Namespace:  # type: ignore[override]  # Alembic has an attribute that is set at once
-        """The arguments, parsed by Alembic's own parser; on demand, because creating that parser is slow."""
+        """The arguments of the command, parsed on demand, because creating Alembic's parser is slow."""
         found = CommandLine("alembic").parser.parse_args(self._command)
         found.x = self._x
         return found
@@ -427,7 +427,7 @@ class GraphScripts(ScriptDirectory):
 
 
 class _StepInfo(MigrationInfo):
-    """The argument of callbacks. It computes ``down_revision_ids`` on demand, which needs all revisions."""
+    """The ``step`` of ``on_version_apply`` callbacks; ``down_revision_ids`` needs all revisions, and is seldom used."""
 
     def __init__(self, step: RevisionStep) -> None:
         super().__init__(
@@ -612,7 +612,7 @@ def refuse_results(context: MigrationContext) -> None:
 
     def execute(statement: object, parameters: object = None, *args: object, **kwargs: object) -> _NoResult:
         if parameters:
-            raise RuntimeError("it passes parameters beside the statement; bind them with .values() or bindparams()")
+            raise RuntimeError("it passes parameters next to the statement; bind them with .values() or bindparams()")
         write(statement)
         return _NoResult()
 

@@ -1,4 +1,4 @@
-"""Upgrades and downgrades: planning one, and running its plan on the connection that migrates."""
+"""Planning and running upgrades and downgrades."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ class Executor:
             raise
         if self._plan is None or self._running is not None:
             failure = f"the failure of revision {self._running.step.revision.id}" if self._running else "a failure"
-            raise environment.refused(f"hides {failure}. Let the error through")
+            raise environment.refused(f"suppresses {failure}. Do not catch the exception")
         return Run(self._plan, tuple(self._done))
 
     def _pause_after(self, exc: BaseException, environment: EnvironmentRun) -> float:
@@ -373,10 +373,10 @@ class Executor:
             applied = advice.as_ran(applied, journal)
         rest = rest_of(self._plan, applied)
         if self.is_agreed and len(rest.steps) < len(self._plan.steps) - len(self._done):
-            done = f"run before that: {listed_last(self._finished)}" if self._done else "nothing was changed"
+            done = f"this command ran {listed_last(self._finished)}" if self._done else "nothing was changed"
             raise PlanChangedError(
-                "Another process has run a part of the plan since you confirmed it. Review what is left, and run the"
-                f" command again; {done}."
+                "Another process has run a part of the plan since you confirmed it. Review the remaining steps, and run"
+                f" the command again; {done}."
             )
         return rest, applied.graph
 

@@ -125,7 +125,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
             sys.set_coroutine_origin_tracking_depth(depth)
     for name, line in forgotten[:1]:
         remedy = "await it" if is_async else "await it in op.run_async(), or make it 'async def upgrade()'"
-        raise RuntimeError(f"in line {line} {name}() is called and never awaited, so nothing of it has run: {remedy}")
+        raise RuntimeError(f"in line {line}, {name}() is called and never awaited, so its code has not run: {remedy}")
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:

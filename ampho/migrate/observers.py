@@ -92,7 +92,7 @@ class _Guard:
             from ampho.database.url import describe_without  # imported late, because the help imports this module
 
             why = f"{describe_without(exc, self._url)} ({location(exc, None)})"
-            with suppress(Exception):  # a handler of this log may be what failed
+            with suppress(Exception):  # a handler of this log may have failed itself
                 _log.warning("%s failed, and the run continues without it: %s", name, why)
 
 
@@ -121,7 +121,7 @@ class Observers:
 
 
 class LogAndSignals(Observer):
-    """Writes log records that have the details as attributes, too, and sends signals.
+    """Writes log records, which have the details as attributes, too, and sends signals.
 
     An error in one receiver, or in the log, does not keep a signal from the other receivers.
 
@@ -157,7 +157,7 @@ class LogAndSignals(Observer):
         self._report("failed", logging.ERROR, "%s of %s failed: %s", step, error=error)
 
     def retrying(self, step: Step, seconds: float) -> None:
-        text = "%s of %s could not get a lock, and is retried in %.1f s"
+        text = "%s of %s could not get a lock, and will be retried in %.1f s"
         self._report("retrying", logging.WARNING, text, step, seconds=seconds)
 
     def interrupted(self, step: Step) -> None:

@@ -46,7 +46,7 @@ class InTransaction(StrEnum):
 
     WHOLE = "yes"
     PARTLY = "partly"
-    """It has an ``autocommit_block()``, which commits what was done before it and what is done in it."""
+    """It has an ``autocommit_block()``, which commits the statements before it and in it."""
     NONE = "no"
     """The database commits each statement that changes the schema, as MariaDB and MySQL do."""
 
@@ -131,7 +131,7 @@ class Plan:
         return tuple(package for package in self.packages if package not in asked)
 
     def check_agreed(self, agreed: Plan | None) -> None:
-        """Check that this plan has the steps of the one that was confirmed.
+        """Check that this plan has the same steps as the confirmed one.
 
         :param agreed: the plan that was confirmed; None if no confirmation was requested.
         :raises PlanChangedError: if the steps, or their files, are different.
@@ -204,18 +204,17 @@ def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
     why = f" The error was: {entry.error.rstrip('.')}." if entry.error else ""
     return UnfinishedRevisionError(
         f"The {entry.direction} of {entry.revision} of {entry.package}, which began{began} on the machine {entry.host},"
-        f" {what}, so {remains}.{why}{left} {resolve_hint(entry.revision)}",
+        f" {what}, so {remains}.{why}{left} {repair_hint(entry.revision)}",
         revision=entry.revision,
         package=entry.package,
     )
 
 
-def resolve_hint(revision_id: str) -> str:
+def repair_hint(revision_id: str, *, has_journal: bool = True) -> str:
     """Return instructions for repairing an unfinished revision."""
-    return (
-        "Compare the database with its file, repair it by hand, and mark the revision with 'ampho db-resolve"
-        f" {revision_id} --applied' or '--not-applied'."
-    )
+    mark = f"mark the revision with 'ampho db-resolve {revision_id} --applied' or '--not-applied'"
+    finish = mark if has_journal else "run the command again"
+    return f"Compare the database with the revision's file, repair the database by hand, and {finish}."
 
 
 def _contents(plan: Plan) -> list[tuple[str, Direction, str]]:
@@ -439,9 +438,9 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
 
 
 def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]) -> set[str]:
-    """Return some of the given revisions, taken one by one: the first ones for a positive offset, else the last ones.
+    """Take revisions one by one from the beginning of the given ones, or from their end for a negative offset.
 
-    :param choose: returns the next one of those that can be next; if it returns several, these are the result.
+    :param choose: picks the next one from the revisions that can be next; if it picks several, they are the result.
     """
     needs = graph.parents if offset > 0 else graph.children
     members, taken = set(ids), set[str]()
@@ -459,7 +458,7 @@ def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequ
 
 
 def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
-    """Return the last revision of the branch that all tips depend on, if any: a downgrade to it reverts them."""
+    """Return the last revision of a branch that all tips depend on, if there is one; a downgrade to it reverts them."""
     common = set.intersection(*(set(graph.ancestors([tip])) - {tip} for tip in tips)) & set(branch.ids)
     return list(graph.sort(common)[-1:])
 

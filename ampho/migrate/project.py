@@ -105,7 +105,7 @@ class Project:
             self.check_addressed(spec.branch or spec.target)
 
     def check_migratable(self, specifier: str | None) -> None:
-        """Raise an error if no package is configured, in which case a deployment must fail; and check a specifier."""
+        """Check that packages are configured, because a deployment without any must fail, and check a specifier."""
         if not self.packages:
             for error in self.not_installed.values():
                 raise error
@@ -163,7 +163,7 @@ class Project:
     def warnings(self, mending: str | None = None) -> Iterator[str]:
         """Yield warnings about the configuration and the revisions.
 
-        :param mending: a package without a warning about parallel heads, because the command joins them.
+        :param mending: the package whose parallel heads need no warning, because the command joins them.
         :raises HistoryError: if the files do not form a graph.
         """
         if not self.packages:
@@ -203,7 +203,7 @@ class Project:
             if not package.installed:
                 remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
             if not self.graph.of_package(package.name):
-                remedy += f"; for one of them alone {entry}/{folders[0]}"
+                remedy += f"; to read only one of them, {entry}/{folders[0]}"
             if not package.installed:
                 remedy += ". To leave them out without this warning, write recursive_version_locations = false"
             yield (
@@ -216,6 +216,6 @@ class Project:
         if package.installed:
             remedy = "It is installed, so its own project has to join them"
         elif len(heads) == 2:
-            remedy += f", or put the later one after the other with 'ampho db-rebase {package.name}'"
+            remedy += f", or move the later one after the other with 'ampho db-rebase {package.name}'"
         files = " and ".join(f"{head} ({shown_path(self.graph[head].path)})" for head in heads)
         return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."

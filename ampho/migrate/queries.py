@@ -161,13 +161,13 @@ def query(
 
 
 def has_known_table(project: Project) -> bool:
-    """Return whether the version table is known without running ``env.py``, which is as ``db-init`` writes it."""
+    """Return whether the version table is known without ``env.py``, because that is as ``db-init`` writes it."""
     name, schema = _version_table(project)
     return (
         project.is_env_pristine
         and isinstance(name, str)
         and isinstance(schema, str | None)
-        and name != project.settings.journal_table  # an error that needs env.py to be exact
+        and name != project.settings.journal_table  # otherwise, journal_table() raises an error
     )
 
 
@@ -226,7 +226,7 @@ def query_env(
     question: Callable[[tuple[str, ...], Journal, MigrationContext], T],
     command: Sequence[str] = (),
 ) -> T:
-    """Return the answer to a question that depends on what the host's ``env.py`` configures, by running that.
+    """Run the host's ``env.py``, and return the answer to a question that depends on what it configures.
 
     :param command: the equivalent Alembic command; by default, the one for a question that changes nothing.
     """

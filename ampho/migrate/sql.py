@@ -97,7 +97,9 @@ def _render(
     environment = EnvironmentRun(project, Offline(dialect, writer.output, known), x, command)
     environment.run(writer.work, writer.failure)
     if writer.current is not None:
-        raise environment.refused(f"hides the failure of revision {writer.current.revision.id}. Let the error through")
+        raise environment.refused(
+            f"suppresses the failure of revision {writer.current.revision.id}. Do not catch the exception"
+        )
     return writer.output.getvalue() if plan.steps else ""
 
 
@@ -267,7 +269,7 @@ def _why_not(exc: BaseException) -> str:
     if "literal value renderer" in text or "without a renderable value" in text:
         return f"{text}. Use a type that can be written as a literal for the column or the bind parameter."
     if "batch mode" in text:
-        text = "SQLite's batch mode rebuilds the table from what the database has"
+        text = "SQLite's batch mode reads the table that it rebuilds"
     if any(part in text for part in _NEED_DATABASE):
         return f"{text}. It needs a live database, so run the command without -s/--sql."
     return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."

@@ -70,7 +70,7 @@ def stamp(
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
-    """Return the packages of which a specifier says what is applied."""
+    """Return the packages whose revisions a specifier marks as applied or not applied."""
     if spec.branch is None and spec.target in RESERVED:
         return graph.packages
     found = find_branch(graph, spec.branch, spec.text) if spec.branch else find_target(graph, spec)
@@ -159,7 +159,7 @@ def _write(
     described: Specifier | None = None,
     resolving: str | None = None,
 ) -> Stamped:
-    """Write in one transaction to the version table and the journal what is applied.
+    """Record in the version table and the journal, in one transaction, what is applied.
 
     :param change: returns the applied revisions after the command, from those before it.
     :param name: the specifier or the name that the user typed.
@@ -248,7 +248,7 @@ def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
         ways = [f"'ampho db-stamp {name}@base', or an earlier revision of {name}," for name in present]
         ways += advice.ways_to_forget(before, before.missing & dependents)
         raise DependentsError(
-            f"Applied revisions depend on what '{spec.text}' says is not applied: {listed(ids)}. Type"
+            f"Applied revisions depend on what '{spec.text}' marks as not applied: {listed(ids)}. Type"
             f" {' and '.join(ways)} first.",
             specifier=spec.text,
             dependents=ids,

@@ -21,7 +21,7 @@ from ampho.database.url import describe_without
 from ampho.errors import AmphoError, RevisionFailedError
 from ampho.history.revision import Revision
 from ampho.migrate.other_connections import HINT, OtherConnections
-from ampho.migrate.plan import Direction, Step, StepRun, resolve_hint
+from ampho.migrate.plan import Direction, Step, StepRun, repair_hint
 from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class RunningStep:
         transaction.look(self._connection)
         if transaction.lost:
             raise _BrokenStepError(
-                "It rolled back the transaction, including its earlier changes. Put what may fail into"
+                "It rolled back the transaction, including its earlier changes. Put statements that may fail into"
                 " 'with op.get_bind().begin_nested():'"
             )
         with transaction.own():
@@ -184,13 +184,11 @@ class RunningStep:
         else:
             return "Its transaction was rolled back."
         if self._is_untouched:
-            return "Nothing of it was committed."
+            return "None of its changes were committed."
         remains = (
             f"{why}, so changes made before the failing statement may remain.{self._left_invalid(is_lost=is_lost)}"
         )
-        if self.table is None:
-            return f"{remains} Compare the database with its file, repair it by hand, and run the command again."
-        return f"{remains} {resolve_hint(self.step.revision.id)}"
+        return f"{remains} {repair_hint(self.step.revision.id, has_journal=self.table is not None)}"
 
     @property
     def _is_untouched(self) -> bool:
@@ -211,7 +209,7 @@ class RunningStep:
         if is_lost or self.table is None:
             return is_rolled_back  # a new connection would not hold the lock, so the entry is not updated
         outcome = Outcome.FAILED if is_rolled_back else Outcome.PARTIAL
-        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # the journal gets no values of rows
+        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # the journal contains no data of rows
         try:
             with self._transaction.own():
                 self._connection.rollback()
@@ -241,7 +239,7 @@ def has_lost_connection(exc: BaseException) -> bool:
 
 
 def cause_of(exc: BaseException) -> BaseException:
-    """Return the exception itself, or the lost connection that made leaving an ``autocommit_block()`` fail, too."""
+    """Return an exception, or the error of the lost connection behind it, as after an ``autocommit_block()``."""
     lost = exc.__context__
     if isinstance(exc, PendingRollbackError) and lost is not None and has_lost_connection(lost):
         return lost

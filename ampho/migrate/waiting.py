@@ -25,7 +25,7 @@ def deployment_and_holder(
 ) -> tuple[Deployment, str | None]:
     """Return how well the database matches the deployed code, and a description of the process that migrates it.
 
-    The latter is empty if there is no such process, and None if it is not known or not needed.
+    The description is empty if the database reports no such process, and None if it is not known or not needed.
     """
     found = deployment(project, connection, compare_files=False, x=x)
     is_lacking = any(finding.is_waited_for for finding in found.findings)

@@ -213,7 +213,7 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
         if len(heads) > 1:
             raise RevisionInputError(
                 f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or"
-                f" put the later one after the other with 'ampho db-rebase {package}'. To keep both, choose the one to"
+                f" move the later one after the other with 'ampho db-rebase {package}'. To keep both, choose the one to"
                 f" revise with --head {heads[0]}.",
                 package=package,
             )

@@ -447,7 +447,7 @@ REFUSED = {
     connection = Connection(connection.engine, connection=connection.connection)
     context.configure(
 """,
-        "uses a connection of its own. Configure the one that run_migrations() gets",
+        "opens its own connection. Configure the one that run_migrations() receives",
     ),
     "no migrations run": ("        context.run_migrations()", "        pass", "never runs the migrations"),
     "one transaction for all": (
@@ -595,7 +595,7 @@ def test_it_cannot_hide_the_failure_of_a_revision(opened: Shop) -> None:
 
     result = opened.run("db-up", exit_code=1)
 
-    assert "hides the failure of revision blog_2. Let the error through" in result.stderr
+    assert "suppresses the failure of revision blog_2. Do not catch the exception" in result.stderr
     assert opened.database.rows() == ["blog_1"]
     # and not that of a plan either
     assert "nope is neither a package" in opened.run("db-up", "nope", exit_code=1).stderr
