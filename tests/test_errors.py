@@ -24,7 +24,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from ampho import errors
 from ampho.cli.commands import cli
 from ampho.cli.console import console
-from ampho.cli.group import TYPED, Failure
+from ampho.cli.group import INPUT_ERRORS, Failure
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -189,7 +189,7 @@ def check(shown: Failure, kind: type[errors.AmphoError]) -> None:
     assert type(shown.__cause__) is kind, shown
     assert shown.exit_code == kind.exit_code
     assert shown.format_message().isprintable()
-    assert shown.entry == ("" if issubclass(kind, TYPED) else kind.__name__)
+    assert shown.entry == ("" if issubclass(kind, INPUT_ERRORS) else kind.__name__)
     assert shown.__cause__.page == f"errors.md#{kind.__name__.lower()}"
 
 

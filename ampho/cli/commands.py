@@ -12,7 +12,7 @@ import click
 from ampho._text import shown_path
 from ampho.cli import completion
 from ampho.cli.call import call
-from ampho.cli.graph.output import FORMATS, form_of, print_picture
+from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json import json_option, print_json, wants_json
 from ampho.cli.lines import say, warn, write
@@ -263,7 +263,7 @@ def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...
 
         print_plan(plan, before_question=True)
         if not plan.protected:
-            click.confirm("Revert these?", abort=True, err=True)
+            click.confirm("Revert these revisions?", abort=True, err=True)
     return plan
 
 
@@ -363,8 +363,8 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
     missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
         if not can_ask():
-            raise click.UsageError("There is no terminal on which to ask for confirmation. Add --yes to forget this.")
-        click.confirm("Forget this?", abort=True, err=True)
+            raise click.UsageError("Cannot ask for confirmation without a terminal. Add --yes to confirm.")
+        click.confirm("Forget these revisions?", abort=True, err=True)
     show(ctx, call(ctx, Commands.forget, name, x=x, observer=_WARNINGS))
 
 
@@ -515,7 +515,7 @@ def db_graph(
         raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")
     if wants_json(ctx) and (mermaid or form or file):
         raise click.UsageError("--json cannot be combined with --format, --mermaid, or -o.")
-    form = "mermaid" if mermaid else form or form_of(file or "")
+    form = "mermaid" if mermaid else form or format_of(file or "")
     picture = call(ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=_WARNINGS)
     if wants_json(ctx):
         print_json(ctx, picture)

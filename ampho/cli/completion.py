@@ -129,14 +129,12 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
     """Return the configured packages of the app that the command line selects."""
     from ampho.extension import extension_of
 
-    root = ctx.find_root()
-    if hasattr(ctx.obj, "load_app"):  # the ScriptInfo of Flask or Quart
-        app = ctx.obj.load_app()
-    else:
-        from ampho.apps import AppLoader, load_env_files
+    loader = ctx.obj  # the ScriptInfo of Flask or Quart
+    if not hasattr(loader, "load_app"):
+        from ampho.cli.console import ConsoleLoader
 
-        load_env_files()
-        app = AppLoader(root.params.get("import_path")).load_app()
+        loader = ConsoleLoader(ctx.find_root().params.get("import_path"))
+    app = loader.load_app()
     return extension_of(app).packages(app).packages
 
 

@@ -10,7 +10,7 @@ import click
 
 from ampho.cli.commands import cli
 from ampho.cli.group import AmphoGroup
-from ampho.cli.streams import lasting
+from ampho.cli.streams import safe_streams
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -63,5 +63,5 @@ def main() -> None:
         from ampho.cli.completion import prepare_shells
 
         prepare_shells()
-    with lasting():
+    with safe_streams():
         console(prog_name="ampho")

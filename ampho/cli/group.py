@@ -15,14 +15,14 @@ from ampho._text import did_you_mean, escaped_lines, printable, sentences
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples
-from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, keeping_stdout, request_json
+from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, request_json, reserving_stdout
 from ampho.cli.lines import say, warn, warning_once
-from ampho.cli.streams import lasting, lost
+from ampho.cli.streams import output_error, safe_streams
 from ampho.cli.terminal import is_terminal, no_color_option, refuses_colors
 from ampho.errors import AmphoError, AppNotFoundError, PackageError, RevisionInputError, SpecifierError
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
-_ELSEWHERE = {
+_OTHER_NAMES = {
     "migrate": "rev",
     "makemigrations": "rev",
     "revision": "rev",
@@ -35,7 +35,7 @@ _ELSEWHERE = {
 """The names that these commands have in other tools, without the prefix."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
-TYPED = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
+INPUT_ERRORS = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
 """Errors in what the user typed. Their messages need no further explanation."""
 
 
@@ -91,7 +91,7 @@ def one_line_errors() -> Iterator[None]:
         message = _no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE)
         raise Failure(message, exc.exit_code) from exc
     except AmphoError as exc:
-        entry = "" if isinstance(exc, TYPED) else exc.entry
+        entry = "" if isinstance(exc, INPUT_ERRORS) else exc.entry
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
     except click.ClickException as exc:
         exc.__dict__["message"] = escaped_lines(exc.message)  # the type declares it as final
@@ -122,7 +122,7 @@ def _no_app(exc: AppNotFoundError) -> str:
         [
             "No app found. This was tried, in this order:",
             *(f"  {printable(line, 1000)}" for line in exc.tried),
-            "Name it, where NAME is module, module:name, path/to/file.py, or module:create_app():",
+            "Name the app; NAME is module, module:name, path/to/file.py, or module:create_app():",
             *(f"  {way:<{width}}  {note}".rstrip() for way, note in ways.items()),
         ]
     )
@@ -158,7 +158,7 @@ class SpecifierCommand(click.Command):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _output_checked(ctx), keeping_stdout(ctx):
+        with _output_checked(ctx), reserving_stdout(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -173,7 +173,7 @@ def _output_checked(ctx: click.Context) -> Iterator[None]:
     except click.exceptions.Exit as exc:
         if exc.exit_code:
             raise
-    error = lost()
+    error = output_error()
     if error is None:
         return
     message = f"Cannot write to standard output: {error.strerror}."
@@ -222,7 +222,7 @@ class AmphoGroup(click.Group):
             ctx.invoked_subcommand = typed
             bare = typed.removeprefix(_PREFIX).removeprefix("db_")
             names = {name.removeprefix(_PREFIX): name for name in self.list_commands(ctx)}
-            meant = did_you_mean(_ELSEWHERE.get(bare, bare), names)
+            meant = did_you_mean(_OTHER_NAMES.get(bare, bare), names)
             ctx.fail(sentences(f"No such command {typed!r}.", meant))
         return super().resolve_command(ctx, args)
 
@@ -244,9 +244,9 @@ class AmphoGroup(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        with lasting(), one_line_errors():
+        with safe_streams(), one_line_errors():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with lasting(), warning_once(), json_errors(ctx), one_line_errors():
+        with safe_streams(), warning_once(), json_errors(ctx), one_line_errors():
             return super().invoke(ctx)

@@ -133,7 +133,7 @@ def wants_json(ctx: click.Context) -> bool:
 
 
 @contextmanager
-def keeping_stdout(ctx: click.Context) -> Iterator[None]:
+def reserving_stdout(ctx: click.Context) -> Iterator[None]:
     """Reserve standard output for the JSON, if the command prints JSON; all other output goes to standard error."""
     if not wants_json(ctx):
         yield

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ampho.cli.lines import write
 from ampho.cli.reporter import Reporter
-from ampho.cli.streams import Lasting, flush, terminals
+from ampho.cli.streams import SafeFile, flush, terminals
 from ampho.cli.terminal import refuses_colors, styled
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Display(Reporter):
         self._no_color = refuses_colors()  # Click's context does not exist in the other thread
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._terminals: list[Lasting] = []
+        self._terminals: list[SafeFile] = []
         self._input: _Input | None = None
         self._ids: list[str] = []
         self._begin = 0.0

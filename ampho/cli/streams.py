@@ -22,17 +22,17 @@ _STANDARD = (0, 1, 2)
 _LENIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
 
 
-class Lasting(io.FileIO):
+class SafeFile(io.FileIO):
     """The raw file of a stream. It records the first error of a write instead of raising it.
 
-    :ivar lost: the error; None if everything was written, or if the reader of a pipe has closed it.
+    :ivar error: the error; None if everything was written, or if the reader of a pipe has closed it.
     :ivar ends_line: whether the last data ended with a newline.
     :ivar prefix: is written before all data, in the same system call.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "wb", closefd=False)
-        self.lost: OSError | None = None
+        self.error: OSError | None = None
         self.ends_line: bool = True
         self.prefix: bytes = b""
 
@@ -51,19 +51,19 @@ class Lasting(io.FileIO):
     def _give_up(self, error: OSError) -> None:
         """Discard everything that is written from now on, also by programs that a revision starts."""
         if error.errno != errno.EPIPE:
-            self.lost = error
+            self.error = error
         with suppress(OSError):
-            nowhere = _nowhere()
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            null = _open_null()
+            os.dup2(null, self.fileno())
+            os.close(null)
 
 
 @contextmanager
-def lasting() -> Iterator[None]:
+def safe_streams() -> Iterator[None]:
     """Replace the standard streams in a ``with`` block with streams that never raise."""
     _open_closed()
     given = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_lasting, given)
+    sys.stdout, sys.stderr = map(_safe, given)
     try:
         yield
     finally:
@@ -78,17 +78,17 @@ def flush() -> None:
             stream.flush()
 
 
-def terminals() -> list[Lasting]:
+def terminals() -> list[SafeFile]:
     """Return the raw files of those standard streams that write to a terminal."""
-    bottoms = map(_bottom, (sys.stdout, sys.stderr))
-    return [bottom for bottom in bottoms if isinstance(bottom, Lasting) and bottom.isatty()]
+    files = map(_raw, (sys.stdout, sys.stderr))
+    return [file for file in files if isinstance(file, SafeFile) and file.isatty()]
 
 
-def lost() -> OSError | None:
+def output_error() -> OSError | None:
     """Return the error that made standard output incomplete, or None."""
     flush()
-    bottom = _bottom(sys.stdout)
-    return bottom.lost if isinstance(bottom, Lasting) else None
+    file = _raw(sys.stdout)
+    return file.error if isinstance(file, SafeFile) else None
 
 
 def _open_closed() -> None:
@@ -97,33 +97,33 @@ def _open_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            _nowhere()  # the system assigns the lowest free descriptor
+            _open_null()  # the system assigns the lowest free descriptor
     if sys.stdin is None:
-        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(_nowhere(), closefd=False)), "utf-8")
-    sys.stdout = sys.stdout or _writing_to(_nowhere(), "utf-8")
-    sys.stderr = sys.stderr or _writing_to(_nowhere(), "utf-8")
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(_open_null(), closefd=False)), "utf-8")
+    sys.stdout = sys.stdout or _writing_to(_open_null(), "utf-8")
+    sys.stderr = sys.stderr or _writing_to(_open_null(), "utf-8")
 
 
-def _nowhere() -> int:
+def _open_null() -> int:
     return os.open(os.devnull, os.O_RDWR)
 
 
 def _writing_to(descriptor: int, encoding: str, errors: str | None = None, *, is_by_line: bool = False) -> TextIO:
     errors = errors if errors in _LENIENT else "backslashreplace"
-    return io.TextIOWrapper(io.BufferedWriter(Lasting(descriptor)), encoding, errors, line_buffering=is_by_line)
+    return io.TextIOWrapper(io.BufferedWriter(SafeFile(descriptor)), encoding, errors, line_buffering=is_by_line)
 
 
-def _lasting(stream: TextIO) -> TextIO:
+def _safe(stream: TextIO) -> TextIO:
     """Return a stream that never raises. Replaced streams, as in tests, and Windows' console are returned unchanged."""
-    bottom = _bottom(stream)
-    if not isinstance(bottom, io.FileIO) or isinstance(bottom, Lasting):
+    file = _raw(stream)
+    if not isinstance(file, io.FileIO) or isinstance(file, SafeFile):
         return stream
     with suppress(OSError, ValueError):
         stream.flush()
     is_by_line = stream.isatty() or stream is sys.stderr or getattr(stream, "write_through", False)  # with python -u
-    return _writing_to(bottom.fileno(), stream.encoding, stream.errors, is_by_line=is_by_line)
+    return _writing_to(file.fileno(), stream.encoding, stream.errors, is_by_line=is_by_line)
 
 
-def _bottom(stream: TextIO) -> object:
+def _raw(stream: TextIO) -> object:
     buffer = getattr(stream, "buffer", None)
     return getattr(buffer, "raw", buffer)  # without buffering, the buffer itself is the raw file

@@ -164,7 +164,7 @@ def test_a_folder_without_an_app_is_told_what_was_tried_and_how_to_name_one(proj
         "  --app was not given",
         "  AMPHO_APP, FLASK_APP and QUART_APP are not set, nor in .env, .flaskenv or .quartenv",
         f"  wsgi.py, app.py and asgi.py are not in {Path(project.folder).resolve()}",
-        "Name it, where NAME is module, module:name, path/to/file.py, or module:create_app():",
+        "Name the app; NAME is module, module:name, path/to/file.py, or module:create_app():",
         "  ampho --app NAME db-up",
         "  AMPHO_APP=NAME ampho db-up  or set the variable in a .flaskenv file",
     ]

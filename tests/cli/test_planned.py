@@ -446,13 +446,13 @@ def test_who_sits_at_a_terminal_is_asked_once_about_several_packages(project: Pr
     refused = project.type("ampho", "db-down", "base", answer="n")
     assert refused.exit_code == 1
     assert "Plan (db-down base): 3 revisions of accounts, shop\n" in refused.stdout
-    assert "Revert these? [y/N]: " in refused.stdout
+    assert "Revert these revisions? [y/N]: " in refused.stdout
     assert "Downgrading" not in refused.stdout
 
     named = project.type("ampho", "db-down", "base", answer="app.db", env={"AMPHO_PROTECTED": "1"})
     assert named.exit_code == 0, named
     assert "Plan (db-down base)" in named.stdout
-    assert "Revert these?" not in named.stdout
+    assert "Revert these revisions?" not in named.stdout
     assert "Type its name to continue: " in named.stdout
     assert "Reverted 3 revisions" in named.stdout
 
@@ -475,7 +475,7 @@ def test_who_sits_at_a_terminal_is_asked_before_data_is_lost(project: Project) -
     assert (harmless.exit_code, "Reverted 1 revision" in harmless.stdout) == (0, True)
     refused = project.type("ampho", "db-down", answer="n")
     assert (refused.exit_code, "Reverted" in refused.stdout) == (1, False)
-    assert "May lose data: 1 revision\nRevert these? [y/N]: " in refused.stdout
+    assert "May lose data: 1 revision\nRevert these revisions? [y/N]: " in refused.stdout
     assert "Reverted 1 revision" in project.type("ampho", "db-down", answer="y").stdout
 
 
@@ -493,7 +493,7 @@ def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project,
     said = "The upgrade of core_1 just failed and left nothing to revert"
     assert refused.exit_code == 1
     assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}, so this reverts what was applied before")
-    assert "Revert these? [y/N]: " in refused.stdout
+    assert "Revert these revisions? [y/N]: " in refused.stdout
     assert "Reverted" not in refused.stdout
     named = project.run("ampho", "db-down", "other@-1", "--plan")
     assert "just failed" not in named.stderr

@@ -187,13 +187,13 @@ def test_the_command_says_what_the_rows_were_and_are(shop: Facade, project: Proj
     assert shop.run("db-stamp", "shop").stdout == "Before: nothing\nNow:    shop_2\n"
     assert shop.run("db-stamp", "core").stdout == "Before: shop_2\nNow:    core_2b, shop_2\n"
     again = shop.run("db-stamp", "core")
-    assert (again.exit_code, again.stdout) == (0, "Nothing to do: the version table already says so.\n")
+    assert (again.exit_code, again.stdout) == (0, "Nothing to do: the version table already records this.\n")
     assert shop.run("db-stamp", "base").stdout == "Before: core_2b, shop_2\nNow:    nothing\n"
     assert rows_of(database_file(project)) == []
 
 
 def test_nothing_to_do_makes_no_version_table(shop: Facade, project: Project) -> None:
-    assert shop.run("db-stamp", "base").stdout == "Nothing to do: the version table already says so.\n"
+    assert shop.run("db-stamp", "base").stdout == "Nothing to do: the version table already records this.\n"
 
     connection = sqlite3.connect(database_file(project))
     assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []

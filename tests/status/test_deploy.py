@@ -131,8 +131,8 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
     assert remedy in opened.run("db-check", "--deploy").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
     assert opened.run("db-stamp", "core_2").stdout == (
-        "Recorded that core_1b is applied, with its present file.\n"
-        "Recorded that core_2 is applied, with its present file.\n"
+        "Recorded that core_1b is applied, with its current file.\n"
+        "Recorded that core_2 is applied, with its current file.\n"
     )
     assert opened.call("stamp", "core_2").recorded == ()
     assert opened.call("upgrade").steps == ()

@@ -27,7 +27,7 @@ _SUFFIXES = {
 }
 
 
-def form_of(file: str) -> str:
+def format_of(file: str) -> str:
     """Return the format for the extension of a file's name.
 
     :raises click.UsageError: if the extension is unknown.

@@ -38,12 +38,12 @@ def _(run: Run, ctx: click.Context) -> None:
 @print_text.register
 def _(stamped: Stamped, ctx: click.Context) -> None:
     for revision_id in stamped.recorded:
-        say(f"Recorded that {revision_id} is applied, with its present file.")
+        say(f"Recorded that {revision_id} is applied, with its current file.")
     if stamped.before != stamped.after:
         say(f"Before: {version_rows(stamped.before)}", hang=8)
         say(f"Now:    {version_rows(stamped.after)}", hang=8)
     elif not stamped.recorded:
-        say("Nothing to do: the version table already says so.")
+        say("Nothing to do: the version table already records this.")
 
 
 @print_text.register

@@ -94,8 +94,8 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool) -> bool:
         for revision_id in ids:
             say(f"    {revision_id}", err=stderr)
     if forgotten:
-        ways = "To revert them instead, restore the files, and run 'ampho db-down'."
-        later = "If the files return later, mark the revisions as applied with 'ampho db-stamp'."
+        ways = "To revert the revisions instead, restore their files, and run 'ampho db-down'."
+        later = "If the files come back later, mark the revisions as applied with 'ampho db-stamp'."
         say(f"The tables stay. {ways} {later}", err=stderr)
     return bool(forgotten)
 
