@@ -1,7 +1,7 @@
-"""The command line: ``ampho``, ``flask ampho`` and ``quart ampho`` are one Click group.
+"""The command line: ``ampho``, ``flask ampho``, and ``quart ampho`` are one Click group.
 
-The commands parse their arguments, call the extension of the app, and show the result. Every decision about migrations
-is made in the rooms below.
+The commands parse their arguments, call the extension of the app, and show the result. The layers below make every
+decision about migrations.
 """
 
 from ampho.cli.commands import cli

@@ -1,4 +1,4 @@
-"""Calling a command for the app that the command line finds: directly for Flask, in an event loop for Quart."""
+"""Calling commands for the app that the command line finds: directly on Flask, and in an event loop on Quart."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _load(loader: Loader) -> App:
 
 
 class Terminated(KeyboardInterrupt):
-    """A command was ended by SIGTERM, in the same way as by Ctrl-C."""
+    """Raised when SIGTERM ends a command, in the same way as Ctrl-C does."""
 
 
 _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
@@ -85,7 +85,7 @@ _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
 def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
     """Call ``end`` when a signal arrives, unless the app handles that signal, or this is not the main thread.
 
-    :param end: a function whose argument is the exception for the signal.
+    :param end: called with the exception for the signal.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():

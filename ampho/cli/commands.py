@@ -245,7 +245,8 @@ def _plan_downgrade(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, 
 
 def _show_run(ctx: click.Context, run: Run) -> None:
     if wants_json(ctx):
-        print_text(run, ctx)  # to standard error, after the lines of its steps
+        # The lines of the steps went to standard error, and the summary belongs below them.
+        print_text(run, ctx)
     show(ctx, run)
 
 
@@ -291,7 +292,7 @@ def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
 
 
 def _print_sql(render: Callable[[], str]) -> None:
-    # What the app and the revisions print must not be mixed with the statements.
+    # The output of the app and of revisions must not be mixed with the statements.
     with redirect_stdout(sys.stderr):
         sql = render()
     write(sql)
@@ -509,7 +510,8 @@ def db_graph(
 ) -> None:
     """Draw the history, and mark what is applied.
 
-    Each package has a lane. With PACKAGEs, it draws only these, and the revisions of others connected to theirs.
+    Each package has a lane. With PACKAGEs, it draws only these, and the revisions of other packages that are connected
+    to them.
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")

@@ -52,10 +52,11 @@ def _quietly(find: Callable[[click.Context, click.Parameter, str], Found]) -> Co
 
     @wraps(find)
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem  # late: only completion needs it
+        from click.shell_completion import CompletionItem  # late, because only completion needs it
 
         found: dict[str, str] = {}
-        nowhere = io.TextIOWrapper(io.BytesIO())  # never closed, because the app may keep it
+        # This stream is never closed, because the app may keep a reference to it.
+        nowhere = io.TextIOWrapper(io.BytesIO())
         with suppress(Exception, SystemExit), redirect_stdout(nowhere), redirect_stderr(nowhere):
             found.update(find(ctx, param, incomplete))
         return [

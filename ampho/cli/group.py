@@ -113,23 +113,18 @@ def _no_app(exc: AppNotFoundError) -> str:
     """Return the message that no app was found. It has several lines, because its readers are often new to Ampho."""
     context = click.get_current_context(silent=True)
     command = f" {context.invoked_subcommand}" if context and context.invoked_subcommand else " COMMAND"
-    ways = {
-        f"ampho --app NAME{command}": "",
-        f"AMPHO_APP=NAME ampho{command}": "or set the variable in a .flaskenv file",
-    }
-    width = max(map(len, ways))
-    return "\n".join(
-        [
-            "No app found. This was tried, in this order:",
-            *(f"  {printable(line, 1000)}" for line in exc.tried),
-            "Name the app; NAME is module, module:name, path/to/file.py, or module:create_app():",
-            *(f"  {way:<{width}}  {note}".rstrip() for way, note in ways.items()),
-        ]
-    )
+    lines = [
+        "No app found. This was tried, in this order:",
+        *(f"  {printable(line, 1000)}" for line in exc.tried),
+        "Name the app; NAME is module, module:name, path/to/file.py, or module:create_app():",
+        f"  ampho --app NAME{command}",
+        f"  AMPHO_APP=NAME ampho{command}  or set the variable in a .flaskenv file",
+    ]
+    return "\n".join(lines)
 
 
 class SpecifierType(_StrType):
-    """A specifier. This type restores the minus sign of ``-1``, which :class:`SpecifierCommand` replaces."""
+    """The type of SPEC. It restores the minus sign of ``-1``, which :class:`SpecifierCommand` replaces."""
 
     name = "spec"
 

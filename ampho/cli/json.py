@@ -160,7 +160,7 @@ def json_errors(ctx: click.Context) -> Iterator[None]:
 
 
 def _print(ctx: click.Context, command: str | None, payload: Object) -> None:
-    import json  # late: most commands do not print JSON
+    import json  # late, because most commands do not print JSON
 
     text = json.dumps({"version": VERSION, "command": command, **payload})
     click.echo(text, file=ctx.meta.get(_STDOUT, sys.stdout))  # noqa: TID251 (JSON escapes its strings)

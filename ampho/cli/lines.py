@@ -101,7 +101,7 @@ def warning_once() -> Iterator[None]:
 class _Unhandled(logging.Handler):
     """Writes logged warnings, each in one line, if the app has not configured logging.
 
-    It ignores that a lost connection could not be closed, because the command reports the loss, and the notes of
+    It drops warnings that a lost connection could not be closed, because the command reports the loss, and the notes of
     MariaDB and MySQL about ``IF EXISTS`` and the names of primary keys.
     """
 

@@ -139,7 +139,7 @@ class Display(Reporter):
             raise interruption
 
     def _draw(self) -> None:
-        # If the terminal cannot be drawn on, the run goes on without a display.
+        # If the terminal cannot be drawn on, the run continues without a display.
         with suppress(Exception):
             if not self._over.wait(_DELAY):
                 self._draw_until_over()
@@ -153,20 +153,15 @@ class Display(Reporter):
             is_ascii = console.options.ascii_only
             spinner = Spinner("line" if is_ascii else "dots")
             rows = partial(self._rows, spinner, is_ascii=is_ascii)
-            with self._cleared_by_output(), _below_cursor(console, rows) as live:
-                while not self._over.wait(_REFRESH):
-                    live.refresh()
-
-    @contextmanager
-    def _cleared_by_output(self) -> Iterator[None]:
-        """Clear the display before all output that Python writes to the terminal."""
-        for terminal in self._terminals:
-            terminal.prefix = _CLEAR_BELOW.encode()
-        try:
-            yield
-        finally:
             for terminal in self._terminals:
-                terminal.prefix = b""
+                terminal.prefix = _CLEAR_BELOW.encode()  # so that all output of Python clears the display first
+            try:
+                with _below_cursor(console, rows) as live:
+                    while not self._over.wait(_REFRESH):
+                        live.refresh()
+            finally:
+                for terminal in self._terminals:
+                    terminal.prefix = b""
 
     def _rows(self, spinner: Spinner, *, is_ascii: bool) -> RenderableType:
         from rich.console import Group
@@ -197,7 +192,7 @@ def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
     from rich.segment import ControlType, Segment, Segments
 
     def control(codes: str) -> Segment:
-        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any type will do: it marks the codes as no text
+        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any type marks the codes as not being text
 
     class Below(Live):
         def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
@@ -212,7 +207,7 @@ def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
 
         def stop(self) -> None:
             super().stop()
-            # Older versions of Rich end with a newline. Some terminals also restore that the cursor was hidden.
+            # Older versions of Rich end with a newline. Some terminals also restore a hidden cursor.
             console.file.write(_RESTORE_CURSOR)
             console.show_cursor()
 

@@ -16,7 +16,7 @@ PACKAGES = 10
 
 
 class WarningsOnly(Observer):
-    """Prints warnings and waits to standard error. Standard output is reserved for the result of the command."""
+    """Prints warnings, and what a command is waiting for, to standard error. Standard output is for the result."""
 
     def waiting(self, holder: str) -> None:
         say(f"Waiting for another process that is migrating this database{holder and f': {holder}'}", err=True)

@@ -24,7 +24,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 def no_color_option() -> click.Option:
-    """Return the option ``--no-color``. It may stand before and after the name of a command."""
+    """Return the option ``--no-color``. It is valid before and after the name of a command."""
     return click.Option(
         ["--no-color"],
         is_flag=True,
@@ -43,7 +43,7 @@ def refuses_colors() -> bool:
 
 def console(*, stderr: bool = False) -> Console:
     """Return Rich's console for standard output, or for standard error."""
-    from rich.console import Console  # late: most commands only print plain lines
+    from rich.console import Console  # late, because most commands only print plain lines
 
     return Console(stderr=stderr, no_color=refuses_colors() or None, highlight=False, emoji=False, markup=False)
 

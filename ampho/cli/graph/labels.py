@@ -1,4 +1,4 @@
-"""What all drawings of a picture have in common: signs, colors, labels, and tooltips.
+"""The signs, colors, labels, and tooltips that all drawings of a picture share.
 
 Ids and messages may contain any characters.
 """
@@ -130,7 +130,7 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, Look]]:
 
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:
-    """Return a text, cut to the width of ``room`` characters and with an ellipsis if it is longer."""
+    """Return a text. If it is wider than ``room`` characters, it is cut, and ends with an ellipsis."""
     if cell_len(text) <= room:
         return text
     size = cell_len(ellipsis)
@@ -139,5 +139,5 @@ def cut(text: str, room: int, ellipsis: str = "…") -> str:
 
 def _clean(text: str, limit: int) -> str:
     if len(text) <= limit and text.isprintable() and text.strip() == text and "  " not in text:
-        return text  # the usual case is checked first, because there may be thousands of texts
+        return text  # the usual case, checked first because there may be thousands of texts
     return printable(text, limit)

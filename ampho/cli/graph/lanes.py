@@ -94,7 +94,7 @@ def _fitted(picture: Picture, width: int | None, ellipsis: str) -> Iterator[list
 
 
 def _legend(picture: Picture, width: int) -> list[str]:
-    """Return the legend in lines of a width, below an empty line; nothing if the picture needs no legend."""
+    """Return an empty line and the legend, broken to a width; nothing if the picture needs no legend."""
     entries = [f"{look.sign} {look.meaning}" for _, look in labels.legend(picture)]
     if any(edge.is_dependency for edge in picture.edges):
         entries.append("┆ is needed below, in another package")
@@ -208,7 +208,7 @@ class _Painter:
         return len(self._columns) - 1 if free is None else free
 
     def _arrive(self, incoming: Mapping[int, _Strand]) -> list[int]:
-        """Let strands reach a node, and return the columns of those that end there."""
+        """Count down the strands that reach a node, and return the columns of those that end there."""
         for strand in incoming.values():
             strand.remaining -= 1
         ended = [number for number, strand in incoming.items() if not strand.remaining]
@@ -222,7 +222,7 @@ class _Painter:
         :param taken: the columns that the row already uses.
         """
         mine = self._columns[column]
-        if mine is not None and mine.source:  # the strand of another node, because there are too many columns
+        if mine is not None and mine.source:  # another strand is here, because there are too many for the columns
             return None
         style = self._colors[node.package]
         strands = [
@@ -283,7 +283,7 @@ def _connect(row: _Row, column: int, incoming: Sequence[int], ended: Sequence[in
 
 
 def _bridge(row: _Row, one: int, other: int, style: str, *, is_broken: bool) -> None:
-    """Draw a line between two columns. Strands that it crosses stay as they are."""
+    """Draw a line between two columns, behind the strands that it crosses."""
     sign = "┄" if is_broken else "─"
     low, high = sorted((one, other))
     for number in range(low, high):
@@ -298,7 +298,7 @@ def _fitting(row: _Row, room: int, ellipsis: str) -> list[Part]:
 
 
 def _cut(text: Sequence[Part], room: int, ellipsis: str) -> list[Part]:
-    """Return a text cut to the width of ``room``: first its middle, because the remark at the end is more important."""
+    """Return a text cut to the width of ``room``, the middle first, because the remark at the end is more important."""
     left = room - sum(cell_len(part) for part, _ in text)
     if left >= 0:
         return list(text)

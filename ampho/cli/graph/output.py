@@ -63,7 +63,7 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
 
 
 def _print(picture: Picture) -> None:
-    """Print a picture in the width of the terminal, or as wide as necessary into a pipe."""
+    """Print a picture, cut to the width of the terminal. In a pipe, nothing is cut off."""
     from rich.text import Text
 
     from ampho.cli.graph.lanes import plain, rows
@@ -72,7 +72,7 @@ def _print(picture: Picture) -> None:
     if not is_terminal():
         write(plain(picture, terminal.encoding))
         return
-    with terminal:  # prints all lines at once
+    with terminal:  # collects the lines and prints them at once
         for row in rows(picture, terminal.width, is_ascii=terminal.options.ascii_only):
             terminal.print(Text.assemble(*row), soft_wrap=True)
 

@@ -237,8 +237,8 @@ class Layout:
     def _ends(self, route: _Route) -> tuple[Point, Point]:
         """Return where an edge leaves the box of its source, and where it enters that of its target.
 
-        An edge from a parent runs from the end of the box to the beginning of the other one, and an edge from a
-        dependency from a side of the box to a side of the other one.
+        An edge from a parent leaves at the end of a box, and enters at the beginning of the other. An edge from a
+        dependency leaves and enters at the sides.
         """
         along, across = self._sizes.along, self._sizes.across
         (begin_along, begin), (end_along, end) = self.box(route.source), self.box(route.target)

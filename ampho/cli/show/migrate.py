@@ -19,7 +19,7 @@ from ampho.migrate.stamp import Stamped
 
 _BEFORE_QUESTION = 40  # steps that are listed before a question
 _WIDE_MESSAGE = 40  # columns of a message next to other columns
-_NARROW_MESSAGE = 24  # columns of a message with remarks below it
+_NARROW_MESSAGE = 24  # columns of a message with notes below it
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside a transaction",
     InTransaction.NONE: "not in a transaction",
@@ -101,7 +101,7 @@ def _middle(plan: Plan) -> Layout:
 def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
     """Return a table with anything unusual below each message.
 
-    :param stacked: print also the message below the id of its revision.
+    :param stacked: also print the message below the id of its revision.
     """
     rows: list[tuple[Cell, ...]] = []
     for number, step in enumerate(plan.steps, 1):

@@ -1,4 +1,4 @@
-"""The text of results about a database, as of ``db-status``, ``db-current``, ``db-check --deploy``, and ``db-wait``."""
+"""The text of the results of ``db-status``, ``db-current``, ``db-check --deploy``, and ``db-wait``."""
 
 from __future__ import annotations
 

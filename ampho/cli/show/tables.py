@@ -34,7 +34,7 @@ class Layout:
 
     :ivar titles: the titles of the columns; a title that starts with ``>`` aligns its column to the right.
     :ivar rows: the cells of each row.
-    :ivar least: the smallest width to which the last column is wrapped, between words; 0 to never wrap it.
+    :ivar least: the smallest width of the last column if its lines may be wrapped between words; otherwise 0.
     """
 
     titles: Sequence[str]
