@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from ampho.settings import Settings
 
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
-"""What a driver raises if it was called incorrectly or lacks something, unlike what it raises for a server's answer."""
+"""The exceptions of drivers that are called incorrectly or lack something, as opposed to an answer of the server."""
 
 
 def connect(engine: Engine, setting: str) -> Connection:
     """Return a new connection.
 
     :param setting: the setting that the address is from.
-    :raises DatabaseError: if the database cannot be reached, or refuses; trying again later may help.
-    :raises ConfigurationError: if the driver cannot be used in this way.
+    :raises DatabaseError: if the database cannot be reached, or reports an error; trying again later may help.
+    :raises ConfigurationError: if the driver cannot be called with these settings.
     """
     url = engine.url
     try:
         return engine.connect()
     except AmphoError:
         raise
-    except InvalidRequestError as exc:  # a database in memory has a single connection, which is in use
+    except InvalidRequestError as exc:  # the only connection of a database in memory is in use
         raise DatabaseError(redact(str(exc), url)) from None
     except _MISUSE as exc:
         why = describe_without(exc, url).rstrip(".?")
@@ -44,7 +44,7 @@ def connect(engine: Engine, setting: str) -> Connection:
         ) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise OSError and exceptions of their own)
         if not isinstance(exc, OSError) and (folder := missing_folder(url)):
-            why = f"there is no folder {folder}. Make it, or correct {setting}"
+            why = f"there is no folder {folder}. Create it, or correct {setting}"
         else:
             why = f"{explain(exc, url)}. Check {setting}, and that the database is up"
         raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
@@ -54,15 +54,15 @@ def connect(engine: Engine, setting: str) -> Connection:
 def migrating(
     connection: Connection, url: URL, settings: Settings, waiting: Callable[[str], None]
 ) -> Iterator[Connection]:
-    """Yield the connection on which a database is changed, while it holds the database's lock.
+    """Yield the connection that changes a database, while it holds the database's lock.
 
     :param connection: a new connection, on which nothing was executed.
-    :param url: the database, whose password is kept out of errors.
-    :param waiting: called with the process that holds the lock, if it is not free.
+    :param url: the URL of the database, whose password is masked in errors.
+    :param waiting: called with the process that holds the lock, if another one does.
     :raises LockTimeoutError: if the lock is not free in time.
     """
     import_alembic(connection)
-    with _clear_sqlite_errors(connection, settings), ExitStack() as stack:
+    with _sqlite_lock_timeout(connection, settings), ExitStack() as stack:
         connection = stack.enter_context(_transactional(connection, settings.lock_timeout if settings.lock else None))
         try:
             stack.enter_context(locked(connection, settings, waiting))
@@ -73,8 +73,8 @@ def migrating(
 
 
 @contextmanager
-def _clear_sqlite_errors(connection: Connection, settings: Settings) -> Iterator[None]:
-    """Raise the same error for SQLite's own lock as for the locks of other databases."""
+def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator[None]:
+    """Raise a :exc:`LockTimeoutError` for SQLite's own lock, as for the locks of other databases."""
     try:
         yield
     except DatabaseError as exc:
@@ -89,7 +89,7 @@ def _clear_sqlite_errors(connection: Connection, settings: Settings) -> Iterator
 
 @contextmanager
 def _transactional(connection: Connection, patience: float | None) -> Iterator[Connection]:
-    """Yield a connection with real transactions, and undo afterwards what it needs for them.
+    """Yield a connection on which DDL and several statements can be part of one transaction, and restore it afterwards.
 
     :param patience: the seconds to wait for SQLite's write lock; None to wait as the engine is configured.
     """
@@ -108,10 +108,10 @@ def _transactional(connection: Connection, patience: float | None) -> Iterator[C
 
 
 def _autocommits(connection: Connection) -> bool:
-    """Return whether the driver commits each statement, which ``get_isolation_level()`` reports on few drivers."""
+    """Return whether the driver commits each statement. Only few drivers report that in ``get_isolation_level()``."""
     try:
         return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
-    except NotImplementedError:  # Dialects of other packages need not implement it.
+    except NotImplementedError:  # as in the dialects of some packages
         options = connection.get_execution_options()
         of_engine = getattr(connection.dialect, "_on_connect_isolation_level", None)
         return "AUTOCOMMIT" in (options.get("isolation_level"), of_engine, connection.get_isolation_level())

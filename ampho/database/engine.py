@@ -1,8 +1,8 @@
-"""Engines that connect in the same way as the app's engine: with its arguments, options and listeners.
+"""Engines that connect with the arguments, options, and listeners of the app's engine.
 
-They do not keep connections, so those that Ampho opened are closed for good, and processes that are forked later do not
-share them. Nothing is attached to the app's engine, its pool, or its dialect. SQLAlchemy has no public way to find out
-how an engine connects, so this module reads private names of engines and pools.
+They do not keep connections open, so processes that are forked later do not share them. Nothing is attached to the
+app's engine, its pool, or its dialect. SQLAlchemy has no public way to find out how an engine connects, so this module
+reads private names of engines and pools.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import NullPool, create_engine, event
@@ -19,7 +19,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _AdhocProxiedConnection
 from sqlalchemy.util import only_once
 
-from ampho.database.url import database_name, is_in_memory
+from ampho.database.url import is_in_memory
 from ampho.errors import ConfigurationError, DriverError
 
 if TYPE_CHECKING:
@@ -52,10 +52,6 @@ WHICH_DATABASE = {
 """The statements that return the name of a connection's database; for SQLite, the path of its file."""
 
 
-def _leave(dbapi_connection: DBAPIConnection) -> None:
-    """Do nothing with a new connection."""
-
-
 def like(engine: Engine) -> Engine:
     """Return an engine for the same database that opens a new connection each time, and closes it for good.
 
@@ -63,52 +59,51 @@ def like(engine: Engine) -> Engine:
     """
     if engine.dialect.name == "sqlite" and is_in_memory(engine.url):
         return engine
-    return _twin(engine, _pool(engine, NullPool, engine.pool._creator, engine.dialect), engine.dialect, engine.url)  # noqa: SLF001
+    return _twin(engine, engine.url, engine.dialect, engine.pool._creator)  # noqa: SLF001
 
 
 def at(engine: Engine, url: URL, setting: str) -> Engine:
-    """Return an engine that connects to another address in the same way as an engine connects to its own.
+    """Return an engine that connects to a different address, with the options and listeners of the given engine.
 
     The address takes precedence over the arguments of the engine, such as ``connect_args``.
 
-    :param url: the address. If it names a driver, it must be that of the engine.
     :param setting: the setting that the address is from.
-    :raises DriverError: if it names a different driver.
-    :raises ConfigurationError: if the app creates its connections itself.
+    :raises DriverError: if the address names a different driver.
+    :raises ConfigurationError: if the app opens its connections itself.
     """
     dialect = engine.dialect
     if "+" not in url.drivername and url.get_backend_name() == engine.url.get_backend_name():
         url = url.set(drivername=engine.url.drivername)
     if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
         raise DriverError(
-            f"{setting} names the driver {url.drivername}, and the app uses {engine.url.drivername}. Migrations connect"
-            " as the app does, with its options and listeners: name the same driver.",
+            f"{setting} names the driver {url.drivername}, but the app uses {engine.url.drivername}. Migrations connect"
+            " with the app's options and listeners, so name the same driver.",
             setting=setting,
         )
-    connect = _connect_of(engine, f"which {setting} would leave out. Unset it, and migrations connect as the app does")
+    connect = _connect_of(engine, f"so Ampho cannot use {setting}. Unset it; migrations then connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
     # An address without a database means the database of the app, not the one that PostgreSQL names after the user.
     other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
-    return _elsewhere(engine, url, replace(connect.without(other), args=args, forced={}).with_arguments(kwargs))
+    return _elsewhere(engine, url, connect.to(args, kwargs, other))
 
 
 def beside(
     engine: Engine, url: URL, check: Callable[[DBAPIConnection], None], poolclass: type[Pool] = NullPool
 ) -> Engine:
-    """Return an engine for another database on the same server that connects in the same way as the given engine.
+    """Return an engine for another database on the same server, with the options and listeners of the given engine.
 
     The other database overrides the one in the URL, in its query, in ``connect_args``, and in listeners.
 
     :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
-    :param check: called with each new connection before anything else; it raises if that is to the wrong database.
-    :raises ConfigurationError: if the app creates its connections itself.
+    :param check: called with each new connection before anything else; raises if it is to the wrong database.
+    :raises ConfigurationError: if the app opens its connections itself.
     """
     connect = _connect_of(
-        engine, "so it cannot be pointed to a throw-away database. Compare with the app's, without --scratch"
+        engine, "so Ampho cannot connect to a throw-away database. Compare with the app's database, without --scratch"
     )
     args, kwargs = engine.dialect.create_connect_args(url)
     if engine.dialect.name == "sqlite":
-        connect = replace(connect.without(_ADDRESS), args=args).with_arguments(kwargs)
+        connect = connect.to(args, kwargs, _ADDRESS)
     else:
         forced = {name: value for name, value in kwargs.items() if name in DATABASE_ARGUMENTS}
         connect = replace(connect, forced=forced)
@@ -136,7 +131,10 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
 
 
 def database_of(connection: Connection) -> str | None:
-    """Return the name of the database that the transactions of a new connection are on, according to the server."""
+    """Return the name of the database in which a new connection runs transactions, according to the server.
+
+    Unlike :func:`served_database`, this runs the app's listeners, which may select another database.
+    """
     backend = connection.dialect.name
     if backend == "sqlite" or backend not in WHICH_DATABASE:
         return served_database(cast("DBAPIConnection", connection.connection), backend)
@@ -146,18 +144,22 @@ def database_of(connection: Connection) -> str | None:
 
 
 def name_of_database(connection: Connection) -> str:
-    """Return the name of the database of a new connection according to the server, or otherwise its URL.
+    """Return the name of the database of a new connection; for SQLite, the name of its file.
 
-    The name may not be in the URL, but in a service file, the environment, or the arguments of the engine.
+    The server is asked, because the name may not be in the URL, but in a service file, the environment, or the
+    arguments of the engine.
     """
     served, url = database_of(connection), connection.engine.url
-    return database_name(url if served is None else url.set(database=served))
+    name = url.database if served is None else served
+    if connection.dialect.name == "sqlite":
+        return PurePath(name or _MEMORY).name
+    return name or url.username or url.get_backend_name()  # PostgreSQL names a database after the user by default
 
 
 def make_folder_first(engine: Engine, folder: Path) -> None:
-    """Create the folder of an SQLite file when an engine connects to it.
+    """Create the folder of an SQLite file when an engine first connects to it.
 
-    Before that, an app that starts must not write to the disk, and a throw-away database in memory needs no folder.
+    It is not created earlier, because an app that starts must not write to the disk.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -168,31 +170,27 @@ def make_folder_first(engine: Engine, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Connect:
-    """Connects as :func:`sqlalchemy.create_engine` does, with the app's listeners.
+    """Opens connections as engines do, with the app's listeners.
 
-    :ivar dialect: the dialect that has the listeners and the driver.
-    :ivar args: the positional arguments for the driver.
-    :ivar kwargs: the keyword arguments for the driver.
-    :ivar forced: arguments for the database that no listener can change.
-    :ivar check: called with each new connection.
+    :ivar forced: arguments that name the database, which listeners cannot change.
     """
 
     dialect: Dialect
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     forced: Mapping[str, Any] = field(default_factory=dict)
-    check: Callable[[DBAPIConnection], None] = _leave
+    check: Callable[[DBAPIConnection], None] | None = None
 
-    def without(self, names: frozenset[str]) -> _Connect:
-        return replace(self, kwargs={name: value for name, value in self.kwargs.items() if name not in names})
-
-    def with_arguments(self, kwargs: Mapping[str, Any]) -> _Connect:
-        return replace(self, kwargs={**self.kwargs, **kwargs})
+    def to(self, args: Sequence[Any], kwargs: Mapping[str, Any], dropped: frozenset[str]) -> _Connect:
+        """Return the same for another address, without the present arguments with some names."""
+        kept = {name: value for name, value in self.kwargs.items() if name not in dropped}
+        return replace(self, args=args, kwargs={**kept, **kwargs}, forced={})
 
     def __call__(self, connection_record: ConnectionPoolEntry | None = None) -> DBAPIConnection:
         connection = self._open(connection_record)
         try:
-            self.check(connection)
+            if self.check is not None:
+                self.check(connection)
         except BaseException:
             self.dialect.do_terminate(connection)
             raise
@@ -210,17 +208,17 @@ class _Connect:
 
 
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
-    """Return how an engine connects; :func:`sqlalchemy.create_engine` only keeps the arguments in a closure.
+    """Return the function that opens connections for an engine, whose arguments are only in a closure.
 
-    :param consequence: for the error, the consequence and the remedy.
-    :raises ConfigurationError: if the app creates its connections itself.
+    :param consequence: the consequence and the remedy, for the error.
+    :raises ConfigurationError: if the app opens its connections itself.
     """
     creator = engine.pool._creator  # noqa: SLF001
     if isinstance(creator, _Connect):
         return creator
     if not (inspect.isfunction(creator) and creator.__module__ == create_engine.__module__):
         raise ConfigurationError(
-            f"The app's engine makes its connections itself, with creator= or pool=, {consequence}.",
+            f"The app's engine opens its connections with creator= or pool=, {consequence}.",
             setting="SQLALCHEMY_ENGINE_OPTIONS",
         )
     names = inspect.getclosurevars(creator).nonlocals
@@ -229,30 +227,32 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
 
 
 def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool] = NullPool) -> Engine:
-    """Return an engine for another address, with its own dialect.
+    """Return an engine for another address with a dialect of its own.
 
     A dialect remembers names from the database that it first connected to, such as the default schema.
     """
     dialect = _own_dialect(engine.dialect)
-    twin = _twin(engine, _pool(engine, poolclass, replace(connect, dialect=dialect), dialect), dialect, url)
+    twin = _twin(engine, url, dialect, replace(connect, dialect=dialect), poolclass)
     _initialize_on_connect(twin)
     return twin
 
 
-def _pool(engine: Engine, poolclass: type[Pool], creator: Callable[..., DBAPIConnection], dialect: Dialect) -> Pool:
-    """Return a pool with the present listeners of an engine's pool."""
-    pool = engine.pool
-    return poolclass(
+def _twin(
+    engine: Engine,
+    url: URL,
+    dialect: Dialect,
+    creator: Callable[..., DBAPIConnection],
+    poolclass: type[Pool] = NullPool,
+) -> Engine:
+    """Return an engine with a pool of its own, and with the options and present listeners of another engine."""
+    old = engine.pool
+    pool = poolclass(
         creator,
         dialect=dialect,
-        echo=pool.echo,
-        reset_on_return=pool._reset_on_return,  # noqa: SLF001
-        _dispatch=pool.dispatch,
+        echo=old.echo,
+        reset_on_return=old._reset_on_return,  # noqa: SLF001
+        _dispatch=old.dispatch,
     )
-
-
-def _twin(engine: Engine, pool: Pool, dialect: Dialect, url: URL) -> Engine:
-    """Return an engine with the options and all events of another."""
     twin = Engine(
         pool, dialect, url, engine.logging_name, echo=cast("bool", engine.echo), hide_parameters=engine.hide_parameters
     )
@@ -273,7 +273,7 @@ def _own_dialect(dialect: Dialect) -> Dialect:
 
 
 def _initialize_on_connect(engine: Engine) -> None:
-    """Initialize the dialect of an engine, not that of the app's engine, from its first connection."""
+    """Initialize the dialect of an engine from its first connection, and leave that of the app's engine alone."""
 
     def initialize(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         connection = Connection(

@@ -22,30 +22,28 @@ _inside: ContextVar[object | None] = ContextVar("ampho_inside_run", default=None
 def exclusive(sleep: Callable[[float], None] | None = None) -> Iterator[None]:
     """Wait until no other run is in progress in this process, and keep others waiting.
 
-    :param sleep: waits for some seconds without blocking a running loop. The lock is then polled: if it is held across
-        an ``await``, and another task of the same loop blocks on it, it is never released.
+    :param sleep: waits for some seconds without blocking a running loop. The lock is then polled: if a task holds it
+        across an ``await``, and another task of the same loop blocks on it, it is never released.
     :raises NestedRunError: if this is called inside a run, which would wait for itself.
     """
+    global _run  # noqa: PLW0603 (only the holder of the lock writes this)
     check_not_inside()
-    with _lock if sleep is None else _polled_lock(sleep), _marked():
-        yield
-
-
-@contextmanager
-def _polled_lock(sleep: Callable[[float], None]) -> Iterator[None]:
-    while not _lock.acquire(blocking=False):
-        sleep(_POLL_SECONDS)
+    if sleep is None:
+        _lock.acquire()
+    else:
+        while not _lock.acquire(blocking=False):
+            sleep(_POLL_SECONDS)
     try:
+        _run = object()
+        _inside.set(_run)
         yield
     finally:
+        _run = None
         _lock.release()
 
 
 def check_not_inside() -> None:
-    """Check that the caller is not inside a run.
-
-    :raises NestedRunError: if it is.
-    """
+    """Raise a :exc:`NestedRunError` if the caller is inside a run."""
     if is_inside():
         raise NestedRunError(
             "A migration was started inside a migration. A revision must not call Ampho: let the app do it after the"
@@ -55,17 +53,5 @@ def check_not_inside() -> None:
 
 def is_inside() -> bool:
     """Return whether the caller is inside a run."""
-    # A task that was started by a run keeps the mark of that run after the run has ended.
+    # The mark of a run that has ended does not count: its context, or a task that it started, may still have it.
     return _run is not None and _inside.get() is _run
-
-
-@contextmanager
-def _marked() -> Iterator[None]:
-    global _run  # noqa: PLW0603 (only the holder of the lock writes this)
-    _run = object()
-    token = _inside.set(_run)
-    try:
-        yield
-    finally:
-        _inside.reset(token)
-        _run = None

@@ -1,7 +1,7 @@
 """The journal of a database: an entry for each revision that was run, stamped or forgotten, in that order.
 
-:mod:`ampho.database.recorder` reads and writes it. The version rows record what is applied. The journal records in
-which order, from which file, and what missing revisions depend on.
+:mod:`ampho.database.recorder` reads and writes it. The version rows record which revisions are applied. The journal
+records their order, the checksums of their files, and what missing revisions depend on.
 """
 
 from __future__ import annotations
@@ -92,12 +92,10 @@ class Entry:
 
 
 class _Brief(NamedTuple):
-    """What the revisions, directions and outcomes of all entries say, without the rest.
+    """A summary of the entries, for which their revisions, directions and outcomes are enough.
 
     :ivar directions: the direction in which each revision changed the version rows last. The revisions are in the order
         in which they ran, which stamping an applied revision does not change.
-    :ivar is_unfinished: whether one of the entries is unfinished.
-    :ivar failed: see :attr:`Journal.failed`.
     """
 
     directions: dict[str, str]
@@ -109,7 +107,7 @@ class Journal:
     """The entries of a database, which are read when they are first needed.
 
     :param read: returns the entries, in their order.
-    :param read_brief: returns the revision, the direction and the outcome of each, which is much faster.
+    :param read_brief: returns only the revision, direction and outcome of each entry, which is much faster.
     """
 
     def __init__(
@@ -121,7 +119,7 @@ class Journal:
         self._read_brief = read_brief
 
     def load(self) -> None:
-        """Read all entries now. Call it if they are needed anyway, so that nothing is read twice."""
+        """Read all entries. Call this if all are needed, so that the table is read only once."""
         self.entries  # noqa: B018 (it is cached)
 
     @cached_property
@@ -149,11 +147,10 @@ class Journal:
 
     @cached_property
     def _in_brief(self) -> _Brief:
-        """A summary, for which it is not necessary to read each entry in full."""
         directions: dict[str, str] = {}
         is_any_unfinished, failed = False, ""
-        briefly = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief
-        for revision, direction, outcome in briefly():
+        read = self._from_entries if "entries" in self.__dict__ or not self._read_brief else self._read_brief
+        for revision, direction, outcome in read():
             if outcome in EFFECTIVE:
                 if outcome == Outcome.DONE or directions.get(revision) != direction:
                     directions.pop(revision, None)  # so that it is last
@@ -169,7 +166,7 @@ class Journal:
 
     @cached_property
     def _last(self) -> dict[str, Entry]:
-        """The last entry of each revision that changed the version rows."""
+        """The last entry that changed the version rows, for each revision."""
         return {entry.revision: entry for entry in self.entries if entry.is_effective}
 
     def applied(self, revision_id: str) -> Entry | None:

@@ -1,10 +1,10 @@
 """The lock that keeps other processes from migrating the same database, and how long statements wait for other locks.
 
-The migrating connection holds the lock: a lock on another connection could be released while this one still runs.
+The migrating connection holds the lock, because a lock on another connection could be released while a migration runs.
 PostgreSQL's advisory lock and MariaDB's named lock belong to the session. They outlive transactions, and end with the
 connection, however it ends. Ampho polls them, and each attempt is a transaction of its own, because a process that
 waits inside a snapshot would block ``CREATE INDEX CONCURRENTLY`` forever. SQLite only allows one writer at a time, so
-there, each step checks whether another process has continued in the meantime.
+on SQLite, each step checks whether another process has migrated the database in the meantime.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import math
 import random
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -28,6 +27,7 @@ from ampho.errors import LockError, LockTimeoutError, PoolerError
 from ampho.settings import LOCK, LOCK_TIMEOUT
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row, TextClause
     from sqlalchemy.engine import Connection
 
     from ampho.settings import Settings
@@ -49,7 +49,7 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
     :raises LockError: if the database has no such lock.
     :raises PoolerError: if a pooler in front of the database makes the lock useless.
     """
-    lock = _lock_of(connection) if settings.lock else None
+    lock = _lock_of(connection, settings)
     if lock is None:
         yield
         return
@@ -61,13 +61,13 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
 
 
 def holder(connection: Connection, settings: Settings) -> str | None:
-    """Return the process that holds the database's lock, if the database reports it; empty if there is none.
+    """Return a description of the process that holds the database's lock; an empty string if there is none.
 
     :return: None if it cannot be known, as on SQLite.
     """
-    with suppress(LockError, SQLAlchemyError), _given_back(connection):
+    with suppress(LockError, SQLAlchemyError), _invalidated_on_failure(connection):
         connection.rollback()
-        lock = _lock_of(connection) if settings.lock else None
+        lock = _lock_of(connection, settings)
         return None if lock is None else lock.holder()
     return None
 
@@ -91,7 +91,7 @@ def patient(connection: Connection, settings: Settings) -> Iterator[None]:
         yield
     finally:
         if not (connection.closed or connection.invalidated):
-            with _given_back(connection):
+            with _invalidated_on_failure(connection):
                 connection.rollback()
                 connection.exec_driver_sql(limit.write.format(*before))
                 connection.commit()
@@ -101,8 +101,8 @@ def patient(connection: Connection, settings: Settings) -> Iterator[None]:
 class Limit:
     """The statements that limit how long a statement of a connection waits for a lock.
 
-    :ivar read: the statement that returns the limit; ``write`` takes its first row.
-    :ivar write: the statement that sets it, with placeholders for the values.
+    :ivar read: the statement that returns the limit, as one row.
+    :ivar write: the statement that sets it, with placeholders for the values of such a row.
     :ivar convert: converts seconds to a value.
     """
 
@@ -140,7 +140,7 @@ def was_refused_a_lock(error: BaseException) -> bool:
 
 def _acquire(lock: _Lock, settings: Settings, waiting: Callable[[str], None]) -> None:
     deadline = time.monotonic() + settings.lock_timeout
-    told: str | None = None
+    reported: str | None = None
     while not lock.try_acquire():
         holder = lock.holder()
         lock.connection.rollback()
@@ -152,10 +152,10 @@ def _acquire(lock: _Lock, settings: Settings, waiting: Callable[[str], None]) ->
                 " changed nothing.",
                 holder=holder,
             )
-        if holder != told:
+        if holder != reported:
             waiting(holder)
-            told = holder
-        pause(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (so that processes do not all try at once)
+            reported = holder
+        pause(lock.connection, min(left, _POLL_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311 (random, so that processes do not all try at once)
 
 
 def _release(lock: _Lock) -> None:
@@ -163,7 +163,7 @@ def _release(lock: _Lock) -> None:
     connection = lock.connection
     if connection.closed or connection.invalidated:
         return
-    with _given_back(connection):
+    with _invalidated_on_failure(connection):
         connection.rollback()
         released = lock.release()
         connection.rollback()
@@ -172,8 +172,8 @@ def _release(lock: _Lock) -> None:
 
 
 @contextmanager
-def _given_back(connection: Connection) -> Iterator[None]:
-    """Restore a connection in the body, or close it if that fails, for example because it is lost."""
+def _invalidated_on_failure(connection: Connection) -> Iterator[None]:
+    """Invalidate a connection, and do not raise, if the body fails to restore it, for example because it is lost."""
     try:
         yield
     except BaseException as exc:
@@ -204,31 +204,59 @@ def import_alembic(connection: Connection) -> None:
         await_only(asyncio.to_thread(import_module, name))
 
 
-class _Lock(ABC):
+class _Lock:
     """The lock of a database, on a connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    TRY: ClassVar[TextClause]
+    FREE: ClassVar[TextClause]
+    HOLDER: ClassVar[TextClause]
 
-    @abstractmethod
+    def __init__(self, connection: Connection, **parameters: object) -> None:
+        self.connection = connection
+        self._parameters = parameters
+
     def try_acquire(self) -> bool:
         """Acquire the lock if it is free, and return whether it was."""
+        acquired = self.connection.execute(self.TRY, self._parameters).scalar()
+        self.connection.rollback()
+        if acquired is None:  # as GET_LOCK() returns after an error
+            raise LockError(
+                "The database could not acquire a lock with GET_LOCK(). Check the server's log, or set"
+                f" {LOCK} to False if only one process migrates this database."
+            )
+        return bool(acquired)
 
-    @abstractmethod
     def release(self) -> bool:
-        """Release the lock, and return whether it was held."""
+        """Release the lock, and return whether this connection held it."""
+        return bool(self.connection.execute(self.FREE, self._parameters).scalar())
 
-    @abstractmethod
     def holder(self) -> str:
-        """Return a description of the process that holds the lock; empty if there is none, or it is not known."""
+        """Return a description of the process that holds the lock; an empty string if there is none."""
+        row = self.connection.execute(self.HOLDER, self._parameters).first()
+        return "" if row is None else self._describe(row)
+
+    @staticmethod
+    def _describe(row: Row[Any]) -> str:
+        return "connection {}, {}@{}".format(*row)
+
+
+class _MariaDBLock(_Lock):
+    TRY = text("SELECT GET_LOCK(:name, 0)")
+    FREE = text("SELECT RELEASE_LOCK(:name)")
+    HOLDER = text("SELECT id, user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(:name)")
+
+    def __init__(self, connection: Connection) -> None:
+        database = connection.execute(text("SELECT DATABASE()")).scalar()
+        connection.rollback()
+        # All databases of a server share the names of locks, which must be short.
+        name = f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"
+        super().__init__(connection, name=name)
 
 
 class _PostgresLock(_Lock):
-    _SERVER = text("SELECT pg_backend_pid(), version()")
-    _TRY = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_KEY)
-    _FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(key=_KEY)
-    _PID = text("SELECT pg_backend_pid()")
-    _HOLDER = text(
+    TRY = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_KEY)
+    FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(key=_KEY)
+    HOLDER = text(
         "SELECT a.pid, a.usename, a.client_addr, a.application_name, a.backend_start FROM pg_locks l"
         " JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -237,69 +265,52 @@ class _PostgresLock(_Lock):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        pid, version = connection.execute(self._SERVER).one()
+        pid, version = connection.execute(text("SELECT pg_backend_pid(), version()")).one()
         connection.rollback()
         if "CockroachDB" in version:
             raise _no_lock("CockroachDB")
         if _drivers_pid(connection) not in (None, pid):
-            self._check_pooler()
+            _check_pooler(connection)
 
-    def try_acquire(self) -> bool:
-        mine = self.connection.execute(self._TRY).scalar_one()
-        self.connection.rollback()
-        return bool(mine)
-
-    def release(self) -> bool:
-        return bool(self.connection.execute(self._FREE).scalar_one())
-
-    def holder(self) -> str:
-        row = self.connection.execute(self._HOLDER).first()
-        if row is None:
-            return ""
-        program = f" ({row.application_name})" if row.application_name else ""
+    @staticmethod
+    def _describe(row: Row[Any]) -> str:
         if row.backend_start is None:  # only visible to the same role and to monitors
             return f"pid {row.pid}, {row.usename}"
+        program = f" ({row.application_name})" if row.application_name else ""
         return (
             f"pid {row.pid}, {row.usename}@{row.client_addr or 'localhost'}{program}, connected since"
             f" {row.backend_start:%Y-%m-%d %H:%M:%S %Z}"
         )
 
-    def _check_pooler(self) -> None:
-        """Check that a pooler does not change the session of this connection.
 
-        In transaction mode, each transaction may get any session: another connection may get the session of this one,
-        or this one may get another session.
-        """
-        for _ in range(_ROUNDS):
-            mine = self._pid(self.connection)
-            with _another(self.connection) as other:
-                others = self._pid(other)
-                if mine == others or self._pid(self.connection) != mine:
-                    raise PoolerError(
-                        "A pooler such as PgBouncer is in front of the database and runs each transaction in a"
-                        " different session, so no lock can protect the migration. Set AMPHO_DATABASE_URI to the"
-                        " address of the database itself, which is only used for migrations, or switch the pooler to"
-                        " session mode."
-                    )
+def _check_pooler(connection: Connection) -> None:
+    """Check that no pooler changes the session of a connection from transaction to transaction.
 
-    def _pid(self, connection: Connection) -> int:
-        pid: int = connection.execute(self._PID).scalar_one()
-        connection.rollback()
-        return pid
+    Otherwise, another connection may get the session of this one, or this one may get another session.
+    """
+    for _ in range(_ROUNDS):
+        pid = _server_pid(connection)
+        try:
+            other = connection.engine.connect()
+        except SQLAlchemyError as exc:
+            raise LockError(
+                "A pooler is in front of the database, and Ampho cannot check that it keeps sessions apart, because a"
+                f" second connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the address of the"
+                " database itself, which is only used for migrations."
+            ) from exc
+        with other:
+            if _server_pid(other) == pid or _server_pid(connection) != pid:
+                raise PoolerError(
+                    "A pooler such as PgBouncer is in front of the database and runs each transaction in a different"
+                    " session, so no lock can protect the migration. Set AMPHO_DATABASE_URI to the address of the"
+                    " database itself, which is only used for migrations, or switch the pooler to session mode."
+                )
 
 
-@contextmanager
-def _another(connection: Connection) -> Iterator[Connection]:
-    try:
-        other = connection.engine.connect()
-    except SQLAlchemyError as exc:
-        raise LockError(
-            "A pooler is in front of the database, and Ampho cannot check that it keeps sessions apart, because a"
-            f" second connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the address of the database"
-            " itself, which is only used for migrations."
-        ) from exc
-    with other:
-        yield other
+def _server_pid(connection: Connection) -> int:
+    pid: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    connection.rollback()
+    return pid
 
 
 def _drivers_pid(connection: Connection) -> int | None:
@@ -307,55 +318,20 @@ def _drivers_pid(connection: Connection) -> int | None:
     driver: Any = connection.connection.driver_connection
     if hasattr(driver, "get_server_pid"):  # asyncpg
         return int(driver.get_server_pid())
-    info = getattr(driver, "info", None)  # psycopg and psycopg2
-    pid = getattr(info, "backend_pid", None)
+    pid = getattr(getattr(driver, "info", None), "backend_pid", None)  # psycopg and psycopg2
     return None if pid is None else int(pid)
 
 
-class _MariaDBLock(_Lock):
-    _TRY = text("SELECT GET_LOCK(:name, 0)")
-    _FREE = text("SELECT RELEASE_LOCK(:name)")
-    _HOLDER = text("SELECT id, user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(:name)")
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        database = connection.execute(text("SELECT DATABASE()")).scalar()
-        connection.rollback()
-        # All databases of a server share the names of locks, which must be short.
-        self._name = {"name": f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"}
-
-    def try_acquire(self) -> bool:
-        got = self.connection.execute(self._TRY, self._name).scalar()
-        self.connection.rollback()
-        if got not in (0, 1):  # NULL if the server failed to lock
-            raise LockError(
-                "The database could not acquire a lock with GET_LOCK(). Check the server's log, or set"
-                f" {LOCK} to False if only one process migrates this database."
-            )
-        return bool(got)
-
-    def release(self) -> bool:
-        return bool(self.connection.execute(self._FREE, self._name).scalar())
-
-    def holder(self) -> str:
-        row = self.connection.execute(self._HOLDER, self._name).first()
-        return "" if row is None else f"connection {row[0]}, {row[1]}@{row[2]}"
-
-
-_LOCKS: Mapping[str, type[_Lock]] = {
-    "postgresql": _PostgresLock,
-    "mysql": _MariaDBLock,
-    "mariadb": _MariaDBLock,
-}
-
-
-def _lock_of(connection: Connection) -> _Lock | None:
+def _lock_of(connection: Connection, settings: Settings) -> _Lock | None:
+    """Return the lock of a database; None on SQLite, or if the settings disable it."""
     name = connection.dialect.name
-    if name == "sqlite":
+    if name == "sqlite" or not settings.lock:
         return None
-    if name not in _LOCKS:
-        raise _no_lock(name)
-    return _LOCKS[name](connection)
+    if name == "postgresql":
+        return _PostgresLock(connection)
+    if name in ("mysql", "mariadb"):
+        return _MariaDBLock(connection)
+    raise _no_lock(name)
 
 
 def _no_lock(name: str) -> LockError:

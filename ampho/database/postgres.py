@@ -1,4 +1,4 @@
-"""What a revision that failed half-way may leave in PostgreSQL: invalid indexes."""
+"""Invalid indexes, which a revision that failed half-way may leave in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-# Without those of partitioned tables, which are invalid until all partitions have one, and those of constraints.
+# Indexes of partitioned tables are left out, which are invalid until all partitions have one, and those of constraints.
 _INVALID = text(
     "SELECT c.relname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"
@@ -19,12 +19,12 @@ _INVALID = text(
 
 
 def describe_invalid_indexes(connection: Connection, code: str) -> str:
-    """Return which invalid indexes a failed ``CREATE INDEX CONCURRENTLY`` has left, and how to drop them.
+    """Return a sentence on the invalid indexes that a failed ``CREATE INDEX CONCURRENTLY`` has left, after a space.
 
     PostgreSQL keeps such an index and updates it, but does not use it for queries.
 
     :param code: the code of the revision; indexes that it does not mention do not count.
-    :return: a sentence after a space; empty if there are none, or the database is not PostgreSQL.
+    :return: an empty string if there are none, or the database is not PostgreSQL.
     """
     if connection.dialect.name != "postgresql":
         return ""
@@ -32,4 +32,7 @@ def describe_invalid_indexes(connection: Connection, code: str) -> str:
     found = [(index, of) for name, index, of in rows if re.search(rf"\b{re.escape(name)}\b", code)]
     names = ", ".join(f"{index} of {table}" for index, table in found)
     drops = " and ".join(f"'DROP INDEX CONCURRENTLY {index}'" for index, _ in found)
-    return f" Left invalid: {names}; {drops} takes {'it' if len(found) == 1 else 'them'} away." if found else ""
+    if not found:
+        return ""
+    which, them = ("An invalid index was", "it") if len(found) == 1 else ("Invalid indexes were", "them")
+    return f" {which} left: {names}. To drop {them}, use {drops}."

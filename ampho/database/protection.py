@@ -1,4 +1,4 @@
-"""The protection of a database: some commands ask for its name before they remove anything from it."""
+"""The protection of a database: some commands ask for its name before they remove anything from the database."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """Whether a database is protected.
+    """The protection of a database.
 
     :ivar enabled: whether commands that remove something must be confirmed.
-    :ivar database: the name that confirms them; it is known after :meth:`on`.
+    :ivar database: the name that confirms them, from :meth:`on`.
     """
 
     enabled: bool = False
     database: str = ""
 
     def on(self, connection: Connection, confirm: str | None = None) -> Protection:
-        """Return the protection of the database of a connection, with its name if that matters.
+        """Return the protection of the database of a connection, with its name if that is needed.
 
         :param connection: a new connection, on which nothing was executed.
-        :param confirm: the name that the user typed; None if there is none.
+        :param confirm: the name that the user typed, if any.
         """
         if confirm is None and not self.enabled:
             return self
         return replace(self, database=name_of_database(connection))
 
     def check(self, confirm: str | None, deed: str) -> None:
-        """Check that a command is confirmed, if it must be.
+        """Check that a command is confirmed, if the database is protected.
 
-        :param confirm: the name that the user typed; None if there is none. A wrong one is always an error.
-        :param deed: what the command would do, in a sentence.
-        :raises ProtectedError: if it is not confirmed.
+        :param confirm: the name that the user typed, if any. A wrong name is always an error.
+        :param deed: a sentence that says what the command would do.
+        :raises ProtectedError: if the command is not confirmed.
         """
         if confirm == self.database or (confirm is None and not self.enabled):
             return

@@ -1,6 +1,6 @@
-"""The table of the journal, which is next to the version table.
+"""The table of the journal, which is in the schema of the version table.
 
-It is created by the first run, and written in the transaction of each step. No other module reads or writes it.
+The first run creates it, and each step writes to it in its transaction. No other module reads or writes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ampho.history.revision import Revision
 from ampho.history.sql import READS, ROLLS_BACK
 
 if TYPE_CHECKING:
-    from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
     from sqlalchemy.types import TypeEngine
 
@@ -37,9 +36,9 @@ _NAME, _LONG = String(255), Text()
 
 
 class JournalTable:
-    """The journal of one database, on the connection that migrates it.
+    """The journal of one database.
 
-    :param connection: the connection. Everything is written in its transaction, which the caller commits.
+    :param connection: the migrating connection. Everything is written in its transaction, which the caller commits.
     :param name: the table's name.
     :param schema: the schema of the version table.
     :ivar left: whether part of the running revision remains if it fails.
@@ -59,10 +58,6 @@ class JournalTable:
     @cached_property
     def _exists(self) -> bool:
         return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
-
-    @cached_property
-    def _insertion(self) -> Insert:
-        return self._table.insert()
 
     def read(self) -> Journal:
         """Return the journal, whose entries are read when they are first needed."""
@@ -85,18 +80,14 @@ class JournalTable:
                 yield from map(tuple, rows)
 
     def _damaged(self, why: Exception) -> JournalError:
-        """Return the error for a row that cannot be read, with the id of that row."""
+        """Return the error for a row that cannot be read, with its number."""
         column, table = self._table.c.id, self._table.fullname
         for number in self._connection.scalars(select(column).order_by(column)).all():
             try:
                 _entry(self._connection.execute(self._table.select().where(column == number)).one())
             except _UNREADABLE as exc:
-                found = describe(exc).rstrip(".")
-                return JournalError(
-                    f"Row {number} of the journal {table} cannot be read: {found}. Correct the row, or delete it.",
-                    table=table,
-                    number=number,
-                )
+                text = f"Row {number} of the journal {table} cannot be read: {describe(exc).rstrip('.')}."
+                return JournalError(f"{text} Correct the row, or delete it.", table=table, number=number)
         return JournalError(f"The journal {table} cannot be read: {describe(why)}", table=table, number=None)
 
     def ensure(self) -> None:
@@ -110,8 +101,8 @@ class JournalTable:
         """Record the start of a revision that the database cannot roll back.
 
         :param entry: ``revision``, ``package``, ``direction``, ``parents`` and ``checksum``.
-        :param counting: whether to count its statements. If the database commits DDL on its own, the count is committed
-            with it, and so shows whether anything may remain.
+        :param counting: whether to count its statements. If the database commits DDL on its own, it commits the count
+            as well, which then shows whether part of the revision may remain.
         """
         self.left = not counting
         self._completed = 0
@@ -137,26 +128,15 @@ class JournalTable:
         if not ROLLS_BACK.match(statement):
             self.left = True
 
-    def _stop_counting(self) -> None:
-        for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
-            if event.contains(self._connection, name, listener):
-                event.remove(self._connection, name, listener)
-
     def lose(self) -> None:
-        """Note that the connection is lost, so that the result of a statement that was started is not known."""
+        """Note that the connection is lost, so the effect of a statement that was started is not known."""
         self.left = self.left or self._begun > 0
 
     def refresh(self) -> None:
-        """Forget what has been undone by a rollback."""
+        """Look for the table again when it is needed, because a rollback may have removed it."""
         self.__dict__.pop("_exists", None)
 
-    def finish(
-        self,
-        entry: Mapping[str, object],
-        outcome: Outcome,
-        duration: float,
-        error: str | None = None,
-    ) -> None:
+    def finish(self, entry: Mapping[str, object], outcome: Outcome, duration: float, error: str | None = None) -> None:
         """Record the outcome of a revision.
 
         :param entry: as for :meth:`start`.
@@ -164,9 +144,10 @@ class JournalTable:
         """
         now = datetime.now(UTC)
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
-        if self._number is not None:
-            self._stop_counting()
-        if self._number is None or not self._update(self._number, **values):  # or its entry was rolled back
+        for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
+            if self._number is not None and event.contains(self._connection, name, listener):
+                event.remove(self._connection, name, listener)
+        if self._number is None or not self._update(self._number, **values):  # a rollback may have removed the entry
             self._insert(**entry, started=now - timedelta(seconds=duration), **values)
         self._number, self.left = None, False
 
@@ -201,7 +182,7 @@ class JournalTable:
         values["outcome"] = str(values["outcome"])
         values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
         with self._writing():
-            result = self._connection.execute(self._insertion, values)
+            result = self._connection.execute(self._table.insert(), values)
         return int((result.inserted_primary_key or (0,))[0])
 
     def _update(self, number: int | None, **values: object) -> bool:
@@ -223,7 +204,7 @@ def _moment(dialect: str) -> TypeEngine[datetime]:
     """Return the type of a column for a time with microseconds."""
     if dialect not in ("mysql", "mariadb"):
         return DateTime(timezone=True)
-    from sqlalchemy.dialects.mysql import DATETIME  # late, because only these databases need it
+    from sqlalchemy.dialects.mysql import DATETIME  # imported late, because only these databases need it
 
     return DATETIME(fsp=6)
 
@@ -270,44 +251,26 @@ def _entry(row: Row[Any]) -> Entry:
     """
     parents = json.loads(row.parents)
     if type(parents) is not list or not _are_texts([row.revision, row.package, row.direction, row.outcome, *parents]):
-        raise ValueError("one of revision, package, direction, outcome and parents is not what the journal writes")
-    if (
-        not {type(row.checksum), type(row.db_user), type(row.host), type(row.versions), type(row.error)}
-        <= _TEXT_OR_NONE
-    ):
+        raise ValueError("one of revision, package, direction, outcome and parents is not what Ampho writes")
+    texts = (row.checksum, row.db_user, row.host, row.versions, row.error)
+    if not {*map(type, texts)} <= _TEXT_OR_NONE:
         raise ValueError("one of checksum, db_user, host, versions and error is not text")
     if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
         raise ValueError("one of duration and statements is not a number")
-    return Entry(
-        number=row.id,
-        revision=row.revision,
-        package=row.package,
-        direction=row.direction,
-        outcome=_outcome(row.outcome),
-        parents=tuple(parents),
-        started=_in_utc(row.started),
-        finished=_in_utc(row.finished),
-        duration=row.duration,
-        statements=row.statements,
-        checksum=row.checksum,
-        db_user=row.db_user,
-        host=row.host,
-        versions=row.versions,
-        error=row.error,
-    )
+    values = row._asdict()
+    values["parents"] = tuple(parents)
+    # An outcome that only a newer release knows counts as resolved.
+    values["outcome"] = Outcome(row.outcome) if row.outcome in set(Outcome) else Outcome.RESOLVED
+    values |= {"started": _in_utc(row.started), "finished": _in_utc(row.finished)}
+    return Entry(number=values.pop("id"), **values)
 
 
 def _are_texts(values: Iterable[object]) -> bool:
     return {*map(type, values)} <= {str}
 
 
-def _outcome(name: str) -> Outcome:
-    """Return an outcome. One that only a newer release knows counts as resolved."""
-    return Outcome(name) if name in set(Outcome) else Outcome.RESOLVED
-
-
 def _in_utc(moment: datetime | None) -> datetime | None:
-    """Return a time in UTC. SQLite and MariaDB store no time zone, and other databases may return it in another one."""
+    """Return a time in UTC. SQLite and MariaDB store no time zone, and other databases may use a different one."""
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

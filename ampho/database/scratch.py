@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,109 +21,93 @@ if TYPE_CHECKING:
 
 _PREFIX = "ampho_scratch_"
 _PUBLIC = "public"
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """A throw-away database: how to create it, connect to it, and drop it.
-
-    :ivar url: its address.
-    :ivar create: the statement that creates it, on a connection to the app's database; empty if none is needed.
-    :ivar drop: the statement that drops it, likewise.
-    """
-
-    url: URL
-    create: str = ""
-    drop: str = ""
-
-    def check(self, served: str | None) -> None:
-        """Check that a connection is on this database, before anything runs there.
-
-        :param served: the name of the connection's database according to the server.
-        :raises DatabaseError: if it is another one, which may be the app's.
-        """
-        wanted = self.url.database or ""
-        if served != wanted:
-            raise DatabaseError(
-                f"The connection to the throw-away database {wanted or 'in memory'} leads to"
-                f" {served or 'no database'}, so nothing was run on it. Look for what makes the app's connections, or"
-                " changes them: a pooler, or a listener of the engine."
-            )
-
-
-def scratch_of(url: URL) -> Scratch:
-    """Return a throw-away database with a new name on the same server as a database.
-
-    :raises ConfigurationError: if Ampho does not support them for this kind of database.
-    """
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        return Scratch(URL.create(url.drivername))
-    name = f"{_PREFIX}{secrets.token_hex(6)}"
-    address = url.difference_update_query(DATABASE_ARGUMENTS).set(database=name)
-    if backend == "postgresql":
-        drop = f'DROP DATABASE IF EXISTS "{name}"'
-        return Scratch(address, f'CREATE DATABASE "{name}"', drop)
-    if backend in ("mysql", "mariadb"):
-        return Scratch(
-            address,
-            f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4",
-            f"DROP DATABASE IF EXISTS `{name}`",
-        )
-    raise ConfigurationError(
-        f"Ampho knows no throw-away database for {backend}. Compare with the app's, without --scratch."
-    )
+_OPTIONS = {"postgresql": "", "mysql": " CHARACTER SET utf8mb4", "mariadb": " CHARACTER SET utf8mb4"}
+"""The options of ``CREATE DATABASE``."""
 
 
 @contextmanager
 def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) -> Iterator[Connection]:
     """Create a throw-away database on the server of an engine, yield a connection to it, and drop it at the end.
 
-    The connection is made in the same way as those of the engine. The server is asked twice whether it is on the right
-    database: before the app's listeners run, and after them, because a listener may select another database.
+    The connection is made with the options and listeners of the engine. The server is asked twice whether it is on the
+    right database: before the app's listeners run, and after them, because a listener may select another database.
 
     :param connect: opens a connection of an engine.
     :raises ConfigurationError: if the engine cannot connect to another database.
     :raises DatabaseError: if the database cannot be created, or a connection is on another one.
     """
-    scratch = scratch_of(engine.url)
+    url = _scratch_url(engine.url)
+    backend = url.get_backend_name()
     schemas: list[str] = []
 
     def prepare(connection: DBAPIConnection) -> None:
-        scratch.check(served_database(connection, scratch.url.get_backend_name()))
+        _check_served(url, served_database(connection, backend))
         while schemas:
             _create_schema(connection, schemas.pop())
 
-    made = beside(engine, scratch.url, prepare, NullPool if scratch.drop else StaticPool)
-    with _existing(scratch, partial(connect, engine), schemas) if scratch.drop else nullcontext():
+    is_on_server = backend != "sqlite"
+    scratch = beside(engine, url, prepare, NullPool if is_on_server else StaticPool)
+    with _existing(url, partial(connect, engine), schemas) if is_on_server else nullcontext():
         try:
-            with connect(made) as connection:
-                scratch.check(database_of(connection))
+            with connect(scratch) as connection:
+                _check_served(url, database_of(connection))
                 yield connection
         finally:
-            made.dispose()
+            scratch.dispose()
+
+
+def _scratch_url(url: URL) -> URL:
+    """Return the URL of a new throw-away database on the same server as a database; for SQLite, one in memory.
+
+    :raises ConfigurationError: if Ampho does not support them for this kind of database.
+    """
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return URL.create(url.drivername)
+    if backend not in _OPTIONS:
+        raise ConfigurationError(
+            f"Ampho cannot create a throw-away database for {backend}. Compare with the app's database, without"
+            " --scratch."
+        )
+    return url.difference_update_query(DATABASE_ARGUMENTS).set(database=f"{_PREFIX}{secrets.token_hex(6)}")
+
+
+def _check_served(url: URL, served: str | None) -> None:
+    """Check that a connection is on the throw-away database, before anything runs there.
+
+    :param served: the name of the connection's database according to the server.
+    :raises DatabaseError: if it is another one, which may be the app's.
+    """
+    wanted = url.database or ""
+    if served != wanted:
+        raise DatabaseError(
+            f"The connection to the throw-away database {wanted or 'in memory'} leads to {served or 'no database'}, so"
+            " nothing was run on it. Look for a pooler, or a listener of the engine, that redirects connections."
+        )
 
 
 @contextmanager
-def _existing(scratch: Scratch, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
-    """Create a database on a server, and drop it at the end if it was created.
+def _existing(url: URL, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
+    """Create the throw-away database, and drop it at the end if it was created.
 
+    :param connect: opens a connection to the app's database.
     :param schemas: receives the schemas that a new database lacks.
     """
-    refused = False
+    is_refused = False
     try:
         try:
             with connect() as connection:
                 schemas.extend(_schema_in_use(connection))
-                _execute(connection, scratch, scratch.create)
+                with _managing(connection, url) as managing:
+                    managing.exec_driver_sql(f"CREATE DATABASE {url.database}{_OPTIONS[url.get_backend_name()]}")
         except DatabaseError:
-            refused = True
+            is_refused = True
             raise
         yield
     finally:
-        if not refused:
-            with connect() as connection:
-                _drop(connection, scratch)
+        if not is_refused:
+            with connect() as connection, _managing(connection, url) as managing:
+                _drop(managing, f"DROP DATABASE IF EXISTS {url.database}")
 
 
 def _schema_in_use(connection: Connection) -> list[str]:
@@ -144,36 +127,28 @@ def _create_schema(connection: DBAPIConnection, schema: str) -> None:
     connection.commit()
 
 
-def _execute(connection: Connection, scratch: Scratch, statement: str) -> None:
-    with _managing(scratch):
-        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
-
-
-def _drop(connection: Connection, scratch: Scratch) -> None:
-    with _managing(scratch):
-        autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
-        if connection.dialect.name == "postgresql":
-            try:
-                autocommit.exec_driver_sql(f"{scratch.drop} WITH (FORCE)")
-            except ProgrammingError:
-                # Only a superuser may end a worker of autovacuum. Without FORCE, the server ends it and waits for it.
-                connection.rollback()
-            else:
-                return
-        autocommit.exec_driver_sql(scratch.drop)
+def _drop(connection: Connection, statement: str) -> None:
+    if connection.dialect.name == "postgresql":
+        try:
+            connection.exec_driver_sql(f"{statement} WITH (FORCE)")
+        except ProgrammingError:
+            # Only a superuser may end a worker of autovacuum. Without FORCE, the server ends it and waits for it.
+            connection.rollback()
+        else:
+            return
+    connection.exec_driver_sql(statement)
 
 
 @contextmanager
-def _managing(scratch: Scratch) -> Iterator[None]:
-    """Raise one clear error if a throw-away database cannot be created or dropped.
+def _managing(connection: Connection, url: URL) -> Iterator[Connection]:
+    """Yield a connection outside of transactions, on which a throw-away database is created or dropped.
 
-    :raises DatabaseError: if the server refuses.
+    :raises DatabaseError: if the server reports an error.
     """
     try:
-        yield
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
     except DBAPIError as exc:
-        why = describe_without(exc, scratch.url).rstrip(".")
         raise DatabaseError(
-            f"The throw-away database {scratch.url.database} cannot be made or dropped: {why}."
-            " --scratch needs a user that may do both."
+            f"The throw-away database {url.database} cannot be created or dropped:"
+            f" {describe_without(exc, url).rstrip('.')}. --scratch needs a user that may do both."
         ) from None

@@ -1,8 +1,9 @@
-"""What a migrating connection needs on SQLite, and restoring the connection afterwards.
+"""Real transactions for the migrating connection on SQLite, which is restored afterwards.
 
-The driver commits before DDL, so part of a revision that fails half-way would remain. Here, its transaction handling is
-turned off, and BEGIN IMMEDIATE and COMMIT are executed as statements. Foreign keys are not enforced during a migration,
-because rebuilding a parent table would delete the rows of its children. They are checked before each commit.
+The driver commits before DDL, so a revision that fails half-way could not be rolled back whole. Therefore its
+transaction handling is turned off, and BEGIN IMMEDIATE and COMMIT are executed as statements. Foreign keys are not
+enforced during a migration, because rebuilding a parent table would delete the rows of its children. They are checked
+before each commit.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ ORDER BY 1, 2
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Check that the app has no open transaction on the DBAPI connection, which is possible for a database in memory.
+    """Check that the app has no open transaction on the connection, which it may share if the database is in memory.
 
-    :raises DatabaseError: if it has one, which stays open.
+    :raises DatabaseError: if the app has one, which stays open.
     """
     if _Dbapi(connection).in_transaction:
         fairy: Any = connection.connection
@@ -45,7 +46,7 @@ def check_not_in_use(connection: Connection) -> None:
 
 
 def pragma(connection: Connection, name: str) -> Any:
-    """Return the value of a pragma, without SQLAlchemy, which takes ten times as long as SQLite."""
+    """Return the value of a pragma. SQLAlchemy is not used, because it would take ten times as long as SQLite."""
     return _Dbapi(connection).pragma(name)[0][0]
 
 
@@ -53,15 +54,15 @@ def dangling_keys(connection: Connection) -> list[str]:
     """Return the foreign keys to tables that do not exist, as text: ``the table shirts to colors``."""
     try:
         return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
-    except (sqlite3.Error, DBAPIError):  # for example while another process writes, which should not end the run
+    except (sqlite3.Error, DBAPIError):  # for example while another process writes; that should not end the run
         return []
 
 
 @contextmanager
 def transactional(connection: Connection, patience: float | None = None) -> Iterator[Connection]:
-    """Yield a connection on the same DBAPI connection whose transactions include DDL.
+    """Yield a connection whose transactions include DDL, on the same DBAPI connection.
 
-    :param patience: the seconds to wait for the write lock; None to use the timeout of the connection, or a minimum.
+    :param patience: the seconds to wait for the write lock; by default, the connection's timeout, but at least five.
     :raises DatabaseError: if the DBAPI connection is inside a transaction of the app.
     """
     check_not_in_use(connection)
@@ -76,13 +77,13 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
         yield shadow
     except BaseException:
         with suppress(Exception):  # the connection may be lost; the first error is the one to raise
-            _give_back(connection, shadow, restore)
+            _restore(connection, shadow, restore)
         raise
-    _give_back(connection, shadow, restore)
+    _restore(connection, shadow, restore)
 
 
-def _give_back(connection: Connection, shadow: Connection, restore: Callable[[], None]) -> None:
-    """Restore the DBAPI connection, or invalidate it if that fails, so that it is never used half restored."""
+def _restore(connection: Connection, shadow: Connection, restore: Callable[[], None]) -> None:
+    """Restore the DBAPI connection, or invalidate it if that fails."""
     try:
         if shadow.in_transaction():
             shadow.rollback()
@@ -124,8 +125,12 @@ class _Dbapi:
             cursor.close()
 
     def prepare(self, patience: float | None) -> Any:
-        """Set what a migration needs; return a function that restores it."""
-        autocommit = self._leave_autocommit_attribute()
+        """Prepare the connection for a migration, and return a function that restores it."""
+        autocommit = self._autocommit
+        if autocommit is not None:
+            # From Python 3.12 on; see "Transaction control via the autocommit attribute" in Python's documentation.
+            self._set_autocommit(sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
+            self._connection.rollback()  # the empty transaction that autocommit=False opens
         isolation_level = self._connection.isolation_level
         self._connection.isolation_level = None
         busy_timeout = self.pragma("busy_timeout")[0][0]
@@ -144,18 +149,6 @@ class _Dbapi:
                 self._set_autocommit(autocommit)
 
         return restore
-
-    def _leave_autocommit_attribute(self) -> bool | None:
-        """From Python 3.12 on, switch ``Connection.autocommit`` to its legacy mode; return the previous value.
-
-        See the documentation of Python's ``sqlite3``, "Transaction control via the autocommit attribute".
-        """
-        value = self._autocommit
-        if value is None:
-            return None
-        self._set_autocommit(sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
-        self._connection.rollback()  # the empty transaction that autocommit=False opens
-        return value
 
     @property
     def _autocommit(self) -> bool | None:
@@ -177,13 +170,13 @@ class _Dbapi:
             return call(*args)
         from sqlalchemy.util import await_only
 
-        return await_only(self._driver._execute(call, *args))  # noqa: SLF001 (it has no public way)
+        return await_only(self._driver._execute(call, *args))  # noqa: SLF001 (there is no public function)
 
 
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
-    """Return a connection on the same DBAPI connection with real transactions and without the app's events.
+    """Return a connection with real transactions and without the app's listeners, on the same DBAPI connection.
 
-    Other connections that a revision opens with its ``engine`` use the app's pool and the driver's transactions.
+    If a revision opens further connections with its ``engine``, these use the app's pool and the driver's transactions.
     """
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
@@ -202,13 +195,13 @@ def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
 
 
 def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
-    """Replace the method of the dialect, which would turn the driver's transaction handling on again."""
+    """Do nothing, in place of the dialect's method, which would turn the driver's transaction handling on again."""
 
 
 class Lent:
-    """The only DBAPI connection of a database in memory, as other users get it during a migration.
+    """The only DBAPI connection of a database in memory, for other users during a migration.
 
-    They take part in its transaction, but cannot end it.
+    They take part in the transaction of the migration, but cannot end it.
     """
 
     def __init__(self, connection: object) -> None:
@@ -240,18 +233,18 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
         now, tables = _violations(dbapi), _tables(dbapi)
         then, earlier = before[0]
         if now is None or then is None:
-            return  # the schema cannot be checked, because a key refers to columns that are not unique
+            return  # SQLite cannot check the schema, because a key refers to columns that are not unique
         moved = tables ^ earlier  # violations in a renamed table are not new
         added = _anonymous(now, moved) - _anonymous(then, moved)
         if added:
             broken = ", ".join(f"{child} to {parent}" for child, parent in sorted(now - then))
-            cause = sqlite3.IntegrityError(f"rows whose foreign key finds nothing: {broken}")
+            cause = sqlite3.IntegrityError(f"rows that violate a foreign key: {broken}")
             raise IntegrityError("PRAGMA foreign_key_check", None, cause)
         before[0] = now, tables
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
-    """Return violations without the names of tables that were created or dropped."""
+    """Return the counts of violations, in which tables that were created or dropped have no name."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for (child, parent), count in violations.items():
         counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count
@@ -263,7 +256,7 @@ def _tables(dbapi: _Dbapi) -> frozenset[str]:
 
 
 def _violations(dbapi: _Dbapi) -> Counter[tuple[str, str]] | None:
-    """Count the rows that violate a foreign key, by table and parent; None where SQLite cannot tell."""
+    """Count the rows that violate a foreign key, by table and parent; return None if SQLite cannot check them."""
     try:
         return Counter((table, parent) for table, _, parent, _ in dbapi.pragma("foreign_key_check"))
     except (sqlite3.OperationalError, DBAPIError):

@@ -1,4 +1,4 @@
-"""A running statement in a form that is safe to show."""
+"""A statement in a form that is safe to show while it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST = 500
 
 
 class Statement:
-    """A statement as SQLAlchemy sends it. As a string, it is one line that is safe to show.
+    """A statement that SQLAlchemy executes. As a string, it is one line that is safe to show.
 
     Values are placeholders. Literal strings, comments and passwords are left out; literal numbers are not.
     """

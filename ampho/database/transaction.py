@@ -1,7 +1,7 @@
 """The transaction of a step, which its revision may end on its own.
 
-If it does, Alembic writes the version row in the next transaction, but commits the one that has ended, so the row is
-lost if no other revision follows. This module tracks what ended which transaction, so that the row and the entry in the
+In that case, Alembic writes the version row in the next transaction, but commits the one that has ended, so the row is
+lost if no other revision follows. This module notices when a transaction ends, so that the row and the entry in the
 journal are always committed.
 """
 
@@ -27,19 +27,13 @@ TRANSACTIONAL = ("sqlite", "postgresql")
 class StepTransaction:
     """Tracks the transaction of each step on the migrating connection.
 
-    :param before_commit: called when a revision is about to commit on its own for the first time, in that transaction.
-    :ivar is_own: whether Ampho or Alembic is executing statements, not the revision.
-    :ivar committed: whether a part of the step was committed before its end.
+    :param before_commit: called in the transaction, before a revision commits on its own for the first time.
+    :ivar is_own: whether the statements come from Ampho or Alembic, and not from the revision.
+    :ivar committed: whether part of the step was committed before its end.
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing it.
     :ivar rolled_back: whether the revision has rolled back.
-    :ivar lost: whether that undid a change of the revision.
+    :ivar lost: whether that rollback reverted a change of the revision.
     """
-
-    is_own: bool
-    committed: bool
-    is_over: bool
-    rolled_back: bool
-    lost: bool
 
     def __init__(self, connection: Connection, before_commit: Callable[[], None]) -> None:
         self._before_commit = before_commit
@@ -60,7 +54,7 @@ class StepTransaction:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """Ignore the statements in the body, because they do not belong to the revision."""
+        """Ignore the statements in the body, which do not belong to the revision."""
         before, self.is_own = self.is_own, True
         try:
             yield
@@ -68,8 +62,8 @@ class StepTransaction:
             self.is_own = before
 
     def look(self, connection: Connection) -> None:
-        """Notice that the transaction has ended without an event, as after SQLite's ``executescript()``."""
-        if connection.invalidated:  # for example by a cancelled task, which another error must not hide
+        """Notice a transaction that has ended without an event, as after SQLite's ``executescript()``."""
+        if connection.invalidated:  # for example by a cancelled task, whose exception must not be replaced
             return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # never None here
             self.committed = self.is_over = True
@@ -78,8 +72,13 @@ class StepTransaction:
         if self.is_own:
             return
         if not self.committed:
-            with _rolling_back(connection), self.own():
-                self._before_commit()
+            try:
+                with self.own():
+                    self._before_commit()
+            except BaseException:
+                # For SQLAlchemy, a failed commit has ended the transaction.
+                connection.dialect.do_rollback(connection.connection)
+                raise
         self.committed = True
         self.is_over = self._has_written = False
 
@@ -107,13 +106,3 @@ class StepTransaction:
         if not self.is_own and not CHANGES_NOTHING.match(statement):
             # If the database cannot roll back DDL, a DDL statement also commits the statements before it.
             self._has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
-
-
-@contextmanager
-def _rolling_back(connection: Connection) -> Iterator[None]:
-    """Roll back if the body fails: for SQLAlchemy, a failed commit has ended the transaction."""
-    try:
-        yield
-    except BaseException:
-        connection.dialect.do_rollback(connection.connection)
-        raise

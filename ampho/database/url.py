@@ -1,13 +1,10 @@
-"""Database URLs: reading them from settings, checking their drivers, and showing them without secrets.
-
-This module does not use a framework, and does not open connections.
-"""
+"""Database URLs: reading them from settings, checking their drivers, and showing them and errors without secrets."""
 
 from __future__ import annotations
 
 import re
 from functools import wraps
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import quote_plus
 
@@ -24,24 +21,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MASK = "***"
+_FORM = "Write dialect+driver://user:password@host/database"
 _SHORT = 3
 
-_ASYNC_DRIVERS = {
-    "sqlite": ("sqlite+aiosqlite",),
-    "postgresql": ("postgresql+asyncpg", "postgresql+psycopg"),
-    "mysql": ("mysql+asyncmy",),
-    "mariadb": ("mariadb+asyncmy",),
-    "oracle": ("oracle+oracledb_async",),
-    "mssql": ("mssql+aioodbc",),
+_DRIVERS = {
+    "sqlite": ("sqlite://", "sqlite+aiosqlite://", "quart"),
+    "postgresql": ("postgresql+psycopg://", "postgresql+asyncpg:// or postgresql+psycopg://", "postgres"),
+    "mysql": ("mysql+pymysql://", "mysql+asyncmy://", "mysql"),
+    "mariadb": ("mariadb+pymysql://", "mariadb+asyncmy://", "mysql"),
+    "oracle": ("oracle+oracledb://", "oracle+oracledb_async://", ""),
+    "mssql": ("mssql+pyodbc://", "mssql+aioodbc://", ""),
 }
-_SYNC_DRIVERS = {
-    "sqlite": ("sqlite",),
-    "postgresql": ("postgresql+psycopg",),
-    "mysql": ("mysql+pymysql",),
-    "mariadb": ("mariadb+pymysql",),
-    "oracle": ("oracle+oracledb",),
-    "mssql": ("mssql+pyodbc",),
-}
+"""For each kind of database, suitable sync and async drivers, and the extra of Ampho that installs them."""
 
 _RENAMED = {"postgres": "postgresql"}  # libpq accepts this name, but SQLAlchemy does not
 
@@ -53,7 +44,7 @@ _SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odb
 
 
 def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
-    """Remove the frames of a function that reads settings from the traceback of its error.
+    """Make a function that reads settings raise errors without its frames.
 
     Their local variables may contain a malformed URL with its password, and error trackers record local variables.
     """
@@ -74,13 +65,13 @@ def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
 def parse_url(value: object, setting: str) -> URL:
     """Return the URL in a setting.
 
-    A raw ``@`` after the one that ends the password is refused, and so is a host with characters that cannot be in a
-    host. They are almost always part of the password, and SQLAlchemy would treat the rest of that password as the host
-    or the database, which errors show.
+    A second raw ``@`` is an error, and so is a host with characters that no host can have. They are almost always part
+    of the password, and SQLAlchemy would take the rest of that password for the host or the database, which errors
+    show.
 
     :param value: the value of the setting, a ``str`` or a :class:`sqlalchemy.URL`.
-    :param setting: the name of the setting, for errors.
-    :raises ConfigurationError: if it is not a database URL. The message never contains any part of it.
+    :param setting: the name of the setting.
+    :raises ConfigurationError: if the value is not a database URL. The message contains no part of it.
     """
     if isinstance(value, URL):
         return value
@@ -92,14 +83,11 @@ def parse_url(value: object, setting: str) -> URL:
         except (ArgumentError, ValueError):
             pass  # these contain the URL; the error below is raised outside of the handler, so they are not its context
     if isinstance(value, str) and not value.strip():
-        raise ConfigurationError(
-            f"{setting} is empty. Write dialect+driver://user:password@host/database.", setting=setting
-        )
+        raise ConfigurationError(f"{setting} is empty. {_FORM}.", setting=setting)
     kind = "" if isinstance(value, str) else f" (it is of type {type(value).__name__})"
     raise ConfigurationError(
-        f"{setting} is not a database URL{kind}. Write dialect+driver://user:password@host/database, with the "
-        "special characters of user and password percent-encoded (urllib.parse.quote_plus), or give "
-        "sqlalchemy.URL.create(...).",
+        f"{setting} is not a database URL{kind}. {_FORM}, with the special characters of user and password"
+        " percent-encoded (urllib.parse.quote_plus), or use sqlalchemy.URL.create(...).",
         setting=setting,
     )
 
@@ -112,56 +100,48 @@ def _splits_password(value: str) -> bool:
     return "@" in place or any("@" in pair and "=" not in pair for pair in query.split("&"))
 
 
-_EXTRAS = {"sqlite": "quart", "postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
-
-
 def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
     """Return the error for a driver that is not installed, with the extra of Ampho that installs one."""
-    backend = url.get_backend_name()
-    extra = _EXTRAS.get(backend)
-    remedy = f"Install it: pip install 'ampho[{extra}]', or the driver that you want" if extra else "Install it"
-    if extra and url.drivername in (
-        "mysql",
-        "mariadb",
-        "postgresql",
-    ):  # these names mean a driver that the extra does not install
-        remedy = f"Use {_SYNC_DRIVERS[backend][0]}:// instead, whose driver comes with pip install 'ampho[{extra}]'"
+    sync, _, extra = _DRIVERS.get(url.get_backend_name(), ("", "", ""))
+    if not extra:
+        remedy = "Install it"
+    elif url.drivername in ("mysql", "mariadb", "postgresql"):  # these names mean a driver that no extra installs
+        remedy = f"Use {sync} instead, whose driver comes with pip install 'ampho[{extra}]'"
+    else:
+        remedy = f"Install it: pip install 'ampho[{extra}]', or the driver that you want"
     return DriverError(
         f"{setting}: the driver of {url.drivername!r} cannot be imported ({error}). {remedy}.", setting=setting
     )
 
 
 def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATABASE_URI") -> None:
-    """Check that a URL names a driver of the right kind. psycopg is both sync and async.
+    """Check that a URL names an async driver, or a sync one. psycopg is both.
 
     A URL without a driver counts as sync, because the driver that SQLAlchemy chooses depends on its version.
 
     :param is_async: whether the driver must be async.
     :param setting: the name of the setting that the URL is from.
-    :raises DriverError: if the driver is of the other kind, or unknown to SQLAlchemy. The message names a suitable one.
+    :raises DriverError: if the driver is of the other kind, or SQLAlchemy does not know it.
     """
     backend = url.get_backend_name()
-    fitting = (_ASYNC_DRIVERS if is_async else _SYNC_DRIVERS).get(_RENAMED.get(backend, backend))
-    remedy = f" Use {' or '.join(f'{name}://' for name in fitting)} instead." if fitting else ""
+    suitable = _DRIVERS.get(_RENAMED.get(backend, backend))
+    remedy = f" Use {suitable[is_async]} instead." if suitable else ""
     try:
         dialect = url.get_dialect(_is_async=is_async)
     except NoSuchModuleError:
-        fault = "is no dialect and driver that SQLAlchemy knows"
+        fault = "names a dialect or driver that SQLAlchemy does not know"
     else:
         if is_async and not (dialect.is_async and "+" in url.drivername):
-            fault = "is a sync driver, and an async one is needed"
+            fault = "is a sync driver, but an async one is needed"
         elif dialect.is_async and not is_async:
-            fault = "is an async driver, and a sync one is needed"
+            fault = "is an async driver, but a sync one is needed"
         else:
             return
     raise DriverError(f"{setting}: {url.drivername!r} {fault}.{remedy}", setting=setting)
 
 
 def display(url: URL) -> str:
-    """Return a URL as text with its password, and passwords and tokens in its query, masked.
-
-    SQLAlchemy does not mask those in the query.
-    """
+    """Return a URL as text, with its password masked, and with the secrets in its query, which SQLAlchemy shows."""
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
 
@@ -175,34 +155,24 @@ def missing_folder(url: URL) -> str:
     return "" if folder.is_dir() else shown_path(folder)
 
 
-def database_name(url: URL) -> str:
-    """Return the name of a database: the one in its URL, or that of its SQLite file."""
-    if url.get_backend_name() == "sqlite":
-        return PurePath(url.database or ":memory:").name
-    return url.database or url.username or url.get_backend_name()  # PostgreSQL then uses the name of the user
-
-
 def is_in_memory(url: URL) -> bool:
-    """Return whether a URL of SQLite is that of a database in memory, which ends with its connection."""
+    """Return whether an SQLite URL is that of a database in memory, which ends with its connection."""
     return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
 
 
 def in_folder(url: URL, folder: Path) -> URL:
-    """Return a URL of an SQLite file, or of a ``file:`` URI, with a relative path resolved against a folder."""
+    """Return the URL of an SQLite file or ``file:`` URI, with a relative path resolved against a folder."""
     prefix = "file:" if url.query.get("uri") else ""
     path = Path((url.database or "").removeprefix(prefix))
     return url if path.is_absolute() else url.set(database=f"{prefix}{folder / path}")
 
 
 def redact(text: str, *urls: URL) -> str:
-    """Return a text with the passwords of URLs masked, in every spelling.
+    """Return a text in which the passwords of URLs, and the secrets in their queries, are masked in every spelling.
 
     Each character of a password may be raw, percent-encoded (once or more), or escaped as in a ``repr``, an ini file or
     an SQL literal. A password of three characters or more is masked everywhere, even inside a word. A shorter one would
     occur too often by chance, so it is only masked between ``:`` and ``@``, and after ``password=`` or similar names.
-
-    :param text: the text, such as the message of a driver's error.
-    :param urls: the URLs with the passwords, and with secrets in the query, that may be in the text.
     """
     secrets = {secret for url in urls for secret in _secrets(url)}
     for secret in sorted(secrets, key=len, reverse=True):
@@ -216,19 +186,12 @@ def redact(text: str, *urls: URL) -> str:
 
 
 def describe_without(exc: BaseException, url: URL) -> str:
-    """Return an exception as one line, as :func:`~ampho._text.describe` does, with the password of a URL masked."""
-
-    def hide(text: str) -> str:
-        return redact(text, url)
-
-    return hide(describe(exc, hide))
+    """Return an exception as one line, as :func:`~ampho._text.describe` does, without the password of a URL."""
+    return redact(describe(exc, lambda text: redact(text, url)), url)
 
 
 def explain(exc: BaseException, url: URL) -> str:
-    """Return an exception as one line without its final full stop, with a hint on what to do if it is well known.
-
-    The password of the URL is masked.
-    """
+    """Return the same without the final full stop, and with a hint on what to do if the error is well known."""
     return with_hint(describe_without(exc, url).rstrip(".?"))
 
 

@@ -31,7 +31,7 @@ _IN_SCHEMA = (
     " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
 )
 _LIKE_IT = {
-    # The text comes first because SQLite cannot list the columns of a view or a virtual table that is broken.
+    # The text is compared first, because SQLite cannot list the columns of a broken view or virtual table.
     "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
     " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
     "postgresql": f"{_IN_SCHEMA}current_schema()",
@@ -63,10 +63,10 @@ class Applied:
 
     @classmethod
     def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
-        """Return what version rows mean for the revisions of a graph."""
-        every = tuple(rows)
-        corrupt = tuple(str(row) for row in dict.fromkeys(every) if not _can_be_row(row))
-        every = tuple(row for row in every if _can_be_row(row))
+        """Return the revisions of a graph that are applied according to version rows."""
+        given = tuple(rows)
+        corrupt = tuple(str(row) for row in dict.fromkeys(given) if not _can_be_row(row))
+        every = tuple(filter(_can_be_row, given))
         listed = tuple(dict.fromkeys(every))
         unknown = tuple(row for row in listed if not graph.has_file(row))
         present = graph.ancestors(row for row in listed if row in graph)
@@ -77,14 +77,13 @@ class Applied:
         missing, unrecorded = _missing_revisions(graph, seeds, record)
         whole = graph.with_missing(missing)
         known = frozenset(whole.ancestors(listed))
-        gone = frozenset(filter(whole.is_missing, known))
         uncertain: frozenset[str] = frozenset()
         if unrecorded:
-            # Rows are exact, so a revision that depends on a row is not applied: otherwise, the row would not be there.
+            # Rows are exact, so a revision that depends on a row is not applied. Otherwise, there would be no such row.
             above = graph.descendants(row for row in listed if row not in unknown)
             left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.denies(rid))
-        return cls(whole, known, gone, uncertain, unknown, corrupt, every)
+        return cls(whole, known, frozenset(filter(whole.is_missing, known)), uncertain, unknown, corrupt, every)
 
     @property
     def ahead(self) -> frozenset[str]:
@@ -92,7 +91,7 @@ class Applied:
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
     def superfluous(self, journal: Journal) -> tuple[str, ...]:
-        """Return the rows that are not needed, because the revision of another row depended on them when it ran."""
+        """Return the rows of revisions on which an applied revision depended when it ran, so they need no row."""
         needed = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
         return tuple(sorted(needed.intersection(self.rows)))
 
@@ -102,17 +101,17 @@ class Applied:
         return tuple(row for row, count in Counter(self.rows).items() if count > 1)
 
     def edited(self, journal: Journal) -> tuple[str, ...]:
-        """Return the applied revisions whose files are not those that ran, according to the journal."""
+        """Return the applied revisions whose files were changed after they ran, according to the journal."""
         entries = ((rid, journal.applied(rid)) for rid in self.known - self.missing)
         return self.graph.sort(
             rid for rid, entry in entries if entry and entry.checksum not in (None, self.graph[rid].checksum)
         )
 
     def diverged(self, journal: Journal) -> tuple[str, ...]:
-        """Return the revisions that count as applied because others depend on them, but that were never run.
+        """Return the revisions that were never run, but count as applied because others depend on them.
 
-        The revisions of version rows and of entries in the journal did run, and so did those that they depended on
-        then.
+        The revisions of version rows and of entries in the journal did run, and so did those on which they depended at
+        that time.
         """
         rows = set(self.rows)
         if all(rid in rows or journal.affirms(rid) for rid in self.known):
@@ -127,7 +126,7 @@ class Applied:
         return self.graph.sort(self.known - proven)
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return what a revision depended on when it ran; also what it does now, if one of the former is not known."""
+        """Return what a revision depended on when it ran; if part of that is unknown, also what it depends on now."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:
@@ -135,9 +134,9 @@ class Applied:
         return entry.parents if all(map(self.graph.__contains__, entry.parents)) else {*entry.parents, *now}
 
     def as_ran(self, journal: Journal) -> Applied:
-        """Return the same without diverged revisions, each revision depending on what it depended on when it ran.
+        """Return this without diverged revisions, in a graph with the dependencies of the revisions when they ran.
 
-        :raises HistoryError: if the revisions do not form a graph in that way.
+        :raises HistoryError: if those dependencies do not form a graph.
         """
         diverged = self.diverged(journal)
         if not diverged:
@@ -147,17 +146,17 @@ class Applied:
         return Applied.from_rows(self.graph.with_parents(moved), self.rows, journal)
 
     def package(self, revision_id: str) -> str:
-        """Return the package of a revision; an empty string if it is not known."""
+        """Return the package of a revision, or an empty string if it is not known."""
         return self.graph[revision_id].package
 
 
 def _can_be_row(row: object) -> bool:
-    """Return whether a row can be the id of a revision, of Ampho or another tool."""
+    """Return whether a row can be the id of a revision, from Ampho or from another tool."""
     return isinstance(row, str) and bool(row.strip()) and row not in RESERVED
 
 
 def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
-    """Return the missing revisions, and whether nothing records what one of them depends on."""
+    """Return the missing revisions, and whether the dependencies of one of them are not recorded."""
     found: dict[str, Revision] = {}
     labels = {name: first for name in filter(graph.is_missing, graph.ids) if (first := _first_of(name, journal))}
     todo, seen = list(seeds), set[str]()
@@ -174,12 +173,9 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
             todo.append(labels[revision_id])
             continue
         entry = journal.applied(revision_id)
-        parents: tuple[str, ...] = ()
-        if entry is None:
-            unrecorded = True
-        else:
-            parents = entry.parents
-            todo += parents
+        unrecorded = unrecorded or entry is None
+        parents = entry.parents if entry else ()
+        todo += parents
         package = entry.package if entry else package_of_id(revision_id, graph.packages)
         found[revision_id] = Revision(revision_id, package, "", parents, is_missing=True)
     for label, first in labels.items():
@@ -189,41 +185,38 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 
 def _first_of(package: str, journal: Journal) -> str | None:
-    """Return the first applied revision of a package, which is what its name means in a dependency."""
+    """Return the first applied revision of a package, to which its name refers in a dependency."""
     own = {entry.revision: entry for entry in journal if entry.package == package and journal.affirms(entry.revision)}
     first = [revision_id for revision_id, entry in own.items() if own.keys().isdisjoint(entry.parents)]
     return first[0] if len(first) == 1 else None
 
 
 class VersionRows:
-    """The exact version rows of a database from step to step, at a constant cost per step.
+    """The exact version rows after each step, at a constant cost per step.
 
-    :param rows: the rows to start from.
+    :param rows: the rows before the first step.
     :param parents: returns the ids that a revision depends on.
     """
 
     def __init__(self, rows: Iterable[str], parents: Callable[[str], Sequence[str]]) -> None:
         self.current: set[str] = set(rows)
         self._parents = parents
-        self._applied = self._closure()
-        self._dependents = Counter(parent for revision_id in self._applied for parent in parents(revision_id))
-        self._stale = [row for row in sorted(self.current) if self._dependents[row]]
-
-    def _closure(self) -> set[str]:
-        applied = set(self.current)
-        todo = list(applied)
+        self._applied = set(self.current)
+        self._dependents: Counter[str] = Counter()
+        todo = list(self.current)
         while todo:
-            for parent in self._parents(todo.pop()):
-                if parent not in applied:
-                    applied.add(parent)
+            for parent in parents(todo.pop()):
+                self._dependents[parent] += 1
+                if parent not in self._applied:
+                    self._applied.add(parent)
                     todo.append(parent)
-        return applied
+        self._stale = [row for row in sorted(self.current) if self._dependents[row]]
 
     def upgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
         """Apply a revision whose ancestors are applied; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
         stale = [row for row in self._stale if self._dependents[row] and row not in parents]
-        self._stale = []  # rows that another tool left: the first step that can removes them
+        self._stale = []  # rows that another tool left, and that this step removes
         removed = stale + [parent for parent in parents if parent in self.current]
         self._applied.add(revision_id)
         self._dependents.update(parents)
@@ -232,7 +225,7 @@ class VersionRows:
         return removed, [revision_id]
 
     def downgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
-        """Revert a revision that no applied one depends on; return the rows to remove and the rows to add."""
+        """Revert a revision that no applied revision depends on; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
         self._applied.remove(revision_id)
         self._dependents.subtract(parents)
@@ -243,20 +236,19 @@ class VersionRows:
 
 
 def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
-    """Return the version rows for a set of applied revisions: those that no other of them depends on, sorted."""
+    """Return the version rows for applied revisions: those on which none of the others depends, sorted."""
     known = set(applied)
     return tuple(sorted(known - {parent for revision_id in known for parent in graph.parents(revision_id)}))
 
 
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
-    """Check that no other table has rows of this history. Call it if the version table is empty.
+    """Check that no other table has version rows of this history. Call this if the version table is empty.
 
-    They are in another table if the ``env.py`` that names the version table is no longer used, and then everything
-    would run again. A version table with a name of its own may be one of several, such as those of tenants, so only
-    the one with the default name counts as another. A table with the same name is in another schema, and does not
-    belong to this app.
+    Another table has them if the ``env.py`` that names the version table is no longer used. All revisions would then
+    run again. If the version table does not have the default name, it may be one of several, such as those of tenants,
+    so only the table with the default name is checked.
 
-    :param journal: the revisions that it records as reverted do not count, because that table is an old copy.
+    :param journal: the journal; revisions that it records as reverted do not count, because that table is an old copy.
     :raises VersionTableError: if another table has such rows.
     """
     like_it = _LIKE_IT.get(connection.dialect.name)
@@ -271,7 +263,7 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
             raise VersionTableError(
                 f"The version table {version_table} has no rows, but the table {name} has {listed(ids)} of this"
                 f' history. If that is the version table, pass version_table="{name}" to context.configure() in env.py,'
-                " or to the extension; otherwise, everything would run again. If it is a copy, drop it. Nothing was"
+                " or to the extension; otherwise, all revisions would run again. If it is a copy, drop it. Nothing was"
                 " changed.",
                 rows=ids,
             )

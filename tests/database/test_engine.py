@@ -321,12 +321,12 @@ def test_a_creator_is_not_left_out(project: Project, database: Database) -> None
     with project.importing():
         each = make(kinds_of(database)[0], url, options)
         assert each.call("current")["core"].applied == ()
-        with pytest.raises(ConfigurationError, match=r"creator= .* so it cannot be pointed to a throw-away database"):
+        with pytest.raises(ConfigurationError, match=r"creator= .* so Ampho cannot connect to a throw-away database"):
             each.call("check", scratch=True)
         each.app.config["AMPHO_DATABASE_URI"] = database.url
         for method in ("current", "upgrade"):
             with pytest.raises(
-                ConfigurationError, match=r"with creator= or pool=, which AMPHO_DATABASE_URI would leave out\."
+                ConfigurationError, match=r"with creator= or pool=, so Ampho cannot use AMPHO_DATABASE_URI\."
             ):
                 each.call(method)
         each.dispose()
@@ -372,7 +372,7 @@ def test_an_address_with_another_driver_is_refused(project: Project) -> None:
     url = URL.create("postgresql+psycopg", "tester", host="no.such.host")
     with (
         facade(project, "flask", ["core"], "sqlite:///app.db", AMPHO_DATABASE_URI=url) as each,
-        pytest.raises(DriverError, match=r"names the driver postgresql.psycopg, and the app uses sqlite"),
+        pytest.raises(DriverError, match=r"names the driver postgresql.psycopg, but the app uses sqlite"),
     ):
         each.call("current")
 

@@ -224,7 +224,7 @@ def test_where_another_table_has_the_rows_nothing_runs_again(project: Project, d
                 " history."
             )
             assert 'version_table="changes"' in said[-1]
-            assert "everything would run again" in said[-1]
+            assert "all revisions would run again" in said[-1]
         assert database.tables() == before
         assert database.rows("changes") == ["core_1"]
         env_py.write_text(EDITED, "utf-8")

@@ -934,7 +934,8 @@ def test_an_index_that_was_left_invalid_is_named(project: Project, database: Dat
     with running(project, database) as each:
         each.call("upgrade", "core_1")
         database.run("INSERT INTO author VALUES (2, 'Ann')")
-        left = "Left invalid: author_name of author; 'DROP INDEX CONCURRENTLY author_name' takes it away. Compare"
+        remedy = "To drop it, use 'DROP INDEX CONCURRENTLY author_name'. Compare"
+        left = f"An invalid index was left: author_name of author. {remedy}"
 
         assert left in str(failure(each))
         assert left in str(failure(each))
