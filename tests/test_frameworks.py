@@ -701,7 +701,7 @@ LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
 @pytest.mark.parametrize(
     ("db", "error", "message"),
     [
-        (SQLAlchemy(), ConfigurationError, "cannot use flask_sqlalchemy's object, which works on Quart only under"),
+        (SQLAlchemy(), ConfigurationError, "cannot use an object of flask_sqlalchemy, which needs quart-flask-patch"),
         (LikeLite(), ConfigurationError, "cannot use flask_sqlalchemy_lite's object"),
         (sa.create_engine("sqlite://"), DriverError, "was given a sync engine"),
         (SQLAlchemySyncConfig(connection_string="sqlite://"), DriverError, "Use SQLAlchemyAsyncConfig"),
@@ -755,7 +755,7 @@ def test_a_name_that_is_for_the_other_extension_is_not_taken_for_right() -> None
 
 def test_an_app_of_the_other_framework() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"Ampho is for Flask, and this app is a quart app\. Use ampho\.AsyncAmpho"
+        ConfigurationError, match=r"Ampho is for Flask, and this is a Quart app\. Use ampho\.AsyncAmpho"
     ):
         Ampho(quart.Quart("app"))  # type: ignore[arg-type]
     with pytest.raises(

@@ -1,10 +1,11 @@
-"""What ``AsyncAmpho`` needs of a database extension, and the kinds of extensions that it accepts."""
+"""The databases that ``AsyncAmpho`` accepts, in one form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,61 +27,71 @@ _ALEMBIC_CONFIG = {
 }
 """Maps attributes of advanced-alchemy's ``alembic_config`` to arguments of ``context.configure``."""
 
-_PREFIX_OF_THEIR_TEMPLATE = "sa."
-
 
 @dataclass(frozen=True)
-class OwnDatabase:
-    """An app's ``AsyncSQLAlchemy``."""
+class Database:
+    """A database of an app.
 
-    app: Quart
-    db: AsyncSQLAlchemy
+    :ivar given: what the app passed.
+    :ivar url: returns the address of the default database.
+    :ivar engine: returns the engine of a bind key for the running loop.
+    :ivar dispose: closes the connections in the running loop.
+    :ivar metadata: the tables of the models, if they are known.
+    :ivar options: arguments for Alembic's ``context.configure``.
+    """
 
-    def url(self) -> URL:
-        return self.db.get_url(app=self.app)
-
-    def engine(self, bind_key: str | None) -> AsyncEngine:
-        return self.db.get_engine(bind_key, app=self.app)
-
-    def metadata(self) -> MetaData | None:
-        return self.db.metadata
-
-    def options(self) -> Mapping[str, object]:
-        return {}
-
-    async def dispose(self) -> None:
-        await self.db.dispose(self.app)
+    given: object
+    url: Callable[[], URL]
+    engine: Callable[[str | None], AsyncEngine]
+    dispose: Callable[[], Awaitable[None]]
+    metadata: MetaData | None = None
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-@dataclass(frozen=True)
-class EngineDatabase:
-    """An ``AsyncEngine`` that the app created, with what is known about its models and migrations."""
+def adapt(app: Quart, db: Any) -> Database:
+    """Return a database in the form that ``AsyncAmpho`` uses.
 
-    made: AsyncEngine
-    tables: MetaData | None = None
-    configured: Mapping[str, object] = field(default_factory=dict[str, object])
+    :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``.
+    :raises ConfigurationError: if it is anything else. The message says what to pass instead.
+    """
+    if isinstance(db, AsyncSQLAlchemy):
+        engine = partial(db.get_engine, app=app)
+        return Database(db, partial(db.get_url, app=app), engine, partial(db.dispose, app), db.metadata)
+    if isinstance(db, AsyncEngine):
+        return _from_engine(db, db)
+    if isinstance(db, Engine):
+        raise DriverError(
+            f"AsyncAmpho was given a sync engine ({db.url.drivername}). Create one with"
+            " sqlalchemy.ext.asyncio.create_async_engine()."
+        )
+    home = type(db).__module__.partition(".")[0]
+    if home == "advanced_alchemy" and hasattr(db, "get_engine"):
+        made = db.get_engine()
+        if not isinstance(made, AsyncEngine):
+            raise DriverError(
+                "AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig."
+            )
+        return _from_engine(db, made, db.metadata, _alembic_options(db.alembic_config))
+    if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
+        raise ConfigurationError(
+            f"AsyncAmpho cannot use an object of {home}, which needs quart-flask-patch on Quart, and blocks the loop."
+            " Use ampho.AsyncSQLAlchemy, or pass an AsyncEngine and metadata=."
+        )
+    raise ConfigurationError(
+        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as database. Pass an AsyncSQLAlchemy,"
+        " an AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
+    )
 
-    def url(self) -> URL:
-        return self.made.url
 
-    def engine(self, bind_key: str | None) -> AsyncEngine:
+def _from_engine(
+    given: object, made: AsyncEngine, metadata: MetaData | None = None, options: Mapping[str, object] | None = None
+) -> Database:
+    def engine(bind_key: str | None) -> AsyncEngine:
         if bind_key is not None:
             raise ConfigurationError(f"There is only one engine, so there is no bind {bind_key!r}.")
-        return self.made
+        return made
 
-    def metadata(self) -> MetaData | None:
-        return self.tables
-
-    def options(self) -> Mapping[str, object]:
-        return self.configured
-
-    async def dispose(self) -> None:
-        await self.made.dispose()
-
-
-Database: TypeAlias = OwnDatabase | EngineDatabase
-"""What ``AsyncAmpho`` uses: the default database's address, its engines for the running loop, the tables of the models,
-and arguments for Alembic's ``context.configure``."""
+    return Database(given, lambda: made.url, engine, made.dispose, metadata, options or {})
 
 
 def _alembic_options(config: Any) -> dict[str, object]:
@@ -90,40 +101,6 @@ def _alembic_options(config: Any) -> dict[str, object]:
     to that module, like those from advanced-alchemy's template.
     """
     found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
-    if found.get("user_module_prefix") == _PREFIX_OF_THEIR_TEMPLATE:
+    if found.get("user_module_prefix") == "sa.":
         del found["user_module_prefix"]
     return found
-
-
-def adapt(app: Quart, db: Any) -> Database:
-    """Return a database in the form that ``AsyncAmpho`` uses.
-
-    :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``.
-    :raises ConfigurationError: if it is anything else, with what to pass instead.
-    """
-    if isinstance(db, AsyncSQLAlchemy):
-        return OwnDatabase(app, db)
-    if isinstance(db, AsyncEngine):
-        return EngineDatabase(db)
-    if isinstance(db, Engine):
-        raise DriverError(
-            f"AsyncAmpho was given a sync engine ({db.url.drivername}). Make one with"
-            " sqlalchemy.ext.asyncio.create_async_engine()."
-        )
-    home = type(db).__module__.partition(".")[0]
-    if home == "advanced_alchemy" and hasattr(db, "get_engine"):
-        engine = db.get_engine()
-        if not isinstance(engine, AsyncEngine):
-            raise DriverError(
-                "AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig."
-            )
-        return EngineDatabase(engine, db.metadata, _alembic_options(db.alembic_config))
-    if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
-        raise ConfigurationError(
-            f"AsyncAmpho cannot use {home}'s object, which works on Quart only under quart-flask-patch, and blocks the"
-            " loop. Use ampho.AsyncSQLAlchemy, or pass an AsyncEngine and metadata=."
-        )
-    raise ConfigurationError(
-        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as database. Pass an AsyncSQLAlchemy,"
-        " an AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
-    )

@@ -32,14 +32,14 @@ R = TypeVar("R")
 class AsyncAmpho(AsyncExtension):
     """Per-package migrations for a Quart app.
 
-    :param app: the app; leave it out if you use a factory, and call :meth:`init_app` there.
-    :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``; by
-        default the ``AsyncSQLAlchemy`` registered on the app, or else a new one.
+    :param app: the app; with an app factory, leave it out and call :meth:`init_app` there.
+    :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``. By
+        default, the ``AsyncSQLAlchemy`` that is registered on the app, or otherwise a new one.
     :param metadata: the tables of the models, as one ``MetaData`` or several; needed if ``db`` is an engine.
     :param packages: names of packages with migrations, in addition to those in ``AMPHO_MIGRATION_PACKAGES``.
     :param options: further arguments for Alembic's ``context.configure``, such as ``include_object``.
 
-    The methods are awaited. They need an app context, unless this extension serves only one app.
+    Await the methods. They need an app context, unless this extension serves only one app.
     """
 
     _template: ClassVar[str] = "aio"
@@ -60,39 +60,33 @@ class AsyncAmpho(AsyncExtension):
         self._given_metadata = metadata
         self._given_options = options
         self._databases: WeakKeyDictionary[App, Database] = WeakKeyDictionary()
-        self._dbs: WeakKeyDictionary[App, Any] = WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Quart, db: object | None = None) -> None:
         """Register this extension, and what it needs, on an app.
 
-        :raises ConfigurationError: if the app or its database is not for this extension, or if the app already has one.
+        :raises ConfigurationError: if this extension does not support the app or its database, or the app already has
+            an extension of Ampho.
         """
         if not isinstance(app, Quart):
             raise ConfigurationError(
                 f"AsyncAmpho is for Quart, and this is a {type(app).__name__} app. Use ampho.Ampho for Flask."
             )
         self._check_only_one(app)
-        db = self._register_db(app, db or self._db)
+        registered = app.extensions.get("sqlalchemy")
+        db = db or self._db or registered or AsyncSQLAlchemy()
+        if isinstance(db, AsyncSQLAlchemy) and db is not registered:
+            db.init_app(app)
         self._databases[app] = adapt(app, db)
-        self._dbs[app] = db
         self._apps.add(app)
         app.extensions["ampho"] = self
         self._add_commands(app)
 
-    def _register_db(self, app: Quart, db: object | None) -> object:
-        registered = app.extensions.get("sqlalchemy")
-        if db is None:
-            db = registered or AsyncSQLAlchemy()
-        if isinstance(db, AsyncSQLAlchemy) and db is not registered:
-            db.init_app(app)
-        return db
-
     @property
     def db(self) -> Any:  # noqa: ANN401 (it is what the app passed)
-        """The database extension of the current app, or without an app context that of the only one."""
-        return self._dbs[self._app()]
+        """The database of the current app, or outside of an app context that of the only app."""
+        return self._databases[self._app()].given
 
     def _current_app(self) -> App | None:
         return cast("Any", current_app)._get_current_object() if has_app_context() else None  # noqa: SLF001 (documented)
@@ -106,9 +100,9 @@ class AsyncAmpho(AsyncExtension):
         await self._databases[app].dispose()
 
     async def call(self, function: Callable[Concatenate[Commands, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a command for the current app, in a task of its own.
+        """Call a command for the current app in a task of its own.
 
-        If the caller is cancelled, this waits until the command has cleaned up.
+        If the caller is cancelled, wait until the command has cleaned up.
         """
         commands = Commands(QuartFramework(self, self._app()))
         task = asyncio.ensure_future(greenlet_spawn(partial(function, commands, *args, **kwargs)))
@@ -119,10 +113,10 @@ class AsyncAmpho(AsyncExtension):
         return self._databases[app].url()
 
     def _metadata(self, app: App) -> MetaData | Sequence[MetaData] | None:
-        return self._databases[app].metadata() if self._given_metadata is None else self._given_metadata
+        return self._databases[app].metadata if self._given_metadata is None else self._given_metadata
 
     def _options(self, app: App) -> Mapping[str, object]:
-        return {**DEFAULTS, **self._databases[app].options(), **self._given_options}
+        return {**DEFAULTS, **self._databases[app].options, **self._given_options}
 
 
 def _check_metadata(given: object) -> None:

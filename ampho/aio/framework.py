@@ -1,4 +1,4 @@
-"""How commands run on Quart: in a task and a greenlet of their own, in which sync code can wait with the loop."""
+"""How commands run on Quart: in a task and a greenlet of their own, in which sync code does not block the loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry
 
     from ampho.extension import AsyncExtension
     from ampho.migrate.project import Project
@@ -48,7 +47,7 @@ class QuartFramework(Framework):
 
     @contextmanager
     def connect(self, *, scratch: bool = False, renews: bool = False) -> Iterator[Connection]:
-        """Open the migrating connection, and close it in the end, whatever is cancelled meanwhile.
+        """Open the migrating connection, and close it at the end, even if the command is cancelled.
 
         :param renews: whether the schema may change. Connections of asyncpg remember the types and statements of the
             old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
@@ -70,9 +69,9 @@ class QuartFramework(Framework):
         opened = self._extension.migrating_connection(self._app, engine.sync_engine, scratch=scratch)
         try:
             return stack.enter_context(opened)
-        except Exception:  # whatever it is, it is raised again
+        except Exception:  # of any kind, because it is raised again
             if engine.dialect.driver == "aiosqlite":
-                # Its thread still has a result for the loop, and prints a traceback if the loop is closed by then.
+                # Its thread still has a result for the loop, and prints a traceback if the loop closes before that.
                 self.sleep(_CLOSING_SECONDS)
             raise
 
@@ -81,17 +80,14 @@ class QuartFramework(Framework):
         await_only(anyio.sleep(seconds))
 
     def in_thread(self, function: Callable[[], T]) -> T:
-        """Return the result of a function, which a thread calls so that it does not block the loop.
-
-        A thread cannot be cancelled, so a cancelled command waits for it.
-        """
+        """Call a function in a thread. A thread cannot be cancelled, so a cancelled command waits for it."""
         return await_only(finish(anyio.to_thread.run_sync(function)))
 
 
 async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
     """Run work in a task of its own, and return its result. If the caller is cancelled, wait for the end of the task.
 
-    :param cancels: whether to cancel the task in that case. It is cancelled only once, because AnyIO cancels its
+    :param cancels: whether to cancel the task in that case. The task is only cancelled once, because AnyIO cancels the
         caller again at each ``await``, which would interrupt the cleanup of SQLAlchemy and of the driver.
     """
     task = asyncio.ensure_future(work)
@@ -102,7 +98,7 @@ async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
             task.cancel()
         with anyio.CancelScope(shield=True):
             while not task.done():
-                with suppress(asyncio.CancelledError):  # the task was cancelled already, or must not be
+                with suppress(asyncio.CancelledError):  # the task is already cancelled, or must not be cancelled
                     await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # otherwise asyncio reports that nothing retrieved it
@@ -110,9 +106,9 @@ async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
 
 
 async def _read_ahead(project: Project) -> None:
-    """Read the revision files in a thread; an error is raised again when the command uses them.
+    """Read the revision files in a thread; errors are raised again when the command uses them.
 
-    AnyIO's backend, which is imported when it is first used, takes long to import, too.
+    AnyIO's backend is imported there as well, because importing it takes long.
     """
 
     def read() -> None:
@@ -127,9 +123,5 @@ async def _read_ahead(project: Project) -> None:
 async def _renew_pool(engine: AsyncEngine) -> None:
     old = engine.sync_engine.pool
     await engine.dispose()
-    event.listen(old, "checkin", _close)  # not earlier, since a new pool has the listeners of the old one
-
-
-def _close(dbapi_connection: object, entry: ConnectionPoolEntry) -> None:
-    """Close a connection that is returned to a replaced pool, which would keep it open."""
-    entry.close()
+    # The old pool would keep returned connections open. The new one, which copied its listeners, must not close them.
+    event.listen(old, "checkin", lambda connection, entry: entry.close())

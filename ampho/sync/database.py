@@ -19,9 +19,9 @@ _MEMORY = ":memory:"
 
 
 class QuietSQLAlchemy(SQLAlchemy):
-    """Flask-SQLAlchemy's extension, except that it creates the instance folder only at the first connection.
+    """A ``SQLAlchemy`` that only creates the instance folder when it first connects.
 
-    An app that starts must not write to the disk, which may be read-only in a container.
+    Flask-SQLAlchemy creates it when the app starts, but the disk may be read-only in a container.
     """
 
     def _apply_driver_defaults(self, options: dict[str, Any], app: Flask) -> None:

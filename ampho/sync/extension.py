@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from flask import current_app, has_app_context
+from flask import Flask, current_app, has_app_context
 
 from ampho.commands import Commands
 from ampho.database.url import leaving_no_frames, missing_driver, parse_url, require_driver
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, SyncExtension
 from ampho.sync.framework import FlaskFramework
-from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, feed
+from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from flask import Flask
     from flask.sansio.app import App
     from flask_migrate import Migrate
     from flask_sqlalchemy import SQLAlchemy
@@ -30,9 +29,9 @@ R = TypeVar("R")
 class Ampho(SyncExtension):
     """Per-package migrations for a Flask app.
 
-    :param app: the app; leave it out if you use a factory, and call :meth:`init_app` there.
-    :param db: the app's ``SQLAlchemy``; by default the one registered on the app, or else a new one.
-    :param migrate: the app's ``Migrate``; by default the one registered on the app, or else a new one.
+    :param app: the app; with an app factory, leave it out and call :meth:`init_app` there.
+    :param db: the app's ``SQLAlchemy``; by default, the one that is registered on the app, or otherwise a new one.
+    :param migrate: the app's ``Migrate``; by default, the one that is registered on the app, or otherwise a new one.
     :param packages: names of packages with migrations, in addition to those in ``AMPHO_MIGRATION_PACKAGES``.
     :param options: arguments for the new ``Migrate``, such as ``compare_type`` or ``include_object``. They are an error
         if the app already has a ``Migrate``.
@@ -64,40 +63,23 @@ class Ampho(SyncExtension):
     def init_app(self, app: Flask, db: SQLAlchemy | None = None, migrate: Migrate | None = None) -> None:
         """Register this extension, and what it needs, on an app.
 
-        :raises ConfigurationError: if the app or its database URL is not for this extension, or if the app already has
-            other extensions than those that were passed.
+        :raises ConfigurationError: if this extension does not support the app or its database, or if different
+            extensions from those that were passed are registered on the app.
         """
-        _check_app(app)
+        if not isinstance(app, Flask):
+            raise ConfigurationError(
+                f"Ampho is for Flask, and this is a {type(app).__name__} app. Use ampho.AsyncAmpho for Quart."
+            )
         self._check_only_one(app)
-        _check_db(db or self._db or app.extensions.get("sqlalchemy"))
-        self._check_migrate(app, migrate or self._migrate)
-        _check_urls(app)
-        if db is None and self._db is None and "sqlalchemy" not in app.extensions:
-            _check_configured(app)
-        db = self._register_db(app, db or self._db)
-        self._register_migrate(app, db, migrate or self._migrate)
+        db, migrate = db or self._db, migrate or self._migrate
+        _check_db(app, db)
+        self._check_migrate(app, migrate)
+        db = _register_db(app, db)
+        self._register_migrate(app, db, migrate)
         app.extensions["ampho"] = self
         self._dbs[app] = db
         self._apps.add(app)
         self._add_commands(app)
-
-    def _register_db(self, app: Flask, db: SQLAlchemy | None) -> SQLAlchemy:
-        registered = app.extensions.get("sqlalchemy")
-        if registered is None:
-            from ampho.sync.database import QuietSQLAlchemy
-
-            db = db or QuietSQLAlchemy()
-            try:
-                db.init_app(app)
-            except ImportError as exc:
-                setting, url = next(iter(_urls(app).items()))
-                raise missing_driver(url, exc, setting) from exc
-        elif db is not None and db is not registered:
-            raise ConfigurationError(
-                "Ampho was given a different SQLAlchemy instance from the one registered on this app. Pass that one, or"
-                " omit it."
-            )
-        return db or cast("SQLAlchemy", registered)
 
     def _check_migrate(self, app: Flask, migrate: Migrate | None) -> None:
         if migrate is not None:
@@ -108,32 +90,27 @@ class Ampho(SyncExtension):
                     f"Ampho cannot use a {_kind(migrate)} as Migrate. Pass a flask_migrate.Migrate."
                 )
         registered = app.extensions.get(KEY)
-        if registered is not None and migrate is not None and registered.migrate is not migrate:
-            raise ConfigurationError(
-                "Ampho was given a different Migrate instance from the one registered on this app. Pass that one, or"
-                " omit it."
-            )
+        _check_same("Migrate", migrate, registered and registered.migrate)
         if self._migrate_options and app not in self._apps and (registered is not None or migrate is not None):
             names = ", ".join(f"{name}=" for name in self._migrate_options)
             raise ConfigurationError(
-                f"Ampho got {names} beside a Migrate, which has options of its own. Pass that to Migrate(...) instead."
+                f"Ampho got {names} for an app that has a Migrate with options of its own. Pass them to Migrate(...)"
+                " instead."
             )
 
     def _register_migrate(self, app: Flask, db: SQLAlchemy, migrate: Migrate | None) -> None:
-        registered = app.extensions.get(KEY)
-        if registered is None and migrate is None:
-            stand_in = MigrateOnDemand(app, db, dict(self._migrate_options))
-            app.extensions[KEY] = stand_in
-            app.cli.add_command(db_group(stand_in))
-            return
-        if registered is None:
-            cast("Migrate", migrate).init_app(app, db)
-            registered = app.extensions[KEY]
-        feed(registered.migrate)
+        if KEY not in app.extensions:
+            if migrate is None:
+                stand_in = MigrateOnDemand(app, db, dict(self._migrate_options))
+                app.extensions[KEY] = stand_in
+                app.cli.add_command(db_group(stand_in))
+                return
+            migrate.init_app(app, db)
+        use_packages(app.extensions[KEY].migrate)
 
     @property
     def db(self) -> SQLAlchemy:
-        """The ``SQLAlchemy`` of the current app, or without an app context that of the only one."""
+        """The ``SQLAlchemy`` of the current app, or outside of an app context that of the only app."""
         return self._dbs[self._app()]
 
     @property
@@ -177,24 +154,24 @@ class Ampho(SyncExtension):
             return cast("Config", registered.migrate.call_configure_callbacks(config))
 
 
-def _check_app(app: object) -> None:
-    from flask import Flask
+def _check_db(app: Flask, db: SQLAlchemy | None) -> None:
+    registered = app.extensions.get("sqlalchemy")
+    if db is not None or registered is not None:
+        from flask_sqlalchemy import SQLAlchemy
 
-    if not isinstance(app, Flask):
+        if not isinstance(db or registered, SQLAlchemy):
+            raise ConfigurationError(
+                f"Ampho cannot use a {_kind(db or registered)} as database. Pass the flask_sqlalchemy.SQLAlchemy of"
+                " the app."
+            )
+    _check_same("SQLAlchemy", db, registered)
+
+
+def _check_same(name: str, given: object, registered: object) -> None:
+    if given is not None and registered is not None and given is not registered:
         raise ConfigurationError(
-            f"Ampho is for Flask, and this app is a {type(app).__module__.split('.')[0]} app. Use ampho.AsyncAmpho for"
-            " Quart."
-        )
-
-
-def _check_db(db: object) -> None:
-    if db is None:
-        return
-    from flask_sqlalchemy import SQLAlchemy
-
-    if not isinstance(db, SQLAlchemy):
-        raise ConfigurationError(
-            f"Ampho cannot use a {_kind(db)} as database. Pass the flask_sqlalchemy.SQLAlchemy of the app."
+            f"Ampho was given a different {name} instance from the one registered on this app. Pass that one, or omit"
+            " it."
         )
 
 
@@ -202,20 +179,28 @@ def _kind(given: object) -> str:
     return f"{type(given).__module__}.{type(given).__qualname__}"
 
 
-def _check_configured(app: Flask) -> None:
-    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
-    if not (app.config.get(URL_SETTING) or app.config.get("SQLALCHEMY_BINDS") or "url" in options):
+def _register_db(app: Flask, given: SQLAlchemy | None) -> SQLAlchemy:
+    # The URLs are checked first, because Flask-SQLAlchemy quotes them in its errors, and accepts async drivers.
+    urls = _urls(app)
+    for setting, url in urls.items():
+        require_driver(url, is_async=False, setting=setting)
+    if "sqlalchemy" in app.extensions:
+        return cast("SQLAlchemy", app.extensions["sqlalchemy"])
+    if given is None and not urls:
         raise ConfigurationError(
             f"{URL_SETTING} is not set. Set it in app.config before Ampho(app) or init_app(app), for example to"
             " sqlite:///app.db.",
             setting=URL_SETTING,
         )
+    from ampho.sync.database import QuietSQLAlchemy
 
-
-def _check_urls(app: Flask) -> None:
-    """Check the URLs first, because Flask-SQLAlchemy quotes them in its errors, and accepts async drivers."""
-    for setting, url in _urls(app).items():
-        require_driver(url, is_async=False, setting=setting)
+    db = given or QuietSQLAlchemy()
+    try:
+        db.init_app(app)
+    except ImportError as exc:
+        setting, url = next(iter(urls.items()))
+        raise missing_driver(url, exc, setting) from exc
+    return db
 
 
 @leaving_no_frames

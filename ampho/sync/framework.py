@@ -36,7 +36,7 @@ class FlaskFramework(Framework):
         return exclusive()
 
     def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
-        """Open the migrating connection; no sync driver needs its pool renewed."""
+        """Open the migrating connection. The pools of sync drivers never have to be renewed."""
         engine = self._extension.engine(self._app)
         return self._extension.migrating_connection(self._app, engine, scratch=scratch)
 

@@ -1,8 +1,7 @@
-"""Flask-Migrate next to Ampho: created when it is first used, with the same graph."""
+"""Flask-Migrate, which is created when it is first used, and whose commands use the packages of the app."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
 KEY = "migrate"
 
-_fed: WeakSet[Migrate] = WeakSet()
+_configured: WeakSet[Migrate] = WeakSet()
 
 
 class MigrateOnDemand:
-    """Takes the place of a ``Migrate`` in ``app.extensions["migrate"]`` until it is first used.
+    """Stands in for Flask-Migrate's object in ``app.extensions["migrate"]`` until that is first used.
 
     Flask-Migrate imports Alembic and Mako, which a web worker does not need.
     """
@@ -33,11 +32,11 @@ class MigrateOnDemand:
         self.__dict__.update(_app=app, _db=db, options=options)
 
     def make(self) -> Any:
-        """Create the ``Migrate``, which replaces this object with its own, and return that object."""
+        """Create a ``Migrate``, which replaces this object, and return the new object."""
         from flask_migrate import Migrate
 
         if self._app.extensions[KEY] is self:
-            feed(Migrate(self._app, self._db, **self.options))
+            use_packages(Migrate(self._app, self._db, **self.options))
         return self._app.extensions[KEY]
 
     def __getattr__(self, name: str) -> Any:
@@ -47,7 +46,7 @@ class MigrateOnDemand:
 
 
 def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
-    """Return the group ``flask db``, which is imported when it is called."""
+    """Return the command group ``flask db``, which is imported when it is called."""
 
     def load() -> click.Group:
         stand_in.make()
@@ -59,15 +58,12 @@ def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
     return LazyGroup("db", "Perform database migrations.", load)
 
 
-def feed(migrate: Migrate) -> Migrate:
+def use_packages(migrate: Migrate) -> None:
     """Make the ``flask db`` commands of a ``Migrate`` use the packages of the current app; once, for all its apps."""
-    if migrate not in _fed:
-        _fed.add(migrate)
-        migrate.configure(_configurer(migrate))  # pyright: ignore[reportArgumentType] (its Config is Alembic's)
-    return migrate
+    if migrate in _configured:
+        return
+    _configured.add(migrate)
 
-
-def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
     def configure(config: Config) -> Config:
         from ampho.migrate.alembic import set_locations, without_table
 
@@ -85,4 +81,4 @@ def _configurer(migrate: Migrate) -> Callable[[Config], Config]:
             config.set_main_option("script_location", script_location.replace("%", "%%"))
         return config
 
-    return configure
+    migrate.configure(configure)  # pyright: ignore[reportArgumentType] (its Config is Alembic's)

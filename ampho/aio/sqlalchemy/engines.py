@@ -1,4 +1,4 @@
-"""The engines of an app: how they are configured, and when they are created."""
+"""The engines of an app, from its configuration to the engines of an event loop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class EngineSpec:
     :ivar setting: the setting that contains the URL.
     :ivar url: the URL, with the defaults for its driver.
     :ivar options: the other arguments of :func:`sqlalchemy.create_engine`.
-    :ivar folder: the folder that must exist before the engine connects.
+    :ivar folder: a folder to create before the engine connects.
     :ivar in_memory: whether the database only exists as long as its connection.
     """
 
@@ -62,14 +62,14 @@ class EngineSpec:
         """Create the engine, without connecting.
 
         :raises DriverError: if the driver is not installed.
-        :raises ConfigurationError: if SQLAlchemy refuses the URL or an option.
+        :raises ConfigurationError: if SQLAlchemy does not accept the URL or an option.
         """
         try:
             engine = async_engine_from_config({**self.options, "url": self.url}, prefix="")
         except ImportError as error:
             raise missing_driver(self.url, error, self.setting) from error
         except (ArgumentError, TypeError, ValueError) as error:
-            fault = f"{self.setting}, or an engine option with it: {redact(str(error), self.url)}"
+            fault = f"{self.setting} or one of its engine options cannot be used: {redact(str(error), self.url)}"
         else:
             if self.folder is not None:
                 make_folder_first(engine.sync_engine, self.folder)
@@ -82,8 +82,8 @@ class EngineSpec:
 def _end_statement(error: ExceptionContext) -> None:
     """Close the cursor of a cancelled statement.
 
-    Since Python 3.11, a closed connection of :mod:`sqlite3` keeps its lock on the file as long as it has an open
-    cursor, and the traceback of the cancellation keeps one open until it is garbage-collected.
+    From Python 3.11 on, a closed connection of :mod:`sqlite3` keeps its lock on the file while a cursor is open. The
+    traceback of the cancellation would keep the cursor open until it is garbage-collected.
     """
     if isinstance(error.original_exception, asyncio.CancelledError):
         if error.execution_context is not None:
@@ -99,9 +99,9 @@ def read_specs(
     """Return the configuration of each engine by its bind key, which is ``None`` for the default engine.
 
     The settings have the same meaning and precedence as in Flask-SQLAlchemy 3.1: ``SQLALCHEMY_ENGINE_OPTIONS`` only
-    applies to the default engine, and ``defaults`` apply to all engines.
+    applies to the default engine.
 
-    :param defaults: engine options that the app passed to the extension.
+    :param defaults: options that the app passed to the extension, for all engines.
     :raises ConfigurationError: if no engine is configured, or a setting cannot be used.
     """
     uri = config.setdefault(URI, None)
@@ -159,8 +159,8 @@ def _name_of(key: str | None) -> str:
 class Engines:
     """The engines of one app, each created when it is first used.
 
-    An async engine belongs to the event loop that first used it. Therefore each loop has engines of its own; a test
-    suite has many loops. An in-memory database only exists in its connection, so it has one engine for all loops.
+    An async engine belongs to the event loop that first used it, so each loop has engines of its own; a test suite has
+    many loops. An in-memory database only exists in its connection, so it has one engine for all loops.
     """
 
     specs: Mapping[str | None, EngineSpec]
@@ -175,11 +175,10 @@ class Engines:
 
         :raises ConfigurationError: if the bind key is not configured.
         """
-        try:
+        if key in self.specs:
             return self.specs[key]
-        except KeyError:
-            setting = URI if key is None else BINDS
-            known = " and ".join(map(_name_of, self.specs))
+        setting = URI if key is None else BINDS
+        known = " and ".join(map(_name_of, self.specs))
         raise ConfigurationError(f"{setting} does not configure {_name_of(key)}, but only {known}.", setting=setting)
 
     def get(self, key: str | None) -> AsyncEngine:
@@ -195,7 +194,7 @@ class Engines:
             return engines[key]
 
     async def dispose(self) -> None:
-        """Close the connections of the running loop's engines, and those of in-memory databases, which ends these."""
+        """Close the connections of the running loop, and those of in-memory databases, whose contents are lost."""
         with self._lock:
             engines = [*self._of_running_loop().values(), *self._in_memory.values()]
         for engine in engines:
@@ -208,6 +207,6 @@ class Engines:
             raise RuntimeError("An async engine needs a running event loop. Use it in an async function.") from None
         for closed in [known for known in self._by_loop if known.is_closed()]:
             for engine in self._by_loop.pop(closed).values():
-                # Connections cannot be closed after their loop.
+                # A connection cannot be closed without its loop.
                 engine.sync_engine.dispose(close=False)
         return self._by_loop.setdefault(loop, {})

@@ -52,14 +52,14 @@ class AsyncSQLAlchemy:
     from the app's config. They have the same meaning and precedence as in Flask-SQLAlchemy. A relative path to a SQLite
     file is relative to the app's instance folder.
 
-    An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions take turns with it,
-    each from its first statement to its commit, rollback, or close, so that no session rolls back what another one
-    wrote. A session that waits for more than 30 seconds (``pool_timeout`` in the engine options) raises
+    An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it in turn, each
+    from its first statement to its commit, rollback, or close, so that no session rolls back what another one wrote. A
+    session that waits for more than 30 seconds (``pool_timeout`` in the engine options) raises
     :exc:`sqlalchemy.exc.TimeoutError`, and a session that would wait for its own task raises
     :exc:`sqlalchemy.exc.InvalidRequestError`.
 
     :param app: the app; the same as calling :meth:`init_app` with it.
-    :param metadata: the metadata of the default bind, for example with a naming convention.
+    :param metadata: metadata for the default bind, for example with a naming convention.
     :param model_class: the parent of :attr:`Model`: your own :class:`~sqlalchemy.orm.DeclarativeBase`, with its
         metadata and models, or any other class.
     :param engine_options: default arguments for all engines; the configuration overrides them.
@@ -90,7 +90,7 @@ class AsyncSQLAlchemy:
             self.init_app(app)
 
     def init_app(self, app: Quart) -> None:
-        """Register on an app, whose configuration must be complete. Neither files nor databases are opened.
+        """Register this extension on an app, whose configuration must be complete. Files and databases are not opened.
 
         :raises ConfigurationError: if the app is not a Quart app or already has a database extension, or if a setting
             is missing or cannot be used.
@@ -203,10 +203,10 @@ class AsyncSQLAlchemy:
         await self._for_binds(bind_key, lambda metadata: metadata.reflect)
 
     async def dispose(self, app: Quart | None = None) -> None:
-        """Close the connections of an app's engines in the running event loop, at the end of a command or a test.
+        """Close the connections of an app in the running event loop, at the end of a command or a test.
 
         The session of the current app context is closed first, without a commit. The contents of in-memory databases
-        are lost; other engines connect again when they are used. A server does all this by itself when it stops.
+        are lost; other engines connect again when they are used. A server calls this itself when it stops.
 
         :param app: by default the current app.
         """
@@ -247,7 +247,7 @@ class AsyncSQLAlchemy:
             await self._engines_of(context.app).dispose()
 
     async def _end_serving(self) -> None:
-        # The engines are disposed of later: other functions that the app runs after serving may use the database.
+        # The engines are disposed of later, because other functions that run after serving may use the database.
         self._last_contexts.add(_current_context())
 
 

@@ -45,13 +45,13 @@ class _ModelMixin:
             cls.__tablename__ = table_name(cls.__name__)
         super().__init_subclass__(**options)
         if cls.__dict__.get("__table__", cls) is None:
-            del cls.__table__  # type: ignore[attr-defined]  # the None of __table_cls__, instead of which the parent's table is used
+            del cls.__table__  # type: ignore[attr-defined]  # The None of __table_cls__ would hide the parent's table.
 
     @classmethod
     def __table_cls__(cls, name: str, metadata: MetaData, *items: object, **options: Any) -> Table | None:  # noqa: ANN401
         """Return the table of a model, or None for a model without a primary key, which uses its parent's table.
 
-        SQLAlchemy calls this hook; see ``__table_cls__`` in its documentation.
+        SQLAlchemy calls this; see ``__table_cls__`` in its documentation.
         """
         schema = options.get("schema", metadata.schema)
         is_reflected = (f"{schema}.{name}" if schema else name) in metadata.tables
@@ -75,15 +75,15 @@ def _wants_name(cls: type) -> bool:
 
 
 def table_name(class_name: str) -> str:
-    """Return the table name for a class name: ``AccountEntry`` gives ``account_entry``."""
+    """Return the table name for a class name, such as ``account_entry`` for ``AccountEntry``."""
     return _WORD_STARTS.sub("_", class_name).lower().lstrip("_")
 
 
 def make_model(model_class: type | None, metadatas: Metadatas) -> type[DeclarativeBase]:
     """Return the base class of models, whose metadata becomes the metadata of the default bind.
 
-    :param model_class: a declarative base, whose existing models are then also models of the result; or any other
-        class, which becomes a parent of the result.
+    :param model_class: a declarative base, whose existing models and metadata are used; or any other class, which
+        becomes a parent of the result.
     :raises ConfigurationError: if the default metadata is not that of the declarative base.
     """
     if isinstance(model_class, DeclarativeMeta) or _is_declarative(model_class):

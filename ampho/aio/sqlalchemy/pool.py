@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _callers: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
-"""The callers of tasks that use the connection for them."""
+"""The caller of each task that may use the connection on its behalf."""
 
 _REMEDY = "Commit, roll back or close that one first, or use a database file."
 
 
 def treat_as_current(task: asyncio.Task[Any]) -> None:
-    """Make pools treat a new task like the current one, which waits for it and may be using the connection already."""
+    """Make pools treat a new task like the current one, which waits for it and may already be using the connection."""
     _callers[task] = asyncio.current_task()
 
 
 class OneConnectionPool(StaticPool):
     """Lends the only connection of an in-memory database to one session or connection at a time.
 
-    :class:`sqlalchemy.pool.StaticPool` lends it to several users at once. They then share a transaction, in which the
-    rollback of one user silently discards what the others wrote. It also closes a connection if its user is cancelled
-    during a statement, for example because a client disconnects; that destroys an in-memory database.
+    :class:`sqlalchemy.pool.StaticPool` lends it to several users at once. They then share a transaction, so the
+    rollback of one user silently discards what the others wrote. It also closes the connection if its user is cancelled
+    during a statement, for example because a client disconnects, and the in-memory database is lost.
 
     The users may belong to different event loops and threads, and garbage collection may return the connection at any
     time. Therefore no lock is held while users wait, and a user that is woken up tries again.
 
-    :param timeout: the number of seconds to wait for the connection: the engine's ``pool_timeout``.
+    :param timeout: the seconds to wait for the connection, which are the engine's ``pool_timeout``.
     """
 
     def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 30.0, **options: Any) -> None:  # noqa: ANN401
@@ -57,7 +57,7 @@ class OneConnectionPool(StaticPool):
         self._interrupted: DBAPIConnection | None = None
 
     def status(self) -> str:
-        """Describe the pool and whether its connection is in use, for logs."""
+        """Return a description of the pool for logs, with the number of connections in use."""
         return f"OneConnectionPool in use: {self.checkedout()}"
 
     def checkedout(self) -> int:
@@ -71,7 +71,7 @@ class OneConnectionPool(StaticPool):
         return pool
 
     def dispose(self) -> None:
-        """Close the connection, which ends the database."""
+        """Close the connection. The contents of the database are lost."""
         super().dispose()
         if self._interrupted is not None:
             interrupted, self._interrupted = self._interrupted, None
@@ -104,10 +104,10 @@ class OneConnectionPool(StaticPool):
             connection.rollback()
             dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error:
-            pass  # the connection is lost, so the record connects again
+            pass  # The connection is lost, so the record connects again.
         else:
             self.connection.dbapi_connection = connection
-        # Only now, because a cancellation of the calls above would lose the database.
+        # Not earlier, because the database would be lost if the calls above were cancelled.
         self._interrupted = None
 
     def _take_turn(self) -> None:
@@ -130,13 +130,13 @@ class OneConnectionPool(StaticPool):
             patience = deadline - time.monotonic()
             if patience <= 0:
                 raise TimeoutError(
-                    "The in-memory SQLite database has one connection, and another session or connection has used it "
-                    f"for {self._timeout:g} seconds (pool_timeout in SQLALCHEMY_ENGINE_OPTIONS). {_REMEDY}"
+                    "The in-memory SQLite database has one connection, and another session or connection was still "
+                    f"using it after {self._timeout:g} seconds (pool_timeout in SQLALCHEMY_ENGINE_OPTIONS). {_REMEDY}"
                 )
             woken = asyncio.get_running_loop().create_future()
             self._waiting.append(woken)
             try:
-                if self._turn.locked():  # otherwise, it was released before the future was in the queue
+                if self._turn.locked():  # otherwise, the connection was released before the future was in the queue
                     await asyncio.wait([woken], timeout=patience)
             except asyncio.CancelledError:
                 if not self._withdraw(woken):

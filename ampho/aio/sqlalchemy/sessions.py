@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ampho")
 _POLL_SECONDS = 0.05
 _IN_USE = (IllegalStateChangeError, DBAPIError, RuntimeError)
-"""The errors of SQLAlchemy and of drivers if a session is closed while a task executes a statement with it."""
+"""The errors of SQLAlchemy and of drivers when a session is closed while a task executes a statement with it."""
 _REMEDY = (
     "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
     "function in quart.copy_current_app_context."
@@ -41,9 +41,9 @@ _LEFT = f"Either its connection was lost, or a task that outlives the request is
 
 
 class RoutingSession(Session):
-    """A session that uses the engine of the bind key of a model or table, or else the default engine.
+    """A session that uses the engine for the bind key of a model or table, or otherwise the default engine.
 
-    A class in ``session_options={"sync_session_class": ...}`` must be a subclass of it.
+    A class that is passed as ``session_options={"sync_session_class": ...}`` must be a subclass of this one.
     """
 
     engines: Engines
@@ -98,8 +98,8 @@ def _tables(mapper: object, clause: ClauseElement | None) -> Iterator[Table]:
 class Sessions:
     """The sessions of all app contexts that have not ended.
 
-    Sessions belong to a context and not to its ``g``, which Quart up to 0.22 shares with the copies that
-    ``copy_current_app_context`` makes. Otherwise, the end of a copy would close the session of the request.
+    A session belongs to a context and not to its ``g``. Quart up to 0.22 shares ``g`` with the copies that
+    ``copy_current_app_context`` makes, so the end of a copy would close the session of the request.
 
     :param options: arguments of :class:`~sqlalchemy.ext.asyncio.AsyncSession`, and ``class_``, a subclass of it.
     """
@@ -133,7 +133,7 @@ class Sessions:
         return session
 
     def reopen(self, context: AppContext) -> None:
-        """Allow a context to have a session again, because a copied context is pushed at each call of its function."""
+        """Allow a context that has ended to have a session, because a copied context is pushed for each call."""
         self._ended.discard(context)
 
     async def close(self, context: AppContext) -> None:
@@ -144,8 +144,8 @@ class Sessions:
     async def discard(self, context: AppContext) -> None:
         """Close the session of a context, even if the task is cancelled in the meantime.
 
-        If a task that outlives the request is still executing a statement, the connection is closed instead of being
-        returned to the pool. The response to the request is not affected.
+        If a task that outlives the request is still executing a statement, the connection is closed, and not returned
+        to the pool. The response to the request is not affected.
         """
         session = self._open.pop(context, None)
         if session is None:
@@ -163,7 +163,7 @@ class Sessions:
 
 
 async def _end(session: AsyncSession) -> None:
-    """Close the connections of a session, once it has the one that it may be waiting for."""
+    """Close the connections of a session, once it no longer waits for one."""
     with suppress(*_IN_USE):
         while True:
             try:
