@@ -280,12 +280,12 @@ class Extension(ABC):
         :param scratch: whether to connect to a throw-away database.
         """
         from ampho.database.connection import connect
-        from ampho.database.engine import at, like
+        from ampho.database.engine import unpooled, with_address
         from ampho.database.scratch import scratch_connection
 
         url = self._direct_url(app)
         setting = DATABASE_URI.name if url else URL_SETTING
-        engine = at(engine, url, setting) if url else like(engine)
+        engine = with_address(engine, url, setting) if url else unpooled(engine)
         opened = partial(connect, setting=setting)
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
             yield connection

@@ -480,10 +480,12 @@ def test_what_contradicts_the_app_is_refused_and_nothing_is_dropped_silently() -
     with pytest.raises(ConfigurationError, match="different Migrate instance from the one registered"):
         Ampho(app, db, Migrate())
     for given in (migrate, None):
-        with pytest.raises(ConfigurationError, match=r"compare_type=, include_object= beside a Migrate.* to Migrate\("):
+        with pytest.raises(
+            ConfigurationError, match=r"compare_type=, include_object= for an app that has a Migrate.* to Migrate\("
+        ):
             Ampho(app, db, given, compare_type=False, include_object=None)
     assert "ampho" not in app.extensions
-    with pytest.raises(ConfigurationError, match="compare_type= beside a Migrate"):
+    with pytest.raises(ConfigurationError, match="compare_type= for an app that has a Migrate"):
         Ampho(flask_app(), migrate=Migrate(), compare_type=False)
     assert Ampho(app, db, migrate).db is db
 
@@ -702,7 +704,7 @@ LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
     ("db", "error", "message"),
     [
         (SQLAlchemy(), ConfigurationError, "cannot use an object of flask_sqlalchemy, which needs quart-flask-patch"),
-        (LikeLite(), ConfigurationError, "cannot use flask_sqlalchemy_lite's object"),
+        (LikeLite(), ConfigurationError, "cannot use an object of flask_sqlalchemy_lite"),
         (sa.create_engine("sqlite://"), DriverError, "was given a sync engine"),
         (SQLAlchemySyncConfig(connection_string="sqlite://"), DriverError, "Use SQLAlchemyAsyncConfig"),
         ("sqlite+aiosqlite://", ConfigurationError, "cannot use a builtins.str as database"),

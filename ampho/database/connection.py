@@ -1,4 +1,4 @@
-"""Opening connections, and the connection that changes a database."""
+"""Connections to a database, and the connection that migrates it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ampho.settings import Settings
 
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
-"""The exceptions of drivers that are called incorrectly or lack something, as opposed to an answer of the server."""
+"""The exceptions of drivers that are called incorrectly or lack something, as opposed to errors of a server."""
 
 
 def connect(engine: Engine, setting: str) -> Connection:
@@ -108,7 +108,7 @@ def _transactional(connection: Connection, patience: float | None) -> Iterator[C
 
 
 def _autocommits(connection: Connection) -> bool:
-    """Return whether the driver commits each statement. Only few drivers report that in ``get_isolation_level()``."""
+    """Return whether the driver commits each statement. Few drivers report that in ``get_isolation_level()``."""
     try:
         return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
     except NotImplementedError:  # as in the dialects of some packages

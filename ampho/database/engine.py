@@ -52,7 +52,7 @@ WHICH_DATABASE = {
 """The statements that return the name of a connection's database; for SQLite, the path of its file."""
 
 
-def like(engine: Engine) -> Engine:
+def unpooled(engine: Engine) -> Engine:
     """Return an engine for the same database that opens a new connection each time, and closes it for good.
 
     A database in memory only exists on its connection, so its engine itself is returned.
@@ -62,7 +62,7 @@ def like(engine: Engine) -> Engine:
     return _twin(engine, engine.url, engine.dialect, engine.pool._creator)  # noqa: SLF001
 
 
-def at(engine: Engine, url: URL, setting: str) -> Engine:
+def with_address(engine: Engine, url: URL, setting: str) -> Engine:
     """Return an engine that connects to a different address, with the options and listeners of the given engine.
 
     The address takes precedence over the arguments of the engine, such as ``connect_args``.
@@ -87,7 +87,7 @@ def at(engine: Engine, url: URL, setting: str) -> Engine:
     return _elsewhere(engine, url, connect.to(args, kwargs, other))
 
 
-def beside(
+def with_database(
     engine: Engine, url: URL, check: Callable[[DBAPIConnection], None], poolclass: type[Pool] = NullPool
 ) -> Engine:
     """Return an engine for another database on the same server, with the options and listeners of the given engine.
@@ -182,7 +182,7 @@ class _Connect:
     check: Callable[[DBAPIConnection], None] | None = None
 
     def to(self, args: Sequence[Any], kwargs: Mapping[str, Any], dropped: frozenset[str]) -> _Connect:
-        """Return the same for another address, without the present arguments with some names."""
+        """Return a copy for another address, without the present arguments in ``dropped``."""
         kept = {name: value for name, value in self.kwargs.items() if name not in dropped}
         return replace(self, args=args, kwargs={**kept, **kwargs}, forced={})
 
@@ -208,7 +208,7 @@ class _Connect:
 
 
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
-    """Return the function that opens connections for an engine, whose arguments are only in a closure.
+    """Return what opens the connections of an engine. SQLAlchemy only keeps the arguments for it in a closure.
 
     :param consequence: the consequence and the remedy, for the error.
     :raises ConfigurationError: if the app opens its connections itself.
@@ -222,7 +222,7 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
             setting="SQLALCHEMY_ENGINE_OPTIONS",
         )
     names = inspect.getclosurevars(creator).nonlocals
-    args = names["cargs_tup"] if "cargs_tup" in names else names["cargs"]  # SQLAlchemy 2.1, and 2.0
+    args = names["cargs_tup"] if "cargs_tup" in names else names["cargs"]  # the names in SQLAlchemy 2.1 and 2.0
     return _Connect(engine.dialect, tuple(args), dict(names["cparams"]))
 
 
@@ -256,7 +256,7 @@ def _twin(
     twin = Engine(
         pool, dialect, url, engine.logging_name, echo=cast("bool", engine.echo), hide_parameters=engine.hide_parameters
     )
-    # Not joined, because SQLAlchemy 2.0 then refuses listeners of connections.
+    # The engines share their events. SQLAlchemy 2.0 would not allow listeners on connections if they were joined.
     twin.dispatch = engine.dispatch  # pyright: ignore[reportAttributeAccessIssue]
     twin._has_events = engine._has_events  # noqa: SLF001
     twin._execution_options = engine.get_execution_options()  # noqa: SLF001

@@ -46,8 +46,8 @@ def check_not_inside() -> None:
     """Raise a :exc:`NestedRunError` if the caller is inside a run."""
     if is_inside():
         raise NestedRunError(
-            "A migration was started inside a migration. A revision must not call Ampho: let the app do it after the"
-            " run, or make the other change a revision that this one depends on."
+            "A migration was started inside a migration. A revision must not call Ampho: let the app call it after the"
+            " run, or put the other change into a revision that this one depends on."
         )
 
 

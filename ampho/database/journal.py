@@ -153,7 +153,7 @@ class Journal:
         for revision, direction, outcome in read():
             if outcome in EFFECTIVE:
                 if outcome == Outcome.DONE or directions.get(revision) != direction:
-                    directions.pop(revision, None)  # so that it is last
+                    directions.pop(revision, None)  # so that it comes last
                 # Interned, as the ids in the files are, so that a long journal does not keep many equal strings.
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:
@@ -176,7 +176,7 @@ class Journal:
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """The position of each revision that is recorded as applied, from 1, in the order of their application."""
+        """The position of each applied revision, from 1, in the order in which they were applied."""
         applied = (revision for revision, direction in self._in_brief.directions.items() if direction == "upgrade")
         return {revision: position for position, revision in enumerate(applied, 1)}
 

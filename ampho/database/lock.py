@@ -337,5 +337,5 @@ def _lock_of(connection: Connection, settings: Settings) -> _Lock | None:
 def _no_lock(name: str) -> LockError:
     return LockError(
         f"Ampho cannot lock {name}, so it cannot keep two processes from migrating this database at the same time. If"
-        f" you make sure of that, set {LOCK} to False."
+        f" you ensure that yourself, set {LOCK} to False."
     )

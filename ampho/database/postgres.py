@@ -10,7 +10,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-# Indexes of partitioned tables are left out, which are invalid until all partitions have one, and those of constraints.
+# Indexes of constraints are left out, and those of partitioned tables, which are invalid until each partition has one.
 _INVALID = text(
     "SELECT c.relname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"

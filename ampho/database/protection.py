@@ -35,19 +35,19 @@ class Protection:
             return self
         return replace(self, database=name_of_database(connection))
 
-    def check(self, confirm: str | None, deed: str) -> None:
+    def check(self, confirm: str | None, action: str) -> None:
         """Check that a command is confirmed, if the database is protected.
 
         :param confirm: the name that the user typed, if any. A wrong name is always an error.
-        :param deed: a sentence that says what the command would do.
+        :param action: a sentence that says what the command would do.
         :raises ProtectedError: if the command is not confirmed.
         """
         if confirm == self.database or (confirm is None and not self.enabled):
             return
         why = f"{PROTECTED} protects" if confirm is None else f"{confirm} is not the name of"
         raise ProtectedError(
-            f"{deed} {why} the database {self.database}. To confirm, add --confirm {quote(self.database)};"
+            f"{action} {why} the database {self.database}. To confirm, add --confirm {quote(self.database)};"
             " nothing was changed.",
-            deed=deed,
+            deed=action,
             database=self.database,
         )

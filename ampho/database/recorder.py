@@ -24,6 +24,7 @@ from ampho.history.revision import Revision
 from ampho.history.sql import READS, ROLLS_BACK
 
 if TYPE_CHECKING:
+    from sqlalchemy import Insert
     from sqlalchemy.engine import Connection, Row
     from sqlalchemy.types import TypeEngine
 
@@ -59,6 +60,10 @@ class JournalTable:
     def _exists(self) -> bool:
         return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
 
+    @cached_property
+    def _insertion(self) -> Insert:
+        return self._table.insert()
+
     def read(self) -> Journal:
         """Return the journal, whose entries are read when they are first needed."""
         return Journal(self._entries, self._brief)
@@ -76,7 +81,7 @@ class JournalTable:
             query = select(column.revision, column.direction, column.outcome).order_by(column.id)
             for rows in self._connection.execute(query).partitions(_AT_ONCE):
                 if not _are_texts(chain.from_iterable(rows)):
-                    raise self._damaged(ValueError("a column that is not text"))
+                    raise self._damaged(ValueError("one of revision, direction and outcome is not text"))
                 yield from map(tuple, rows)
 
     def _damaged(self, why: Exception) -> JournalError:
@@ -144,9 +149,10 @@ class JournalTable:
         """
         now = datetime.now(UTC)
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
-        for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
-            if self._number is not None and event.contains(self._connection, name, listener):
-                event.remove(self._connection, name, listener)
+        if self._number is not None:
+            for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
+                if event.contains(self._connection, name, listener):
+                    event.remove(self._connection, name, listener)
         if self._number is None or not self._update(self._number, **values):  # a rollback may have removed the entry
             self._insert(**entry, started=now - timedelta(seconds=duration), **values)
         self._number, self.left = None, False
@@ -182,7 +188,7 @@ class JournalTable:
         values["outcome"] = str(values["outcome"])
         values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
         with self._writing():
-            result = self._connection.execute(self._table.insert(), values)
+            result = self._connection.execute(self._insertion, values)
         return int((result.inserted_primary_key or (0,))[0])
 
     def _update(self, number: int | None, **values: object) -> bool:
@@ -240,7 +246,7 @@ def _versions() -> str:
 def _version(distribution: str) -> str:
     try:
         return version(distribution)
-    except PackageNotFoundError:  # as in an app that was frozen into one file
+    except PackageNotFoundError:  # as in an app that is packed into one file
         return "?"
 
 
@@ -257,12 +263,11 @@ def _entry(row: Row[Any]) -> Entry:
         raise ValueError("one of checksum, db_user, host, versions and error is not text")
     if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
         raise ValueError("one of duration and statements is not a number")
-    values = row._asdict()
-    values["parents"] = tuple(parents)
     # An outcome that only a newer release knows counts as resolved.
-    values["outcome"] = Outcome(row.outcome) if row.outcome in set(Outcome) else Outcome.RESOLVED
-    values |= {"started": _in_utc(row.started), "finished": _in_utc(row.finished)}
-    return Entry(number=values.pop("id"), **values)
+    outcome = Outcome(row.outcome) if row.outcome in set(Outcome) else Outcome.RESOLVED
+    values: list[Any] = [*row]  # in the order of the fields
+    values[4:8] = outcome, tuple(parents), _in_utc(row.started), _in_utc(row.finished)
+    return Entry(*values)
 
 
 def _are_texts(values: Iterable[object]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, NullPool, StaticPool
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from ampho.database.engine import DATABASE_ARGUMENTS, beside, database_of, served_database
+from ampho.database.engine import DATABASE_ARGUMENTS, database_of, served_database, with_database
 from ampho.database.url import describe_without
 from ampho.errors import ConfigurationError, DatabaseError
 
@@ -46,7 +46,7 @@ def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) 
             _create_schema(connection, schemas.pop())
 
     is_on_server = backend != "sqlite"
-    scratch = beside(engine, url, prepare, NullPool if is_on_server else StaticPool)
+    scratch = with_database(engine, url, prepare, NullPool if is_on_server else StaticPool)
     with _existing(url, partial(connect, engine), schemas) if is_on_server else nullcontext():
         try:
             with connect(scratch) as connection:

@@ -106,8 +106,8 @@ class _Dbapi:
     def in_transaction(self) -> bool:
         """Whether the connection is inside a transaction that may belong to the app.
 
-        With ``autocommit=False``, it always is in one, which is empty if the pool has just handed out the connection.
-        Only the single connection of a database in memory may be in use by the app.
+        With ``autocommit=False``, it always is in a transaction, which is empty unless the app is using the connection.
+        Only a database in memory, which has a single connection, can be in use by the app.
         """
         if self._autocommit is False:
             return any(name == "main" and not file for _, name, file in self.pragma("database_list"))
@@ -225,7 +225,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
-    """Refuse commits that would add violations of foreign keys."""
+    """Raise an error at a commit that would add violations of foreign keys."""
     before = [(_violations(dbapi), _tables(dbapi))]
 
     @event.listens_for(connection, "commit")

@@ -61,7 +61,7 @@ class StepTransaction:
         finally:
             self.is_own = before
 
-    def look(self, connection: Connection) -> None:
+    def notice_end(self, connection: Connection) -> None:
         """Notice a transaction that has ended without an event, as after SQLite's ``executescript()``."""
         if connection.invalidated:  # for example by a cancelled task, whose exception must not be replaced
             return
@@ -86,7 +86,7 @@ class StepTransaction:
         if self.is_own:
             return
         if not isinstance(sys.exc_info()[1], DBAPIError):  # some of these end the transaction in SQLite
-            self.look(connection)
+            self.notice_end(connection)
         self.rolled_back = True
         self.lost = self.lost or self._has_written
         self.is_over = self._has_written = False

@@ -44,7 +44,7 @@ _SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odb
 
 
 def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
-    """Make a function that reads settings raise errors without its frames.
+    """Decorate a function that reads settings, to keep its frames out of the tracebacks of its errors.
 
     Their local variables may contain a malformed URL with its password, and error trackers record local variables.
     """
@@ -81,7 +81,7 @@ def parse_url(value: object, setting: str) -> URL:
             if _HOST.fullmatch(url.host or ""):
                 return url
         except (ArgumentError, ValueError):
-            pass  # these contain the URL; the error below is raised outside of the handler, so they are not its context
+            pass  # These contain the URL, so the error below is raised outside of the handler, without them as context.
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{setting} is empty. {_FORM}.", setting=setting)
     kind = "" if isinstance(value, str) else f" (it is of type {type(value).__name__})"
@@ -108,7 +108,7 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
     elif url.drivername in ("mysql", "mariadb", "postgresql"):  # these names mean a driver that no extra installs
         remedy = f"Use {sync} instead, whose driver comes with pip install 'ampho[{extra}]'"
     else:
-        remedy = f"Install it: pip install 'ampho[{extra}]', or the driver that you want"
+        remedy = f"Install it: pip install 'ampho[{extra}]', or use another driver"
     return DriverError(
         f"{setting}: the driver of {url.drivername!r} cannot be imported ({error}). {remedy}.", setting=setting
     )
@@ -191,7 +191,7 @@ def describe_without(exc: BaseException, url: URL) -> str:
 
 
 def explain(exc: BaseException, url: URL) -> str:
-    """Return the same without the final full stop, and with a hint on what to do if the error is well known."""
+    """Return an exception as :func:`describe_without` does, but without the final full stop, and with a known hint."""
     return with_hint(describe_without(exc, url).rstrip(".?"))
 
 

@@ -1,8 +1,8 @@
-"""The version rows of a database, and which revisions they say are applied.
+"""The version rows of a database, and the revisions that are applied according to them.
 
 Alembic's version table only has a row for an applied revision while no other applied revision depends on it. So the
-applied revisions are those in the rows and all that these depend on, and each step removes and adds the rows that keep
-this true. If a row's revision is missing, only the journal knows what it depends on.
+applied revisions are those in the rows and everything that these depend on. Each step removes and adds rows so that
+this remains true. If the revision of a row is missing, only the journal records what it depends on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERSION_TABLE = "alembic_version"
 """The default name of Alembic's version table."""
 
-_MOST = 1000  # rows; a version table has one for each head
+_MOST = 1000  # the number of rows to read; a version table has one for each head
 _IN_SCHEMA = (
     "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND data_type IN"
     " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
@@ -47,7 +47,7 @@ class Applied:
     :ivar graph: the revisions of the files, and the missing ones.
     :ivar known: the ids of the applied revisions.
     :ivar missing: the ids of the applied revisions that have no file.
-    :ivar uncertain: the ids of revisions that may be applied: nothing records what a missing revision depends on.
+    :ivar uncertain: the ids of revisions that may be applied, because no record says what a missing one depends on.
     :ivar unknown: the rows for which there is no file.
     :ivar corrupt: the rows that cannot be a revision, as text.
     :ivar rows: all other rows.
@@ -167,7 +167,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
             continue
         seen.add(revision_id)
         if graph.has_file(revision_id):
-            todo += graph.parents(revision_id)  # one of which may be missing, too
+            todo += graph.parents(revision_id)  # one of these may be missing, too
             continue
         if revision_id in labels:
             todo.append(labels[revision_id])

@@ -114,7 +114,7 @@ class RunningStep:
             raise _BrokenStepError(
                 "It closed the connection of op.get_bind(), for example with 'with op.get_bind():'. Leave it open"
             )
-        transaction.look(self._connection)
+        transaction.notice_end(self._connection)
         if transaction.lost:
             raise _BrokenStepError(
                 "It rolled back the transaction, including its earlier changes. Put statements that may fail into"

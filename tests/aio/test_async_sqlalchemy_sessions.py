@@ -127,7 +127,7 @@ async def test_in_memory_waiting_for_a_task_that_waits_for_oneself_ends_with_wor
 
     async with shop.app.app_context():
         await shop.db.session.execute(text("SELECT 1"))
-        with pytest.raises(TimeoutError, match=r"used it for 1 seconds.*Commit, roll back or close"):
+        with pytest.raises(TimeoutError, match=r"was still using it after 1 seconds.*Commit, roll back or close"):
             await asyncio.create_task(other())
         await shop.db.dispose()
     async with shop.app.app_context():

@@ -98,7 +98,7 @@ class OneConnectionPool(StaticPool):
             super()._close_connection(connection)
 
     def _resume(self, connection: DBAPIConnection) -> None:
-        dialect = cast("Dialect", self._dialect)  # set by the engine, from its first connection on
+        dialect = cast("Dialect", self._dialect)  # the engine sets it when it first connects
         try:
             # These calls are queued behind the interrupted statement, and run when it ends.
             connection.rollback()
