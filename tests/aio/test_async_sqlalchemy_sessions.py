@@ -134,7 +134,7 @@ async def test_in_memory_waiting_for_a_task_that_waits_for_oneself_ends_with_wor
         assert shop.db.engine.pool.status() == "OneConnectionPool in use: 0"
         # A pool that was disposed of has a successor with the same patience.
         async with shop.db.engine.connect():
-            with pytest.raises(TimeoutError, match="for 1 seconds"):
+            with pytest.raises(TimeoutError, match="after 1 seconds"):
                 await asyncio.create_task(other())
         await shop.db.dispose()
 
