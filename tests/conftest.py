@@ -9,13 +9,13 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+import measuring
 import pytest
-from coverage import Coverage
 from project import Project
 from servers import (
     ASYNC_DRIVERS,
@@ -36,6 +36,7 @@ PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_datab
 
 # No test trusts a certificate. To read all those of the machine takes PyMySQL 20 ms for each connection.
 os.environ |= dict.fromkeys(("SSL_CERT_FILE", "SSL_CERT_DIR"), os.devnull)
+measuring.restart()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +45,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN] = (Path(tempfile.mkdtemp(prefix="ampho-tests-")), os.getpid())
     else:
         config.stash[RUN] = (Path(shared["ampho_run"]), shared["ampho_owner"])
+    if config.getoption("dist", "no") != "no":
+        measuring.end()  # since the workers run the tests
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if "unmeasured" in getattr(item, "fixturenames", ()):
+        with measuring.paused():
+            return (yield)
+    measuring.restart()
+    return (yield)
 
 
 def pytest_collection_finish() -> None:
@@ -175,14 +187,8 @@ def unmeasured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def unmeasured(unmeasured_processes: None) -> Iterator[None]:
+def unmeasured(unmeasured_processes: None) -> None:
     """Keep coverage out of a test, too, which takes twice as much time with it."""
-    measuring = Coverage.current()
-    if measuring is not None:
-        measuring.stop()
-    yield
-    if measuring is not None:
-        measuring.start()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Self
 
-from coverage import Coverage
+import measuring
 
 PROGRAMS = Path(sys.executable).parent
 SCRIPTS = ("ampho", "alembic", "flask", "quart")
@@ -240,11 +240,8 @@ def _serve() -> None:
         importlib.import_module(name)
     scripts = {script.name: script for script in entry_points(group="console_scripts") if script.name in SCRIPTS}
     mains = {name: script.load() for name, script in scripts.items()}
-    coverage = Coverage.current()
-    if coverage is not None:
-        # Or each child would write down anew what importing ran, which takes as long as the command.
-        coverage.stop()
-        coverage.save()
+    # Or each child would write down anew what importing ran, which takes as long as the command.
+    measuring.end()
     commands, listener = socket.socket(fileno=os.dup(0)), socket.socket(fileno=int(sys.argv[1]))
     running: dict[int, tuple[int, int]] = {}
     while True:
@@ -257,8 +254,7 @@ def _serve() -> None:
                 return
             child = os.fork()
             if not child:
-                if coverage is not None:
-                    coverage.start()
+                measuring.start()
                 parents = [commands.fileno(), listener.fileno(), *running, *descriptors]
                 _run(mains, json.loads(told), descriptors[:3], parents)
             os.write(descriptors[3], f"{child}\n".encode())
