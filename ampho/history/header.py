@@ -1,11 +1,11 @@
 """Reading the header of a revision file: what it assigns to ``revision``, ``down_revision`` and the like.
 
-There are three ways to read it, the fastest first. One that cannot be certain returns None, and the next is tried:
+Ampho tries three functions, the fastest first. If one of them returns None, the next one is used:
 
-1. :func:`from_text`: one regular expression reads a header as templates write it, and another one line by line. Almost
-   all files are read in this way.
-2. :func:`from_syntax_tree`, which takes ten times as long.
-3. :func:`from_module`, for files that compute their header. Only this way executes the file.
+1. :func:`from_text` reads almost all files. It uses one regular expression for a header as templates write it, and
+   another one that reads other headers line by line.
+2. :func:`from_syntax_tree` takes ten times as long.
+3. :func:`from_module` reads files that compute their header. Only these are executed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 """The names of a header, in the order in which templates write them."""
 
 BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
-"""What a file may use to assign to a name that does not appear in its text; ``import *`` is another way."""
+"""With these names, a file can assign to other names that its text does not contain, as it can with ``import *``."""
 
 # The expressions of from_text(), and what they rely on:
 #
@@ -70,7 +70,7 @@ _INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
 
 
 def from_text(source: bytes) -> Header | None:
-    """Return the header of a file, or None if its text leaves any doubt about what Python would make of it."""
+    """Return the header of a file, or None if Python might read its text differently."""
     text = _plain_text(source)
     if text is None:
         return None
@@ -101,7 +101,7 @@ def _plain_text(source: bytes) -> str | None:
 
 
 def _by_line(text: str) -> tuple[dict[str, object], str, str]:
-    """Return the header and the docstring from the lines at the beginning of a file, and the text of all others."""
+    """Return the header and the docstring at the beginning of a file, and the text that is part of neither."""
     start = _DOCSTRING.match(text)
     position = start.end() if start is not None else 0
     values: dict[str, object] = {}
@@ -116,7 +116,7 @@ def _by_line(text: str) -> tuple[dict[str, object], str, str]:
 
 
 def _clean(doc: str) -> str:
-    """Return what ``inspect.cleandoc()`` returns, which is slow even if there is no indentation to remove."""
+    """Return the same as ``inspect.cleandoc()``, which is slow even if there is no indentation to remove."""
     return inspect.cleandoc(doc) if _INDENTED.search(doc) else doc.strip("\n")
 
 
@@ -131,7 +131,7 @@ def _plain_value(text: str) -> object:
 
 
 def from_syntax_tree(source: bytes, file: str) -> Header | None:
-    """Return the header of a file from its syntax tree, or None if the file must be executed to find out.
+    """Return the header of a file from its syntax tree, or None if the file must be executed for that.
 
     :raises SyntaxError: if Python cannot parse it; it may also raise ``ValueError`` or ``RecursionError``.
     """
@@ -146,7 +146,7 @@ def from_syntax_tree(source: bytes, file: str) -> Header | None:
 
 
 def _literals(tree: ast.Module) -> dict[str, object] | None:
-    """Return what the top level of a module assigns to the names of a header, or None if it is not all literals."""
+    """Return the literals that a module assigns to the names of a header, or None if there may be other values."""
     values: dict[str, object] = {}
     for node in tree.body:
         match node:
@@ -166,7 +166,7 @@ def _literals(tree: ast.Module) -> dict[str, object] | None:
 
 
 def _may_bind(node: ast.stmt) -> bool:
-    """Return whether a statement may bind a name of the header in another way than by a plain assignment."""
+    """Return whether a statement may bind a name of the header other than by a plain assignment."""
     match node:
         case ast.AnnAssign(value=None):
             return False

@@ -1,7 +1,7 @@
 """The host: the package whose ``env.py`` configures every run.
 
-The ``env.py`` of a third party runs only if ``AMPHO_ENV_PACKAGE`` names it. A package is a third party's if a
-distribution other than the app's has installed it.
+The ``env.py`` of a third party only runs if ``AMPHO_ENV_PACKAGE`` names its package. A package is a third party's if it
+was installed by a different distribution from the app's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import accumulate
@@ -31,7 +32,7 @@ class Hosts:
 
     :ivar packages: the packages, in their order.
     :ivar name: the value of ``AMPHO_ENV_PACKAGE``; None if it is not set.
-    :ivar import_name: the import name of the app, which is the name of its module or package.
+    :ivar import_name: the import name of the app, which is the name of a module or package.
     """
 
     packages: Sequence[MigrationPackage]
@@ -67,11 +68,11 @@ class Hosts:
         )
 
     def warning(self, template: Path) -> str | None:
-        """Return a warning about each ``env.py`` that is skipped but may have been meant to be used.
+        """Return a warning if no ``env.py`` of a package is used although one may be intended for that.
 
         Return None if there is none, or if ``AMPHO_ENV_PACKAGE`` is set, even to an empty string.
 
-        :param template: a correct ``env.py``.
+        :param template: the ``env.py`` that the warning recommends.
         """
         if self.name is not None or self.host is not None:
             return None
@@ -94,10 +95,10 @@ class Hosts:
         return ""
 
     def _is_foreign(self, package: MigrationPackage) -> bool:
-        """Return whether a package is installed by another distribution than the app's.
+        """Return whether a package was installed by a different distribution from the app's.
 
-        If no distribution has recorded its files, for example because they were copied, a package that is not in the
-        app's top-level package counts as another one's.
+        If no distribution has a record of the package, for example because its files were copied, it counts as foreign
+        if it is in site-packages and outside the app's top-level package.
         """
         if self._apps_package == (package.name, package.root):
             return False
@@ -121,7 +122,7 @@ class Hosts:
 
     @cached_property
     def _apps_module(self) -> str:
-        """The name of the app's module, also if it runs as a program."""
+        """The name of the app's module, even if Python runs that module as ``__main__``."""
         main = getattr(sys.modules.get("__main__"), "__spec__", None)
         return main.name if self.import_name == "__main__" and main else self.import_name
 
@@ -132,7 +133,7 @@ class Hosts:
 
     @cached_property
     def _apps_package(self) -> tuple[str, Path] | None:
-        """The outermost regular package around the app's module, and its folder."""
+        """The outermost package that contains the app's module and is not a namespace package, and its folder."""
         for name in accumulate(self._apps_module.split("."), "{}.{}".format):
             file = find_file(name)
             if file is not None and file.name == "__init__.py":
@@ -141,7 +142,7 @@ class Hosts:
 
 
 def is_pristine(package: MigrationPackage) -> bool:
-    """Return whether the ``env.py`` of a package is as ``db-init`` writes it, apart from layout and comments."""
+    """Return whether the ``env.py`` of a package is the one that ``db-init`` writes, except for layout and comments."""
     text = _read(package.env_py)
     templates = [(TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio")]
     return text in templates or (text is not None and _code(text) in map(_code, templates))
@@ -156,12 +157,11 @@ def _code(text: bytes) -> str:
 
 
 def _has(record: bytes, file: Path, site: Path) -> bool:
-    """Return whether a distribution has recorded that it installed a file into a folder."""
+    """Return whether the record of a distribution in the folder ``site`` contains a file."""
     return file.is_relative_to(site) and f"\n{file.relative_to(site).as_posix()},".encode() in b"\n" + record
 
 
 def _read(file: Path) -> bytes | None:
-    try:
-        return read_bytes(str(file)) if file.is_file() else None
-    except OSError:
-        return None
+    with suppress(OSError):
+        return read_bytes(str(file))
+    return None

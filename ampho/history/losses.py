@@ -1,4 +1,4 @@
-"""What data a revision removes: what its code drops by Alembic's operations or in SQL."""
+"""Finding the data that a revision removes: the tables and columns that its code drops or empties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
-    """Return the names at the top level of a file: functions with their syntax, and None for everything else."""
+    """Return the names that the top level of a file defines, with the syntax tree of those that are functions."""
     found: dict[str, ast.stmt | None] = {}
     for node in ast.parse(source).body:
         if isinstance(node, Function):
@@ -29,11 +29,11 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
 def lost_in_code(
     function: ast.stmt | None, *, columns_only: bool = False, unnamed: bool = False, own: bool = True
 ) -> Iterator[tuple[str, str]]:
-    """Yield the name of each thing that a function drops or empties, and what it does to it.
+    """Yield the name of each table, column, or other object that a function drops or empties, with a description.
 
-    :param columns_only: only yield columns that it drops by Alembic's operation.
-    :param unnamed: whether something counts whose name is computed.
-    :param own: whether a table counts that the same function created before.
+    :param columns_only: only include columns that are dropped with ``drop_column()``.
+    :param unnamed: include objects whose names are computed.
+    :param own: include tables that the same function created before.
     """
     if not isinstance(function, Function):
         return
@@ -56,7 +56,7 @@ def lost_in_code(
 
 
 def _created(function: Function) -> dict[tuple[str, str], int]:
-    """Return the names and schemas of the tables that a function creates, with the first line of each."""
+    """Return the names and schemas of the tables that a function creates, with the line that creates each first."""
     created: dict[tuple[str, str], int] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "create_table":

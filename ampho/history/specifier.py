@@ -1,6 +1,6 @@
-"""Specifiers, which a user types to name revisions: their syntax, and the names in them.
+"""Specifiers, which a user types to name revisions: parsing them, and looking up the names in them.
 
-The meaning of a specifier also depends on the command and on the database; see :mod:`ampho.migrate.plan`.
+Their meaning also depends on the command and on the database; see :mod:`ampho.migrate.plan`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def parse(text: str) -> Specifier:
             f"{text[:60]!a} is not a specifier. Type a package, a revision id, or 'heads'.", specifier=text
         )
     if ":" in text:
-        raise SpecifierError(
-            f"{text} is a range, which is not allowed here. Type one revision to go to.", specifier=text
-        )
+        raise SpecifierError(f"{text} is a range, which is not allowed here. Type one revision.", specifier=text)
     branch, at, rest = text.strip().rpartition("@")
     if at and (not branch or not rest or "@" in branch):
         raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, PACKAGE@ID.", specifier=text)
@@ -60,9 +58,10 @@ def parse(text: str) -> Specifier:
 
 
 def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
-    """Return the branch of a name in front of ``@``, which is a package, or a label in the files.
+    """Return the branch of a package or a label.
 
-    :raises SpecifierError: if there is none.
+    :param specifier: the specifier that contains the name, for the error.
+    :raises SpecifierError: if the name is neither.
     """
     branch = graph.branch(name)
     if branch is None:
@@ -76,7 +75,7 @@ def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
 
     A name can be, in this order, a package, a full id, another label, or a unique prefix of an id.
 
-    :param sign: the sign of an offset in this command, to suggest one if the user typed a number; empty for none.
+    :param sign: the sign of an offset in this command, for an error that suggests ``+2`` instead of ``2``.
     :raises SpecifierError: if it names nothing, several revisions, or one of another package.
     """
     if spec.branch is None and (spec.target in graph.packages or spec.target not in graph):
@@ -116,13 +115,13 @@ def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) ->
         return matches[0]
     if matches:
         raise SpecifierError(
-            f"{len(matches)} ids start with {spec.target}: {listed(sorted(matches))}. Type more of the one you mean.",
+            f"{len(matches)} ids start with {spec.target}: {listed(sorted(matches))}. Type more of the id.",
             specifier=spec.text,
         )
     both = _NAME_AND_OFFSET.fullmatch(spec.target)
     if both and (both["name"] in graph or graph.branch(both["name"])):
         raise SpecifierError(
-            f"{spec.text}: Ampho does not count steps from a name. Type PACKAGE@{both['offset']}, or the id to go to.",
+            f"{spec.text}: Ampho does not count steps from a name. Type PACKAGE@{both['offset']}, or an id.",
             specifier=spec.text,
         )
     guess = _guess(graph, spec, candidates, sign)
@@ -130,7 +129,7 @@ def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) ->
 
 
 def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) -> str:
-    """Return a question that suggests what an unknown name may have meant."""
+    """Return a suggestion for an unknown name, as a question; an empty string if there is none."""
     if sign and _NUMBER.fullmatch(spec.target):
         return f"Did you mean {spec.text.removesuffix(spec.target)}{sign}{spec.target}?"
     if spec.branch is None:

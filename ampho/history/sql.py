@@ -1,7 +1,6 @@
-"""What the text of SQL says: where its statements, literals and comments are, and what a statement does.
+"""Reading SQL as text: finding its statements, literals, and comments, and what a statement does.
 
-All expressions for SQL are here. They look at text only, so they are no parser: what they do not recognize, they leave
-alone.
+All regular expressions for SQL are here. They are not a parser, and ignore what they do not recognize.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _TAGGED = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"  # PostgreSQL's 
 _QUOTED = r'"(?:[^"]|"")*(?:"|\Z)'
 _TICKED = r"`(?:[^`]|``)*(?:`|\Z)"
 
-# To hide literals. One that does not end is hidden to the end.
+# These find the literals to hide. A literal that does not end extends to the end of the text.
 _LITERALS = re.compile(rf"(?P<comment>{_COMMENT})|(?P<literal>{_TEXT}|{_TAGGED})|{_QUOTED}", re.DOTALL)
 # In MySQL and MariaDB, "..." is a literal unless ANSI_QUOTES is set, and "#" begins a comment.
 _MYSQL_LITERALS = re.compile(rf"(?P<comment>{_COMMENT}|\#[^\n]*)|(?P<literal>{_TEXT}|{_QUOTED})|{_TICKED}", re.DOTALL)
@@ -23,7 +22,7 @@ _ESCAPED_QUOTE = re.compile(r"\\['\"]")
 _QUOTE = re.compile(r"['\"]")
 HIDDEN = "'...'"
 
-# To divide SQL into statements. A literal that does not end is not one, so that what follows it is not overlooked.
+# This divides SQL into statements. A literal that does not end does not match, so that no statement is overlooked.
 _TOKENS = re.compile(
     r"""(?P<text>'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
     r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)""",
@@ -69,7 +68,7 @@ def without_literals(sql: str, *, mysql: bool) -> str:
 
     :param mysql: whether it is for MySQL or MariaDB.
     """
-    if _ESCAPED_QUOTE.search(sql):  # where such a literal ends depends on the server's settings
+    if _ESCAPED_QUOTE.search(sql):  # the server's settings decide where such a literal ends
         return _QUOTE.split(sql, maxsplit=1)[0] + HIDDEN
     return (_MYSQL_LITERALS if mysql else _LITERALS).sub(_hide, sql)
 
@@ -81,9 +80,9 @@ def _hide(token: re.Match[str]) -> str:
 
 
 def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield the name of each thing that SQL drops or empties, what it does to it, and the statement.
+    """Yield the name of each object that SQL drops or empties, with a description and the statement.
 
-    Tables that the same SQL created, or renames another table to later, do not count.
+    Tables that the same SQL created before, or replaces later by renaming another table, are left out.
     """
     statements = list(_statements(sql))
     renames = ((place, _RENAMES.search(bare)) for place, (bare, _) in enumerate(statements))
@@ -112,7 +111,7 @@ def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
 
 
 def _statements(sql: str) -> Iterator[tuple[str, str]]:
-    """Yield each statement twice: without comments and the content of literals, and as it is."""
+    """Yield each statement twice: without comments and the content of literals, and unchanged."""
     bare: list[str] = []
     begin = done = 0
     for token in _TOKENS.finditer(sql):

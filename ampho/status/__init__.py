@@ -1,4 +1,4 @@
-"""Answers about a database that change nothing: what is applied, what is pending, what is wrong, and what to do.
+"""The state of a database: what is applied, what is pending, what is wrong, and what to do. Nothing is changed.
 
-Each answer is a frozen dataclass, made from the graph, the version rows and the journal. :mod:`ampho.cli` shows it.
+The results are frozen dataclasses, made from the graph, the version rows, and the journal. :mod:`ampho.cli` shows them.
 """
