@@ -24,10 +24,7 @@ _DECLARED = re.compile(rb"^(revision|down_revision)\b", re.MULTILINE)
 
 
 def read_bytes(file: str) -> bytes:
-    """Return the content of a file, in half the time of ``Path.read_bytes()``.
-
-    :raises OSError: if it cannot be read, or is not a regular file but, for example, a pipe.
-    """
+    """Return the content of a regular file, in half the time of ``Path.read_bytes()``, or raise an ``OSError``."""
     descriptor = os.open(file, _FLAGS)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -46,20 +43,14 @@ def is_revision_file(name: str) -> bool:
 
 
 def revision_files(package: MigrationPackage) -> Iterator[str]:
-    """Return the paths of a package's revision files, without duplicates.
-
-    :raises RevisionFileError: if a folder cannot be read.
-    """
+    """Return the paths of a package's revision files, or raise a ``RevisionFileError`` if a folder cannot be read."""
     folders, is_recursive = package.layout
     first, *more = (_files(folder, package.name, is_recursive=is_recursive) for folder in folders)
     return iter(dict.fromkeys(chain(first, *more))) if more else first
 
 
 def revision_folders(package: MigrationPackage) -> list[str]:
-    """Return the folders of a package's revision files, including folders inside them if these are read.
-
-    :raises RevisionFileError: if a folder cannot be read.
-    """
+    """Return the folders of a package's revision files, including the folders inside them that are read."""
     folders, is_recursive = package.layout
     inside = (file.rpartition(os.sep)[0] for file in revision_files(package)) if is_recursive else ()
     return [*dict.fromkeys([*folders, *inside])]
@@ -92,10 +83,7 @@ def _looks_like_a_revision(file: str) -> bool:
 
 
 def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
-    """Yield the paths of the files that Alembic would load, in its order.
-
-    :raises RevisionFileError: if a folder exists but cannot be read, because it may contain revisions.
-    """
+    """Yield the paths of the files that Alembic would load from a folder, in its order; none if it does not exist."""
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=attrgetter("name"))

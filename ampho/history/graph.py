@@ -172,10 +172,7 @@ class Graph:
         return self._revisions[revision_id].is_missing
 
     def check_files(self, ids: Iterable[str]) -> None:
-        """Check that the graph does not contain any of these revisions only because another one depends on it.
-
-        :raises MissingRevisionError: if it does.
-        """
+        """Raise a ``MissingRevisionError`` if the graph contains a revision only because another one depends on it."""
         for revision_id in ids:
             if revision_id in self._needed_by:
                 raise _missing(self._needed_by[revision_id], revision_id)

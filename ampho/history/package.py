@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,10 +153,7 @@ class MigrationPackage:
         return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
 
     def check_folder(self) -> None:
-        """Check that the migrations folder is inside the package, also after following links.
-
-        :raises MigrationsFolderError: if it is not.
-        """
+        """Raise a ``MigrationsFolderError`` if the migrations folder is a link that leads outside the package."""
         # Python does not recognize the junctions of Windows as links.
         if (os.name == "nt" or self._has_links()) and not _real(self.folder).is_relative_to(_real(self.root)):
             raise self._error(
@@ -174,10 +171,7 @@ class MigrationPackage:
         return False
 
     def check_present(self) -> None:
-        """Check that the migrations folder is a folder, and that it exists if the configuration names it.
-
-        :raises MigrationsFolderError: if it does not.
-        """
+        """Raise a ``MigrationsFolderError`` if the migrations folder is a file, or is named but does not exist."""
         if not self.exists and os.path.lexists(self.folder):
             raise self._error(
                 f"{shown_path(self.folder)} of {self.name} is not a folder, or is a broken link. Replace it with the"
@@ -190,10 +184,7 @@ class MigrationPackage:
             )
 
     def check_writable(self) -> None:
-        """Check that Ampho may write into the package's folder.
-
-        :raises MigrationsFolderError: if the package is installed, or its migrations folder leads outside the package.
-        """
+        """Raise a ``MigrationsFolderError`` if the package is installed, or its migrations folder is outside of it."""
         if self.installed:
             raise self._error(
                 f"{self.name} is installed in {shown_path(self.root)}, where Ampho does not write."
@@ -217,12 +208,7 @@ def _recursive(ini: bytes) -> bytes | None:
 
 
 def check_name(name: str) -> None:
-    """Check that a package with migrations can have a name.
-
-    The words with a special meaning in specifiers are reserved: ``head``, ``heads``, and ``base``.
-
-    :raises PackageNameError: if it cannot.
-    """
+    """Raise a ``PackageNameError`` if a package with migrations cannot have this name."""
     shown = ascii(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!a}..."
     if not all(_IDENTIFIER.fullmatch(part) and not keyword.iskeyword(part) for part in name.split(".")):
         raise PackageNameError(
@@ -326,9 +312,7 @@ def _find_spec(name: str) -> ModuleSpec | None:
     """Return the spec of a module as ``importlib.util.find_spec`` does, but without importing its parent packages."""
     search: list[str] | None = None
     spec: ModuleSpec | None = None
-    parts = name.split(".")
-    for count in range(1, len(parts) + 1):
-        full_name = ".".join(parts[:count])
+    for full_name in accumulate(name.split("."), "{}.{}".format):
         try:
             spec = _spec_in(full_name, search)
         except Exception as exc:
@@ -441,10 +425,9 @@ def _identity(folder: Path) -> Hashable:
 
 def _own_package(import_name: str) -> MigrationPackage | None:
     """Return the innermost package that contains the app's module and has migrations."""
-    parts = import_name.split(".")
-    for count in range(len(parts), 0, -1):
+    for name in reversed([*accumulate(import_name.split("."), "{}.{}".format)]):
         try:
-            package = find_package(".".join(parts[:count]))
+            package = find_package(name)
         except (PackageNameError, PackageNotFoundError):
             continue
         if package.exists:
@@ -453,10 +436,7 @@ def _own_package(import_name: str) -> MigrationPackage | None:
 
 
 def _distinct(packages: Iterable[MigrationPackage]) -> tuple[MigrationPackage, ...]:
-    """Return packages without repetitions.
-
-    :raises ConfigurationError: if two of them have the same name, apart from case, or the same migrations folder.
-    """
+    """Return packages without duplicates, or raise an error if two share a folder, or a name apart from its case."""
     found: dict[str, MigrationPackage] = {}
     taken: dict[Hashable, MigrationPackage] = {}
     for package in packages:

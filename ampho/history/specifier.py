@@ -37,10 +37,7 @@ class Specifier:
 
 
 def parse(text: str) -> Specifier:
-    """Return the parts of a specifier.
-
-    :raises SpecifierError: if it is malformed.
-    """
+    """Return the parts of a specifier, or raise a ``SpecifierError`` if it is malformed."""
     if not text.strip() or not text.isprintable() or len(text) > _MAX_LENGTH:
         raise SpecifierError(
             f"{text[:60]!a} is not a specifier. Type a package, a revision id, or 'heads'.", specifier=text
@@ -58,11 +55,7 @@ def parse(text: str) -> Specifier:
 
 
 def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
-    """Return the branch of a package or a label.
-
-    :param specifier: the specifier that contains the name, for the error.
-    :raises SpecifierError: if the name is neither.
-    """
+    """Return the branch of a package or a label, or raise a ``SpecifierError`` if ``name`` is neither."""
     branch = graph.branch(name)
     if branch is None:
         guess = did_you_mean(name, [*graph.packages, *graph.labels])
@@ -93,10 +86,7 @@ def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
 
 
 def check_one_head(graph: Graph, branch: Branch, spec: Specifier) -> None:
-    """Check that a branch has one head.
-
-    :raises SpecifierError: if it has several.
-    """
+    """Raise a ``SpecifierError`` if a branch has several heads."""
     heads = graph.tips(branch.ids)
     if len(heads) > 1:
         raise SpecifierError(

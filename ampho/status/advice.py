@@ -17,10 +17,7 @@ _SHOWN = 5
 
 
 def check_sound(applied: Applied) -> None:
-    """Check that each version row can be a revision, and that none is repeated.
-
-    :raises VersionTableError: if a row cannot be a revision, or is repeated.
-    """
+    """Raise a ``VersionTableError`` if a version row cannot be a revision, or is repeated."""
     if applied.corrupt:
         raise VersionTableError(
             f"The version table has the row {', '.join(map(ascii, applied.corrupt))}, which cannot be a revision."
@@ -36,11 +33,7 @@ def check_sound(applied: Applied) -> None:
 
 
 def check_installed(applied: Applied) -> None:
-    """Check that the listed packages are installed, or that the database has missing revisions of them.
-
-    :raises PackageNotFoundError: for a package that is not installed and has no revisions in the database, because its
-        name may be misspelt.
-    """
+    """Raise the error about a package that is not installed and has no applied revisions: its name may be misspelt."""
     missing = {id_prefix(applied.package(revision_id)) for revision_id in applied.missing}
     for name, error in applied.graph.not_installed.items():
         if id_prefix(name) not in missing:
@@ -76,11 +69,7 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
 
 
 def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:
-    """Check that no revision is missing.
-
-    :param command: the command that needs the files, for the message.
-    :raises UnknownRevisionsError: if a revision is missing.
-    """
+    """Raise an ``UnknownRevisionsError`` if a revision is missing whose file the command needs."""
     missing = applied.graph.sort(applied.missing.intersection(ids))
     if missing:
         raise UnknownRevisionsError(f"{command}: {about_missing(applied, missing)}. Nothing was changed.", rows=missing)
@@ -137,10 +126,7 @@ def ways_out(applied: Applied, ids: Sequence[str]) -> list[str]:
 
 
 def as_ran(applied: Applied, journal: Journal) -> Applied:
-    """Return the result of :meth:`Applied.as_ran`.
-
-    :raises DivergedError: if the revisions do not form a graph with the dependencies that they had when they ran.
-    """
+    """Return the result of :meth:`Applied.as_ran`, or raise a ``DivergedError`` if that is not a graph."""
     try:
         return applied.as_ran(journal)
     except HistoryError:
@@ -148,10 +134,7 @@ def as_ran(applied: Applied, journal: Journal) -> Applied:
 
 
 def check_not_diverged(applied: Applied, ids: Iterable[str], journal: Journal) -> None:
-    """Check that neither the given revisions nor those that they depend on have diverged.
-
-    :raises DivergedError: if one of them has.
-    """
+    """Raise a ``DivergedError`` if one of the given revisions, or one that they depend on, has diverged."""
     diverged = applied.diverged(journal)
     if found := diverged and applied.graph.sort(applied.graph.ancestors(ids).intersection(diverged)):
         raise _diverged_error(applied, found)
