@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
 
@@ -82,11 +82,10 @@ class _Drawing:
     def draw(self) -> ET.Element:
         along, across = self._layout.along, self._layout.across
         width, height = (across, along) if self._is_down else (along, across)
-        legend = list(_legend_entries(self._picture))
         width = max(width + self._left + _MARGIN - 18 * self._is_down, 320.0)
-        rows = _rows(legend, width - 2 * _MARGIN)
+        legend = list(_legend(self._picture, width - 2 * _MARGIN))
         bottom = height + self._top
-        height = bottom + _LINE * len(rows) + _MARGIN
+        height = bottom + _LINE * (legend[-1][1] + 1 if legend else 0) + _MARGIN
         root = ET.Element("svg", _numbers(width=width, height=height))
         root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {_number(width)} {_number(height)}"}
         root.set("class", "ampho")
@@ -106,8 +105,8 @@ class _Drawing:
             _draw_edge(root, kind, corners, labels.relation(edge))
         for node in self._picture.nodes:
             self._draw_node(root, node)
-        for number, row in enumerate(rows):
-            _draw_legend(root, row, bottom + _LINE * (number + 0.5))
+        for x, row, kind, text in legend:
+            _draw_entry(root, kind, text, (x, bottom + _LINE * (row + 0.5)))
         return root
 
     def _at(self, point: Point) -> Point:
@@ -185,39 +184,31 @@ def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
             _write(group, labels.LOOKS[mark].sign, (x, y + 5), "name", anchor="middle")
 
 
-def _legend_entries(picture: Picture) -> Iterable[tuple[str, str]]:
-    yield from ((mark, look.meaning) for mark, look in labels.legend(picture))
+def _legend(picture: Picture, width: float) -> Iterator[tuple[float, int, str, str]]:
+    """Yield the entries of the legend, broken to a width: the position and row of each, its kind, and its text."""
+    entries = [(str(mark), look.meaning) for mark, look in labels.legend(picture)]
     kinds = {edge.is_dependency for edge in picture.edges}
-    if False in kinds:
-        yield "parent", "runs before"
-    if True in kinds:
-        yield "dependency", "is needed by, in another package"
-
-
-def _rows(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[float, str, str]]]:
-    """Return the entries of a legend in rows of a width, each entry with its position."""
-    rows: list[list[tuple[float, str, str]]] = []
-    left = width
+    entries += [("parent", "runs before")] * (False in kinds)
+    entries += [("dependency", "is needed by, in another package")] * (True in kinds)
+    left, row = width, -1
     for kind, text in entries:
         size = 50 + _SMALL * cell_len(text)
         if left + size > width:
-            rows.append([])
-            left = 0.0
-        rows[-1].append((_MARGIN + left, kind, text))
+            left, row = 0.0, row + 1
+        yield _MARGIN + left, row, kind, text
         left += size
-    return rows
 
 
-def _draw_legend(root: ET.Element, row: Iterable[tuple[float, str, str]], y: float) -> None:
-    for x, kind, text in row:
-        group = ET.SubElement(root, "g", {"class": kind})
-        if kind in ("parent", "dependency"):
-            _path(group, "edge", _straight([(x, y), (x + 24, y)]))
-            _path(group, "tip", _straight([(x + 28, y), (x + 21, y - 4), (x + 21, y + 4)], is_closed=True))
-        else:
-            _rectangle(group, "box", 4, x=x, y=y - 9, width=28, height=18)
-            _draw_sign(group, Mark(kind), x + 14, y)
-        _write(group, text, (x + 34, y + 4), "quiet")
+def _draw_entry(root: ET.Element, kind: str, text: str, at: Point) -> None:
+    x, y = at
+    group = ET.SubElement(root, "g", {"class": kind})
+    if kind in ("parent", "dependency"):
+        _path(group, "edge", _straight([(x, y), (x + 24, y)]))
+        _path(group, "tip", _straight([(x + 28, y), (x + 21, y - 4), (x + 21, y + 4)], is_closed=True))
+    else:
+        _rectangle(group, "box", 4, x=x, y=y - 9, width=28, height=18)
+        _draw_sign(group, Mark(kind), x + 14, y)
+    _write(group, text, (x + 34, y + 4), "quiet")
 
 
 def _group(parent: ET.Element, kind: str | None, title: str) -> ET.Element:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ampho.revise.autogenerate import Drift
     from ampho.status.state import RevisionRecord
 
+_NO_REVISIONS = "There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'."
+
 
 class Revisions(tuple["RevisionRecord", ...]):
     """The revisions that a specifier names, in the order in which they run."""
@@ -35,7 +37,7 @@ def _(revisions: Revisions, ctx: click.Context) -> None:
         say(package)
         print_records([record for record in revisions if record.package == package], "  ")
     if not revisions:
-        _print_that_there_are_none()
+        say(_NO_REVISIONS, err=True)
 
 
 def _print_in_full(record: RevisionRecord) -> None:
@@ -58,10 +60,6 @@ def _print_fields(fields: Mapping[str, object], *, indent: str, width: int) -> N
     for name, value in fields.items():
         if value:
             say(f"{indent}{name + ':':<{width}}{value}", hang=len(indent) + width)
-
-
-def _print_that_there_are_none() -> None:
-    say("There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'.", err=True)
 
 
 def print_records(
@@ -118,7 +116,7 @@ def _(heads: Heads, ctx: click.Context) -> None:
     if len(heads) > 1 and all(len(each.revisions) == 1 for each in heads):
         say("One head in each package is normal: there is nothing to merge.")
     if not heads:
-        _print_that_there_are_none()
+        say(_NO_REVISIONS, err=True)
 
 
 def _print_conflict(heads: PackageHeads) -> None:
