@@ -174,7 +174,7 @@ def prepare_shells() -> None:
 
         def get_completion_args(self) -> tuple[list[str], str]:
             args, incomplete = super().get_completion_args()
-            *args, whole = glued([*args, incomplete])
+            *args, whole = join_words([*args, incomplete])
             last = incomplete if not _GLUE.fullmatch(incomplete) else ""
             self._before = whole.removesuffix(last).removesuffix("@")  # bash only replaces the text after the '@'
             return args, whole
@@ -192,7 +192,7 @@ def prepare_shells() -> None:
     add_completion_class(Fish)
 
 
-def glued(words: Sequence[str]) -> list[str]:
+def join_words(words: Sequence[str]) -> list[str]:
     """Join the words that bash has split at ``@``, ``:``, and ``=``."""
     whole: list[str] = []
     glue = False

@@ -46,7 +46,7 @@ def say(
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
     if is_terminal(stderr=err):
-        text = _colored(broken(text, _columns(stream), hang), colors)
+        text = _colored(wrap(text, _columns(stream), hang), colors)
     click.echo(text, file=stream)  # noqa: TID251 (this is the one place)
 
 
@@ -135,8 +135,8 @@ def _columns(stream: IO[str]) -> int:
     return _COLUMNS
 
 
-def broken(text: str, width: int, hang: int | None = None) -> str:
-    """Return a line with line breaks between its words, if it has more than ``width`` columns.
+def wrap(text: str, width: int, hang: int | None = None) -> str:
+    """Return a line, wrapped between its words if it has more than ``width`` columns.
 
     A longer word, such as a path, gets a line of its own. Only the terminal wraps it, so it can be copied whole.
 

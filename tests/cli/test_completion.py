@@ -16,7 +16,7 @@ from click.shell_completion import ShellComplete
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import FOREIGN, PROGRAMS, Project
 
-from ampho.cli.completion import glued
+from ampho.cli.completion import join_words
 from ampho.cli.console import console
 
 IDS = {"accounts_1700000001": "Make a table, or two", "accounts_1700000002": "Second", "orders_1700000003": "Third"}
@@ -113,7 +113,7 @@ def test_a_revision_that_cannot_be_read_is_left_out(opened: Facade, project: Pro
     ],
 )
 def test_what_bash_takes_apart_is_put_together(words: list[str], whole: list[str]) -> None:
-    assert glued(words) == whole
+    assert join_words(words) == whole
 
 
 # ---- real processes ----

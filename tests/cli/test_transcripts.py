@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from transcripts import COLOUR, NARROW, PIPE, PLAIN, SCENES, Look, Scene, Shown, States, everything, half, nothing, shop
 
 from ampho.cli.commands import cli
-from ampho.cli.lines import broken
+from ampho.cli.lines import wrap
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -95,4 +95,4 @@ def test_what_a_command_shows_can_be_read_everywhere(scene: Scene, states: State
 )
 def test_a_terminal_gets_lines_that_are_broken_between_words(text: str, hang: int | None, expected: str) -> None:
     """What is quoted stays whole, so that it can be copied, and so does a word that is longer than a line."""
-    assert broken(text, 26, hang) == expected
+    assert wrap(text, 26, hang) == expected
