@@ -20,85 +20,57 @@ PURPOSES: Mapping[str, Sequence[str]] = {
 OTHERS = "More commands"
 CHANGING = frozenset(PURPOSES["Write migrations"]) | frozenset(PURPOSES["Change the database"])
 
-EXAMPLES: Mapping[str, Mapping[str, str]] = {
-    "ampho": {
-        "db-init blog": "create the migrations folder of blog",
-        'db-rev blog "Add posts" -a': "create a revision from the models of blog",
-        "db-up": "apply everything that is pending",
-    },
-    "db-init": {
-        "db-init blog": "create blog/migrations",
-        "db-init acme.billing:alembic": "create acme/billing/alembic",
-    },
-    "db-rev": {
-        'db-rev blog "Add tags"': "create an empty revision",
-        'db-rev blog "Add tags" -a': "fill it in from the models",
-        'db-rev blog "Add likes" --depends-on shop': "depend on the head of shop",
-    },
-    "db-merge": {
-        "db-merge blog": "merge all heads of blog",
-        'db-merge blog "Join tags and likes"': "use another message",
-    },
-    "db-rebase": {"db-rebase blog": "put two parallel lines in sequence"},
-    "db-up": {
-        "db-up": "apply everything",
-        "db-up blog": "apply blog, and what it depends on",
-        "db-up blog@+1": "apply the next revision of blog",
-        "db-up --plan": "print what would be applied, and why",
-        "db-up -s > up.sql": "write the SQL instead",
-    },
-    "db-down": {
-        "db-down": "revert the last revision",
-        "db-down blog@-1": "revert the last one of blog",
-        "db-down blog@base --cascade": "also revert what depends on it",
-        "db-down blog@base --cascade --plan": "print what that would do",
-    },
-    "db-stamp": {
-        "db-stamp blog": "if all tables of blog already exist",
-        "db-stamp blog@base": "if none of them exists",
-    },
-    "db-forget": {"db-forget reviews --yes": "if the package reviews was uninstalled"},
-    "db-resolve": {
-        "db-resolve blog_1767607200 --applied": "if you completed it",
-        "db-resolve blog_1767607200 --not-applied": "if you reverted it",
-    },
-    "db-status": {
-        "db-status": "print a row for each package",
-        "db-status --all": "print each revision with a mark",
-        "db-status --check": "fail if revisions are pending",
-    },
-    "db-current": {
-        "db-current": "print a line for each package",
-        "db-current -v": "also print each revision",
-    },
-    "db-show": {
-        "db-show": "print all revisions",
-        "db-show blog": "print the revisions of blog",
-        "db-show blog@head": "print the head of blog in full",
-    },
-    "db-graph": {
-        "db-graph": "draw all packages on the terminal",
-        "db-graph blog -o blog.svg": "draw blog in a file",
-    },
-    "db-heads": {"db-heads": "print the heads of each package"},
-    "db-log": {
-        "db-log -n 5": "print the last five entries",
-        "db-log -v": "print all details of each entry",
-    },
-    "db-check": {
-        "db-check": "do the models match the database?",
-        "db-check blog --scratch": "do the models match the revisions?",
-        "db-check --deploy": "can this code run on this database?",
-    },
-    "db-lint": {
-        "db-lint": "check all pending revisions",
-        "db-lint blog --exclude irreversible": "ignore one rule",
-    },
-    "db-wait": {"db-wait --timeout 300": "give up after five minutes"},
-    "explain": {
-        "explain": "list all errors",
-        "explain DependentsError": "explain one error",
-    },
+FIRST_STEPS: Mapping[str, str] = {
+    "db-init blog": "create the migrations folder of blog",
+    'db-rev blog "Add posts" -a': "create a revision from the models of blog",
+    "db-up": "apply everything that is pending",
+}
+"""The examples of the group."""
+
+EXAMPLES: Mapping[str, str] = {
+    "db-init blog": "create blog/migrations",
+    "db-init acme.billing:alembic": "create acme/billing/alembic",
+    'db-rev blog "Add tags"': "create an empty revision",
+    'db-rev blog "Add tags" -a': "fill it in from the models",
+    'db-rev blog "Add likes" --depends-on shop': "depend on the head of shop",
+    "db-merge blog": "merge all heads of blog",
+    'db-merge blog "Join tags and likes"': "use another message",
+    "db-rebase blog": "put two parallel lines in sequence",
+    "db-up": "apply everything",
+    "db-up blog": "apply blog, and what it depends on",
+    "db-up blog@+1": "apply the next revision of blog",
+    "db-up --plan": "print what would be applied, and why",
+    "db-up -s > up.sql": "write the SQL instead",
+    "db-down": "revert the last revision",
+    "db-down blog@-1": "revert the last one of blog",
+    "db-down blog@base --cascade": "also revert what depends on it",
+    "db-down blog@base --cascade --plan": "print what that would do",
+    "db-stamp blog": "if all tables of blog already exist",
+    "db-stamp blog@base": "if none of them exists",
+    "db-forget reviews --yes": "if the package reviews was uninstalled",
+    "db-resolve blog_1767607200 --applied": "if you completed it",
+    "db-resolve blog_1767607200 --not-applied": "if you reverted it",
+    "db-status": "print a row for each package",
+    "db-status --all": "print each revision with a mark",
+    "db-status --check": "fail if revisions are pending",
+    "db-current": "print a line for each package",
+    "db-current -v": "also print each revision",
+    "db-show": "print all revisions",
+    "db-show blog": "print the revisions of blog",
+    "db-show blog@head": "print the head of blog in full",
+    "db-graph": "draw all packages on the terminal",
+    "db-graph blog -o blog.svg": "draw blog in a file",
+    "db-heads": "print the heads of each package",
+    "db-log -n 5": "print the last five entries",
+    "db-log -v": "print all details of each entry",
+    "db-check": "do the models match the database?",
+    "db-check blog --scratch": "do the models match the revisions?",
+    "db-check --deploy": "can this code run on this database?",
+    "db-lint": "check all pending revisions",
+    "db-lint blog --exclude irreversible": "ignore one rule",
+    "db-wait --timeout 300": "give up after five minutes",
+    "explain": "list all errors",
+    "explain DependentsError": "explain one error",
 }
 
 _MOST_WIDTH = 48
@@ -116,10 +88,17 @@ def write_commands(commands: Mapping[str, click.Command], formatter: click.HelpF
                 formatter.write_dl(rows)
 
 
+def examples_of(name: str) -> Mapping[str, str]:
+    """Return the examples of a command, or of the group ``ampho``."""
+    if name == "ampho":
+        return FIRST_STEPS
+    return {line: does for line, does in EXAMPLES.items() if line.split()[0] == name}
+
+
 def write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
     """Write the examples of a command, as typed in this context: ``ampho db-up`` or ``flask ampho db-up``."""
     group = ctx if isinstance(ctx.command, click.Group) else ctx.parent
-    examples = EXAMPLES.get(str(ctx.command.name), {})
+    examples = examples_of(str(ctx.command.name))
     if group is not None and examples:
         with formatter.section("Examples"):
             formatter.write_dl([(f"{group.command_path} {line}", does) for line, does in examples.items()], _MOST_WIDTH)

@@ -17,7 +17,7 @@ from project import Project
 from ampho import AmphoError
 from ampho.cli.commands import cli
 from ampho.cli.console import console
-from ampho.cli.help import EXAMPLES, PURPOSES
+from ampho.cli.help import EXAMPLES, PURPOSES, examples_of
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -31,10 +31,9 @@ def help_of(*command: str) -> str:
 
 
 def test_every_command_has_an_example_and_a_purpose() -> None:
-    assert EXAMPLES.keys() >= cli.commands.keys()
+    assert {shlex.split(line)[0] for line in EXAMPLES} == cli.commands.keys()
     assert {name for names in PURPOSES.values() for name in names} >= cli.commands.keys()
-    for name, examples in EXAMPLES.items():
-        assert name == "ampho" or all(shlex.split(line)[0] == name for line in examples)
+    assert examples_of("ampho")
 
 
 def test_help_of_the_group_says_what_each_command_is_for() -> None:
@@ -52,7 +51,7 @@ def test_help_fits_a_terminal(name: str) -> None:
     text = help_of(*([] if name == "ampho" else [name]))
 
     assert max(map(len, text.splitlines())) <= 80
-    for line, does in EXAMPLES[name].items():
+    for line, does in examples_of(name).items():
         assert f"  ampho {line}" in text
         assert f"  {does}\n" in text
 
@@ -141,7 +140,7 @@ PREPARE: Mapping[str, Prepare] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() & {"ampho", *cli.commands}))
+@pytest.mark.parametrize("name", ["ampho", *sorted(cli.commands)])
 def test_examples_run(name: str, project: Project) -> None:
     project.package("blog")
     project.package("shop")
@@ -149,7 +148,7 @@ def test_examples_run(name: str, project: Project) -> None:
     project.revision("blog", "blog_1767607201", "blog_1767607200", message="second")
     project.revision("shop", "shop_1767607200", None, "blog_1767607200")
     with facade(project, "flask", ["blog", "shop"], URLS["flask"]) as each:
-        for line in EXAMPLES[name]:
+        for line in examples_of(name):
             PREPARE.get(name, nothing)(project, each)
             result = each.run(*shlex.split(line.partition(" >")[0]))
             assert result.exit_code == 0, f"{line}: {result.output}"
