@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -33,12 +33,16 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
     :param is_async: whether the database's engine is async.
     :raises RevisionFileError: if a file cannot be compiled, or lacks the function of its step.
     """
-    near = graph.children if plan.direction is Direction.UPGRADE else graph.parents
-    places = {step.revision.id: place for place, step in enumerate(plan.steps)}
+    upgrades = plan.direction is Direction.UPGRADE
+    near = graph.children if upgrades else graph.parents
+    # The order of causes: first the steps that the specifier names, then the others in the order of the plan.
+    places = {step.revision.id: (step.revision.id not in plan.asked, i) for i, step in enumerate(plan.steps)}
 
     def explain(step: Step) -> Step:
-        among = [other for other in near(step.revision.id) if other in places]
-        cause, because_of = _cause(plan, step, sorted(among, key=places.__getitem__))
+        cause, because_of = Cause.ASKED, tuple[str, ...]()
+        if step.revision.id not in plan.asked:
+            cause = Cause.REQUIRED if upgrades else Cause.STANDS
+            because_of = tuple(sorted(places.keys() & near(step.revision.id), key=places.__getitem__))
         source, name = b"", step.direction.value
         with suppress(OSError):  # deleted since its header was read, which the run reports
             source = read_bytes(step.revision.file)
@@ -51,17 +55,6 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
         return replace(step, cause=cause, because_of=because_of, in_transaction=in_transaction, losses=losses)
 
     return replace(plan, steps=tuple(map(explain, plan.steps)))
-
-
-def _cause(plan: Plan, step: Step, among: Iterable[str]) -> tuple[Cause, tuple[str, ...]]:
-    """Return why a step is in the plan, and the ids of the causing steps. Those that the specifier names come first.
-
-    :param among: the ids of steps that depend on it, or for a downgrade of those that it depends on, in their order.
-    """
-    if step.revision.id in plan.asked:
-        return Cause.ASKED, ()
-    because_of = tuple(sorted(among, key=lambda other: other not in plan.asked))
-    return Cause.REQUIRED if plan.direction is Direction.UPGRADE else Cause.STANDS, because_of
 
 
 def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool]:

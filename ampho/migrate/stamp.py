@@ -181,7 +181,8 @@ def _write(
         known = change(before)
         after = exact_rows(before.graph, known)
         packages = set(_packages_of(graph, described)) if described else set[str]()
-        affirmed = _to_affirm(was, known, journal, packages)
+        doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
+        affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
         if table is not None and any(changes.values()):
@@ -203,12 +204,6 @@ def _write(
     with migrating(connection, project.url, project.settings, waiting) as migrating_connection:
         command = ("stamp", *(["--purge"] if purge else ()), "--", name)
         return query_env(project, migrating_connection, x, write, command)
-
-
-def _to_affirm(was: Applied, known: AbstractSet[str], journal: Journal, packages: AbstractSet[str]) -> set[str]:
-    """Return the diverged and edited revisions of some packages that stay applied."""
-    doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
-    return {rid for rid in doubtful & known if was.package(rid) in packages}
 
 
 def known_after_stamp(before: Applied, specifier: str) -> set[str]:
