@@ -37,15 +37,14 @@ class Branch:
 class Graph:
     """The history of all packages.
 
-    If a revision depends on one without a file, whose package is not installed, the graph contains that one as a
-    missing revision, because it may have been applied before its package was uninstalled. :meth:`check_files` refuses
-    to run it.
+    A dependency without a file becomes a missing revision if its package is not installed, because it may have been
+    applied before that package was uninstalled. :meth:`check_files` refuses to run it.
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
     :param not_installed: the errors about packages that are listed but not installed, by their names.
-    :ivar ids: all ids in the order in which they run on an empty database. It only depends on the files.
-    :ivar labels: the ids of the revisions that have a label, by the label.
+    :ivar ids: all ids, in the order in which they run on an empty database; it only depends on the files.
+    :ivar labels: the id of the revision that has each label.
     :raises HistoryError: if the revisions do not form a graph.
     """
 
@@ -100,13 +99,13 @@ class Graph:
         return self._of_package[package]
 
     def heads(self, package: str) -> tuple[str, ...]:
-        """Return the ids of a package that no other revision of the package revises."""
+        """Return the ids of a package's heads."""
         return self._heads[package]
 
     def parallel_heads(self, package: str) -> tuple[str, ...]:
-        """Return the heads of a package that has several, unless each is the head of its own label.
+        """Return the heads of a package with several heads, or nothing if each of them is the only head of a label.
 
-        A package may have several lines on purpose, such as OpenStack's ``expand`` and ``contract``.
+        A package may have several branches on purpose, such as OpenStack's ``expand`` and ``contract``.
         """
         heads = self.heads(package)
         if len(heads) <= 1:
@@ -120,7 +119,7 @@ class Graph:
         return {name: self.tips(ids) for name, ids in self._of_package.items()}
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the given ids, which are of one package, that no other of them revises, in order."""
+        """Return the given ids of one package without those that another one of them revises, in order."""
         among = set(ids)
         below = {parent for revision_id in among for parent in self._revisions[revision_id].down_revisions}
         return self.sort(among - below)
@@ -172,7 +171,7 @@ class Graph:
         return self._revisions[revision_id].is_missing
 
     def check_files(self, ids: Iterable[str]) -> None:
-        """Raise a ``MissingRevisionError`` if the graph contains a revision only because another one depends on it."""
+        """Raise a ``MissingRevisionError`` if one of the ids is only known because another revision depends on it."""
         for revision_id in ids:
             if revision_id in self._needed_by:
                 raise _missing(self._needed_by[revision_id], revision_id)
@@ -187,30 +186,28 @@ class Graph:
         :param within: only follow dependencies inside this package.
         """
         start = set(ids)
-        children = self._children
-        if within is not None:
-            children = {
-                revision_id: tuple(child for child in self._children[revision_id] if self[child].package == within)
-                for revision_id in self._of_package[within]
-            }
-        return _reach(start, children) - start
+        return _reach(start, self._children if within is None else self._children_inside(within)) - start
 
     def successors(self, revision_id: str) -> set[str]:
         """Return the ids of the package's revisions that revise a revision, directly or indirectly."""
-        package = self[revision_id].package
+        children = self._children_inside(self[revision_id].package)
         below = {
-            parent: tuple(child for child in self._children[parent] if parent in self[child].down_revisions)
-            for parent in self._of_package[package]
+            parent: [child for child in found if parent in self[child].down_revisions]
+            for parent, found in children.items()
         }
-        return {found for found in _reach([revision_id], below) if self[found].package == package} - {revision_id}
+        return _reach([revision_id], below) - {revision_id}
 
     def after(self, revision_id: str) -> set[str]:
-        """Return the ids that a downgrade to a revision reverts in its package.
+        """Return the ids of a revision's successors, and of the revisions of its package that depend on them.
 
-        These are its successors, and the revisions that depend on them.
+        A downgrade to the revision reverts these.
         """
-        successors = self.successors(revision_id)
-        return successors | self.descendants(successors, within=self[revision_id].package)
+        return _reach(self.successors(revision_id), self._children_inside(self[revision_id].package))
+
+    def _children_inside(self, package: str) -> dict[str, list[str]]:
+        """Return the ids of a package, each with the ids of the same package that depend on it directly."""
+        ids = self._of_package[package]
+        return {parent: [child for child in self._children[parent] if self[child].package == package] for parent in ids}
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return the given ids in the order of the graph, each after what it depends on."""
@@ -375,7 +372,7 @@ def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
     return {parent: tuple(found) for parent, found in children.items()}
 
 
-def _reach(start: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
+def _reach(start: Iterable[str], edges: Mapping[str, Iterable[str]]) -> set[str]:
     found = set(start)
     todo = list(found)
     while todo:

@@ -44,7 +44,7 @@ _LOCATIONS = re.compile(
 _COMMENT = re.compile(r"^[ \t]*[#;].*", re.MULTILINE)
 _RESOURCE = re.compile(r"(?P<package>[\w.]+):(?P<folder>[\w./-]+)")
 _ALL_BELOW = "/**"
-_LINK_TREE = "__editable__."  # the folder of links that setuptools makes for a strict editable install starts with it
+_LINK_TREE = "__editable__."  # the prefix of setuptools' folder of links for an editable install in strict mode
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -436,7 +436,7 @@ def _own_package(import_name: str) -> MigrationPackage | None:
 
 
 def _distinct(packages: Iterable[MigrationPackage]) -> tuple[MigrationPackage, ...]:
-    """Return packages without duplicates, or raise an error if two share a folder, or a name apart from its case."""
+    """Return packages without duplicates, or raise an error if different ones share a folder or a name in any case."""
     found: dict[str, MigrationPackage] = {}
     taken: dict[Hashable, MigrationPackage] = {}
     for package in packages:

@@ -113,19 +113,13 @@ def package_of_id(revision_id: str, packages: Iterable[str]) -> str:
 
 
 def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
-    """Yield the revisions of a package in the order of their file names; none if it has no migrations folder.
-
-    :raises RevisionFileError: if a file cannot be read, or has no usable header.
-    """
+    """Yield the revisions of a package in the order of their file names; none if it has no migrations folder."""
     for file in revision_files(package):
         yield read_revision(file, package.name)
 
 
 def read_revision(file: str, package: str) -> Revision:
-    """Read one revision file.
-
-    :raises RevisionFileError: if it cannot be read, or has no usable header.
-    """
+    """Return the revision of a file, or raise a ``RevisionFileError`` as :func:`parse_revision` does."""
     try:
         source = read_bytes(file)
     except OSError as exc:
@@ -142,7 +136,7 @@ def is_as_read(revision: Revision) -> bool:
 
 
 def parse_revision(source: bytes, file: str, package: str) -> Revision:
-    """Read a revision from the text of its file.
+    """Return the revision that the content of a file defines.
 
     :raises RevisionFileError: if the text cannot be parsed, or has no usable header.
     """

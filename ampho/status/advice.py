@@ -69,7 +69,7 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
 
 
 def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:
-    """Raise an ``UnknownRevisionsError`` if a revision is missing whose file the command needs."""
+    """Raise an ``UnknownRevisionsError`` if the command needs the file of a missing revision."""
     missing = applied.graph.sort(applied.missing.intersection(ids))
     if missing:
         raise UnknownRevisionsError(f"{command}: {about_missing(applied, missing)}. Nothing was changed.", rows=missing)
@@ -165,7 +165,7 @@ def edited_remedy(applied: Applied, ids: Iterable[str]) -> str:
 
 
 def stamp_commands(applied: Applied, ids: Iterable[str]) -> str:
-    """Return the commands that record in the journal that revisions are applied with their present files."""
+    """Return the commands that record revisions as applied again, with their current files."""
     wanted = set(ids)
     packages = dict.fromkeys(map(applied.package, applied.graph.sort(wanted)))
     known = [[rid for rid in applied.graph.of_package(name) if rid in applied.known] for name in packages]

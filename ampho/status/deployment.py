@@ -52,7 +52,7 @@ WAITED_FOR = {
     Status.INTERRUPTED: "{} to be finished or resolved",
     Status.CORRUPT: "the version table to be repaired: {}",
 }
-"""The sentence about what ``db-wait`` waits for, by the status of a finding; it waits for no others."""
+"""What ``db-wait`` waits for, in words, by the status of a finding. It does not wait for other findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Finding:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether ``db-wait`` waits until this is no longer the case."""
+        """Whether ``db-wait`` waits until the finding has disappeared."""
         return self.status in WAITED_FOR and not self.is_harmless
 
 

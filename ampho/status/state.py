@@ -96,7 +96,7 @@ class PackageState:
 class MissingState:
     """The missing revisions of a package.
 
-    :ivar package: the name of the package; empty if neither the journal nor the ids tell it.
+    :ivar package: the name of the package; empty if neither the journal nor the ids contain it.
     :ivar revisions: the ids of the revisions, in order; without a journal, only the last ones.
     :ivar is_ahead: whether the package is listed and installed, so that the database is ahead of its files.
     :ivar means: why the files may be missing, and what to do about it.
@@ -253,7 +253,7 @@ def current_state(
 
 
 def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: Iterable[str]) -> Callable[[str], Mark]:
-    """Return a function that returns the worst mark of a revision.
+    """Return a function that returns the mark of a revision; if several apply, the worst one.
 
     :param edited: the result of :meth:`Applied.edited`.
     :param diverged: the result of :meth:`Applied.diverged`.

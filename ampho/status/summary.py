@@ -40,8 +40,8 @@ class PackageStatus:
 
     :ivar package: the name of the package; empty for missing revisions whose package is not known.
     :ivar applied: the number of applied revisions that have files.
-    :ivar implied: how many of those an applied revision of another package depends on, directly or indirectly. They
-        cannot be reverted without it.
+    :ivar implied: the number of those that applied revisions of other packages depend on, directly or indirectly.
+        Reverting them also reverts these revisions of other packages.
     :ivar pending: the number of pending revisions.
     :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
     :ivar heads: the ids of the heads; several heads are a conflict.
