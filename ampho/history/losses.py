@@ -26,31 +26,26 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
     return found
 
 
-def lost_in_code(
-    function: ast.stmt | None, *, columns_only: bool = False, unnamed: bool = False, own: bool = True
-) -> Iterator[tuple[str, str]]:
-    """Yield the name of each table, column, or other object that a function drops or empties, with a description.
+def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the name of each object that a function drops or empties, with a description.
+
+    The name is empty if it is computed. Tables that the same function created before are left out.
 
     :param columns_only: only include columns that are dropped with ``drop_column()``.
-    :param unnamed: include objects whose names are computed.
-    :param own: include tables that the same function created before.
     """
     if not isinstance(function, Function):
         return
-    created = {} if own else _created(function)
+    created = _created(function)
     statements = [node for node in function.body if not _is_docstring(node)]
     for node in (part for statement in statements for part in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "drop_column":
                 name = string(argument(node, "column_name", -1))
-                if name or unnamed:
-                    yield name or "a column", f"drops the column {name}" if name else "drops a column"
+                yield name, f"drops the column {name}" if name else "drops a column"
             elif node.func.attr == "drop_table" and not columns_only:
-                name = string(argument(node, "table_name", 0))
-                if (name or unnamed) and created.get(
-                    (name, string(argument(node, "schema"))), node.lineno
-                ) >= node.lineno:
-                    yield name or "a table", f"drops the table {name}" if name else "drops a table"
+                name, schema = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
+                if created.get((name, schema), node.lineno) >= node.lineno:
+                    yield name, f"drops the table {name}" if name else "drops a table"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
             yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
 

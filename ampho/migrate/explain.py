@@ -66,7 +66,7 @@ def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool
     except RecursionError:  # nested too deeply
         return (), False
     reached = list(_reached(defined, name))
-    lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function, unnamed=True, own=False))
+    lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
     return tuple(lost), commits
 

@@ -196,9 +196,10 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
     if isinstance(sql, str):
         lost = dict(lost_in_sql(sql))
         # In SQL, SQLite's batch mode does not drop a column, but creates a new table without it.
-        lost |= {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"), columns_only=True)} | lost
+        columns = lost_in_code(defined.get("upgrade"), columns_only=True)
+        lost |= {name: (what, "") for name, what in columns if name} | lost
     else:
-        lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade"))}
+        lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade")) if name}
     for what, statement in lost.values():
         yield violation(DATA_LOSS, f"It {what}, and the data in it is lost.", statement)
     why = why_irreversible(defined)
