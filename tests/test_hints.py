@@ -118,7 +118,7 @@ def test_a_folder_that_sqlite_lacks_is_named(project: Project, framework: str, c
     url = URLS[framework].replace("/app.db", f"/{missing}/app.db")
     with facade(project, framework, ["core"], url) as each:
         said = each.error_line(command)
-    assert said.endswith(": there is no folder not/there. Create it, or correct SQLALCHEMY_DATABASE_URI.")
+    assert said.endswith(": the folder not/there does not exist. Create it, or correct SQLALCHEMY_DATABASE_URI.")
     assert not missing.exists()
 
 

@@ -703,7 +703,7 @@ def test_a_folder_that_does_not_exist(witness: Witness, framework: str) -> None:
     url = witness.database.url.set(database="/nowhere/at/all/app.db")
     with witness.untouched(), facade(witness.project, framework, ["core"], url) as each:
         for command in NEEDING_THE_DATABASE:
-            assert "there is no folder /nowhere/at/all. Make it" in each.error_line(*command)
+            assert "the folder /nowhere/at/all does not exist. Create it" in each.error_line(*command)
 
 
 def test_a_file_that_is_no_database(witness: Witness, framework: str) -> None:

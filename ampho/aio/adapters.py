@@ -88,7 +88,7 @@ def _from_engine(
 ) -> Database:
     def engine(bind_key: str | None) -> AsyncEngine:
         if bind_key is not None:
-            raise ConfigurationError(f"There is only one engine, so there is no bind {bind_key!r}.")
+            raise ConfigurationError(f"The app passed a single engine, which has no bind {bind_key!r}.")
         return made
 
     return Database(given, lambda: made.url, engine, made.dispose, metadata, options or {})

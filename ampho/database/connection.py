@@ -44,7 +44,7 @@ def connect(engine: Engine, setting: str) -> Connection:
         ) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise OSError and exceptions of their own)
         if not isinstance(exc, OSError) and (folder := missing_folder(url)):
-            why = f"there is no folder {folder}. Create it, or correct {setting}"
+            why = f"the folder {folder} does not exist. Create it, or correct {setting}"
         else:
             why = f"{explain(exc, url)}. Check {setting}, and that the database is up"
         raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
@@ -63,7 +63,15 @@ def migrating(
     """
     import_alembic(connection)
     with _sqlite_lock_timeout(connection, settings), ExitStack() as stack:
-        connection = stack.enter_context(_transactional(connection, settings.lock_timeout if settings.lock else None))
+        if connection.dialect.name == "sqlite":
+            from ampho.database.sqlite import transactional
+
+            patience = settings.lock_timeout if settings.lock else None
+            connection = stack.enter_context(transactional(connection, patience))
+        elif _autocommits(connection):
+            level = connection.default_isolation_level
+            level = "READ COMMITTED" if level in (None, "AUTOCOMMIT") else level
+            connection = connection.execution_options(isolation_level=level)
         try:
             stack.enter_context(locked(connection, settings, waiting))
             stack.enter_context(patient(connection, settings))
@@ -85,26 +93,6 @@ def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator
             f" Wait for it to finish, stop it, or raise {LOCK_TIMEOUT}. {exc}",
             holder="",
         ) from exc
-
-
-@contextmanager
-def _transactional(connection: Connection, patience: float | None) -> Iterator[Connection]:
-    """Yield a connection on which DDL and several statements can be part of one transaction, and restore it afterwards.
-
-    :param patience: the seconds to wait for SQLite's write lock; None to wait as the engine is configured.
-    """
-    if connection.dialect.name == "sqlite":
-        from ampho.database.sqlite import transactional
-
-        with transactional(connection, patience) as shadow:
-            yield shadow
-        return
-    if _autocommits(connection):
-        level = connection.default_isolation_level
-        connection = connection.execution_options(
-            isolation_level="READ COMMITTED" if level in (None, "AUTOCOMMIT") else level
-        )
-    yield connection
 
 
 def _autocommits(connection: Connection) -> bool:

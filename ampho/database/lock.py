@@ -45,9 +45,7 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
 
     :param connection: the migrating connection, outside of a transaction.
     :param waiting: called with the process that holds the lock, if another one does.
-    :raises LockTimeoutError: if it is not free in time.
-    :raises LockError: if the database has no such lock.
-    :raises PoolerError: if a pooler in front of the database makes the lock useless.
+    :raises LockError: if it is not free in time, the database has no lock, or a pooler makes it useless.
     """
     lock = _lock_of(connection, settings)
     if lock is None:

@@ -40,7 +40,6 @@ class JournalTable:
     """The journal of one database.
 
     :param connection: the migrating connection. Everything is written in its transaction, which the caller commits.
-    :param name: the table's name.
     :param schema: the schema of the version table.
     :ivar left: whether part of the running revision remains if it fails.
     :ivar aside: returns a context for statements that do not belong to the revision.

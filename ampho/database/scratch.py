@@ -73,10 +73,9 @@ def _scratch_url(url: URL) -> URL:
 
 
 def _check_served(url: URL, served: str | None) -> None:
-    """Check that a connection is on the throw-away database, before anything runs there.
+    """Check that the database of a connection, which may be the app's, is the throw-away one.
 
     :param served: the name of the connection's database according to the server.
-    :raises DatabaseError: if it is another one, which may be the app's.
     """
     wanted = url.database or ""
     if served != wanted:
@@ -141,10 +140,7 @@ def _drop(connection: Connection, statement: str) -> None:
 
 @contextmanager
 def _managing(connection: Connection, url: URL) -> Iterator[Connection]:
-    """Yield a connection outside of transactions, on which a throw-away database is created or dropped.
-
-    :raises DatabaseError: if the server reports an error.
-    """
+    """Yield a connection outside of transactions, to create or drop the throw-away database, and explain errors."""
     try:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
     except DBAPIError as exc:

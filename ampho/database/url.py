@@ -69,8 +69,7 @@ def parse_url(value: object, setting: str) -> URL:
     of the password, and SQLAlchemy would take the rest of that password for the host or the database, which errors
     show.
 
-    :param value: the value of the setting, a ``str`` or a :class:`sqlalchemy.URL`.
-    :param setting: the name of the setting.
+    :param value: a ``str`` or a :class:`sqlalchemy.URL`.
     :raises ConfigurationError: if the value is not a database URL. The message contains no part of it.
     """
     if isinstance(value, URL):
@@ -119,8 +118,6 @@ def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATAB
 
     A URL without a driver counts as sync, because the driver that SQLAlchemy chooses depends on its version.
 
-    :param is_async: whether the driver must be async.
-    :param setting: the name of the setting that the URL is from.
     :raises DriverError: if the driver is of the other kind, or SQLAlchemy does not know it.
     """
     backend = url.get_backend_name()

@@ -48,7 +48,7 @@ class Applied:
     :ivar known: the ids of the applied revisions.
     :ivar missing: the ids of the applied revisions that have no file.
     :ivar uncertain: the ids of revisions that may be applied, because no record says what a missing one depends on.
-    :ivar unknown: the rows for which there is no file.
+    :ivar unknown: the rows of revisions without a file.
     :ivar corrupt: the rows that cannot be a revision, as text.
     :ivar rows: all other rows.
     """
@@ -244,9 +244,9 @@ def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
     """Check that no other table has version rows of this history. Call this if the version table is empty.
 
-    Another table has them if the ``env.py`` that names the version table is no longer used. All revisions would then
-    run again. If the version table does not have the default name, it may be one of several, such as those of tenants,
-    so only the table with the default name is checked.
+    Another table has them if a different ``env.py`` named the version table before; then, all revisions would run
+    again. If the version table does not have the default name, it may be one of several, such as those of tenants, so
+    only the table with the default name is checked.
 
     :param journal: the journal; revisions that it records as reverted do not count, because that table is an old copy.
     :raises VersionTableError: if another table has such rows.

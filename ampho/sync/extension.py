@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app, has_app_context
 
-from ampho.commands import Commands
+from ampho.commands import Commands, Framework
+from ampho.database.exclusive import exclusive
 from ampho.database.url import leaving_no_frames, missing_driver, parse_url, require_driver
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, SyncExtension
-from ampho.sync.framework import FlaskFramework
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from flask_migrate import Migrate
     from flask_sqlalchemy import SQLAlchemy
     from sqlalchemy import URL, Engine, MetaData
+    from sqlalchemy.engine import Connection
+
+    from ampho.migrate.project import Project
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,6 +157,35 @@ class Ampho(SyncExtension):
             return config
         with cast("Flask", app).app_context():
             return cast("Config", registered.migrate.call_configure_callbacks(config))
+
+
+class FlaskFramework(Framework):
+    """Runs commands for a Flask app: at once, in the thread that calls them."""
+
+    def __init__(self, extension: SyncExtension, app: App) -> None:
+        self._extension = extension
+        self._app = app
+
+    def project(self) -> Project:
+        """Return the migrations of the app, as they are on the disk now."""
+        return self._extension.project(self._app)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Block this thread until no other run is in progress in this process."""
+        return exclusive()
+
+    def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
+        """Open the migrating connection. The pools of sync drivers never have to be renewed."""
+        engine = self._extension.engine(self._app)
+        return self._extension.migrating_connection(self._app, engine, scratch=scratch)
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread for some seconds."""
+        time.sleep(seconds)
+
+    def in_thread(self, function: Callable[[], R]) -> R:
+        """Call a function in this thread, because there is no loop to block."""
+        return function()
 
 
 def _check_db(app: Flask, db: SQLAlchemy | None) -> None:

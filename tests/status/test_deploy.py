@@ -466,7 +466,7 @@ def test_a_folder_that_is_not_there_yet_is_waited_for(project: Project, database
         threading.Timer(0.3, mount).start()
         assert each.call("wait", timeout=30, observer=heard).status is Status.UP_TO_DATE
     (said,) = heard.said
-    assert f"there is no folder {late.parent}" in said
+    assert f"the folder {late.parent} does not exist" in said
 
 
 @pytest.mark.drivers("postgresql", "mariadb")
