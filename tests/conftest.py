@@ -6,11 +6,12 @@ that. ``AMPHO_REQUIRE_SERVERS=1`` turns a missing server from a skip into a fail
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,8 @@ from servers import (
 )
 
 RUN = pytest.StashKey[tuple[Path, int]]()
+STDERR = pytest.StashKey[int]()
+TIMEOUT, GRACE = 120, 60
 PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
 
 
@@ -45,17 +48,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN] = (Path(tempfile.mkdtemp(prefix="ampho-tests-")), os.getpid())
     else:
         config.stash[RUN] = (Path(shared["ampho_run"]), shared["ampho_owner"])
+    config.stash[STDERR] = os.dup(2)  # the real one, which is captured while a test runs
     if config.getoption("dist", "no") != "no":
         measuring.end()  # since the workers run the tests
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    if "unmeasured" in getattr(item, "fixturenames", ()):
-        with measuring.paused():
-            return (yield)
+    """Measure a test, or not, and end the process if it hangs.
+
+    The timeout raises an exception in the test, which is lost if a callback or a destructor runs at that moment.
+    """
+    marker = item.get_closest_marker("timeout")
+    if timeout := marker.args[0] if marker else TIMEOUT:
+        faulthandler.dump_traceback_later(timeout + GRACE, exit=True, file=item.config.stash[STDERR])
     measuring.restart()
-    return (yield)
+    with measuring.paused() if "unmeasured" in getattr(item, "fixturenames", ()) else nullcontext():
+        try:
+            return (yield)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_collection_finish() -> None:
