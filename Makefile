@@ -40,6 +40,7 @@ demo: $(DEMO)
 	$(BIN)/python examples/demo.py
 
 test: $(READY)
+	$(BIN)/python -m compileall -q ampho # or each process compiles it where PYTHONDONTWRITEBYTECODE is set
 	$(BIN)/coverage erase
 	$(BIN)/coverage run $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
