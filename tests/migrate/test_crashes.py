@@ -608,8 +608,9 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        gc.collect()  # With SQLAlchemy 2.0, frames of errors refer to cursors, which keep the file open.
-        subprocess.run(["umount", str(folder)], check=True)
+        # With SQLAlchemy 2.0, frames of errors refer to cursors, which keep the file open.
+        gc.collect()
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.usefixtures("unmeasured")
