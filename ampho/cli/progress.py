@@ -289,6 +289,7 @@ def _writes_to_the_terminal(handler: logging.Handler) -> bool:
     rich = getattr(handler, "console", None)  # Rich's handler has no stream
     stream: Any = getattr(handler, "stream", getattr(rich, "file", None))
     try:
-        return bool(stream.isatty()) and os.path.sameopenfile(stream.fileno(), _OUT)
+        is_controlling = getattr(stream, "name", None) == "/dev/tty"  # another name of the same terminal
+        return bool(stream.isatty()) and (is_controlling or os.path.sameopenfile(stream.fileno(), _OUT))
     except (AttributeError, OSError, ValueError):  # it has no stream, or its stream is closed or has no descriptor
         return False

@@ -43,13 +43,13 @@ logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 """
 
-# A handler that writes to another terminal, whose content is printed when the command ends.
+# Handlers that write to the terminal, and one that writes to another, whose content is printed when the command ends.
 ELSEWHERE = """
 import atexit, logging, os, sys
 reader, writer = os.openpty()
 os.write(writer, b"begun ")
 logging.getLogger("ampho").setLevel(logging.INFO)
-for stream in sys.stderr, os.fdopen(writer, "w"):
+for stream in sys.stderr, open("/dev/tty", "w"), os.fdopen(writer, "w"):
     logging.getLogger("ampho").addHandler(logging.StreamHandler(stream))
 atexit.register(lambda: print("elsewhere:", os.read(reader, 65536).decode()))
 """
