@@ -109,7 +109,7 @@ def test_commands_ask_what_was_meant(line: str, meant: str, opened: Facade) -> N
 
 @pytest.mark.parametrize("line", ["db-stamp 1", "db-show 1", "db-down 0"])
 def test_a_number_where_no_steps_are_taken_is_not_asked_about(line: str, opened: Facade) -> None:
-    assert opened.error_line(*line.split()).endswith("'ampho db-show' lists all of them.")
+    assert opened.error_line(*line.split()).endswith("'ampho db-show' lists the packages and their revisions.")
 
 
 def test_a_listed_package_that_is_misspelt_is_asked_about(project: Project) -> None:

@@ -38,7 +38,7 @@ def read_bytes(file: str) -> bytes:
 
 
 def is_revision_file(name: str) -> bool:
-    """Return whether Alembic would load a file of this name from a versions folder. Exclude ``env.py``."""
+    """Return whether a file of this name may be a revision file, as in Alembic. ``env.py`` never is one."""
     return name.endswith(".py") and not name.startswith((".#", "__init__")) and name != "env.py"
 
 

@@ -26,7 +26,7 @@ NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 """The names of a header, in the order in which templates write them."""
 
 BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
-"""With these names, a file can assign to other names that its text does not contain, as it can with ``import *``."""
+"""The names with which a file can assign to names that its text does not contain. ``import *`` can do so, too."""
 
 # The expressions of from_text(), and what they rely on:
 #

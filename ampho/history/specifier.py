@@ -46,7 +46,7 @@ def parse(text: str) -> Specifier:
         raise SpecifierError(f"{text} is a range, which is not allowed here. Type one revision.", specifier=text)
     branch, at, rest = text.strip().rpartition("@")
     if at and (not branch or not rest or "@" in branch):
-        raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, PACKAGE@ID.", specifier=text)
+        raise SpecifierError(f"{text} is malformed. Write PACKAGE@head, PACKAGE@+1, or PACKAGE@ID.", specifier=text)
     if _OFFSET.fullmatch(rest):
         if len(rest) > _MAX_DIGITS or not int(rest):
             raise SpecifierError(f"{text} is not a valid number of steps. Type 1 or more.", specifier=text)
@@ -129,5 +129,5 @@ def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) 
 
 
 def _unknown(name: str, specifier: str, what: str, guess: str) -> SpecifierError:
-    remedy = guess or "'ampho db-show' lists all of them."
+    remedy = guess or "'ampho db-show' lists the packages and their revisions."
     return SpecifierError(f"{name} {what}. {remedy}", specifier=specifier)

@@ -301,8 +301,6 @@ def _lanes(names: Iterable[str], nodes: Iterable[Node], chosen: set[str]) -> Ite
     for name in names:
         if name not in chosen and name not in own:
             continue
-        counts: Counter[Mark] = Counter()
-        for node in own[name]:
-            counts[node.mark] += len(node.revisions) * (not node.is_stub)
+        counts = Counter(node.mark for node in own[name] if not node.is_stub for _ in node.revisions)
         tracks = 1 + max((node.track for node in own[name]), default=0)
         yield Lane(name, tracks, {mark: counts[mark] for mark in Mark if counts[mark]}, is_stub=name not in chosen)
