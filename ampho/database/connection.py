@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ampho.settings import Settings
 
+_UNNOTICED = 0.2  # seconds to wait for SQLite's lock without a message
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
 """The exceptions of drivers that are called incorrectly or lack something, as opposed to errors of a server."""
 
@@ -64,10 +65,12 @@ def migrating(
     import_alembic(connection)
     with _sqlite_lock_timeout(connection, settings), ExitStack() as stack:
         if connection.dialect.name == "sqlite":
-            from ampho.database.sqlite import transactional
+            from ampho.database.sqlite import is_locked, transactional
 
             patience = settings.lock_timeout if settings.lock else None
             connection = stack.enter_context(transactional(connection, patience))
+            if patience is not None and is_locked(connection, min(_UNNOTICED, patience)):
+                waiting("")
         elif _autocommits(connection):
             level = connection.default_isolation_level
             level = "READ COMMITTED" if level in (None, "AUTOCOMMIT") else level

@@ -58,6 +58,24 @@ def dangling_keys(connection: Connection) -> list[str]:
         return []
 
 
+def is_locked(connection: Connection, patience: float) -> bool:
+    """Return whether another process writes to the database for longer than some seconds.
+
+    :param connection: a connection of :func:`transactional`, outside of a transaction.
+    """
+    dbapi = _Dbapi(connection)
+    before = dbapi.pragma("busy_timeout")[0][0]
+    dbapi.pragma(f"busy_timeout = {round(patience * 1000)}")
+    try:
+        dbapi.query("BEGIN IMMEDIATE")
+        dbapi.query("ROLLBACK")
+    except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
+        return "locked" in str(exc)  # the transaction of the migration raises other errors
+    finally:
+        dbapi.pragma(f"busy_timeout = {before}")
+    return False
+
+
 @contextmanager
 def transactional(connection: Connection, patience: float | None = None) -> Iterator[Connection]:
     """Yield a connection whose transactions include DDL, on the same DBAPI connection.
