@@ -1,41 +1,4 @@
-"""All errors that Ampho raises on purpose.
-
-::
-
-    AmphoError
-    ├── ConfigurationError          a setting, an argument, or the app itself
-    │   ├── AppNotFoundError        the command line found no app, or could not load it
-    │   ├── DriverError             a sync URL for AsyncAmpho, or an async one for Ampho
-    │   └── EnvironmentFileError    the host's env.py breaks the contract
-    ├── PackageError                a package, or the name given for one
-    │   ├── PackageNameError        not a valid name of a package
-    │   ├── PackageNotFoundError    not importable, or not a package with its own folder
-    │   └── MigrationsFolderError   its folder of migrations does not exist, exists already, or is not inside it
-    ├── HistoryError                the revision files contradict each other
-    │   ├── RevisionFileError       a file that cannot be read, parsed or imported
-    │   ├── DuplicateRevisionError  one id or label in two files
-    │   ├── MissingRevisionError    a parent or dependency without a file
-    │   └── CycleError              revisions that depend on each other
-    ├── RevisionInputError          what you typed for a new revision cannot be written
-    ├── SpecifierError              a specifier that does not mean anything here
-    ├── NotUpToDateError            the database is behind or ahead, so the models cannot be compared
-    ├── DependentsError             a downgrade that would also revert revisions of other packages
-    ├── PlanChangedError            the plan is not the one that you confirmed
-    ├── UnknownRevisionsError       missing revisions, which are applied but have no file
-    ├── DivergedError               revisions that count as applied but were never run
-    ├── VersionTableError           version rows that cannot be revisions
-    ├── JournalError                a row of the journal that cannot be read
-    ├── RenderError                 a revision that cannot be written as SQL
-    ├── LinterError                 squawk is not installed, or does not work
-    ├── NestedRunError              a migration started inside a migration
-    ├── LockError                   the database has no lock that keeps other processes out
-    │   ├── LockTimeoutError        another process did not finish its migration in time
-    │   └── PoolerError             a pooler makes the lock useless
-    ├── ProtectedError              a change of a protected database was not confirmed
-    ├── WaitTimeoutError            the database did not answer, or was not up to date, in time
-    ├── UnfinishedRevisionError     a revision was interrupted or failed half-way
-    ├── DatabaseError               the database reported an error, or could not be reached
-    └── RevisionFailedError         a revision failed while it ran
+"""All errors that Ampho raises on purpose, described in ``docs/errors.md``, which ``ampho explain`` prints.
 
 The message of each says what is wrong and what to do. The attributes contain the details, and ``exit_code`` is the exit
 code of the command line.
@@ -54,13 +17,13 @@ class AmphoError(Exception):
 
     @property
     def entry(self) -> str:
-        """The name of its entry in the documentation, which ``ampho explain`` prints."""
+        """The name of the entry in the documentation that ``ampho explain`` prints."""
         (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
         return kind.__name__
 
     @property
     def page(self) -> str:
-        """The place of that entry in the documentation: a file in ``docs/``, and an anchor."""
+        """The file in ``docs/`` and the anchor of that entry."""
         return f"errors.md#{self.entry.lower()}"
 
 
@@ -87,14 +50,14 @@ class AppNotFoundError(ConfigurationError):
 
 
 class DriverError(ConfigurationError):
-    """The database URL names a driver of the other kind, sync or async."""
+    """The database URL names a sync driver for AsyncAmpho, or an async one for Ampho."""
 
 
 class EnvironmentFileError(ConfigurationError):
     """The host's ``env.py`` cannot be used for a run.
 
     :ivar path: the file.
-    :ivar line: the line to look at; None if it is not known.
+    :ivar line: the line that is wrong; None if it is not known.
     """
 
     def __init__(self, message: str, *, path: Path, line: int | None = None) -> None:
@@ -106,7 +69,7 @@ class EnvironmentFileError(ConfigurationError):
 class PackageError(AmphoError):
     """A package cannot be used.
 
-    :ivar package: its name as you typed it.
+    :ivar package: the name as you typed it.
     """
 
     def __init__(self, message: str, *, package: str) -> None:
@@ -115,13 +78,13 @@ class PackageError(AmphoError):
 
 
 class PackageNameError(PackageError):
-    """The text is not a name that a package with migrations can have."""
+    """A package with migrations cannot have this name."""
 
 
 class PackageNotFoundError(PackageError):
-    """No package of that name can be imported, or is listed.
+    """The package cannot be imported, or is not listed.
 
-    :ivar is_absent: whether nothing of that name can be imported, as if it were not installed.
+    :ivar is_absent: whether the package is not installed: nothing of that name can be imported.
     """
 
     def __init__(self, message: str, *, package: str, is_absent: bool = False) -> None:
@@ -130,7 +93,7 @@ class PackageNotFoundError(PackageError):
 
 
 class MigrationsFolderError(PackageError):
-    """The package's folder of migrations does not exist, exists already, or is not inside the package.
+    """The migrations folder of the package does not exist, already exists, or is not inside the package.
 
     :ivar path: the folder.
     """
@@ -141,7 +104,7 @@ class MigrationsFolderError(PackageError):
 
 
 class HistoryError(AmphoError):
-    """The revision files of the packages do not form a history.
+    """The revision files of the packages contradict each other.
 
     :ivar package: the package of the file; None if the error is not about one file.
     :ivar revision: the id of the revision; None if it is not known.
@@ -186,7 +149,7 @@ class CycleError(HistoryError):
 
 
 class RevisionInputError(AmphoError):
-    """A message, id, head or dependency for a new revision cannot be written.
+    """The message, id, head, or a dependency of a new revision is not valid.
 
     :ivar package: the package of the new revision.
     """
@@ -208,7 +171,7 @@ class SpecifierError(AmphoError):
 
 
 class NotUpToDateError(AmphoError):
-    """The database is behind or ahead of the revisions of a package, so the models cannot be compared with it.
+    """The database is behind or ahead of the code, so it cannot be compared with the models.
 
     :ivar package: the package.
     :ivar revisions: the ids of the pending or the missing revisions.
@@ -234,13 +197,13 @@ class DependentsError(AmphoError):
 
 
 class PlanChangedError(AmphoError):
-    """What would run now is not the plan that was shown and confirmed."""
+    """The plan is no longer the one that you confirmed."""
 
 
 class UnknownRevisionsError(AmphoError):
-    """The command cannot go on because of missing revisions, which are applied but have no file.
+    """The command cannot continue because of missing revisions, which are applied but have no file.
 
-    :ivar rows: their ids.
+    :ivar rows: the ids of the missing revisions.
     """
 
     def __init__(self, message: str, *, rows: Sequence[str]) -> None:
@@ -249,9 +212,9 @@ class UnknownRevisionsError(AmphoError):
 
 
 class DivergedError(AmphoError):
-    """Revisions count as applied because later revisions are, but were never run on this database.
+    """Revisions count as applied because later revisions are applied, but were never run on this database.
 
-    :ivar revisions: their ids.
+    :ivar revisions: the ids of the diverged revisions.
     """
 
     def __init__(self, message: str, *, revisions: Sequence[str]) -> None:
@@ -260,7 +223,7 @@ class DivergedError(AmphoError):
 
 
 class VersionTableError(AmphoError):
-    """The version table has rows that cannot be revisions, or is empty while another table has rows of the history.
+    """The version table has rows that cannot be ids, or is empty although another table has rows.
 
     :ivar rows: those rows, as text.
     """
@@ -307,7 +270,7 @@ class NestedRunError(AmphoError):
 
 
 class DatabaseError(AmphoError):
-    """The database could not be reached, or refused a statement that does not belong to a revision."""
+    """The database could not be reached, or reported an error for a statement that does not belong to a revision."""
 
 
 class LockError(AmphoError):
@@ -335,7 +298,7 @@ class ProtectedError(AmphoError):
     """A change of a protected database was not confirmed, or was confirmed for another database.
 
     :ivar deed: what the command would do, in a sentence.
-    :ivar database: the name of the database, which confirms the change.
+    :ivar database: the name of the database, which you type to confirm the change.
     """
 
     def __init__(self, message: str, *, deed: str, database: str) -> None:
@@ -369,7 +332,7 @@ class RevisionFailedError(AmphoError):
     :ivar revision: its id.
     :ivar package: its package.
     :ivar path: its file.
-    :ivar applied: the ids of the revisions that the same run had finished before, in order.
+    :ivar applied: the ids of the revisions that the run had finished before, in order.
     """
 
     def __init__(

@@ -259,11 +259,13 @@ class Extension(ABC):
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
-        """Return the address that only migrations use, if there is one."""
+        """Return the URL that only migrations use, if there is one; it has the app's driver if it names none."""
         value = read(app.config, os.environ).database_uri
         if value is None:
             return None
         url = parse_url(value, DATABASE_URI.name)
+        if "+" not in url.drivername and url.get_backend_name() == (own := self._url(app)).get_backend_name():
+            url = url.set(drivername=own.drivername)
         require_driver(url, is_async=self.is_async, setting=DATABASE_URI.name)
         if url.get_backend_name() != "sqlite" or is_in_memory(url):
             return url

@@ -67,13 +67,12 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
 
     The address takes precedence over the arguments of the engine, such as ``connect_args``.
 
+    :param url: the address, with the driver of the engine.
     :param setting: the setting that the address is from.
     :raises DriverError: if the address names a different driver.
     :raises ConfigurationError: if the app opens its connections itself.
     """
     dialect = engine.dialect
-    if "+" not in url.drivername and url.get_backend_name() == engine.url.get_backend_name():
-        url = url.set(drivername=engine.url.drivername)
     if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
         raise DriverError(
             f"{setting} names the driver {url.drivername}, but the app uses {engine.url.drivername}. Migrations connect"

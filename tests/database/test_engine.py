@@ -274,9 +274,8 @@ def test_tokens_and_arguments_of_the_app_count_for_migrations(project: Project, 
     with project.importing(), listening(Engine, "do_connect", token), listening(Engine, "connect", connect):
         for kind in kinds_of(database):
             each = make(kind, address.set(host="no.such.host"), {"connect_args": options})
-            # A URL that names no driver means the app's, where that is not an async one.
-            driver = address.drivername if database.is_async else database.backend
-            each.app.config["AMPHO_DATABASE_URI"] = address.set(drivername=driver)
+            # A URL that names no driver means the app's.
+            each.app.config["AMPHO_DATABASE_URI"] = address.set(drivername=address.get_backend_name())
             connected.clear()
             assert len(each.call("upgrade").steps) == 1, kind
             assert connected, kind

@@ -141,7 +141,7 @@ def test_an_address_that_is_none(project: Project) -> None:
     ):
         each.call("current")
     with (
-        facade(project, "quart", ["core"], "sqlite+aiosqlite://", AMPHO_DATABASE_URI="sqlite:///x") as each,
+        facade(project, "quart", ["core"], "sqlite+aiosqlite://", AMPHO_DATABASE_URI="sqlite+pysqlite:///x") as each,
         pytest.raises(DriverError, match="AMPHO_DATABASE_URI: "),
     ):
         each.call("current")
