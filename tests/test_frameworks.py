@@ -689,7 +689,7 @@ def test_an_engine_without_the_tables_of_the_models_is_compared_with_nothing(
         for command in (("db-rev", "crm", "x", "-a"), ("db-rev", "crm", "x", "-a", "--scratch"), ("db-check",)):
             assert crm.error_line(*command) == (
                 "AsyncAmpho has an engine, but not the metadata of the models, so there is nothing to compare with."
-                " Pass metadata=, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
+                " Pass it, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
             )
 
 

@@ -1,4 +1,4 @@
-"""Compares the models of packages with a database, for ``db-rev --autogenerate`` and ``db-check``."""
+"""Comparing the models of packages with a database, for ``db-rev --autogenerate`` and ``db-check``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from ampho.revise.comparison import Comparison
 
 Warn: TypeAlias = Callable[[str], None]
+_Changes: TypeAlias = tuple["Body | None", Sequence[str], Sequence[str]]
 
 _COMPARE = ("revision", "--autogenerate")
-"""The Alembic command that ``env.py`` sees, also for a check, because its hooks have to do the same."""
+"""The Alembic command that ``env.py`` sees, also during a check, so that its hooks do the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,6 @@ class Drift:
     operations: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """What a new revision has to do: no ``body`` if nothing differs."""
-
-    body: Body | None
-    depends_on: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-
 def autogenerate(
     project: Project,
     connection: Connection,
@@ -64,20 +56,19 @@ def autogenerate(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Revision | None:
-    """Write the revision that makes a package's tables in the database match its models.
+    """Write a revision that makes the tables of a package in the database match its models.
 
-    Only the tables that the package owns are compared. Foreign keys to tables of other packages become ``depends_on``.
+    Foreign keys to tables of other packages become ``depends_on``.
 
     :param new: the revision that :func:`ampho.revise.writer.prepare_revision` has returned.
-    :param scratch: whether the database is an empty one, on which the package's history runs first.
+    :param scratch: whether the database is an empty throw-away one, on which the history of the package runs first.
     :param x: values for ``context.get_x_argument()``.
     :param observer: receives warnings, such as those about tables without an owner.
-    :return: the revision; None if nothing differs, in which case nothing is written.
+    :return: the revision; None if nothing differs, and no file was written.
     :raises NotUpToDateError: if a revision of the package is not applied.
-    :raises AmphoError: if the revision cannot be written; then nothing is.
+    :raises AmphoError: if the revision cannot be written; then no file was written.
     """
-    observer = observer or Observer()
-    warn = observer.warned
+    warn = (observer or Observer()).warned
     if scratch:
         replay(project, connection, new.package, x)
 
@@ -92,17 +83,17 @@ def autogenerate(
     head = f"{new.package}@head" if new.down_revisions else "base"
     needs = [f"--depends-on={name}" for name in new.depends_on]
     command = [*_COMPARE, f"--message={new.doc}", f"--head={head}", *needs]
-    found = query_env(project, connection, x, compare, command)
-    if found.left_out:
+    body, found, left_out = query_env(project, connection, x, compare, command)
+    if left_out:
         warn(
-            f"The foreign keys to {_tables(found.left_out)} are left out, because that package also depends on"
-            f" {new.package}. Write its revision, apply both, and run this command again to add the foreign keys."
+            f"The foreign keys to {_tables(left_out)} are left out, because that package also depends on {new.package}."
+            " Write its revision, apply both, and run this command again to add the foreign keys."
         )
-    if found.body is None:
+    if body is None:
         return None
-    depends_on = tuple(dict.fromkeys([*new.depends_on, *found.depends_on]))
+    depends_on = tuple(dict.fromkeys([*new.depends_on, *found]))
     complete = replace(new, depends_on=_not_implied(project.graph, new.down_revisions, depends_on))
-    return write_revision(project, complete, found.body)
+    return write_revision(project, complete, body)
 
 
 def check(
@@ -117,16 +108,15 @@ def check(
     """Return how the models of packages differ from the database.
 
     :param packages: the packages; all by default.
-    :param scratch: whether the database is an empty one, on which the histories of all packages run first, and are
-        reverted afterwards.
+    :param scratch: whether the database is an empty throw-away one, on which the histories of all packages run first,
+        and are reverted afterwards.
     :param x: values for ``context.get_x_argument()``.
     :param observer: receives warnings, such as those about tables without an owner and irreversible revisions.
-    :raises NotUpToDateError: if a revision of one of them is not applied.
+    :raises NotUpToDateError: if a revision of one of the packages is not applied.
     :raises RevisionFailedError: if the histories cannot be run on an empty database, or reverted.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
-    observer = observer or Observer()
-    warn = observer.warned
+    warn = (observer or Observer()).warned
     if scratch:
         replay(project, connection, "heads", x)
 
@@ -145,7 +135,7 @@ def check(
     drifts = query_env(project, connection, x, compare, _COMPARE)
     if scratch:
         connection.rollback()  # ends the transaction of the comparison
-        for warning in replay_back(project, connection, x):
+        if warning := replay_back(project, connection, x):
             warn(warning)
     return drifts
 
@@ -159,7 +149,7 @@ def _owners(project: Project, context: MigrationContext) -> Ownership:
     if metadata is None and project.metadata is None:
         raise ConfigurationError(
             "AsyncAmpho has an engine, but not the metadata of the models, so there is nothing to compare with. Pass"
-            " metadata=, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
+            " it, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
         )
     if metadata is None:
         raise ConfigurationError(
@@ -175,27 +165,26 @@ def _tables(keys: Sequence[str]) -> str:
 
 def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
     """Warn of packages without models, because the tables of models that are not imported would be dropped."""
-    described = set(owners.models.values())
-    unseen = [package for package in packages if package not in described]
-    if unseen:
+    with_models = set(owners.models.values())
+    if without := [package for package in packages if package not in with_models]:
         warn(
-            f"No model describes a table of {listed(unseen)}. If there are models, import their module in the package's"
-            " __init__.py or models.py. Ampho only sees models that are imported."
+            f"Ampho found no models in {listed(without)}. If there are any, import their module in the package's"
+            " __init__.py or models.py, because Ampho only finds models that are imported."
         )
 
 
 def _warn_of_unowned(owners: Ownership, keys: Iterable[str], warn: Warn) -> None:
-    remedy = "Ampho ignores such tables, unless their info={'ampho_package': ...} names a package."
     unowned = sorted({key for key in keys if owners.owner(key) is None} - set(owners.unowned))
-    if unowned:
-        warn(f"No package owns {_tables(unowned)} of the database. {remedy}")
-    if owners.unowned:
-        warn(f"No package owns {_tables(owners.unowned)} of the models. {remedy}")
+    for tables, place in ((unowned, "database"), (owners.unowned, "models")):
+        if tables:
+            warn(
+                f"No package owns {_tables(tables)} of the {place}. Ampho ignores such tables, unless their"
+                " info={'ampho_package': ...} names a package."
+            )
 
 
 def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, package: str) -> None:
     applied = Applied.from_rows(graph, rows, journal)
-    pending = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
     ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) == package)
     if ahead:
         raise NotUpToDateError(
@@ -204,6 +193,7 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
             package=package,
             revisions=ahead,
         )
+    pending = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
     advice.check_appliable(applied, pending)
     if pending:
         raise NotUpToDateError(
@@ -221,32 +211,36 @@ def _comparison(owners: Ownership, package: str, context: MigrationContext) -> C
 
 
 def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
+    """Return the body of the new revision, if anything differs, its dependencies, and the keys of tables left out."""
     left_out = _not_created_yet(owners, package, comparison)
     if left_out:
-        comparison.leave_out_references(left_out)
+        comparison.leave_out_references({*left_out})
     comparison.apply_users_hook(rows)
     if comparison.is_empty:
-        return _Changes(None, (), tuple(sorted(left_out)))
+        return None, (), left_out
     keys = comparison.references() | comparison.changed()
     needed = {maker for key in keys for maker in _makers(graph, owners, key)}
     for key, column in comparison.removed():
         needed |= owners.users_of(key, column)  # these have to run first, also on an empty database
-    depends_on = tuple(_head(graph, name, package) for name in sorted(needed - {package}))
-    return _Changes(comparison.body(), depends_on, tuple(sorted(left_out)))
+    depends_on = [_head(graph, name, package) for name in sorted(needed - {package})]
+    return comparison.body(), depends_on, left_out
 
 
 def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
-    """Return the packages whose revisions created a table, without those that have no revisions if others do."""
-    makers = owners.makers(key)
+    """Return the packages whose revisions a table depends on: the one that created it, and its present owner.
+
+    A package without revisions only counts if neither has any.
+    """
+    makers = {owner for owner in (owners.history.get(key), owners.models.get(key)) if owner is not None}
     return {name for name in makers if graph.of_package(name)} or makers
 
 
-def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) -> set[str]:
-    """Return the referenced tables of other packages that no revision creates yet, as those depend on this package.
+def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) -> list[str]:
+    """Return the referenced tables that no revision creates yet, because their packages also depend on this package.
 
     :raises RevisionInputError: if such a table could be created first.
     """
-    missing: set[str] = set()
+    missing: list[str] = []
     for key in sorted(comparison.references()):
         owner = owners.owner(key)
         if owner in (None, package) or key in owners.history or comparison.has_table(key):
@@ -257,7 +251,7 @@ def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) ->
                 f" revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
                 package=package,
             )
-        missing.add(key)
+        missing.append(key)
     return missing
 
 
@@ -270,7 +264,7 @@ def _head(graph: Graph, owner: str, package: str) -> str:
 
 
 def _not_implied(graph: Graph, down_revisions: Sequence[str], depends_on: Sequence[str]) -> tuple[str, ...]:
-    """Return the dependencies that neither the parents nor other dependencies depend on."""
+    """Return the dependencies that are not implied by the parents or by other dependencies."""
     implied = graph.ancestors(down_revisions)
     for revision_id in depends_on:
         implied |= graph.ancestors([revision_id]) - {revision_id}

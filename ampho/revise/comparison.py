@@ -1,9 +1,9 @@
-"""Runs Alembic's autogenerate on the tables of one package.
+"""Running Alembic's autogenerate on the tables of one package.
 
 Only this file uses autogenerate's private names:
 
-- ``compare._populate_migration_script`` compares. The public ``produce_migrations`` does the same, but does not return
-  its context, which rendering needs.
+- ``compare._populate_migration_script`` compares. The public ``produce_migrations`` does too, but does not return its
+  context, which rendering needs.
 - ``render._render_python_into_templatevars`` renders the result.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -31,38 +30,34 @@ if TYPE_CHECKING:
 _TEMPLATE_NAMES = frozenset({"op", "sa"})
 
 
-@dataclass
 class Comparison:
     """The differences between the database and the models in the tables of one package.
 
     :param context: the context that ``env.py`` configured, whose filters and hooks apply.
     :param is_own: returns whether the package owns the table with a key.
-    :ivar seen: the keys of the tables in the database, without those that the user's ``include_name`` excludes.
     """
 
-    context: MigrationContext
-    is_own: Callable[[str], bool]
-    seen: list[str] = field(default_factory=list, init=False)
-    _script: ops.MigrationScript = field(init=False)
-    _of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list, init=False)
-    _autogen: AutogenContext = field(init=False)
-
-    def __post_init__(self) -> None:
-        options = self._filtered(self.context.opts)
+    def __init__(self, context: MigrationContext, is_own: Callable[[str], bool]) -> None:
+        self._context = context
+        self._is_own = is_own
+        self._seen: list[str] = []  # the tables in the database, without those that the user's include_name excludes
+        self._of_dropped_tables: list[ops.ModifyTableOps] = []
+        options = self._filtered(context.opts)
         self._script = ops.MigrationScript(None, ops.UpgradeOps([]), ops.DowngradeOps([]))
         self._upgrade.upgrade_token = options["upgrade_token"]
         self._downgrade.downgrade_token = options["downgrade_token"]
-        self._autogen = AutogenContext(self.context, opts=options)
+        self._autogen = AutogenContext(context, opts=options)
         compare._populate_migration_script(self._autogen, self._script)
         self._leave_out_foreign_types()
         self._order_drops()
-        if self.context.dialect.supports_alter:
+        if context.dialect.supports_alter:
             self._make_altering_keys()
 
     def _leave_out_foreign_types(self) -> None:
         """Leave out the changes of named types, such as enums, that no table of the package uses.
 
-        Plug-ins compare all types of the schema. A type belongs to the package if one of its tables uses it, or did.
+        Plug-ins for Alembic compare all types of the schema. A type belongs to the package if a table of the package
+        uses it, in the models or in the database.
         """
         found = [operation for operation in self._upgrade.ops if not type(operation).__module__.startswith("alembic.")]
         if not found:
@@ -73,30 +68,29 @@ class Comparison:
         self._reverse()
 
     def _names_of_own_types(self) -> set[str]:
-        metadata = self.context.opts["target_metadata"]
+        metadata = self._context.opts["target_metadata"]
         declared = [
             column.type
             for each in (metadata if isinstance(metadata, (list, tuple)) else [metadata])
             for table in each.tables.values()
-            if self.is_own(table.key)
+            if self._is_own(table.key)
             for column in table.columns
         ]
-        inspector = inspect(self.context.connection)
+        inspector = inspect(self._context.connection)
         present = [
             column["type"]
-            for key in filter(self.is_own, self.seen)
-            for schema, _, name in [key.rpartition(".")]
-            for column in inspector.get_columns(name, schema=schema or None)
+            for schema, name in map(_split, filter(self._is_own, self._seen))
+            for column in inspector.get_columns(name, schema)
         ]
         items = [getattr(item, "item_type", item) for item in (*declared, *present)]  # an array has an item type
         return {str(item.name) for item in items if getattr(item, "name", None)}
 
     def _order_drops(self) -> None:
-        """Drop each table after everything that references it: other dropped tables, and foreign keys of others.
+        """Drop each table after the dropped tables, and the foreign keys of other tables, that reference it.
 
-        Alembic drops tables before it changes others, in the order of a set, and an index before the foreign key for
-        which MariaDB needs it. The indexes of a dropped table are not dropped on their own, which MariaDB may refuse.
-        Changes of other tables come later, because they may reuse the names of those indexes.
+        Alembic drops tables before it changes others, in the order of a set, and drops an index before the foreign key
+        for which MariaDB needs it. The indexes of a dropped table are not dropped separately, because MariaDB may
+        refuse that. Other tables are changed later, because the changes may reuse the names of those indexes.
         """
         found = self._upgrade.ops
         drops = {_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
@@ -108,37 +102,30 @@ class Comparison:
             moved = {*map(id, drops.values()), *map(id, self._of_dropped_tables)}
             first = next(number for number, operation in enumerate(found) if id(operation) in moved)
             after = [operation for operation in found[first:] if id(operation) not in moved]
-            keys = [
-                end
-                for change in after
-                if isinstance(change, ops.ModifyTableOps)
-                for end in _dropped_keys(change, drops)
-            ]
+            changed = [change for change in after if isinstance(change, ops.ModifyTableOps)]
+            keys = [end for change in changed for end in _dropped_keys(change, drops)]
             order, circular = _children_first(drops)
-            if self.context.dialect.supports_alter:
+            if self._context.dialect.supports_alter:
                 keys += [_drop_keys(drops[key], target) for key, target in circular]
             left = [change for change in after if not _is_empty_change(change)]
             found[first:] = [*keys, *(drops[key] for key in order), *left]
         self._reverse()
 
     def _reverse(self) -> None:
-        """Derive the downgrade from the upgrade again: with the indexes of tables that it creates, but not drops."""
+        """Derive the downgrade from the upgrade again.
+
+        It creates the indexes of the tables that it creates, but does not drop those of the tables that it drops.
+        """
         self._upgrade.reverse_into(self._downgrade)
         drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
-        self._downgrade.ops[:] = [
-            operation
-            for operation in self._downgrade.ops
-            if not (
-                isinstance(operation, ops.ModifyTableOps) and _key(operation) in drops and _drops_indexes(operation)
-            )
-        ]
+        self._downgrade.ops[:] = [item for item in self._downgrade.ops if not _drops_indexes(item, drops)]
         for operation in self._of_dropped_tables:
             keys = [_key(made) if isinstance(made, ops.CreateTableOp) else "" for made in self._downgrade.ops]
             if _key(operation) in keys:
                 self._downgrade.ops.insert(keys.index(_key(operation)) + 1, operation.reverse())
 
     def _make_altering_keys(self) -> None:
-        """Create foreign keys with ``use_alter``, which ``op.create_table`` omits if there is ALTER TABLE.
+        """Create foreign keys that have ``use_alter``, which ``op.create_table`` omits if there is ALTER TABLE.
 
         They are created with the table, or at the end if they reference another table that the revision creates.
         """
@@ -164,12 +151,12 @@ class Comparison:
             wanted = users_name is None or bool(users_name(name, type_, parents))
             if type_ != "table" or not wanted:
                 return wanted
-            self.seen.append(str(parents.get("schema_qualified_table_name") or name))
-            return self.is_own(self.seen[-1])
+            self._seen.append(str(parents.get("schema_qualified_table_name") or name))
+            return self._is_own(self._seen[-1])
 
         def include_object(item: Any, name: str, type_: str, reflected: bool, other: Any) -> bool:  # noqa: ANN401, FBT001 (Alembic's signature)
             table: Table | None = item if type_ == "table" else getattr(item, "table", None)
-            if table is not None and not self.is_own(table.key):
+            if table is not None and not self._is_own(table.key):
                 return False
             return users_object is None or bool(users_object(item, name, type_, reflected, other))
 
@@ -190,17 +177,15 @@ class Comparison:
 
     def others(self) -> list[str]:
         """Return the tables of the database that the package does not own, without those that the user excludes."""
-        include_object = self.context.opts.get("include_object")
-        others = [key for key in self.seen if not self.is_own(key)]
-        if include_object is None:
-            return others
-        tables = {key: _bare_table(key) for key in others}
+        include_object = self._context.opts.get("include_object") or (lambda *_: True)
+        split = {key: _split(key) for key in self._seen if not self._is_own(key)}
+        tables = {key: Table(name, MetaData(), schema=schema) for key, (schema, name) in split.items()}
         return [key for key, table in tables.items() if include_object(table, table.name, "table", True, None)]  # noqa: FBT003 (Alembic's signature)
 
     def has_table(self, key: str) -> bool:
         """Return whether the database has a table."""
-        schema, _, name = key.rpartition(".")
-        return inspect(self.context.connection).has_table(name, schema=schema or None)
+        schema, name = _split(key)
+        return inspect(self._context.connection).has_table(name, schema)
 
     def references(self) -> set[str]:
         """Return the keys of the tables that new foreign keys reference."""
@@ -222,13 +207,11 @@ class Comparison:
                 yield _key(operation), operation.column_name
 
     def leave_out_references(self, keys: set[str]) -> None:
-        """Leave out the foreign keys to some tables, because a later revision adds them."""
+        """Leave out the foreign keys to some tables, which a later revision will add."""
         for container in self._containers(self._upgrade):
-            container.ops[:] = [
-                operation
-                for operation in container.ops
-                if not (isinstance(operation, ops.CreateForeignKeyOp) and keys.intersection(_targets(operation)))
-            ]
+            left_out = [key for key in container.ops if isinstance(key, ops.CreateForeignKeyOp)]
+            left_out = [key for key in left_out if not keys.isdisjoint(_targets(key))]
+            container.ops[:] = [operation for operation in container.ops if operation not in left_out]
             for operation in container.ops:
                 if isinstance(operation, ops.CreateTableOp):
                     operation.columns = [item for item in operation.columns if not _references(item, keys)]
@@ -237,10 +220,10 @@ class Comparison:
 
     def apply_users_hook(self, rows: tuple[str, ...]) -> None:
         """Let the user's ``process_revision_directives`` change or discard the changes."""
-        hook = self.context.opts.get("process_revision_directives")
+        hook = self._context.opts.get("process_revision_directives")
         if hook is not None:
             directives = [self._script]
-            hook(self.context, rows, directives)
+            hook(self._context, rows, directives)
             if directives:
                 self._script = directives[0]
             else:
@@ -270,7 +253,7 @@ class Comparison:
         imports = {line for line in texts["imports"].splitlines() if line}
         for code in (upgrades, downgrades):
             imports |= _missing_imports(code, imports)
-        return Body(upgrades, downgrades, "\n".join(sorted(imports)), self.context.opts)
+        return Body(upgrades, downgrades, "\n".join(sorted(imports)), self._context.opts)
 
     def _operations(self) -> Iterator[ops.MigrateOperation]:
         for container in self._containers(self._upgrade):
@@ -283,40 +266,42 @@ class Comparison:
                 yield from self._containers(operation)
 
 
-def _bare_table(key: str) -> Table:
+def _split(key: str) -> tuple[str | None, str]:
+    """Return the schema and the name in the key of a table."""
     schema, _, name = key.rpartition(".")
-    return Table(name, MetaData(), schema=schema or None)
+    return schema or None, name
 
 
 def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | ops.AlterTableOp) -> str:
     return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
 
 
-def _drops_indexes(change: ops.ModifyTableOps) -> bool:
-    """Return whether a change does nothing but drop indexes."""
-    return all(isinstance(operation, ops.DropIndexOp) for operation in change.ops)
+def _drops_indexes(operation: ops.MigrateOperation, tables: set[str]) -> bool:
+    """Return whether an operation only drops indexes of one of some tables."""
+    if not isinstance(operation, ops.ModifyTableOps) or _key(operation) not in tables:
+        return False
+    return all(isinstance(each, ops.DropIndexOp) for each in operation.ops)
 
 
 def _comes_after_keys(operation: ops.MigrateOperation) -> bool:
-    """Return False if the operation drops a foreign key, which has to come first."""
+    """Return whether an operation does not drop a foreign key; those that do have to come first."""
     return not (isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey")
 
 
 def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
-    """Remove, and yield, the operations that drop a table's foreign keys to tables that are dropped."""
-    ends = [
-        end for end in change.ops if not _comes_after_keys(end) and not drops.keys().isdisjoint(_targets(end.reverse()))
-    ]
+    """Move the operations that drop foreign keys to dropped tables from a change to a separate one, and yield that."""
+    ends = [end for end in change.ops if not _comes_after_keys(end)]
+    ends = [end for end in ends if not drops.keys().isdisjoint(_targets(end.reverse()))]
     if ends:
         change.ops[:] = [other for other in change.ops if other not in ends]
         yield ops.ModifyTableOps(change.table_name, ends, schema=change.schema)
 
 
 def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:
-    """Sort the keys of dropped tables, each before the tables that it references.
+    """Return the keys of dropped tables, each before the tables that it references.
 
-    :return: also pairs of tables that reference each other in a cycle; the first one's foreign keys to the second have
-        to be dropped before both.
+    Also return pairs of tables in cycles. The foreign keys of the first table to the second have to be dropped before
+    both tables.
     """
     waits_for: dict[str, list[str]] = {key: [] for key in sorted(drops)}
     for key in waits_for:
@@ -334,7 +319,7 @@ def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str]
 
 
 def _drop_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
-    """Return the operation that drops the foreign keys of a dropped table to another, before both are dropped."""
+    """Return the operation that drops the foreign keys of a dropped table to another one, before both are dropped."""
     table = cast("ops.CreateTableOp", drop._reverse)  # the table as the comparison found it
     ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if _references(key, {target})]
     table.columns = [item for item in table.columns if not _references(item, {target})]
@@ -364,12 +349,8 @@ def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
         schema = operation.kw.get("referent_schema")
         return [f"{schema}.{operation.referent_table}" if schema else operation.referent_table]
     if isinstance(operation, ops.CreateTableOp):
-        return [
-            _target(element)
-            for item in operation.columns
-            if isinstance(item, ForeignKeyConstraint)
-            for element in item.elements
-        ]
+        keys = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint)]
+        return [_target(element) for key in keys for element in key.elements]
     if isinstance(operation, ops.AddColumnOp):
         return [_target(element) for element in operation.column.foreign_keys]
     return []
@@ -378,7 +359,7 @@ def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
 def _target(element: ForeignKey) -> str:
     try:
         return str(element.column.table.key)
-    except InvalidRequestError:  # a hook of the user has created the column
+    except InvalidRequestError:  # The column comes from a hook of the user, and the table is not known.
         return element.target_fullname.rpartition(".")[0]
 
 
@@ -388,7 +369,7 @@ def _without_remarks(text: str) -> str:
 
 
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
-    """Return the missing imports of modules that the code names in full, as Alembic renders the app's own types."""
+    """Return the missing imports of modules that the code names in full, as Alembic renders types of the app."""
     bound = set(_TEMPLATE_NAMES)
     for node in ast.walk(ast.parse("\n".join(imports))):
         if isinstance(node, ast.alias):

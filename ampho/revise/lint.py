@@ -1,18 +1,22 @@
-"""Finds what is dangerous in revisions before they run, with squawk and with rules of its own.
+"""Linting: finding dangerous changes in revisions before they run, with squawk and with rules of its own.
 
-squawk is a separate program. It reports statements for PostgreSQL that block the app. The rules in this module report
-what squawk cannot see: whether a revision loses data, and whether its ``downgrade()`` does anything.
+squawk is a separate program that reports statements for PostgreSQL that block the app. The rules in this module report
+what squawk does not detect: whether a revision loses data, and whether it can be reverted.
 """
 
 from __future__ import annotations
 
 import ast
+import glob
 import json
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ampho._text import did_you_mean
@@ -43,7 +47,7 @@ _SETTINGS = "SET lock_timeout = '{}ms';\n"
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something dangerous in a revision.
+    """A dangerous change in a revision.
 
     :ivar revision: the id of the revision.
     :ivar package: the name of its package.
@@ -51,7 +55,7 @@ class Violation:
     :ivar rule: ``data-loss``, ``irreversible``, ``no-sql``, or the name of a rule of squawk.
     :ivar message: what is dangerous.
     :ivar help: what to do instead, if squawk suggests something.
-    :ivar statement: the SQL statement, if it concerns a single one.
+    :ivar statement: the SQL statement, if there is a single one.
     """
 
     revision: str
@@ -65,10 +69,10 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class LintReport:
-    """The revisions that were checked, and what is dangerous in them.
+    """The result of a lint.
 
     :ivar revisions: the ids of the revisions that were checked, in order.
-    :ivar violations: what is dangerous in them, in the same order.
+    :ivar violations: the dangerous changes in them, in the same order.
     :ivar has_squawk: whether squawk checked their SQL; it only checks SQL for PostgreSQL.
     """
 
@@ -79,7 +83,7 @@ class LintReport:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The revisions to check, and the SQL of each, or the reason why there is none."""
+    """What :func:`lint` checks: revisions, and the SQL of each, or the reason why there is none."""
 
     project: Project
     revisions: tuple[Revision, ...]
@@ -96,10 +100,10 @@ def draft(
     exclude: Iterable[str] = (),
     x: Sequence[str] = (),
 ) -> Draft:
-    """Return revisions and their SQL, for :func:`lint`, which does not need the database.
+    """Return revisions and their SQL for :func:`lint`.
 
-    :param names: packages, for their pending revisions, or ids. By default all packages.
-    :param exclude: rules to ignore.
+    :param names: ids, or packages, whose pending revisions are meant; all packages by default.
+    :param exclude: the rules to ignore.
     :param x: values for ``context.get_x_argument()``.
     :raises SpecifierError: if a name is neither a package nor an id.
     """
@@ -127,7 +131,7 @@ def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
 
 
 def lint(drafted: Draft) -> LintReport:
-    """Check revisions. This may take a while, and does not need the database.
+    """Check revisions, without the database. This may take a while.
 
     :raises LinterError: if squawk is needed, and is not installed or fails.
     :raises ConfigurationError: if an excluded rule does not exist.
@@ -157,8 +161,6 @@ def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
 
 def _is_rule_of_squawk(rule: str) -> bool | None:
     """Return whether a rule is one of squawk's, or None if squawk is not installed."""
-    import subprocess
-
     program = _find_squawk()
     if program is None:
         return None
@@ -168,22 +170,17 @@ def _is_rule_of_squawk(rule: str) -> bool | None:
 
 
 def _find_squawk() -> str | None:
-    import shutil
-
     return shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
 
 
 def _allowed(source: bytes) -> set[str]:
-    """Return the rules that a comment in a revision's file allows it to break."""
+    """Return the rules that comments in a revision's file allow it to break."""
     text = source.decode("utf-8", errors="replace")
     return {rule for allowed in _ALLOWS.findall(text) for rule in re.split(r"[\s,]+", allowed)}
 
 
 def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
-    """Yield the violations of Ampho's own rules.
-
-    :param source: the contents of the revision's file.
-    """
+    """Yield the violations of Ampho's own rules in a revision, whose file has the given source."""
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
         message, statement = (redact(text, drafted.project.url) for text in (message, statement))
@@ -195,7 +192,7 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
     defined = functions(source)
     if isinstance(sql, str):
         lost = dict(lost_in_sql(sql))
-        # In SQL, SQLite's batch mode does not drop a column, but creates a new table without it.
+        # In SQLite's batch mode, the SQL does not drop a column, but creates a new table without it.
         columns = lost_in_code(defined.get("upgrade"), columns_only=True)
         lost |= {name: (what, "") for name, what in columns if name} | lost
     else:
@@ -237,15 +234,12 @@ def is_empty(function: ast.stmt | None) -> bool:
 
 
 def _squawk(drafted: Draft) -> Iterator[Violation]:
-    """Yield what squawk reports about the SQL for PostgreSQL."""
-    import glob  # imported here, like TemporaryDirectory, because a web worker does not need it
-    from tempfile import TemporaryDirectory
-
+    """Yield the violations that squawk reports for the SQL."""
     written = [(revision, sql) for revision in drafted.revisions if isinstance(sql := drafted.sql[revision.id], str)]
     program = _find_squawk()
     if program is None:
         raise LinterError(
-            "db-lint needs squawk to check the SQL for PostgreSQL, and it is not installed. Install it: pip install"
+            "db-lint needs squawk to check the SQL for PostgreSQL, and it is not installed. Install it with pip install"
             " 'ampho[lint]'."
         )
     seconds = drafted.project.settings.statement_lock_timeout
@@ -270,8 +264,6 @@ def _squawk(drafted: Draft) -> Iterator[Violation]:
 
 
 def _run(command: Sequence[str]) -> Sequence[dict[str, Any]]:
-    import subprocess
-
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (which is found above)
     try:
         found = json.loads(done.stdout or "[]")
@@ -284,7 +276,7 @@ def _run(command: Sequence[str]) -> Sequence[dict[str, Any]]:
 
 
 def _statement_at(sql: str, line: int) -> str:
-    """Return the statement on a line. Alembic writes an empty line after each statement."""
+    """Return the statement on a line of SQL, in which Alembic separates statements by empty lines."""
     lines = sql.splitlines()
     first = last = min(max(line, 0), len(lines) - 1)
     while first > 0 and lines[first - 1].strip():

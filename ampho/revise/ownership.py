@@ -1,8 +1,8 @@
 """Finds the package that owns a table.
 
-These are, in this order: the package that the table's ``info`` names, the one whose name is the longest prefix of the
-module of its model, the one whose module defines the table, and, for a table without a model, the one whose revisions
-created it.
+The first of these owns the table: the package that the table's ``info`` names, the package with the longest name that
+is a prefix of the name of its model's module, the package whose module defines the table, and, for a table without a
+model, the package whose revisions created it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Ownership:
 
     :ivar models: the owners of the tables in the metadata.
     :ivar history: the owners of tables that revisions created, with or without a model.
-    :ivar users: for each of those, the packages whose revisions created a foreign key to it, with the referenced
-        column, even if the foreign key no longer exists.
+    :ivar users: for each of these tables, the packages whose revisions created a foreign key to it, even if the foreign
+        key no longer exists, each with the referenced column.
     :ivar references: for each package with models, the packages that its foreign keys reference.
     :ivar unowned: the tables in the metadata without an owner.
     """
@@ -51,12 +51,8 @@ class Ownership:
         """Return the package that owns a table, or None."""
         return self.models.get(key) or self.history.get(key)
 
-    def makers(self, key: str) -> set[str]:
-        """Return the packages whose revisions a table depends on: the one that created it, and its present owner."""
-        return {owner for owner in (self.history.get(key), self.models.get(key)) if owner is not None}
-
     def users_of(self, key: str, column: str = "") -> set[str]:
-        """Return the packages whose revisions created a foreign key to a table, or to one of its columns."""
+        """Return the packages whose revisions created a foreign key to a table, or only to one of its columns."""
         return {package for package, target in self.users.get(key, ()) if column in ("", target)}
 
     def needed_by(self, package: str) -> set[str]:
@@ -73,24 +69,21 @@ class Ownership:
 def find_owners(
     packages: Sequence[MigrationPackage], graph: Graph, metadata: MetaData | Sequence[MetaData] | None
 ) -> Ownership:
-    """Return the owners of all tables, after importing each package, or its ``models`` module if there is one.
+    """Import each package, or its ``models`` module if there is one, and return the owners of all tables.
 
-    :raises ConfigurationError: if a module cannot be imported, a table names a package that is not listed, or a foreign
-        key references a table without a model.
+    :raises ConfigurationError: if a module cannot be imported, the ``info`` of a table names a package that is not
+        listed, or a foreign key references a table without a model.
     """
     names = [package.name for package in packages]
     for package in packages:
-        import_models(package)
-    owners: dict[str, str] = {}
-    tables = {table.key: table for one in _each(metadata) for table in one.tables.values()}
-    mapped = _mapped(names)
-    defined = _defined(names)
-    for key, table in tables.items():
-        owner = _stated(table, names) or mapped.get(table) or defined.get(table)
-        if owner is not None:
-            owners[key] = owner
-    unowned = tuple(sorted(tables.keys() - owners.keys()))
+        _import_models(package)
+    every = metadata if isinstance(metadata, Sequence) else [] if metadata is None else [metadata]
+    tables = {table.key: table for each in every for table in each.tables.values()}
+    mapped, defined = _mapped(names), _defined(names)
+    found = {key: _stated(table, names) or mapped.get(table) or defined.get(table) for key, table in tables.items()}
+    owners = {key: owner for key, owner in found.items() if owner is not None}
     history = _History.of(graph)
+    unowned = tuple(sorted(tables.keys() - owners.keys()))
     return Ownership(owners, history.tables, history.users, _references(tables.values(), owners), unowned)
 
 
@@ -111,16 +104,12 @@ def _referred(key: ForeignKey) -> str:
         return str(key.column.table.key)
     except NoReferenceError as exc:
         raise ConfigurationError(
-            f"The column {key.parent} references {key.target_fullname}, which no model describes. Correct it, or list"
-            f" the package that has the model in {SETTING}."
+            f"The column {key.parent} references {key.target_fullname}, which does not exist in any model. Correct the"
+            f" foreign key, or add the package of that model to {SETTING}."
         ) from exc
 
 
-def import_models(package: MigrationPackage) -> None:
-    """Import a package, or its ``models`` module if there is one.
-
-    :raises ConfigurationError: if that fails.
-    """
+def _import_models(package: MigrationPackage) -> None:
     has_models = (package.root / "models.py").is_file() or (package.root / "models" / "__init__.py").is_file()
     name = f"{package.name}.models" if has_models else package.name
     try:
@@ -129,14 +118,8 @@ def import_models(package: MigrationPackage) -> None:
         raise ConfigurationError(f"The models of {package.name} cannot be imported: {describe(exc)}.") from exc
 
 
-def _each(metadata: MetaData | Sequence[MetaData] | None) -> Sequence[MetaData]:
-    if metadata is None:
-        return ()
-    return metadata if isinstance(metadata, Sequence) else (metadata,)
-
-
-def package_of_module(module: str, names: Iterable[str]) -> str | None:
-    """Return the name that is the longest dotted prefix of a module's name."""
+def _package_of(module: str, names: Iterable[str]) -> str | None:
+    """Return the longest of the names that the module has, or that the packages around it have."""
     matches = [name for name in names if module == name or module.startswith(f"{name}.")]
     return max(matches, key=len, default=None)
 
@@ -145,27 +128,27 @@ def _stated(table: Table, names: Sequence[str]) -> str | None:
     stated = table.info.get(INFO_KEY)
     if stated is not None and stated not in names:
         raise ConfigurationError(
-            f"The info of the table {table.key} names {stated!r}, which is not a listed package. Correct its"
+            f"The info of the table {table.key} names {stated!r}, which is not a listed package. Correct"
             f" info={{'{INFO_KEY}': ...}}."
         )
     return stated
 
 
 def _mapped(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of the tables of mapped classes. If several classes map a table, the first one counts."""
+    """Return the owners of the tables that classes are mapped to; of several classes, the first one counts."""
     from sqlalchemy import Table
 
     owners: dict[Table, str] = {}
     for mapper in _mappers(names):
-        owner = package_of_module(mapper.class_.__module__, names)
-        shares_its_base_s = mapper.inherits is not None and mapper.inherits.local_table is mapper.local_table
-        if owner is not None and isinstance(mapper.local_table, Table) and not shares_its_base_s:
+        owner = _package_of(mapper.class_.__module__, names)
+        has_table_of_base = mapper.inherits is not None and mapper.inherits.local_table is mapper.local_table
+        if owner is not None and isinstance(mapper.local_table, Table) and not has_table_of_base:
             owners.setdefault(mapper.local_table, owner)
     return owners
 
 
 def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
-    """Return all mappers of the registries that the packages' modules use, sorted by the names of their classes."""
+    """Return the mappers of all registries that the modules of the packages use, sorted by the names of the classes."""
     registries = {
         id(mapper.registry): mapper.registry
         for _, module in _modules(names)
@@ -177,20 +160,20 @@ def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
 
 
 def _defined(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of Core tables: the packages of the modules that assign them, rather than import them."""
+    """Return the owners of Core tables: the packages of the modules that assign them, and do not only import them."""
     from sqlalchemy import Table
 
-    found: dict[Table, list[tuple[str, ModuleType]]] = {}
+    found: dict[Table, str] = {}
     for package, module in _modules(names):
         for name, value in vars(module).items():
             if isinstance(value, Table) and _assigns(module, name):
-                found.setdefault(value, []).append((package, module))
-    return {table: places[0][0] for table, places in found.items()}
+                found.setdefault(value, package)
+    return found
 
 
 def _modules(names: Sequence[str]) -> Iterator[tuple[str, ModuleType]]:
     for name, module in sorted(sys.modules.items()):
-        package = package_of_module(name, names)
+        package = _package_of(name, names)
         if package is not None and isinstance(module, ModuleType):
             yield package, module
 
@@ -201,19 +184,20 @@ def _assigns(module: ModuleType, name: str) -> bool:
             tree = ast.parse(file.read())
     except (OSError, SyntaxError, ValueError):
         return False
-    targets = (
-        target
-        for node in tree.body
-        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
-    )
-    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+    return any(name in assigned_names(node) for node in tree.body)
+
+
+def assigned_names(node: ast.stmt) -> set[str]:
+    """Return the names that an assignment assigns to; for any other statement, an empty set."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 @dataclass
 class _History:
-    """The tables that exist after the upgrades of all revisions, found by reading the files without running them.
+    """The tables that exist after the upgrades of all revisions, according to the files, which are not executed.
 
-    They come from the calls to Alembic's operations in ``upgrade()``. Computed names and SQL are not understood.
+    Only calls to Alembic's operations in ``upgrade()`` count. Computed names and SQL are ignored.
 
     :ivar tables: for each table, the package that created it.
     :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.
@@ -237,35 +221,22 @@ class _History:
 
     def read(self, call: ast.Call, package: str) -> None:
         name, schema = _name(call), string(argument(call, "schema"))
-        first = string(argument(call, "table_name", 0))
-        if name == "create_table" and first:
-            self.tables[_key(first, schema)] = package
-            self.users.pop(_key(first, schema), None)
-        elif name == "drop_table" and first:
-            self.tables.pop(_key(first, schema), None)
-            self.users.pop(_key(first, schema), None)
-        elif name == "rename_table":
-            self._rename(call, package, schema)
-        else:
-            for table, column in _targets(call):
-                self.users.setdefault(table, set()).add((package, column))
-
-    def _rename(self, call: ast.Call, package: str, schema: str) -> None:
-        old = string(argument(call, "old_table_name", 0))
-        new = string(argument(call, "new_table_name", 1))
-        if old and new:
-            self.tables[_key(new, schema)] = self.tables.pop(_key(old, schema), package)
-            self.users[_key(new, schema)] = self.users.pop(_key(old, schema), set())
-
-
-_READ = (
-    "create_table",
-    "rename_table",
-    "drop_table",
-    "create_foreign_key",
-    "ForeignKey",
-    "ForeignKeyConstraint",
-)
+        table, new = string(argument(call, "table_name", 0)), string(argument(call, "new_table_name", 1))
+        if name == "rename_table":
+            table = string(argument(call, "old_table_name", 0))
+        key = _key(table, schema)
+        match name:
+            case "create_table" | "drop_table" if table:
+                self.users.pop(key, None)
+                self.tables.pop(key, None)
+                if name == "create_table":
+                    self.tables[key] = package
+            case "rename_table" if table and new:
+                self.tables[_key(new, schema)] = self.tables.pop(key, package)
+                self.users[_key(new, schema)] = self.users.pop(key, set())
+            case "create_foreign_key" | "ForeignKey" | "ForeignKeyConstraint":
+                for target, column in _targets(call):
+                    self.users.setdefault(target, set()).add((package, column))
 
 
 def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
@@ -274,7 +245,7 @@ def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
         for function in tree.body
         if isinstance(function, Function) and function.name == "upgrade"
         for node in ast.walk(function)
-        if isinstance(node, ast.Call) and _name(node) in _READ
+        if isinstance(node, ast.Call)
     ]
     return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
 
@@ -288,9 +259,9 @@ def _strings(node: ast.expr | None) -> list[str]:
 
 
 def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
-    """Yield the tables and columns that a foreign key references, where they are literals."""
+    """Yield the tables and columns that a call creates a foreign key to, if they are literals."""
     if _name(call) == "create_foreign_key":
-        # Unlike the method of a batch, that of ``op`` takes the name of the table with the key first.
+        # The method of ``op`` has one more parameter than that of a batch: the table that gets the foreign key.
         of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
         table = string(argument(call, "referent_table", 2 if of_op else 1))
         schema = string(argument(call, "referent_schema"))

@@ -1,4 +1,4 @@
-"""Puts the later of two parallel lines of a package after the other, by changing ``down_revision`` in one file."""
+"""Rebasing: putting the later of two parallel lines of a package after the other, by editing one file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO, StringIO
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,13 @@ _REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
 
 
 def rebase(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> Revision:
-    """Make the later of a package's two lines revise the head of the other. None of it may be applied.
+    """Make the later of the two lines of a package revise the head of the other, if nothing of it is applied.
 
-    The later line is the one whose first revision is newer, by the time in its id or by its ``Create Date``. If that
-    revision is applied to another database, which this cannot check, merge the lines instead.
+    The later line is the one whose first revision is newer, by the time in its id or by its ``Create Date``. Ampho
+    cannot check whether that revision is applied to other databases.
 
     :param x: values for ``context.get_x_argument()``.
-    :return: the revision that now revises the other line.
+    :return: the first revision of the later line, which now revises the head of the other.
     :raises RevisionInputError: if there are not two lines, or if the later one is applied or cannot be moved.
     """
     project.package(package).check_writable()
@@ -79,8 +80,8 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
         made = graph[root].time
         if made is None:
             raise RevisionInputError(
-                f"Neither the id nor the file of {root} contains a date, so Ampho cannot tell which line is the later"
-                f" one. {_merge_instead(package)}",
+                f"Neither the id nor the file of {root} contains a date, so Ampho cannot tell which line is later."
+                f" {_merge_instead(package)}",
                 package=package,
             )
         lines.append((made, root, onto))
@@ -89,7 +90,7 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
 
 
 def _root(graph: Graph, package: str, head: str, other: str) -> str:
-    """Return the first revision of the line that ends in a head."""
+    """Return the first revision of the line that ends in a head, but not in the other head."""
     own = {rid for rid in graph.ancestors([head]) if graph[rid].package == package} - graph.ancestors([other])
     roots = [rid for rid in own if not set(graph[rid].down_revisions) & own]
     if len(roots) != 1 or len(graph[roots[0]].down_revisions) > 1:
@@ -101,7 +102,7 @@ def _root(graph: Graph, package: str, head: str, other: str) -> str:
 
 
 def _check_result(graph: Graph, moved: Revision) -> None:
-    """Check that moving a revision leaves its package with one head, and the graph without cycles."""
+    """Check that the package has one head, and the graph no cycle, after a revision was moved."""
     try:
         revisions = (moved if rid == moved.id else graph[rid] for rid in graph.ids)
         heads = len(Graph(revisions, graph.packages).heads(moved.package))
@@ -119,27 +120,22 @@ def _reparent(revision: Revision, parent: str) -> Revision:
     path = revision.path.resolve()
     try:
         changed = _with_parent(path.read_bytes(), parent)
+        written = parse_revision(changed, revision.file, revision.package)
+        if replace(written, doc=revision.doc) != replace(revision, down_revisions=(parent,)):
+            raise RevisionInputError(
+                f"{shown_path(revision.path)} computes its down_revision. Change it to {parent!r} yourself.",
+                package=revision.package,
+            )
+        _replace_file(path, changed)
     except (OSError, ValueError, SyntaxError) as exc:
         raise RevisionInputError(
             f"{shown_path(revision.path)} cannot be rewritten: {describe(exc)}.", package=revision.package
-        ) from exc
-    written = parse_revision(changed, revision.file, revision.package)
-    if replace(written, doc=revision.doc) != replace(revision, down_revisions=(parent,)):
-        raise RevisionInputError(
-            f"{shown_path(revision.path)} computes its down_revision. Change that to {parent!r} by hand.",
-            package=revision.package,
-        )
-    try:
-        _replace_file(path, changed)
-    except OSError as exc:
-        raise RevisionInputError(
-            f"{shown_path(revision.path)} cannot be written: {describe(exc)}.", package=revision.package
         ) from exc
     return written
 
 
 def _replace_file(path: Path, content: bytes) -> None:
-    """Replace a file by a complete new one."""
+    """Replace a file at once, so that it is never incomplete."""
     draft = path.with_name(f".{path.name}.ampho")
     try:
         draft.write_bytes(content)
@@ -152,31 +148,27 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def _with_parent(source: bytes, parent: str) -> bytes:
-    """Return a revision file with another ``down_revision``, also in its docstring."""
+    """Return the source of a revision file with another ``down_revision``, also in its docstring."""
     encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
     text = source.decode(encoding)
     tree = ast.parse(text)
     data = text.encode("utf-8")
-    starts = _line_starts(text)
+    # These offsets count bytes of UTF-8, as those of the tree, and the lines are those that Python counts.
+    starts = [0, *accumulate(len(line.encode("utf-8")) for line in StringIO(text, newline=""))]
     for node in sorted(_places(tree), key=lambda node: node.lineno, reverse=True):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
-        is_docstring = isinstance(tree.body[0], ast.Expr) and node is tree.body[0].value
-        change = _with_revises if is_docstring else _literal
-        data = data[:start] + change(data[start:end], parent, data) + data[end:]
+        old = data[start:end]
+        if isinstance(tree.body[0], ast.Expr) and node is tree.body[0].value:
+            new = _REVISES.sub(f"Revises: {parent}".encode(), old, count=1)
+        else:
+            new = _literal(parent, old, data)
+        data = data[:start] + new + data[end:]
     return data.decode("utf-8").encode(encoding)
 
 
-def _line_starts(text: str) -> list[int]:
-    """Return the offset at which each line begins, in bytes of UTF-8. Lines are those that Python counts."""
-    starts = [0]
-    for line in StringIO(text, newline=""):
-        starts.append(starts[-1] + len(line.encode("utf-8")))
-    return starts
-
-
 def _places(tree: ast.Module) -> Iterator[ast.expr]:
-    """Yield the docstring, and the value that is assigned to ``down_revision``."""
+    """Yield the docstring, and the value of ``down_revision`` if it is a literal."""
     for node in tree.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="down_revision")], value=value) if _is_literal(value):
@@ -195,12 +187,7 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-def _with_revises(docstring: bytes, parent: str, file: bytes) -> bytes:
-    return _REVISES.sub(f"Revises: {parent}".encode(), docstring, count=1)
-
-
-def _literal(value: bytes, parent: str, file: bytes) -> bytes:
-    """Return the id as a literal with the quotes of the old value, or with those of other ids if it is None."""
-    literal = repr(parent)
-    double = b'"' in value or (b"'" not in value and b'revision = "' in file)
-    return (f'"{parent}"' if double and literal == f"'{parent}'" else literal).encode("utf-8")
+def _literal(text: str, old: bytes, file: bytes) -> bytes:
+    """Return a text as a literal, with the quotes of the old value, or with those of other ids if that is None."""
+    is_double = b'"' in old or (b"'" not in old and b'revision = "' in file)
+    return (f'"{text}"' if is_double and repr(text) == f"'{text}'" else repr(text)).encode("utf-8")

@@ -1,9 +1,9 @@
-"""Runs the histories on an empty throw-away database, and then reverts them."""
+"""Running the histories on an empty throw-away database, and reverting them."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ampho._text import counted, listed
@@ -47,13 +47,13 @@ def _check_keys(connection: Connection) -> None:
         )
 
 
-def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> Iterator[str]:
+def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> str:
     """Revert what :func:`replay` ran, the latest first, down to a revision that is irreversible by design.
 
-    Such a revision has no ``downgrade()``, or one that raises an exception at once, or NotImplementedError anywhere, or
-    one that does nothing although ``upgrade()`` changes the schema.
+    The ``downgrade()`` of such a revision does not exist, raises an exception immediately, or NotImplementedError
+    anywhere, or does nothing although ``upgrade()`` changes the schema.
 
-    :return: a warning, if some revisions are left.
+    :return: a warning if some revisions could not be reverted; otherwise, an empty string.
     :raises RevisionFailedError: if a downgrade fails.
     """
     stops = {revision_id for revision_id in project.graph.ids if _is_irreversible(project, revision_id)}
@@ -66,13 +66,12 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> I
         stops, taken = {exc.revision}, exc.applied
     else:
         taken = [step.step.revision.id for step in run.steps]
-    left = [revision_id for revision_id in project.graph.ids if revision_id not in taken]
-    for revision_id in reversed(left):
-        if revision_id in stops:
-            name = f"{revision_id} of {project.graph[revision_id].package}"
-            done = f"only {counted(len(taken))} after it" if taken else "nothing"
-            yield f"{name} cannot be reverted, so Ampho has reverted {done}."
-            return
+    stopped_at = [revision_id for revision_id in project.graph.ids if revision_id in stops and revision_id not in taken]
+    if not stopped_at:
+        return ""
+    name = f"{stopped_at[-1]} of {project.graph[stopped_at[-1]].package}"
+    done = f"only {counted(len(taken))} after it" if taken else "nothing"
+    return f"{name} cannot be reverted, so Ampho has reverted {done}."
 
 
 def _is_irreversible(project: Project, revision_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Writes migrations folders and revision files. Everything is checked before anything is written."""
+"""Writing migrations folders and revision files, after everything has been checked."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_pack
 from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
 from ampho.migrate.project import Project
+from ampho.revise.ownership import assigned_names
 
 if TYPE_CHECKING:
     from ampho.migrate.alembic import Body
 
 _MAX_MESSAGE = 1000
 _SHOWN = 3
-# The list as _ini_text() writes it: each line is a folder of a package, and no other line of the value follows.
+# The list as _ini_text() writes it: each line is the folder of a package, and there are no other lines in the value.
 _LOCATIONS = re.compile(
     rb"^version_locations =(?P<newline>\r?\n)(?P<lines>(?: {4}[\w.]+:[\w./-]+\r?\n)+)(?=\S|\s*(?:\n\S|\Z))",
     re.MULTILINE,
 )
-INI = "alembic.ini"
+_INI = "alembic.ini"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
@@ -41,9 +42,9 @@ class Initialized:
     """A migrations folder that was written.
 
     :ivar package: the package.
-    :ivar files: the files that were written, in order.
-    :ivar hint: which setting to add so that the package is found; None if it is already listed.
-    :ivar updated: the ``alembic.ini`` files of other packages, to which this package was added.
+    :ivar files: the files in it, sorted by name.
+    :ivar hint: how to add the package to ``AMPHO_MIGRATION_PACKAGES``; None if it is already listed.
+    :ivar updated: the ``alembic.ini`` files of other packages that now list this package, too.
     """
 
     package: MigrationPackage
@@ -60,53 +61,49 @@ def init(project: Project, entry: str) -> Initialized:
     """
     package = _package_to_init(project, entry)
     package.check_writable()
-    if package.folder.exists() and (not package.folder.is_dir() or any(package.folder.iterdir())):
+    folder = package.folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MigrationsFolderError(
-            f"{shown_path(package.folder)} already exists. Write a revision with 'ampho db-rev"
-            f" {package.name} MESSAGE', or move the folder away to start over.",
+            f"{shown_path(folder)} already exists. Write a revision with 'ampho db-rev {package.name} MESSAGE', or move"
+            " the folder away to start over.",
             package=package.name,
-            path=package.folder,
+            path=folder,
         )
     try:
         _write_folder(project, package)
     except OSError as exc:
         raise MigrationsFolderError(
-            f"{shown_path(package.folder)} cannot be written: {describe(exc)}.",
-            package=package.name,
-            path=package.folder,
+            f"{shown_path(folder)} cannot be written: {describe(exc)}.", package=package.name, path=folder
         ) from exc
-    files = tuple(sorted(package.folder.iterdir()))
-    updated = tuple(other.folder / INI for other in project.packages if _list_in_ini(other, package))
-    listed = project.is_configured_now(package.name)
-    return Initialized(package, files, None if listed else project.setting_hint(package.entry), updated)
+    updated = tuple(other.folder / _INI for other in project.packages if _list_in_ini(other, package))
+    hint = None if project.is_configured_now(package.name) else project.setting_hint(package.entry)
+    return Initialized(package, tuple(sorted(folder.iterdir())), hint, updated)
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:
     found = find_package(entry, [package.name for package in project.packages])
-    for package in project.packages:
-        if package.name == found.name and entry not in (package.name, package.entry):
-            raise MigrationsFolderError(
-                f"{package.name} is configured with the folder {shown_path(package.folder)}. Write that folder"
-                f" with 'ampho db-init {package.name}', or change the folder in {SETTING} first.",
-                package=package.name,
-                path=found.folder,
-            )
-        if package.name == found.name:
-            return package
-    return found
+    listed = next((package for package in project.packages if package.name == found.name), found)
+    if listed is not found and entry not in (listed.name, listed.entry):
+        raise MigrationsFolderError(
+            f"{listed.name} is configured with the folder {shown_path(listed.folder)}. Create it with 'ampho db-init"
+            f" {listed.name}', or change the folder in {SETTING} first.",
+            package=listed.name,
+            path=found.folder,
+        )
+    return listed
 
 
 def _write_folder(project: Project, package: MigrationPackage) -> None:
-    """Write the folder under a temporary name first, so that it is either complete or does not exist."""
+    """Write the folder under a temporary name and rename it, so that it is never incomplete."""
     source = TEMPLATES / project.template
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     draft = package.folder.with_name(f".ampho-{secrets.token_hex(6)}")
     try:
         (draft / "versions").mkdir(parents=True)
         for name in ("env.py", "script.py.mako", "README"):
-            common = source / name if (source / name).is_file() else TEMPLATES / name
-            (draft / name).write_bytes(common.read_bytes())
-        (draft / INI).write_text(_ini_text(project, package), encoding="utf-8")
+            template = source / name if (source / name).is_file() else TEMPLATES / name
+            (draft / name).write_bytes(template.read_bytes())
+        (draft / _INI).write_text(_ini_text(project, package), encoding="utf-8")
         draft.rename(package.folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -116,16 +113,18 @@ def _write_folder(project: Project, package: MigrationPackage) -> None:
 def _ini_text(project: Project, package: MigrationPackage) -> str:
     packages = {other.name: other for other in project.packages} | {package.name: package}
     locations = "\n".join(f"    {other.location}" for other in packages.values())
-    text = (TEMPLATES / INI).read_text(encoding="utf-8")
+    text = (TEMPLATES / _INI).read_text(encoding="utf-8")
     return text.replace("    {version_locations}", locations.replace("%", "%%"))
 
 
 def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
-    """Add a new package to the ``alembic.ini`` of another one, unless the user changed the list in it.
+    """Add a new package to the ``alembic.ini`` of another one, unless the user has changed the list of packages in it.
 
-    Alembic's commands that do not run ``env.py``, such as ``heads``, read the packages only from this list.
+    This list is for Alembic's commands that do not run ``env.py``, such as ``heads``.
+
+    :return: whether the file was changed.
     """
-    ini = other.folder / INI
+    ini = other.folder / _INI
     if other.name == package.name or other.installed or not ini.resolve().is_relative_to(other.root.resolve()):
         return False
     try:
@@ -136,14 +135,14 @@ def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
             return False
         ini.write_bytes(text[: found.end()] + b"    " + location + found["newline"] + text[found.end() :])
     except OSError:
-        return False  # only plain Alembic needs the list, so the new folder is usable without it
+        return False  # The new folder is usable without the list, which only plain Alembic needs.
     return True
 
 
 def merge(project: Project, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
     """Write a revision that merges the heads of a package.
 
-    :param message: a message for the docstring and the file name.
+    :param message: what the revision does, for the docstring and the file name.
     :param rev_id: the id, instead of a generated one.
     :raises RevisionInputError: if the package has fewer than two heads.
     """
@@ -165,15 +164,15 @@ def prepare_revision(
     splice: bool = False,
     rev_id: str | None = None,
 ) -> Revision:
-    """Return a new revision on the branch of a package, for :func:`write_revision`. Nothing is written yet.
+    """Return a new revision on the branch of a package, which :func:`write_revision` writes.
 
-    :param message: what it does, for the docstring and the file name.
-    :param depends_on: ids, or packages whose head is meant; a string is one of these.
-    :param head: the revision to revise, instead of the package's head; ``base`` for another first revision.
+    :param message: what the revision does, for the docstring and the file name.
+    :param depends_on: ids, or packages whose head is meant; or one of these as a string.
+    :param head: the revision to revise instead of the package's head; ``base`` for another first revision.
     :param splice: whether ``head`` may already have a successor.
     :param rev_id: the id, instead of a generated one.
     :return: the revision, whose ``path`` is the folder that will contain its file.
-    :raises AmphoError: if it cannot be written.
+    :raises AmphoError: if an argument is not valid, or the package is not writable.
     """
     owner = project.package(package)
     owner.check_writable()
@@ -198,7 +197,7 @@ def _check_message(message: str, package: str) -> None:
         raise RevisionInputError("The message is empty. Describe what the revision does.", package=package)
     if len(message) > _MAX_MESSAGE:
         raise RevisionInputError(
-            f"The message has {len(message)} characters. Use at most {_MAX_MESSAGE}.", package=package
+            f"The message has {len(message)} characters. Shorten it to {_MAX_MESSAGE}.", package=package
         )
     if not all(char.isprintable() or char in "\n\t" for char in message):
         raise RevisionInputError(
@@ -207,14 +206,14 @@ def _check_message(message: str, package: str) -> None:
 
 
 def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool) -> str | None:
-    """Return the revision that a new one revises; None for a first one."""
+    """Return the parent of a new revision; None for a first revision."""
     heads = graph.heads(package)
     if head is None:
         if len(heads) > 1:
             raise RevisionInputError(
                 f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or"
-                f" move the later one after the other with 'ampho db-rebase {package}'. To keep both, choose the one to"
-                f" revise with --head {heads[0]}.",
+                f" move the later one after the other with 'ampho db-rebase {package}'. To keep both, name the head that"
+                f" the new revision revises, as in --head {heads[0]}.",
                 package=package,
             )
         return heads[0] if heads else None
@@ -236,7 +235,7 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
 
 
 def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
-    """Return the revision that an option names, by its id or as the head of a package."""
+    """Return the id of the revision that the value of an option names: an id, or a package, whose head is meant."""
     spec = parse(name)
     if spec.branch is not None and spec.target in ("head", "heads"):
         spec = Specifier(name, None, spec.branch)
@@ -249,11 +248,8 @@ def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
         return target
     heads = graph.tips(target.ids)
     if len(heads) != 1:
-        have = (
-            f"{len(heads)} heads: {', '.join(heads)}. Name one of them"
-            if heads
-            else "no revisions yet. Write one first"
-        )
+        several = f"{len(heads)} heads: {', '.join(heads)}. Name one of them"
+        have = several if heads else "no revisions yet. Write one first"
         raise RevisionInputError(f"{option} {name}: {target.name} has {have}.", package=package)
     return heads[0]
 
@@ -262,8 +258,8 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     reserved = rev_id in RESERVED or graph.branch(rev_id) is not None
     if not _ID.fullmatch(rev_id) or len(rev_id) > MAX_ID or reserved:
         raise RevisionInputError(
-            f"--rev-id {rev_id[:60]!a} is not a valid id. Use at most {MAX_ID} letters, digits, '_', and '.', but no"
-            " package name, and no word such as 'head' that has a meaning in specifiers.",
+            f"--rev-id {rev_id[:60]!a} is not a valid id. An id consists of up to {MAX_ID} letters, digits, '_', and"
+            " '.', and is not the name of a package or a word with a meaning in specifiers, such as 'head'.",
             package=package,
         )
     taken = next((other for other in graph.ids if other.lower() == rev_id.lower()), None)
@@ -275,9 +271,9 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
 
 
 def _new_id(graph: Graph, package: str) -> str:
-    """Return an unused id that consists of the package's name and the time: ``app_1595770095``.
+    """Return an unused id that consists of the package's name and the time, such as ``app_1595770095``.
 
-    No two ids contain the same second, because revisions run in the order of the times in their ids.
+    No two ids have the same time, because revisions run in the order of these times.
     """
     prefix = id_prefix(package)
     taken = {revision_id.lower() for revision_id in graph.ids}
@@ -289,10 +285,11 @@ def _new_id(graph: Graph, package: str) -> str:
 
 
 def write_revision(project: Project, new: Revision, body: Body | None = None) -> Revision:
-    """Write the file of a prepared revision.
+    """Write the file of a revision that :func:`prepare_revision` returned, and return what the file contains.
 
     :param body: the bodies of its functions; empty by default.
-    :raises RevisionInputError: if the file cannot be written, or would not contain this revision; nothing is written.
+    :raises RevisionInputError: if the file cannot be written, or would not contain this revision; then it is not
+        written.
     """
     from ampho.migrate.alembic import Body, RevisionFiles
 
@@ -315,9 +312,9 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
 
 
 def _newest_elsewhere(graph: Graph, package: str) -> str:
-    """Return a remark on the newest heads of other packages; empty if there are none.
+    """Return a remark on the newest heads of other packages, which the author may want to add to ``depends_on``.
 
-    It shows the author which revisions existed at the time, and might belong in ``depends_on``.
+    It is empty if there are none.
     """
     heads = [head for name in graph.packages if name != package for head in graph.heads(name)]
     newest = listed(graph.sort(heads)[::-1], _SHOWN)
@@ -325,18 +322,13 @@ def _newest_elsewhere(graph: Graph, package: str) -> str:
 
 
 def _with_remark(source: bytes, remark: str) -> bytes:
-    """Return a revision file with a comment below its header."""
+    """Return the source of a revision file with a remark as a comment below its header."""
     try:
-        body = ast.parse(source).body if remark else []
-    except (SyntaxError, ValueError):  # _as_written() refuses it
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):  # _as_written() raises the error
         return source
-    ends = [
-        node.end_lineno or 0
-        for node in body
-        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
-        if isinstance(target, ast.Name) and target.id in NAMES
-    ]
-    if not ends:
+    ends = [node.end_lineno or 0 for node in body if not assigned_names(node).isdisjoint(NAMES)]
+    if not (remark and ends):
         return source
     lines = source.splitlines(keepends=True)
     newline = b"\r\n" if lines[0].endswith(b"\r\n") else b"\n"
@@ -345,7 +337,7 @@ def _with_remark(source: bytes, remark: str) -> bytes:
 
 
 def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
-    """Return the revision that a file would contain, after checking that it is the intended one."""
+    """Return the revision in the source of a file, after checking that it is the intended one."""
     try:
         written = parse_revision(source, str(path), new.package)
     except HistoryError as exc:

@@ -79,8 +79,8 @@ def test_models_that_nothing_imports_are_not_silently_dropped(shop: Store) -> No
     hide_models(shop, "catalog")
     for command, exit_code in (("db-check catalog", 1), ("db-rev catalog Drop -a", 0)):
         result = shop.run(*command.split(), exit_code=exit_code)
-        assert "Warning: No model describes a table of catalog." in result.stderr, command
-    assert "No model" not in shop.run("db-check", "accounts").stderr
+        assert "Warning: Ampho found no models in catalog." in result.stderr, command
+    assert "no models in" not in shop.run("db-check", "accounts").stderr
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
@@ -88,9 +88,9 @@ def test_packages_without_models_are_named_in_one_warning(shop: Store) -> None:
     hide_models(shop, "accounts")
     hide_models(shop, "catalog")
 
-    (warning,) = re.findall("No model .*", shop.run("db-check", exit_code=1).stderr)
+    (warning,) = re.findall("Ampho found no models .*", shop.run("db-check", exit_code=1).stderr)
 
-    assert warning.startswith("No model describes a table of accounts, catalog. If there are models")
+    assert warning.startswith("Ampho found no models in accounts, catalog. If there are any")
 
 
 def hide_models(shop: Store, package: str) -> None:

@@ -59,7 +59,7 @@ def test_a_command_warns_of_parallel_heads_by_ids_files_and_both_ways_out(
 
     warning, *others = result.stderr.splitlines()
     assert [other.partition(".")[0] for other in others] == (
-        ["Warning: No model describes a table of blog"] if command == "db-check" else []
+        ["Warning: Ampho found no models in blog"] if command == "db-check" else []
     )
     assert warning.startswith("Warning: blog has 2 parallel heads: blog_1000000001 (")
     for path in project.migrations("blog").glob("versions/blog_100000000[12]*"):

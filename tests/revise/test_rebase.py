@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_written_is_one_line_and_stays(blog: Facade, proje
 
     line = blog.error_line("db-rebase", "blog")
 
-    assert line.startswith(f"{path.relative_to(project.folder)} cannot be written: ")
+    assert line.startswith(f"{path.relative_to(project.folder)} cannot be rewritten: ")
     assert {**project.files(), "instance/app.db": b""} == {**files, "instance/app.db": b""}
 
 
