@@ -1,8 +1,8 @@
-"""Text for people: errors of other code in one safe line, hints for well-known messages, and "Did you mean".
+"""Text for messages: errors of other code in one safe line, hints for well-known errors, and "Did you mean".
 
-A safe line shows no password, no bound parameter, and no control character. The errors come from an app, a revision
-file, an ``env.py``, or a driver. This module imports no framework and no SQLAlchemy, because the command line needs it
-before them, and without them.
+A safe line contains no password, no bound parameter, and no control character. The errors come from an app, a revision
+file, an ``env.py``, or a driver. This module imports no framework and no SQLAlchemy, because the command line also
+needs it without them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MALFORMED_URL = (
     "the database URL is malformed: percent-encode the special characters of its user and password, "
     "or build it with sqlalchemy.URL.create()"
 )
-EMPTY_URL = "the database URL is empty: give one, as in sqlite:///app.db"
+EMPTY_URL = "the database URL is empty: set one, such as sqlite:///app.db"
 
 _LONGEST_MESSAGE = 500
 _LONGEST_OWN_MESSAGE = 4000
@@ -39,12 +39,12 @@ _UNNAMED = re.compile(
     r"(for constraint \w+)\((?:.*?\btable=(?:<|Table\(')(?P<table>[^>']+))?.*(; it has no name)", re.DOTALL
 )
 _BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
-# SQLAlchemy before 2.1 shows errors of asyncpg in this way.
+# Errors of asyncpg begin with this in SQLAlchemy before 2.1.
 _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
-# These look up a dialect by its name, and do not show any other part of the URL.
+# These functions look up a dialect by its name, so their errors do not contain any other part of the URL.
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
 
-_SHOWN = 5  # names, of many
+_SHOWN = 5  # names in a list
 # Drivers and their dependencies. Their errors do not always pass through SQLAlchemy, which would wrap them.
 _OF_DRIVERS = frozenset(
     {
@@ -56,68 +56,69 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
 
 _MOST = 3
-_CLOSE = 0.65  # on difflib's scale from 0 to 1; two swapped letters of three are close
+_CLOSE = 0.65  # on difflib's scale from 0 to 1, on which two swapped letters of three are close
 _AS_CLOSE = 0.05
-_ENOUGH = 5  # letters, from which on the beginning of a name is significant
+_ENOUGH = 5  # letters that make the beginning or the end of a name significant
 
 _ONE_STATEMENT = "one statement at a time: call op.execute() once for each"
-_AUTOCOMMIT = "put it into op.get_context().autocommit_block()"
-_NO_VALUE = "give the column a server_default, or fill it first and make it NOT NULL then"
+_AUTOCOMMIT = "run it inside 'with op.get_context().autocommit_block():'"
+_NO_VALUE = "give the column a server_default, or fill it before you make it NOT NULL"
 _DRIVERS = "psycopg|psycopg2|asyncpg|pg8000|pymysql|asyncmy|aiomysql|MySQLdb|mysql|mariadb|aiosqlite|pyodbc|oracledb"
 
 _TABLE_EXISTS = r"(table|relation) [^ ]+ already exists.*\[SQL: \s*CREATE TABLE"
 
 _HINTS: dict[str, str] = {
     # The database URL
-    r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the dialect is called postgresql, as in"
-    " postgresql+psycopg:// for Flask and postgresql+asyncpg:// for Quart",
-    r"No module named 'MySQLdb'": "mysql:// means the driver mysqlclient: name mysql+pymysql:// instead, whose driver"
+    r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the name of the dialect is postgresql, as in"
+    " postgresql+psycopg:// for Flask or postgresql+asyncpg:// for Quart",
+    r"No module named 'MySQLdb'": "mysql:// selects the driver mysqlclient: use mysql+pymysql:// instead, whose driver"
     " comes with pip install 'ampho[mysql]'",
-    r"No module named 'psycopg2'": "postgresql:// means the driver psycopg2: name postgresql+psycopg:// instead, whose"
+    r"No module named 'psycopg2'": "postgresql:// selects the driver psycopg2: use postgresql+psycopg:// instead, whose"
     " driver comes with pip install 'ampho[postgres]'",
-    rf"No module named '({_DRIVERS})'": "the database URL names a driver that is not installed: install it, or name"
-    " another one, as in postgresql+psycopg://",
+    rf"No module named '({_DRIVERS})'": "the driver in the database URL is not installed: install it, or use another"
+    " driver, as in postgresql+psycopg://",
     # SQL
-    r"A value is required for bind parameter": r"a colon before a name makes a parameter of it: write \: for a colon"
-    r" that belongs to the SQL, in a raw string such as r'...'",
+    r"A value is required for bind parameter": r"a colon before a name makes it a parameter: write \: for a colon"
+    r" that is part of the SQL, in a raw string such as r'...'",
     r"multiple commands into a prepared statement": f"asyncpg runs {_ONE_STATEMENT}",
     r"You can only execute one statement at a time": f"SQLite runs {_ONE_STATEMENT}",
     r"error in your SQL syntax.*\[SQL: [^]]*;\s*\w": f"if these are several statements: PyMySQL runs {_ONE_STATEMENT}",
-    r"schema \"?[^ ]+ does not exist": "create it in an earlier statement: op.execute('CREATE SCHEMA IF NOT EXISTS"
-    " NAME')",
+    r"schema \"?[^ ]+ does not exist": "create it in an earlier statement, such as op.execute('CREATE SCHEMA IF"
+    " NOT EXISTS NAME')",
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
-    " on each connect",
-    r"Unknown database '": "here a schema is a database of the server: create it first, with CREATE DATABASE",
-    _TABLE_EXISTS: "if it is right as it is, as a table from before the migrations, 'ampho db-stamp' marks the revision"
+    " to each connection",
+    r"Unknown database '": "on this server, a schema is a database: create it first, with CREATE DATABASE",
+    _TABLE_EXISTS: "if the table is correct, because it is older than the migrations, 'ampho db-stamp' marks the revision"
     " as applied without running it",
     # Locks and files
-    r"database is locked": "another process is writing to it: wait until that ends, and run again",
+    r"database is locked": "another process is writing to it: wait until it has finished, and run the command again",
     r"attempt to write a readonly database": "this user may not write to the file or its folder",
     r"unable to open database file": "check that the folder exists and that this user may write to it",
     # Transactions
     r"ALTER TYPE \.\.\. ADD cannot run inside a transaction": _AUTOCOMMIT,
     r"unsafe use of new value": "add the value in op.get_context().autocommit_block(), so that it is committed first",
     r"cannot run inside a transaction block": _AUTOCOMMIT,
-    r"This Connection is closed": "op.get_bind() is for Ampho to close: leave out close(), and 'with op.get_bind()'",
+    r"This Connection is closed": "Ampho closes the connection of op.get_bind(): remove close(), or"
+    " 'with op.get_bind()'",
     # Event loops
     r"from a running event loop|another loop is running|event loop is already running|Already running asyncio": "await"
-    " in op.run_async(), or make it 'async def upgrade()'",
+    " it in op.run_async(), or make the function 'async def upgrade()'",
     # Constraints
     r"No support for ALTER of constraints in SQLite": "use op.batch_alter_table()",
-    r"Constraint must have a name": "name it here and in the model, or give the metadata a naming_convention before it"
-    " is written",
-    r"Can't emit DROP CONSTRAINT .* it has no name|AssertionError: raised in format_constraint": "give the name that it"
-    " has in the database, and name those of the models, or give their metadata a naming_convention",
+    r"Constraint must have a name": "name it here and in the model, or give the metadata a naming_convention before you"
+    " write the revision",
+    r"Can't emit DROP CONSTRAINT .* it has no name|AssertionError: raised in format_constraint": "pass the name that it"
+    " has in the database, and name the constraints of the models, or give their metadata a naming_convention",
     r"Cannot add a NOT NULL column with default value NULL": _NO_VALUE,
     r"contains null values": _NO_VALUE,
     r"NOT NULL constraint failed: _alembic_tmp_": _NO_VALUE,
     r"(Data truncated|Invalid use of NULL).*\[SQL: ALTER TABLE [^]]* NOT NULL": _NO_VALUE,
     # env.py
-    r"got multiple values for keyword argument": "give it to environment.options(), and not to configure() as well",
-    r"value too long for type character varying\(32\)": "the version table takes ids of 32 characters at most",
+    r"got multiple values for keyword argument": "pass it to environment.options(), and not to configure() as well",
+    r"value too long for type character varying\(32\)": "the version table only has room for ids of 32 characters",
 }
 _DOWNGRADE_HINTS: dict[str, str] = {
-    _TABLE_EXISTS: "if it is right as it is, 'ampho db-stamp' with an earlier revision, or with PACKAGE@base, marks"
+    _TABLE_EXISTS: "if the table is correct, 'ampho db-stamp' with an earlier revision, or with PACKAGE@base, marks"
     " this revision as not applied without running it",
 }
 
@@ -147,7 +148,8 @@ def escaped(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else " " if c.isspace() else _escape(c) for c in text)
+    pieces = (" " if c.isspace() else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(pieces)
 
 
 def escaped_lines(text: str) -> str:
@@ -155,18 +157,14 @@ def escaped_lines(text: str) -> str:
     return "\n".join(map(escaped, text.split("\n")))
 
 
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
-
-
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
-    """Return names in a list; of many names, the first ones and the number of the others."""
+    """Return a list of names as text; if there are many, the first ones and the number of the others."""
     more = len(names) - shown
     return f"{', '.join(names[:shown])} and {more} more" if more > 0 else ", ".join(names)
 
 
 def listed_last(ids: Sequence[str]) -> str:
-    """Return the ids of revisions in a list; of many, their number and the last one."""
+    """Return a list of revision ids as text; if there are many, their number and the last one."""
     if len(ids) > _SHOWN:
         return f"{len(ids)} revisions, the last of them {ids[-1]}"
     return ", ".join(ids) or "none"
@@ -175,15 +173,15 @@ def listed_last(ids: Sequence[str]) -> str:
 def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     """Return an exception as one line, ``TypeName: first line of its message``.
 
-    For an error of a statement, return the whole message of the driver and the beginning of the statement, without its
-    parameters. For an error in a database URL, do not return its message, which contains the URL. The message of an
-    :class:`~ampho.errors.AmphoError` is returned as it is.
+    For an error of a statement, this is the whole message of the driver and the beginning of the statement, without its
+    parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of an
+    :class:`~ampho.errors.AmphoError` is returned unchanged.
 
-    :param hide: removes known secrets from a text. It is called before the text is masked or cut, because that could
-        leave parts of a secret.
+    :param hide: removes known secrets from a text. It is called before the text is masked or cut, after which part of a
+        secret could remain.
     """
     if isinstance(exc, AmphoError):
-        # Not masked: such a message may contain an example of a URL, but never a real one.
+        # This message is not masked, because it may contain an example of a URL, but never a real one.
         return printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
         return EMPTY_URL if _is_empty_url(exc) else MALFORMED_URL
@@ -191,24 +189,24 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
         return one_line(hide(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called"))
     if _is_statement_error(exc):
         return _describe_statement_error(exc, hide)
-    words = _sentence(exc, _first_line(hide(_text(exc))) or _function(exc))
+    words = _sentence(exc, hide(_text(exc)).partition("\n")[0] or _function(exc))
     if isinstance(exc, BaseExceptionGroup):
         return one_line(f"{words}, the first: {describe(exc.exceptions[0], hide)}")
     return one_line(words)
 
 
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
-    """Return a Python warning as one line with the line of the project, or the library, that caused it.
+    """Return a Python warning as one line that begins with its origin: a line of the project, or a library.
 
-    Call it while the warning is issued, because the warning of a library points into the library.
+    Call it while the warning is issued, because it looks for the running line of the project.
     """
     where = f"{shown_path(file)}:{line}" if _is_in(file, None) else _running_line() or _library(category, file)
     return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
 
 
 def _running_line() -> str | None:
-    """Return the innermost running line of the project. ``env.py`` does not count, because it runs everything."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 (which is documented)
+    """Return the innermost running line of the project, except of ``env.py``, which runs all revisions."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented)
     while frame is not None:
         file = frame.f_code.co_filename
         if _is_in(file, None) and Path(file).name != "env.py" and frame.f_globals.get("__name__") != "__main__":
@@ -218,7 +216,7 @@ def _running_line() -> str | None:
 
 
 def _library(category: type[Warning], file: str) -> str:
-    """Return the name of the library that a warning comes from: of its class, or otherwise of its file."""
+    """Return the library that defines the class of a warning, or otherwise the one that contains its file."""
     defined_in = category.__module__.partition(".")[0]
     if defined_in != "builtins":
         return defined_in
@@ -228,22 +226,19 @@ def _library(category: type[Warning], file: str) -> str:
 
 
 def place(exc: BaseException, path: Path) -> str:
-    """Return the line of a file that raised an exception, as ``file:line``; only the file if it was another one."""
+    """Return the line of a file that raised an exception, as ``file:line``; if no line of it did, only the file."""
     return location(exc, path) or one_line(shown_path(path))
 
 
 def location(exc: BaseException, below: Path | None) -> str | None:
-    """Return the innermost line in a place that an exception passed, as ``file:line``.
+    """Return the innermost line of a file or folder in the traceback of an exception, as ``file:line``.
 
-    :param below: a file or a folder; None for everything except Python, installed libraries, and Ampho.
-    :return: a path, relative to the current folder if it is inside; None if there is no such line.
+    :param below: the file or folder; None for all files except those of Python, installed libraries, and Ampho.
+    :return: None if there is no such line.
     """
     place = None if below is None else Path(os.path.realpath(below))
-    found = [(file, line) for file, line in _lines(exc) if _is_in(file, place)]
-    if not found:
-        return None
-    file, line = found[-1]
-    return one_line(f"{shown_path(file)}:{line}")
+    found = [f"{shown_path(file)}:{line}" for file, line in _lines(exc) if _is_in(file, place)]
+    return one_line(found[-1]) if found else None
 
 
 def quotes_url(exc: BaseException) -> bool:
@@ -278,7 +273,7 @@ def is_of_database(exc: BaseException) -> bool:
 
 
 def all_words(exc: BaseException) -> str:
-    """Return the messages of an exception and its causes, as a traceback would show them, with all secrets."""
+    """Return the unmasked messages of an exception and of its causes, as a traceback would show them."""
     return "\n".join(
         word for link in _chain(exc) for word in (_text(link), repr(link.args), *getattr(link, "__notes__", ()))
     )
@@ -354,7 +349,7 @@ def _sentence(exc: BaseException, words: str) -> str:
 def _text(exc: BaseException) -> str:
     try:
         return _UNNAMED.sub(_of_table, _BACKGROUND.sub("", str(exc))).strip()
-    except Exception:  # noqa: BLE001 - other people's __str__ may do anything
+    except Exception:  # noqa: BLE001 (the __str__ of other code may raise anything)
         return "(its message cannot be shown)"
 
 
@@ -363,13 +358,9 @@ def _of_table(unnamed: re.Match[str]) -> str:
 
 
 def _function(exc: BaseException) -> str:
-    """Return which function raised an exception that has no message, such as that of an ``assert``."""
+    """Return which function raised an exception, for those without a message, such as that of an ``assert``."""
     found = [code.co_name for _, code, _ in _frames(exc.__traceback__) if code.co_name.isidentifier()]
     return f"raised in {found[-1]}()" if found else ""
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
 
 
 def counted(number: int, noun: str = "revision") -> str:
@@ -378,7 +369,7 @@ def counted(number: int, noun: str = "revision") -> str:
 
 
 def with_hint(text: str, *, is_downgrade: bool = False) -> str:
-    """Return a message with a hint on what to do, if it is well known.
+    """Return a message, followed by a hint on what to do if the message is well known.
 
     :param is_downgrade: whether it comes from a downgrade, for which some hints are different.
     """
@@ -389,9 +380,9 @@ def with_hint(text: str, *, is_downgrade: bool = False) -> str:
 
 
 def close_names(name: str, names: Iterable[str]) -> list[str]:
-    """Return the names that are close to an unknown one; an empty list if there are none, or too many.
+    """Return the names that are close to an unknown name; an empty list if there are none, or too many.
 
-    An incomplete name is close to names that end with it, or that begin with something close to it.
+    An incomplete name is close to names that end with it, or whose beginning is close to it.
     """
     names = list(dict.fromkeys(names))
     close = [other for other in names if len(name) >= _ENOUGH and other.endswith(f"_{name}")] or _closest(name, names)
@@ -402,8 +393,8 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _closest(name: str, names: Iterable[str]) -> list[str]:
-    """Return the names that are as close to a name as the closest one, or nearly so."""
-    from difflib import SequenceMatcher, get_close_matches  # late: a name is misspelt in few runs
+    """Return the names that are as close to a name as the closest one, or nearly as close."""
+    from difflib import SequenceMatcher, get_close_matches  # imported here because few runs need it
 
     close = get_close_matches(name, names, _MOST + 1, _CLOSE)
     ratios = {other: SequenceMatcher(None, other, name).ratio() for other in close}
@@ -411,10 +402,10 @@ def _closest(name: str, names: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
-    """Return a question that suggests the names close to an unknown one; empty if there are none.
+    """Return a question that suggests the names close to an unknown name; an empty string if there are none.
 
-    :param names: the known names; of a mapping, the values are shown.
-    :param form: how to show a name, which replaces ``{}``.
+    :param names: the known names; if they are keys of a mapping, its values are shown instead.
+    :param form: how to show a name, in place of ``{}``.
     """
     shown = names if isinstance(names, Mapping) else {}
     close = [form.replace("{}", shown.get(other, other)) for other in close_names(name, names)]
@@ -423,5 +414,5 @@ def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
 
 
 def sentences(*texts: str) -> str:
-    """Join sentences, without empty ones; add a full stop to those that lack one."""
+    """Join sentences, leaving out empty ones, and add a full stop to those that lack one."""
     return " ".join(text if text[-1] in ".!?" else f"{text}." for text in map(str.strip, texts) if text)

@@ -1,7 +1,7 @@
 """Finding the app for the command line and for a generated ``env.py``.
 
-The rules are those of ``flask --app``, for Flask and Quart apps alike. Flask's ``ScriptInfo`` rejects Quart apps,
-Quart's rejects Flask apps, and trying both would call a factory twice.
+The rules are those of ``flask --app``, also for Quart apps. Flask's ``ScriptInfo`` cannot be used, because it rejects
+Quart apps. Quart's rejects Flask apps, and trying both would call a factory twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -39,9 +38,7 @@ _LONGEST_MESSAGE = 1000
 
 
 class AppLoader:
-    """Loads the app that a command is for, once.
-
-    It replaces the ``ScriptInfo`` of Flask and Quart, of which commands only use ``load_app()``.
+    """Loads the app once, in place of the ``ScriptInfo`` of Flask and Quart.
 
     :param import_path: the value of ``--app``; by default, the environment and then the usual files are tried.
     """
@@ -51,11 +48,11 @@ class AppLoader:
         self._app: App | None = None
 
     def load_app(self) -> App:
-        """Return the app; the first time, import it or call its factory.
+        """Return the app. The first call imports it or calls its factory.
 
-        As with ``flask``, ``app.run()`` does nothing meanwhile, and ``FLASK_DEBUG``, or for a Quart app
-        ``QUART_DEBUG``, sets ``app.debug``. What the app prints goes to standard error, because standard output is for
-        the command.
+        As with ``flask``, ``app.run()`` does nothing during the import, and ``FLASK_DEBUG``, or ``QUART_DEBUG`` for a
+        Quart app, sets ``app.debug``. The output of the app goes to standard error, because standard output is for the
+        output of the command.
 
         :raises AppNotFoundError: if there is no app, or it cannot be loaded.
         """
@@ -70,22 +67,25 @@ class AppLoader:
 
 
 def current_or_load() -> App:
-    """Return the app whose context is active; otherwise, load the app that the environment or the folder names.
+    """Return the app whose context is active; otherwise, load the app from the environment or the current folder.
 
     :raises AppNotFoundError: if there is no app, or it cannot be loaded.
     """
-    app = _current_app()
-    if app is None:
-        load_env_files()
-        app = AppLoader().load_app()
-    return app
+    for framework in ("flask", "quart"):
+        module = sys.modules.get(f"{framework}.globals")
+        if module is not None:
+            with suppress(RuntimeError):
+                app: App = module.current_app._get_current_object()  # noqa: SLF001 (documented by Werkzeug)
+                return app
+    load_env_files()
+    return AppLoader().load_app()
 
 
 def load_env_files() -> None:
-    """Set the variables in ``.env``, ``.flaskenv`` and ``.quartenv``, in this order, unless they are set already.
+    """Set the variables in ``.env``, ``.flaskenv``, and ``.quartenv``, in this order, unless they are already set.
 
-    As with ``flask`` and ``quart``, the files are searched upwards from the current folder, need python-dotenv, and
-    are ignored if ``FLASK_SKIP_DOTENV`` or ``QUART_SKIP_DOTENV`` is set.
+    As with ``flask`` and ``quart``, the files may be in the current folder or one above it, are read with
+    python-dotenv, and are ignored if ``FLASK_SKIP_DOTENV`` or ``QUART_SKIP_DOTENV`` is set.
 
     :raises ConfigurationError: if a file cannot be read.
     """
@@ -98,40 +98,26 @@ def load_env_files() -> None:
         load_dotenv()
         _load_quartenv()
     except (OSError, ValueError) as exc:
-        files = "one of .env, .flaskenv and .quartenv"
-        remedy = "repair it, or set FLASK_SKIP_DOTENV=1"
-        raise ConfigurationError(f"{files} cannot be read: {describe(exc)}; {remedy}") from exc
+        raise ConfigurationError(
+            f"one of .env, .flaskenv, and .quartenv cannot be read: {describe(exc)}; repair it, or set"
+            " FLASK_SKIP_DOTENV=1"
+        ) from exc
 
 
-@dataclass(frozen=True)
 class _Target:
     """One place to look for the app.
 
-    :ivar origin: ``--app`` or the variable that the place is from; empty for a usual file.
-    :ivar text: the value of the option or variable, or the name of the file.
+    :ivar origin: ``--app``, or the variable that names the place; empty for one of the usual files.
+    :ivar path: the module or file.
+    :ivar name: the app, or the call of a factory, in that module; None if it is not named.
+    :ivar shown: the place, as messages show it.
     """
 
-    origin: str
-    text: str
-
-    @property
-    def path(self) -> str:
-        return self._split[0]
-
-    @property
-    def name(self) -> str | None:
-        return self._split[1] if len(self._split) > 1 else None
-
-    @property
-    def shown(self) -> str:
-        """The place, as messages show it."""
-        text = _masked(self.text)
-        return f"{self.origin}{' ' if self.origin == '--app' else '='}{text}" if self.origin else text
-
-    @property
-    def _split(self) -> list[str]:
-        # Like Flask, ignore the colon of a Windows drive.
-        return re.split(r":(?![\\/])", self.text, maxsplit=1)
+    def __init__(self, origin: str, text: str) -> None:
+        self.origin = origin
+        self.path, *names = re.split(r":(?![\\/])", text, maxsplit=1)  # except the colon of a Windows drive
+        self.name = names[0] if names else None
+        self.shown = f"{origin}{' ' if origin == '--app' else '='}{_masked(text)}" if origin else text
 
     def error(self, message: str) -> AppNotFoundError:
         setting = self.origin if self.origin in VARIABLES else None
@@ -139,7 +125,7 @@ class _Target:
 
 
 def _masked(text: str) -> str:
-    """Return an app's name without the arguments of a factory, which may be secrets."""
+    """Return the name of an app or factory without the arguments of the call, which may be secrets."""
     return re.sub(r"\(.*", "(...)", text, flags=re.DOTALL)
 
 
@@ -173,7 +159,7 @@ def _load(targets: Sequence[_Target]) -> App:
 
 
 def _import(target: _Target) -> ModuleType | None:
-    """Import the module of a target; return None if it is a default file that is not in the current folder.
+    """Import the module of a target; return None if it is one of the usual files, and not in the current folder.
 
     A file of that name elsewhere on the path, such as that of an editable install, belongs to another project.
     """
@@ -202,13 +188,13 @@ def _import(target: _Target) -> ModuleType | None:
 
 
 def _file_here(file: str) -> str | None:
-    """Return the file of a module or package in the current folder, ignoring the rest of the path."""
+    """Return the file of a module or package that is in the current folder."""
     spec = PathFinder.find_spec(Path(file).stem, [str(Path.cwd())])
     return spec.origin if spec is not None and spec.has_location else None
 
 
 def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
-    """Check that the imported module is the file in the current folder, not another module of that name."""
+    """Check that the imported module is the file in the current folder, and not another module of that name."""
     imported = getattr(module, "__file__", None)
     if imported is None or Path(imported).resolve() != Path(file).resolve():
         raise target.error(
@@ -218,13 +204,13 @@ def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
 
 
 def _modules(suffix: str) -> list[str]:
-    """Return the names of the modules in the current folder, or of their files, as candidates for a misspelled name."""
+    """Return the names that may have been meant: of the modules in the current folder, or of their files."""
     files = [path.stem + suffix for path in Path.cwd().glob("*.py")]
     return files if suffix else [*files, *(path.parent.name for path in Path.cwd().glob("*/__init__.py"))]
 
 
 def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
-    """Return whether a module does not exist, as opposed to one that imports something that does not exist."""
+    """Return whether a module does not exist itself, rather than a module that it imports."""
     if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
         return False
     own = {_import.__code__.co_filename, importlib.import_module.__code__.co_filename}
@@ -239,7 +225,7 @@ def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
 
 @contextmanager
 def _reporting(target: _Target, doing: str) -> Iterator[None]:
-    """Turn what user code raises into an error of one line, including ``sys.exit()``, which looks like a success."""
+    """Turn exceptions of user code into errors of one line, including ``sys.exit()``, which would look like success."""
     try:
         yield
     except AmphoError:
@@ -256,8 +242,12 @@ def _best_app(module: ModuleType, target: _Target) -> App:
     with _reporting(target, f"module {module.__name__!r} cannot be searched"):
         apps = _apps(module)
         factories = {name: getattr(module, name, None) for name in _FACTORIES}
+    if len(apps) > 1:
+        choices = ", ".join(f"{name} ({type(app).__name__})" for name, app in apps.items())
+        remedy = f"choose one, as in --app {target.path}:{next(iter(apps))}"
+        raise target.error(f"module {module.__name__!r} contains several apps: {choices}; {remedy}")
     if apps:
-        return _only(apps, module, target)
+        return next(iter(apps.values()))
     for name, factory in factories.items():
         if _is_factory(factory):
             return _call(factory, name, (), {}, target)
@@ -265,7 +255,7 @@ def _best_app(module: ModuleType, target: _Target) -> App:
 
 
 def _apps(module: ModuleType) -> dict[str, App]:
-    """Return the app with a usual name; otherwise all apps, each with its first name."""
+    """Return the app with one of the usual names; otherwise, all apps, by their first names."""
     for name in _NAMES:
         app = _as_app(getattr(module, name, None))
         if app is not None:
@@ -278,16 +268,8 @@ def _apps(module: ModuleType) -> dict[str, App]:
     return dict(found.values())
 
 
-def _only(apps: Mapping[str, App], module: ModuleType, target: _Target) -> App:
-    if len(apps) > 1:
-        choices = ", ".join(f"{name} ({type(app).__name__})" for name, app in apps.items())
-        remedy = f"pick one, as in --app {target.path}:{next(iter(apps))}"
-        raise target.error(f"module {module.__name__!r} contains several apps: {choices}; {remedy}")
-    return next(iter(apps.values()))
-
-
 def _instead(module: ModuleType) -> str:
-    """Return what a module has instead of an app, for example a wrapped app from ``app = ProxyFix(app)``."""
+    """Return what a module contains instead of an app, such as the wrapper in ``app = ProxyFix(app)``."""
     others = [f"{name!r} is {_kind(getattr(module, name))}" for name in _NAMES if hasattr(module, name)]
     return f" ({', '.join(others)})" if others else " and no create_app or make_app function"
 
@@ -307,15 +289,14 @@ def _named_app(module: ModuleType, target: _Target) -> App:
 
 
 def _app_names(module: ModuleType, target: _Target) -> list[str]:
-    """Return the names in a module that are apps, or factories defined there."""
-    with _reporting(target, f"module {module.__name__!r} cannot be searched"):
+    """Return the names of the apps in a module, and of the functions that it defines, which may be factories."""
+    own = module.__name__
+    with _reporting(target, f"module {own!r} cannot be searched"):
         return [
-            name for name, value in vars(module).items() if _as_app(value) is not None or _is_own_factory(value, module)
+            name
+            for name, value in vars(module).items()
+            if _as_app(value) is not None or (_is_factory(value) and getattr(value, "__module__", own) == own)
         ]
-
-
-def _is_own_factory(value: object, module: ModuleType) -> bool:
-    return _is_factory(value) and getattr(value, "__module__", module.__name__) == module.__name__
 
 
 def _or_remedy(guess: str) -> str:
@@ -323,7 +304,7 @@ def _or_remedy(guess: str) -> str:
 
 
 def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]:
-    """Return the name of an app or factory, and the literal arguments if it is called."""
+    """Return the name of an app or factory, and the arguments if it is called."""
     try:
         expression = ast.parse((target.name or "").strip(), mode="eval").body
         if isinstance(expression, ast.Name):
@@ -334,8 +315,8 @@ def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]
             if len(kwargs) == len(expression.keywords):  # `**` has no name
                 return expression.func.id, args, kwargs
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        pass  # their messages quote the arguments
-    raise target.error("after the colon, give a name, or a call with literal arguments: create_app('x', debug=True)")
+        pass  # The messages of these exceptions quote the arguments.
+    raise target.error("write a name after the colon, or a call with literal arguments: create_app('x', debug=True)")
 
 
 def _is_factory(value: object) -> TypeGuard[Callable[..., object]]:
@@ -352,7 +333,7 @@ def _call(
     if problem := _mismatch(factory, args, kwargs):
         example = f"--app \"{target.path}:{name}('x', debug=True)\""
         raise target.error(
-            f"the factory {name} cannot be called like that: {problem}; give it literal arguments: {example}"
+            f"the factory {name} cannot be called like this: {problem}; pass literal arguments: {example}"
         )
     with _reporting(target, f"the factory {name} failed"):
         value = factory(*args, **kwargs)
@@ -360,8 +341,8 @@ def _call(
     if inspect.iscoroutine(value):
         value.close()
         raise target.error(
-            f"the factory {name} is async, and the app is needed before a loop runs: make it a plain function, and "
-            "move what it awaits to @app.before_serving"
+            f"the factory {name} is async, but the app is needed before a loop runs: make it a plain function, and "
+            "await in @app.before_serving instead"
         )
     return _checked(app, value, f"{name}()", target)
 
@@ -372,7 +353,7 @@ def _mismatch(factory: Callable[..., object], args: Sequence[object], kwargs: Ma
         # A decorator may accept other arguments than the function that it wraps.
         signature = inspect.signature(factory, follow_wrapped=False)
     except (TypeError, ValueError):
-        return None  # it is written in C, so only calling it can show that
+        return None  # The signature of a function in C may be unknown.
     try:
         signature.bind(*args, **kwargs)
     except TypeError as exc:
@@ -391,13 +372,13 @@ def _as_app(value: object) -> App | None:
 
     if not isinstance(value, App):
         return None
-    # `current_app` is a proxy that passes for the app.
+    # The proxy `current_app` counts as an instance of the app's class.
     current = getattr(value, "_get_current_object", None)
     return value if current is None else _as_app(current())
 
 
 def _kind(value: object) -> str:
-    """Return what a value is: ``a Quart object``, ``the class Flask``, ``None``."""
+    """Return what a value is, such as ``a Quart object``, ``the class Flask``, or ``None``."""
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -423,13 +404,3 @@ def _load_quartenv() -> None:
 
         if path := dotenv.find_dotenv(".quartenv", usecwd=True):
             dotenv.load_dotenv(path, encoding="utf-8")
-
-
-def _current_app() -> App | None:
-    for framework in ("flask", "quart"):
-        module = sys.modules.get(f"{framework}.globals")
-        if module is not None:
-            with suppress(RuntimeError):
-                app: App = module.current_app._get_current_object()  # noqa: SLF001 (documented by Werkzeug)
-                return app
-    return None

@@ -230,7 +230,8 @@ def test_the_usual_name_is_taken_among_apps_of_both_frameworks(project: Project)
 def test_apps_of_both_frameworks_without_a_usual_name_are_listed(project: Project) -> None:
     project.write(app="from flask import Flask\nfrom quart import Quart\nadmin = Flask('a')\napi = Quart('b')\n")
     text = failure()
-    assert "module 'app' contains several apps: admin (Flask), api (Quart); pick one, as in --app app.py:admin" in text
+    assert "module 'app' contains several apps: admin (Flask), api (Quart); " in text
+    assert "choose one, as in --app app.py:admin" in text
     assert found("app.py:admin") == "a"
 
 
@@ -345,7 +346,7 @@ def test_a_factory_without_a_signature_is_just_called(project: Project) -> None:
 def test_a_factory_that_takes_other_arguments_is_not_called(project: Project, path: str, problem: str) -> None:
     project.write(shop="def create_app(config): raise AssertionError\n")
     text = failure(path)
-    assert f"the factory create_app cannot be called like that: {problem}" in text
+    assert f"the factory create_app cannot be called like this: {problem}" in text
     assert """--app "shop:create_app('x', debug=True)\"""" in text
     assert "hunter2" not in text
 
@@ -368,7 +369,7 @@ def test_an_async_factory_is_refused_with_the_remedy(project: Project, factory: 
     project.write(app=f"from quart import Quart\n{factory}\n")
     text = failure()
     assert "the factory create_app is async" in text
-    assert "make it a plain function, and move what it awaits to @app.before_serving" in text
+    assert "make it a plain function, and await in @app.before_serving instead" in text
 
 
 # ---- what is no app ----
@@ -493,7 +494,7 @@ def test_a_module_without_anything_is_said_to_be_so(project: Project) -> None:
 def test_what_follows_the_colon_is_a_name_or_a_call(project: Project, name: str) -> None:
     project.write(shop="def f(*args): raise AssertionError\n")
     text = failure(f"shop:{name}")
-    assert "after the colon, give a name, or a call with literal arguments" in text
+    assert "write a name after the colon, or a call with literal arguments" in text
     assert "hunter2" not in text
 
 
@@ -574,7 +575,7 @@ def test_a_malformed_database_url_is_never_quoted(project: Project, code: str) -
 
 def test_an_empty_database_url_is_said_to_be_empty(project: Project) -> None:
     project.write(app="\nfrom sqlalchemy import create_engine\ncreate_engine('')\n")
-    assert "the database URL is empty: give one, as in sqlite:///app.db" in failure()
+    assert "the database URL is empty: set one, such as sqlite:///app.db" in failure()
 
 
 def test_a_traceback_of_the_error_shows_no_malformed_url_either(project: Project) -> None:

@@ -15,10 +15,10 @@ from ampho.errors import RevisionFailedError
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 TABLE = "op.create_table('a', sa.Column('id', sa.Integer, primary_key=True), sa.Column('x', sa.Integer))"
-NO_VALUE = "(give the column a server_default, or fill it first and make it NOT NULL then)"
-COLON = r"(a colon before a name makes a parameter of it: write \: for a colon that belongs to the SQL"
-UNNAMED = "(give the name that it has in the database"
-THERE = "(if it is right as it is, as a table from before the migrations, 'ampho db-stamp' marks the revision as"
+NO_VALUE = "(give the column a server_default, or fill it before you make it NOT NULL)"
+COLON = r"(a colon before a name makes it a parameter: write \: for a colon that is part of the SQL"
+UNNAMED = "(pass the name that it has in the database"
+THERE = "(if the table is correct, because it is older than the migrations, 'ampho db-stamp' marks the revision as"
 SQLITE: Mapping[str, str] = {
     TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
@@ -31,7 +31,7 @@ SQLITE: Mapping[str, str] = {
 POSTGRESQL: Mapping[str, str] = {
     TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
-    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(create it in an earlier statement: op"
+    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(create it in an earlier statement, such as op"
     ".execute('CREATE SCHEMA IF NOT EXISTS NAME'))",
     "with op.batch_alter_table('a') as a:\n    a.alter_column('x', nullable=False)": NO_VALUE,
     "op.drop_constraint(None, 'a', type_='unique')": UNNAMED,
@@ -39,7 +39,7 @@ POSTGRESQL: Mapping[str, str] = {
 MARIADB: Mapping[str, str] = {
     TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
-    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(here a schema is a database of the server",
+    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(on this server, a schema is a database",
     "op.alter_column('a', 'x', existing_type=sa.Integer, nullable=False)": NO_VALUE,
     "op.drop_constraint(None, 'a', type_='unique')": UNNAMED,
 }

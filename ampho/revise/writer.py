@@ -212,8 +212,8 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
         if len(heads) > 1:
             raise RevisionInputError(
                 f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or"
-                f" move the later one after the other with 'ampho db-rebase {package}'. To keep both, name the head that"
-                f" the new revision revises, as in --head {heads[0]}.",
+                f" move the later one after the other with 'ampho db-rebase {package}'. To keep both, name the head"
+                f" that the new revision revises, as in --head {heads[0]}.",
                 package=package,
             )
         return heads[0] if heads else None
