@@ -64,52 +64,33 @@ __all__ = [
     "Violation",
 ]
 
-_HOME = {
-    "Ampho": "sync",
-    "AsyncAmpho": "aio",
-    "AsyncSQLAlchemy": "aio",
-    "Cause": "migrate.plan",
-    "CurrentState": "status.state",
-    "DatabaseStatus": "status.summary",
-    "Deployment": "status.deployment",
-    "Direction": "migrate.plan",
-    "Drift": "revise.autogenerate",
-    "Edge": "status.graph_view",
-    "Entry": "database.journal",
-    "Finding": "status.deployment",
-    "InTransaction": "migrate.plan",
-    "Initialized": "revise.writer",
-    "Lane": "status.graph_view",
-    "LintReport": "revise.lint",
-    "Mark": "status.state",
-    "MissingState": "status.state",
-    "Node": "status.graph_view",
-    "Observer": "migrate.observers",
-    "Outcome": "database.journal",
-    "PackageState": "status.state",
-    "PackageStatus": "status.summary",
-    "Picture": "status.graph_view",
-    "Plan": "migrate.plan",
-    "Revision": "history.revision",
-    "RevisionRecord": "status.state",
-    "RevisionStatus": "status.summary",
-    "Run": "migrate.plan",
-    "Stamped": "migrate.stamp",
-    "Statement": "database.statement",
-    "Status": "status.deployment",
-    "Step": "migrate.plan",
-    "StepRun": "migrate.plan",
-    "Violation": "revise.lint",
+_NAMES = {
+    "aio": ("AsyncAmpho", "AsyncSQLAlchemy"),
+    "database.journal": ("Entry", "Outcome"),
+    "database.statement": ("Statement",),
+    "history.revision": ("Revision",),
+    "migrate.observers": ("Observer",),
+    "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
+    "migrate.stamp": ("Stamped",),
+    "revise.autogenerate": ("Drift",),
+    "revise.lint": ("LintReport", "Violation"),
+    "revise.writer": ("Initialized",),
+    "status.deployment": ("Deployment", "Finding", "Status"),
+    "status.graph_view": ("Edge", "Lane", "Node", "Picture"),
+    "status.state": ("CurrentState", "Mark", "MissingState", "PackageState", "RevisionRecord"),
+    "status.summary": ("DatabaseStatus", "PackageStatus", "RevisionStatus"),
+    "sync": ("Ampho",),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name on first use, so that ``import ampho`` imports no framework."""
-    if name not in _HOME:
+    """Import a public name when it is first used, so that ``import ampho`` imports no framework."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -88,8 +88,8 @@ _HINTS: dict[str, str] = {
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
     " to each connection",
     r"Unknown database '": "on this server, a schema is a database: create it first, with CREATE DATABASE",
-    _TABLE_EXISTS: "if the table is correct, because it is older than the migrations, 'ampho db-stamp' marks the revision"
-    " as applied without running it",
+    _TABLE_EXISTS: "if the table is correct, because it is older than the migrations, 'ampho db-stamp' marks the"
+    " revision as applied without running it",
     # Locks and files
     r"database is locked": "another process is writing to it: wait until it has finished, and run the command again",
     r"attempt to write a readonly database": "this user may not write to the file or its folder",
@@ -246,7 +246,7 @@ def quotes_url(exc: BaseException) -> bool:
     return any(
         name == "sqlalchemy.engine.url" and code.co_name not in _NAMES_DIALECT_ONLY
         for link in _chain(exc)
-        for name, code, _ in _frames(link.__traceback__)
+        for name, code, _ in frames(link.__traceback__)
     )
 
 
@@ -266,7 +266,7 @@ def is_of_database(exc: BaseException) -> bool:
     ):
         return True
     name = type(exc).__module__
-    innermost = [str(name) for name, _, _ in _frames(exc.__traceback__)][-1:]
+    innermost = [str(name) for name, _, _ in frames(exc.__traceback__)][-1:]
     return name.startswith("sqlalchemy.dialects.") or not _OF_DRIVERS.isdisjoint(
         place.partition(".")[0] for place in (name, *innermost)
     )
@@ -291,14 +291,15 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         waiting += [other for other in (link.__cause__, link.__context__, *members) if other is not None]
 
 
-def _frames(traceback: TracebackType | None) -> Iterator[tuple[object, CodeType, int]]:
+def frames(traceback: TracebackType | None) -> Iterator[tuple[object, CodeType, int]]:
+    """Yield the frames of a traceback: the name of the module, the code, and the line of each."""
     while traceback is not None:
         yield traceback.tb_frame.f_globals.get("__name__"), traceback.tb_frame.f_code, traceback.tb_lineno
         traceback = traceback.tb_next
 
 
 def _lines(exc: BaseException) -> Iterator[tuple[str, int]]:
-    for _, code, line in _frames(exc.__traceback__):
+    for _, code, line in frames(exc.__traceback__):
         yield code.co_filename, line
     if isinstance(exc, SyntaxError) and exc.filename and exc.lineno:
         yield exc.filename, exc.lineno
@@ -359,7 +360,7 @@ def _of_table(unnamed: re.Match[str]) -> str:
 
 def _function(exc: BaseException) -> str:
     """Return which function raised an exception, for those without a message, such as that of an ``assert``."""
-    found = [code.co_name for _, code, _ in _frames(exc.__traceback__) if code.co_name.isidentifier()]
+    found = [code.co_name for _, code, _ in frames(exc.__traceback__) if code.co_name.isidentifier()]
     return f"raised in {found[-1]}()" if found else ""
 
 

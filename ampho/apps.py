@@ -18,7 +18,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-from ampho._text import describe, did_you_mean, location, one_line, quotes_url, with_hint
+from ampho._text import describe, did_you_mean, frames, location, one_line, quotes_url, with_hint
 from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 from ampho.settings import APP
 
@@ -213,14 +213,8 @@ def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
     """Return whether a module does not exist itself, rather than a module that it imports."""
     if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
         return False
-    own = {_import.__code__.co_filename, importlib.import_module.__code__.co_filename}
-    traceback = exc.__traceback__
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if file not in own and not file.startswith("<frozen importlib"):
-            return False
-        traceback = traceback.tb_next
-    return True
+    own = (_import.__code__.co_filename, importlib.import_module.__code__.co_filename, "<frozen importlib")
+    return all(code.co_filename.startswith(own) for _, code, _ in frames(exc.__traceback__))
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Framework(ABC):
 
     @abstractmethod
     def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
-        """Open the migrating connection, and close it in the end.
+        """Open the migrating connection, and close it afterwards.
 
         :param scratch: whether to connect to a throw-away database instead of the app's.
         :param renews: whether the schema may change, so that pooled connections that remember it have to be replaced.
@@ -64,7 +64,7 @@ class Framework(ABC):
 
     @abstractmethod
     def in_thread(self, function: Callable[[], T]) -> T:
-        """Return the result of a function that takes long and does not use the database."""
+        """Return the result of a slow function that does not use the database."""
 
 
 class Commands:
@@ -115,7 +115,7 @@ class Commands:
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: the revision; with ``autogenerate``, None if nothing differs.
-        :raises AmphoError: if the revision cannot be written; then nothing was written.
+        :raises AmphoError: if the revision cannot be written; then no file was written.
         """
         from ampho.revise import autogenerate as compare
         from ampho.revise import writer
@@ -131,11 +131,11 @@ class Commands:
             return compare.autogenerate(project, connection, new, scratch=scratch, x=x, observer=observer)
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
-        """Write a revision that joins the heads of a package.
+        """Write a revision that merges the heads of a package.
 
         :param message: what the revision does, for its docstring and the name of its file.
         :param rev_id: the id, instead of a generated one.
-        :raises RevisionInputError: if the package has one head, or none.
+        :raises RevisionInputError: if the package has fewer than two heads.
         """
         from ampho.revise import writer
 
@@ -144,14 +144,14 @@ class Commands:
             return writer.merge(project, package, message, rev_id=rev_id)
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
-        """Move the later of two parallel lines of a package after the other; none of it may be applied.
+        """Move the later of two parallel lines of a package after the other, if nothing of it is applied.
 
-        The later line is the one whose first revision was created later. If that revision was already applied to
-        another database, use :meth:`merge`, since Ampho cannot know about that.
+        The later line is the one whose first revision is newer. Ampho cannot check whether that revision is applied to
+        other databases; if it is, use :meth:`merge` instead.
 
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :return: the revision that got a new parent.
+        :return: the first revision of the later line, with its new parent.
         :raises RevisionInputError: if there are not two lines, or the later one cannot be moved.
         """
         from ampho.revise import rebase
@@ -212,7 +212,7 @@ class Commands:
         :param cascade: as for :meth:`downgrade`.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :raises AmphoError: like the command itself before its first step, except that the files are not imported.
+        :raises AmphoError: as the command itself before its first step, except that the files are not imported.
         """
         from ampho.migrate import executor
 
@@ -376,7 +376,7 @@ class Commands:
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> DatabaseStatus:
-        """Return the state of the database, counted per package.
+        """Return the state of the database, summarized per package.
 
         :param packages: the packages; all by default.
         :param all: whether to list each revision, too.
@@ -425,7 +425,7 @@ class Commands:
 
         :param timeout: the number of seconds to wait at most.
         :param x: values for ``context.get_x_argument()``.
-        :param observer: receives what this is waiting for, whenever that changes, and the warnings.
+        :param observer: receives the warnings, and a message whenever the reason for waiting changes.
         :raises WaitTimeoutError: if it takes longer.
         """
         from ampho.migrate.waiting import Waiting, deployment_and_holder
@@ -504,7 +504,7 @@ class Commands:
 
         :param scratch: whether to connect to a throw-away database.
         :param renews: whether the schema may change.
-        :param mending: the package whose parallel heads are not warned of, because the command joins them.
+        :param mending: the package whose parallel heads need no warning, because the command joins them.
         """
         project = self._framework.project()
         done: list[object] = []
@@ -535,9 +535,9 @@ class Commands:
 
 @contextmanager
 def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
-    """Report what is odd about a project to an observer.
+    """Report the warnings about a project to an observer.
 
-    Packages that are not installed are reported after the work, because it may raise an error that says the same.
+    Packages that are not installed are reported after the work, because an error of the work may say the same.
 
     :param mending: the package whose parallel heads are not reported.
     """
@@ -562,7 +562,7 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
 
 @contextmanager
 def clear_errors(url: URL, done: Sequence[object]) -> Iterator[None]:
-    """Turn an error that the driver raises outside of a revision, as for a lost connection, into a clear one.
+    """Raise a clear error for an exception outside of a revision, such as that of a lost connection.
 
     :param done: not empty once the work is finished; then it is not an error if the connection cannot be closed.
     :raises DatabaseError: if the database, its driver, or the network fails.
@@ -584,7 +584,7 @@ def clear_errors(url: URL, done: Sequence[object]) -> Iterator[None]:
 
 @contextmanager
 def without_secrets(url: URL) -> Iterator[None]:
-    """Remove the password of a URL from the errors that pass, and from what a log would show as their causes."""
+    """Remove the password of a URL from errors, and their causes if those contain it."""
     try:
         yield
     except AmphoError as exc:

@@ -1,4 +1,4 @@
-"""What a generated ``env.py`` calls, whether Ampho or plain Alembic runs it."""
+"""The functions that a generated ``env.py`` calls, whether Ampho or plain Alembic runs it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from ampho.extension import Extension
+    from ampho.extension import AsyncExtension, SyncExtension
     from ampho.migrate.project import Project
 
 _APP = "ampho_app"
@@ -44,12 +44,12 @@ __all__ = ["connect", "connect_async", "is_async", "options"]
 def options(**arguments: object) -> dict[str, Any]:
     """Return the arguments for ``context.configure()``.
 
-    They are the tables of the models, one transaction per revision, and what was passed to ``Migrate(...)`` or
+    They contain the tables of the models, one transaction per revision, and what was passed to ``Migrate(...)`` or
     ``AsyncAmpho(...)``. If plain Alembic runs ``env.py``, they also make it use the packages that are configured now,
     and write exact version rows.
 
-    :param arguments: arguments of ``configure()`` that override these. They can also be passed next to
-        ``**options()`` in the call of ``configure()``.
+    :param arguments: arguments of ``configure()`` that override these. They can also be passed next to ``**options()``
+        in the call of ``configure()``.
     """
     run = _run()
     project = run.project if run else _extension().project(_app())
@@ -70,7 +70,7 @@ def options(**arguments: object) -> dict[str, Any]:
 
 
 def _for_plain_alembic(project: Project) -> dict[str, Any]:
-    """Return what makes plain Alembic write exact version rows, and show it the packages that are configured now."""
+    """Return arguments that make plain Alembic write exact version rows, and show it the configured packages."""
     environment = current_environment()
     show_present_folders(environment.script, project)
     hide_table(environment, project.settings.journal_table)
@@ -83,9 +83,9 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
 
 
 def _given_beside(caller: FrameType) -> frozenset[str]:
-    """Return the names of the keyword arguments next to ``**options()`` in a call; repeating one is a TypeError.
+    """Return the names of the keyword arguments next to ``**options()`` in a call, which must not be repeated.
 
-    The frame of the caller has the position of ``options()`` in the file. The call around it is found in the file.
+    The frame of the caller contains the position of ``options()`` in its file, which contains the call around it.
     """
     place = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
     try:
@@ -94,17 +94,14 @@ def _given_beside(caller: FrameType) -> frozenset[str]:
         return frozenset()
     for call in ast.walk(tree):
         words = call.keywords if isinstance(call, ast.Call) else []
-        if any(word.arg is None and _place(word.value) == place for word in words):
+        nodes = [word.value for word in words if word.arg is None]
+        if place in [(node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) for node in nodes]:
             return frozenset(word.arg for word in words if word.arg)
     return frozenset()
 
 
-def _place(node: ast.expr) -> tuple[int | None, int | None, int | None, int | None]:
-    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
-
-
 def is_async() -> bool:
-    """Return whether ``env.py`` has to open a connection of an async engine, as for plain Alembic with Quart."""
+    """Return whether ``env.py`` has to open a connection of an async engine, as when plain Alembic runs it in Quart."""
     given = context.config.attributes.get("connection")
     if _run() is not None or context.is_offline_mode():
         return False
@@ -113,9 +110,9 @@ def is_async() -> bool:
 
 @contextmanager
 def connect() -> Iterator[Connection | None]:
-    """Yield the connection to migrate on: the one that was passed, or else a new one of the app's engine.
+    """Yield the connection that was passed, or otherwise a new one of the app's engine.
 
-    It is None if plain Alembic only writes SQL.
+    Yield None if plain Alembic only writes SQL.
     """
     given = context.config.attributes.get("connection")
     if _run() is not None or isinstance(given, Connection):
@@ -135,7 +132,7 @@ def connect() -> Iterator[Connection | None]:
 
 @asynccontextmanager
 async def connect_async() -> AsyncIterator[AsyncConnection]:
-    """Yield a connection of the async engine that was passed, or else of the app's engine."""
+    """Yield a connection of the async engine that was passed, or otherwise of the app's engine."""
     given = context.config.attributes.get("connection")
     engine = cast("AsyncEngine", given if given is not None else _extension().engine(_app()))
     try:
@@ -149,17 +146,17 @@ async def connect_async() -> AsyncIterator[AsyncConnection]:
 def _run() -> EnvironmentRun | None:
     run = cast("EnvironmentRun | None", context.config.attributes.get(DRIVEN))
     if run is None:
-        check_not_inside()  # a revision called plain Alembic: the two would wait for each other's locks
+        check_not_inside()  # If a revision runs plain Alembic, the two would wait for each other's locks.
     return run
 
 
 def _app() -> App:
-    """Return the app. It is found once per run of ``env.py``, because that may call a factory."""
+    """Return the app, which is loaded once per run of ``env.py``, because loading may call a factory."""
     attributes = context.config.attributes
     if _APP not in attributes:
         attributes[_APP] = current_or_load()
     return cast("App", attributes[_APP])
 
 
-def _extension() -> Extension:
+def _extension() -> SyncExtension | AsyncExtension:
     return extension_of(_app())

@@ -1,4 +1,4 @@
-"""What ``Ampho`` and ``AsyncAmpho`` share: their commands, the packages, and the project of an app."""
+"""The base of ``Ampho`` and ``AsyncAmpho``: their commands, their packages, and the project of an app."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ampho.database.url import (
     require_driver,
 )
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI, read
+from ampho.settings import DATABASE_URI, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -45,7 +45,7 @@ R = TypeVar("R")
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
-"""The default arguments for ``context.configure``, which are those of Flask-Migrate."""
+"""The default arguments for ``context.configure``, the same as those of Flask-Migrate."""
 
 OPTIONS = frozenset(
     [
@@ -83,14 +83,14 @@ OPTIONS = frozenset(
         "version_table_schema",
     ]
 )
-"""The arguments of Alembic's ``context.configure``, listed here so that Alembic need not be imported."""
+"""The arguments of Alembic's ``context.configure``, listed here so that checking them does not import Alembic."""
 
 _OF_EACH_RUN = frozenset(["connection", "dialect_name", "dialect_opts", "output_buffer", "starting_rev", "url"])
 _ALWAYS_ON = frozenset(["literal_binds", "transaction_per_migration", "transactional_ddl"])
 
 
 class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)
-    """A command as a method of both extensions: the same parameters and documentation, awaited on ``AsyncAmpho``."""
+    """Binds a command as a method of both extensions, with its signature and docstring; async in ``AsyncAmpho``."""
 
     def __init__(self, function: Callable[Concatenate[Commands, P], R]) -> None:
         self._function = function
@@ -207,7 +207,7 @@ class Extension(ABC):
             )
 
     def _add_commands(self, app: App) -> None:
-        """Add the commands to an app by the name of their entry point, so that they are imported when one is called."""
+        """Add the group of commands to an app, which imports them when one is called."""
         if "ampho" not in app.cli.commands:
             load = partial(resolve_name, "ampho.cli:cli")
             app.cli.add_command(LazyGroup("ampho", "Manage the migrations of a database, package by package.", load))
@@ -215,7 +215,7 @@ class Extension(ABC):
     def add_package(self, entry: str) -> None:
         """Add a package with migrations, for example that of a plug-in or a blueprint.
 
-        In an app context, the package is added to that app, otherwise to all apps of this extension.
+        In an app context, this adds the package to that app; otherwise, to all apps of this extension.
 
         :param entry: the name of the package, or ``package:folder``. It is looked up when a command runs.
         """
@@ -243,7 +243,7 @@ class Extension(ABC):
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
-            settings=read(app.config, os.environ),
+            settings=Settings(app.config, os.environ),
         )
 
     def packages(self, app: App) -> ConfiguredPackages:
@@ -254,13 +254,13 @@ class Extension(ABC):
         from ampho.history.package import configured_packages
 
         added = [*self._added, *self._added_to.get(app, ())]
-        listed = read(app.config, os.environ).migration_packages
+        listed = Settings(app.config, os.environ).migration_packages
         return configured_packages(listed, self._packages, added, app.import_name)
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
         """Return the URL that only migrations use, if there is one; it has the app's driver if it names none."""
-        value = read(app.config, os.environ).database_uri
+        value = Settings(app.config, os.environ).database_uri
         if value is None:
             return None
         url = parse_url(value, DATABASE_URI.name)
@@ -273,10 +273,10 @@ class Extension(ABC):
 
     @contextmanager
     def migrating_connection(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
-        """Open the connection for migrations; for an async engine, in a greenlet.
+        """Open the migrating connection; if the engine is async, this has to be called in a greenlet.
 
-        It is made like the app's connections, and closed for good, so that an app that forks after migrating does not
-        share it with its children.
+        The connection is opened like those of the app, and does not return to a pool, so that an app that forks after
+        migrating does not share it with its children.
 
         :param engine: the app's engine.
         :param scratch: whether to connect to a throw-away database.
@@ -293,24 +293,20 @@ class Extension(ABC):
             yield connection
 
     def _app(self) -> App:
-        """Return the current app, or without an app context the only one."""
+        """Return the current app; without an app context, the only app of this extension."""
         app = self._current_app()
         if app is None and len(self._apps) == 1:
             app = next(iter(self._apps))
         if app is None or app not in self._apps:
             raise ConfigurationError(
-                f"{type(self).__name__} does not know which app is meant. Call init_app(app) before, and use it in an"
-                " app context of that app."
+                f"{type(self).__name__} does not know which app is meant. Call init_app(app) first, and use the"
+                " extension in an app context of that app."
             )
         return app
 
     @abstractmethod
     def _current_app(self) -> App | None:
         """Return the app whose context is active, if any."""
-
-    @abstractmethod
-    def engine(self, app: App, bind_key: str | None = None) -> Engine | AsyncEngine:
-        """Return an engine of an app."""
 
     @abstractmethod
     def _url(self, app: App) -> URL: ...
@@ -322,7 +318,7 @@ class Extension(ABC):
     def _options(self, app: App) -> Mapping[str, object]: ...
 
     def _configure(self, app: App, config: Config) -> Config:
-        """Return Alembic's configuration, after callbacks of the app have changed it."""
+        """Return Alembic's configuration as the callbacks of the app change it."""
         return config
 
 

@@ -1,14 +1,14 @@
 """The settings of Ampho: their names, meanings and defaults, how they are read, and which names are misspelt settings.
 
-The table of the documentation is made from them. To add one, add it to ``SETTINGS``, to :class:`Settings`, and to
-:func:`read`, and add its anchor to ``docs/settings.py`` and its section to ``docs/configuration.md``.
+To add a setting, define it here, read it in :class:`Settings`, and add its anchor to ``docs/settings.py``, which writes
+the table of the documentation, and its section to ``docs/configuration.md``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from ampho._text import did_you_mean, sentences
 from ampho.errors import ConfigurationError
@@ -162,16 +162,7 @@ JOURNAL_TABLE: Setting[str | None] = Setting(
     in_environment=False,
 )
 
-SETTINGS: tuple[Setting[object], ...] = (
-    PACKAGES,
-    ENV_PACKAGE,
-    DATABASE_URI,
-    STATEMENT_LOCK_TIMEOUT,
-    LOCK_TIMEOUT,
-    PROTECTED,
-    LOCK,
-    JOURNAL_TABLE,
-)
+SETTINGS: tuple[Setting[object], ...] = tuple(each for each in globals().values() if isinstance(each, Setting))
 
 APP = "AMPHO_APP"
 """The environment variable that names the app. It is not a setting in ``app.config``."""
@@ -179,35 +170,21 @@ APP = "AMPHO_APP"
 _PREFIX = "AMPHO_"
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """The values of the settings of an app, each named like its setting."""
-
-    migration_packages: tuple[str, ...] | None
-    env_package: str | None
-    database_uri: object = field(repr=False)
-    statement_lock_timeout: float | None
-    lock_timeout: float
-    protected: bool
-    lock: bool
-    journal_table: str | None
-
-
-def read(config: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
-    """Return the settings of an app.
+    """The values of the settings of an app, each named like its setting.
 
     :raises ConfigurationError: if a value is not valid.
     """
-    return Settings(
-        migration_packages=PACKAGES.read(config, environment),
-        env_package=ENV_PACKAGE.read(config, environment),
-        database_uri=DATABASE_URI.read(config, environment),
-        statement_lock_timeout=STATEMENT_LOCK_TIMEOUT.read(config, environment),
-        lock_timeout=LOCK_TIMEOUT.read(config, environment),
-        protected=PROTECTED.read(config, environment),
-        lock=LOCK.read(config, environment),
-        journal_table=JOURNAL_TABLE.read(config, environment),
-    )
+
+    def __init__(self, config: Mapping[str, object], environment: Mapping[str, str]) -> None:
+        self.migration_packages: Final = PACKAGES.read(config, environment)
+        self.env_package: Final = ENV_PACKAGE.read(config, environment)
+        self.database_uri: Final = DATABASE_URI.read(config, environment)
+        self.statement_lock_timeout: Final = STATEMENT_LOCK_TIMEOUT.read(config, environment)
+        self.lock_timeout: Final = LOCK_TIMEOUT.read(config, environment)
+        self.protected: Final = PROTECTED.read(config, environment)
+        self.lock: Final = LOCK.read(config, environment)
+        self.journal_table: Final = JOURNAL_TABLE.read(config, environment)
 
 
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:

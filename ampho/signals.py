@@ -1,14 +1,14 @@
-"""The signals of a run. Their sender is the app; the description of each lists what else a receiver gets.
+"""The signals of a run. Their sender is the app. The description of each signal lists its arguments.
 
 ``step`` is the :class:`ampho.Step`, ``revision`` is its id, ``package`` is its package, and ``direction`` is an
-:class:`ampho.Direction`, because downgrades send these signals too.
+:class:`ampho.Direction`, because downgrades send these signals, too.
 """
 
 from __future__ import annotations
 
 from blinker import NamedSignal, Namespace
 
-_namespace = Namespace()  # its own one, so that its names cannot clash with those of other libraries
+_namespace = Namespace()  # not blinker's common one, in which names of other libraries could clash
 
 revision_started: NamedSignal = _namespace.signal(
     "revision_started", "A revision starts: ``step``, ``revision``, ``package``, ``direction``."

@@ -230,8 +230,9 @@ def test_the_usual_name_is_taken_among_apps_of_both_frameworks(project: Project)
 def test_apps_of_both_frameworks_without_a_usual_name_are_listed(project: Project) -> None:
     project.write(app="from flask import Flask\nfrom quart import Quart\nadmin = Flask('a')\napi = Quart('b')\n")
     text = failure()
-    assert "module 'app' contains several apps: admin (Flask), api (Quart); " in text
-    assert "choose one, as in --app app.py:admin" in text
+    assert (
+        "module 'app' contains several apps: admin (Flask), api (Quart); choose one, as in --app app.py:admin" in text
+    )
     assert found("app.py:admin") == "a"
 
 

@@ -789,7 +789,7 @@ def test_a_driver_of_the_other_kind(extension: Any, url: str, remedy: str) -> No
 
 def test_methods_of_flask_want_the_app(history: Project) -> None:
     ampho = Ampho()
-    with pytest.raises(ConfigurationError, match=r"Call init_app\(app\) before"):
+    with pytest.raises(ConfigurationError, match=r"Call init_app\(app\) first"):
         ampho.current()
     with flask.Flask("other").app_context(), pytest.raises(ConfigurationError, match="app context of that app"):
         ampho.upgrade()

@@ -26,7 +26,7 @@ from ampho import AmphoError, Observer
 from ampho.cli.commands import cli
 from ampho.database.lock import locked
 from ampho.errors import ConfigurationError
-from ampho.settings import read
+from ampho.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -582,7 +582,7 @@ def interruption(scene: Scene) -> None:
 def another_process(scene: Scene) -> None:
     with (
         scene.account.database.connect() as other,
-        locked(other, read({}, {}), lambda holder: None),
+        locked(other, Settings({}, {}), lambda holder: None),
         scene.app(AMPHO_LOCK_TIMEOUT=0.01) as fails,
     ):
         assert fails("db-up", "db-down base", "db-stamp core", code=3).count("AMPHO_LOCK_TIMEOUT") == 3

@@ -18,7 +18,7 @@ from ampho.history.host import TEMPLATES, Hosts, is_pristine
 from ampho.history.package import SETTING, MigrationPackage, find_package
 from ampho.history.revision import read_revisions
 from ampho.history.specifier import parse
-from ampho.settings import Settings, read
+from ampho.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ class Project:
     options: Mapping[str, object] = field(default_factory=dict)
     configure: Callable[[Config], Config] | None = None
     import_name: str = ""
-    settings: Settings = field(default_factory=partial(read, {}, {}))
+    settings: Settings = field(default_factory=partial(Settings, {}, {}))
     not_installed: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
     app: object | None = None

@@ -54,7 +54,7 @@ class Comparison:
             self._make_altering_keys()
 
     def _leave_out_foreign_types(self) -> None:
-        """Leave out the changes of named types, such as enums, that no table of the package uses.
+        """Remove the changes of named types, such as enums, that no table of the package uses.
 
         Plug-ins for Alembic compare all types of the schema. A type belongs to the package if a table of the package
         uses it, in the models or in the database.
@@ -207,7 +207,7 @@ class Comparison:
                 yield _key(operation), operation.column_name
 
     def leave_out_references(self, keys: set[str]) -> None:
-        """Leave out the foreign keys to some tables, which a later revision will add."""
+        """Remove the foreign keys to some tables, which a later revision will add."""
         for container in self._containers(self._upgrade):
             left_out = [key for key in container.ops if isinstance(key, ops.CreateForeignKeyOp)]
             left_out = [key for key in left_out if not keys.isdisjoint(_targets(key))]
@@ -219,7 +219,7 @@ class Comparison:
         self._reverse()
 
     def apply_users_hook(self, rows: tuple[str, ...]) -> None:
-        """Let the user's ``process_revision_directives`` change or discard the changes."""
+        """Call the user's ``process_revision_directives``, which may change or discard the changes."""
         hook = self._context.opts.get("process_revision_directives")
         if hook is not None:
             directives = [self._script]

@@ -19,7 +19,7 @@ from sqlalchemy import inspect
 
 from ampho.database.journal import Outcome
 from ampho.errors import ConfigurationError, RevisionFailedError
-from ampho.settings import read
+from ampho.settings import Settings
 
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 DROP = "op.drop_table('{0}')"
@@ -127,7 +127,7 @@ def test_another_name_and_none(project: Project, database: Database) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a-b", 'a"b', "1a", "n" * 64, "é", 7, ["x"]])
 def test_a_name_that_no_table_can_have(name: object) -> None:
     with pytest.raises(ConfigurationError, match="AMPHO_JOURNAL_TABLE is"):
-        read({"AMPHO_JOURNAL_TABLE": name}, {})
+        Settings({"AMPHO_JOURNAL_TABLE": name}, {})
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

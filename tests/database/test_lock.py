@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from ampho.errors import ConfigurationError, LockTimeoutError
 from ampho.migrate.observers import Observer
-from ampho.settings import read
+from ampho.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -197,13 +197,13 @@ def test_the_lock_is_free_after_a_failure(project: Project, database: Database) 
 @pytest.mark.parametrize("value", ["soon", -1, None, "", float("inf"), float("nan"), []])
 def test_a_timeout_that_is_none(value: object) -> None:
     with pytest.raises(ConfigurationError, match="AMPHO_LOCK_TIMEOUT is"):
-        read({"AMPHO_LOCK_TIMEOUT": value}, {})
+        Settings({"AMPHO_LOCK_TIMEOUT": value}, {})
 
 
 def test_settings_come_from_the_app_and_then_from_the_environment() -> None:
-    assert (read({}, {}).lock, read({}, {}).lock_timeout) == (True, 60)
-    assert read({}, {"AMPHO_LOCK_TIMEOUT": "2.5"}).lock_timeout == 2.5
-    of_app = read({"AMPHO_LOCK_TIMEOUT": 0, "AMPHO_LOCK": False}, {"AMPHO_LOCK_TIMEOUT": "2"})
+    assert (Settings({}, {}).lock, Settings({}, {}).lock_timeout) == (True, 60)
+    assert Settings({}, {"AMPHO_LOCK_TIMEOUT": "2.5"}).lock_timeout == 2.5
+    of_app = Settings({"AMPHO_LOCK_TIMEOUT": 0, "AMPHO_LOCK": False}, {"AMPHO_LOCK_TIMEOUT": "2"})
     assert (of_app.lock, of_app.lock_timeout) == (False, 0)
     with pytest.raises(ConfigurationError, match="AMPHO_LOCK is 'no'"):
-        read({"AMPHO_LOCK": "no"}, {})
+        Settings({"AMPHO_LOCK": "no"}, {})

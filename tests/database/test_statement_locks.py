@@ -16,7 +16,7 @@ from sqlalchemy import text
 from ampho.errors import ConfigurationError, RevisionFailedError
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Step
-from ampho.settings import read
+from ampho.settings import Settings
 
 BOOK = "op.create_table('book', sa.Column('id', sa.Integer, primary_key=True))"
 ISBN = "op.add_column('book', sa.Column('isbn', sa.String(13)))"
@@ -133,12 +133,12 @@ pathlib.Path({str(seen)!r}).write_text(str(value))
 @pytest.mark.parametrize("value", [0, -1, "soon", [], float("inf")])
 def test_a_limit_that_is_none(value: object) -> None:
     with pytest.raises(ConfigurationError, match="AMPHO_STATEMENT_LOCK_TIMEOUT is"):
-        read({"AMPHO_STATEMENT_LOCK_TIMEOUT": value}, {})
+        Settings({"AMPHO_STATEMENT_LOCK_TIMEOUT": value}, {})
 
 
 def test_it_is_off_unless_set() -> None:
-    assert read({}, {}).statement_lock_timeout is None
-    assert read({}, {"AMPHO_STATEMENT_LOCK_TIMEOUT": "2"}).statement_lock_timeout == 2
+    assert Settings({}, {}).statement_lock_timeout is None
+    assert Settings({}, {"AMPHO_STATEMENT_LOCK_TIMEOUT": "2"}).statement_lock_timeout == 2
 
 
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")

@@ -343,4 +343,4 @@ def test_a_foreign_key_to_a_table_that_no_model_describes_is_named(project: Proj
     error = shop.refused("db-rev", "orders", "Tables", "-a")
 
     assert "The column orders.customer_id references customers.id, which does not exist in any model." in error
-    assert "list the package that has the model in AMPHO_MIGRATION_PACKAGES" in error
+    assert "add the package of that model to AMPHO_MIGRATION_PACKAGES" in error
