@@ -17,9 +17,10 @@ from flask import Flask
 from project import Project
 from quart import Quart
 from servers import JOURNAL
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from ampho.aio import AsyncAmpho
+from ampho.aio.framework import QuartFramework
 from ampho.database.exclusive import exclusive
 from ampho.errors import AmphoError, NestedRunError, RevisionFailedError
 from ampho.sync import Ampho
@@ -30,9 +31,10 @@ OUTSIDE = contextvars.copy_context()
 
 @asynccontextmanager
 async def exclusive_async() -> AsyncIterator[None]:
-    """Enter ``exclusive`` in a greenlet that waits with the running loop, as a command does in Quart."""
+    """Wait for the other runs, and keep them waiting, as a command does in Quart."""
+    framework = QuartFramework(AsyncAmpho(), Quart("app_of_nobody"))
     stack = ExitStack()
-    await greenlet_spawn(stack.enter_context, exclusive(lambda seconds: await_only(asyncio.sleep(seconds))))
+    await greenlet_spawn(stack.enter_context, framework.exclusive())
     with stack:
         yield
 

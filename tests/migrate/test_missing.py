@@ -506,19 +506,24 @@ def test_each_command_says_the_same_of_a_revision_without_its_file(project: Proj
         "the file was deleted, or an older release of the code is running. Restore the"
         " file, install the newer release, or forget the revision with 'ampho db-forget app_1759999999'"
     )
-    for command, exit_code in (("db-status", 0), ("db-current", 0), ("db-check --deploy", 12), ("db-down app@-1", 1)):
-        output = shop.run(*command.split(), exit_code=exit_code).output
-        assert "applied but " in output, command
-        assert ahead in output, command
+    for command, exit_code, what in (
+        ("db-status", 0, "app_1759999999 is applied but has no file"),
+        ("db-current", 0, "app_1759999999 is applied but has no file"),
+        ("db-check --deploy", 12, "app_1759999999 of app: applied but missing"),
+        ("db-down app@-1", 1, "app_1759999999 of app is applied but missing"),
+    ):
+        assert f"{what}: {ahead}" in shop.run(*command.split(), exit_code=exit_code).output, command
     shop.uninstall()
     gone = (
         "a package is not installed or not listed. Install and list the package, or"
         " forget the revisions with 'ampho db-forget acme.reviews'"
     )
-    for command, exit_code in (("db-status", 0), ("db-current", 0), ("db-check --deploy", 13)):
-        output = shop.run(*command.split(), exit_code=exit_code).output
-        assert "applied but " in output, command
-        assert gone in output, command
+    for command, exit_code, what in (
+        ("db-status", 0, "acme_reviews_1, acme_reviews_2 are applied but have no files"),
+        ("db-current", 0, "acme_reviews_1, acme_reviews_2 are applied but have no files"),
+        ("db-check --deploy", 13, "acme_reviews_1, acme_reviews_2 of acme.reviews: applied but missing"),
+    ):
+        assert f"{what}: {gone}" in shop.run(*command.split(), exit_code=exit_code).output, command
     both = "files were deleted, an older release of the code is running, or a package is not installed or not listed"
     assert both in shop.run("db-down", "base", exit_code=1).stderr
 
