@@ -65,6 +65,7 @@ def make_app(folder: Path | None = None, **config: object) -> Quart:
 
 
 def test_registering_touches_neither_disk_nor_logging_and_makes_no_engine(tmp_path: Path) -> None:
+    gc.collect()  # the engines of other tests
     logging_before = (logging.root.handlers[:], logging.root.level, set(logging.root.manager.loggerDict))
     app = make_app(tmp_path / "instance", SQLALCHEMY_DATABASE_URI="sqlite+aiosqlite:///shop.db")
     db = AsyncSQLAlchemy(app)
