@@ -171,7 +171,7 @@ class Journal:
 
     def applied(self, revision_id: str) -> Entry | None:
         """Return the entry that records that a revision is applied; None if there is none."""
-        entry = self._last.get(revision_id) if self.affirms(revision_id) else None
+        entry = self._last.get(revision_id) if self.records_applied(revision_id) else None
         return entry if entry is not None and entry.direction == "upgrade" else None
 
     @cached_property
@@ -180,10 +180,10 @@ class Journal:
         applied = (revision for revision, direction in self._in_brief.directions.items() if direction == "upgrade")
         return {revision: position for position, revision in enumerate(applied, 1)}
 
-    def affirms(self, revision_id: str) -> bool:
+    def records_applied(self, revision_id: str) -> bool:
         """Return whether the last entry of a revision records that it is applied."""
         return self._in_brief.directions.get(revision_id) == "upgrade"
 
-    def denies(self, revision_id: str) -> bool:
+    def records_not_applied(self, revision_id: str) -> bool:
         """Return whether the last entry of a revision records that it is not applied."""
         return self._in_brief.directions.get(revision_id) == "downgrade"

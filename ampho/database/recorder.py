@@ -47,7 +47,7 @@ class JournalTable:
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
         self._connection = connection
-        self._table = _table(name, schema, _moment(connection.dialect.name))
+        self._table = _table(name, schema, connection.dialect.name)
         self._number: int | None = None
         self._is_writing = False
         self.left: bool = False
@@ -205,16 +205,12 @@ class JournalTable:
             return str(self._connection.scalar(text(query)))
 
 
-def _moment(dialect: str) -> TypeEngine[datetime]:
-    """Return the type of a column for a time with microseconds."""
-    if dialect not in ("mysql", "mariadb"):
-        return DateTime(timezone=True)
-    from sqlalchemy.dialects.mysql import DATETIME  # imported late, because only these databases need it
+def _table(name: str, schema: str | None, dialect: str) -> Table:
+    moment: TypeEngine[datetime] = DateTime(timezone=True)
+    if dialect in ("mysql", "mariadb"):
+        from sqlalchemy.dialects.mysql import DATETIME  # imported late, because only these databases need it
 
-    return DATETIME(fsp=6)
-
-
-def _table(name: str, schema: str | None, moment: TypeEngine[datetime]) -> Table:
+        moment = DATETIME(fsp=6)  # with microseconds
     return Table(
         name,
         MetaData(),

@@ -115,9 +115,8 @@ class _Dbapi:
     """The DBAPI connection of an SQLAlchemy connection: of pysqlite, or of SQLAlchemy's adapter for aiosqlite."""
 
     def __init__(self, connection: Connection) -> None:
-        self._fairy = connection.connection
-        self._connection: Any = self._fairy.dbapi_connection
-        self._driver: Any = self._fairy.driver_connection
+        self._connection: Any = connection.connection.dbapi_connection
+        self._driver: Any = connection.connection.driver_connection
         self.foreign_keys = False
 
     @property
@@ -147,7 +146,7 @@ class _Dbapi:
         autocommit = self._autocommit
         if autocommit is not None:
             # From Python 3.12 on; see "Transaction control via the autocommit attribute" in Python's documentation.
-            self._set_autocommit(sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
+            self._in_its_thread(setattr, "autocommit", sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
             self._connection.rollback()  # the empty transaction that autocommit=False opens
         isolation_level = self._connection.isolation_level
         self._connection.isolation_level = None
@@ -164,31 +163,24 @@ class _Dbapi:
             self.pragma(f"busy_timeout = {busy_timeout}")
             self._connection.isolation_level = isolation_level
             if autocommit is not None:
-                self._set_autocommit(autocommit)
+                self._in_its_thread(setattr, "autocommit", autocommit)
 
         return restore
 
     @property
     def _autocommit(self) -> bool | None:
         """``Connection.autocommit``; None in its legacy mode, and before Python 3.12."""
-        value = self._in_its_thread(getattr, self._raw, "autocommit", -1)
+        value = self._in_its_thread(getattr, "autocommit", -1)
         return value if isinstance(value, bool) else None
 
-    def _set_autocommit(self, value: int) -> None:
-        self._in_its_thread(setattr, self._raw, "autocommit", value)
-
-    @property
-    def _raw(self) -> Any:
-        """The ``sqlite3.Connection``; aiosqlite has no public name for its own."""
-        return self._driver if isinstance(self._driver, sqlite3.Connection) else self._driver._conn  # noqa: SLF001
-
     def _in_its_thread(self, call: Callable[..., Any], *args: object) -> Any:
-        """Call a function in the thread where the connection may be used: with aiosqlite, that of the connection."""
+        """Call a function with the ``sqlite3.Connection``; with aiosqlite, in the thread of that connection."""
         if isinstance(self._driver, sqlite3.Connection):
-            return call(*args)
+            return call(self._driver, *args)
         from sqlalchemy.util import await_only
 
-        return await_only(self._driver._execute(call, *args))  # noqa: SLF001 (there is no public function)
+        # aiosqlite has no public names for these.
+        return await_only(self._driver._execute(call, self._driver._conn, *args))  # noqa: SLF001
 
 
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
@@ -230,11 +222,7 @@ class Lent:
 
     def commit(self) -> None: ...
 
-    def rollback(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def terminate(self) -> None: ...
+    rollback = close = terminate = commit
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -82,7 +82,7 @@ class Applied:
             # Rows are exact, so a revision that depends on a row is not applied. Otherwise, there would be no such row.
             above = graph.descendants(row for row in listed if row not in unknown)
             left = set(filter(graph.has_file, graph.ids)) - known - above
-            uncertain = frozenset(rid for rid in left if not record.denies(rid))
+            uncertain = frozenset(rid for rid in left if not record.records_not_applied(rid))
         return cls(whole, known, frozenset(filter(whole.is_missing, known)), uncertain, unknown, corrupt, every)
 
     @property
@@ -114,9 +114,9 @@ class Applied:
         that time.
         """
         rows = set(self.rows)
-        if all(rid in rows or journal.affirms(rid) for rid in self.known):
+        if all(rid in rows or journal.records_applied(rid) for rid in self.known):
             return ()
-        proven = rows.union(filter(journal.affirms, self.known))
+        proven = rows.union(filter(journal.records_applied, self.known))
         todo = list(proven)
         while todo:
             for parent in self._parents_then(todo.pop(), journal):
@@ -186,7 +186,11 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 def _first_of(package: str, journal: Journal) -> str | None:
     """Return the first applied revision of a package, to which its name refers in a dependency."""
-    own = {entry.revision: entry for entry in journal if entry.package == package and journal.affirms(entry.revision)}
+    own = {
+        entry.revision: entry
+        for entry in journal
+        if entry.package == package and journal.records_applied(entry.revision)
+    }
     first = [revision_id for revision_id, entry in own.items() if own.keys().isdisjoint(entry.parents)]
     return first[0] if len(first) == 1 else None
 
@@ -259,7 +263,9 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     names = {name for (name,) in connection.execute(text(like_it))} - {version_table}
     for name in sorted(names if version_table == VERSION_TABLE else names & {VERSION_TABLE}):
         query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)
-        if ids := [row for (row,) in connection.execute(query) if row in graph and not journal.denies(row)]:
+        if ids := [
+            row for (row,) in connection.execute(query) if row in graph and not journal.records_not_applied(row)
+        ]:
             raise VersionTableError(
                 f"The version table {version_table} has no rows, but the table {name} has {listed(ids)} of this"
                 f' history. If that is the version table, pass version_table="{name}" to context.configure() in env.py,'

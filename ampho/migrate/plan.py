@@ -425,7 +425,7 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
     def last(ends: Sequence[str]) -> Sequence[str]:
         if len(ends) == 1:
             return ends
-        if all(map(journal.affirms, ends)):
+        if all(map(journal.records_applied, ends)):
             return [max(ends, key=journal.positions.__getitem__)]
         if all(map(graph.is_missing, ends)):
             return ends  # refused later, because they are missing

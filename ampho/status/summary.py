@@ -178,7 +178,7 @@ class _Counter:
         """Return the tip that was applied last; None if there is none, or the journal does not have all of them."""
         if len(tips) == 1:
             return tips[0]
-        recorded = tips and all(map(self.journal.affirms, tips))
+        recorded = tips and all(map(self.journal.records_applied, tips))
         return max(tips, key=self.journal.positions.__getitem__) if recorded else None
 
     def _when(self, revision_id: str | None) -> datetime | None:
