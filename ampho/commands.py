@@ -507,30 +507,35 @@ class Commands:
         :param mending: the package whose parallel heads need no warning, because the command joins them.
         """
         project = self._framework.project()
-        done: list[object] = []
-        with (
-            without_secrets(project.url),
-            warned(project, observer, mending),
-            self._framework.exclusive(),
-            clear_errors(project.url, done),
-            self._framework.connect(scratch=scratch, renews=renews) as connection,
-        ):
-            yield project, connection
-            done.append(connection)
+        is_done = False
+        with without_secrets(project.url), warned(project, observer, mending), self._framework.exclusive():
+            try:
+                with self._framework.connect(scratch=scratch, renews=renews) as connection:
+                    yield project, connection
+                    is_done = True
+            except Exception as exc:
+                if isinstance(exc, AmphoError) or not is_of_database(exc):
+                    raise
+                if not is_done:  # Otherwise, only closing the connection has failed.
+                    from ampho.database.url import database_error
+
+                    outcome = "Run the command again; 'ampho db-current' shows what is applied."
+                    raise database_error(exc, project.url, outcome) from exc
 
     @contextmanager
-    def _offline(self, observer: Observer | None) -> Iterator[tuple[Project, None]]:
-        """Yield the migrations of the app, for work that needs no database, while no other run is in progress."""
-        project = self._framework.project()
-        with without_secrets(project.url), warned(project, observer), self._framework.exclusive():
-            yield project, None
-
     def _connected_if(
         self,
         online: bool,  # noqa: FBT001 (private)
         observer: Observer | None,
-    ) -> AbstractContextManager[tuple[Project, Connection | None]]:
-        return self._connected(observer) if online else self._offline(observer)
+    ) -> Iterator[tuple[Project, Connection | None]]:
+        """Yield the migrations of the app, and the migrating connection if the work needs a database."""
+        if online:
+            with self._connected(observer) as connected:
+                yield connected
+            return
+        project = self._framework.project()
+        with without_secrets(project.url), warned(project, observer), self._framework.exclusive():
+            yield project, None
 
 
 @contextmanager
@@ -558,28 +563,6 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
     finally:
         for message in project.absences(raised):
             receiver.warned(message)
-
-
-@contextmanager
-def clear_errors(url: URL, done: Sequence[object]) -> Iterator[None]:
-    """Raise a clear error for an exception outside of a revision, such as that of a lost connection.
-
-    :param done: not empty once the work is finished; then it is not an error if the connection cannot be closed.
-    :raises DatabaseError: if the database, its driver, or the network fails.
-    """
-    try:
-        yield
-    except AmphoError:
-        raise
-    except Exception as exc:
-        if not is_of_database(exc):
-            raise
-        if done:
-            return
-        from ampho.database.url import database_error
-
-        outcome = "Run the command again; 'ampho db-current' shows what is applied."
-        raise database_error(exc, url, outcome) from exc
 
 
 @contextmanager

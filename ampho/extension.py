@@ -17,13 +17,7 @@ import click
 
 from ampho._text import did_you_mean
 from ampho.commands import Commands
-from ampho.database.url import (
-    in_folder,
-    is_in_memory,
-    leaving_no_frames,
-    parse_url,
-    require_driver,
-)
+from ampho.database.url import in_folder, is_in_memory, leaving_no_frames, parse_url, require_driver
 from ampho.errors import ConfigurationError
 from ampho.settings import DATABASE_URI, Settings
 
@@ -190,15 +184,12 @@ class Extension(ABC):
             guess = did_you_mean(name, sorted([*self._known_options, *self._arguments]), "{}=")
             instead = guess or "Leave it out, or correct the name."
             raise ConfigurationError(
-                f"{type(self).__name__} got the option {name}=, which Alembic's context.configure() does not know."
-                f" {instead}"
+                f"{type(self).__name__} got the option {name}=, which is not an argument of Alembic's"
+                f" context.configure(). {instead}"
             )
 
     def _check_only_one(self, app: App) -> None:
-        """Check that no other extension of Ampho is registered on an app.
-
-        :raises ConfigurationError: if one is.
-        """
+        """Raise an error if another extension of Ampho is registered on an app."""
         other = app.extensions.get("ampho")
         if other is not None and other is not self:
             raise ConfigurationError(

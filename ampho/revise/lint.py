@@ -42,7 +42,6 @@ NO_SQL = "no-sql"
 OWN = (DATA_LOSS, IRREVERSIBLE, NO_SQL)
 
 _ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
-_SETTINGS = "SET lock_timeout = '{}ms';\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +242,7 @@ def _squawk(drafted: Draft) -> Iterator[Violation]:
             " 'ampho[lint]'."
         )
     seconds = drafted.project.settings.statement_lock_timeout
-    head = (_SETTINGS.format(round(seconds * 1000)) if seconds else "") + "BEGIN;\n"
+    head = f"SET lock_timeout = '{round(seconds * 1000)}ms';\nBEGIN;\n" if seconds else "BEGIN;\n"
     with TemporaryDirectory(prefix="ampho-lint-") as folder:
         for number, (_, sql) in enumerate(written):
             Path(folder, f"{number}.sql").write_text(f"{head}{sql}\nCOMMIT;\n", "utf-8")

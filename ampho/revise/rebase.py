@@ -110,7 +110,7 @@ def _check_result(graph: Graph, moved: Revision) -> None:
         heads = 0
     if heads != 1:
         raise RevisionInputError(
-            f"{moved.id} cannot be put after {moved.down_revisions[0]}, because of the dependencies between them."
+            f"{moved.id} cannot be moved after {moved.down_revisions[0]}, because of the dependencies between them."
             f" {_merge_instead(moved.package)}",
             package=moved.package,
         )
