@@ -24,7 +24,7 @@ from ampho.migrate import queries
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Run, Step
 from ampho.migrate.project import Project
-from ampho.settings import read
+from ampho.settings import Settings
 
 GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
 PARTS = 4  # so that several workers share them
@@ -198,7 +198,7 @@ def test_rows_are_exact_after_every_step_of_random_commands_on_random_graphs(
 def run_graph(seed: int, folder: Path, tally: Tally) -> None:
     rng = random.Random(seed)
     history = random_history(rng, odd=seed % 2 == 1)
-    settings = read({"AMPHO_JOURNAL_TABLE": None}, {})  # without a journal, the order of what ran is not recorded
+    settings = Settings({"AMPHO_JOURNAL_TABLE": None}, {})  # without a journal, the order of what ran is not recorded
     project = Project(history.write(folder), make_url("sqlite://"), "sync", settings=settings)
     engine = log_engine()
     witness = Witness(Model(history), engine)
