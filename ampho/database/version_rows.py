@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ampho._text import listed
 from ampho.database.journal import Journal
 from ampho.errors import VersionTableError
-from ampho.history.graph import Graph
+from ampho.history.graph import Graph, reach
 from ampho.history.package import RESERVED
 from ampho.history.revision import Revision, package_of_id
 
@@ -117,13 +117,7 @@ class Applied:
         if all(rid in rows or journal.records_applied(rid) for rid in self.known):
             return ()
         proven = rows.union(filter(journal.records_applied, self.known))
-        todo = list(proven)
-        while todo:
-            for parent in self._parents_then(todo.pop(), journal):
-                if parent not in proven:
-                    proven.add(parent)
-                    todo.append(parent)
-        return self.graph.sort(self.known - proven)
+        return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
         """Return what a revision depended on when it ran; if part of that is unknown, also what it depends on now."""
@@ -205,15 +199,7 @@ class VersionRows:
     def __init__(self, rows: Iterable[str], parents: Callable[[str], Sequence[str]]) -> None:
         self.current: set[str] = set(rows)
         self._parents = parents
-        self._applied = set(self.current)
-        self._dependents: Counter[str] = Counter()
-        todo = list(self.current)
-        while todo:
-            for parent in parents(todo.pop()):
-                self._dependents[parent] += 1
-                if parent not in self._applied:
-                    self._applied.add(parent)
-                    todo.append(parent)
+        self._dependents = Counter(parent for applied in reach(self.current, parents) for parent in parents(applied))
         self._stale = [row for row in sorted(self.current) if self._dependents[row]]
 
     def upgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
@@ -222,7 +208,6 @@ class VersionRows:
         stale = [row for row in self._stale if self._dependents[row] and row not in parents]
         self._stale = []  # rows that another tool left, and that this step removes
         removed = stale + [parent for parent in parents if parent in self.current]
-        self._applied.add(revision_id)
         self._dependents.update(parents)
         self.current.difference_update(removed)
         self.current.add(revision_id)
@@ -231,7 +216,6 @@ class VersionRows:
     def downgrade(self, revision_id: str) -> tuple[list[str], list[str]]:
         """Revert a revision that no applied revision depends on; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
-        self._applied.remove(revision_id)
         self._dependents.subtract(parents)
         added = [parent for parent in parents if not self._dependents[parent] and parent not in self.current]
         self.current.remove(revision_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -178,7 +178,7 @@ class Graph:
 
     def ancestors(self, ids: Iterable[str]) -> set[str]:
         """Return the given ids and those of all revisions that they depend on, directly or indirectly."""
-        return _reach(ids, self._parents)
+        return reach(ids, self._parents.get)
 
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
         """Return the ids of all revisions that depend on the given ones, directly or indirectly, without the latter.
@@ -186,7 +186,7 @@ class Graph:
         :param within: only follow dependencies inside this package.
         """
         start = set(ids)
-        return _reach(start, self._children if within is None else self._children_inside(within)) - start
+        return reach(start, (self._children if within is None else self._children_inside(within)).get) - start
 
     def successors(self, revision_id: str) -> set[str]:
         """Return the ids of the package's revisions that revise a revision, directly or indirectly."""
@@ -195,14 +195,14 @@ class Graph:
             parent: [child for child in found if parent in self[child].down_revisions]
             for parent, found in children.items()
         }
-        return _reach([revision_id], below) - {revision_id}
+        return reach([revision_id], below.get) - {revision_id}
 
     def after(self, revision_id: str) -> set[str]:
         """Return the ids of a revision's successors, and of the revisions of its package that depend on them.
 
         A downgrade to the revision reverts these.
         """
-        return _reach(self.successors(revision_id), self._children_inside(self[revision_id].package))
+        return reach(self.successors(revision_id), self._children_inside(self[revision_id].package).get)
 
     def _children_inside(self, package: str) -> dict[str, list[str]]:
         """Return the ids of a package, each with the ids of the same package that depend on it directly."""
@@ -372,11 +372,12 @@ def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
     return {parent: tuple(found) for parent, found in children.items()}
 
 
-def _reach(start: Iterable[str], edges: Mapping[str, Iterable[str]]) -> set[str]:
+def reach(start: Iterable[str], neighbors: Callable[[str], Iterable[str] | None]) -> set[str]:
+    """Return ids, and all ids that can be reached from them in one or more steps."""
     found = set(start)
     todo = list(found)
     while todo:
-        for neighbor in edges.get(todo.pop(), ()):
+        for neighbor in neighbors(todo.pop()) or ():
             if neighbor not in found:
                 found.add(neighbor)
                 todo.append(neighbor)
