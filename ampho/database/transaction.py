@@ -27,7 +27,6 @@ TRANSACTIONAL = ("sqlite", "postgresql")
 class StepTransaction:
     """Tracks the transaction of each step on the migrating connection.
 
-    :param before_commit: called in the transaction, before a revision commits on its own for the first time.
     :ivar is_own: whether the statements come from Ampho or Alembic, and not from the revision.
     :ivar committed: whether part of the step was committed before its end.
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing it.
@@ -35,10 +34,9 @@ class StepTransaction:
     :ivar lost: whether that rollback reverted a change of the revision.
     """
 
-    def __init__(self, connection: Connection, before_commit: Callable[[], None]) -> None:
-        self._before_commit = before_commit
+    def __init__(self, connection: Connection) -> None:
         self._is_transactional = connection.dialect.name in TRANSACTIONAL
-        self.begin_step()
+        self.begin_step(lambda: None)
         self.is_own = True
         for name, listener in (
             ("commit", self._commit),
@@ -48,8 +46,12 @@ class StepTransaction:
         ):
             event.listen(connection, name, listener)
 
-    def begin_step(self) -> None:
-        """Start tracking the transaction of the next step."""
+    def begin_step(self, before_commit: Callable[[], None]) -> None:
+        """Start tracking the transaction of the next step.
+
+        :param before_commit: called in the transaction, before a revision commits on its own for the first time.
+        """
+        self._before_commit = before_commit
         self.is_own = self.committed = self.is_over = self.rolled_back = self.lost = self._has_written = False
 
     @contextmanager

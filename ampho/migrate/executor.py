@@ -187,12 +187,12 @@ class Executor:
     _data_version: object = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        app, url = self.project.app, self.project.url
         self._graph = self.project.graph  # so that errors in the files come before those of the database
-        self._observers = Observers(url)
+        self._observers = Observers(self.project.url)
         if not self.is_scratch:
-            log_and_signals = LogAndSignals(app, url, is_async=self.connection.dialect.is_async)
-            self._observers = Observers(url, Observer() if self.observer is None else self.observer, log_and_signals)
+            given = Observer() if self.observer is None else self.observer
+            is_async = self.connection.dialect.is_async
+            self._observers.members += [given, LogAndSignals(self.project.app, self._observers.call, is_async=is_async)]
 
     def run_nothing(self) -> Run | None:
         """Return a run without steps if there is nothing to do, without importing Alembic; otherwise None."""
@@ -235,7 +235,7 @@ class Executor:
         return run
 
     def _run(self, connection: Connection) -> Run:
-        transaction = StepTransaction(connection, self._record_early_commit)
+        transaction = StepTransaction(connection)
         others = OtherConnections(connection, self.project.settings)
         if self._observers.want_statements:
             self._notify_of_statements(connection)
@@ -345,10 +345,6 @@ class Executor:
             expected = alembic_step.rows_after(expected)
             self._running, self._retries = None, 0
             self._observers.notify(Observer.applied, step, self._done[-1].duration)
-
-    def _record_early_commit(self) -> None:
-        if self._running is not None:
-            self._running.record_early_commit()
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
         """Raise an error if a revision is unfinished; resolve those that changed nothing.

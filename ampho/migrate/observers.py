@@ -71,18 +71,20 @@ class Observer:
         _log.warning("%s", escaped(message))
 
 
-class _Guard:
-    """Calls observers and receivers of signals: if one raises, the first error is logged, and the run continues.
+class Observers:
+    """The observers of one run. If one of them raises an error, the first error is logged, and the run continues.
 
-    :param url: the database, whose password is kept out of the log.
+    :param url: the database, whose password is masked in the log.
+    :ivar members: the observers, in the order in which they receive each event.
     """
 
     def __init__(self, url: URL) -> None:
+        self.members: list[Observer] = []
         self._url = url
         self._failed: set[str] = set()
 
     def call(self, name: str, function: Callable[..., object], *args: object, **kwargs: object) -> None:
-        """Call a function of the observer or receiver with this name."""
+        """Call a function of the observer or receiver with this name, and log its first error."""
         try:
             function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001 (an observer may raise anything)
@@ -95,29 +97,21 @@ class _Guard:
             with suppress(Exception):  # a handler of this log may have failed itself
                 _log.warning("%s failed, and the run continues without it: %s", name, why)
 
-
-class Observers:
-    """The observers of one run. An error in one of them does not stop the run."""
-
-    def __init__(self, url: URL, *observers: Observer) -> None:
-        self._guard = _Guard(url)
-        self._observers = observers
-
     @property
     def want_statements(self) -> bool:
         """Whether one of them overrides the methods that are called for each statement."""
         return any(
             getattr(type(observer), name, None) not in (None, getattr(Observer, name))
-            for observer in self._observers
+            for observer in self.members
             for name in ("executing", "executed")
         )
 
     def notify(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a method of :class:`Observer` on each of them."""
-        for observer in self._observers:
+        for observer in self.members:
             method = getattr(observer, event.__name__, None)
             if method is not None:
-                self._guard.call(type(observer).__name__, method, *args, **kwargs)
+                self.call(type(observer).__name__, method, *args, **kwargs)
 
 
 class LogAndSignals(Observer):
@@ -126,14 +120,15 @@ class LogAndSignals(Observer):
     An error in one receiver, or in the log, does not keep a signal from the other receivers.
 
     :param app: the sender of the signals.
+    :param guard: :meth:`Observers.call`.
     :param is_async: whether the run can await a receiver.
     """
 
-    def __init__(self, app: object, url: URL, *, is_async: bool) -> None:
+    def __init__(self, app: object, guard: Callable[..., None], *, is_async: bool) -> None:
         from ampho import signals
 
         self._signals = signals
-        self._guard = _Guard(url)
+        self._guard = guard
         self._app = app
         self._is_async = is_async
 
@@ -169,7 +164,7 @@ class LogAndSignals(Observer):
         text = "%s (%s): nothing to do"
         if run.plan.steps:
             text, words = "%s (%s) is done: %s in %.3f s", [*words, counted(len(run.steps)), run.duration]
-        self._guard.call("logging", _record, "finished", logging.INFO, text, words, details)
+        self._guard("logging", _record, "finished", logging.INFO, text, words, details)
         signal = self._signals.upgrade_finished if direction == "upgrade" else self._signals.downgrade_finished
         self._send(signal, run=run, direction=direction, duration=run.duration)
 
@@ -184,7 +179,7 @@ class LogAndSignals(Observer):
         revision = step.revision
         common = {"revision": revision.id, "package": revision.package, "direction": step.direction}
         words = (step.direction.capitalize(), revision.id, revision.package, *details.values())
-        self._guard.call("logging", _record, event, level, f"%s of {text}", words, common | details)
+        self._guard("logging", _record, event, level, f"%s of {text}", words, common | details)
         signal: NamedSignal = getattr(self._signals, f"revision_{event}")
         self._send(signal, step=step, **common, **details)
 
@@ -193,7 +188,7 @@ class LogAndSignals(Observer):
         if signal.receivers and not signal.is_muted:
             for receiver in signal.receivers_for(self._app):
                 name = f"{receiver.__module__}.{getattr(receiver, '__qualname__', type(receiver).__qualname__)}"
-                self._guard.call(name, self._call, receiver, **details)
+                self._guard(name, self._call, receiver, **details)
 
     def _call(self, receiver: Callable[..., object], **details: object) -> None:
         result = receiver(self._app, **details)

@@ -90,14 +90,14 @@ class RunningStep:
     def begin(self) -> None:
         """Start the step, and record that in the journal if the database cannot roll the step back."""
         self._begun = time.perf_counter()
-        self._transaction.begin_step()
+        self._transaction.begin_step(self._record_early_commit)
         self._others.begin_step()
         if self.table is not None and not self._is_transactional:
             with self._transaction.own():
                 self.table.start(self._entry, counting=True)
                 self._connection.commit()
 
-    def record_early_commit(self) -> None:
+    def _record_early_commit(self) -> None:
         """Record that the step has begun, because its revision commits before its end, as in ``autocommit_block()``."""
         if self.table is not None and self._is_transactional:
             self.table.start(self._entry, counting=False)
