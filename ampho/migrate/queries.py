@@ -188,11 +188,8 @@ def query_known_table(
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
             rows = tuple(row[0] for row in connection.execute(query))
-        journal = (
-            JournalTable(connection, project.settings.journal_table, schema).read()
-            if project.settings.journal_table
-            else Journal()
-        )
+        journal_name = project.settings.journal_table
+        journal = JournalTable(connection, journal_name, schema).read() if journal_name else Journal()
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
