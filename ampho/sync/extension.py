@@ -87,6 +87,7 @@ class Ampho(SyncExtension):
         self._add_commands(app)
 
     def _check_migrate(self, app: Flask, migrate: Migrate | None) -> None:
+        registered = app.extensions.get(KEY)
         if migrate is not None:
             from flask_migrate import Migrate
 
@@ -94,8 +95,7 @@ class Ampho(SyncExtension):
                 raise ConfigurationError(
                     f"Ampho cannot use a {_kind(migrate)} as Migrate. Pass a flask_migrate.Migrate."
                 )
-        registered = app.extensions.get(KEY)
-        _check_same("Migrate", migrate, registered and registered.migrate)
+            _check_same("Migrate", migrate, registered and registered.migrate)
         if self._migrate_options and app not in self._apps and (registered is not None or migrate is not None):
             names = ", ".join(f"{name}=" for name in self._migrate_options)
             raise ConfigurationError(
