@@ -1,4 +1,4 @@
-"""The databases that ``AsyncAmpho`` accepts, in one form."""
+"""Adapts the kinds of databases that ``AsyncAmpho`` accepts."""
 
 from __future__ import annotations
 

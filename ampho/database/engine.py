@@ -207,7 +207,7 @@ class _Connect:
 
 
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
-    """Return what opens the connections of an engine. SQLAlchemy only keeps the arguments for it in a closure.
+    """Return a function that opens connections as an engine does. SQLAlchemy only keeps its arguments in a closure.
 
     :param consequence: the consequence and the remedy, for the error.
     :raises ConfigurationError: if the app opens its connections itself.

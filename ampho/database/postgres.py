@@ -19,7 +19,7 @@ _INVALID = text(
 
 
 def describe_invalid_indexes(connection: Connection, code: str) -> str:
-    """Return a sentence on the invalid indexes that a failed ``CREATE INDEX CONCURRENTLY`` has left, after a space.
+    """Return a sentence, after a space, about invalid indexes that a failed ``CREATE INDEX CONCURRENTLY`` has left.
 
     PostgreSQL keeps such an index and updates it, but does not use it for queries.
 

@@ -112,7 +112,7 @@ def _restore(connection: Connection, shadow: Connection, restore: Callable[[], N
 
 
 class _Dbapi:
-    """The DBAPI connection of an SQLAlchemy connection: of pysqlite, or of SQLAlchemy's adapter for aiosqlite."""
+    """The DBAPI connection of an SQLAlchemy connection: that of pysqlite, or SQLAlchemy's adapter for aiosqlite."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Any = connection.connection.dbapi_connection
@@ -250,7 +250,7 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
-    """Return the counts of violations, in which tables that were created or dropped have no name."""
+    """Return violations with None in place of the tables that were created or dropped."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for (child, parent), count in violations.items():
         counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count

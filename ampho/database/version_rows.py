@@ -91,7 +91,7 @@ class Applied:
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
     def superfluous(self, journal: Journal) -> tuple[str, ...]:
-        """Return the rows of revisions on which an applied revision depended when it ran, so they need no row."""
+        """Return unneeded rows: those of revisions on which an applied revision depended when it ran."""
         needed = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
         return tuple(sorted(needed.intersection(self.rows)))
 
@@ -179,7 +179,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 
 def _first_of(package: str, journal: Journal) -> str | None:
-    """Return the first applied revision of a package, to which its name refers in a dependency."""
+    """Return the first applied revision of a package. A dependency on the name of the package refers to it."""
     own = {
         entry.revision: entry
         for entry in journal
