@@ -126,7 +126,7 @@ _DOWNGRADE_HINTS: dict[str, str] = {
 def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
     """Return a text as one printable line, without the credentials of URLs.
 
-    :param limit: the maximum of characters; a longer text is cut, and ends in ``...``.
+    :param limit: the maximum number of characters; a longer text is cut, and ends in ``...``.
     """
     line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
     return printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
@@ -135,7 +135,7 @@ def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
 def printable(text: str, limit: int) -> str:
     """Return a text as one printable line without masking anything. Its secrets must be masked already.
 
-    :param limit: the maximum of characters; a longer text is cut, and ends in ``...``.
+    :param limit: the maximum number of characters; a longer text is cut, and ends in ``...``.
     """
     line = escaped(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
@@ -153,7 +153,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Return a text with each of its lines :func:`escaped`."""
+    """Return a text in which each line is :func:`escaped`."""
     return "\n".join(map(escaped, text.split("\n")))
 
 
@@ -177,8 +177,8 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of an
     :class:`~ampho.errors.AmphoError` is returned unchanged.
 
-    :param hide: removes known secrets from a text. It is called before the text is masked or cut, after which part of a
-        secret could remain.
+    :param hide: removes known secrets from a text. It is called first, because masking or cutting the text could leave
+        part of a secret.
     """
     if isinstance(exc, AmphoError):
         # This message is not masked, because it may contain an example of a URL, but never a real one.
@@ -205,7 +205,7 @@ def describe_warning(warning: Warning | str, category: type[Warning], file: str,
 
 
 def _running_line() -> str | None:
-    """Return the innermost running line of the project, except of ``env.py``, which runs all revisions."""
+    """Return the innermost running line of the project, ignoring ``env.py``, which runs all revisions."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -226,7 +226,7 @@ def _library(category: type[Warning], file: str) -> str:
 
 
 def place(exc: BaseException, path: Path) -> str:
-    """Return the line of a file that raised an exception, as ``file:line``; if no line of it did, only the file."""
+    """Return the line of a file that raised an exception, as ``file:line``; otherwise, return only the file."""
     return location(exc, path) or one_line(shown_path(path))
 
 

@@ -96,7 +96,11 @@ def load_env_files() -> None:
         return
     try:
         load_dotenv()
-        _load_quartenv()
+        with suppress(ModuleNotFoundError):
+            import dotenv
+
+            if path := dotenv.find_dotenv(".quartenv", usecwd=True):
+                dotenv.load_dotenv(path, encoding="utf-8")
     except (OSError, ValueError) as exc:
         raise ConfigurationError(
             f"one of .env, .flaskenv, and .quartenv cannot be read: {describe(exc)}; repair it, or set"
@@ -170,7 +174,7 @@ def _import(target: _Target) -> ModuleType | None:
         if not (target.origin or file):
             return None
         if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)  # a console script has its own folder there
+            sys.path.insert(0, here)  # for a console script, it begins with another folder
         name = prepare_import(target.path)
         try:
             module = importlib.import_module(name)
@@ -210,7 +214,7 @@ def _modules(suffix: str) -> list[str]:
 
 
 def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
-    """Return whether a module does not exist itself, rather than a module that it imports."""
+    """Return whether an error says that the module itself does not exist, not another one that it imports."""
     if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
         return False
     own = (_import.__code__.co_filename, importlib.import_module.__code__.co_filename, "<frozen importlib")
@@ -249,7 +253,7 @@ def _best_app(module: ModuleType, target: _Target) -> App:
 
 
 def _apps(module: ModuleType) -> dict[str, App]:
-    """Return the app with one of the usual names; otherwise, all apps, by their first names."""
+    """Return the app with one of the usual names; otherwise, all apps, each under its first name in the module."""
     for name in _NAMES:
         app = _as_app(getattr(module, name, None))
         if app is not None:
@@ -390,11 +394,3 @@ def _debug_flag(app: App) -> bool:
 def _is_set(flag: str) -> bool:
     """Return whether a variable is on, like ``get_debug_flag`` and ``get_load_dotenv`` of both frameworks."""
     return os.environ.get(flag, "").lower() not in {"", "0", "false", "no"}
-
-
-def _load_quartenv() -> None:
-    with suppress(ModuleNotFoundError):
-        import dotenv
-
-        if path := dotenv.find_dotenv(".quartenv", usecwd=True):
-            dotenv.load_dotenv(path, encoding="utf-8")

@@ -542,9 +542,9 @@ class Commands:
 def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
     """Report the warnings about a project to an observer.
 
-    Packages that are not installed are reported after the work, because an error of the work may say the same.
+    Packages that are not installed are reported after the work, without the one that an error has already named.
 
-    :param mending: the package whose parallel heads are not reported.
+    :param mending: the package whose parallel heads need no warning.
     """
     from ampho.migrate.observers import Observer
 
@@ -567,7 +567,7 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
 
 @contextmanager
 def without_secrets(url: URL) -> Iterator[None]:
-    """Remove the password of a URL from errors, and their causes if those contain it."""
+    """Remove the password of a URL from errors, together with their causes if it was in any of these."""
     try:
         yield
     except AmphoError as exc:

@@ -24,9 +24,9 @@ _SWITCH = {
 
 @dataclass(frozen=True, slots=True)
 class Setting(Generic[T_co]):
-    """A key of ``app.config``.
+    """A setting.
 
-    :ivar name: the key.
+    :ivar name: the key in ``app.config``.
     :ivar kind: the values that are valid, in Markdown.
     :ivar meaning: what it is for, in Markdown.
     :ivar default: its value if it is not set.
@@ -188,7 +188,7 @@ class Settings:
 
 
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each name that looks like a setting but is not one.
+    """Yield a warning for each name that looks like a setting but is not one.
 
     Other programs may use names with the same prefix in the environment. So a name in the environment only counts if it
     is close to a setting's name, even if the app has copied it into its configuration.

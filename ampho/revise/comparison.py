@@ -97,7 +97,7 @@ class Comparison:
         changes = [operation for operation in found if isinstance(operation, ops.ModifyTableOps)]
         self._of_dropped_tables = [operation for operation in changes if _key(operation) in drops]
         for operation in changes:
-            operation.ops.sort(key=_comes_after_keys)
+            operation.ops.sort(key=_drops_key, reverse=True)
         if drops:
             moved = {*map(id, drops.values()), *map(id, self._of_dropped_tables)}
             first = next(number for number, operation in enumerate(found) if id(operation) in moved)
@@ -197,7 +197,7 @@ class Comparison:
         return set(map(_key, found))
 
     def removed(self) -> Iterator[tuple[str, str]]:
-        """Yield what is dropped or renamed: the key of a table, and a column, which is empty for the whole table."""
+        """Yield the table and the column of what is dropped or renamed; the column is empty for the whole table."""
         for operation in self._operations():
             if isinstance(operation, ops.DropTableOp | ops.RenameTableOp):
                 yield _key(operation), ""
@@ -283,15 +283,14 @@ def _drops_indexes(operation: ops.MigrateOperation, tables: set[str]) -> bool:
     return all(isinstance(each, ops.DropIndexOp) for each in operation.ops)
 
 
-def _comes_after_keys(operation: ops.MigrateOperation) -> bool:
-    """Return whether an operation does not drop a foreign key; those that do have to come first."""
-    return not (isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey")
+def _drops_key(operation: ops.MigrateOperation) -> bool:
+    """Return whether an operation drops a foreign key."""
+    return isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey"
 
 
 def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
-    """Move the operations that drop foreign keys to dropped tables from a change to a separate one, and yield that."""
-    ends = [end for end in change.ops if not _comes_after_keys(end)]
-    ends = [end for end in ends if not drops.keys().isdisjoint(_targets(end.reverse()))]
+    """Remove the operations that drop foreign keys to dropped tables from a change, and yield them as another one."""
+    ends = [end for end in change.ops if _drops_key(end) and not drops.keys().isdisjoint(_targets(end.reverse()))]
     if ends:
         change.ops[:] = [other for other in change.ops if other not in ends]
         yield ops.ModifyTableOps(change.table_name, ends, schema=change.schema)

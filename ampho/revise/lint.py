@@ -54,7 +54,7 @@ class Violation:
     :ivar rule: ``data-loss``, ``irreversible``, ``no-sql``, or the name of a rule of squawk.
     :ivar message: what is dangerous.
     :ivar help: what to do instead, if squawk suggests something.
-    :ivar statement: the SQL statement, if there is a single one.
+    :ivar statement: the SQL statement, if the violation is about a single one.
     """
 
     revision: str
@@ -179,7 +179,7 @@ def _allowed(source: bytes) -> set[str]:
 
 
 def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
-    """Yield the violations of Ampho's own rules in a revision, whose file has the given source."""
+    """Yield the violations of Ampho's own rules in a revision, of which ``source`` is the file."""
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
         message, statement = (redact(text, drafted.project.url) for text in (message, statement))

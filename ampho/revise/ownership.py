@@ -1,6 +1,6 @@
-"""Finds the package that owns a table.
+"""Finding the package that owns a table.
 
-The first of these owns the table: the package that the table's ``info`` names, the package with the longest name that
+The owner is the first of these: the package that the table's ``info`` names, the package with the longest name that
 is a prefix of the name of its model's module, the package whose module defines the table, and, for a table without a
 model, the package whose revisions created it.
 """
@@ -119,7 +119,7 @@ def _import_models(package: MigrationPackage) -> None:
 
 
 def _package_of(module: str, names: Iterable[str]) -> str | None:
-    """Return the longest of the names that the module has, or that the packages around it have."""
+    """Return the longest name that is that of the module or of a package around it."""
     matches = [name for name in names if module == name or module.startswith(f"{name}.")]
     return max(matches, key=len, default=None)
 

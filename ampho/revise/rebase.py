@@ -90,7 +90,7 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
 
 
 def _root(graph: Graph, package: str, head: str, other: str) -> str:
-    """Return the first revision of the line that ends in a head, but not in the other head."""
+    """Return the first of the revisions that only one of two heads depends on."""
     own = {rid for rid in graph.ancestors([head]) if graph[rid].package == package} - graph.ancestors([other])
     roots = [rid for rid in own if not set(graph[rid].down_revisions) & own]
     if len(roots) != 1 or len(graph[roots[0]].down_revisions) > 1:
