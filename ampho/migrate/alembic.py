@@ -52,6 +52,7 @@ from sqlalchemy import String, bindparam
 from sqlalchemy.exc import DBAPIError
 
 from ampho._text import describe, is_of_database, listed_last, place, sentences, shown_path
+from ampho.database.transaction import TRANSACTIONAL
 from ampho.database.url import database_error, describe_without, explain
 from ampho.database.version_rows import VersionRows
 from ampho.errors import (
@@ -234,7 +235,7 @@ class EnvironmentRun:
                 "switches off the transaction per revision. Pass transaction_per_migration=True, as"
                 " environment.options() does"
             )
-        if context.dialect.name in ("sqlite", "postgresql") and not context.impl.transactional_ddl:
+        if context.dialect.name in TRANSACTIONAL and not context.impl.transactional_ddl:
             raise self.refused(
                 "switches off transactional DDL. Leave transactional_ddl as environment.options() sets it"
             )
