@@ -39,10 +39,11 @@ READY := $(VENV)/.ready-$(REQUIREMENTS)-$(or $(notdir $(AMPHO_WHEEL)),tree)
 demo: $(DEMO)
 	$(BIN)/python examples/demo.py
 
+# Each process would compile the package, and pytest its plug-ins and the tests, if no bytecode were written.
 test: $(READY)
-	$(BIN)/python -m compileall -q ampho # or each process compiles it where PYTHONDONTWRITEBYTECODE is set
+	$(BIN)/python -m compileall -q ampho
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=0
 	$(BIN)/python tests/covered.py $(COVERAGE) $(if $(PYTEST_ARGS),--partial)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, nullcontext
@@ -75,6 +76,8 @@ def pytest_collection_finish() -> None:
     # they are imported: Hypothesis looks for what refers to the objects that it registers.
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+    # The tests write files that change twice in a second, which would be taken from the bytecode cache.
+    sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
 
 
 @pytest.hookimpl(tryfirst=True)
