@@ -1,4 +1,4 @@
-"""Finding and reading the revision files of a package: those that Alembic would load, in the same order."""
+"""Find and read a package's revision files: the files that Alembic would load, in the same order."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ampho.history.package import MigrationPackage
 
 _CHUNK = 1 << 16
-# O_BINARY only exists on Windows. O_NONBLOCK exists elsewhere; with it, opening a pipe does not wait for a writer.
+# O_BINARY exists only on Windows. O_NONBLOCK exists only elsewhere, and keeps os.open() from blocking on a pipe.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _DECLARED = re.compile(rb"^(revision|down_revision)\b", re.MULTILINE)
 
 
 def read_bytes(file: str) -> bytes:
-    """Return the content of a regular file, in half the time of ``Path.read_bytes()``, or raise an ``OSError``."""
+    """Return the contents of a regular file, twice as fast as ``Path.read_bytes()``, or raise an ``OSError``."""
     descriptor = os.open(file, _FLAGS)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -38,7 +38,7 @@ def read_bytes(file: str) -> bytes:
 
 
 def is_revision_file(name: str) -> bool:
-    """Return whether a file of this name may be a revision file, as in Alembic. ``env.py`` never is one."""
+    """Return whether Alembic would load a file with this name as a revision. ``env.py`` is never a revision file."""
     return name.endswith(".py") and not name.startswith((".#", "__init__")) and name != "env.py"
 
 
@@ -50,16 +50,16 @@ def revision_files(package: MigrationPackage) -> Iterator[str]:
 
 
 def revision_folders(package: MigrationPackage) -> list[str]:
-    """Return the folders of a package's revision files, including the folders inside them that are read."""
+    """Return the folders that contain a package's revision files, including subfolders."""
     folders, is_recursive = package.layout
     inside = (file.rpartition(os.sep)[0] for file in revision_files(package)) if is_recursive else ()
     return [*dict.fromkeys([*folders, *inside])]
 
 
 def unread_folders(package: MigrationPackage) -> tuple[str, ...]:
-    """Return the folders in a package's migrations folder that contain revision files but are not read.
+    """Return the subfolders of a package's migrations folder that contain revision files but are not read.
 
-    The paths are relative to the migrations folder. If ``alembic.ini`` leaves these folders out, return none.
+    The paths are relative to the migrations folder. If ``alembic.ini`` excludes subfolders, there are none.
     """
     read, is_recursive = package.layout
     top = str(package.folder)
@@ -83,7 +83,7 @@ def _looks_like_a_revision(file: str) -> bool:
 
 
 def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
-    """Yield the paths of the files that Alembic would load from a folder, in its order; none if it does not exist."""
+    """Yield the files that Alembic would load from a folder, in Alembic's order; none if the folder does not exist."""
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=attrgetter("name"))
@@ -106,6 +106,6 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
 
 
 def _is_ignored_link(link: str, folder: str) -> bool:
-    """Return whether a link leads to a folder, or to a file in the same folder, which is read anyway."""
+    """Return whether a link points to a folder, or to a file in the same folder, which is read anyway."""
     target = Path(os.path.realpath(link))
     return target.is_dir() or (target.is_file() and target.parent == Path(os.path.realpath(folder)))

@@ -1,4 +1,4 @@
-"""The revisions of all packages as one graph, with the errors in it.
+"""The revisions of all packages as one graph, and the checks that this graph is valid.
 
 The graph does not use a database. A revision depends on its parents and on the revisions in its ``depends_on``. A
 parent in another package counts as a dependency, not as a parent.
@@ -22,7 +22,7 @@ E = TypeVar("E", bound=HistoryError)
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """The revisions that a name in front of ``@`` stands for: those of a package, or of a label in a package.
+    """The revisions that the name before ``@`` stands for: those of a package or of a branch label.
 
     :ivar name: the name as the user typed it.
     :ivar package: the package of the revisions.
@@ -37,15 +37,15 @@ class Branch:
 class Graph:
     """The history of all packages.
 
-    A dependency without a file becomes a missing revision if its package is not installed, because it may have been
-    applied before that package was uninstalled. :meth:`check_files` refuses to run it.
+    If a dependency has no file and its package is not installed, it becomes a missing revision, because it may have
+    been applied before the package was uninstalled. :meth:`check_files` rejects it.
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
-    :param not_installed: the errors about packages that are listed but not installed, by their names.
-    :ivar ids: all ids, in the order in which they run on an empty database; it only depends on the files.
-    :ivar labels: the id of the revision that has each label.
-    :raises HistoryError: if the revisions do not form a graph.
+    :param not_installed: the errors about packages that are listed but not installed, by the packages' names.
+    :ivar ids: all ids, in the order in which an empty database runs them; it depends only on the files.
+    :ivar labels: the branch labels, each with the id of its revision.
+    :raises HistoryError: if the revisions do not form a valid graph.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Graph:
         return len(self._revisions)
 
     def parents(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids that a revision depends on directly: its parents first, then the others."""
+        """Return the ids of a revision's direct dependencies: first its parents, then the others."""
         return self._parents[revision_id]
 
     def children(self, revision_id: str) -> tuple[str, ...]:
-        """Return the ids that depend on a revision directly."""
+        """Return the ids of the revisions that depend directly on a revision."""
         return self._children[revision_id]
 
     def dependencies(self, revision_id: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class Graph:
         return tuple(parent for parent in self._parents[revision_id] if parent not in own)
 
     def of_package(self, package: str) -> tuple[str, ...]:
-        """Return the ids of a package, in the order of the graph."""
+        """Return the ids of a package's revisions, in the order of the graph."""
         return self._of_package[package]
 
     def heads(self, package: str) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Graph:
         return self._heads[package]
 
     def parallel_heads(self, package: str) -> tuple[str, ...]:
-        """Return the heads of a package with several heads, or nothing if each of them is the only head of a label.
+        """Return the heads of a package if it has several, unless each of them is the only head of a branch label.
 
         A package may have several branches on purpose, such as OpenStack's ``expand`` and ``contract``.
         """
@@ -119,7 +119,7 @@ class Graph:
         return {name: self.tips(ids) for name, ids in self._of_package.items()}
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return the given ids of one package without those that another one of them revises, in order."""
+        """Return the given ids of one package, in order, except those that another of these revisions revises."""
         among = set(ids)
         below = {parent for revision_id in among for parent in self._revisions[revision_id].down_revisions}
         return self.sort(among - below)
@@ -137,7 +137,7 @@ class Graph:
         return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
-        """Return this graph with the missing revisions of a database instead of its own.
+        """Return this graph with its missing revisions replaced by those of a database.
 
         :param revisions: the missing revisions. They may depend on each other and on revisions in the graph.
         """
@@ -148,7 +148,7 @@ class Graph:
         """Return this graph with different parents for some of its revisions.
 
         :param parents: for each of these revisions, the ids of its parents and dependencies.
-        :raises HistoryError: if the revisions do not form a graph then.
+        :raises HistoryError: if the result is not a valid graph.
         """
         revisions = (
             self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
@@ -157,7 +157,7 @@ class Graph:
         return Graph(revisions, self.packages, self.not_installed)
 
     def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
-        """Return a revision with different parents. Those that are dependencies in its file remain dependencies."""
+        """Return a revision with different parents. Ids that are dependencies in its file remain dependencies."""
         needed = set(self._parents[revision.id]).difference(revision.down_revisions)
         down_revisions = tuple(parent for parent in ids if parent not in needed)
         return replace(revision, down_revisions=down_revisions, depends_on=tuple(needed.intersection(ids)))
@@ -171,17 +171,17 @@ class Graph:
         return self._revisions[revision_id].is_missing
 
     def check_files(self, ids: Iterable[str]) -> None:
-        """Raise a ``MissingRevisionError`` if one of the ids is only known because another revision depends on it."""
+        """Raise a ``MissingRevisionError`` if an id is in the graph only because another revision depends on it."""
         for revision_id in ids:
             if revision_id in self._needed_by:
                 raise _missing(self._needed_by[revision_id], revision_id)
 
     def ancestors(self, ids: Iterable[str]) -> set[str]:
-        """Return the given ids and those of all revisions that they depend on, directly or indirectly."""
+        """Return the given ids and the ids of all their dependencies, direct and indirect."""
         return reach(ids, self._parents.get)
 
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
-        """Return the ids of all revisions that depend on the given ones, directly or indirectly, without the latter.
+        """Return the ids of all other revisions that depend on the given ones, directly or indirectly.
 
         :param within: only follow dependencies inside this package.
         """
@@ -189,7 +189,7 @@ class Graph:
         return reach(start, (self._children if within is None else self._children_inside(within)).get) - start
 
     def successors(self, revision_id: str) -> set[str]:
-        """Return the ids of the package's revisions that revise a revision, directly or indirectly."""
+        """Return the ids of the revisions in the same package that revise a revision, directly or indirectly."""
         children = self._children_inside(self[revision_id].package)
         below = {
             parent: [child for child in found if parent in self[child].down_revisions]
@@ -198,19 +198,19 @@ class Graph:
         return reach([revision_id], below.get) - {revision_id}
 
     def after(self, revision_id: str) -> set[str]:
-        """Return the ids of a revision's successors, and of the revisions of its package that depend on them.
+        """Return the ids of a revision's successors, and of the revisions in its package that depend on them.
 
-        A downgrade to the revision reverts these.
+        A downgrade to the revision reverts all of these.
         """
         return reach(self.successors(revision_id), self._children_inside(self[revision_id].package).get)
 
     def _children_inside(self, package: str) -> dict[str, list[str]]:
-        """Return the ids of a package, each with the ids of the same package that depend on it directly."""
+        """Return each id of a package with the ids in the same package that depend on it directly."""
         ids = self._of_package[package]
         return {parent: [child for child in self._children[parent] if self[child].package == package] for parent in ids}
 
     def sort(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return the given ids in the order of the graph, each after what it depends on."""
+        """Return the given ids in the order of the graph, each after its dependencies."""
         unsorted = tuple(ids)
         return tuple(sorted(unsorted, key=self._positions.__getitem__)) if len(unsorted) > 1 else unsorted
 
@@ -219,7 +219,7 @@ class Graph:
         return {revision_id: position for position, revision_id in enumerate(self.ids)}
 
     def _first_revisions(self) -> dict[str, str]:
-        """Return the first revision of each package that has only one; a package's name in ``depends_on`` means it."""
+        """Return the first revision of each package that has only one, for package names in ``depends_on``."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
             if not revision.down_revisions and not revision.is_missing:
@@ -242,11 +242,11 @@ class Graph:
         return parents
 
     def _sorted(self) -> tuple[str, ...]:
-        """Return all ids: each after those that it depends on, and otherwise the oldest ones first.
+        """Return all ids, each after its dependencies, and otherwise the oldest first.
 
-        So an empty database goes through the same states as the databases that were migrated while the files were
-        written. Because clocks differ, a revision counts as no older than those that it depends on. Revisions of the
-        same age are sorted by package, in the order in which the packages are listed, and then by id.
+        An empty database thus goes through the same states as the databases that were migrated while the files were
+        written. Because clocks differ, a revision counts as no older than its dependencies. Revisions of the same age
+        are sorted by package, in the order in which the packages are listed, and then by id.
         """
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
@@ -292,7 +292,7 @@ class Graph:
         return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
 
     def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
-        """Return the earliest time in each package, or for a package without any, the latest in those before it."""
+        """Return the earliest time of each package, or the latest time of the packages before it if it has none."""
         of_package: dict[str, list[float]] = {name: [] for name in self.packages}
         for revision_id in sorted(self._revisions):
             known = of_package.setdefault(self[revision_id].package, [])
@@ -306,14 +306,14 @@ class Graph:
         return earliest
 
     def _cycle(self, unordered: set[str]) -> CycleError:
-        """Return an error about one of the cycles in revisions that cannot be sorted."""
+        """Return an error about one of the cycles among revisions that cannot be sorted."""
         path = [min(unordered)]
         while path[-1] not in path[:-1]:
             path.append(min(parent for parent in self._parents[path[-1]] if parent in unordered))
         cycle = path[path.index(path[-1]) :]
         files = ", ".join(shown_path(self[revision_id].path) for revision_id in cycle[:-1])
         return CycleError(
-            f"Revisions depend on each other in a cycle: {' -> '.join(cycle)}. Remove one of the links in {files}.",
+            f"Revisions depend on each other in a cycle: {' -> '.join(cycle)}. Remove one dependency in {files}.",
             revisions=cycle[:-1],
         )
 
@@ -350,8 +350,8 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
 
 def _missing(revision: Revision, parent: str) -> MissingRevisionError:
     message = (
-        f"{_located(revision)} depends on {parent}, which does not exist in any file. Restore that file, list its"
-        " package, or correct the line."
+        f"{_located(revision)} depends on {parent}, which does not exist in any file. Restore its file, list its"
+        " package, or correct the dependency."
     )
     return _error(MissingRevisionError, revision, message)
 

@@ -1,11 +1,11 @@
-"""Reading the header of a revision file: what it assigns to ``revision``, ``down_revision`` and the like.
+"""Read the header of a revision file: the values of ``revision``, ``down_revision``, and similar names.
 
-Ampho tries three functions, the fastest first. If one of them returns None, the next one is used:
+Ampho tries three functions, the fastest first, until one of them returns a header:
 
-1. :func:`from_text` reads almost all files. It uses one regular expression for a header as templates write it, and
+1. :func:`from_text` reads almost all files. It uses one regular expression for the headers that templates write, and
    another one that reads other headers line by line.
 2. :func:`from_syntax_tree` takes ten times as long.
-3. :func:`from_module` reads files that compute their header. Only these are executed.
+3. :func:`from_module` reads files that compute their header. Ampho executes only these files.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from types import ModuleType
 from typing import TypeAlias
 
 Header: TypeAlias = tuple[dict[str, object], str]
-"""The values by their names, and the docstring of the file."""
+"""The values by name, and the docstring of the file."""
 
 NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
-"""The names of a header, in the order in which templates write them."""
+"""The names in a header, in the order in which templates write them."""
 
 BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
-"""The names with which a file can assign to names that its text does not contain. ``import *`` can do so, too."""
+"""Names that let a file assign variables whose names its text does not contain. ``import *`` can do that, too."""
 
-# The expressions of from_text(), and what they rely on:
+# The regular expressions of from_text() follow these rules:
 #
-# - They match whole lines at the top level, never inside a string or a block: each match starts where the one before
+# - They match whole lines at the top level, never inside a string or a block: each match starts where the previous one
 #   ended, and they stop at the first line that is not a comment, an import, or a plain value.
 # - A string contains no backslash and no line break, so its value is the text between its quotes.
-# - A value ends its line, apart from a comment. So no other string, operator, or statement can follow it.
-# - A tuple or list contains strings, and no comments. So a comma before its end distinguishes ("a",) from ("a").
-# - An import contains no parentheses, semicolon, backslash, or star, or one pair of parentheses without any of them.
-# - With re.ASCII, a line with any other letter does not match, because Python might read that letter as one of a name
-#   in the header. The patterns list the kinds of space that they allow, because "\s" allows more than Python does.
+# - Only a comment can follow a value on the same line, not another string, an operator, or a statement.
+# - A tuple or list contains strings but no comments, so a comma before its end distinguishes ("a",) from ("a").
+# - An import contains no semicolon, backslash, or star, and at most one pair of parentheses.
+# - With re.ASCII, a line with any other letter does not match, because Python might normalize that letter to one in a
+#   name of the header. The patterns list the kinds of space that they allow, because "\s" allows more than Python does.
 # - The text that is not part of the header, including the imports, must not contain a name of the header, a star
-#   import, or a conflict marker of git: what _UNSURE finds is left to the syntax tree. Each alternative of _UNSURE
-#   contains one of _DOUBTS, which are faster to look for.
-# - If _INDENTED does not match, inspect.cleandoc() only removes blank lines at the beginning and the end.
+#   import, or a conflict marker of git. If _UNSURE finds one, from_text() returns None. Each alternative of _UNSURE
+#   contains one of _DOUBTS, which are faster to search for.
+# - If _INDENTED does not match, inspect.cleandoc() would only remove blank lines at the beginning and the end.
 _STRING = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
 _ONE_STRING = re.compile(_STRING)
 _STRINGS = (
@@ -70,7 +70,7 @@ _INDENTED = re.compile(r"(?:^|\n)[^\S\n]|\t")
 
 
 def from_text(source: bytes) -> Header | None:
-    """Return the header of a file, or None if Python might read its text differently."""
+    """Return the header of a file, or None if Python might interpret its text differently."""
     text = _plain_text(source)
     if text is None:
         return None
@@ -88,7 +88,7 @@ def from_text(source: bytes) -> Header | None:
 
 
 def _plain_text(source: bytes) -> str | None:
-    """Return the text of a file, or None if it declares an encoding, is not UTF-8, or has unusual line ends."""
+    """Return the text of a file, or None if it declares an encoding, is not UTF-8, or has unusual line endings."""
     if b"\0" in source or (b"coding" in source and any(b"coding" in line for line in source.split(b"\n", 2)[:2])):
         return None
     try:
@@ -116,7 +116,7 @@ def _by_line(text: str) -> tuple[dict[str, object], str, str]:
 
 
 def _clean(doc: str) -> str:
-    """Return the same as ``inspect.cleandoc()``, which is slow even if there is no indentation to remove."""
+    """Return the result of ``inspect.cleandoc()``, which is slow even if there is no indentation to remove."""
     return inspect.cleandoc(doc) if _INDENTED.search(doc) else doc.strip("\n")
 
 
@@ -131,15 +131,15 @@ def _plain_value(text: str) -> object:
 
 
 def from_syntax_tree(source: bytes, file: str) -> Header | None:
-    """Return the header of a file from its syntax tree, or None if the file must be executed for that.
+    """Return the header of a file from its syntax tree, or None if the header is computed.
 
-    :raises SyntaxError: if Python cannot parse it; it may also raise ``ValueError`` or ``RecursionError``.
+    :raises SyntaxError: if Python cannot parse the file; the error may also be a ``ValueError`` or ``RecursionError``.
     """
     try:
         tree = ast.parse(source, filename=file)
     except SystemError:
-        # In Python 3.11, the parser has one counter of its depth. If the garbage collector runs inside the parser, and
-        # a finalizer formats a traceback, which parses as well, the counter is wrong (python/cpython#106905).
+        # In Python 3.11, the parser's depth counter becomes wrong if the garbage collector runs during parsing and a
+        # finalizer formats a traceback, which also uses the parser (python/cpython#106905). So parse again.
         tree = ast.parse(source, filename=file)
     values = _literals(tree)
     return None if values is None else (values, ast.get_docstring(tree) or "")
@@ -166,7 +166,7 @@ def _literals(tree: ast.Module) -> dict[str, object] | None:
 
 
 def _may_bind(node: ast.stmt) -> bool:
-    """Return whether a statement may bind a name of the header other than by a plain assignment."""
+    """Return whether a statement may bind a name of the header in any way other than a plain assignment."""
     match node:
         case ast.AnnAssign(value=None):
             return False

@@ -1,7 +1,7 @@
 """The host: the package whose ``env.py`` configures every run.
 
-The ``env.py`` of a third party only runs if ``AMPHO_ENV_PACKAGE`` names its package. A package is a third party's if it
-was installed by a different distribution from the app's.
+A third-party ``env.py`` runs only if ``AMPHO_ENV_PACKAGE`` names its package. A package is third-party if it was
+installed by a different distribution from the app's.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _USES_AMPHO = re.compile(rb"^\s*(from\s+ampho(\.environment)?\s+import\b|import\
 class Hosts:
     """The packages of an app, and the host among them.
 
-    :ivar packages: the packages, in their order.
+    :ivar packages: the packages, in the order in which they are listed.
     :ivar name: the value of ``AMPHO_ENV_PACKAGE``; None if it is not set.
-    :ivar import_name: the import name of the app, which is the name of a module or package.
+    :ivar import_name: the import name of the app: the name of a module or package.
     """
 
     packages: Sequence[MigrationPackage]
@@ -41,7 +41,7 @@ class Hosts:
 
     @cached_property
     def host(self) -> MigrationPackage | None:
-        """The package whose ``env.py`` configures every run; None for the built-in one.
+        """The package whose ``env.py`` configures every run; None if the built-in ``env.py`` does.
 
         :raises ConfigurationError: if ``AMPHO_ENV_PACKAGE`` names a package that cannot be the host.
         """
@@ -68,9 +68,9 @@ class Hosts:
         )
 
     def warning(self, template: Path) -> str | None:
-        """Return a warning if no ``env.py`` of a package is used although one may be intended for that.
+        """Return a warning if a package has an ``env.py`` that may be meant to configure runs, but none is used.
 
-        Return None if there is none, or if ``AMPHO_ENV_PACKAGE`` is set, even to an empty string.
+        Return None if nothing is wrong, or if ``AMPHO_ENV_PACKAGE`` is set, even to an empty string.
 
         :param template: the ``env.py`` that the warning recommends.
         """
@@ -97,8 +97,8 @@ class Hosts:
     def _is_foreign(self, package: MigrationPackage) -> bool:
         """Return whether a package was installed by a different distribution from the app's.
 
-        If no distribution has a record of the package, for example because its files were copied, it counts as foreign
-        if it is in site-packages and outside the app's top-level package.
+        If no distribution lists the package in its records, for example because its files were copied, the package
+        counts as foreign if it is in site-packages and outside the app's top-level package.
         """
         if self._apps_package == (package.name, package.root):
             return False
@@ -117,7 +117,7 @@ class Hosts:
 
     @cached_property
     def _records(self) -> Callable[[Path], list[bytes]]:
-        """A function that returns the records of the distributions in a folder, and caches them."""
+        """A cached function that returns the ``RECORD`` files of the distributions in a folder."""
         return cache(lambda site: [_read(record) or b"" for record in site.glob("*.dist-info/RECORD")])
 
     @cached_property
@@ -142,7 +142,7 @@ class Hosts:
 
 
 def is_pristine(package: MigrationPackage) -> bool:
-    """Return whether the ``env.py`` of a package is the one that ``db-init`` writes, except for layout and comments."""
+    """Return whether a package's ``env.py`` is the one that ``db-init`` writes, apart from layout and comments."""
     text = _read(package.env_py)
     templates = [(TEMPLATES / kind / "env.py").read_bytes() for kind in ("sync", "aio")]
     return text in templates or (text is not None and _code(text) in map(_code, templates))

@@ -1,4 +1,4 @@
-"""Finding the data that a revision removes: the tables and columns that its code drops or empties."""
+"""Find the data that a revision removes: the tables and columns that its code drops or empties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
-    """Return the names that the top level of a file defines, with the syntax tree of those that are functions."""
+    """Return the names defined at the top level of a file, with the syntax trees of those that are functions."""
     found: dict[str, ast.stmt | None] = {}
     for node in ast.parse(source).body:
         if isinstance(node, Function):
@@ -29,9 +29,9 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
 def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, str]]:
     """Yield the name of each object that a function drops or empties, with a description.
 
-    The name is empty if it is computed. Tables that the same function created before are left out.
+    The name is empty if the code computes it. Tables that the same function created earlier are left out.
 
-    :param columns_only: only include columns that are dropped with ``drop_column()``.
+    :param columns_only: only include columns dropped with ``drop_column()``.
     """
     if not isinstance(function, Function):
         return
@@ -51,7 +51,7 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
 
 
 def _created(function: Function) -> dict[tuple[str, str], int]:
-    """Return the names and schemas of the tables that a function creates, with the line that creates each first."""
+    """Return the name and schema of each table that a function creates, with the first line that creates it."""
     created: dict[tuple[str, str], int] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "create_table":
@@ -61,7 +61,7 @@ def _created(function: Function) -> dict[tuple[str, str], int]:
 
 
 def argument(call: ast.Call, keyword: str, position: int | None = None) -> ast.expr | None:
-    """Return an argument of a call, or None."""
+    """Return an argument of a call, or None if it is not passed."""
     given = [word.value for word in call.keywords if word.arg == keyword]
     if not given and position is not None:
         given = call.args[position:][:1]
@@ -69,7 +69,7 @@ def argument(call: ast.Call, keyword: str, position: int | None = None) -> ast.e
 
 
 def string(node: ast.expr | None) -> str:
-    """Return the value of a literal string; for anything else, an empty string."""
+    """Return the value of a string literal, or an empty string for anything else."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 

@@ -1,6 +1,6 @@
-"""The packages with migrations: their names and folders, and which of them an app lists.
+"""Packages with migrations: their names, their folders, and the packages that an app lists.
 
-Ampho does not import the packages. Of their files, only ``alembic.ini`` is read here.
+This module does not import the packages. The only file of theirs that it reads is ``alembic.ini``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ampho.settings import PACKAGES
 SETTING = PACKAGES.name
 
 FOLDER = "migrations"
-"""The name of a package's folder of migrations, unless its entry names another one."""
+"""The name of a package's migrations folder, unless the package's entry names a different one."""
 
 RESERVED = frozenset({"head", "heads", "base"})
-"""The words with a special meaning in specifiers, which cannot be names of packages or ids of revisions."""
+"""Words with a special meaning in specifiers, which cannot be package names or revision ids."""
 
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
@@ -55,8 +55,8 @@ class MigrationPackage:
     :ivar name: the full dotted name of the package, which is also the label of its branch.
     :ivar root: the package's own folder.
     :ivar folder: its migrations folder.
-    :ivar named: whether the configuration names the folder, which must exist in that case.
-    :ivar all_below: whether the configuration includes the folders inside it, with ``/**``.
+    :ivar named: whether the configuration names the migrations folder. If so, the folder must exist.
+    :ivar all_below: whether the configuration includes its subfolders, with ``/**``.
     """
 
     name: str
@@ -67,16 +67,16 @@ class MigrationPackage:
 
     @property
     def versions(self) -> Path:
-        """The folder of new revision files, which is the first one in :attr:`layout`."""
+        """The folder for new revision files: the first one in :attr:`layout`."""
         return Path(self.layout[0][0])
 
     @property
     def layout(self) -> tuple[tuple[str, ...], bool]:
-        """The folders of the revision files, and whether to include folders inside them.
+        """The folders of the revision files, and whether to include their subfolders.
 
         ``version_locations`` in the ``alembic.ini`` of the migrations folder lists them. If it lists none, the folder
         is ``versions``, or the migrations folder itself if that contains revision files and there is no ``versions``.
-        Folders inside are included if the package's entry in the configuration ends with ``/**``, or
+        Subfolders are included if the package's entry in the configuration ends with ``/**``, or if
         ``recursive_version_locations`` in ``alembic.ini`` is true.
         """
         folder = str(self.folder)
@@ -91,7 +91,7 @@ class MigrationPackage:
 
     @property
     def leaves_folders_out(self) -> bool:
-        """Whether ``alembic.ini`` says that folders inside those with revision files are not read."""
+        """Whether ``alembic.ini`` excludes the subfolders of the folders with revision files."""
         return _recursive(self._ini) == b"false"
 
     @property
@@ -121,7 +121,7 @@ class MigrationPackage:
 
     @property
     def is_recursive(self) -> bool:
-        """Whether folders inside those with revision files are included."""
+        """Whether the subfolders of the folders with revision files are included."""
         return self.layout[1]
 
     @property
@@ -154,7 +154,7 @@ class MigrationPackage:
 
     def check_folder(self) -> None:
         """Raise a ``MigrationsFolderError`` if the migrations folder is a link that leads outside the package."""
-        # Python does not recognize the junctions of Windows as links.
+        # Python does not recognize Windows junctions as links.
         if (os.name == "nt" or self._has_links()) and not _real(self.folder).is_relative_to(_real(self.root)):
             raise self._error(
                 f"The migrations folder of {self.name} leads outside the package, to"
@@ -179,21 +179,21 @@ class MigrationPackage:
             )
         if self.named and not self.exists:
             raise self._error(
-                f"{SETTING} names the folder {shown_path(self.folder)} for {self.name}, which does not exist."
+                f"{SETTING} names the folder {shown_path(self.folder)} for {self.name}, but that folder does not exist."
                 f" Create it with 'ampho db-init {self.entry}', or correct the entry."
             )
 
     def check_writable(self) -> None:
-        """Raise a ``MigrationsFolderError`` if the package is installed, or its migrations folder is outside of it."""
+        """Raise a ``MigrationsFolderError`` if the package is installed, or if its migrations folder is outside it."""
         if self.installed:
             raise self._error(
                 f"{self.name} is installed in {shown_path(self.root)}, where Ampho does not write."
-                " Run this in the project of the package, or install it in editable mode."
+                " Run the command in the package's own project, or install the package in editable mode."
             )
         if any(part.startswith(_LINK_TREE) for part in self.root.parts):
             raise self._error(
                 f"{self.name} is installed in strict editable mode, as copies in {shown_path(self.root)}, so new files"
-                " would not be in its source. Install it with 'pip install -e', without editable_mode=strict."
+                " would not be added to its source. Install it with 'pip install -e', without editable_mode=strict."
             )
         self.check_folder()
 
@@ -230,9 +230,9 @@ def check_name(name: str) -> None:
 
 
 def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Yield the names of the packages in a folder, with those inside them and inside its namespace packages.
+    """Yield the names of the packages in a folder, including nested ones and those in namespace packages.
 
-    :param prefix: the name of the package that the folder belongs to, and a dot.
+    :param prefix: the name of the package that the folder belongs to, followed by a dot.
     """
     try:
         with os.scandir(folder) as entries:
@@ -248,11 +248,11 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
-    """Return the package of an entry ``name``, ``name:folder`` or ``name:folder/**``, without importing anything.
+    """Return the package for an entry ``name``, ``name:folder``, or ``name:folder/**``, without importing anything.
 
     :param known: the names of packages that an error may suggest instead.
     :raises PackageNameError: if the name or the folder is not valid.
-    :raises PackageNotFoundError: if no such package can be imported, or it has no folder of its own.
+    :raises PackageNotFoundError: if no such package can be imported, or if it has no folder of its own.
     """
     name, colon, folder = entry.partition(":")
     check_name(name)
@@ -300,7 +300,7 @@ def _real_file(origin: str) -> Path:
 def find_file(name: str) -> Path | None:
     """Return the file of a module, or the ``__init__.py`` of a package, without importing anything.
 
-    Return None for a namespace package, and if no module has that name.
+    Return None for a namespace package, or if no module has that name.
     """
     spec = None
     with suppress(PackageNotFoundError):
@@ -309,7 +309,7 @@ def find_file(name: str) -> Path | None:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    """Return the spec of a module as ``importlib.util.find_spec`` does, but without importing its parent packages."""
+    """Return a module's spec like ``importlib.util.find_spec()``, but without importing its parent packages."""
     search: list[str] | None = None
     spec: ModuleSpec | None = None
     for full_name in accumulate(name.split("."), "{}.{}".format):
@@ -327,11 +327,11 @@ def _find_spec(name: str) -> ModuleSpec | None:
 
 
 def _search_path(full_name: str, spec: ModuleSpec) -> list[str]:
-    """Return the folders that are searched for the modules of a package."""
+    """Return the folders in which Python looks for the modules of a package."""
     path = getattr(sys.modules.get(full_name), "__path__", spec.submodule_search_locations)
     try:
         return [folder for folder in path or () if isinstance(folder, str)]
-    except TypeError:  # a package may have set its __path__ to anything
+    except TypeError:  # a package can set its __path__ to anything
         return []
 
 
@@ -344,7 +344,7 @@ def _spec_in(full_name: str, path: list[str] | None) -> ModuleSpec | None:
         try:
             spec: ModuleSpec | None = find(full_name, path, None) if find else None
         except KeyError:
-            # For a namespace package, Python needs its parent package in sys.modules, but that is not imported here.
+            # Python needs the parent of a namespace package in sys.modules, but this function does not import it.
             spec = _namespace(full_name, path or [])
         if spec is not None:
             return spec
@@ -370,8 +370,8 @@ def _namespace(full_name: str, path: list[str]) -> ModuleSpec | None:
 class ConfiguredPackages(NamedTuple):
     """The packages that an app lists.
 
-    :ivar packages: those that are installed, in the order in which they are listed.
-    :ivar not_installed: the errors about the others, by their names.
+    :ivar packages: the installed packages, in the order in which they are listed.
+    :ivar not_installed: the errors about the other packages, by name.
     """
 
     packages: tuple[MigrationPackage, ...]
@@ -391,7 +391,7 @@ def configured_packages(
     :param added: the entries that plug-ins added.
     :param import_name: the import name of the app. If neither a setting nor an argument lists packages, the app's own
         package counts as listed if it has migrations.
-    :raises AmphoError: if an entry cannot be used, or two entries contradict each other.
+    :raises AmphoError: if an entry is not valid, or if two entries contradict each other.
     """
     own = _own_package(import_name) if listed is None and arguments is None and import_name else None
     found = [own] if own else []
@@ -415,7 +415,7 @@ def _real(path: Path) -> Path:
 
 
 def _identity(folder: Path) -> Hashable:
-    """Return a value that is the same for all paths of a folder, such as those through links or in another case."""
+    """Return a value that is the same for all paths to a folder, even through links or with a different case."""
     try:
         found = folder.stat()
     except OSError:
@@ -436,7 +436,7 @@ def _own_package(import_name: str) -> MigrationPackage | None:
 
 
 def _distinct(packages: Iterable[MigrationPackage]) -> tuple[MigrationPackage, ...]:
-    """Return packages without duplicates, or raise an error if different ones share a folder or a name in any case."""
+    """Return packages without duplicates, or raise an error if two share a folder or differ only in case."""
     found: dict[str, MigrationPackage] = {}
     taken: dict[Hashable, MigrationPackage] = {}
     for package in packages:

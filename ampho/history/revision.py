@@ -1,4 +1,4 @@
-"""Revisions: their ids, and reading them from their files."""
+"""Revisions and their ids, and the functions that read revisions from their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS = re.compile(r"_([0-9]{10})\Z")
 _CREATED = re.compile(r"^[ \t]*Create Date:[ \t]*(\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?)", re.MULTILINE)
 
 MAX_ID = 32
-"""The length of Alembic's ``version_num`` column."""
+"""The maximum length of an id: the size of Alembic's ``version_num`` column."""
 
 _MAX_PREFIX = MAX_ID - len("_1595770095")
 
@@ -45,7 +45,7 @@ class Revision:
     :ivar depends_on: the ids or labels in its ``depends_on``.
     :ivar labels: the branch labels in its file.
     :ivar doc: the docstring of the file.
-    :ivar digest: the SHA-256 of the file as it was read, with line feeds as line ends; empty if it is missing.
+    :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if it is missing.
     :ivar is_missing: whether it has no file.
     """
 
@@ -76,7 +76,7 @@ class Revision:
 
     @property
     def time(self) -> float | None:
-        """The Unix time at which it was written, from its id or otherwise its ``Create Date``; None if it has neither.
+        """The Unix time at which the revision was written, from its id or its ``Create Date``; None if it has neither.
 
         A date without a time zone is taken as UTC, so that it means the same on every machine.
         """
@@ -93,7 +93,7 @@ class Revision:
 
 
 def id_prefix(package: str) -> str:
-    """Return the part before ``_<unix seconds>`` of the ids that Ampho generates for a package."""
+    """Return the prefix of the ids that Ampho generates for a package: the part before ``_<unix seconds>``."""
     prefix = package.replace(".", "_")
     if len(prefix) > _MAX_PREFIX:
         digest = hashlib.blake2s(package.encode(), digest_size=3).hexdigest()
@@ -102,9 +102,9 @@ def id_prefix(package: str) -> str:
 
 
 def package_of_id(revision_id: str, packages: Iterable[str]) -> str:
-    """Return the package that a generated id belongs to; an empty string for any other id.
+    """Return the package that a generated id belongs to, or an empty string for any other id.
 
-    If the package is not one of the known ``packages``, the result is a guess: it has underscores instead of dots.
+    If none of ``packages`` matches, the result is a guess: the prefix of the id, with underscores instead of dots.
     """
     match = _GENERATED_ID.fullmatch(revision_id)
     if match is None:
@@ -119,7 +119,7 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
 
 
 def read_revision(file: str, package: str) -> Revision:
-    """Return the revision of a file, or raise a ``RevisionFileError`` as :func:`parse_revision` does."""
+    """Return the revision in a file, or raise a ``RevisionFileError`` if the file cannot be read or parsed."""
     try:
         source = read_bytes(file)
     except OSError as exc:
@@ -128,7 +128,7 @@ def read_revision(file: str, package: str) -> Revision:
 
 
 def is_as_read(revision: Revision) -> bool:
-    """Return whether the file of a revision is the same as when it was read."""
+    """Return whether the file of a revision is unchanged since it was read."""
     try:
         return _digest(read_bytes(revision.file)) == revision.digest
     except OSError:
@@ -136,7 +136,7 @@ def is_as_read(revision: Revision) -> bool:
 
 
 def parse_revision(source: bytes, file: str, package: str) -> Revision:
-    """Return the revision that the content of a file defines.
+    """Return the revision that the contents of a file define.
 
     :raises RevisionFileError: if the text cannot be parsed, or has no usable header.
     """
@@ -152,7 +152,7 @@ def parse_revision(source: bytes, file: str, package: str) -> Revision:
 
 
 def _digest(source: bytes) -> bytes:
-    """Return the digest of a file. It does not depend on the line ends, because git may change those."""
+    """Return the digest of a file. It does not depend on the line endings, because git may change them."""
     return hashlib.sha256(source.replace(b"\r\n", b"\n") if b"\r" in source else source).digest()
 
 
@@ -178,13 +178,13 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
     :param source: the content of the file.
     :param name: the name of the function.
     :param is_async: whether the function would run on a connection of an async engine.
-    :raises RevisionFileError: the error that a run, which executes the file, would raise.
+    :raises RevisionFileError: if the file is not usable, with the message that a run would raise.
     """
     try:
         code = compile(source, revision.file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as exc:
         raise _not_importable(revision.path, revision.package, exc) from exc
-    except RecursionError:  # the limit depends on the depth of the stack, so only a run can find out
+    except RecursionError:  # the limit depends on the depth of the stack, so only a run can tell
         return
     names = {name, *header.BINDERS}
     if names.isdisjoint(code.co_names) and _STAR not in code.co_consts:
@@ -195,7 +195,7 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
 
 
 def check_is_run(revision: Revision, code: CodeType | None, *, is_async: bool) -> None:
-    """Check that a call of a revision's function runs its statements, or returns a coroutine that can be awaited.
+    """Check that calling a revision's function runs its statements or returns a coroutine that can be awaited.
 
     :param code: the code of the function; None for a callable that has none.
     :param is_async: whether the revision runs on a connection of an async engine, where a coroutine can be awaited.
@@ -252,7 +252,7 @@ def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, 
 
 
 def _can_be_id(text: object) -> TypeGuard[str]:
-    """Return whether a value is a valid id of a revision."""
+    """Return whether a value is a valid revision id."""
     if not isinstance(text, str) or not text or text in RESERVED:
         return False
     return text.isidentifier() or (text.isprintable() and text == text.strip() and _ILLEGAL.isdisjoint(text))
@@ -261,7 +261,7 @@ def _can_be_id(text: object) -> TypeGuard[str]:
 def _strings(values: dict[str, object], name: str, file: str, package: str) -> tuple[str, ...]:
     """Return a value of the header as a tuple of strings.
 
-    As in Alembic, an empty value is the empty tuple, and a tuple inside a tuple of one item is unwrapped.
+    As in Alembic, an empty value becomes an empty tuple, and a tuple in a tuple of one item is unwrapped.
     """
     value = values.get(name)
     if value is None:

@@ -1,6 +1,6 @@
-"""Specifiers, which a user types to name revisions: parsing them, and looking up the names in them.
+"""Parse specifiers, which users type to name revisions, and look up the names in them.
 
-Their meaning also depends on the command and on the database; see :mod:`ampho.migrate.plan`.
+The meaning of a specifier also depends on the command and the database; see :mod:`ampho.migrate.plan`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
 
 _OFFSET = re.compile(r"[+-][0-9]+")
-_NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # a longer one is more likely part of an id
+_NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # a longer number is more likely to be part of an id
 _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
 _MAX_LENGTH = 300
 _MAX_DIGITS = 7
@@ -25,8 +25,8 @@ class Specifier:
     """The parts of a specifier.
 
     :ivar text: the specifier as the user typed it.
-    :ivar branch: the name in front of ``@``, or None.
-    :ivar target: ``head``, ``heads``, ``base``, or a name; empty if it has an offset.
+    :ivar branch: the name before ``@``, or None.
+    :ivar target: ``head``, ``heads``, ``base``, or a name; empty if there is an offset.
     :ivar offset: the number of steps, such as 2 for ``+2`` and -1 for ``-1``, or 0.
     """
 
@@ -64,12 +64,12 @@ def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
 
 
 def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
-    """Return the branch or the id of the revision that a specifier names.
+    """Return the branch, or the id of the revision, that a specifier names.
 
     A name can be, in this order, a package, a full id, another label, or a unique prefix of an id.
 
-    :param sign: the sign of an offset in this command, for an error that suggests ``+2`` instead of ``2``.
-    :raises SpecifierError: if it names nothing, several revisions, or one of another package.
+    :param sign: the sign of offsets in this command, so that an error can suggest ``+2`` instead of ``2``.
+    :raises SpecifierError: if no revision matches, several match, or the match belongs to another package.
     """
     if spec.branch is None and (spec.target in graph.packages or spec.target not in graph):
         found = graph.branch(spec.target)
@@ -119,7 +119,7 @@ def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) ->
 
 
 def _guess(graph: Graph, spec: Specifier, candidates: Iterable[str], sign: str) -> str:
-    """Return a suggestion for an unknown name, as a question; an empty string if there is none."""
+    """Return a suggestion for an unknown name, as a question, or an empty string if there is none."""
     if sign and _NUMBER.fullmatch(spec.target):
         return f"Did you mean {spec.text.removesuffix(spec.target)}{sign}{spec.target}?"
     if spec.branch is None:

@@ -1,6 +1,6 @@
-"""Reading SQL as text: finding its statements, literals, and comments, and what a statement does.
+"""Find the statements, literals, and comments in SQL, and the effects of a statement.
 
-All regular expressions for SQL are here. They are not a parser, and ignore what they do not recognize.
+All regular expressions for SQL are in this module. They are not a parser, and ignore SQL that they do not recognize.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TAGGED = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"  # PostgreSQL's 
 _QUOTED = r'"(?:[^"]|"")*(?:"|\Z)'
 _TICKED = r"`(?:[^`]|``)*(?:`|\Z)"
 
-# These find the literals to hide. A literal that does not end extends to the end of the text.
+# These expressions find the literals to hide. An unterminated literal extends to the end of the text.
 _LITERALS = re.compile(rf"(?P<comment>{_COMMENT})|(?P<literal>{_TEXT}|{_TAGGED})|{_QUOTED}", re.DOTALL)
 # In MySQL and MariaDB, "..." is a literal unless ANSI_QUOTES is set, and "#" begins a comment.
 _MYSQL_LITERALS = re.compile(rf"(?P<comment>{_COMMENT}|\#[^\n]*)|(?P<literal>{_TEXT}|{_QUOTED})|{_TICKED}", re.DOTALL)
@@ -22,7 +22,7 @@ _ESCAPED_QUOTE = re.compile(r"\\['\"]")
 _QUOTE = re.compile(r"['\"]")
 HIDDEN = "'...'"
 
-# This divides SQL into statements. A literal that does not end does not match, so that no statement is overlooked.
+# This expression splits SQL into statements. An unterminated literal does not match, so that no statement is missed.
 _TOKENS = re.compile(
     r"""(?P<text>'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
     r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)""",
@@ -66,7 +66,7 @@ CHANGES_NOTHING = re.compile(
 def without_literals(sql: str, *, mysql: bool) -> str:
     """Return SQL without comments, and with ``'...'`` in place of each literal.
 
-    :param mysql: whether it is for MySQL or MariaDB.
+    :param mysql: whether the SQL is for MySQL or MariaDB.
     """
     if _ESCAPED_QUOTE.search(sql):  # the server's settings decide where such a literal ends
         return _QUOTE.split(sql, maxsplit=1)[0] + HIDDEN
@@ -82,7 +82,7 @@ def _hide(token: re.Match[str]) -> str:
 def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield the name of each object that SQL drops or empties, with a description and the statement.
 
-    Tables that the same SQL created before, or replaces later by renaming another table, are left out.
+    Tables that the same SQL created earlier, or later replaces by renaming another table, are left out.
     """
     statements = list(_statements(sql))
     renames = ((place, _RENAMES.search(bare)) for place, (bare, _) in enumerate(statements))
@@ -111,7 +111,7 @@ def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
 
 
 def _statements(sql: str) -> Iterator[tuple[str, str]]:
-    """Yield each statement twice: without comments and the content of literals, and unchanged."""
+    """Yield each statement in two forms: without comments and the contents of literals, and unchanged."""
     bare: list[str] = []
     begin = done = 0
     for token in _TOKENS.finditer(sql):

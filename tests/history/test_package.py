@@ -422,7 +422,7 @@ def test_named_folder_that_is_missing_is_an_error_and_an_unnamed_one_is_not(impo
     importable.package("app")
     assert not configured_packages(["app"]).packages[0].exists
     (package,) = configured_packages(["app:alembic"]).packages
-    with pytest.raises(MigrationsFolderError, match=r"names the folder \S+alembic for app, which does not exist"):
+    with pytest.raises(MigrationsFolderError, match=r"names the folder \S+alembic for app, but that folder does"):
         package.check_present()
 
 
