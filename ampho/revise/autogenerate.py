@@ -56,17 +56,13 @@ def autogenerate(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Revision | None:
-    """Write a revision that makes the tables of a package in the database match its models.
+    """Write a revision that makes the tables of its package in the database match the models, for ``db-rev -a``.
 
     Foreign keys to tables of other packages become ``depends_on``.
 
     :param new: the revision that :func:`ampho.revise.writer.prepare_revision` has returned.
     :param scratch: whether the database is an empty throw-away one, on which the history of the package runs first.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: receives warnings, such as those about tables without an owner.
     :return: the revision; None if nothing differs, and no file was written.
-    :raises NotUpToDateError: if a revision of the package is not applied.
-    :raises AmphoError: if the revision cannot be written; then no file was written.
     """
     warn = (observer or Observer()).warned
     if scratch:
@@ -105,15 +101,10 @@ def check(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> tuple[Drift, ...]:
-    """Return how the models of packages differ from the database.
+    """Return how the models of packages differ from the database, for ``db-check``.
 
-    :param packages: the packages; all by default.
     :param scratch: whether the database is an empty throw-away one, on which the histories of all packages run first,
         and are reverted afterwards.
-    :param x: values for ``context.get_x_argument()``.
-    :param observer: receives warnings, such as those about tables without an owner and irreversible revisions.
-    :raises NotUpToDateError: if a revision of one of the packages is not applied.
-    :raises RevisionFailedError: if the histories cannot be run on an empty database, or reverted.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
     warn = (observer or Observer()).warned

@@ -99,13 +99,7 @@ def draft(
     exclude: Iterable[str] = (),
     x: Sequence[str] = (),
 ) -> Draft:
-    """Return revisions and their SQL for :func:`lint`.
-
-    :param names: ids, or packages, whose pending revisions are meant; all packages by default.
-    :param exclude: the rules to ignore.
-    :param x: values for ``context.get_x_argument()``.
-    :raises SpecifierError: if a name is neither a package nor an id.
-    """
+    """Return the pending revisions of packages, or the named ones, and their SQL, for :func:`lint`."""
 
     def choose(rows: tuple[str, ...], journal: Journal) -> tuple[Revision, ...]:
         graph = project.graph

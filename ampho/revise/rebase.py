@@ -30,14 +30,11 @@ _REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
 
 
 def rebase(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> Revision:
-    """Make the later of the two lines of a package revise the head of the other, if nothing of it is applied.
+    """Make the later of the two lines of a package revise the head of the other, for ``db-rebase``.
 
-    The later line is the one whose first revision is newer, by the time in its id or by its ``Create Date``. Ampho
-    cannot check whether that revision is applied to other databases.
+    The later line is the one whose first revision is newer, by the time in its id or by its ``Create Date``.
 
-    :param x: values for ``context.get_x_argument()``.
-    :return: the first revision of the later line, which now revises the head of the other.
-    :raises RevisionInputError: if there are not two lines, or if the later one is applied or cannot be moved.
+    :return: the first revision of the later line.
     """
     project.package(package).check_writable()
     project.check_addressed(package)

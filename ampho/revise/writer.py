@@ -54,11 +54,7 @@ class Initialized:
 
 
 def init(project: Project, entry: str) -> Initialized:
-    """Write the migrations folder of a package.
-
-    :param entry: the package, or ``package:folder`` for another folder than ``migrations``.
-    :raises PackageError: if the package cannot have one, or already has one.
-    """
+    """Write the migrations folder of a package, for ``db-init``."""
     package = _package_to_init(project, entry)
     package.check_writable()
     folder = package.folder
@@ -139,13 +135,8 @@ def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
     return True
 
 
-def merge(project: Project, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
-    """Write a revision that merges the heads of a package.
-
-    :param message: what the revision does, for the docstring and the file name.
-    :param rev_id: the id, instead of a generated one.
-    :raises RevisionInputError: if the package has fewer than two heads.
-    """
+def merge(project: Project, package: str, message: str, *, rev_id: str | None = None) -> Revision:
+    """Write a revision that merges the heads of a package, for ``db-merge``."""
     heads = project.graph.heads(project.package(package).name)
     if len(heads) <= 1:
         have = f"one head, {heads[0]}" if heads else "no revisions"
@@ -164,15 +155,10 @@ def prepare_revision(
     splice: bool = False,
     rev_id: str | None = None,
 ) -> Revision:
-    """Return a new revision on the branch of a package, which :func:`write_revision` writes.
+    """Return a new revision on the branch of a package, which :func:`write_revision` writes, for ``db-rev``.
 
-    :param message: what the revision does, for the docstring and the file name.
     :param depends_on: ids, or packages whose head is meant; or one of these as a string.
-    :param head: the revision to revise instead of the package's head; ``base`` for another first revision.
-    :param splice: whether ``head`` may already have a successor.
-    :param rev_id: the id, instead of a generated one.
     :return: the revision, whose ``path`` is the folder that will contain its file.
-    :raises AmphoError: if an argument is not valid, or the package is not writable.
     """
     owner = project.package(package)
     owner.check_writable()
