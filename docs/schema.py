@@ -21,28 +21,23 @@ from pkgutil import iter_modules
 from typing import Any
 
 import ampho
-from ampho.cli.json import KEYS, SCHEMA, SHAPES, VERSION, Shape, paths
+from ampho.cli.json import KEYS, SCHEMA, SHAPES, VERSION, Shape, key_of, paths
+from ampho.cli.show import print_text
 from ampho.errors import AmphoError
 
 Schema = dict[str, Any]
 
 COMMANDS = {
-    "current": "db-current",
-    "revisions": "db-show",
-    "heads": "db-heads",
-    "log": "db-log",
     "drifts": "db-check",
     "deployment": "db-check --deploy and db-wait",
-    "lint": "db-lint",
-    "graph": "db-graph",
-    "status": "db-status",
-    "plan": "db-up --plan and db-down --plan",
-    "run": "db-up and db-down",
     "initialized": "db-init",
+    "plan": "db-up --plan and db-down --plan",
     "revision": "db-rev, db-merge, and db-rebase",
+    "revisions": "db-show",
+    "run": "db-up and db-down",
     "stamped": "db-stamp, db-forget, and db-resolve",
 }
-"""The commands that print each key of the object."""
+"""The commands that print each key of the object, where these are not ``db-`` and the key."""
 
 ERROR = {
     "type": "The class of Ampho's error, or UsageError, KeyboardInterrupt, Terminated, or Abort.",
@@ -96,13 +91,17 @@ def _classes() -> Iterator[type]:
 CLASSES = {kind.__name__: kind for kind in _classes() if inspect.isclass(kind)}
 """The classes that annotations name, some of which their modules only import for type checkers."""
 
+RESULTS = {key_of(kind): kind for kind in (*print_text.registry, CLASSES["Picture"], CLASSES["Revision"])}
+"""The classes of the results, by their keys: those that are printed as text, and the two that become files."""
+del RESULTS["object"]
+
 _ROLE = re.compile(r":\w+:`~?\.?([^`]+)`")
 
 
 def schema() -> Schema:
     """Return the schema."""
     definitions: dict[str, Schema] = {"Path": {"type": "string", "description": "An absolute path."}}
-    properties = {key: _result(key, definitions) for key in COMMANDS}
+    properties = {key: _result(key, RESULTS[key], definitions) for key in sorted(RESULTS)}
     properties["error"] = {"$ref": "#/$defs/Error", "description": "Any command that fails, instead of its result."}
     definitions["Error"] = _error()
     return {
@@ -129,16 +128,14 @@ def schema() -> Schema:
     }
 
 
-def _result(key: str, definitions: dict[str, Schema]) -> Schema:
-    """Return the schema of a key of the object; its class is one of the :data:`KEYS`."""
-    names = [name for name, each in KEYS.items() if each == key]
-    kinds = [CLASSES[name] for name in names if name != "NoneType"]
-    found = [_type(kind, definitions) for kind in kinds]
-    (meant,) = map(_summary, kinds)
-    if len(names) > 1:
+def _result(key: str, kind: type, definitions: dict[str, Schema]) -> Schema:
+    """Return the schema of a key of the object, whose value is a result of this class."""
+    found = [_type(kind, definitions)]
+    meant = _summary(kind)
+    if key == KEYS["NoneType"]:
         found.append({"type": "null"})
         meant = f"{meant.removesuffix('.')}; null if there was nothing to do."
-    return _either(found) | {"description": f"{COMMANDS[key]}: {meant[0].lower()}{meant[1:]}"}
+    return _either(found) | {"description": f"{COMMANDS.get(key, f'db-{key}')}: {meant[0].lower()}{meant[1:]}"}
 
 
 def _type(kind: Any, definitions: dict[str, Schema]) -> Schema:

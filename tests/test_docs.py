@@ -105,7 +105,7 @@ def test_the_schema_of_the_json_output_is_that_of_the_classes() -> None:
     made = script("schema")
 
     assert made.schema() == json.loads(made.SCHEMA.read_text("utf-8")), "run: python docs/schema.py"
-    assert made.COMMANDS.keys() == set(made.KEYS.values())
+    assert made.COMMANDS.keys() <= made.RESULTS.keys()
 
 
 def test_the_fields_of_the_json_output_are_those_of_the_schema() -> None:

@@ -58,22 +58,12 @@ _STEP = {name: f"revision.{name}" for name in ("package", "message", "path")} | 
 
 KEYS: Mapping[str, str] = {
     "CurrentState": "current",
-    "Revisions": "revisions",
-    "Heads": "heads",
-    "Log": "log",
-    "Drifts": "drifts",
-    "Deployment": "deployment",
-    "LintReport": "lint",
-    "Picture": "graph",
     "DatabaseStatus": "status",
-    "Plan": "plan",
-    "Run": "run",
-    "Initialized": "initialized",
-    "Revision": "revision",
+    "LintReport": "lint",
     "NoneType": "revision",
-    "Stamped": "stamped",
+    "Picture": "graph",
 }
-"""The keys of results in the JSON object, by the names of their classes."""
+"""The keys of results in the JSON object, by the names of their classes, where :func:`key_of` would differ."""
 
 SHAPES: Mapping[str, Shape] = {
     "CurrentState": Shape(or_null=_REMEDIES),
@@ -145,7 +135,12 @@ def reserving_stdout(ctx: click.Context) -> Iterator[None]:
 
 def print_json(ctx: click.Context, result: object) -> None:
     """Print the result of a command as JSON."""
-    _print(ctx, ctx.info_name, {KEYS[type(result).__name__]: encode(result)})
+    _print(ctx, ctx.info_name, {key_of(type(result)): encode(result)})
+
+
+def key_of(kind: type) -> str:
+    """Return the key of a result in the JSON object: ``run`` for :class:`~ampho.migrate.plan.Run`."""
+    return KEYS.get(kind.__name__, kind.__name__.lower())
 
 
 @contextmanager
