@@ -248,7 +248,7 @@ def test_an_exception_that_was_never_raised_has_no_location() -> None:
         ("ValueError: Constraint must have a name", "naming_convention"),
         ("Cannot add a NOT NULL column with default value NULL", "server_default"),
         ('column "code" of relation "books" contains null values', "server_default"),
-        ("database is locked", "run again"),
+        ("database is locked", "run the command again"),
     ],
 )
 def test_what_is_well_known_comes_with_a_remedy(said: str, hint: str) -> None:
@@ -282,7 +282,7 @@ def test_a_constraint_without_a_name_is_shown_in_a_few_words(constraint: str, sh
     )
     said = describe(exc)
     assert said == f"CompileError: Can't emit DROP CONSTRAINT for constraint {shown}; it has no name"
-    assert with_hint(said).startswith(f"{said} (give the name that it has in the database")
+    assert with_hint(said).startswith(f"{said} (pass the name that it has in the database")
 
 
 @pytest.mark.parametrize(
