@@ -35,6 +35,8 @@ from servers import (
 RUN = pytest.StashKey[tuple[Path, int]]()
 STDERR = pytest.StashKey[int]()
 TIMEOUT, GRACE = 120, 60
+# The files with the longest tests.
+FIRST = {"test_benchmarks.py", "test_cost.py", "test_docs.py", "test_examples.py", "test_order.py", "test_secrets.py"}
 PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
 
 
@@ -69,6 +71,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             return (yield)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Or a worker would run the last of them alone, while the others have nothing left to do.
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 def pytest_collection_finish() -> None:
