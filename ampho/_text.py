@@ -187,7 +187,7 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
         return EMPTY_URL if _is_empty_url(exc) else MALFORMED_URL
     if isinstance(exc, SystemExit):
         return one_line(hide(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called"))
-    if _is_statement_error(exc):
+    if _is_of_sqlalchemy(exc, "StatementError"):
         return _describe_statement_error(exc, hide)
     words = _sentence(exc, hide(_text(exc)).partition("\n")[0] or _function(exc))
     if isinstance(exc, BaseExceptionGroup):
@@ -260,10 +260,7 @@ def _is_empty_url(exc: BaseException) -> bool:
 
 def is_of_database(exc: BaseException) -> bool:
     """Return whether an exception comes from a database, its driver, or the network."""
-    module = sys.modules.get("sqlalchemy.exc")
-    if module is not None and isinstance(
-        exc, (module.DBAPIError, module.PendingRollbackError, module.ResourceClosedError, module.TimeoutError)
-    ):
+    if _is_of_sqlalchemy(exc, "DBAPIError", "PendingRollbackError", "ResourceClosedError", "TimeoutError"):
         return True
     name = type(exc).__module__
     innermost = [str(name) for name, _, _ in frames(exc.__traceback__)][-1:]
@@ -325,9 +322,10 @@ def shown_path(path: Path | str) -> str:
     return str(path)
 
 
-def _is_statement_error(exc: BaseException) -> bool:
+def _is_of_sqlalchemy(exc: BaseException, *names: str) -> bool:
+    """Return whether an exception is an instance of one of some classes of SQLAlchemy, which may not be imported."""
     module = sys.modules.get("sqlalchemy.exc")
-    return module is not None and isinstance(exc, module.StatementError)
+    return module is not None and isinstance(exc, tuple(getattr(module, name) for name in names))
 
 
 def _describe_statement_error(exc: BaseException, hide: Callable[[str], str]) -> str:

@@ -41,46 +41,38 @@ URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 """The default arguments for ``context.configure``, the same as those of Flask-Migrate."""
 
-OPTIONS = frozenset(
+_OF_EACH_RUN = frozenset(["connection", "dialect_name", "dialect_opts", "output_buffer", "starting_rev", "url"])
+_ALWAYS_ON = frozenset(["literal_binds", "transaction_per_migration", "transactional_ddl"])
+
+OPTIONS = _OF_EACH_RUN.union(
+    _ALWAYS_ON,
     [
         "alembic_module_prefix",
         "autogenerate_plugins",
         "compare_server_default",
         "compare_type",
-        "connection",
-        "dialect_name",
-        "dialect_opts",
         "downgrade_token",
         "include_name",
         "include_object",
         "include_schemas",
-        "literal_binds",
         "mssql_batch_separator",
         "on_version_apply",
         "oracle_batch_separator",
-        "output_buffer",
         "process_revision_directives",
         "render_as_batch",
         "render_item",
         "sqlalchemy_module_prefix",
-        "starting_rev",
         "tag",
         "target_metadata",
         "template_args",
-        "transaction_per_migration",
-        "transactional_ddl",
         "upgrade_token",
-        "url",
         "user_module_prefix",
         "version_table",
         "version_table_pk",
         "version_table_schema",
-    ]
+    ],
 )
 """The arguments of Alembic's ``context.configure``, listed here so that checking them does not import Alembic."""
-
-_OF_EACH_RUN = frozenset(["connection", "dialect_name", "dialect_opts", "output_buffer", "starting_rev", "url"])
-_ALWAYS_ON = frozenset(["literal_binds", "transaction_per_migration", "transactional_ddl"])
 
 
 class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)

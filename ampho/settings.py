@@ -54,16 +54,14 @@ class Setting(Generic[T_co]):
         :raises ConfigurationError: if the value is not valid.
         """
         for source in (config, environment) if self.in_environment else (config,):
-            if self.name in source and source[self.name] not in self.unset:
-                return self._parsed(source[self.name])
+            if self.name not in source or (value := source[self.name]) in self.unset:
+                continue
+            try:
+                return self.parse(value)
+            except (TypeError, ValueError, LookupError):
+                remedy = f"Set it to {self.kind.replace('`', '')}."
+                raise ConfigurationError(f"{self} is {value!a}. {remedy}", setting=self.name) from None
         return self.default
-
-    def _parsed(self, value: object) -> T_co:
-        try:
-            return self.parse(value)
-        except (TypeError, ValueError, LookupError):
-            remedy = f"Set it to {self.kind.replace('`', '')}."
-            raise ConfigurationError(f"{self} is {value!a}. {remedy}", setting=self.name) from None
 
 
 def _entries(value: object) -> tuple[str, ...]:
