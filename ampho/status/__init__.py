@@ -1,4 +1,5 @@
-"""The state of a database: what is applied, what is pending, what is wrong, and what to do. Nothing is changed.
+"""The state of a database: its applied and pending revisions, and its problems with their remedies.
 
-The results are frozen dataclasses, made from the graph, the version rows, and the journal. :mod:`ampho.cli` shows them.
+These modules build frozen dataclasses from the graph, the version rows, and the journal. They change nothing, and
+:mod:`ampho.cli` prints the results.
 """

@@ -1,4 +1,4 @@
-"""Messages about the state of a database and what to do about it, and the checks that raise errors with them."""
+"""Messages about the problems of a database and their remedies, and checks that raise errors with these messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_sound(applied: Applied) -> None:
     """Raise a ``VersionTableError`` if a version row cannot be a revision, or is repeated."""
     if applied.corrupt:
         raise VersionTableError(
-            f"The version table has the row {', '.join(map(ascii, applied.corrupt))}, which cannot be a revision."
+            f"The version table has the row {', '.join(map(ascii, applied.corrupt))}, which cannot be a revision id."
             f" {_capitalized(ROWS_REMEDY)}. Nothing was changed.",
             rows=applied.corrupt,
         )
@@ -33,7 +33,7 @@ def check_sound(applied: Applied) -> None:
 
 
 def check_installed(applied: Applied) -> None:
-    """Raise the error about a package that is not installed and has no applied revisions: its name may be misspelt."""
+    """Raise an error if a package is not installed and has no applied revisions, because its name may be misspelled."""
     missing = {id_prefix(applied.package(revision_id)) for revision_id in applied.missing}
     for name, error in applied.graph.not_installed.items():
         if id_prefix(name) not in missing:
@@ -44,8 +44,8 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
     """Check that an upgrade can apply revisions.
 
     :raises MissingRevisionError: if a revision has no file.
-    :raises UnknownRevisionsError: if the database is ahead of the packages of the revisions, or if it is uncertain
-        whether one of them is applied.
+    :raises UnknownRevisionsError: if the database is ahead of one of their packages, or if it is uncertain whether one
+        of the revisions is applied.
     """
     applied.graph.check_files(ids)
     touched = applied.ahead.intersection(map(applied.package, ids))
@@ -62,8 +62,8 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
         raise UnknownRevisionsError(
             f"It is unclear whether {doubtful[0]} of {applied.package(doubtful[0])} is applied, because"
             f" {describe_missing(applied)} {'is' if len(applied.missing) == 1 else 'are'} missing and may depend on it."
-            f" {_capitalized(remedies)}. Or record what is applied of {packages}, with 'ampho db-stamp REVISION', or"
-            " with PACKAGE@base for nothing. Nothing was changed.",
+            f" {_capitalized(remedies)}. Or record how far {packages} is applied, with 'ampho db-stamp REVISION', or"
+            " with 'ampho db-stamp PACKAGE@base' if nothing is applied. Nothing was changed.",
             rows=applied.graph.sort(applied.missing),
         )
 
@@ -82,14 +82,14 @@ def about_missing(applied: Applied, ids: Sequence[str]) -> str:
 
 
 def describe_missing(applied: Applied, ids: Iterable[str] | None = None) -> str:
-    """Return the ids and the packages of missing revisions in words; by default, of all of them."""
+    """Return a phrase with the ids and packages of missing revisions; by default, of all of them."""
     return _with_packages(applied, applied.graph.sort(applied.missing if ids is None else ids))
 
 
 def explain_missing(applied: Applied, ids: Sequence[str]) -> str:
     """Return the possible reasons why revisions are missing, and what to do."""
     reasons = _reasons(applied, ids)
-    # A revision can only be forgotten after those that depend on it.
+    # A revision can be forgotten only after the revisions that depend on it.
     ways = ways_to_forget(applied, reversed(applied.graph.sort(ids)))
     forget = " and ".join(ways) if len(ways) <= _SHOWN else "'ampho db-forget REVISION', the last one first"
     what = "the revision" if len(ids) == 1 else "the revisions"
@@ -121,12 +121,12 @@ def ways_to_forget(applied: Applied, ids: Iterable[str]) -> list[str]:
 def ways_out(applied: Applied, ids: Sequence[str]) -> list[str]:
     """Return the commands that revert revisions that have files, and forget revisions that are missing."""
     present = dict.fromkeys(applied.package(rid) for rid in ids if not applied.graph.is_missing(rid))
-    ways = [f"'ampho db-down {name}@base', or less of it" for name in present]
+    ways = [f"'ampho db-down {name}@base' (or a smaller downgrade)" for name in present]
     return ways + ways_to_forget(applied, filter(applied.graph.is_missing, ids))
 
 
 def as_ran(applied: Applied, journal: Journal) -> Applied:
-    """Return the result of :meth:`Applied.as_ran`, or raise a ``DivergedError`` if that is not a graph."""
+    """Return the result of :meth:`Applied.as_ran`, or raise a ``DivergedError`` if it is not a valid graph."""
     try:
         return applied.as_ran(journal)
     except HistoryError:
@@ -134,7 +134,7 @@ def as_ran(applied: Applied, journal: Journal) -> Applied:
 
 
 def check_not_diverged(applied: Applied, ids: Iterable[str], journal: Journal) -> None:
-    """Raise a ``DivergedError`` if one of the given revisions, or one that they depend on, has diverged."""
+    """Raise a ``DivergedError`` if one of the given revisions, or one of their dependencies, has diverged."""
     diverged = applied.diverged(journal)
     if found := diverged and applied.graph.sort(applied.graph.ancestors(ids).intersection(diverged)):
         raise _diverged_error(applied, found)
@@ -151,7 +151,7 @@ def _diverged_error(applied: Applied, found: Sequence[str]) -> DivergedError:
 
 
 def diverged_remedy(applied: Applied, ids: Sequence[str]) -> str:
-    """Return what to do about diverged revisions."""
+    """Return the remedy for diverged revisions, as text."""
     above = applied.graph.tips((applied.graph.descendants(ids) & applied.known) - set(ids))
     changes, them = ("its changes", "it") if len(ids) == 1 else ("their changes", "them")
     by_hand = f"make {changes} by hand, unless the database already has them"
@@ -160,12 +160,12 @@ def diverged_remedy(applied: Applied, ids: Sequence[str]) -> str:
 
 
 def edited_remedy(applied: Applied, ids: Iterable[str]) -> str:
-    """Return what to do about edited revisions."""
+    """Return the remedy for edited revisions, as text."""
     return f"if the edit makes no difference, accept it with {stamp_commands(applied, ids)}"
 
 
 def stamp_commands(applied: Applied, ids: Iterable[str]) -> str:
-    """Return the commands that record revisions as applied again, with their current files."""
+    """Return the commands that record again, with the current files, that revisions are applied."""
     wanted = set(ids)
     packages = dict.fromkeys(map(applied.package, applied.graph.sort(wanted)))
     known = [[rid for rid in applied.graph.of_package(name) if rid in applied.known] for name in packages]

@@ -1,4 +1,4 @@
-"""What ``db-check --deploy`` and ``db-wait`` report: whether a database matches the deployed code."""
+"""The results of ``db-check --deploy`` and ``db-wait``: whether a database matches the deployed code."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Status(StrEnum):
 
 _EXIT_CODES = dict(zip(Status, (16, 15, 14, 13, 12, 11, 10, 0), strict=True))
 
-_UNREADABLE = f"in the version table, but cannot be a revision; {advice.ROWS_REMEDY}"
+_UNREADABLE = f"in the version table, but cannot be a revision id; {advice.ROWS_REMEDY}"
 _REPEATED = f"more than once in the version table; {advice.ROWS_REMEDY}"
 _SUPERFLUOUS = (
-    "not needed in the version table, which has a row that depends on it; this is harmless, and the next step or"
-    " 'ampho db-stamp' removes it"
+    "not needed in the version table, which has a row that depends on it; this is harmless, and the next upgrade,"
+    " downgrade, or 'ampho db-stamp' removes the row"
 )
 
 WAITED_FOR = {
@@ -52,7 +52,7 @@ WAITED_FOR = {
     Status.INTERRUPTED: "{} to be finished or resolved",
     Status.CORRUPT: "the version table to be repaired: {}",
 }
-"""What ``db-wait`` waits for, in words, by the status of a finding. It does not wait for other findings."""
+"""Descriptions of what ``db-wait`` waits for, by the status of a finding. It does not wait for other findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Finding:
     """A difference between a database and the code.
 
     :ivar status: what is wrong.
-    :ivar package: the name of the package; empty if it is not known, or if it is not about a package.
+    :ivar package: the name of the package; empty if it is not known, or if the finding is not about a package.
     :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected version rows.
     :ivar means: what is wrong, and what to do about it.
-    :ivar is_harmless: whether Ampho ignores it, as it does a superfluous version row.
+    :ivar is_harmless: whether Ampho ignores the finding, as it does a superfluous version row.
     """
 
     status: Status
@@ -74,7 +74,7 @@ class Finding:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether ``db-wait`` waits until the finding has disappeared."""
+        """Whether ``db-wait`` waits for the finding to disappear."""
         return self.status in WAITED_FOR and not self.is_harmless
 
 

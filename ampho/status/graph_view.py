@@ -1,7 +1,7 @@
-"""What ``db-graph`` shows: the nodes and edges of the history, and the position of each node.
+"""The picture that ``db-graph`` draws: the nodes and edges of the history, and the position of each node.
 
-A node is in the lane of its package. Its rank is its distance from the beginning of the history. Nodes of the same rank
-and lane are in different tracks. :mod:`ampho.cli.graph` draws the picture.
+A node is in the lane of its package. Its rank is its distance from the beginning of the history. Nodes with the same
+rank in the same lane are in different tracks. :mod:`ampho.cli.graph` draws the picture.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from ampho.history.graph import Graph
 from ampho.status.state import Mark, marks
 
 _SHORTEST_RUN = 3
-"""The fewest revisions that share a node: a node of two would hide two messages and save only one line."""
+"""The smallest number of revisions in a run, because a run of two would hide two messages and save only one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """A revision, or a run: a chain of revisions that are drawn as one node.
 
-    In a run, only the first revision depends on other nodes, and other nodes only depend on the last revision.
+    In a run, only the first revision depends on other nodes, and other nodes depend only on the last revision.
 
     :ivar package: the name of the package; empty if it is not known.
     :ivar mark: the state of the revisions.
     :ivar revisions: the ids of the revisions, in order.
     :ivar messages: the message of each revision.
-    :ivar rank: its distance from the beginning. It is greater than the ranks of the nodes in its lane that the node
-        depends on, and at least as great as the ranks of those in other lanes.
-    :ivar track: the number of its track in the lane, from 0.
+    :ivar rank: its distance from the beginning. It is greater than the ranks of the node's dependencies in its lane,
+        and at least as great as the ranks of its dependencies in other lanes.
+    :ivar track: the number of its track in the lane, starting at 0.
     :ivar is_head: whether its last revision is a head of the package.
-    :ivar is_stub: whether its package was not requested, and it is only shown because it is connected to one that was.
+    :ivar is_stub: whether its package was not requested, and it is shown because it is connected to one that was.
     """
 
     package: str
@@ -59,7 +59,7 @@ class Node:
 
     @property
     def is_run(self) -> bool:
-        """Whether it has more than one revision."""
+        """Whether the node has more than one revision."""
         return len(self.revisions) > 1
 
 
@@ -69,7 +69,7 @@ class Edge:
 
     :ivar source: the id of the revision that the other one depends on.
     :ivar target: the id of the revision that depends on the source.
-    :ivar is_dependency: whether the source is a dependency, and not a parent in the same package.
+    :ivar is_dependency: whether the source is a dependency rather than a parent in the same package.
     """
 
     source: str
@@ -142,9 +142,9 @@ def draw(
 ) -> Picture:
     """Return the picture of a history.
 
-    :param applied: the revisions that are applied to a database; without it, the picture only shows the files.
+    :param applied: the revisions that are applied to a database; without it, the picture shows only the files.
     :param journal: the journal of that database.
-    :param packages: the packages to show, with the revisions of others that they are connected to; by default all.
+    :param packages: the packages to show, with the connected revisions of other packages; by default, all packages.
     :param full: whether to draw each revision as a node of its own.
     """
     whole = graph if applied is None else applied.graph
@@ -178,7 +178,7 @@ def draw(
 
 
 def all_packages(graph: Graph) -> Iterator[str]:
-    """Yield the listed packages in their order, then the others by name, and last an empty string for unknown ones."""
+    """Yield the listed packages in order, then the others by name, and finally an empty string for unknown ones."""
     yield from graph.packages
     others = {graph[rid].package for rid in graph.ids} - set(graph.packages)
     yield from sorted(others, key=lambda name: (not name, name))
@@ -204,7 +204,7 @@ def _edges(graph: Graph, chosen: set[str]) -> Iterator[Edge]:
 def _runs(
     graph: Graph, ids: Iterable[str], marks: Mapping[str, Mark], stubs: set[str], *, full: bool
 ) -> Iterator[list[str]]:
-    """Yield the revisions of each node, ordered by the first one."""
+    """Yield the revisions of each node. The nodes are ordered by their first revisions."""
     runs: list[list[str]] = []
     ending: dict[str, list[str]] = {}
     for revision_id in ids:
@@ -244,7 +244,7 @@ def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], s
         below[node_of[edge.target]].append((node_of[edge.source], step))
     last_stub: dict[str, int] = {}
     for number, run in enumerate(runs):
-        if run[0] in stubs:  # The edges between stubs are left out, but those of a package should not be side by side.
+        if run[0] in stubs:  # Edges between stubs are left out, but the stubs of a package should not be side by side.
             package = graph[run[0]].package
             if package in last_stub:
                 below[number].append((last_stub[package], 1))
@@ -272,7 +272,7 @@ def _move_stubs(
 
 
 def _tracks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], ranks: Sequence[int]) -> list[int]:
-    """Return the track of each node, which is the track of a parent if that is free."""
+    """Return the track of each node: the track of a parent if that is free, or the first free one."""
     node_of = {rid: number for number, run in enumerate(runs) for rid in run}
     parents: defaultdict[int, list[int]] = defaultdict(list)
     for edge in edges:

@@ -1,4 +1,4 @@
-"""What ``db-current`` and ``db-show`` report: the revisions that exist, and those that are applied."""
+"""The results of ``db-current`` and ``db-show``: the existing revisions, and the applied ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """A revision, and how it is connected to others.
+    """A revision and its connections to other revisions.
 
     :ivar id: the id of the revision.
     :ivar package: the name of its package.
@@ -48,7 +48,7 @@ class RevisionRecord:
     :ivar doc: the docstring of its file.
     :ivar file: the path of its file; see :attr:`path`.
     :ivar down_revisions: the ids of its parents.
-    :ivar depends_on: the ids of its other dependencies: those in ``depends_on``, and parents in another package.
+    :ivar depends_on: the ids of its other dependencies: those in ``depends_on``, and parents in other packages.
     :ivar required_by: the ids of the revisions that depend on it directly.
     :ivar labels: the branch labels in its file.
     :ivar is_head: whether it is a head of its package.
@@ -98,7 +98,7 @@ class MissingState:
 
     :ivar package: the name of the package; empty if neither the journal nor the ids contain it.
     :ivar revisions: the ids of the revisions, in order; without a journal, only the last ones.
-    :ivar is_ahead: whether the package is listed and installed, so that the database is ahead of its files.
+    :ivar is_ahead: whether the package is listed and installed, so the database is ahead of its files.
     :ivar means: why the files may be missing, and what to do about it.
     """
 
@@ -108,9 +108,9 @@ class MissingState:
     means: str = ""
 
     def named(self, name: str) -> tuple[str, ...]:
-        """Return the ids of the revisions that ``db-forget`` forgets if it is called with ``name``.
+        """Return the ids of the revisions that ``db-forget`` forgets when called with ``name``.
 
-        :param name: one of the revisions, or the package if it is not installed or not listed.
+        :param name: the id of one of the revisions, or the package if it is not installed or not listed.
         """
         if name in self.revisions:
             return (name,)
@@ -134,7 +134,7 @@ class DatabaseState(Generic[P]):
 
     :ivar packages: a record for each package, in the order of the packages.
     :ivar missing: a record for each package with missing revisions.
-    :ivar uncertain: the ids of revisions that are shown as pending and may be applied, because no record says what a
+    :ivar uncertain: the ids of revisions that are shown as pending but may be applied, because no record says what a
         missing revision depends on.
     :ivar corrupt: the version rows that cannot be revisions, as text.
     :ivar repeated: the version rows that occur more than once.
@@ -209,7 +209,7 @@ class DatabaseState(Generic[P]):
 class CurrentState(DatabaseState[PackageState]):
     """The applied and the pending revisions of each package, and the problems of the database.
 
-    It is a :class:`ampho.status.state.DatabaseState`.
+    It has all attributes of :class:`ampho.status.state.DatabaseState`.
 
     :ivar unknown: the version rows whose revisions have no files.
     """
@@ -253,7 +253,7 @@ def current_state(
 
 
 def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: Iterable[str]) -> Callable[[str], Mark]:
-    """Return a function that returns the mark of a revision; if several apply, the worst one.
+    """Return a function that returns the mark of a revision, or the worst mark if several apply.
 
     :param edited: the result of :meth:`Applied.edited`.
     :param diverged: the result of :meth:`Applied.diverged`.
@@ -300,7 +300,7 @@ def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ..
 
     :param specifier: a package or label, an id or a unique prefix of one, ``heads``, or ``PACKAGE@head(s)``; None for
         all revisions.
-    :raises SpecifierError: if it names no revision.
+    :raises SpecifierError: if the specifier names no revision.
     """
     if specifier is None:
         return tuple(record(graph, rid) for name in graph.packages for rid in graph.of_package(name))

@@ -1,4 +1,4 @@
-"""What ``db-status`` reports: how much of each package is applied."""
+"""The result of ``db-status``: how many revisions of each package are applied."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class PackageStatus:
 
     :ivar package: the name of the package; empty for missing revisions whose package is not known.
     :ivar applied: the number of applied revisions that have files.
-    :ivar implied: the number of those that applied revisions of other packages depend on, directly or indirectly.
-        Reverting them also reverts these revisions of other packages.
+    :ivar implied: the number of applied revisions that applied revisions of other packages depend on, directly or
+        indirectly. Reverting them also reverts the revisions of the other packages.
     :ivar pending: the number of pending revisions.
     :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
     :ivar heads: the ids of the heads; several heads are a conflict.
     :ivar last: the id of the revision that was applied last; None if there is none, or if that is not recorded.
-    :ivar when: when it was applied; None if that is not recorded.
+    :ivar when: when that revision was applied; None if that is not recorded.
     :ivar revisions: each revision, in order; empty unless requested with ``--all``.
     :ivar remedy: how to write the first revision; empty if the package has revisions.
     """
@@ -64,20 +64,20 @@ class PackageStatus:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no revisions, neither in files nor in the database."""
+        """Whether the package has no revisions, either in files or in the database."""
         return not (self.applied or self.pending or self.missing)
 
     @property
     def is_in_conflict(self) -> bool:
-        """Whether it has several heads."""
+        """Whether the package has several heads."""
         return len(self.heads) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus(DatabaseState[PackageStatus]):
-    """The numbers of applied and pending revisions of each package, and the problems of the database.
+    """The number of applied and pending revisions of each package, and the problems of the database.
 
-    It is a :class:`ampho.status.state.DatabaseState`.
+    It has all attributes of :class:`ampho.status.state.DatabaseState`.
 
     :ivar edited: the ids of applied revisions whose files were changed after they ran.
     """
@@ -120,7 +120,7 @@ def database_status(
     :param journal: the journal of the database.
     :param packages: the packages to report, including packages that are not listed; by default all.
     :param all: whether to report each revision.
-    :param beginning: a function that returns how to write the first revision of a package.
+    :param beginning: a function that returns instructions for writing the first revision of a package.
     :raises SpecifierError: if one of ``packages`` is not a package.
     """
     missing = [each.package for each in missing_states(applied) if each.package not in graph.packages]
@@ -147,7 +147,7 @@ def _implied(applied: Applied) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
-    """Counts the revisions of one package after the other."""
+    """Counts the revisions of packages, one package at a time."""
 
     graph: Graph
     applied: Applied
@@ -175,7 +175,7 @@ class _Counter:
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:
-        """Return the tip that was applied last; None if there is none, or the journal does not have all of them."""
+        """Return the tip that was applied last; None if there are no tips, or the journal does not have all of them."""
         if len(tips) == 1:
             return tips[0]
         recorded = tips and all(map(self.journal.records_applied, tips))

@@ -77,7 +77,7 @@ def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
 def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
     """Yield a line for each row that should not be in the version table."""
     for row in state.corrupt:
-        yield f"The version table has the row {row!a}, which cannot be a revision; {ROWS_REMEDY}."
+        yield f"The version table has the row {row!a}, which cannot be a revision id; {ROWS_REMEDY}."
     for row in state.repeated:
         yield f"The version table has the row {row} more than once; {ROWS_REMEDY}."
 
