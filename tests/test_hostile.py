@@ -172,7 +172,7 @@ ENTRIES = {
     "core,core:alembic": "lists core twice, as core and core:alembic",
     "core,Core": "which only differ in case",
     "core:migrations,core": "lists core twice",
-    "core:nowhere": "which does not exist",
+    "core:nowhere": "but that folder does not exist",
 }
 
 
