@@ -1,4 +1,4 @@
-"""Calling commands for the app that the command line finds: directly on Flask, and in an event loop on Quart."""
+"""Call commands for the app that the command line finds: directly on Flask, and in an event loop on Quart."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def call(
 ) -> T:
     """Call a command for the app that the command line finds, and return its result.
 
-    :raises AmphoError: if the command raises it, or if there is no app, or no extension on it.
+    :raises AmphoError: if the command fails, if no app is found, or if the app has no extension.
     """
     from ampho.extension import SyncExtension, extension_of
 
@@ -71,7 +71,7 @@ def _load(loader: Loader) -> App:
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised when SIGTERM ends a command, in the same way as Ctrl-C does."""
+    """Raised when SIGTERM ends a command, just as Ctrl-C raises ``KeyboardInterrupt``."""
 
 
 _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
@@ -83,9 +83,9 @@ _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
 
 @contextmanager
 def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
-    """Call ``end`` when a signal arrives, unless the app handles that signal, or this is not the main thread.
+    """Call ``end`` when a signal arrives, unless the app handles that signal or this is not the main thread.
 
-    :param end: called with the exception for the signal.
+    :param end: a function that is called with the class of the signal's exception.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -128,13 +128,13 @@ class _Interruptible:
             return
         self._kind = kind
         if _is_in_greenlet():
-            # The code of a revision may run for a long time and block the loop, which then could not cancel it.
+            # A revision may run for a long time and block the loop, so the loop could not cancel the task.
             raise asyncio.CancelledError
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def _is_in_greenlet() -> bool:
-    """Return whether the running code belongs to a command, which runs in a greenlet, and not to the event loop."""
+    """Return whether the current code runs in the greenlet of a command, and not in the event loop itself."""
     from greenlet import getcurrent  # type: ignore[import-untyped,unused-ignore]
 
     return bool(getcurrent().parent)
@@ -151,7 +151,7 @@ def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        # The copied context lets a command notice that it is called by a run.
+        # The copied context lets a command notice that it was called during a run.
         return pool.submit(copy_context().run, asyncio.run, running.run(work)).result()
 
 

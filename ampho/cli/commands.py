@@ -45,17 +45,17 @@ _plan = click.option(
     "--plan", "planned", is_flag=True, help="Print the steps and the reason for each, without running them."
 )
 _confirm = click.option(
-    "--confirm", metavar="DATABASE", help="Allow the change of a protected database (AMPHO_PROTECTED) with this name."
+    "--confirm", metavar="DATABASE", help="The name of the protected database (AMPHO_PROTECTED), to confirm the change."
 )
 _scratch = click.option(
-    "--scratch", is_flag=True, help="Compare with a temporary database on which all revisions run, not with the app's."
+    "--scratch", is_flag=True, help="Compare with a temporary database that has all revisions, not with the app's."
 )
 _start = click.option(
     "--start",
     multiple=True,
     type=_SPEC,
     metavar="REV",
-    help="With --sql, start from this revision, or from 'base', and not from the state of the database. Repeatable.",
+    help="With --sql, start from this revision or 'base' instead of from the state of the database. Repeatable.",
 )
 
 
@@ -114,7 +114,7 @@ def db_init(ctx: click.Context, package: str) -> None:
     "-a",
     "--autogenerate",
     is_flag=True,
-    help="Fill in the differences between the models of PACKAGE and the database.",
+    help="Fill in the changes that make the database match the models of PACKAGE.",
 )
 @_scratch
 @_on_database
@@ -180,7 +180,7 @@ def db_up(
 
 @cli.command("db-down")
 @click.argument("spec", type=_SPEC, default="-1")
-@click.option("--cascade", is_flag=True, help="Also revert the dependent revisions of other packages.")
+@click.option("--cascade", is_flag=True, help="Also revert dependent revisions of other packages.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @_confirm
 @_plan
@@ -277,7 +277,7 @@ def _show_plan(ctx: click.Context, plan: Plan) -> None:
 def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
     """Return the result of ``change``. If the database is protected, ask the user to type its name.
 
-    :param change: changes the database; its parameter is the name by which the user confirms the change.
+    :param change: a function that changes the database; its argument is the name that the user typed to confirm that.
     """
     try:
         return change(confirm)
@@ -317,7 +317,7 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """Move one of two parallel lines of PACKAGE after the other.
 
-    The later line moves, so none of its revisions may be applied to the database.
+    The later line moves, so none of its revisions may already be applied to the database.
     """
     moved = call(ctx, Commands.rebase, package, x=x, observer=_WARNINGS)
     show(ctx, moved, f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
@@ -381,7 +381,8 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
     if applied is None:
         raise click.UsageError("Add --applied or --not-applied.")
     done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=_WARNINGS)
-    show(ctx, done, f"{revision} counts as {'applied' if applied else 'not applied'}: {version_rows(done.after)}")
+    state = "applied" if applied else "not applied"
+    show(ctx, done, f"{revision} now counts as {state}. Version rows: {version_rows(done.after)}")
 
 
 @cli.command("db-log")
@@ -391,7 +392,7 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
 def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what was done to the database, by whom, and when.
 
-    These are the entries of the journal, beginning with the oldest.
+    The entries come from the journal, with the oldest first.
     """
     entries = call(ctx, Commands.log, x=x, observer=_WARNINGS)
     show(ctx, Log(entries[-number:] if number else entries))
@@ -400,12 +401,12 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @cli.command("db-check")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
-@click.option("--deploy", is_flag=True, help="Compare the revisions instead: can this code run on this database?")
+@click.option("--deploy", is_flag=True, help="Check only whether this code can run on this database.")
 @_on_database
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
     """Compare the models with the database.
 
-    By default, it compares the models of all packages. The exit code is 1 if anything differs.
+    By default, it compares the models of all packages. The exit code is 1 if there are differences.
     """
     if deploy:
         if packages or scratch:
@@ -426,8 +427,8 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
     """Check revisions for dangerous operations before they run.
 
-    By default, it checks all pending revisions; with PACKAGEs, only theirs. It checks a REV even if it is applied. The
-    exit code is 1 if it finds anything.
+    By default, it checks all pending revisions. PACKAGE limits this to the pending revisions of a package, and REV to a
+    single revision, even if that is applied. The exit code is 1 if there are findings.
     """
     report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=_WARNINGS)
     show(ctx, report)
@@ -460,7 +461,7 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
     """Print what is applied and pending, one row per package.
 
-    With PACKAGEs, it prints only these.
+    By default, it prints all packages.
     """
     status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=_WARNINGS)
     show(ctx, status)
@@ -478,13 +479,13 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
 
 @cli.command("db-graph")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("--full", is_flag=True, help="Show each revision, instead of drawing several in a row as one.")
-@click.option("--no-database", is_flag=True, help="Draw only the files, without connecting to the database.")
+@click.option("--full", is_flag=True, help="Draw each revision, instead of drawing several in a row as one.")
+@click.option("--no-database", is_flag=True, help="Draw only the revision files, without connecting to the database.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="The output format; by default, the one for the extension of FILE, or text.",
+    help="The output format; by default, the format for the extension of FILE, or text.",
 )
 @click.option("--mermaid", is_flag=True, help="The same as --format mermaid.")
 @click.option(
@@ -510,8 +511,7 @@ def db_graph(
 ) -> None:
     """Draw the history, and mark what is applied.
 
-    Each package has a lane. With PACKAGEs, it draws only these, and the revisions of other packages that are connected
-    to them.
+    Each package has a lane. If you name packages, it draws only these, with the connected revisions of other packages.
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")
@@ -529,7 +529,7 @@ def db_graph(
 @click.argument("spec", type=_SPEC, required=False)
 @_on_files
 def db_show(ctx: click.Context, spec: str | None) -> None:
-    """Print all revisions, those of a package, or one in full."""
+    """Print all revisions, a package's revisions, or one in full."""
     show(ctx, Revisions(call(ctx, Commands.show, spec, observer=_WARNINGS)))
 
 

@@ -1,7 +1,7 @@
 """Shell completion of packages, revisions, and specifiers, through Click.
 
-It loads the app and reads the headers of the revision files, but does not use the database or Alembic. If there is an
-error, there are no suggestions, and no output that would disturb the command line.
+Completion loads the app and reads the headers of the revision files, but does not use the database or Alembic. If an
+error occurs, it suggests nothing and prints nothing, because output would disturb the command line.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _packages(ctx: click.Context) -> Sequence[MigrationPackage]:
 def _ids(packages: Sequence[MigrationPackage], incomplete: str) -> Found:
     """Yield the ids and messages of revisions whose ids may begin with ``incomplete``.
 
-    Yield none while they could belong to several packages: the names of the packages are suggested first.
+    Yield nothing while several packages match, because the names of the packages are suggested first.
     """
     from ampho.history.revision import id_prefix
 
@@ -166,7 +166,7 @@ def _revisions(package: MigrationPackage) -> Iterator[Revision]:
 
 def prepare_shells() -> None:
     """Adapt Click's completion to bash, which splits ``app@head``, and to fish, which cuts messages at commas."""
-    # Click registers the classes globally, so only a process that completes calls this function.
+    # Click registers the classes globally, so this function is called only in a process that completes a command line.
     from click.shell_completion import BashComplete, FishComplete, add_completion_class
 
     class Bash(BashComplete):

@@ -32,7 +32,7 @@ _OTHER_NAMES = {
     "history": "show",
     "showmigrations": "status",
 }
-"""The names that these commands have in other tools, without the prefix."""
+"""Names of commands in other tools, with the names of the same commands here, without the prefix."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
 INPUT_ERRORS = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
@@ -48,7 +48,7 @@ else:
 
 
 class Failure(click.ClickException):
-    """An error that Click prints as one line, followed on a terminal by a hint at ``ampho explain``.
+    """An error that Click prints as one line. On a terminal, a hint to use ``ampho explain`` follows.
 
     :ivar entry: the name of the error for ``ampho explain``; empty if its message is enough.
     """
@@ -62,7 +62,7 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         for line in f"Error: {self.message}".split("\n"):
             say(line, err=True, colors=self._colors)
-        if self.entry and is_terminal(stderr=True):  # in a pipe an error is one line
+        if self.entry and is_terminal(stderr=True):  # in a pipe, an error is a single line
             say(f"More: ampho explain {self.entry}", err=True)
 
 
@@ -72,7 +72,7 @@ def _colors() -> Mapping[str, str]:
 
 
 def _show(show: Callable[[IO[str]], None], colors: Mapping[str, str], file: IO[Any] | None = None) -> None:
-    """Print an error of Click in the way in which other errors are printed.
+    """Print one of Click's errors in the same way as other errors.
 
     :param show: the method by which Click writes the error to a file.
     """
@@ -94,7 +94,7 @@ def one_line_errors() -> Iterator[None]:
         entry = "" if isinstance(exc, INPUT_ERRORS) else exc.entry
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
     except click.ClickException as exc:
-        exc.__dict__["message"] = escaped_lines(exc.message)  # the type declares it as final
+        exc.__dict__["message"] = escaped_lines(exc.message)  # Click declares the attribute as final
         if not isinstance(exc, Failure):
             exc.__dict__["show"] = partial(_show, exc.show, _colors())
         raise
@@ -114,7 +114,7 @@ def _no_app(exc: AppNotFoundError) -> str:
     context = click.get_current_context(silent=True)
     command = f" {context.invoked_subcommand}" if context and context.invoked_subcommand else " COMMAND"
     lines = [
-        "No app found. This was tried, in this order:",
+        "No app found. Ampho tried the following, in this order:",
         *(f"  {printable(line, 1000)}" for line in exc.tried),
         "Name the app; NAME is module, module:name, path/to/file.py, or module:create_app():",
         f"  ampho --app NAME{command}",
@@ -190,7 +190,7 @@ def _before_command(option: str, ctx: click.Context) -> str:
 
 
 class AmphoGroup(click.Group):
-    """A group that prints each error as one line, also below ``flask`` and ``quart``."""
+    """A group that prints each error as one line, even under ``flask`` and ``quart``."""
 
     command_class: type[click.Command] | None = SpecifierCommand
 

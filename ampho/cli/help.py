@@ -1,7 +1,7 @@
-"""The purposes and examples of the commands, which the help shows in addition to what Click writes.
+"""The purposes and examples of the commands, which the help shows in addition to Click's own text.
 
-An example is the text to type after ``ampho``, and what it does. A test runs all examples. A command without a purpose
-is listed below the others.
+An example consists of the text to type after ``ampho``, and a short explanation. A test runs all examples. A command
+without a purpose is listed below the others.
 """
 
 from __future__ import annotations

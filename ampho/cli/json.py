@@ -38,7 +38,7 @@ _STDOUT = "ampho.stdout"
 
 @dataclass(frozen=True)
 class Shape:
-    """How the JSON of a class differs from its fields.
+    """The differences between the JSON of a class and its fields.
 
     :ivar hidden: fields that are omitted.
     :ivar computed: paths of attributes, such as ``revision.id``, that are added or replace a field, by JSON name.
@@ -63,7 +63,7 @@ KEYS: Mapping[str, str] = {
     "NoneType": "revision",
     "Picture": "graph",
 }
-"""The keys of results in the JSON object, by the names of their classes, where :func:`key_of` would differ."""
+"""The keys of results in the JSON object, by class name, except keys that equal the class name in lower case."""
 
 SHAPES: Mapping[str, Shape] = {
     "CurrentState": Shape(or_null=_REMEDIES),
@@ -113,7 +113,7 @@ def json_option(command: Command) -> Command:
 
 
 def request_json(ctx: click.Context) -> None:
-    """Make the command, and its errors, print JSON."""
+    """Make the command and its errors print JSON."""
     ctx.meta[_REQUESTED] = True
 
 
@@ -124,7 +124,7 @@ def wants_json(ctx: click.Context) -> bool:
 
 @contextmanager
 def reserving_stdout(ctx: click.Context) -> Iterator[None]:
-    """Reserve standard output for the JSON, if the command prints JSON; all other output goes to standard error."""
+    """If the command prints JSON, reserve standard output for it, and send all other output to standard error."""
     if not wants_json(ctx):
         yield
         return

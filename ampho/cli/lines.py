@@ -1,8 +1,8 @@
-"""Writing to the standard streams. Everything that a command prints goes through here, or ``terminal.styled()``.
+"""Write to the standard streams. All output of a command goes through this module or ``terminal.styled()``.
 
-Ids, messages, paths, rows, and errors come from files and databases that other people wrote. They are escaped here, so
-that they cannot move the cursor, hide output, or forge a line. On a terminal, long lines are also broken between words.
-In pipes and files they stay whole, because logs are read line by line.
+Ids, messages, paths, rows, and errors come from files and databases that other people wrote. This module escapes them,
+so that they cannot move the cursor, hide output, or forge a line. On a terminal, it also wraps long lines between
+words. In pipes and files, lines stay whole, because programs read logs line by line.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import click
 from ampho._text import describe, describe_warning, escaped, escaped_lines, one_line
 from ampho.cli.terminal import is_terminal, refuses_colors
 
-_HANG = 2  # columns by which the rest of a broken line is indented
-_LEAST = 20  # columns that remain for the rest, whatever its indentation
-_COLUMNS = 80  # of a terminal whose width is unknown
+_HANG = 2  # columns by which continuation lines are indented
+_LEAST = 20  # columns that a continuation line has at least
+_COLUMNS = 80  # the assumed width of a terminal if it is unknown
 # Quoted text, such as a command, is not broken, so that it can be copied.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
@@ -40,8 +40,8 @@ def say(
     """Write one line, escaped.
 
     :param err: write to standard error.
-    :param hang: the column in which the rest of the line begins if it is too long for the terminal.
-    :param colors: the colors for texts with which the line begins or ends, on a terminal that shows colors.
+    :param hang: the column where continuation lines begin if the line is too long for the terminal.
+    :param colors: the colors of texts at the beginning or the end of the line, on a terminal that shows colors.
     """
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
@@ -63,7 +63,7 @@ def _colored(text: str, colors: Mapping[str, str]) -> str:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """Write data: escaped to a terminal, otherwise unchanged."""
+    """Write data, escaped on a terminal and otherwise unchanged."""
     # click.echo() would remove escape sequences from data that it writes into a pipe.
     stream = sys.stderr if err else sys.stdout
     stream.write(escaped_lines(text) if is_terminal(stderr=err) else text)
@@ -80,10 +80,10 @@ def warn(text: str) -> None:
 
 @contextmanager
 def warning_once() -> Iterator[None]:
-    """Write each warning only once in a ``with`` block, including warnings of Python and those that libraries log.
+    """Write each warning only once in a ``with`` block, including Python's warnings and those that libraries log.
 
-    Python's filters apply. An app that handles Python's warnings, as with ``logging.captureWarnings()``, or that has
-    configured logging, receives them instead.
+    Python's filters apply. If the app handles Python's warnings, for example with ``logging.captureWarnings()``, or has
+    configured logging, it receives the warnings instead.
     """
     token, before, last_resort = _warned.set(set()), warnings.showwarning, logging.lastResort
     if getattr(before, "__module__", "") == warnings.__name__:
@@ -99,10 +99,10 @@ def warning_once() -> Iterator[None]:
 
 
 class _Unhandled(logging.Handler):
-    """Writes logged warnings, each in one line, if the app has not configured logging.
+    """Writes each logged warning as one line, if the app has not configured logging.
 
-    It drops warnings that a lost connection could not be closed, because the command reports the loss, and the notes of
-    MariaDB and MySQL about ``IF EXISTS`` and the names of primary keys.
+    It drops warnings that a lost connection could not be closed, because the command reports the lost connection. It
+    also drops notes from MariaDB and MySQL about ``IF EXISTS`` and the names of primary keys.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -130,15 +130,16 @@ def _columns(stream: IO[str]) -> int:
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):
         return int(given)
-    with suppress(OSError, ValueError):  # a stand-in stream has no descriptor
+    with suppress(OSError, ValueError):  # a replaced stream may have no descriptor
         return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
     return _COLUMNS
 
 
 def wrap(text: str, width: int, hang: int | None = None) -> str:
-    """Return a line, wrapped between its words if it has more than ``width`` columns.
+    """Return a line, wrapped between words if it has more than ``width`` columns.
 
-    A longer word, such as a path, gets a line of its own. Only the terminal wraps it, so it can be copied whole.
+    A word that is longer than that, such as a path, gets a line of its own. Only the terminal wraps it, so that users
+    can copy it whole.
 
     :param hang: the column in which the second and later lines begin.
     """

@@ -91,7 +91,7 @@ class Display(Reporter):
             self._thread = threading.Thread(target=self._draw, name="ampho-progress", daemon=True)
             self._thread.start()
             if sys.stdin.isatty():
-                # A reference is kept, because input() uses the stream even after end() has replaced it.
+                # Keep a reference, because input() uses the stream even after end() has replaced it.
                 self._input = _Input(sys.stdin, self.end)
                 sys.stdin = cast("TextIO", self._input)
 
@@ -139,7 +139,7 @@ class Display(Reporter):
             raise interruption
 
     def _draw(self) -> None:
-        # If the terminal cannot be drawn on, the run continues without a display.
+        # If drawing fails, the run continues without a display.
         with suppress(Exception):
             if not self._over.wait(_DELAY):
                 self._draw_until_over()
@@ -154,7 +154,7 @@ class Display(Reporter):
             spinner = Spinner("line" if is_ascii else "dots")
             rows = partial(self._rows, spinner, is_ascii=is_ascii)
             for terminal in self._terminals:
-                terminal.prefix = _CLEAR_BELOW.encode()  # so that all output of Python clears the display first
+                terminal.prefix = _CLEAR_BELOW.encode()  # so that all output from Python clears the display first
             try:
                 with _below_cursor(console, rows) as live:
                     while not self._over.wait(_REFRESH):
@@ -192,7 +192,7 @@ def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
     from rich.segment import ControlType, Segment, Segments
 
     def control(codes: str) -> Segment:
-        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any type marks the codes as not being text
+        return Segment(codes, None, [(ControlType.CURSOR_UP, 0)])  # any control type marks the codes as non-text
 
     class Below(Live):
         def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
@@ -207,7 +207,7 @@ def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
 
         def stop(self) -> None:
             super().stop()
-            # Older versions of Rich end with a newline. Some terminals also restore a hidden cursor.
+            # Older versions of Rich end with a newline. On some terminals, restoring the cursor hides it again.
             console.file.write(_RESTORE_CURSOR)
             console.show_cursor()
 
@@ -258,7 +258,7 @@ class _Input:
 
 @contextmanager
 def _records_kept_off_the_terminal() -> Iterator[None]:
-    """Keep the log records of a run from handlers that write to the terminal on which the command reports the run."""
+    """Keep the log records of a run away from handlers that write to the terminal where the command reports the run."""
     from ampho.migrate.observers import EVENT
 
     def deliver_elsewhere(record: logging.LogRecord) -> bool:
@@ -289,7 +289,7 @@ def _writes_to_the_terminal(handler: logging.Handler) -> bool:
     rich = getattr(handler, "console", None)  # Rich's handler has no stream
     stream: Any = getattr(handler, "stream", getattr(rich, "file", None))
     try:
-        is_controlling = getattr(stream, "name", None) == "/dev/tty"  # another name of the same terminal
+        is_controlling = getattr(stream, "name", None) == "/dev/tty"  # another name for the same terminal
         return bool(stream.isatty()) and (is_controlling or os.path.sameopenfile(stream.fileno(), _OUT))
     except (AttributeError, OSError, ValueError):  # it has no stream, or its stream is closed or has no descriptor
         return False

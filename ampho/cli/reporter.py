@@ -1,4 +1,4 @@
-"""Observers that print what a command does in plain lines. :mod:`ampho.cli.progress` has the display for terminals."""
+"""Observers that print a command's progress as plain lines. :mod:`ampho.cli.progress` has a display for terminals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Step
 
 PACKAGES = 10
-"""The number of packages that a line lists by name at most."""
+"""The maximum number of packages that a line lists by name."""
 
 
 class WarningsOnly(Observer):

@@ -1,4 +1,4 @@
-"""Standard streams that never raise.
+"""Standard streams that never raise an exception.
 
 A stream may be closed, a disk may be full, a pipe may have lost its reader, and an encoding may lack a character. None
 of these may interrupt a migration, or print a traceback after the work is done.
@@ -39,7 +39,7 @@ class SafeFile(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of the data, waiting for a slow reader. Discard it if it cannot be written."""
         self.ends_line = bytes(memoryview(data)[-1:]) == b"\n"
-        prefix = self.prefix  # another thread may change it meanwhile
+        prefix = self.prefix  # another thread may change it in the meantime
         try:
             while (written := super().write(prefix + data)) is None:  # a non-blocking pipe that is full
                 select.select([], [self], [])
@@ -49,7 +49,7 @@ class SafeFile(io.FileIO):
         return max(written - len(prefix), 0)
 
     def _give_up(self, error: OSError) -> None:
-        """Discard everything that is written from now on, also by programs that a revision starts."""
+        """Discard all further output, including the output of programs that a revision starts."""
         if error.errno != errno.EPIPE:
             self.error = error
         with suppress(OSError):
@@ -60,7 +60,7 @@ class SafeFile(io.FileIO):
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Replace the standard streams in a ``with`` block with streams that never raise."""
+    """Replace the standard streams in a ``with`` block with streams that never raise an exception."""
     _open_closed()
     given = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_safe, given)

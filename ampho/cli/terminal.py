@@ -1,4 +1,4 @@
-"""The terminal: whether there is one, whether it shows colors, and what Rich draws on it."""
+"""Check whether there is a terminal and whether it shows colors, and prepare Rich's output for it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def styled(*pieces: tuple[str, str]) -> Text:
-    """Return a text for Rich from pieces, each with its style. Pieces are escaped, and not read as markup."""
+    """Return a text for Rich from pieces, each with its style. The pieces are escaped, and are not Rich's markup."""
     from rich.text import Text
 
     return Text.assemble(*((escaped_lines(piece), style) for piece, style in pieces))

@@ -159,7 +159,7 @@ def test_a_folder_without_an_app_is_told_what_was_tried_and_how_to_name_one(proj
 
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "Error: No app found. This was tried, in this order:",
+        "Error: No app found. Ampho tried the following, in this order:",
         "  --app was not given",
         "  AMPHO_APP, FLASK_APP and QUART_APP are not set, nor in .env, .flaskenv or .quartenv",
         f"  wsgi.py, app.py and asgi.py are not in {Path(project.folder).resolve()}",

@@ -61,5 +61,5 @@ def _style(mark: Mark) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text escaped for a quoted string, in which Graphviz also replaces the entities of HTML."""
+    """Return a text escaped for a quoted string, in which Graphviz also decodes HTML entities."""
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

@@ -1,6 +1,6 @@
 """The signs, colors, labels, and tooltips that all drawings of a picture share.
 
-Ids and messages may contain any characters.
+Ids and messages may contain any characters, so the functions in this module make them printable.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ampho.status.state import Mark
 
 NOTHING = "There are no revisions yet."
 FEW_LANES = 6
-"""The most lanes that are drawn side by side; more lanes are drawn one below the other."""
+"""The maximum number of lanes that are drawn side by side. More lanes are drawn one below the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How revisions with a mark are drawn.
+    """The appearance of revisions that have a certain mark.
 
     :ivar style: the style of their text in a terminal.
     :ivar fill: the color of their box.
@@ -110,7 +110,7 @@ def subtitle(node: Node, room: int) -> str:
 
 
 def tooltip(node: Node) -> str:
-    """Return the ids and messages of a node in lines, and what its mark means."""
+    """Return the ids and messages of a node, one revision per line, and the meaning of its mark."""
     lines = [f"{name(rid)}  {message(text)}".rstrip() for rid, text in zip(node.revisions, node.messages, strict=True)]
     remarks = [LOOKS[node.mark].meaning] if node.mark is not Mark.UNKNOWN else []
     remarks += ["head"] if node.is_head else []
@@ -118,7 +118,7 @@ def tooltip(node: Node) -> str:
 
 
 def relation(edge: Edge) -> str:
-    """Return an edge in words."""
+    """Return a description of an edge."""
     return f"{name(edge.target)} {'depends on' if edge.is_dependency else 'revises'} {name(edge.source)}"
 
 
@@ -130,7 +130,7 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, Look]]:
 
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:
-    """Return a text. If it is wider than ``room`` characters, it is cut, and ends with an ellipsis."""
+    """Return a text, cut and with an ellipsis at the end if it is wider than ``room`` characters."""
     if cell_len(text) <= room:
         return text
     size = cell_len(ellipsis)

@@ -24,9 +24,9 @@ Part = tuple[str, str]
 _COLORS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_cyan")
 _ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _WIDE = 80
-_SHOWN = 3  # dependencies of a revision
+_SHOWN = 3  # the dependencies of a revision that are listed
 _OF_NODE = 3  # parts of a node's text; a lane has two, a name and counts
-_MESSAGE = 36  # columns to which a message is cut before the remark is
+_MESSAGE = 36  # columns to which a message is cut before its remark is cut
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ def _fitted(picture: Picture, width: int | None, ellipsis: str) -> Iterator[list
 
 
 def _legend(picture: Picture, width: int) -> list[str]:
-    """Return an empty line and the legend, broken to a width; nothing if the picture needs no legend."""
+    """Return an empty line and the legend, wrapped to a width, or nothing if the picture needs no legend."""
     entries = [f"{look.sign} {look.meaning}" for _, look in labels.legend(picture)]
     if any(edge.is_dependency for edge in picture.edges):
         entries.append("┆ is needed below, in another package")
@@ -146,7 +146,7 @@ class _Painter:
             yield _Row([], [], [(labels.NOTHING, "")])
 
     def _begin(self, node: Node) -> int:
-        """Begin the lane of a node, and return its column: the last one, shared with other lanes, if none is free."""
+        """Begin the lane of a node, and return its column. If none is free, lanes share the last column."""
         column = self._free()
         if column is None:
             return len(self._columns) - 1
@@ -185,7 +185,7 @@ class _Painter:
         if opened is not None:
             style = self._colors[node.package]
             if any((number > column) == (opened > column) for number in elsewhere):
-                # In the same row, the new strand would lie on one that reaches the node.
+                # In the same row, the new strand would overlap a strand that reaches the node.
                 yield row
                 row = self._continued()
                 row.cells[column] = ("├" if opened > column else "┤", row.cells[column][1])
@@ -194,14 +194,14 @@ class _Painter:
         yield row
 
     def _column(self, incoming: Mapping[int, _Strand]) -> int:
-        """Return the column of a node: that of its parent if the node is the last one that the parent's line reaches.
+        """Return the column of a node: its parent's column if the node is the last one that the parent's line reaches.
 
         :param incoming: the strands that reach the node, by their columns.
         """
         for number, strand in incoming.items():
             if strand.remaining == 1 and not strand.is_dependency:
                 return number
-        # Directly below the node in the row above, it would look like a child of that node.
+        # Directly below the node in the previous row, this node would look like a child of that node.
         free = None if self._last is None else self._free(besides=[self._last])
         if free is None:
             free = self._free()

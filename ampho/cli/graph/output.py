@@ -1,4 +1,4 @@
-"""Writing a picture of the history to the terminal, to a pipe, or to a file, in one of several formats."""
+"""Write a picture of the history to the terminal, to a pipe, or to a file, in one of several formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SUFFIXES = {
 
 
 def format_of(file: str) -> str:
-    """Return the format for the extension of a file's name.
+    """Return the format for a file's extension.
 
     :raises click.UsageError: if the extension is unknown.
     """
@@ -40,7 +40,7 @@ def format_of(file: str) -> str:
 
 
 def print_picture(picture: Picture, form: str, file: str | None) -> None:
-    """Write a picture in a format, which is one of :data:`FORMATS`.
+    """Write a picture in one of :data:`FORMATS`.
 
     :param file: the name of the file; None or a dash for standard output.
     """
@@ -95,8 +95,8 @@ def _text(picture: Picture, form: str) -> str:
     text = as_mermaid(picture)
     if is_too_large(picture, text):
         warn(
-            "The picture exceeds Mermaid's default limits. Name some packages, raise its maxTextSize and maxEdges, or"
-            " use --format svg."
+            "The picture exceeds Mermaid's default limits. Name fewer packages, raise Mermaid's maxTextSize and"
+            " maxEdges, or use --format svg."
         )
     return text
 

@@ -1,4 +1,4 @@
-"""Where the boxes of a picture are placed, and how its edges run between them without crossing a box.
+"""Place the boxes of a picture, and route its edges between them without crossing a box.
 
 The axes of a layout are called *along* and *across*, because some drawings grow downwards and others to the right.
 Ranks follow each other along the layout. Columns, one for each track of each lane, lie next to each other across it.
@@ -6,8 +6,8 @@ The box of a node is where its rank and its column meet. Edges run between the b
 ranks and run across, and in gutters, which lie between columns and run along. Channel 2 lies before rank 2, and gutter
 2 before column 2; the last channel and the last gutter come after all ranks and all columns.
 
-Edges that share a channel or a gutter get slots next to each other, unless they start at the same node. So lines that
-lie on each other always have the same source.
+Edges that share a channel or a gutter get slots next to each other, unless they start at the same node. So overlapping
+lines always have the same source.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class _Step(NamedTuple):
 
     @property
     def order(self) -> int:
-        """A number by which the step is compared with the places where edges begin and end.
+        """A number that can be compared with the positions where edges begin and end.
 
-        Each gutter comes before its column, and each channel before its rank, on which an edge may enter or leave a box
-        at three points.
+        Each gutter comes before its column, and each channel before its rank. An edge may enter or leave a box on a
+        rank at three points.
         """
         return self.number * (_PER_RANK if self.kind == "channel" else _PER_COLUMN)
 
@@ -66,7 +66,7 @@ class _Step(NamedTuple):
 class _Route:
     """The route of an edge.
 
-    :ivar steps: the channels and gutters through which it runs, in turn.
+    :ivar steps: the channels and gutters through which it runs, in order.
     """
 
     edge: Edge
@@ -76,7 +76,7 @@ class _Route:
 
     @property
     def key(self) -> tuple[str, bool]:
-        """What edges have in common if they may lie on each other."""
+        """A value that is the same for edges that may overlap."""
         return self.source.first, self.edge.is_dependency
 
 
@@ -96,7 +96,7 @@ class _Slots:
         stretches[route.key] = min(low, begin, end), max(high, begin, end)
 
     def assign(self) -> None:
-        """Assign to each stretch the first slot that is free there."""
+        """Assign each stretch the first slot that is free along it."""
         for step, stretches in self._stretches.items():
             taken: list[tuple[int, int]] = []
             free: list[int] = []
@@ -235,9 +235,9 @@ class Layout:
                 self._slots.add(step, route, before, after)
 
     def _ends(self, route: _Route) -> tuple[Point, Point]:
-        """Return where an edge leaves the box of its source, and where it enters that of its target.
+        """Return where an edge leaves the box of its source, and where it enters the box of its target.
 
-        An edge from a parent leaves at the end of a box, and enters at the beginning of the other. An edge from a
+        An edge from a parent leaves at the end of one box and enters at the beginning of the other. An edge from a
         dependency leaves and enters at the sides.
         """
         along, across = self._sizes.along, self._sizes.across

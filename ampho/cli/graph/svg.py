@@ -18,8 +18,8 @@ _LEAST, _MOST = 132.0, 490.0
 _MARGIN = 12.0
 _HEAD = 42.0  # above a lane, for its name
 _LINE = 22.0
-_MONO = 7.3  # the width of a character, at 12 pixels
-_SMALL = 6.7  # and at 11
+_MONO = 7.3  # the width of a character at 12 pixels
+_SMALL = 6.7  # the width of a character at 11 pixels
 _ROUND = 6.0
 _RUN = 4.0
 
@@ -169,7 +169,7 @@ def _box_width(nodes: Iterable[Node]) -> float:
 
 
 def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
-    """Draw the sign of a mark, by which marks can be told apart without colors."""
+    """Draw the sign of a mark, which distinguishes marks without colors."""
     match mark:
         case Mark.APPLIED | Mark.PENDING:
             ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=4.5)})
@@ -185,7 +185,7 @@ def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
 
 
 def _legend(picture: Picture, width: float) -> Iterator[tuple[float, int, str, str]]:
-    """Yield the entries of the legend, broken to a width: the position and row of each, its kind, and its text."""
+    """Yield the entries of the legend, wrapped to a width: the position and row of each, its kind, and its text."""
     entries = [(str(mark), look.meaning) for mark, look in labels.legend(picture)]
     kinds = {edge.is_dependency for edge in picture.edges}
     entries += [("parent", "runs before")] * (False in kinds)

@@ -1,6 +1,6 @@
 """Printing the results of commands, as text or as JSON.
 
-Each module prints the results whose classes are in the room of the same name: ``status.py`` those of ``ampho.status``.
+Each module prints the results whose classes are in the package of the same name: ``status.py`` is for ``ampho.status``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ampho.cli.lines import say
 def show(ctx: click.Context, result: object, text: str | None = None) -> None:
     """Print the result of a command, as JSON if ``--json`` is set, otherwise as text.
 
-    :param text: a text to print instead of the usual one for such a result.
+    :param text: a text to print instead of the default text for the result.
     """
     if wants_json(ctx):
         print_json(ctx, result)
@@ -30,11 +30,11 @@ def show(ctx: click.Context, result: object, text: str | None = None) -> None:
 
 @singledispatch
 def print_text(result: object, ctx: click.Context) -> None:
-    """Print a result as text, by its class.
+    """Print a result as text, with the function that is registered for its class.
 
     :param ctx: the context of the command, whose options may affect the text.
     """
-    # The modules register functions for classes. They are imported late, because each imports a whole room.
+    # The modules register functions for classes. They are imported late, because each imports a whole package.
     room = type(result).__module__.split(".")[1]
     import_module(f"{__name__}.{room}")
     print_text.dispatch(type(result))(result, ctx)

@@ -1,4 +1,4 @@
-"""The text of results that are lists. Each list has a class here, by which ``print_text()`` recognizes it."""
+"""The text of results that are lists. Each kind of list has a class, so that ``print_text()`` can recognize it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _print_in_full(record: RevisionRecord) -> None:
     fields = {
         "Revision": f"{record.id}{' (head)' if record.is_head else ''}",
         "Package": record.package,
-        "Revises": ", ".join(record.down_revisions) or "nothing: it is a first revision",
+        "Revises": ", ".join(record.down_revisions) or "nothing (first revision)",
         "Depends on": ", ".join(record.depends_on),
         "Required by": ", ".join(record.required_by),
         "Labels": ", ".join(record.labels),

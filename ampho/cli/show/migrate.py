@@ -149,5 +149,5 @@ def _summary(plan: Plan) -> list[str]:
     if open_:
         lines.append(f"Not fully in a transaction, so a failure may leave part of a change: {counted(open_)}")
     if plan.protected:
-        lines.append(f"The database {plan.protected} is protected: its name has to be confirmed")
+        lines.append(f"The database {plan.protected} is protected: you must confirm its name")
     return lines

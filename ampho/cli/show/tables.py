@@ -1,6 +1,6 @@
-"""Tables: on a terminal in the first layout that fits, and in a pipe always in the same one.
+"""Print tables: on a terminal in the first layout that fits, and in a pipe always in the same layout.
 
-For a pipe, this module makes the lines itself, because Rich is slow. On a terminal, Rich draws the table, but this
+For a pipe, this module formats the lines itself, because Rich is slow. On a terminal, Rich draws the table, but this
 module computes the widths of the columns, because Rich would measure every cell several times.
 """
 
@@ -64,9 +64,9 @@ class Layout:
 def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> int:
     """Draw a table in the first layout that fits on the terminal, or otherwise in the last one.
 
-    In a pipe, it is always the first layout.
+    In a pipe, always use the first layout.
 
-    :param layouts: functions that make the layouts, the widest first.
+    :param layouts: functions that return the layouts, the widest first.
     :param stderr: draw on standard error.
     :return: the index of the layout.
     """
