@@ -277,7 +277,7 @@ def _show_plan(ctx: click.Context, plan: Plan) -> None:
 def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
     """Return the result of ``change``. If the database is protected, ask the user to type its name.
 
-    :param change: a function that changes the database; its argument is the name that the user typed to confirm that.
+    :param change: a function that changes the database; its argument is the name of the database, or None.
     """
     try:
         return change(confirm)

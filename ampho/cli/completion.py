@@ -52,7 +52,7 @@ def _quietly(find: Callable[[click.Context, click.Parameter, str], Found]) -> Co
 
     @wraps(find)
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem  # late, because only completion needs it
+        from click.shell_completion import CompletionItem  # imported late, because only completion needs it
 
         found: dict[str, str] = {}
         # This stream is never closed, because the app may keep a reference to it.

@@ -32,7 +32,7 @@ _OTHER_NAMES = {
     "history": "show",
     "showmigrations": "status",
 }
-"""Names of commands in other tools, with the names of the same commands here, without the prefix."""
+"""Names of commands in other tools, each with the name of the equivalent command without its prefix."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
 INPUT_ERRORS = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)

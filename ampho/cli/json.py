@@ -124,7 +124,7 @@ def wants_json(ctx: click.Context) -> bool:
 
 @contextmanager
 def reserving_stdout(ctx: click.Context) -> Iterator[None]:
-    """If the command prints JSON, reserve standard output for it, and send all other output to standard error."""
+    """Reserve standard output for JSON, if the command prints JSON, and send all other output to standard error."""
     if not wants_json(ctx):
         yield
         return
@@ -155,7 +155,7 @@ def json_errors(ctx: click.Context) -> Iterator[None]:
 
 
 def _print(ctx: click.Context, command: str | None, payload: Object) -> None:
-    import json  # late, because most commands do not print JSON
+    import json  # imported late, because most commands do not print JSON
 
     text = json.dumps({"version": VERSION, "command": command, **payload})
     click.echo(text, file=ctx.meta.get(_STDOUT, sys.stdout))  # noqa: TID251 (JSON escapes its strings)

@@ -162,6 +162,6 @@ def size(text: str) -> int:
     """Return the number of columns that a text takes up."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # late, because the import is slow
+    from rich.cells import cell_len  # imported late, because the import is slow
 
     return cell_len(text)

@@ -27,7 +27,7 @@ class SafeFile(io.FileIO):
 
     :ivar error: the error; None if everything was written, or if the reader of a pipe has closed it.
     :ivar ends_line: whether the last data ended with a newline.
-    :ivar prefix: bytes that are written before all data, in the same system call.
+    :ivar prefix: bytes to write before any data, in the same system call.
     """
 
     def __init__(self, descriptor: int) -> None:

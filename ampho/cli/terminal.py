@@ -43,13 +43,13 @@ def refuses_colors() -> bool:
 
 def console(*, stderr: bool = False) -> Console:
     """Return Rich's console for standard output, or for standard error."""
-    from rich.console import Console  # late, because most commands only print plain lines
+    from rich.console import Console  # imported late, because most commands only print plain lines
 
     return Console(stderr=stderr, no_color=refuses_colors() or None, highlight=False, emoji=False, markup=False)
 
 
 def styled(*pieces: tuple[str, str]) -> Text:
-    """Return a text for Rich from pieces, each with its style. The pieces are escaped, and are not Rich's markup."""
+    """Return a text for Rich from pieces, each with its style. The pieces are escaped, and not parsed as markup."""
     from rich.text import Text
 
     return Text.assemble(*((escaped_lines(piece), style) for piece, style in pieces))

@@ -219,7 +219,7 @@ class Graph:
         return {revision_id: position for position, revision_id in enumerate(self.ids)}
 
     def _first_revisions(self) -> dict[str, str]:
-        """Return the first revision of each package that has only one, for package names in ``depends_on``."""
+        """Return the first revision of each package with only one, to resolve package names in ``depends_on``."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
             if not revision.down_revisions and not revision.is_missing:
@@ -373,7 +373,7 @@ def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
 
 
 def reach(start: Iterable[str], neighbors: Callable[[str], Iterable[str] | None]) -> set[str]:
-    """Return ids, and all ids that can be reached from them in one or more steps."""
+    """Return the given ids and all ids that can be reached from them."""
     found = set(start)
     todo = list(found)
     while todo:

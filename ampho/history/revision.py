@@ -178,7 +178,7 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
     :param source: the content of the file.
     :param name: the name of the function.
     :param is_async: whether the function would run on a connection of an async engine.
-    :raises RevisionFileError: if the file is not usable, with the message that a run would raise.
+    :raises RevisionFileError: if the file is not usable, with the same message as in a run.
     """
     try:
         code = compile(source, revision.file, "exec", dont_inherit=True)
@@ -261,7 +261,7 @@ def _can_be_id(text: object) -> TypeGuard[str]:
 def _strings(values: dict[str, object], name: str, file: str, package: str) -> tuple[str, ...]:
     """Return a value of the header as a tuple of strings.
 
-    As in Alembic, an empty value becomes an empty tuple, and a tuple in a tuple of one item is unwrapped.
+    As in Alembic, an empty value becomes an empty tuple, and a tuple that contains only another tuple is unwrapped.
     """
     value = values.get(name)
     if value is None:

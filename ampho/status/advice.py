@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def check_sound(applied: Applied) -> None:
-    """Raise a ``VersionTableError`` if a version row cannot be a revision, or is repeated."""
+    """Raise a ``VersionTableError`` if a version row cannot be a revision id, or is repeated."""
     if applied.corrupt:
         raise VersionTableError(
             f"The version table has the row {', '.join(map(ascii, applied.corrupt))}, which cannot be a revision id."
@@ -44,8 +44,8 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
     """Check that an upgrade can apply revisions.
 
     :raises MissingRevisionError: if a revision has no file.
-    :raises UnknownRevisionsError: if the database is ahead of one of their packages, or if it is uncertain whether one
-        of the revisions is applied.
+    :raises UnknownRevisionsError: if the database is ahead of the package of a revision, or if it is uncertain whether
+        one of the revisions is applied.
     """
     applied.graph.check_files(ids)
     touched = applied.ahead.intersection(map(applied.package, ids))

@@ -14,7 +14,7 @@ from ampho.status import advice
 
 
 class Status(StrEnum):
-    """How well a database matches the code, the worst first."""
+    """How well a database matches the code, from worst to best."""
 
     CORRUPT = "corrupt"
     """The version table has rows that cannot be revisions, or that are repeated or superfluous."""

@@ -35,7 +35,7 @@ class Node:
         and at least as great as the ranks of its dependencies in other lanes.
     :ivar track: the number of its track in the lane, starting at 0.
     :ivar is_head: whether its last revision is a head of the package.
-    :ivar is_stub: whether its package was not requested, and it is shown because it is connected to one that was.
+    :ivar is_stub: whether it is shown only because it is connected to a revision of a requested package.
     """
 
     package: str

@@ -98,7 +98,7 @@ class MissingState:
 
     :ivar package: the name of the package; empty if neither the journal nor the ids contain it.
     :ivar revisions: the ids of the revisions, in order; without a journal, only the last ones.
-    :ivar is_ahead: whether the package is listed and installed, so the database is ahead of its files.
+    :ivar is_ahead: whether the package is listed and installed, in which case the database is ahead of its files.
     :ivar means: why the files may be missing, and what to do about it.
     """
 
@@ -141,7 +141,7 @@ class DatabaseState(Generic[P]):
     :ivar unfinished: the journal's entries of unfinished revisions.
     :ivar diverged: the ids of revisions that count as applied, although no record says that they ran.
     :ivar edited: the ids of applied revisions whose files were changed after they ran; None if the files were not
-        compared, as without ``-v``.
+        compared, for example without ``-v``.
     :ivar edited_remedy: what to do about the edited revisions; empty if there are none.
     :ivar diverged_remedy: what to do about the diverged revisions; empty if there are none.
     """

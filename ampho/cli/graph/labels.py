@@ -21,7 +21,7 @@ FEW_LANES = 6
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The appearance of revisions that have a certain mark.
+    """The appearance of revisions with a certain mark.
 
     :ivar style: the style of their text in a terminal.
     :ivar fill: the color of their box.
@@ -130,7 +130,7 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, Look]]:
 
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:
-    """Return a text, cut and with an ellipsis at the end if it is wider than ``room`` characters."""
+    """Return a text, shortened with an ellipsis if it is wider than ``room`` characters."""
     if cell_len(text) <= room:
         return text
     size = cell_len(ellipsis)

@@ -201,7 +201,7 @@ class _Painter:
         for number, strand in incoming.items():
             if strand.remaining == 1 and not strand.is_dependency:
                 return number
-        # Directly below the node in the previous row, this node would look like a child of that node.
+        # Placed directly below the node in the previous row, this node would look like a child of that node.
         free = None if self._last is None else self._free(besides=[self._last])
         if free is None:
             free = self._free()
@@ -298,7 +298,7 @@ def _fitting(row: _Row, room: int, ellipsis: str) -> list[Part]:
 
 
 def _cut(text: Sequence[Part], room: int, ellipsis: str) -> list[Part]:
-    """Return a text cut to the width of ``room``, the middle first, because the remark at the end is more important."""
+    """Return a text cut to ``room`` columns: its middle first, because the remark at the end is more important."""
     left = room - sum(cell_len(part) for part, _ in text)
     if left >= 0:
         return list(text)

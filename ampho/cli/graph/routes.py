@@ -24,7 +24,7 @@ Point = tuple[float, float]
 """A position in a layout: along it, and across it."""
 
 _SLOT = 7.0
-_PER_RANK, _PER_COLUMN = 5, 2  # values of _Step.order
+_PER_RANK, _PER_COLUMN = 5, 2  # the distances in _Step.order between two ranks, and between two columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class _Slots:
         """Return where each channel or gutter ends.
 
         :param count: the number of ranks or columns.
-        :param box: their size.
+        :param box: the size of each rank or column.
         """
         ends, position = [], 0.0
         for number in range(count + 1):
@@ -214,9 +214,9 @@ class Layout:
         return _Route(edge, source, target, (leaving, _Step("channel", target.rank), entering))
 
     def _quarters(self, route: _Route) -> tuple[int, int]:
-        """Return at which quarter of a box's side a dependency leaves its source, and enters its target.
+        """Return the quarters of a box's side at which a dependency leaves its source and enters its target.
 
-        This is the middle, unless other dependencies pass through the same side in the other direction.
+        Both are the middle, unless other dependencies pass through the same side in the other direction.
         """
         out, into = (route.source.first, route.steps[0]), (route.target.first, route.steps[-1])
         return 2 + (out in self._sides_in), 2 - (into in self._sides_out)

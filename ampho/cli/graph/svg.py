@@ -16,7 +16,7 @@ _FEW_COLUMNS = 6
 _HEIGHT = 40.0
 _LEAST, _MOST = 132.0, 490.0
 _MARGIN = 12.0
-_HEAD = 42.0  # above a lane, for its name
+_HEAD = 42.0  # the space above a lane for its name
 _LINE = 22.0
 _MONO = 7.3  # the width of a character at 12 pixels
 _SMALL = 6.7  # the width of a character at 11 pixels
@@ -169,7 +169,7 @@ def _box_width(nodes: Iterable[Node]) -> float:
 
 
 def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
-    """Draw the sign of a mark, which distinguishes marks without colors."""
+    """Draw the sign of a mark. Signs distinguish marks without colors."""
     match mark:
         case Mark.APPLIED | Mark.PENDING:
             ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=4.5)})

@@ -1,4 +1,4 @@
-"""Printing the results of commands, as text or as JSON.
+"""Print the results of commands, as text or as JSON.
 
 Each module prints the results whose classes are in the package of the same name: ``status.py`` is for ``ampho.status``.
 """

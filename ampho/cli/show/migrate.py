@@ -17,9 +17,9 @@ from ampho.history.revision import id_prefix
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step
 from ampho.migrate.stamp import Stamped
 
-_BEFORE_QUESTION = 40  # steps that are listed before a question
-_WIDE_MESSAGE = 40  # columns of a message next to other columns
-_NARROW_MESSAGE = 24  # columns of a message with notes below it
+_BEFORE_QUESTION = 40  # the number of steps that are listed before a question
+_WIDE_MESSAGE = 40  # the least width of a message next to other columns
+_NARROW_MESSAGE = 24  # the least width of a message with notes below it
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside a transaction",
     InTransaction.NONE: "not in a transaction",

@@ -25,7 +25,7 @@ Cell: TypeAlias = str | Sequence[tuple[str, str]]
 
 _ANY_WIDTH = 100_000
 _GAP = 2
-_ROWS = 500  # drawn at a time, so that the first rows of a long table appear immediately
+_ROWS = 500  # rows that are drawn at a time, so that the first rows of a long table appear immediately
 
 
 @dataclass(frozen=True)
