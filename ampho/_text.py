@@ -1,8 +1,8 @@
-"""Text for messages: errors of other code in one safe line, hints for well-known errors, and "Did you mean".
+"""Text for messages: safe one-line descriptions of errors, hints for well-known errors, and "Did you mean" questions.
 
 A safe line contains no password, no bound parameter, and no control character. The errors come from an app, a revision
-file, an ``env.py``, or a driver. This module imports no framework and no SQLAlchemy, because the command line also
-needs it without them.
+file, an ``env.py``, or a driver. This module imports neither a framework nor SQLAlchemy, because the command line also
+uses it without them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNNAMED = re.compile(
     r"(for constraint \w+)\((?:.*?\btable=(?:<|Table\(')(?P<table>[^>']+))?.*(; it has no name)", re.DOTALL
 )
 _BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
-# Errors of asyncpg begin with this in SQLAlchemy before 2.1.
+# Before SQLAlchemy 2.1, messages of asyncpg begin with the class of the error.
 _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
 # These functions look up a dialect by its name, so their errors do not contain any other part of the URL.
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
@@ -58,7 +58,7 @@ _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve(
 _MOST = 3
 _CLOSE = 0.65  # on difflib's scale from 0 to 1, on which two swapped letters of three are close
 _AS_CLOSE = 0.05
-_ENOUGH = 5  # letters that make the beginning or the end of a name significant
+_ENOUGH = 5  # the minimum number of letters for a match with the beginning or the end of a name
 
 _ONE_STATEMENT = "one statement at a time: call op.execute() once for each"
 _AUTOCOMMIT = "run it inside 'with op.get_context().autocommit_block():'"
@@ -124,18 +124,18 @@ _DOWNGRADE_HINTS: dict[str, str] = {
 
 
 def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
-    """Return a text as one printable line, without the credentials of URLs.
+    """Return a text as one printable line, with the credentials in URLs masked.
 
-    :param limit: the maximum number of characters; a longer text is cut, and ends in ``...``.
+    :param limit: the maximum number of characters; a longer text is shortened, and ends in ``...``.
     """
     line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
     return printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
 
 
 def printable(text: str, limit: int) -> str:
-    """Return a text as one printable line without masking anything. Its secrets must be masked already.
+    """Return a text as one printable line, without masking secrets.
 
-    :param limit: the maximum number of characters; a longer text is cut, and ends in ``...``.
+    :param limit: the maximum number of characters; a longer text is shortened, and ends in ``...``.
     """
     line = escaped(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
@@ -158,13 +158,13 @@ def escaped_lines(text: str) -> str:
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
-    """Return a list of names as text; if there are many, the first ones and the number of the others."""
+    """Return names as a comma-separated list; if there are many, the first ones and the number of the others."""
     more = len(names) - shown
     return f"{', '.join(names[:shown])} and {more} more" if more > 0 else ", ".join(names)
 
 
 def listed_last(ids: Sequence[str]) -> str:
-    """Return a list of revision ids as text; if there are many, their number and the last one."""
+    """Return revision ids as a comma-separated list; if there are many, their number and the last one."""
     if len(ids) > _SHOWN:
         return f"{len(ids)} revisions, the last of them {ids[-1]}"
     return ", ".join(ids) or "none"
@@ -173,9 +173,9 @@ def listed_last(ids: Sequence[str]) -> str:
 def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     """Return an exception as one line, ``TypeName: first line of its message``.
 
-    For an error of a statement, this is the whole message of the driver and the beginning of the statement, without its
-    parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of an
-    :class:`~ampho.errors.AmphoError` is returned unchanged.
+    If a statement failed, the line contains the whole message of the driver and the beginning of the statement, without
+    its parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of
+    an :class:`~ampho.errors.AmphoError` is returned unchanged.
 
     :param hide: removes known secrets from a text. It is called first, because masking or cutting the text could leave
         part of a secret.
@@ -198,14 +198,14 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
     """Return a Python warning as one line that begins with its origin: a line of the project, or a library.
 
-    Call it while the warning is issued, because it looks for the running line of the project.
+    Call this function while the warning is issued, because it searches the stack for a line of the project.
     """
     where = f"{shown_path(file)}:{line}" if _is_in(file, None) else _running_line() or _library(category, file)
     return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
 
 
 def _running_line() -> str | None:
-    """Return the innermost running line of the project, ignoring ``env.py``, which runs all revisions."""
+    """Return the innermost line of the project on the stack, ignoring ``env.py``, which runs all revisions."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -216,7 +216,7 @@ def _running_line() -> str | None:
 
 
 def _library(category: type[Warning], file: str) -> str:
-    """Return the library that defines the class of a warning, or otherwise the one that contains its file."""
+    """Return the library that defines the class of a warning, or otherwise the library that contains the file."""
     defined_in = category.__module__.partition(".")[0]
     if defined_in != "builtins":
         return defined_in
@@ -226,7 +226,7 @@ def _library(category: type[Warning], file: str) -> str:
 
 
 def place(exc: BaseException, path: Path) -> str:
-    """Return the line of a file that raised an exception, as ``file:line``; otherwise, return only the file."""
+    """Return the line of a file that raised an exception, as ``file:line``, or only the file if no line is known."""
     return location(exc, path) or one_line(shown_path(path))
 
 
@@ -289,7 +289,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def frames(traceback: TracebackType | None) -> Iterator[tuple[object, CodeType, int]]:
-    """Yield the frames of a traceback: the name of the module, the code, and the line of each."""
+    """Yield the module name, the code object, and the line number of each frame of a traceback."""
     while traceback is not None:
         yield traceback.tb_frame.f_globals.get("__name__"), traceback.tb_frame.f_code, traceback.tb_lineno
         traceback = traceback.tb_next
@@ -312,7 +312,7 @@ def _is_in(file: str, place: Path | None) -> bool:
 
 
 def shown_path(path: Path | str) -> str:
-    """Return a path as messages show it: relative to the current folder if it is inside, otherwise absolute."""
+    """Return a path for a message: relative if it is inside the current folder, otherwise absolute."""
     with suppress(OSError):  # the current folder may have been deleted
         here = Path.cwd()
         for found in (Path(path).absolute(), Path(os.path.realpath(path))):
@@ -323,14 +323,14 @@ def shown_path(path: Path | str) -> str:
 
 
 def _is_of_sqlalchemy(exc: BaseException, *names: str) -> bool:
-    """Return whether an exception is an instance of one of some classes of SQLAlchemy, which may not be imported."""
+    """Return whether an exception belongs to one of these classes of SQLAlchemy, without importing SQLAlchemy."""
     module = sys.modules.get("sqlalchemy.exc")
     return module is not None and isinstance(exc, tuple(getattr(module, name) for name in names))
 
 
 def _describe_statement_error(exc: BaseException, hide: Callable[[str], str]) -> str:
     error = getattr(exc, "orig", None) or exc
-    # From SQLAlchemy 2.1 on, the exception of an async driver is inside an exception of SQLAlchemy.
+    # Since SQLAlchemy 2.1, the exception of an async driver is wrapped in an exception of SQLAlchemy.
     error = getattr(error, "orig", None) or error
     words = str(exc.args[0]) if error is exc else _text(error)
     statement = getattr(exc, "statement", None)
@@ -357,7 +357,7 @@ def _of_table(unnamed: re.Match[str]) -> str:
 
 
 def _function(exc: BaseException) -> str:
-    """Return which function raised an exception, for those without a message, such as that of an ``assert``."""
+    """Return the function that raised an exception, for exceptions without a message, as from an ``assert``."""
     found = [code.co_name for _, code, _ in frames(exc.__traceback__) if code.co_name.isidentifier()]
     return f"raised in {found[-1]}()" if found else ""
 
@@ -368,9 +368,9 @@ def counted(number: int, noun: str = "revision") -> str:
 
 
 def with_hint(text: str, *, is_downgrade: bool = False) -> str:
-    """Return a message, followed by a hint on what to do if the message is well known.
+    """Return a message, followed by a hint if the error is well known.
 
-    :param is_downgrade: whether it comes from a downgrade, for which some hints are different.
+    :param is_downgrade: whether the message comes from a downgrade, for which some hints are different.
     """
     for pattern, remedy in (_HINTS | _DOWNGRADE_HINTS if is_downgrade else _HINTS).items():
         if re.search(pattern, text, re.IGNORECASE):
@@ -381,7 +381,7 @@ def with_hint(text: str, *, is_downgrade: bool = False) -> str:
 def close_names(name: str, names: Iterable[str]) -> list[str]:
     """Return the names that are close to an unknown name; an empty list if there are none, or too many.
 
-    An incomplete name is close to names that end with it, or whose beginning is close to it.
+    An incomplete name is also close to names that end with it, and to names that begin with a similar text.
     """
     names = list(dict.fromkeys(names))
     close = [other for other in names if len(name) >= _ENOUGH and other.endswith(f"_{name}")] or _closest(name, names)
@@ -392,7 +392,7 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _closest(name: str, names: Iterable[str]) -> list[str]:
-    """Return the names that are as close to a name as the closest one, or nearly as close."""
+    """Return the closest match of a name, and the names that are nearly as close."""
     from difflib import SequenceMatcher, get_close_matches  # imported here because few runs need it
 
     close = get_close_matches(name, names, _MOST + 1, _CLOSE)
@@ -404,7 +404,7 @@ def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
     """Return a question that suggests the names close to an unknown name; an empty string if there are none.
 
     :param names: the known names; if they are keys of a mapping, its values are shown instead.
-    :param form: how to show a name, in place of ``{}``.
+    :param form: the form in which a name is shown; the name replaces ``{}``.
     """
     shown = names if isinstance(names, Mapping) else {}
     close = [form.replace("{}", shown.get(other, other)) for other in close_names(name, names)]

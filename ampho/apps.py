@@ -1,6 +1,6 @@
 """Finding the app for the command line and for a generated ``env.py``.
 
-The rules are those of ``flask --app``, also for Quart apps. Flask's ``ScriptInfo`` cannot be used, because it rejects
+The rules are those of ``flask --app``, even for Quart apps. Flask's ``ScriptInfo`` cannot be used, because it rejects
 Quart apps. Quart's rejects Flask apps, and trying both would call a factory twice.
 """
 
@@ -113,8 +113,8 @@ class _Target:
 
     :ivar origin: ``--app``, or the variable that names the place; empty for one of the usual files.
     :ivar path: the module or file.
-    :ivar name: the app, or the call of a factory, in that module; None if it is not named.
-    :ivar shown: the place, as messages show it.
+    :ivar name: the name of the app, or the call of a factory, in that module; None if neither was given.
+    :ivar shown: the place as shown in messages.
     """
 
     def __init__(self, origin: str, text: str) -> None:
@@ -129,7 +129,7 @@ class _Target:
 
 
 def _masked(text: str) -> str:
-    """Return the name of an app or factory without the arguments of the call, which may be secrets."""
+    """Return the name of an app or factory without the arguments of the call, which may contain secrets."""
     return re.sub(r"\(.*", "(...)", text, flags=re.DOTALL)
 
 
@@ -163,9 +163,9 @@ def _load(targets: Sequence[_Target]) -> App:
 
 
 def _import(target: _Target) -> ModuleType | None:
-    """Import the module of a target; return None if it is one of the usual files, and not in the current folder.
+    """Import the module of a target; return None for one of the usual files that is not in the current folder.
 
-    A file of that name elsewhere on the path, such as that of an editable install, belongs to another project.
+    A file of that name elsewhere on the path, such as one of an editable install, belongs to another project.
     """
     from flask.cli import prepare_import
 
@@ -174,7 +174,7 @@ def _import(target: _Target) -> ModuleType | None:
         if not (target.origin or file):
             return None
         if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)  # for a console script, it begins with another folder
+            sys.path.insert(0, here)  # the path of a console script begins with another folder
         name = prepare_import(target.path)
         try:
             module = importlib.import_module(name)
@@ -208,13 +208,13 @@ def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
 
 
 def _modules(suffix: str) -> list[str]:
-    """Return the names that may have been meant: of the modules in the current folder, or of their files."""
+    """Return the names of the modules in the current folder, or of their files, as suggestions."""
     files = [path.stem + suffix for path in Path.cwd().glob("*.py")]
     return files if suffix else [*files, *(path.parent.name for path in Path.cwd().glob("*/__init__.py"))]
 
 
 def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
-    """Return whether an error says that the module itself does not exist, not another one that it imports."""
+    """Return whether the module itself does not exist, rather than a module that it imports."""
     if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
         return False
     own = (_import.__code__.co_filename, importlib.import_module.__code__.co_filename, "<frozen importlib")
@@ -223,7 +223,7 @@ def _is_absent(name: str, exc: ModuleNotFoundError) -> bool:
 
 @contextmanager
 def _reporting(target: _Target, doing: str) -> Iterator[None]:
-    """Turn exceptions of user code into errors of one line, including ``sys.exit()``, which would look like success."""
+    """Turn exceptions of user code into one-line errors, including ``sys.exit()``, which would look like success."""
     try:
         yield
     except AmphoError:
@@ -267,7 +267,7 @@ def _apps(module: ModuleType) -> dict[str, App]:
 
 
 def _instead(module: ModuleType) -> str:
-    """Return what a module contains instead of an app, such as the wrapper in ``app = ProxyFix(app)``."""
+    """Describe the objects that a module has instead of an app, such as the wrapper in ``app = ProxyFix(app)``."""
     others = [f"{name!r} is {_kind(getattr(module, name))}" for name in _NAMES if hasattr(module, name)]
     return f" ({', '.join(others)})" if others else " and no create_app or make_app function"
 
@@ -346,9 +346,9 @@ def _call(
 
 
 def _mismatch(factory: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
-    """Return why a factory does not accept the arguments, without calling it."""
+    """Return the reason why a factory does not accept the arguments, or None if it does. The factory is not called."""
     try:
-        # A decorator may accept other arguments than the function that it wraps.
+        # A decorator may accept different arguments from the function that it wraps.
         signature = inspect.signature(factory, follow_wrapped=False)
     except (TypeError, ValueError):
         return None  # The signature of a function in C may be unknown.
@@ -376,7 +376,7 @@ def _as_app(value: object) -> App | None:
 
 
 def _kind(value: object) -> str:
-    """Return what a value is, such as ``a Quart object``, ``the class Flask``, or ``None``."""
+    """Return a description of a value, such as ``a Quart object``, ``the class Flask``, or ``None``."""
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -392,5 +392,5 @@ def _debug_flag(app: App) -> bool:
 
 
 def _is_set(flag: str) -> bool:
-    """Return whether a variable is on, like ``get_debug_flag`` and ``get_load_dotenv`` of both frameworks."""
+    """Return whether an environment variable is on, by the same rules as ``FLASK_DEBUG``."""
     return os.environ.get(flag, "").lower() not in {"", "0", "false", "no"}

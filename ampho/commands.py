@@ -1,7 +1,7 @@
-"""Every command, once: its signature, its documentation, and what it does.
+"""The commands, with their signatures and documentation.
 
-``Ampho`` and ``AsyncAmpho`` bind these methods, and the command line calls them. The code is synchronous. On Quart, a
-command runs in a greenlet, and :class:`Framework` waits with the running loop.
+They are methods of ``Ampho`` and ``AsyncAmpho``, and the command line calls them. The code is synchronous. On Quart, a
+command runs in a greenlet, in which :class:`Framework` awaits the running loop.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ T = TypeVar("T")
 
 
 class Framework(ABC):
-    """What differs between Flask and Quart: how a command finds the app's migrations, connects, and waits."""
+    """The interface to Flask or Quart, with which a command loads the app's migrations, connects, and waits."""
 
     @abstractmethod
     def project(self) -> Project:
-        """Return the migrations of the app, as they are on the disk now."""
+        """Return the app's migrations, as they are on disk now."""
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
@@ -52,10 +52,10 @@ class Framework(ABC):
 
     @abstractmethod
     def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
-        """Open the migrating connection, and close it afterwards.
+        """Open the connection for migrations, and close it afterwards.
 
         :param scratch: whether to connect to a throw-away database instead of the app's.
-        :param renews: whether the schema may change, so that pooled connections that remember it have to be replaced.
+        :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
         """
 
     @abstractmethod
@@ -64,13 +64,13 @@ class Framework(ABC):
 
     @abstractmethod
     def in_thread(self, function: Callable[[], T]) -> T:
-        """Return the result of a slow function that does not use the database."""
+        """Run a slow function that does not use the database, without blocking a loop, and return its result."""
 
 
 class Commands:
     """The commands.
 
-    They import what they need when they are called, so that an app that only serves requests does not import it.
+    Each command imports its modules when it is called, so that an app that only serves requests does not import them.
     """
 
     def __init__(self, framework: Framework) -> None:
@@ -105,17 +105,17 @@ class Commands:
         """Write a revision on the branch of a package.
 
         :param message: what the revision does, for its docstring and the name of its file.
-        :param autogenerate: whether to fill it by comparing the models of the package with the database.
+        :param autogenerate: whether to fill the revision by comparing the models of the package with the database.
         :param scratch: with ``autogenerate``, whether to compare with a throw-away database, on which the history of
             the package runs first, instead of the app's database.
-        :param depends_on: ids of revisions, or packages, whose present heads are meant.
-        :param head: the revision to revise instead of the head of the package; ``base`` for a second first revision.
+        :param depends_on: ids of revisions, or packages, which stand for their current heads.
+        :param head: the revision to revise instead of the head of the package; ``base`` to start another line.
         :param splice: whether ``head`` may be a revision that has a successor.
         :param rev_id: the id, instead of a generated one.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: the revision; with ``autogenerate``, None if nothing differs.
-        :raises AmphoError: if the revision cannot be written; then no file was written.
+        :raises AmphoError: if the revision cannot be written; no file is left behind.
         """
         from ampho.revise import autogenerate as compare
         from ampho.revise import writer
@@ -144,7 +144,7 @@ class Commands:
             return writer.merge(project, package, message, rev_id=rev_id)
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
-        """Move the later of two parallel lines of a package after the other, if nothing of it is applied.
+        """Move the later of two parallel lines of a package after the other, if none of its revisions is applied.
 
         The later line is the one whose first revision is newer. Ampho cannot check whether that revision is applied to
         other databases; if it is, use :meth:`merge` instead.
@@ -169,7 +169,7 @@ class Commands:
             app's database.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :return: what differs, per package.
+        :return: the differences, per package.
         :raises NotUpToDateError: if a revision of one of the packages is not applied.
         """
         from ampho.revise import autogenerate
@@ -182,7 +182,7 @@ class Commands:
     ) -> LintReport:
         """Look for dangerous changes in revisions before they run.
 
-        :param names: ids of revisions, or packages, whose pending revisions are meant; all packages by default.
+        :param names: ids of revisions, or packages, which stand for their pending revisions; all packages by default.
         :param exclude: the names of rules to skip.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -203,16 +203,16 @@ class Commands:
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Plan:
-        """Return what an upgrade or a downgrade would do now, without doing it.
+        """Return the plan of an upgrade or a downgrade, without running it.
 
-        Each step has a reason, and says whether it runs in a transaction, and what it may lose.
+        Each step contains its reason, whether it runs in a transaction, and which data it may lose.
 
-        :param specifier: where to; by default as for :meth:`upgrade` and :meth:`downgrade`.
+        :param specifier: the target; by default as for :meth:`upgrade` and :meth:`downgrade`.
         :param direction: ``upgrade`` or ``downgrade``.
         :param cascade: as for :meth:`downgrade`.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :raises AmphoError: as the command itself before its first step, except that the files are not imported.
+        :raises AmphoError: if the command itself would fail before its first step. The files are not imported for this.
         """
         from ampho.migrate import executor
 
@@ -230,11 +230,11 @@ class Commands:
     ) -> Run:
         """Upgrade the database.
 
-        :param specifier: where to; see "What a specifier means" in the documentation.
-        :param agreed: a plan that :meth:`plan` returned; then exactly that plan runs, or nothing.
+        :param specifier: the target; see "What a specifier means" in the documentation.
+        :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param x: values for ``context.get_x_argument()``.
-        :param observer: follows the run.
-        :raises AmphoError: before anything is changed, or with the revision that failed.
+        :param observer: receives the events of the run.
+        :raises AmphoError: if the run cannot start, which changes nothing, or if a revision fails.
         """
         from ampho.migrate import executor
 
@@ -253,13 +253,13 @@ class Commands:
     ) -> Run:
         """Downgrade the database.
 
-        :param specifier: where to; see "What a specifier means" in the documentation.
-        :param cascade: whether to revert revisions of other packages that depend on the reverted ones, too.
+        :param specifier: the target; see "What a specifier means" in the documentation.
+        :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it.
-        :param agreed: a plan that :meth:`plan` returned; then exactly that plan runs, or nothing.
+        :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param x: values for ``context.get_x_argument()``.
-        :param observer: follows the run.
-        :raises AmphoError: before anything is changed, or with the revision that failed.
+        :param observer: receives the events of the run.
+        :raises AmphoError: if the run cannot start, which changes nothing, or if a revision fails.
         """
         from ampho.migrate import executor
 
@@ -331,7 +331,7 @@ class Commands:
             would be deleted.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
-        :raises SpecifierError: if the specifier does not say what is applied.
+        :raises SpecifierError: if the specifier has another form, or its package or revision does not exist.
         """
         from ampho.migrate import stamp
 
@@ -339,12 +339,12 @@ class Commands:
             return stamp.stamp(project, connection, specifier, purge=purge, confirm=confirm, x=x, observer=observer)
 
     def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
-        """Remove missing revisions from the version rows; their tables stay.
+        """Remove missing revisions from the version table. The tables that they created are kept.
 
         :param name: the package, or the id of one missing revision.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
-        :raises SpecifierError: if no missing revision has that name.
+        :raises SpecifierError: if the package has no missing revision, or the id is not missing.
         :raises DependentsError: if other missing revisions depend on them.
         """
         from ampho.migrate import stamp
@@ -357,7 +357,7 @@ class Commands:
     ) -> Stamped:
         """Mark an unfinished revision as applied or not applied.
 
-        :param revision: its id.
+        :param revision: the id of the revision.
         :param applied: whether the database now has its changes.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
@@ -379,7 +379,7 @@ class Commands:
         """Return the state of the database, summarized per package.
 
         :param packages: the packages; all by default.
-        :param all: whether to list each revision, too.
+        :param all: whether to also list each revision.
         :param check: whether to raise an error if no package is listed, or if a listed one is not installed and was
             never applied.
         :param x: values for ``context.get_x_argument()``.
@@ -394,7 +394,7 @@ class Commands:
     def current(
         self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
     ) -> CurrentState:
-        """Return what is applied, per package.
+        """Return the applied revisions, per package.
 
         :param verbose: whether to find the applied revisions whose files were edited.
         :param x: values for ``context.get_x_argument()``.
@@ -407,7 +407,7 @@ class Commands:
             return queries.current(project, connection, verbose=verbose, x=x)
 
     def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
-        """Compare the revisions in the database with the code, and return whether the code can run on it.
+        """Compare the revisions in the database with the code, and return whether the code can run on this database.
 
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -419,11 +419,11 @@ class Commands:
             return queries.deployment(project, connection, x=x)
 
     def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
-        """Wait until the database has at least the revisions that the code needs, and change nothing.
+        """Wait until the database has at least the revisions that the code needs, without changing it.
 
-        If the database does not answer yet, this tries again.
+        If the database does not answer yet, try again.
 
-        :param timeout: the number of seconds to wait at most.
+        :param timeout: the maximum number of seconds to wait.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message whenever the reason for waiting changes.
         :raises WaitTimeoutError: if it takes longer.
@@ -481,7 +481,7 @@ class Commands:
 
         :param packages: the packages to show, with the revisions of others that they refer to; all by default.
         :param full: whether each revision is a node of its own, instead of one node for several in a row.
-        :param database: whether to show what is applied; otherwise no database is needed.
+        :param database: whether to show which revisions are applied. If not, no database is needed.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read, or a package is not known.
@@ -500,7 +500,7 @@ class Commands:
         renews: bool = False,
         mending: str | None = None,
     ) -> Iterator[tuple[Project, Connection]]:
-        """Yield the migrations of the app, and the migrating connection, while no other run is in progress.
+        """Yield the app's migrations and a connection for them, while no other run is in progress.
 
         :param scratch: whether to connect to a throw-away database.
         :param renews: whether the schema may change.
@@ -528,7 +528,7 @@ class Commands:
         online: bool,  # noqa: FBT001 (private)
         observer: Observer | None,
     ) -> Iterator[tuple[Project, Connection | None]]:
-        """Yield the migrations of the app, and the migrating connection if the work needs a database."""
+        """Yield the app's migrations, and a connection for them if the work needs a database."""
         if online:
             with self._connected(observer) as connected:
                 yield connected
@@ -542,7 +542,7 @@ class Commands:
 def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
     """Report the warnings about a project to an observer.
 
-    Packages that are not installed are reported after the work, without the one that an error has already named.
+    Packages that are not installed are reported at the end, except for the package that an error has already named.
 
     :param mending: the package whose parallel heads need no warning.
     """
@@ -567,7 +567,7 @@ def warned(project: Project, observer: Observer | None, mending: str | None = No
 
 @contextmanager
 def without_secrets(url: URL) -> Iterator[None]:
-    """Remove the password of a URL from errors, together with their causes if it was in any of these."""
+    """Remove the password of a URL from errors. If an error contained it, remove the causes of the error, too."""
     try:
         yield
     except AmphoError as exc:

@@ -44,9 +44,9 @@ __all__ = ["connect", "connect_async", "is_async", "options"]
 def options(**arguments: object) -> dict[str, Any]:
     """Return the arguments for ``context.configure()``.
 
-    They contain the tables of the models, one transaction per revision, and what was passed to ``Migrate(...)`` or
-    ``AsyncAmpho(...)``. If plain Alembic runs ``env.py``, they also make it use the packages that are configured now,
-    and write exact version rows.
+    They contain the metadata of the models, a transaction for each revision, and the arguments of ``Migrate(...)`` or
+    ``AsyncAmpho(...)``. If plain Alembic runs ``env.py``, they also make Alembic use the packages that are configured
+    now, and write exact version rows.
 
     :param arguments: arguments of ``configure()`` that override these. They can also be passed next to ``**options()``
         in the call of ``configure()``.
@@ -70,7 +70,7 @@ def options(**arguments: object) -> dict[str, Any]:
 
 
 def _for_plain_alembic(project: Project) -> dict[str, Any]:
-    """Return arguments that make plain Alembic write exact version rows, and show it the configured packages."""
+    """Return arguments that make plain Alembic write exact version rows, and make it use the configured packages."""
     environment = current_environment()
     show_present_folders(environment.script, project)
     hide_table(environment, project.settings.journal_table)
@@ -85,7 +85,7 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
 def _given_beside(caller: FrameType) -> frozenset[str]:
     """Return the names of the keyword arguments next to ``**options()`` in a call, which must not be repeated.
 
-    The frame of the caller contains the position of ``options()`` in its file, which contains the call around it.
+    The caller's frame contains the position of ``options()`` in the file, where the call around it can be found.
     """
     place = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
     try:
@@ -101,7 +101,7 @@ def _given_beside(caller: FrameType) -> frozenset[str]:
 
 
 def is_async() -> bool:
-    """Return whether ``env.py`` has to open a connection of an async engine, as when plain Alembic runs it in Quart."""
+    """Return whether ``env.py`` has to connect with an async engine, as when plain Alembic runs it for Quart."""
     given = context.config.attributes.get("connection")
     if _run() is not None or context.is_offline_mode():
         return False
@@ -110,7 +110,7 @@ def is_async() -> bool:
 
 @contextmanager
 def connect() -> Iterator[Connection | None]:
-    """Yield the connection that was passed, or otherwise a new one of the app's engine.
+    """Yield the connection that was passed, or otherwise a new connection from the app's engine.
 
     Yield None if plain Alembic only writes SQL.
     """
@@ -132,7 +132,7 @@ def connect() -> Iterator[Connection | None]:
 
 @asynccontextmanager
 async def connect_async() -> AsyncIterator[AsyncConnection]:
-    """Yield a connection of the async engine that was passed, or otherwise of the app's engine."""
+    """Yield a connection from the async engine that was passed, or otherwise from the app's engine."""
     given = context.config.attributes.get("connection")
     engine = cast("AsyncEngine", given if given is not None else _extension().engine(_app()))
     try:
@@ -146,12 +146,12 @@ async def connect_async() -> AsyncIterator[AsyncConnection]:
 def _run() -> EnvironmentRun | None:
     run = cast("EnvironmentRun | None", context.config.attributes.get(DRIVEN))
     if run is None:
-        check_not_inside()  # If a revision runs plain Alembic, the two would wait for each other's locks.
+        check_not_inside()  # If a revision runs plain Alembic, both runs would wait for each other's locks.
     return run
 
 
 def _app() -> App:
-    """Return the app, which is loaded once per run of ``env.py``, because loading may call a factory."""
+    """Return the app. It is only loaded once per run of ``env.py``, because loading may call a factory."""
     attributes = context.config.attributes
     if _APP not in attributes:
         attributes[_APP] = current_or_load()

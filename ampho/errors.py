@@ -1,7 +1,7 @@
-"""All errors that Ampho raises on purpose, described in ``docs/errors.md``, which ``ampho explain`` prints.
+"""The errors that Ampho raises. ``docs/errors.md`` describes them, and ``ampho explain`` prints the descriptions.
 
-The message of each says what is wrong and what to do. The attributes contain the details, and ``exit_code`` is the exit
-code of the command line.
+Each message says what is wrong and what to do. The attributes contain the details, and ``exit_code`` is the exit code
+of the command line.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from pathlib import Path
 
 
 class AmphoError(Exception):
-    """The base of all errors of Ampho."""
+    """The base class of all errors that Ampho raises."""
 
     exit_code: int = 1
 
     @property
     def entry(self) -> str:
-        """The name of the entry in the documentation that ``ampho explain`` prints."""
+        """The name of the documentation entry that ``ampho explain`` prints."""
         (kind, *_) = (kind for kind in type(self).__mro__ if kind.__module__ == __name__)
         return kind.__name__
 
     @property
     def page(self) -> str:
-        """The file in ``docs/`` and the anchor of that entry."""
+        """The file in ``docs/`` and the anchor of this entry, such as ``errors.md#lockerror``."""
         return f"errors.md#{self.entry.lower()}"
 
 
 class ConfigurationError(AmphoError):
-    """A setting, an argument of an extension, or the app cannot be used.
+    """A setting, an argument of an extension, or the app is not valid.
 
-    :ivar setting: the name of the setting; None if the error is not about one.
+    :ivar setting: the name of the setting; None if the error is not about a setting.
     """
 
     def __init__(self, message: str, *, setting: str | None = None) -> None:
@@ -39,9 +39,9 @@ class ConfigurationError(AmphoError):
 
 
 class AppNotFoundError(ConfigurationError):
-    """No app was found, or it could not be loaded.
+    """No app was found, or the app could not be loaded.
 
-    :ivar tried: the places where Ampho looked for it, in order; empty if you named the app.
+    :ivar tried: the places where Ampho looked for the app, in order; empty if you named the app.
     """
 
     def __init__(self, message: str, *, setting: str | None = None, tried: Sequence[str] = ()) -> None:
@@ -57,7 +57,7 @@ class EnvironmentFileError(ConfigurationError):
     """The host's ``env.py`` cannot be used for a run.
 
     :ivar path: the file.
-    :ivar line: the line that is wrong; None if it is not known.
+    :ivar line: the line that is wrong; None if the line is not known.
     """
 
     def __init__(self, message: str, *, path: Path, line: int | None = None) -> None:
@@ -84,7 +84,7 @@ class PackageNameError(PackageError):
 class PackageNotFoundError(PackageError):
     """The package cannot be imported, or is not listed.
 
-    :ivar is_absent: whether the package is not installed: nothing of that name can be imported.
+    :ivar is_absent: whether the package is not installed.
     """
 
     def __init__(self, message: str, *, package: str, is_absent: bool = False) -> None:
@@ -134,7 +134,7 @@ class DuplicateRevisionError(HistoryError):
 
 
 class MissingRevisionError(HistoryError):
-    """A revision names a parent or a dependency that does not exist in any file."""
+    """A revision names a parent or a dependency that has no file."""
 
 
 class CycleError(HistoryError):
@@ -212,7 +212,7 @@ class UnknownRevisionsError(AmphoError):
 
 
 class DivergedError(AmphoError):
-    """Revisions count as applied because later revisions are applied, but were never run on this database.
+    """Revisions count as applied because later revisions are applied, but they were never run on this database.
 
     :ivar revisions: the ids of the diverged revisions.
     """
@@ -223,7 +223,7 @@ class DivergedError(AmphoError):
 
 
 class VersionTableError(AmphoError):
-    """The version table has rows that cannot be ids, or is empty although another table has rows.
+    """The version table has rows that cannot be ids, or is empty although another table contains this history.
 
     :ivar rows: those rows, as text.
     """
@@ -262,7 +262,7 @@ class RenderError(AmphoError):
 
 
 class LinterError(AmphoError):
-    """squawk, which checks the SQL for PostgreSQL, is not installed, or does not work."""
+    """squawk, which checks SQL for PostgreSQL, is not installed or fails."""
 
 
 class NestedRunError(AmphoError):
@@ -274,7 +274,7 @@ class DatabaseError(AmphoError):
 
 
 class LockError(AmphoError):
-    """The database has no lock that keeps other processes from migrating it."""
+    """The database does not provide a lock that keeps other processes from migrating it."""
 
 
 class LockTimeoutError(LockError):
@@ -295,7 +295,7 @@ class PoolerError(LockError):
 
 
 class ProtectedError(AmphoError):
-    """A change of a protected database was not confirmed, or was confirmed for another database.
+    """A change to a protected database was not confirmed, or was confirmed for another database.
 
     :ivar deed: what the command would do, in a sentence.
     :ivar database: the name of the database, which you type to confirm the change.
@@ -332,7 +332,7 @@ class RevisionFailedError(AmphoError):
     :ivar revision: its id.
     :ivar package: its package.
     :ivar path: its file.
-    :ivar applied: the ids of the revisions that the run had finished before, in order.
+    :ivar applied: the ids of the revisions that the run finished before this one, in order.
     """
 
     def __init__(

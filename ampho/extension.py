@@ -1,4 +1,4 @@
-"""The base of ``Ampho`` and ``AsyncAmpho``: their commands, their packages, and the project of an app."""
+"""The base classes of ``Ampho`` and ``AsyncAmpho``, with their commands, their packages, and the project of an app."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ OPTIONS = _OF_EACH_RUN.union(
 
 
 class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)
-    """Binds a command as a method of both extensions, with its signature and docstring; async in ``AsyncAmpho``."""
+    """Makes a command a method of an extension, with its signature and docstring; async in ``AsyncAmpho``."""
 
     def __init__(self, function: Callable[Concatenate[Commands, P], R]) -> None:
         self._function = function
@@ -119,7 +119,7 @@ def _async_method(
 
 
 class Extension(ABC):
-    """The base of ``Ampho`` and ``AsyncAmpho``."""
+    """The base class of ``Ampho`` and ``AsyncAmpho``."""
 
     is_async: ClassVar[bool]
 
@@ -190,13 +190,13 @@ class Extension(ABC):
             )
 
     def _add_commands(self, app: App) -> None:
-        """Add the group of commands to an app, which imports them when one is called."""
+        """Add the command group to an app. The commands are only imported when one of them is called."""
         if "ampho" not in app.cli.commands:
             load = partial(resolve_name, "ampho.cli:cli")
             app.cli.add_command(LazyGroup("ampho", "Manage the migrations of a database, package by package.", load))
 
     def add_package(self, entry: str) -> None:
-        """Add a package with migrations, for example that of a plug-in or a blueprint.
+        """Add a package with migrations, such as the package of a plug-in or a blueprint.
 
         In an app context, this adds the package to that app; otherwise, to all apps of this extension.
 
@@ -208,7 +208,7 @@ class Extension(ABC):
             added.append(entry)
 
     def project(self, app: App) -> Project:
-        """Return the migrations of an app, as they are on the disk now.
+        """Return the migrations of an app, as they are on disk now.
 
         :raises AmphoError: if the configuration cannot be used.
         """
@@ -242,7 +242,7 @@ class Extension(ABC):
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
-        """Return the URL that only migrations use, if there is one; it has the app's driver if it names none."""
+        """Return the URL that only migrations use, if it is set. If it names no driver, add the driver of the app."""
         value = Settings(app.config, os.environ).database_uri
         if value is None:
             return None
@@ -256,10 +256,10 @@ class Extension(ABC):
 
     @contextmanager
     def migrating_connection(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
-        """Open the migrating connection; if the engine is async, this has to be called in a greenlet.
+        """Open the connection for migrations. If the engine is async, call this method in a greenlet.
 
-        The connection is opened like those of the app, and does not return to a pool, so that an app that forks after
-        migrating does not share it with its children.
+        The connection is opened like those of the app, but is not returned to a pool, so that an app that forks after
+        a migration does not share it with its child processes.
 
         :param engine: the app's engine.
         :param scratch: whether to connect to a throw-away database.
@@ -301,12 +301,12 @@ class Extension(ABC):
     def _options(self, app: App) -> Mapping[str, object]: ...
 
     def _configure(self, app: App, config: Config) -> Config:
-        """Return Alembic's configuration as the callbacks of the app change it."""
+        """Return Alembic's configuration with the changes that the app's callbacks make."""
         return config
 
 
 class SyncExtension(Extension):
-    """The base of ``Ampho``."""
+    """The base class of ``Ampho``."""
 
     is_async: ClassVar[bool] = False
 
@@ -320,7 +320,7 @@ class SyncExtension(Extension):
 
 
 class AsyncExtension(Extension):
-    """The base of ``AsyncAmpho``."""
+    """The base class of ``AsyncAmpho``."""
 
     is_async: ClassVar[bool] = True
 

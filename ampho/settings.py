@@ -1,7 +1,7 @@
-"""The settings of Ampho: their names, meanings and defaults, how they are read, and which names are misspelt settings.
+"""Ampho's settings: definitions, functions that read them, and a check for misspelt names.
 
-To add a setting, define it here, read it in :class:`Settings`, and add its anchor to ``docs/settings.py``, which writes
-the table of the documentation, and its section to ``docs/configuration.md``.
+To add a setting, define it here, read it in :class:`Settings`, describe it in ``docs/configuration.md``, and add the
+anchor of that section to ``docs/settings.py``, which writes the table in the documentation.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Setting(Generic[T_co]):
 
     :ivar name: the key in ``app.config``.
     :ivar kind: the values that are valid, in Markdown.
-    :ivar meaning: what it is for, in Markdown.
-    :ivar default: its value if it is not set.
-    :ivar parse: returns a value in the right type, or raises an exception if the value is not valid.
-    :ivar by_default: what the default means, in Markdown, if the value does not say that.
+    :ivar meaning: the purpose of the setting, in Markdown.
+    :ivar default: the value if the setting is not set.
+    :ivar parse: converts a value to the right type, or raises an exception if the value is not valid.
+    :ivar by_default: a description of the default, in Markdown, if the value alone does not explain it.
     :ivar unset: the values that count as not set.
-    :ivar in_environment: whether an environment variable of that name is read if the app's configuration has no key.
+    :ivar in_environment: whether an environment variable of that name is used if the app's configuration lacks the key.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Setting(Generic[T_co]):
         return self.name
 
     def read(self, config: Mapping[str, object], environment: Mapping[str, str]) -> T_co:
-        """Return its value in an app's configuration, or otherwise in the environment.
+        """Return the value from an app's configuration, or otherwise from the environment.
 
         :raises ConfigurationError: if the value is not valid.
         """
@@ -106,11 +106,11 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
 ENV_PACKAGE: Setting[str | None] = Setting(
     "AMPHO_ENV_PACKAGE",
     kind="a string",
-    meaning="the package whose `env.py` configures every run; an empty string turns off the warning that none does",
+    meaning="the package whose `env.py` configures every run; an empty string turns off the warning that there is none",
     default=None,
     parse=str,
     unset=(None,),
-    by_default="the app's own package, or the first whose `env.py` uses Ampho",
+    by_default="the app's own package, or the first package whose `env.py` uses Ampho",
 )
 DATABASE_URI: Setting[object] = Setting(
     "AMPHO_DATABASE_URI",
@@ -146,7 +146,7 @@ PROTECTED = Setting(
 LOCK = Setting(
     "AMPHO_LOCK",
     kind="`True` or `False`",
-    meaning="whether Ampho locks the database while it migrates; `False` for a database that has no lock",
+    meaning="whether Ampho locks the database while it migrates; `False` for a database that does not provide a lock",
     default=True,
     parse=_boolean,
     in_environment=False,
@@ -169,7 +169,7 @@ _PREFIX = "AMPHO_"
 
 
 class Settings:
-    """The values of the settings of an app, each named like its setting.
+    """The values of an app's settings, as attributes.
 
     :raises ConfigurationError: if a value is not valid.
     """
@@ -188,8 +188,8 @@ class Settings:
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each name that looks like a setting but is not one.
 
-    Other programs may use names with the same prefix in the environment. So a name in the environment only counts if it
-    is close to a setting's name, even if the app has copied it into its configuration.
+    Other programs may use environment variables with the same prefix. Therefore, a name in the environment is only
+    reported if it resembles a setting's name, even if the app copied it into its configuration.
     """
     names = [setting.name for setting in SETTINGS]
     ways = [name.removeprefix(_PREFIX) for name in (*names, APP)]

@@ -1,4 +1,4 @@
-"""Adapts the kinds of databases that ``AsyncAmpho`` accepts."""
+"""Adapters for the kinds of databases that ``AsyncAmpho`` accepts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _ALEMBIC_CONFIG = {
 class Database:
     """A database of an app.
 
-    :ivar given: what the app passed.
-    :ivar url: returns the address of the default database.
+    :ivar given: the object that the app passed.
+    :ivar url: returns the URL of the default database.
     :ivar engine: returns the engine of a bind key for the running loop.
     :ivar dispose: closes the connections in the running loop.
     :ivar metadata: the tables of the models, if they are known.
@@ -98,7 +98,7 @@ def _alembic_options(config: Any) -> dict[str, object]:
     """Return the settings in advanced-alchemy's ``alembic_config`` as arguments for Alembic.
 
     Its default prefix for user-defined types, ``sa.``, is left out, because it only works in files that add these types
-    to that module, like those from advanced-alchemy's template.
+    to that module, as advanced-alchemy's template does.
     """
     found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
     if found.get("user_module_prefix") == "sa.":

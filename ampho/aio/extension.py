@@ -64,10 +64,10 @@ class AsyncAmpho(AsyncExtension):
             self.init_app(app)
 
     def init_app(self, app: Quart, db: object | None = None) -> None:
-        """Register this extension, and what it needs, on an app.
+        """Register this extension, and its database extension if necessary, on an app.
 
-        :raises ConfigurationError: if this extension does not support the app or its database, or the app already has
-            an extension of Ampho.
+        :raises ConfigurationError: if this extension does not support the app or its database, or if the app already
+            has an extension of Ampho.
         """
         if not isinstance(app, Quart):
             raise ConfigurationError(
@@ -84,8 +84,8 @@ class AsyncAmpho(AsyncExtension):
         self._add_commands(app)
 
     @property
-    def db(self) -> Any:  # noqa: ANN401 (it is what the app passed)
-        """The database of the current app, or outside of an app context that of the only app."""
+    def db(self) -> Any:  # noqa: ANN401 (the object that the app passed)
+        """The database of the current app; outside of an app context, the database of the only app."""
         return self._databases[self._app()].given
 
     def _current_app(self) -> App | None:

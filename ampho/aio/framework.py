@@ -1,4 +1,4 @@
-"""How commands run on Quart: in a task and a greenlet of their own, in which sync code does not block the loop."""
+"""Running commands on Quart, each in its own task and greenlet, so that sync code does not block the loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class QuartFramework(Framework):
         self._app = app
 
     def project(self) -> Project:
-        """Return the migrations of the app, after a thread has read the revision files."""
+        """Return the app's migrations, after reading the revision files in a thread."""
         project = self._extension.project(self._app)
         await_only(_read_ahead(project))
         return project
@@ -47,7 +47,7 @@ class QuartFramework(Framework):
 
     @contextmanager
     def connect(self, *, scratch: bool = False, renews: bool = False) -> Iterator[Connection]:
-        """Open the migrating connection, and close it at the end, even if the command is cancelled.
+        """Open the connection for migrations, and close it at the end, even if the command is cancelled.
 
         :param renews: whether the schema may change. Connections of asyncpg remember the types and statements of the
             old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
@@ -69,9 +69,9 @@ class QuartFramework(Framework):
         opened = self._extension.migrating_connection(self._app, engine.sync_engine, scratch=scratch)
         try:
             return stack.enter_context(opened)
-        except Exception:  # of any kind, because it is raised again
+        except Exception:  # of any kind; it is raised again
             if engine.dialect.driver == "aiosqlite":
-                # Its thread still has a result for the loop, and prints a traceback if the loop closes before that.
+                # Its thread still passes a result to the loop, and prints a traceback if the loop closes before that.
                 self.sleep(_CLOSING_SECONDS)
             raise
 
@@ -101,14 +101,14 @@ async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
                 with suppress(asyncio.CancelledError):  # the task is already cancelled, or must not be cancelled
                     await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # otherwise asyncio reports that nothing retrieved it
+            task.exception()  # otherwise, asyncio logs that the exception was never retrieved
         raise
 
 
 async def _read_ahead(project: Project) -> None:
-    """Read the revision files in a thread; errors are raised again when the command uses them.
+    """Read the revision files in a thread. Errors are ignored here, and raised when the command uses the files.
 
-    AnyIO's backend is imported there as well, because importing it takes long.
+    The thread also imports AnyIO's backend, because this import is slow.
     """
 
     def read() -> None:

@@ -31,7 +31,7 @@ Warn: TypeAlias = Callable[[str], None]
 _Changes: TypeAlias = tuple["Body | None", Sequence[str], Sequence[str]]
 
 _COMPARE = ("revision", "--autogenerate")
-"""The Alembic command that ``env.py`` sees, also during a check, so that its hooks do the same."""
+"""The Alembic command that ``env.py`` sees, even during a check, so that its hooks behave the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def autogenerate(
 
     Foreign keys to tables of other packages become ``depends_on``.
 
-    :param new: the revision that :func:`ampho.revise.writer.prepare_revision` has returned.
+    :param new: the revision that :func:`ampho.revise.writer.prepare_revision` returned.
     :param scratch: whether the database is an empty throw-away one, on which the history of the package runs first.
     :return: the revision; None if nothing differs, and no file was written.
     """
@@ -155,7 +155,7 @@ def _tables(keys: Sequence[str]) -> str:
 
 
 def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
-    """Warn of packages without models, because the tables of models that are not imported would be dropped."""
+    """Warn about packages without models, because the tables of models that are not imported would be dropped."""
     with_models = set(owners.models.values())
     if without := [package for package in packages if package not in with_models]:
         warn(
@@ -202,7 +202,7 @@ def _comparison(owners: Ownership, package: str, context: MigrationContext) -> C
 
 
 def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
-    """Return the body of the new revision, if anything differs, its dependencies, and the keys of tables left out."""
+    """Return the body of the new revision, if anything differs, its dependencies, and the tables left out of it."""
     left_out = _not_created_yet(owners, package, comparison)
     if left_out:
         comparison.leave_out_references({*left_out})
@@ -212,15 +212,15 @@ def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...
     keys = comparison.references() | comparison.changed()
     needed = {maker for key in keys for maker in _makers(graph, owners, key)}
     for key, column in comparison.removed():
-        needed |= owners.users_of(key, column)  # these have to run first, also on an empty database
+        needed |= owners.users_of(key, column)  # their revisions have to run first, even on an empty database
     depends_on = [_head(graph, name, package) for name in sorted(needed - {package})]
     return comparison.body(), depends_on, left_out
 
 
 def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
-    """Return the packages whose revisions a table depends on: the one that created it, and its present owner.
+    """Return the packages whose revisions a table depends on: the one that created it, and its current owner.
 
-    A package without revisions only counts if neither has any.
+    A package without revisions is only returned if neither package has any.
     """
     makers = {owner for owner in (owners.history.get(key), owners.models.get(key)) if owner is not None}
     return {name for name in makers if graph.of_package(name)} or makers
@@ -229,7 +229,7 @@ def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
 def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) -> list[str]:
     """Return the referenced tables that no revision creates yet, because their packages also depend on this package.
 
-    :raises RevisionInputError: if such a table could be created first.
+    :raises RevisionInputError: if the package of such a table does not depend on this package, and can go first.
     """
     missing: list[str] = []
     for key in sorted(comparison.references()):

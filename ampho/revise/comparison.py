@@ -34,7 +34,7 @@ class Comparison:
     """The differences between the database and the models in the tables of one package.
 
     :param context: the context that ``env.py`` configured, whose filters and hooks apply.
-    :param is_own: returns whether the package owns the table with a key.
+    :param is_own: returns whether the package owns the table with the given key.
     """
 
     def __init__(self, context: MigrationContext, is_own: Callable[[str], bool]) -> None:
@@ -54,7 +54,7 @@ class Comparison:
             self._make_altering_keys()
 
     def _leave_out_foreign_types(self) -> None:
-        """Remove the changes of named types, such as enums, that no table of the package uses.
+        """Remove the changes to named types, such as enums, that no table of the package uses.
 
         Plug-ins for Alembic compare all types of the schema. A type belongs to the package if a table of the package
         uses it, in the models or in the database.
@@ -86,11 +86,11 @@ class Comparison:
         return {str(item.name) for item in items if getattr(item, "name", None)}
 
     def _order_drops(self) -> None:
-        """Drop each table after the dropped tables, and the foreign keys of other tables, that reference it.
+        """Sort the operations so that a table is dropped after the dropped tables and foreign keys that reference it.
 
-        Alembic drops tables before it changes others, in the order of a set, and drops an index before the foreign key
-        for which MariaDB needs it. The indexes of a dropped table are not dropped separately, because MariaDB may
-        refuse that. Other tables are changed later, because the changes may reuse the names of those indexes.
+        Alembic drops tables before it changes others, in an arbitrary order, and drops an index before the foreign key
+        for which MariaDB needs the index. The indexes of a dropped table are not dropped separately, because MariaDB
+        may reject that. Other tables are changed later, because the changes may reuse the names of those indexes.
         """
         found = self._upgrade.ops
         drops = {_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
@@ -114,7 +114,7 @@ class Comparison:
     def _reverse(self) -> None:
         """Derive the downgrade from the upgrade again.
 
-        It creates the indexes of the tables that it creates, but does not drop those of the tables that it drops.
+        The downgrade creates the indexes of the tables that it creates, but does not drop indexes of dropped tables.
         """
         self._upgrade.reverse_into(self._downgrade)
         drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
@@ -125,7 +125,7 @@ class Comparison:
                 self._downgrade.ops.insert(keys.index(_key(operation)) + 1, operation.reverse())
 
     def _make_altering_keys(self) -> None:
-        """Create foreign keys that have ``use_alter``, which ``op.create_table`` omits if there is ALTER TABLE.
+        """Create foreign keys that have ``use_alter``, which ``op.create_table`` omits if ALTER TABLE can add them.
 
         They are created with the table, or at the end if they reference another table that the revision creates.
         """
@@ -197,7 +197,7 @@ class Comparison:
         return set(map(_key, found))
 
     def removed(self) -> Iterator[tuple[str, str]]:
-        """Yield the table and the column of what is dropped or renamed; the column is empty for the whole table."""
+        """Yield the table and the name of each dropped or renamed column; for a whole table, the name is empty."""
         for operation in self._operations():
             if isinstance(operation, ops.DropTableOp | ops.RenameTableOp):
                 yield _key(operation), ""
@@ -207,7 +207,7 @@ class Comparison:
                 yield _key(operation), operation.column_name
 
     def leave_out_references(self, keys: set[str]) -> None:
-        """Remove the foreign keys to some tables, which a later revision will add."""
+        """Remove the foreign keys to the given tables. A later revision will add them."""
         for container in self._containers(self._upgrade):
             left_out = [key for key in container.ops if isinstance(key, ops.CreateForeignKeyOp)]
             left_out = [key for key in left_out if not keys.isdisjoint(_targets(key))]
@@ -277,7 +277,7 @@ def _key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | o
 
 
 def _drops_indexes(operation: ops.MigrateOperation, tables: set[str]) -> bool:
-    """Return whether an operation only drops indexes of one of some tables."""
+    """Return whether an operation only drops indexes of one of the given tables."""
     if not isinstance(operation, ops.ModifyTableOps) or _key(operation) not in tables:
         return False
     return all(isinstance(each, ops.DropIndexOp) for each in operation.ops)
@@ -289,7 +289,7 @@ def _drops_key(operation: ops.MigrateOperation) -> bool:
 
 
 def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
-    """Remove the operations that drop foreign keys to dropped tables from a change, and yield them as another one."""
+    """Move the operations that drop foreign keys to dropped tables from a change to a new one, and yield that."""
     ends = [end for end in change.ops if _drops_key(end) and not drops.keys().isdisjoint(_targets(end.reverse()))]
     if ends:
         change.ops[:] = [other for other in change.ops if other not in ends]
@@ -318,7 +318,7 @@ def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str]
 
 
 def _drop_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
-    """Return the operation that drops the foreign keys of a dropped table to another one, before both are dropped."""
+    """Return an operation that drops the foreign keys from a dropped table to another, before both are dropped."""
     table = cast("ops.CreateTableOp", drop._reverse)  # the table as the comparison found it
     ends = [ops.DropConstraintOp.from_constraint(key) for key in table.columns if _references(key, {target})]
     table.columns = [item for item in table.columns if not _references(item, {target})]
@@ -326,7 +326,7 @@ def _drop_keys(drop: ops.DropTableOp, target: str) -> ops.ModifyTableOps:
 
 
 def _references(item: object, keys: set[str]) -> TypeGuard[ForeignKeyConstraint]:
-    """Return whether an item of a table is a foreign key to one of some tables."""
+    """Return whether an item of a table is a foreign key to one of the given tables."""
     return isinstance(item, ForeignKeyConstraint) and not keys.isdisjoint(map(_target, item.elements))
 
 
@@ -358,7 +358,7 @@ def _targets(operation: ops.MigrateOperation) -> Iterable[str]:
 def _target(element: ForeignKey) -> str:
     try:
         return str(element.column.table.key)
-    except InvalidRequestError:  # The column comes from a hook of the user, and the table is not known.
+    except InvalidRequestError:  # The column comes from the user's hook, and the referenced table is not known.
         return element.target_fullname.rpartition(".")[0]
 
 
@@ -368,7 +368,7 @@ def _without_remarks(text: str) -> str:
 
 
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
-    """Return the missing imports of modules that the code names in full, as Alembic renders types of the app."""
+    """Return the missing imports of modules that the code names in full, as Alembic does for types of the app."""
     bound = set(_TEMPLATE_NAMES)
     for node in ast.walk(ast.parse("\n".join(imports))):
         if isinstance(node, ast.alias):

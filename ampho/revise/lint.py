@@ -1,4 +1,4 @@
-"""Linting: finding dangerous changes in revisions before they run, with squawk and with rules of its own.
+"""Linting: finding dangerous changes in revisions before they run, with squawk and with Ampho's own rules.
 
 squawk is a separate program that reports statements for PostgreSQL that block the app. The rules in this module report
 what squawk does not detect: whether a revision loses data, and whether it can be reverted.
@@ -82,7 +82,7 @@ class LintReport:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What :func:`lint` checks: revisions, and the SQL of each, or the reason why there is none."""
+    """The input of :func:`lint`: revisions, and for each its SQL, or the error that prevented rendering it."""
 
     project: Project
     revisions: tuple[Revision, ...]
@@ -143,7 +143,7 @@ def lint(drafted: Draft) -> LintReport:
 
 
 def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
-    """Check that rules exist. If squawk is not installed, only names that resemble a known rule are refused."""
+    """Check that rules exist. If squawk is not installed, only names that resemble a known rule are rejected."""
     for rule in rules:
         is_squawks = rule in known or _is_rule_of_squawk(rule)
         guess = did_you_mean(rule, sorted(known))
@@ -173,7 +173,7 @@ def _allowed(source: bytes) -> set[str]:
 
 
 def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
-    """Yield the violations of Ampho's own rules in a revision, of which ``source`` is the file."""
+    """Yield the violations of Ampho's own rules in a revision, whose file contains ``source``."""
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
         message, statement = (redact(text, drafted.project.url) for text in (message, statement))
@@ -200,7 +200,7 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
 def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
     """Return why a revision cannot be reverted, as a sentence; empty if it can.
 
-    :param defined: what its file defines, as :func:`ampho.history.losses.functions` returns it.
+    :param defined: the functions in its file, as returned by :func:`ampho.history.losses.functions`.
     """
     if "*" in defined:
         return ""
@@ -257,7 +257,7 @@ def _squawk(drafted: Draft) -> Iterator[Violation]:
 
 
 def _run(command: Sequence[str]) -> Sequence[dict[str, Any]]:
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (which is found above)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603 (found by _find_squawk)
     try:
         found = json.loads(done.stdout or "[]")
     except ValueError:

@@ -119,7 +119,7 @@ def _import_models(package: MigrationPackage) -> None:
 
 
 def _package_of(module: str, names: Iterable[str]) -> str | None:
-    """Return the longest name that is that of the module or of a package around it."""
+    """Return the longest of the names that belongs to the module or to a package that contains it."""
     matches = [name for name in names if module == name or module.startswith(f"{name}.")]
     return max(matches, key=len, default=None)
 
@@ -135,7 +135,7 @@ def _stated(table: Table, names: Sequence[str]) -> str | None:
 
 
 def _mapped(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of the tables that classes are mapped to; of several classes, the first one counts."""
+    """Return the owners of mapped tables. If several classes are mapped to a table, the first one counts."""
     from sqlalchemy import Table
 
     owners: dict[Table, str] = {}
@@ -160,7 +160,7 @@ def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
 
 
 def _defined(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of Core tables: the packages of the modules that assign them, and do not only import them."""
+    """Return the owners of Core tables: the packages of the modules that assign them, rather than only import them."""
     from sqlalchemy import Table
 
     found: dict[Table, str] = {}
@@ -195,7 +195,7 @@ def assigned_names(node: ast.stmt) -> set[str]:
 
 @dataclass
 class _History:
-    """The tables that exist after the upgrades of all revisions, according to the files, which are not executed.
+    """The tables that exist after all upgrades, according to the revision files, which are parsed but not executed.
 
     Only calls to Alembic's operations in ``upgrade()`` count. Computed names and SQL are ignored.
 
@@ -259,9 +259,9 @@ def _strings(node: ast.expr | None) -> list[str]:
 
 
 def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
-    """Yield the tables and columns that a call creates a foreign key to, if they are literals."""
+    """Yield the tables and columns that a call's foreign key references, if they are literals."""
     if _name(call) == "create_foreign_key":
-        # The method of ``op`` has one more parameter than that of a batch: the table that gets the foreign key.
+        # The function in ``op`` has one more parameter than the method of a batch: the table with the foreign key.
         of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
         table = string(argument(call, "referent_table", 2 if of_op else 1))
         schema = string(argument(call, "referent_schema"))

@@ -1,4 +1,4 @@
-"""Rebasing: putting the later of two parallel lines of a package after the other, by editing one file."""
+"""Rebasing: moving the later of two parallel lines of a package after the other, by editing one file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
 def rebase(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> Revision:
     """Make the later of the two lines of a package revise the head of the other, for ``db-rebase``.
 
-    The later line is the one whose first revision is newer, by the time in its id or by its ``Create Date``.
+    The later line is the one whose first revision is newer, according to its id or its ``Create Date``.
 
     :return: the first revision of the later line.
     """
@@ -87,7 +87,7 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
 
 
 def _root(graph: Graph, package: str, head: str, other: str) -> str:
-    """Return the first of the revisions that only one of two heads depends on."""
+    """Return the first revision of the package that ``head`` depends on and ``other`` does not."""
     own = {rid for rid in graph.ancestors([head]) if graph[rid].package == package} - graph.ancestors([other])
     roots = [rid for rid in own if not set(graph[rid].down_revisions) & own]
     if len(roots) != 1 or len(graph[roots[0]].down_revisions) > 1:
@@ -99,7 +99,7 @@ def _root(graph: Graph, package: str, head: str, other: str) -> str:
 
 
 def _check_result(graph: Graph, moved: Revision) -> None:
-    """Check that the package has one head, and the graph no cycle, after a revision was moved."""
+    """Check that moving a revision leaves the package with one head, and does not cause a cycle."""
     try:
         revisions = (moved if rid == moved.id else graph[rid] for rid in graph.ids)
         heads = len(Graph(revisions, graph.packages).heads(moved.package))
@@ -150,7 +150,7 @@ def _with_parent(source: bytes, parent: str) -> bytes:
     text = source.decode(encoding)
     tree = ast.parse(text)
     data = text.encode("utf-8")
-    # These offsets count bytes of UTF-8, as those of the tree, and the lines are those that Python counts.
+    # Like the offsets in the tree, these count bytes of UTF-8. The text is split into lines as Python's parser does.
     starts = [0, *accumulate(len(line.encode("utf-8")) for line in StringIO(text, newline=""))]
     for node in sorted(_places(tree), key=lambda node: node.lineno, reverse=True):
         start = starts[node.lineno - 1] + node.col_offset
@@ -185,6 +185,6 @@ def _is_literal(node: ast.expr) -> bool:
 
 
 def _literal(text: str, old: bytes, file: bytes) -> bytes:
-    """Return a text as a literal, with the quotes of the old value, or with those of other ids if that is None."""
+    """Return a text as a literal, with the quotes of the old value, or, if it is None, with the quotes of other ids."""
     is_double = b'"' in old or (b"'" not in old and b'revision = "' in file)
     return (f'"{text}"' if is_double and repr(text) == f"'{text}'" else repr(text)).encode("utf-8")

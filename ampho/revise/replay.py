@@ -32,7 +32,7 @@ def replay(project: Project, connection: Connection, specifier: str, x: Sequence
         return
     upgrade(project, connection, specifier, scratch=True, x=x)
     connection.rollback()  # ends the transaction of a run that had nothing to do
-    if connection.dialect.name == "sqlite" and specifier == "heads":  # one package may need a table of another one
+    if connection.dialect.name == "sqlite" and specifier == "heads":  # a single package may need a table of another
         _check_keys(connection)
 
 
@@ -48,7 +48,7 @@ def _check_keys(connection: Connection) -> None:
 
 
 def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> str:
-    """Revert what :func:`replay` ran, the latest first, down to a revision that is irreversible by design.
+    """Revert the revisions that :func:`replay` ran, down to the last one that is irreversible by design.
 
     The ``downgrade()`` of such a revision does not exist, raises an exception immediately, or NotImplementedError
     anywhere, or does nothing although ``upgrade()`` changes the schema.
@@ -75,7 +75,7 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> s
 
 
 def _is_irreversible(project: Project, revision_id: str) -> bool:
-    """Return whether a revision is irreversible by design. One that only changes data may have an empty downgrade()."""
+    """Return whether a revision is irreversible by design. If it only changes data, downgrade() may be empty."""
     try:
         defined = functions(project.graph[revision_id].path.read_bytes())
     except (OSError, SyntaxError, ValueError):

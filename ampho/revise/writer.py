@@ -44,7 +44,7 @@ class Initialized:
     :ivar package: the package.
     :ivar files: the files in it, sorted by name.
     :ivar hint: how to add the package to ``AMPHO_MIGRATION_PACKAGES``; None if it is already listed.
-    :ivar updated: the ``alembic.ini`` files of other packages that now list this package, too.
+    :ivar updated: the ``alembic.ini`` files of other packages that now also list this package.
     """
 
     package: MigrationPackage
@@ -157,7 +157,7 @@ def prepare_revision(
 ) -> Revision:
     """Return a new revision on the branch of a package, which :func:`write_revision` writes, for ``db-rev``.
 
-    :param depends_on: ids, or packages whose head is meant; or one of these as a string.
+    :param depends_on: ids, or packages, which stand for their head; or one of these as a string.
     :return: the revision, whose ``path`` is the folder that will contain its file.
     """
     owner = project.package(package)
@@ -221,7 +221,7 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
 
 
 def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
-    """Return the id of the revision that the value of an option names: an id, or a package, whose head is meant."""
+    """Return the id of the revision that an option names: an id, or a package, which stands for its head."""
     spec = parse(name)
     if spec.branch is not None and spec.target in ("head", "heads"):
         spec = Specifier(name, None, spec.branch)
@@ -274,8 +274,8 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     """Write the file of a revision that :func:`prepare_revision` returned, and return what the file contains.
 
     :param body: the bodies of its functions; empty by default.
-    :raises RevisionInputError: if the file cannot be written, or would not contain this revision; then it is not
-        written.
+    :raises RevisionInputError: if the file cannot be written, or would not contain this revision. No file is
+        left behind.
     """
     from ampho.migrate.alembic import Body, RevisionFiles
 

@@ -66,10 +66,10 @@ class Ampho(SyncExtension):
             self.init_app(app)
 
     def init_app(self, app: Flask, db: SQLAlchemy | None = None, migrate: Migrate | None = None) -> None:
-        """Register this extension, and what it needs, on an app.
+        """Register this extension, and Flask-SQLAlchemy and Flask-Migrate if necessary, on an app.
 
-        :raises ConfigurationError: if this extension does not support the app or its database, or if different
-            extensions from those that were passed are registered on the app.
+        :raises ConfigurationError: if this extension does not support the app or its database, or if the app already
+            has a different ``SQLAlchemy``, ``Migrate``, or extension of Ampho.
         """
         if not isinstance(app, Flask):
             raise ConfigurationError(
@@ -115,7 +115,7 @@ class Ampho(SyncExtension):
 
     @property
     def db(self) -> SQLAlchemy:
-        """The ``SQLAlchemy`` of the current app, or outside of an app context that of the only app."""
+        """The ``SQLAlchemy`` of the current app; outside of an app context, the ``SQLAlchemy`` of the only app."""
         return self._dbs[self._app()]
 
     @property
@@ -160,14 +160,14 @@ class Ampho(SyncExtension):
 
 
 class FlaskFramework(Framework):
-    """Runs commands for a Flask app: at once, in the thread that calls them."""
+    """Runs commands for a Flask app directly, in the thread that calls them."""
 
     def __init__(self, extension: SyncExtension, app: App) -> None:
         self._extension = extension
         self._app = app
 
     def project(self) -> Project:
-        """Return the migrations of the app, as they are on the disk now."""
+        """Return the app's migrations, as they are on disk now."""
         return self._extension.project(self._app)
 
     def exclusive(self) -> AbstractContextManager[None]:
@@ -175,7 +175,7 @@ class FlaskFramework(Framework):
         return exclusive()
 
     def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
-        """Open the migrating connection. The pools of sync drivers never have to be renewed."""
+        """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
         engine = self._extension.engine(self._app)
         return self._extension.migrating_connection(self._app, engine, scratch=scratch)
 

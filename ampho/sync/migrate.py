@@ -1,4 +1,4 @@
-"""Flask-Migrate, which is created when it is first used, and whose commands use the packages of the app."""
+"""Creating Flask-Migrate's object on first use, and making its commands use the packages of the app."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _configured: WeakSet[Migrate] = WeakSet()
 
 
 class MigrateOnDemand:
-    """Stands in for Flask-Migrate's object in ``app.extensions["migrate"]`` until that is first used.
+    """Stands in for Flask-Migrate's object in ``app.extensions["migrate"]`` until that object is first used.
 
     Flask-Migrate imports Alembic and Mako, which a web worker does not need.
     """
@@ -59,7 +59,7 @@ def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
 
 
 def use_packages(migrate: Migrate) -> None:
-    """Make the ``flask db`` commands of a ``Migrate`` use the packages of the current app; once, for all its apps."""
+    """Make the ``flask db`` commands of a ``Migrate`` use the packages of the current app. Repeated calls are safe."""
     if migrate in _configured:
         return
     _configured.add(migrate)
@@ -74,7 +74,7 @@ def use_packages(migrate: Migrate) -> None:
         app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 (documented)
         project = extension.project(app)
         set_locations(config, project)
-        # Flask-Migrate's own env.py does not know the table of the journal, and would drop it.
+        # Flask-Migrate's own env.py does not exclude the table of the journal, so autogenerate would drop it.
         options = app.extensions[KEY].configure_args
         options["include_name"] = without_table(project.settings.journal_table, options.get("include_name"))
         if script_location and Path(migrate.directory).is_dir():

@@ -1,7 +1,7 @@
 """AsyncSQLAlchemy, a database extension for Quart that does what Flask-SQLAlchemy does for Flask.
 
-This room holds the declarative base, the engines, the sessions, and the pool of in-memory databases. An app can use it
-without migrations, which are in :mod:`ampho.aio.extension`: nothing here knows about revisions.
+This package contains the declarative base, the engines, the sessions, and the pool of in-memory databases. An app can
+use it without migrations. It does not depend on :mod:`ampho.aio.extension`.
 """
 
 from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy

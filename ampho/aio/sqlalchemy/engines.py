@@ -1,4 +1,4 @@
-"""The engines of an app, from its configuration to the engines of an event loop."""
+"""The engines of an app: their configuration, and the engines of each event loop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EngineSpec:
     :ivar url: the URL, with the defaults for its driver.
     :ivar options: the other arguments of :func:`sqlalchemy.create_engine`.
     :ivar folder: a folder to create before the engine connects.
-    :ivar in_memory: whether the database only exists as long as its connection.
+    :ivar in_memory: whether the database only exists while its connection is open.
     """
 
     setting: str

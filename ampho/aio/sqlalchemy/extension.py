@@ -49,12 +49,12 @@ class AsyncSQLAlchemy:
             return "", 201
 
     It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS``, and ``SQLALCHEMY_ECHO``
-    from the app's config. They have the same meaning and precedence as in Flask-SQLAlchemy. A relative path of an
-    SQLite file starts at the app's instance folder.
+    from the app's config. They have the same meaning and precedence as in Flask-SQLAlchemy. The path of an
+    SQLite file is relative to the app's instance folder.
 
     An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it in turn, each
-    from its first statement to its commit, rollback, or close, so that no session rolls back what another one wrote. A
-    session that waits for more than 30 seconds (``pool_timeout`` in the engine options) raises
+    from its first statement to its commit, rollback, or close, so that no session rolls back the changes of another.
+    A session that waits for more than 30 seconds (``pool_timeout`` in the engine options) raises
     :exc:`sqlalchemy.exc.TimeoutError`, and a session that would wait for its own task raises
     :exc:`sqlalchemy.exc.InvalidRequestError`.
 

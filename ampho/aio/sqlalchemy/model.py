@@ -45,7 +45,7 @@ class _ModelMixin:
             cls.__tablename__ = table_name(cls.__name__)
         super().__init_subclass__(**options)
         if cls.__dict__.get("__table__", cls) is None:
-            del cls.__table__  # type: ignore[attr-defined]  # The None of __table_cls__ would hide the parent's table.
+            del cls.__table__  # type: ignore[attr-defined]  # The None from __table_cls__ would hide the parent's table.
 
     @classmethod
     def __table_cls__(cls, name: str, metadata: MetaData, *items: object, **options: Any) -> Table | None:  # noqa: ANN401
@@ -84,7 +84,7 @@ def make_model(model_class: type | None, metadatas: Metadatas) -> type[Declarati
 
     :param model_class: a declarative base, whose existing models and metadata are used; or any other class, which
         becomes a parent of the result.
-    :raises ConfigurationError: if the default metadata is not that of the declarative base.
+    :raises ConfigurationError: if the default metadata is not the metadata of the declarative base.
     """
     if isinstance(model_class, DeclarativeMeta) or _is_declarative(model_class):
         base = cast("type[DeclarativeBase]", model_class)

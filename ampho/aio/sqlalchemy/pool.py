@@ -1,4 +1,4 @@
-"""The pool of an in-memory SQLite database, which has one connection, and lends it to one user at a time."""
+"""A pool for an in-memory SQLite database, with one connection that it lends to one user at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _callers: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
-"""The caller of each task that may use the connection on its behalf."""
+"""Maps each task that may use the connection on behalf of its caller to that caller."""
 
 _REMEDY = "Commit, roll back or close that one first, or use a database file."
 
@@ -38,13 +38,13 @@ class OneConnectionPool(StaticPool):
     """Lends the only connection of an in-memory database to one session or connection at a time.
 
     :class:`sqlalchemy.pool.StaticPool` lends it to several users at once. They then share a transaction, so the
-    rollback of one user silently discards what the others wrote. It also closes the connection if its user is cancelled
-    during a statement, for example because a client disconnects, and the in-memory database is lost.
+    rollback of one user silently discards the changes of the others. It also closes the connection if its user is
+    cancelled during a statement, for example because a client disconnects, and the in-memory database is lost.
 
     The users may belong to different event loops and threads, and garbage collection may return the connection at any
     time. Therefore no lock is held while users wait, and a user that is woken up tries again.
 
-    :param timeout: the seconds to wait for the connection, which are the engine's ``pool_timeout``.
+    :param timeout: the number of seconds to wait for the connection, which is the engine's ``pool_timeout``.
     """
 
     def __init__(self, creator: Callable[..., DBAPIConnection], timeout: float = 30.0, **options: Any) -> None:  # noqa: ANN401
@@ -107,7 +107,7 @@ class OneConnectionPool(StaticPool):
             pass  # The connection is lost, so the record connects again.
         else:
             self.connection.dbapi_connection = connection
-        # Not earlier, because the database would be lost if the calls above were cancelled.
+        # If this came earlier, the database would be lost if the calls above were cancelled.
         self._interrupted = None
 
     def _take_turn(self) -> None:
@@ -154,7 +154,7 @@ class OneConnectionPool(StaticPool):
     def _wake_next(self) -> None:
         while self._waiting:
             woken = self._waiting.popleft()
-            # The loop of a user that waits may be closed.
+            # The loop of a waiting user may be closed.
             with suppress(RuntimeError):
                 woken.get_loop().call_soon_threadsafe(_wake, woken)
                 return

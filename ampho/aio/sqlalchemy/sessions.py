@@ -133,7 +133,7 @@ class Sessions:
         return session
 
     def reopen(self, context: AppContext) -> None:
-        """Allow a context that has ended to have a session, because a copied context is pushed for each call."""
+        """Allow a context that has ended to have a session again, because a copied context is pushed for each call."""
         self._ended.discard(context)
 
     async def close(self, context: AppContext) -> None:
@@ -163,7 +163,7 @@ class Sessions:
 
 
 async def _end(session: AsyncSession) -> None:
-    """Close the connections of a session, once it no longer waits for one."""
+    """Close the connections of a session, once the session no longer waits for one."""
     with suppress(*_IN_USE):
         while True:
             try:
