@@ -39,7 +39,7 @@ class Look:
     is_bold: bool = False
 
 
-_EDITED = "edited: applied, and its file was changed since"
+_EDITED = "edited: applied, but its file has changed since"
 _DIVERGED = "diverged: counts as applied, but never ran"
 _MISSING = "missing: applied, but has no file"
 _UNFINISHED = "unfinished: interrupted, or failed half-way"
