@@ -1,5 +1,6 @@
-"""One database: how to connect to it, lock it, and read and write what it records about revisions.
+"""Everything about one database: connecting to it, locking it, and keeping its records of revisions.
 
-The version rows, the journal and the locks are here, and so are the differences between SQLite, PostgreSQL and MariaDB.
+This package contains the version rows, the journal, the locks, and the differences between SQLite, PostgreSQL, and
+MariaDB.
 :mod:`ampho.migrate` decides which revisions should run.
 """

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 _UNNOTICED = 0.2  # seconds to wait for SQLite's lock without a message
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
-"""The exceptions of drivers that are called incorrectly or lack something, as opposed to errors of a server."""
+"""The exceptions of a driver that is misused or lacks something, as opposed to errors from a server."""
 
 
 def connect(engine: Engine, setting: str) -> Connection:
     """Return a new connection.
 
-    :param setting: the setting that the address is from.
-    :raises DatabaseError: if the database cannot be reached, or reports an error; trying again later may help.
-    :raises ConfigurationError: if the driver cannot be called with these settings.
+    :param setting: the setting that the URL came from.
+    :raises DatabaseError: if the database cannot be reached or reports an error; retrying later may help.
+    :raises ConfigurationError: if the driver does not accept these settings.
     """
     url = engine.url
     try:
         return engine.connect()
     except AmphoError:
         raise
-    except InvalidRequestError as exc:  # the only connection of a database in memory is in use
+    except InvalidRequestError as exc:  # the only connection to an in-memory database is in use
         raise DatabaseError(redact(str(exc), url)) from None
     except _MISUSE as exc:
         why = describe_without(exc, url).rstrip(".?")
@@ -55,12 +55,12 @@ def connect(engine: Engine, setting: str) -> Connection:
 def migrating(
     connection: Connection, url: URL, settings: Settings, waiting: Callable[[str], None]
 ) -> Iterator[Connection]:
-    """Yield the connection that changes a database, while it holds the database's lock.
+    """Yield the connection for a migration, which holds the database's lock meanwhile.
 
-    :param connection: a new connection, on which nothing was executed.
-    :param url: the URL of the database, whose password is masked in errors.
-    :param waiting: called with the process that holds the lock, if another one does.
-    :raises LockTimeoutError: if the lock is not free in time.
+    :param connection: a new connection that has not executed anything.
+    :param url: the URL of the database; errors show it with its password masked.
+    :param waiting: called with a description of the process that holds the lock, if another process does.
+    :raises LockTimeoutError: if the lock cannot be acquired in time.
     """
     import_alembic(connection)
     with _sqlite_lock_timeout(connection, settings), ExitStack() as stack:
@@ -85,7 +85,7 @@ def migrating(
 
 @contextmanager
 def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator[None]:
-    """Raise a :exc:`LockTimeoutError` for SQLite's own lock, as for the locks of other databases."""
+    """Raise a :exc:`LockTimeoutError` if SQLite's own lock times out, as for other databases."""
     try:
         yield
     except DatabaseError as exc:
@@ -99,10 +99,10 @@ def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator
 
 
 def _autocommits(connection: Connection) -> bool:
-    """Return whether the driver commits each statement. Few drivers report that in ``get_isolation_level()``."""
+    """Return whether the driver commits each statement, which ``get_isolation_level()`` seldom reports."""
     try:
         return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
-    except NotImplementedError:  # as in the dialects of some packages
+    except NotImplementedError:  # raised by some third-party dialects
         options = connection.get_execution_options()
         of_engine = getattr(connection.dialect, "_on_connect_isolation_level", None)
         return "AUTOCOMMIT" in (options.get("isolation_level"), of_engine, connection.get_isolation_level())

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
-"""The arguments of drivers that name the database."""
+"""The driver arguments that name the database."""
 
 _NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
-"""The arguments of drivers that may name the database, among other things."""
+"""The driver arguments that can name the database, including those that also name other things."""
 
 _MEMORY = ":memory:"
 
 _ADDRESS = DATABASE_ARGUMENTS | {
     *("host", "hostaddr", "port", "unix_socket", "user", "username", "password", "passwd", "passfile"),
-    *("dsn", "service", "servicefile", "uri"),  # the last is SQLite's
+    *("dsn", "service", "servicefile", "uri"),  # "uri" is SQLite's
 }
-"""The arguments of drivers that a URL can contain."""
+"""The driver arguments that a URL can set."""
 
 WHICH_DATABASE = {
     "postgresql": "SELECT current_database()",
@@ -49,13 +49,13 @@ WHICH_DATABASE = {
     "mariadb": "SELECT DATABASE()",
     "sqlite": "SELECT file FROM pragma_database_list WHERE name = 'main'",
 }
-"""The statements that return the name of a connection's database; for SQLite, the path of its file."""
+"""The queries for the name of a connection's database; for SQLite, for the path of its file."""
 
 
 def unpooled(engine: Engine) -> Engine:
-    """Return an engine for the same database that opens a new connection each time, and closes it for good.
+    """Return an engine for the same database that opens a new connection each time, without pooling.
 
-    A database in memory only exists on its connection, so its engine itself is returned.
+    An in-memory database only exists on its connection, so this returns its own engine.
     """
     if engine.dialect.name == "sqlite" and is_in_memory(engine.url):
         return engine
@@ -67,8 +67,8 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
 
     The address takes precedence over the arguments of the engine, such as ``connect_args``.
 
-    :param url: the address, with the driver of the engine.
-    :param setting: the setting that the address is from.
+    :param url: the address, with the same driver as the engine's URL.
+    :param setting: the setting that the address came from.
     :raises DriverError: if the address names a different driver.
     :raises ConfigurationError: if the app opens its connections itself.
     """
@@ -76,12 +76,12 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
     if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
         raise DriverError(
             f"{setting} names the driver {url.drivername}, but the app uses {engine.url.drivername}. Migrations connect"
-            " with the app's options and listeners, so name the same driver.",
+            " with the app's options and listeners, so use the same driver.",
             setting=setting,
         )
     connect = _connect_of(engine, f"so Ampho cannot use {setting}. Unset it; migrations then connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
-    # An address without a database means the database of the app, not the one that PostgreSQL names after the user.
+    # If the address names no database, use the app's, not the one that PostgreSQL names after the user.
     other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
     return _elsewhere(engine, url, connect.to(args, kwargs, other))
 
@@ -91,10 +91,10 @@ def with_database(
 ) -> Engine:
     """Return an engine for another database on the same server, with the options and listeners of the given engine.
 
-    The other database overrides the one in the URL, in its query, in ``connect_args``, and in listeners.
+    The other database takes precedence over any in the URL, its query, ``connect_args``, and listeners.
 
     :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
-    :param check: called with each new connection before anything else; raises if it is to the wrong database.
+    :param check: called first with each new connection; raises an error if it leads to the wrong database.
     :raises ConfigurationError: if the app opens its connections itself.
     """
     connect = _connect_of(
@@ -110,10 +110,10 @@ def with_database(
 
 
 def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | None:
-    """Return the name of the database of a new connection according to the server; for SQLite, the path of its file.
+    """Ask the server for the name of a new connection's database; for SQLite, return the path of its file.
 
     :param backend: the name of the dialect.
-    :return: empty for an SQLite database without a file; None if the server does not say.
+    :return: empty for an SQLite database without a file; None if the server does not report a name.
     """
     if backend not in WHICH_DATABASE:
         return None
@@ -123,14 +123,14 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
         row = cursor.fetchone()
     finally:
         cursor.close()
-    # SQLite did not begin a transaction for this, and the connection may be inside one of the app.
+    # On SQLite, the query began no transaction, and the connection may be inside one of the app's.
     if backend != "sqlite":
         dbapi_connection.rollback()
     return None if row is None or row[0] is None else str(row[0])
 
 
 def database_of(connection: Connection) -> str | None:
-    """Return the name of the database in which a new connection runs transactions, according to the server.
+    """Ask the server for the name of the database in which a new connection runs its transactions.
 
     Unlike :func:`served_database`, this runs the app's listeners, which may select another database.
     """
@@ -145,8 +145,8 @@ def database_of(connection: Connection) -> str | None:
 def name_of_database(connection: Connection) -> str:
     """Return the name of the database of a new connection; for SQLite, the name of its file.
 
-    The server is asked, because the name may not be in the URL, but in a service file, the environment, or the
-    arguments of the engine.
+    This asks the server, because the name may come from a service file, the environment, or the engine's arguments
+    instead of the URL.
     """
     served, url = database_of(connection), connection.engine.url
     name = url.database if served is None else served
@@ -158,7 +158,7 @@ def name_of_database(connection: Connection) -> str:
 def make_folder_first(engine: Engine, folder: Path) -> None:
     """Create the folder of an SQLite file when an engine first connects to it.
 
-    It is not created earlier, because an app that starts must not write to the disk.
+    It is not created earlier, because starting an app must not write to the disk.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -169,9 +169,9 @@ def make_folder_first(engine: Engine, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Connect:
-    """Opens connections as engines do, with the app's listeners.
+    """Opens connections as an engine does, with the app's listeners.
 
-    :ivar forced: arguments that name the database, which listeners cannot change.
+    :ivar forced: arguments that name the database; listeners cannot change them.
     """
 
     dialect: Dialect
@@ -181,7 +181,7 @@ class _Connect:
     check: Callable[[DBAPIConnection], None] | None = None
 
     def to(self, args: Sequence[Any], kwargs: Mapping[str, Any], dropped: frozenset[str]) -> _Connect:
-        """Return a copy for another address, without the present arguments in ``dropped``."""
+        """Return a copy for another address, without the old arguments that are named in ``dropped``."""
         kept = {name: value for name, value in self.kwargs.items() if name not in dropped}
         return replace(self, args=args, kwargs={**kept, **kwargs}, forced={})
 
@@ -207,9 +207,9 @@ class _Connect:
 
 
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
-    """Return a function that opens connections as an engine does. SQLAlchemy only keeps its arguments in a closure.
+    """Return the function that opens an engine's connections. SQLAlchemy keeps its arguments only in a closure.
 
-    :param consequence: the consequence and the remedy, for the error.
+    :param consequence: the end of the error message: the consequence and the remedy.
     :raises ConfigurationError: if the app opens its connections itself.
     """
     creator = engine.pool._creator  # noqa: SLF001
@@ -226,9 +226,9 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
 
 
 def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool] = NullPool) -> Engine:
-    """Return an engine for another address with a dialect of its own.
+    """Return an engine for another address, with its own dialect.
 
-    A dialect remembers names from the database that it first connected to, such as the default schema.
+    A dialect remembers details of the database that it first connects to, such as the default schema.
     """
     dialect = _own_dialect(engine.dialect)
     twin = _twin(engine, url, dialect, replace(connect, dialect=dialect), poolclass)
@@ -243,7 +243,7 @@ def _twin(
     creator: Callable[..., DBAPIConnection],
     poolclass: type[Pool] = NullPool,
 ) -> Engine:
-    """Return an engine with a pool of its own, and with the options and present listeners of another engine."""
+    """Return an engine with its own pool, and with the options and current listeners of another engine."""
     old = engine.pool
     pool = poolclass(
         creator,
@@ -255,7 +255,7 @@ def _twin(
     twin = Engine(
         pool, dialect, url, engine.logging_name, echo=cast("bool", engine.echo), hide_parameters=engine.hide_parameters
     )
-    # The engines share their events. SQLAlchemy 2.0 would not allow listeners on connections if they were joined.
+    # The engines share one dispatcher. If they were joined, SQLAlchemy 2.0 would not allow listeners on connections.
     twin.dispatch = engine.dispatch  # pyright: ignore[reportAttributeAccessIssue]
     twin._has_events = engine._has_events  # noqa: SLF001
     twin._execution_options = engine.get_execution_options()  # noqa: SLF001
@@ -272,7 +272,7 @@ def _own_dialect(dialect: Dialect) -> Dialect:
 
 
 def _initialize_on_connect(engine: Engine) -> None:
-    """Initialize the dialect of an engine from its first connection, and leave that of the app's engine alone."""
+    """Initialize an engine's dialect on its first connection, and leave the dialect of the app's engine alone."""
 
     def initialize(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         connection = Connection(
@@ -292,7 +292,7 @@ def _initialize_on_connect(engine: Engine) -> None:
 
 
 def _initializes(listener: Callable[..., object]) -> bool:
-    """Return whether a listener, of SQLAlchemy or of this module, initializes the dialect of its engine."""
+    """Return whether a listener, from SQLAlchemy or this module, initializes its engine's dialect."""
     if not inspect.isfunction(listener):
         return False
     wrapped = inspect.getclosurevars(listener).nonlocals.get("fn")

@@ -20,10 +20,10 @@ _inside: ContextVar[object | None] = ContextVar("ampho_inside_run", default=None
 
 @contextmanager
 def exclusive(sleep: Callable[[float], None] | None = None) -> Iterator[None]:
-    """Wait until no other run is in progress in this process, and keep others waiting.
+    """Wait until no other run is in progress in this process, then make other runs wait.
 
-    :param sleep: waits for some seconds without blocking a running loop. The lock is then polled: if a task holds it
-        across an ``await``, and another task of the same loop blocks on it, it is never released.
+    :param sleep: sleeps without blocking the event loop. If given, the lock is polled, because a task that blocked on
+        the lock would also block the task that holds it, in the same event loop.
     :raises NestedRunError: if this is called inside a run, which would wait for itself.
     """
     global _run  # noqa: PLW0603 (only the holder of the lock writes this)
@@ -46,12 +46,12 @@ def check_not_inside() -> None:
     """Raise a :exc:`NestedRunError` if the caller is inside a run."""
     if is_inside():
         raise NestedRunError(
-            "A migration was started inside a migration. A revision must not call Ampho: let the app call it after the"
-            " run, or put the other change into a revision that this one depends on."
+            "A migration was started inside another migration. A revision must not call Ampho. Call it after the"
+            " run, or move the other change to a revision that this one depends on."
         )
 
 
 def is_inside() -> bool:
     """Return whether the caller is inside a run."""
-    # The mark of a run that has ended does not count: its context, or a task that it started, may still have it.
+    # Ignore the mark of a run that has ended; a task that the run started may still have it.
     return _run is not None and _inside.get() is _run

@@ -1,7 +1,7 @@
-"""The journal of a database: an entry for each revision that was run, stamped or forgotten, in that order.
+"""The journal of a database, with an entry for each revision that was run, stamped, or forgotten.
 
-:mod:`ampho.database.recorder` reads and writes it. The version rows record which revisions are applied. The journal
-records their order, the checksums of their files, and what missing revisions depend on.
+:mod:`ampho.database.recorder` reads and writes it. While the version rows record which revisions are applied, the
+journal records their order, the checksums of their files, and what missing revisions depend on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
     FORGOTTEN = "forgotten"
     """It was missing, and its version row was removed without running anything."""
     RESOLVED = "resolved"
-    """It was unfinished, and a user has resolved that."""
+    """It was unfinished, and a user has resolved it."""
 
 
 EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.FORGOTTEN})
@@ -53,7 +53,7 @@ class Entry:
     :ivar duration: how long it took, in seconds.
     :ivar statements: the number of statements that were started, on a database that cannot roll them back.
     :ivar checksum: the SHA-256 of its file at that time, in hexadecimal.
-    :ivar db_user: the user of the database who ran it.
+    :ivar db_user: the database user who ran it.
     :ivar host: the machine that it ran on.
     :ivar versions: the versions of Ampho, Alembic, and SQLAlchemy.
     :ivar error: the error, if it failed.
@@ -92,10 +92,10 @@ class Entry:
 
 
 class _Brief(NamedTuple):
-    """A summary of the entries, for which their revisions, directions and outcomes are enough.
+    """A summary of the entries, made only from their revisions, directions, and outcomes.
 
-    :ivar directions: the direction in which each revision changed the version rows last. The revisions are in the order
-        in which they ran, which stamping an applied revision does not change.
+    :ivar directions: the last direction in which each revision changed the version rows. The revisions are in the order
+        in which they ran; stamping an applied revision does not change this order.
     """
 
     directions: dict[str, str]
@@ -104,10 +104,10 @@ class _Brief(NamedTuple):
 
 
 class Journal:
-    """The entries of a database, which are read when they are first needed.
+    """The entries in a database's journal, which are read when they are first needed.
 
-    :param read: returns the entries, in their order.
-    :param read_brief: returns only the revision, direction and outcome of each entry, which is much faster.
+    :param read: returns the entries, in order.
+    :param read_brief: returns only the revision, direction, and outcome of each entry, which is much faster.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Journal:
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, in their order."""
+        """All entries, in order."""
         return tuple(self._read())
 
     def __iter__(self) -> Iterator[Entry]:
@@ -132,12 +132,12 @@ class Journal:
 
     @cached_property
     def unfinished(self) -> tuple[Entry, ...]:
-        """The unfinished entries, in their order."""
+        """The unfinished entries, in order."""
         return tuple(entry for entry in self.entries if entry.is_unfinished) if self._in_brief.is_unfinished else ()
 
     @property
     def unresolved(self) -> tuple[Entry, ...]:
-        """The unfinished entries that may have changed something, so that a user must resolve them."""
+        """The unfinished entries that may have changed something, so a user must resolve them."""
         return tuple(entry for entry in self.unfinished if not entry.is_untouched)
 
     @property
@@ -153,8 +153,8 @@ class Journal:
         for revision, direction, outcome in read():
             if outcome in EFFECTIVE:
                 if outcome == Outcome.DONE or directions.get(revision) != direction:
-                    directions.pop(revision, None)  # so that it comes last
-                # Interned, as the ids in the files are, so that a long journal does not keep many equal strings.
+                    directions.pop(revision, None)  # so that it moves to the end
+                # Intern these, like the ids in the files, so that a long journal does not keep many equal strings.
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:
                 is_any_unfinished = True
@@ -170,20 +170,20 @@ class Journal:
         return {entry.revision: entry for entry in self.entries if entry.is_effective}
 
     def applied(self, revision_id: str) -> Entry | None:
-        """Return the entry that records that a revision is applied; None if there is none."""
+        """Return the entry that records a revision as applied; None if there is none."""
         entry = self._last.get(revision_id) if self.records_applied(revision_id) else None
         return entry if entry is not None and entry.direction == "upgrade" else None
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """The position of each applied revision, from 1, in the order in which they were applied."""
+        """The position of each applied revision in the order in which they were applied, starting at 1."""
         applied = (revision for revision, direction in self._in_brief.directions.items() if direction == "upgrade")
         return {revision: position for position, revision in enumerate(applied, 1)}
 
     def records_applied(self, revision_id: str) -> bool:
-        """Return whether the last entry of a revision records that it is applied."""
+        """Return whether a revision's last entry records it as applied."""
         return self._in_brief.directions.get(revision_id) == "upgrade"
 
     def records_not_applied(self, revision_id: str) -> bool:
-        """Return whether the last entry of a revision records that it is not applied."""
+        """Return whether a revision's last entry records it as not applied."""
         return self._in_brief.directions.get(revision_id) == "downgrade"

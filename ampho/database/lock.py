@@ -44,8 +44,8 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
     """Hold the database's lock.
 
     :param connection: the migrating connection, outside of a transaction.
-    :param waiting: called with the process that holds the lock, if another one does.
-    :raises LockError: if it is not free in time, the database has no lock, or a pooler makes it useless.
+    :param waiting: called with a description of the process that holds the lock, if another process does.
+    :raises LockError: if the lock cannot be acquired in time, the database has none, or a pooler makes it useless.
     """
     lock = _lock_of(connection, settings)
     if lock is None:
@@ -61,7 +61,7 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
 def holder(connection: Connection, settings: Settings) -> str | None:
     """Return a description of the process that holds the database's lock; an empty string if there is none.
 
-    :return: None if it cannot be known, as on SQLite.
+    :return: None if this cannot be determined, as on SQLite.
     """
     with suppress(LockError, SQLAlchemyError), _invalidated_on_failure(connection):
         connection.rollback()
@@ -97,9 +97,9 @@ def patient(connection: Connection, settings: Settings) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The statements that limit how long a statement of a connection waits for a lock.
+    """The statements that read and set a connection's lock timeout.
 
-    :ivar read: the statement that returns the limit, as one row.
+    :ivar read: the query for the timeout, which returns one row.
     :ivar write: the statement that sets it, with placeholders for the values of such a row.
     :ivar convert: converts seconds to a value.
     """
@@ -171,7 +171,7 @@ def _release(lock: _Lock) -> None:
 
 @contextmanager
 def _invalidated_on_failure(connection: Connection) -> Iterator[None]:
-    """Invalidate a connection, and do not raise, if the body fails to restore it, for example because it is lost."""
+    """Invalidate a connection if the body, which restores it, fails, and suppress the error."""
     try:
         yield
     except BaseException as exc:
@@ -192,7 +192,7 @@ def pause(connection: Connection, seconds: float) -> None:
 
 
 def import_alembic(connection: Connection) -> None:
-    """Import Alembic, which takes longer than most runs, without blocking the event loop of an async connection."""
+    """Import Alembic without blocking the event loop of an async connection; this takes longer than most runs."""
     name = "ampho.migrate.alembic"
     if connection.dialect.is_async and name not in sys.modules:
         import asyncio
@@ -203,7 +203,7 @@ def import_alembic(connection: Connection) -> None:
 
 
 class _Lock:
-    """The lock of a database, on a connection."""
+    """A database's lock, and the connection that acquires it."""
 
     TRY: ClassVar[TextClause]
     FREE: ClassVar[TextClause]
@@ -246,7 +246,7 @@ class _MariaDBLock(_Lock):
     def __init__(self, connection: Connection) -> None:
         database = connection.execute(text("SELECT DATABASE()")).scalar()
         connection.rollback()
-        # All databases of a server share the names of locks, which must be short.
+        # Lock names must be short, and all databases on a server share them.
         name = f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"
         super().__init__(connection, name=name)
 
@@ -272,7 +272,7 @@ class _PostgresLock(_Lock):
 
     @staticmethod
     def _describe(row: Row[Any]) -> str:
-        if row.backend_start is None:  # only visible to the same role and to monitors
+        if row.backend_start is None:  # visible only to the same role and to monitoring roles
             return f"pid {row.pid}, {row.usename}"
         program = f" ({row.application_name})" if row.application_name else ""
         return (
@@ -282,9 +282,9 @@ class _PostgresLock(_Lock):
 
 
 def _check_pooler(connection: Connection) -> None:
-    """Check that no pooler changes the session of a connection from transaction to transaction.
+    """Check that no pooler runs each transaction of a connection in a different session.
 
-    Otherwise, another connection may get the session of this one, or this one may get another session.
+    If one does, this connection may get a different session, or another connection may get this one's.
     """
     for _ in range(_ROUNDS):
         pid = _server_pid(connection)
@@ -292,8 +292,8 @@ def _check_pooler(connection: Connection) -> None:
             other = connection.engine.connect()
         except SQLAlchemyError as exc:
             raise LockError(
-                "A pooler is in front of the database, and Ampho cannot check that it keeps sessions apart, because a"
-                f" second connection fails ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the address of the"
+                "Ampho cannot check whether the pooler in front of the database keeps sessions apart, because a"
+                f" second connection failed ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the address of the"
                 " database itself, which is only used for migrations."
             ) from exc
         with other:

@@ -1,4 +1,4 @@
-"""Invalid indexes, which a revision that failed half-way may leave in PostgreSQL."""
+"""Invalid indexes that a failed revision may leave in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-# Indexes of constraints are left out, and those of partitioned tables, which are invalid until each partition has one.
+# This excludes the indexes of constraints and of partitioned tables. The latter are invalid until each partition has
+# one.
 _INVALID = text(
     "SELECT c.relname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"
@@ -19,12 +20,12 @@ _INVALID = text(
 
 
 def describe_invalid_indexes(connection: Connection, code: str) -> str:
-    """Return a sentence, after a space, about invalid indexes that a failed ``CREATE INDEX CONCURRENTLY`` has left.
+    """Return a sentence, with a leading space, about invalid indexes from a failed ``CREATE INDEX CONCURRENTLY``.
 
     PostgreSQL keeps such an index and updates it, but does not use it for queries.
 
-    :param code: the code of the revision; indexes that it does not mention do not count.
-    :return: an empty string if there are none, or the database is not PostgreSQL.
+    :param code: the code of the revision; indexes that it does not mention are ignored.
+    :return: an empty string if there are none or the database is not PostgreSQL.
     """
     if connection.dialect.name != "postgresql":
         return ""
@@ -34,5 +35,5 @@ def describe_invalid_indexes(connection: Connection, code: str) -> str:
     drops = " and ".join(f"'DROP INDEX CONCURRENTLY {index}'" for index, _ in found)
     if not found:
         return ""
-    which, them = ("An invalid index was", "it") if len(found) == 1 else ("Invalid indexes were", "them")
-    return f" {which} left: {names}. To drop {them}, use {drops}."
+    which, them = ("An invalid index remains", "it") if len(found) == 1 else ("Invalid indexes remain", "them")
+    return f" {which}: {names}. To drop {them}, use {drops}."

@@ -1,4 +1,4 @@
-"""The protection of a database: some commands ask for its name before they remove anything from the database."""
+"""Protecting a database: commands that would remove something from it require the user to type its name."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """The protection of a database.
+    """Whether a database is protected, and the name that confirms a command.
 
     :ivar enabled: whether commands that remove something must be confirmed.
-    :ivar database: the name that confirms them, from :meth:`on`.
+    :ivar database: the name that confirms them; :meth:`on` sets it.
     """
 
     enabled: bool = False
     database: str = ""
 
     def on(self, connection: Connection, confirm: str | None = None) -> Protection:
-        """Return the protection of the database of a connection, with its name if that is needed.
+        """Return this protection with the name of the connection's database, if the name is needed.
 
-        :param connection: a new connection, on which nothing was executed.
+        :param connection: a new connection that has not executed anything.
         :param confirm: the name that the user typed, if any.
         """
         if confirm is None and not self.enabled:

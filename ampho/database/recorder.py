@@ -1,6 +1,6 @@
-"""The table of the journal, which is in the schema of the version table.
+"""The journal's table, in the schema of the version table.
 
-The first run creates it, and each step writes to it in its transaction. No other module reads or writes it.
+The first run creates the table, and each step writes to it in the step's transaction. No other module uses it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _NAME, _LONG = String(255), Text()
 
 
 class JournalTable:
-    """The journal of one database.
+    """The journal's table in one database.
 
     :param connection: the migrating connection. Everything is written in its transaction, which the caller commits.
     :param schema: the schema of the version table.
-    :ivar left: whether part of the running revision remains if it fails.
-    :ivar aside: returns a context for statements that do not belong to the revision.
+    :ivar left: whether changes of the running revision would remain if it failed.
+    :ivar aside: returns a context manager for statements that do not belong to the revision.
     """
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
@@ -80,11 +80,11 @@ class JournalTable:
             query = select(column.revision, column.direction, column.outcome).order_by(column.id)
             for rows in self._connection.execute(query).partitions(_AT_ONCE):
                 if not _are_texts(chain.from_iterable(rows)):
-                    raise self._damaged(ValueError("one of revision, direction and outcome is not text"))
+                    raise self._damaged(ValueError("its revision, direction, or outcome is not text"))
                 yield from map(tuple, rows)
 
     def _damaged(self, why: Exception) -> JournalError:
-        """Return the error for a row that cannot be read, with its number."""
+        """Return the error for an unreadable journal, with the number of the unreadable row if it is found."""
         column, table = self._table.c.id, self._table.fullname
         for number in self._connection.scalars(select(column).order_by(column)).all():
             try:
@@ -104,9 +104,9 @@ class JournalTable:
     def start(self, entry: Mapping[str, object], *, counting: bool) -> None:
         """Record the start of a revision that the database cannot roll back.
 
-        :param entry: ``revision``, ``package``, ``direction``, ``parents`` and ``checksum``.
-        :param counting: whether to count its statements. If the database commits DDL on its own, it commits the count
-            as well, which then shows whether part of the revision may remain.
+        :param entry: the values of ``revision``, ``package``, ``direction``, ``parents``, and ``checksum``.
+        :param counting: whether to count its statements. A database that commits DDL on its own also commits the count,
+            which then shows whether part of the revision may remain.
         """
         self.left = not counting
         self._completed = 0
@@ -123,7 +123,7 @@ class JournalTable:
         self._begun += 1
         self._update(self._number, statements=self._begun)
         if self._completed and not ROLLS_BACK.match(statement):
-            self.left = True  # the statements before this one are committed with it
+            self.left = True  # this statement also commits the ones before it
 
     def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if self._is_writing or READS.match(statement):
@@ -133,18 +133,18 @@ class JournalTable:
             self.left = True
 
     def lose(self) -> None:
-        """Note that the connection is lost, so the effect of a statement that was started is not known."""
+        """Note that the connection was lost, so it is not known whether the last statement took effect."""
         self.left = self.left or self._begun > 0
 
     def refresh(self) -> None:
-        """Look for the table again when it is needed, because a rollback may have removed it."""
+        """Forget whether the table exists, because a rollback may have removed it."""
         self.__dict__.pop("_exists", None)
 
     def finish(self, entry: Mapping[str, object], outcome: Outcome, duration: float, error: str | None = None) -> None:
         """Record the outcome of a revision.
 
         :param entry: as for :meth:`start`.
-        :param duration: the seconds that it took, without the commit.
+        :param duration: how long it took, in seconds, without the commit.
         """
         now = datetime.now(UTC)
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
@@ -157,7 +157,7 @@ class JournalTable:
         self._number, self.left = None, False
 
     def note(self, revision: Revision, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
-        """Record a revision that was stamped or forgotten, without being run."""
+        """Record that a revision was stamped or forgotten."""
         self._insert(
             revision=revision.id,
             package=revision.package,
@@ -248,17 +248,17 @@ def _version(distribution: str) -> str:
 def _entry(row: Row[Any]) -> Entry:
     """Return the entry in a row.
 
-    :raises ValueError: or another error in ``_UNREADABLE``, if Ampho cannot have written the row.
+    :raises ValueError: or another error in ``_UNREADABLE``, if Ampho did not write the row.
     """
     parents = json.loads(row.parents)
     if type(parents) is not list or not _are_texts([row.revision, row.package, row.direction, row.outcome, *parents]):
-        raise ValueError("one of revision, package, direction, outcome and parents is not what Ampho writes")
+        raise ValueError("its revision, package, direction, outcome, or parents are not as Ampho writes them")
     texts = (row.checksum, row.db_user, row.host, row.versions, row.error)
     if not {*map(type, texts)} <= _TEXT_OR_NONE:
-        raise ValueError("one of checksum, db_user, host, versions and error is not text")
+        raise ValueError("its checksum, db_user, host, versions, or error is not text")
     if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
-        raise ValueError("one of duration and statements is not a number")
-    # An outcome that only a newer release knows counts as resolved.
+        raise ValueError("its duration or statements is not a number")
+    # Treat an unknown outcome, from a newer release, as resolved.
     outcome = Outcome(row.outcome) if row.outcome in set(Outcome) else Outcome.RESOLVED
     values: list[Any] = [*row]  # in the order of the fields
     values[4:8] = outcome, tuple(parents), _in_utc(row.started), _in_utc(row.finished)

@@ -29,12 +29,12 @@ _OPTIONS = {"postgresql": "", "mysql": " CHARACTER SET utf8mb4", "mariadb": " CH
 def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) -> Iterator[Connection]:
     """Create a throw-away database on the server of an engine, yield a connection to it, and drop it at the end.
 
-    The connection is made with the options and listeners of the engine. The server is asked twice whether it is on the
-    right database: before the app's listeners run, and after them, because a listener may select another database.
+    The connection has the options and listeners of the engine. Its database is checked twice, before and after the
+    app's listeners run, because a listener may select another database.
 
-    :param connect: opens a connection of an engine.
+    :param connect: opens a connection from an engine.
     :raises ConfigurationError: if the engine cannot connect to another database.
-    :raises DatabaseError: if the database cannot be created, or a connection is on another one.
+    :raises DatabaseError: if the database cannot be created, or a connection leads to another database.
     """
     url = _scratch_url(engine.url)
     backend = url.get_backend_name()
@@ -57,9 +57,9 @@ def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) 
 
 
 def _scratch_url(url: URL) -> URL:
-    """Return the URL of a new throw-away database on the same server as a database; for SQLite, one in memory.
+    """Return the URL of a new throw-away database on the same server; for SQLite, of one in memory.
 
-    :raises ConfigurationError: if Ampho does not support them for this kind of database.
+    :raises ConfigurationError: if Ampho does not support throw-away databases for this dialect.
     """
     backend = url.get_backend_name()
     if backend == "sqlite":
@@ -73,9 +73,9 @@ def _scratch_url(url: URL) -> URL:
 
 
 def _check_served(url: URL, served: str | None) -> None:
-    """Check that the database of a connection, which may be the app's, is the throw-away one.
+    """Check that a connection leads to the throw-away database, and not to the app's.
 
-    :param served: the name of the connection's database according to the server.
+    :param served: the name of the connection's database, as reported by the server.
     """
     wanted = url.database or ""
     if served != wanted:
@@ -87,7 +87,7 @@ def _check_served(url: URL, served: str | None) -> None:
 
 @contextmanager
 def _existing(url: URL, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
-    """Create the throw-away database, and drop it at the end if it was created.
+    """Create the throw-away database, and drop it at the end.
 
     :param connect: opens a connection to the app's database.
     :param schemas: receives the schemas that a new database lacks.
@@ -131,7 +131,7 @@ def _drop(connection: Connection, statement: str) -> None:
         try:
             connection.exec_driver_sql(f"{statement} WITH (FORCE)")
         except ProgrammingError:
-            # Only a superuser may end a worker of autovacuum. Without FORCE, the server ends it and waits for it.
+            # Only a superuser may end an autovacuum worker. Without FORCE, the server itself ends it and waits for it.
             connection.rollback()
         else:
             return

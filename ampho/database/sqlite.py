@@ -1,9 +1,9 @@
-"""Real transactions for the migrating connection on SQLite, which is restored afterwards.
+"""Real transactions for the migrating connection on SQLite.
 
-The driver commits before DDL, so a revision that fails half-way could not be rolled back whole. Therefore its
-transaction handling is turned off, and BEGIN IMMEDIATE and COMMIT are executed as statements. Foreign keys are not
-enforced during a migration, because rebuilding a parent table would delete the rows of its children. They are checked
-before each commit.
+The driver commits before DDL, so a revision that failed half-way could not be rolled back completely. Therefore, its
+transaction handling is off during a migration, and BEGIN IMMEDIATE and COMMIT are executed as statements. Foreign keys
+are not enforced during a migration, because rebuilding a parent table would delete the rows of its children. They are
+checked before each commit.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ ORDER BY 1, 2
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Check that the app has no open transaction on the connection, which it may share if the database is in memory.
+    """Check that the app has no open transaction on the connection, which an in-memory database shares with the app.
 
-    :raises DatabaseError: if the app has one, which stays open.
+    :raises DatabaseError: if the app has an open transaction, which stays open.
     """
     if _Dbapi(connection).in_transaction:
         fairy: Any = connection.connection
         fairy._close_special(transaction_reset=True)  # noqa: SLF001 (closing it would roll back that transaction)
         raise DatabaseError(
-            "The database's only connection is inside a transaction of the app. Commit or close the session before"
-            " migrating, or use a database file instead of one in memory."
+            "The database's only connection is inside one of the app's transactions. Commit or close the session before"
+            " migrating, or use a database file instead of an in-memory database."
         )
 
 
 def pragma(connection: Connection, name: str) -> Any:
-    """Return the value of a pragma. SQLAlchemy is not used, because it would take ten times as long as SQLite."""
+    """Return the value of a pragma. This bypasses SQLAlchemy, which would take ten times as long as SQLite."""
     return _Dbapi(connection).pragma(name)[0][0]
 
 
 def dangling_keys(connection: Connection) -> list[str]:
-    """Return the foreign keys to tables that do not exist, as text: ``the table shirts to colors``."""
+    """Return the foreign keys to tables that do not exist, in words such as ``the table shirts to colors``."""
     try:
         return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
-    except (sqlite3.Error, DBAPIError):  # for example while another process writes; that should not end the run
+    except (sqlite3.Error, DBAPIError):  # for example while another process is writing, which should not end the run
         return []
 
 
 def is_locked(connection: Connection, patience: float) -> bool:
-    """Return whether another process writes to the database for longer than some seconds.
+    """Return whether another process keeps the database locked for longer than ``patience`` seconds.
 
-    :param connection: a connection of :func:`transactional`, outside of a transaction.
+    :param connection: a connection from :func:`transactional`, outside of a transaction.
     """
     dbapi = _Dbapi(connection)
     before = dbapi.pragma("busy_timeout")[0][0]
@@ -70,7 +70,7 @@ def is_locked(connection: Connection, patience: float) -> bool:
         dbapi.query("BEGIN IMMEDIATE")
         dbapi.query("ROLLBACK")
     except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
-        return "locked" in str(exc)  # the transaction of the migration raises other errors
+        return "locked" in str(exc)  # the migration's own transaction raises any other error
     finally:
         dbapi.pragma(f"busy_timeout = {before}")
     return False
@@ -81,7 +81,7 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
     """Yield a connection whose transactions include DDL, on the same DBAPI connection.
 
     :param patience: the seconds to wait for the write lock; by default, the connection's timeout, but at least five.
-    :raises DatabaseError: if the DBAPI connection is inside a transaction of the app.
+    :raises DatabaseError: if the DBAPI connection is inside one of the app's transactions.
     """
     check_not_in_use(connection)
     dbapi = _Dbapi(connection)
@@ -112,7 +112,7 @@ def _restore(connection: Connection, shadow: Connection, restore: Callable[[], N
 
 
 class _Dbapi:
-    """The DBAPI connection of an SQLAlchemy connection: that of pysqlite, or SQLAlchemy's adapter for aiosqlite."""
+    """The DBAPI connection of an SQLAlchemy connection: pysqlite's, or SQLAlchemy's adapter for aiosqlite."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Any = connection.connection.dbapi_connection
@@ -123,8 +123,8 @@ class _Dbapi:
     def in_transaction(self) -> bool:
         """Whether the connection is inside a transaction that may belong to the app.
 
-        With ``autocommit=False``, it always is in a transaction, which is empty unless the app is using the connection.
-        Only a database in memory, which has a single connection, can be in use by the app.
+        With ``autocommit=False``, a transaction is always open; it is empty unless the app is using the connection. The
+        app can only be using it if the database is in memory, because such a database has a single connection.
         """
         if self._autocommit is False:
             return any(name == "main" and not file for _, name, file in self.pragma("database_list"))
@@ -147,7 +147,7 @@ class _Dbapi:
         if autocommit is not None:
             # From Python 3.12 on; see "Transaction control via the autocommit attribute" in Python's documentation.
             self._in_its_thread(setattr, "autocommit", sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
-            self._connection.rollback()  # the empty transaction that autocommit=False opens
+            self._connection.rollback()  # ends the empty transaction that autocommit=False opens
         isolation_level = self._connection.isolation_level
         self._connection.isolation_level = None
         busy_timeout = self.pragma("busy_timeout")[0][0]
@@ -169,7 +169,7 @@ class _Dbapi:
 
     @property
     def _autocommit(self) -> bool | None:
-        """``Connection.autocommit``; None in its legacy mode, and before Python 3.12."""
+        """The value of ``Connection.autocommit``; None in legacy mode and before Python 3.12."""
         value = self._in_its_thread(getattr, "autocommit", -1)
         return value if isinstance(value, bool) else None
 
@@ -186,7 +186,7 @@ class _Dbapi:
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
     """Return a connection with real transactions and without the app's listeners, on the same DBAPI connection.
 
-    If a revision opens further connections with its ``engine``, these use the app's pool and the driver's transactions.
+    If a revision opens more connections from its ``engine``, they use the app's pool and the driver's transactions.
     """
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
@@ -205,13 +205,13 @@ def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
 
 
 def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
-    """Do nothing, in place of the dialect's method, which would turn the driver's transaction handling on again."""
+    """Do nothing. The dialect's own method would turn the driver's transaction handling back on."""
 
 
 class Lent:
-    """The only DBAPI connection of a database in memory, for other users during a migration.
+    """The only DBAPI connection of an in-memory database, lent to other code during a migration.
 
-    They take part in the transaction of the migration, but cannot end it.
+    That code takes part in the migration's transaction, but cannot end it.
     """
 
     def __init__(self, connection: object) -> None:
@@ -231,7 +231,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
-    """Raise an error at a commit that would add violations of foreign keys."""
+    """Raise an error on a commit that would add foreign key violations."""
     before = [(_violations(dbapi), _tables(dbapi))]
 
     @event.listens_for(connection, "commit")
@@ -250,7 +250,7 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
-    """Return violations with None in place of the tables that were created or dropped."""
+    """Return violations with None in place of tables that were created or dropped."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for (child, parent), count in violations.items():
         counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count

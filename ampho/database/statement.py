@@ -15,9 +15,9 @@ _LONGEST = 500
 
 
 class Statement:
-    """A statement that SQLAlchemy executes. As a string, it is one line that is safe to show.
+    """A statement that SQLAlchemy executes. ``str()`` returns it as one line that is safe to show.
 
-    Values are placeholders. Literal strings, comments and passwords are left out; literal numbers are not.
+    Values appear as placeholders. Literal strings, comments, and passwords are removed; literal numbers are not.
     """
 
     __slots__ = ("_shown", "_sql", "_url")

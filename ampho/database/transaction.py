@@ -1,4 +1,4 @@
-"""The transaction of a step, which its revision may end on its own.
+"""The transaction of a step, which the revision may end itself.
 
 In that case, Alembic writes the version row in the next transaction, but commits the one that has ended, so the row is
 lost if no other revision follows. This module notices when a transaction ends, so that the row and the entry in the
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 TRANSACTIONAL = ("sqlite", "postgresql")
-"""The dialects of the databases that can roll back changes of the schema."""
+"""The dialects of the databases that can roll back changes to the schema."""
 
 
 class StepTransaction:
     """Tracks the transaction of each step on the migrating connection.
 
-    :ivar is_own: whether the statements come from Ampho or Alembic, and not from the revision.
+    :ivar is_own: whether the current statements come from Ampho or Alembic, and not from the revision.
     :ivar committed: whether part of the step was committed before its end.
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing it.
-    :ivar rolled_back: whether the revision has rolled back.
-    :ivar lost: whether that rollback reverted a change of the revision.
+    :ivar rolled_back: whether the revision has rolled back the transaction.
+    :ivar lost: whether that rollback undid changes of the revision.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -49,14 +49,14 @@ class StepTransaction:
     def begin_step(self, before_commit: Callable[[], None]) -> None:
         """Start tracking the transaction of the next step.
 
-        :param before_commit: called in the transaction, before a revision commits on its own for the first time.
+        :param before_commit: called inside the transaction, before the revision commits it for the first time.
         """
         self._before_commit = before_commit
         self.is_own = self.committed = self.is_over = self.rolled_back = self.lost = self._has_written = False
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """Ignore the statements in the body, which do not belong to the revision."""
+        """Treat the statements in the body as Ampho's own, and not as the revision's."""
         before, self.is_own = self.is_own, True
         try:
             yield
@@ -64,7 +64,7 @@ class StepTransaction:
             self.is_own = before
 
     def notice_end(self, connection: Connection) -> None:
-        """Notice a transaction that has ended without an event, as after SQLite's ``executescript()``."""
+        """Detect that the transaction has ended without an event, as after SQLite's ``executescript()``."""
         if connection.invalidated:  # for example by a cancelled task, whose exception must not be replaced
             return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # never None here
@@ -78,7 +78,7 @@ class StepTransaction:
                 with self.own():
                     self._before_commit()
             except BaseException:
-                # For SQLAlchemy, a failed commit has ended the transaction.
+                # SQLAlchemy considers the transaction ended even if the commit fails.
                 connection.dialect.do_rollback(connection.connection)
                 raise
         self.committed = True
@@ -87,7 +87,7 @@ class StepTransaction:
     def _rollback(self, connection: Connection) -> None:
         if self.is_own:
             return
-        if not isinstance(sys.exc_info()[1], DBAPIError):  # some of these end the transaction in SQLite
+        if not isinstance(sys.exc_info()[1], DBAPIError):  # some of these errors end SQLite's transaction
             self.notice_end(connection)
         self.rolled_back = True
         self.lost = self.lost or self._has_written
@@ -101,7 +101,7 @@ class StepTransaction:
             self._commit(connection)
         else:
             self._rollback(connection)
-            self.committed = True  # with some drivers, each statement after it is committed immediately
+            self.committed = True  # with some drivers, each later statement is committed immediately
         self.is_over = True
 
     def _after_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:

@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MASK = "***"
-_FORM = "Write dialect+driver://user:password@host/database"
+_FORM = "Use the form dialect+driver://user:password@host/database"
 _SHORT = 3
 
 _DRIVERS = {
@@ -44,9 +44,9 @@ _SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odb
 
 
 def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that reads settings, to keep its frames out of the tracebacks of its errors.
+    """Decorate a function that reads settings, so that the tracebacks of its errors do not contain its frames.
 
-    Their local variables may contain a malformed URL with its password, and error trackers record local variables.
+    A frame's local variables may contain a malformed URL with its password, and error trackers record them.
     """
 
     @wraps(read)
@@ -65,9 +65,8 @@ def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
 def parse_url(value: object, setting: str) -> URL:
     """Return the URL in a setting.
 
-    A second raw ``@`` is an error, and so is a host with characters that no host can have. They are almost always part
-    of the password, and SQLAlchemy would take the rest of that password for the host or the database, which errors
-    show.
+    A second unencoded ``@``, or a character that no host name can have, is an error. It is almost always part of the
+    password, and SQLAlchemy would take the rest of the password for the host or the database, which errors show.
 
     :param value: a ``str`` or a :class:`sqlalchemy.URL`.
     :raises ConfigurationError: if the value is not a database URL. The message contains no part of it.
@@ -85,8 +84,8 @@ def parse_url(value: object, setting: str) -> URL:
         raise ConfigurationError(f"{setting} is empty. {_FORM}.", setting=setting)
     kind = "" if isinstance(value, str) else f" (it is of type {type(value).__name__})"
     raise ConfigurationError(
-        f"{setting} is not a database URL{kind}. {_FORM}, with the special characters of user and password"
-        " percent-encoded (urllib.parse.quote_plus), or use sqlalchemy.URL.create(...).",
+        f"{setting} is not a database URL{kind}. {_FORM}, with special characters in the user and the"
+        " password percent-encoded (urllib.parse.quote_plus), or use sqlalchemy.URL.create(...).",
         setting=setting,
     )
 
@@ -100,7 +99,7 @@ def _splits_password(value: str) -> bool:
 
 
 def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
-    """Return the error for a driver that is not installed, with the extra of Ampho that installs one."""
+    """Return the error for a driver that is not installed, and name the extra of Ampho that installs one."""
     sync, _, extra = _DRIVERS.get(url.get_backend_name(), ("", "", ""))
     if not extra:
         remedy = "Install it"
@@ -114,7 +113,7 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
 
 
 def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATABASE_URI") -> None:
-    """Check that a URL names an async driver, or a sync one. psycopg is both.
+    """Check that a URL names an async driver if ``is_async`` is true, and otherwise a sync one. psycopg is both.
 
     A URL without a driver counts as sync, because the driver that SQLAlchemy chooses depends on its version.
 
@@ -138,7 +137,7 @@ def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATAB
 
 
 def display(url: URL) -> str:
-    """Return a URL as text, with its password masked, and with the secrets in its query, which SQLAlchemy shows."""
+    """Return a URL as text, with its password masked, and the secrets in its query, which SQLAlchemy would show."""
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
 
@@ -153,7 +152,7 @@ def missing_folder(url: URL) -> str:
 
 
 def is_in_memory(url: URL) -> bool:
-    """Return whether an SQLite URL is that of a database in memory, which ends with its connection."""
+    """Return whether an SQLite URL is for an in-memory database, which ends with its connection."""
     return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
 
 
@@ -165,7 +164,7 @@ def in_folder(url: URL, folder: Path) -> URL:
 
 
 def redact(text: str, *urls: URL) -> str:
-    """Return a text in which the passwords of URLs, and the secrets in their queries, are masked in every spelling.
+    """Return a text with the passwords of URLs, and the secrets in their queries, masked in every spelling.
 
     Each character of a password may be raw, percent-encoded (once or more), or escaped as in a ``repr``, an ini file or
     an SQL literal. A password of three characters or more is masked everywhere, even inside a word. A shorter one would
@@ -188,14 +187,14 @@ def describe_without(exc: BaseException, url: URL) -> str:
 
 
 def explain(exc: BaseException, url: URL) -> str:
-    """Return an exception as :func:`describe_without` does, but without the final full stop, and with a known hint."""
+    """Return an exception as :func:`describe_without` does, without the final full stop, but with any known hint."""
     return with_hint(describe_without(exc, url).rstrip(".?"))
 
 
 def database_error(exc: BaseException, url: URL, outcome: str = "") -> DatabaseError:
-    """Return the error for an exception of a database, or of its driver.
+    """Return the error for an exception from a database or its driver.
 
-    :param outcome: what the command has changed, as a sentence; by default, that it has changed nothing.
+    :param outcome: a sentence about what the command changed; by default, it says that nothing was changed.
     """
     outcome = outcome or "This command changed nothing."
     return DatabaseError(f"The database reported an error: {explain(exc, url)}. {outcome}")

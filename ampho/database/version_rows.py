@@ -1,8 +1,8 @@
 """The version rows of a database, and the revisions that are applied according to them.
 
 Alembic's version table only has a row for an applied revision while no other applied revision depends on it. So the
-applied revisions are those in the rows and everything that these depend on. Each step removes and adds rows so that
-this remains true. If the revision of a row is missing, only the journal records what it depends on.
+applied revisions are those in the rows, and everything that they depend on. Each step removes and adds rows so that
+this remains true. If the revision in a row is missing, only the journal records what it depends on.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 VERSION_TABLE = "alembic_version"
 """The default name of Alembic's version table."""
 
-_MOST = 1000  # the number of rows to read; a version table has one for each head
+_MOST = 1000  # the maximum number of rows to read; a version table has one row for each head
 _IN_SCHEMA = (
     "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND data_type IN"
     " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
 )
 _LIKE_IT = {
-    # The text is compared first, because SQLite cannot list the columns of a broken view or virtual table.
+    # Compare the text first, because SQLite cannot list the columns of a broken view or virtual table.
     "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
     " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
     "postgresql": f"{_IN_SCHEMA}current_schema()",
@@ -49,8 +49,8 @@ class Applied:
     :ivar missing: the ids of the applied revisions that have no file.
     :ivar uncertain: the ids of revisions that may be applied, because no record says what a missing one depends on.
     :ivar unknown: the rows of revisions without a file.
-    :ivar corrupt: the rows that cannot be a revision, as text.
-    :ivar rows: all other rows.
+    :ivar corrupt: the rows that cannot be the id of a revision, as text.
+    :ivar rows: all rows that are not corrupt.
     """
 
     graph: Graph
@@ -87,11 +87,11 @@ class Applied:
 
     @property
     def ahead(self) -> frozenset[str]:
-        """The packages that have files, and missing revisions."""
+        """The packages that have both files and missing revisions."""
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
     def superfluous(self, journal: Journal) -> tuple[str, ...]:
-        """Return unneeded rows: those of revisions on which an applied revision depended when it ran."""
+        """Return the rows that are not needed, because another applied revision depended on them when it ran."""
         needed = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
         return tuple(sorted(needed.intersection(self.rows)))
 
@@ -110,8 +110,8 @@ class Applied:
     def diverged(self, journal: Journal) -> tuple[str, ...]:
         """Return the revisions that were never run, but count as applied because others depend on them.
 
-        The revisions of version rows and of entries in the journal did run, and so did those on which they depended at
-        that time.
+        The revisions in the version rows and in the journal did run, and so did those that they depended on at that
+        time.
         """
         rows = set(self.rows)
         if all(rid in rows or journal.records_applied(rid) for rid in self.known):
@@ -120,7 +120,7 @@ class Applied:
         return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return what a revision depended on when it ran; if part of that is unknown, also what it depends on now."""
+        """Return the parents of a revision when it ran; if one of them is not in the graph, add its present parents."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:
@@ -128,7 +128,7 @@ class Applied:
         return entry.parents if all(map(self.graph.__contains__, entry.parents)) else {*entry.parents, *now}
 
     def as_ran(self, journal: Journal) -> Applied:
-        """Return this without diverged revisions, in a graph with the dependencies of the revisions when they ran.
+        """Return this state without diverged revisions, and with the dependencies that the revisions had when they ran.
 
         :raises HistoryError: if those dependencies do not form a graph.
         """
@@ -150,7 +150,7 @@ def _can_be_row(row: object) -> bool:
 
 
 def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
-    """Return the missing revisions, and whether the dependencies of one of them are not recorded."""
+    """Return the missing revisions, and whether the dependencies of any of them are not recorded."""
     found: dict[str, Revision] = {}
     labels = {name: first for name in filter(graph.is_missing, graph.ids) if (first := _first_of(name, journal))}
     todo, seen = list(seeds), set[str]()
@@ -179,7 +179,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 
 def _first_of(package: str, journal: Journal) -> str | None:
-    """Return the first applied revision of a package. A dependency on the name of the package refers to it."""
+    """Return the first applied revision of a package, to which a dependency on the package's name refers."""
     own = {
         entry.revision: entry
         for entry in journal
@@ -190,7 +190,7 @@ def _first_of(package: str, journal: Journal) -> str | None:
 
 
 class VersionRows:
-    """The exact version rows after each step, at a constant cost per step.
+    """Computes the exact version rows after each step, at a constant cost per step.
 
     :param rows: the rows before the first step.
     :param parents: returns the ids that a revision depends on.
@@ -206,7 +206,7 @@ class VersionRows:
         """Apply a revision whose ancestors are applied; return the rows to remove and the rows to add."""
         parents = self._parents(revision_id)
         stale = [row for row in self._stale if self._dependents[row] and row not in parents]
-        self._stale = []  # rows that another tool left, and that this step removes
+        self._stale = []  # this step removes the rows that another tool left
         removed = stale + [parent for parent in parents if parent in self.current]
         self._dependents.update(parents)
         self.current.difference_update(removed)
@@ -224,7 +224,7 @@ class VersionRows:
 
 
 def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
-    """Return the version rows for applied revisions: those on which none of the others depends, sorted."""
+    """Return the version rows for applied revisions, sorted: those that no other applied revision depends on."""
     known = set(applied)
     return tuple(sorted(known - {parent for revision_id in known for parent in graph.parents(revision_id)}))
 
@@ -232,17 +232,17 @@ def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
     """Check that no other table has version rows of this history. Call this if the version table is empty.
 
-    Another table has them if a different ``env.py`` named the version table before; then, all revisions would run
-    again. If the version table does not have the default name, it may be one of several, such as those of tenants, so
+    Another table has them if ``env.py`` used a different name for the version table before; then, all revisions would
+    run again. If the version table does not have the default name, it may be one of several, such as one per tenant, so
     only the table with the default name is checked.
 
-    :param journal: the journal; revisions that it records as reverted do not count, because that table is an old copy.
+    :param journal: the journal; rows of revisions that it records as not applied are ignored, as in an old copy.
     :raises VersionTableError: if another table has such rows.
     """
     like_it = _LIKE_IT.get(connection.dialect.name)
     if like_it is None or not graph.ids:
         return
-    from sqlalchemy import String, column, select, table, text  # imported late, because the help imports this module
+    from sqlalchemy import String, column, select, table, text  # imported late, because --help imports this module
 
     names = {name for (name,) in connection.execute(text(like_it))} - {version_table}
     for name in sorted(names if version_table == VERSION_TABLE else names & {VERSION_TABLE}):
@@ -251,9 +251,9 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
             row for (row,) in connection.execute(query) if row in graph and not journal.records_not_applied(row)
         ]:
             raise VersionTableError(
-                f"The version table {version_table} has no rows, but the table {name} has {listed(ids)} of this"
-                f' history. If that is the version table, pass version_table="{name}" to context.configure() in env.py,'
-                " or to the extension; otherwise, all revisions would run again. If it is a copy, drop it. Nothing was"
-                " changed.",
+                f"The version table {version_table} has no rows, but the table {name} contains revisions of this"
+                f' history: {listed(ids)}. If that is the version table, pass version_table="{name}" to'
+                " context.configure() in env.py, or to the extension; otherwise, all revisions would run again. If it"
+                " is a copy, drop it. Nothing was changed.",
                 rows=ids,
             )

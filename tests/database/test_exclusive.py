@@ -192,7 +192,7 @@ def test_revision_that_starts_a_migration_is_named_and_nothing_hangs(
     path = project.revision("app", "app_3", "app_2", upgrade=text)
     app = app_of(kind, project, "app")
     with project.importing():
-        with pytest.raises(RevisionFailedError, match="A migration was started inside a migration") as caught:
+        with pytest.raises(RevisionFailedError, match="A migration was started inside another migration") as caught:
             upgrade(app)
         assert (caught.value.revision, caught.value.path) == ("app_3", path)
         assert caught.value.applied == ("app_1", "app_2")

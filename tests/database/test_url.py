@@ -82,7 +82,7 @@ def test_a_malformed_url_is_refused_without_quoting_any_of_it(value: object) -> 
 
 def test_an_empty_url_is_said_to_be_empty() -> None:
     for value in ("", " "):
-        with pytest.raises(ConfigurationError, match=f"{SETTING} is empty. Write dialect"):
+        with pytest.raises(ConfigurationError, match=f"{SETTING} is empty. Use the form dialect"):
             parse_url(value, SETTING)
 
 

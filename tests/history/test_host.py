@@ -220,8 +220,8 @@ def test_where_another_table_has_the_rows_nothing_runs_again(project: Project, d
         for command in (["db-up"], ["db-up", "--plan"], ["db-up", "-s"], ["db-down"], ["db-up", "core_1"]):
             said = shop.run(*command, exit_code=1).stderr.splitlines()
             assert said[-1].startswith(
-                "Error: The version table alembic_version has no rows, but the table changes has core_1 of this"
-                " history."
+                "Error: The version table alembic_version has no rows, but the table changes contains revisions of"
+                " this history: core_1."
             )
             assert 'version_table="changes"' in said[-1]
             assert "all revisions would run again" in said[-1]
@@ -241,7 +241,10 @@ def test_a_version_table_that_gets_a_name_is_renamed_first(project: Project, dat
         shop.run("db-up")
         project.write("core/migrations/env.py", EDITED)
         error = shop.run("db-up", exit_code=1).stderr
-        assert "version table changes has no rows, but the table alembic_version has core_1 of this history" in error
+        assert (
+            "version table changes has no rows, but the table alembic_version contains revisions of this history:"
+            " core_1" in error
+        )
         assert "changes" not in database.tables()
 
         database.run("ALTER TABLE alembic_version RENAME TO changes")

@@ -439,7 +439,7 @@ def test_sqlite_in_memory_a_transaction_that_is_always_open_may_be_the_apps(proj
         options = {"connect_args": {"autocommit": autocommit}}
         with facade(project, "flask", ["core"], "sqlite://", SQLALCHEMY_ENGINE_OPTIONS=options) as each:
             if refused:
-                assert "is inside a transaction of the app" in str(failure(each))
+                assert "is inside one of the app's transactions" in str(failure(each))
             else:
                 each.call("upgrade")
 
@@ -455,7 +455,7 @@ def test_sqlite_in_memory_the_apps_open_transaction_is_left_alone(project: Proje
             each.ampho.upgrade("core_1")
             each.ampho.db.session.execute(insert)
             for method in (each.ampho.upgrade, each.ampho.current):
-                with pytest.raises(DatabaseError, match="inside a transaction of the app"):
+                with pytest.raises(DatabaseError, match="inside one of the app's transactions"):
                     method()
             each.ampho.db.session.commit()
             each.ampho.upgrade()
@@ -829,7 +829,7 @@ def test_a_revision_that_starts_a_migration_fails(project: Project, database: Da
 
         assert isinstance(error, RevisionFailedError)
         assert isinstance(error.__cause__, NestedRunError)
-        assert "A migration was started inside a migration" in str(error)
+        assert "A migration was started inside another migration" in str(error)
         assert_at_first(database)
         repair(project, each, database)
 
@@ -846,7 +846,7 @@ def test_a_revision_that_starts_plain_alembic_fails(project: Project, database: 
 
         error = failure(each)
 
-        assert "A migration was started inside a migration" in str(error)
+        assert "A migration was started inside another migration" in str(error)
         assert_at_first(database)
         repair(project, each, database)
 
@@ -935,7 +935,7 @@ def test_an_index_that_was_left_invalid_is_named(project: Project, database: Dat
         each.call("upgrade", "core_1")
         database.run("INSERT INTO author VALUES (2, 'Ann')")
         remedy = "To drop it, use 'DROP INDEX CONCURRENTLY author_name'. Compare"
-        left = f"An invalid index was left: author_name of author. {remedy}"
+        left = f"An invalid index remains: author_name of author. {remedy}"
 
         assert left in str(failure(each))
         assert left in str(failure(each))
