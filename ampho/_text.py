@@ -61,7 +61,7 @@ _AS_CLOSE = 0.05
 _ENOUGH = 5  # the minimum number of letters for a match with the beginning or the end of a name
 
 _ONE_STATEMENT = "one statement at a time: call op.execute() once for each"
-_AUTOCOMMIT = "run it inside 'with op.get_context().autocommit_block():'"
+_AUTOCOMMIT = "run the statement inside 'with op.get_context().autocommit_block():'"
 _NO_VALUE = "give the column a server_default, or fill it before you make it NOT NULL"
 _DRIVERS = "psycopg|psycopg2|asyncpg|pg8000|pymysql|asyncmy|aiomysql|MySQLdb|mysql|mariadb|aiosqlite|pyodbc|oracledb"
 
@@ -71,10 +71,10 @@ _HINTS: dict[str, str] = {
     # The database URL
     r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the name of the dialect is postgresql, as in"
     " postgresql+psycopg:// for Flask or postgresql+asyncpg:// for Quart",
-    r"No module named 'MySQLdb'": "mysql:// selects the driver mysqlclient: use mysql+pymysql:// instead, whose driver"
-    " comes with pip install 'ampho[mysql]'",
-    r"No module named 'psycopg2'": "postgresql:// selects the driver psycopg2: use postgresql+psycopg:// instead, whose"
-    " driver comes with pip install 'ampho[postgres]'",
+    r"No module named 'MySQLdb'": "mysql:// selects the driver mysqlclient: use mysql+pymysql:// instead, and install"
+    " its driver with pip install 'ampho[mysql]'",
+    r"No module named 'psycopg2'": "postgresql:// selects the driver psycopg2: use postgresql+psycopg:// instead, and"
+    " install its driver with pip install 'ampho[postgres]'",
     rf"No module named '({_DRIVERS})'": "the driver in the database URL is not installed: install it, or use another"
     " driver, as in postgresql+psycopg://",
     # SQL
@@ -82,17 +82,17 @@ _HINTS: dict[str, str] = {
     r" that is part of the SQL, in a raw string such as r'...'",
     r"multiple commands into a prepared statement": f"asyncpg runs {_ONE_STATEMENT}",
     r"You can only execute one statement at a time": f"SQLite runs {_ONE_STATEMENT}",
-    r"error in your SQL syntax.*\[SQL: [^]]*;\s*\w": f"if these are several statements: PyMySQL runs {_ONE_STATEMENT}",
-    r"schema \"?[^ ]+ does not exist": "create it in an earlier statement, such as op.execute('CREATE SCHEMA IF"
-    " NOT EXISTS NAME')",
+    r"error in your SQL syntax.*\[SQL: [^]]*;\s*\w": f"if there are several statements: PyMySQL runs {_ONE_STATEMENT}",
+    r"schema \"?[^ ]+ does not exist": "create the schema first, as in op.execute('CREATE SCHEMA IF NOT EXISTS NAME')",
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
     " to each connection",
     r"Unknown database '": "on this server, a schema is a database: create it first, with CREATE DATABASE",
-    _TABLE_EXISTS: "if the table is correct, because it is older than the migrations, 'ampho db-stamp' marks the"
-    " revision as applied without running it",
+    _TABLE_EXISTS: "if the table is older than the migrations and matches this revision, mark the revision as applied"
+    " with 'ampho db-stamp'",
     # Locks and files
-    r"database is locked": "another process is writing to it: wait until it has finished, and run the command again",
-    r"attempt to write a readonly database": "this user may not write to the file or its folder",
+    r"database is locked": "another process is writing to the file: wait until it has finished, and run the command"
+    " again",
+    r"attempt to write a readonly database": "give this user write access to the file and its folder",
     r"unable to open database file": "check that the folder exists and that this user may write to it",
     # Transactions
     r"ALTER TYPE \.\.\. ADD cannot run inside a transaction": _AUTOCOMMIT,
@@ -102,24 +102,24 @@ _HINTS: dict[str, str] = {
     " 'with op.get_bind()'",
     # Event loops
     r"from a running event loop|another loop is running|event loop is already running|Already running asyncio": "await"
-    " it in op.run_async(), or make the function 'async def upgrade()'",
+    " the coroutine in op.run_async(), or write 'async def upgrade()'",
     # Constraints
     r"No support for ALTER of constraints in SQLite": "use op.batch_alter_table()",
-    r"Constraint must have a name": "name it here and in the model, or give the metadata a naming_convention before you"
-    " write the revision",
-    r"Can't emit DROP CONSTRAINT .* it has no name|AssertionError: raised in format_constraint": "pass the name that it"
-    " has in the database, and name the constraints of the models, or give their metadata a naming_convention",
+    r"Constraint must have a name": "name the constraint here and in the model, or give the metadata a"
+    " naming_convention before you write the revision",
+    r"Can't emit DROP CONSTRAINT .* it has no name|AssertionError: raised in format_constraint": "pass its name in the"
+    " database, and name the constraints of the models, or give their metadata a naming_convention",
     r"Cannot add a NOT NULL column with default value NULL": _NO_VALUE,
     r"contains null values": _NO_VALUE,
     r"NOT NULL constraint failed: _alembic_tmp_": _NO_VALUE,
     r"(Data truncated|Invalid use of NULL).*\[SQL: ALTER TABLE [^]]* NOT NULL": _NO_VALUE,
     # env.py
-    r"got multiple values for keyword argument": "pass it to environment.options(), and not to configure() as well",
+    r"got multiple values for keyword argument": "pass the argument to environment.options() instead of configure()",
     r"value too long for type character varying\(32\)": "the version table only has room for ids of 32 characters",
 }
 _DOWNGRADE_HINTS: dict[str, str] = {
-    _TABLE_EXISTS: "if the table is correct, 'ampho db-stamp' with an earlier revision, or with PACKAGE@base, marks"
-    " this revision as not applied without running it",
+    _TABLE_EXISTS: "if the table is correct, mark this revision as not applied with 'ampho db-stamp' and an earlier"
+    " revision, or PACKAGE@base",
 }
 
 

@@ -103,8 +103,7 @@ def load_env_files() -> None:
                 dotenv.load_dotenv(path, encoding="utf-8")
     except (OSError, ValueError) as exc:
         raise ConfigurationError(
-            f"one of .env, .flaskenv, and .quartenv cannot be read: {describe(exc)}; repair it, or set"
-            " FLASK_SKIP_DOTENV=1"
+            f"one of .env, .flaskenv, and .quartenv cannot be read: {describe(exc)}; fix it, or set FLASK_SKIP_DOTENV=1"
         ) from exc
 
 
@@ -202,8 +201,8 @@ def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
     imported = getattr(module, "__file__", None)
     if imported is None or Path(imported).resolve() != Path(file).resolve():
         raise target.error(
-            f"another module of this name is imported first ({imported or 'a built-in one'}). Rename the file, or name"
-            " the app with --app or AMPHO_APP"
+            f"another module with this name is imported first ({imported or 'a built-in one'}). Rename the file, or"
+            " name the app with --app or AMPHO_APP"
         )
 
 
@@ -232,7 +231,7 @@ def _reporting(target: _Target, doing: str) -> Iterator[None]:
         where = location(exc, None)
         place = f" (at {where})" if where else ""
         why = with_hint(describe(exc))
-        error = target.error(f"{doing}: {why}{place}; repair it, or name another app with --app or AMPHO_APP")
+        error = target.error(f"{doing}: {why}{place}; fix it, or name another app with --app or AMPHO_APP")
         raise error from (None if quotes_url(exc) else exc)
 
 

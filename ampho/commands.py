@@ -519,7 +519,7 @@ class Commands:
                 if not is_done:  # Otherwise, only closing the connection has failed.
                     from ampho.database.url import database_error
 
-                    outcome = "Run the command again; 'ampho db-current' shows what is applied."
+                    outcome = "Run the command again; 'ampho db-current' shows which revisions are applied."
                     raise database_error(exc, project.url, outcome) from exc
 
     @contextmanager

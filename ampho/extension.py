@@ -170,7 +170,7 @@ class Extension(ABC):
         if name in _OF_EACH_RUN or (name in _ALWAYS_ON and value is not True):
             raise ConfigurationError(
                 f"{type(self).__name__} got the option {name}={'...' if name in _OF_EACH_RUN else value}, which Ampho"
-                " sets for each run itself. Leave it out."
+                " sets for each run. Leave it out."
             )
         if name not in self._known_options:
             guess = did_you_mean(name, sorted([*self._known_options, *self._arguments]), "{}=")
@@ -282,7 +282,7 @@ class Extension(ABC):
             app = next(iter(self._apps))
         if app is None or app not in self._apps:
             raise ConfigurationError(
-                f"{type(self).__name__} does not know which app is meant. Call init_app(app) first, and use the"
+                f"{type(self).__name__} does not know which app to use. Call init_app(app) first, and use the"
                 " extension in an app context of that app."
             )
         return app
@@ -353,7 +353,7 @@ def extension_of(app: App) -> SyncExtension | AsyncExtension:
 def _entries(packages: Iterable[str]) -> list[str]:
     entries = list(packages)
     if isinstance(packages, str) or not all(isinstance(entry, str) for entry in entries):
-        raise ConfigurationError(f'packages= is {packages!a}. Give a list of names, such as ["app", "acme.billing"].')
+        raise ConfigurationError(f'packages= is {packages!a}. Pass a list of names, such as ["app", "acme.billing"].')
     return entries
 
 

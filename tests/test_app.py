@@ -205,7 +205,7 @@ def test_a_module_of_the_same_name_that_is_imported_already_is_not_taken(project
         print(exc)
     """
     said = project.run(code).stdout
-    assert said.startswith("app.py: another module of this name is imported first (")
+    assert said.startswith("app.py: another module with this name is imported first (")
     assert "other/app.py). Rename the file, or name the app with --app or AMPHO_APP" in said
 
 
@@ -515,7 +515,7 @@ def test_an_exception_is_told_with_its_place_in_the_code_of_the_user(project: Pr
     )
     assert (
         "app.py: it cannot be imported: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 "
-        "column 2 (char 1) (at shop/settings.py:3); repair it, or name another app with --app" in failure()
+        "column 2 (char 1) (at shop/settings.py:3); fix it, or name another app with --app" in failure()
     )
 
 
@@ -679,7 +679,7 @@ def test_env_files_can_be_skipped(project: Project, variable: str, value: str, r
 
 def test_an_env_file_that_cannot_be_read_is_one_line(project: Project) -> None:
     (project.folder / ".env").write_bytes(b"A=\xff\xfe\n")
-    with pytest.raises(ConfigurationError, match=r"^one of \.env, .* cannot be read: UnicodeDecodeError: .*repair it"):
+    with pytest.raises(ConfigurationError, match=r"^one of \.env, .* cannot be read: UnicodeDecodeError: .*fix it"):
         load_env_files()
 
 

@@ -318,4 +318,4 @@ def test_methods_need_no_app_context_where_there_is_one_app_only(app: str, shop:
     second += f"app.config.update(first.config); ampho = first.extensions['ampho']; ampho.init_app(app)\nprint({call})"
 
     assert "accounts" in shop.run(sys.executable, "-c", program).stdout
-    assert "does not know which app is meant" in shop.run(sys.executable, "-c", second, check=False).stderr
+    assert "does not know which app to use" in shop.run(sys.executable, "-c", second, check=False).stderr

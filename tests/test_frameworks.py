@@ -421,7 +421,7 @@ def test_without_a_revision_nothing_is_said_to_be_applied(project: Project, fram
 
 @pytest.mark.parametrize("packages", ["crm", ["crm", 1]])
 def test_packages_that_are_not_a_list_of_names_are_an_error(packages: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"packages= is .* Give a list of names"):
+    with pytest.raises(ConfigurationError, match=r"packages= is .* Pass a list of names"):
         Ampho(packages=packages)
 
 
@@ -521,9 +521,7 @@ def test_every_option_of_alembic_and_flask_migrate_is_known() -> None:
     for kind, more in ((Ampho, {"command", "directory"}), (AsyncAmpho, set())):
         kind(**dict.fromkeys((OPTIONS | more) - ours - always), **dict.fromkeys(always, True))
         for name in ours | always:
-            with pytest.raises(
-                ConfigurationError, match=rf"the option {name}=.*, which Ampho sets for each run itself"
-            ):
+            with pytest.raises(ConfigurationError, match=rf"the option {name}=.*, which Ampho sets for each run"):
                 kind(**{name: False})
 
 
@@ -544,7 +542,7 @@ def test_one_ampho_for_several_apps(history: Project, framework: str, make_datab
     driver = {"flask": "sqlite+pysqlite", "quart": "sqlite+aiosqlite"}[framework]
     databases = [make_database(driver), make_database(driver)]
     ampho: Any = {"flask": Ampho, "quart": AsyncAmpho}[framework]()
-    with pytest.raises(ConfigurationError, match="does not know which app is meant"):
+    with pytest.raises(ConfigurationError, match="does not know which app to use"):
         _ = ampho.db
     with history.importing():
         crms = []
@@ -558,7 +556,7 @@ def test_one_ampho_for_several_apps(history: Project, framework: str, make_datab
         crms[0].call("upgrade")
 
         assert [database.rows() for database in databases] == [["crm_2"], ["crm_1"]]
-        with pytest.raises(ConfigurationError, match="does not know which app is meant"):
+        with pytest.raises(ConfigurationError, match="does not know which app to use"):
             _ = ampho.db
         for crm in crms:
             crm.dispose()
@@ -689,7 +687,7 @@ def test_an_engine_without_the_tables_of_the_models_is_compared_with_nothing(
         for command in (("db-rev", "crm", "x", "-a"), ("db-rev", "crm", "x", "-a", "--scratch"), ("db-check",)):
             assert crm.error_line(*command) == (
                 "AsyncAmpho has an engine, but not the metadata of the models, so there is nothing to compare with."
-                " Pass it, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
+                " Pass the metadata, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
             )
 
 
@@ -707,7 +705,7 @@ LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
         (LikeLite(), ConfigurationError, "cannot use an object of flask_sqlalchemy_lite"),
         (sa.create_engine("sqlite://"), DriverError, "was given a sync engine"),
         (SQLAlchemySyncConfig(connection_string="sqlite://"), DriverError, "Use SQLAlchemyAsyncConfig"),
-        ("sqlite+aiosqlite://", ConfigurationError, "cannot use a builtins.str as database"),
+        ("sqlite+aiosqlite://", ConfigurationError, "cannot use a builtins.str as the database"),
     ],
     ids=["Flask-SQLAlchemy", "Flask-SQLAlchemy-Lite", "sync engine", "sync config", "text"],
 )
@@ -719,9 +717,9 @@ def test_a_database_of_the_wrong_kind(db: object, error: type[Exception], messag
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((sa.create_engine("sqlite://"),), r"cannot use a sqlalchemy\.engine\.base\.Engine as database"),
-        ((Migrate(),), r"cannot use a flask_migrate\.Migrate as database\. Pass the flask_sqlalchemy\.SQLAlchemy"),
-        ((SQLAlchemySyncConfig(connection_string="sqlite://"),), "SQLAlchemySyncConfig as database"),
+        ((sa.create_engine("sqlite://"),), r"cannot use a sqlalchemy\.engine\.base\.Engine as the database"),
+        ((Migrate(),), r"cannot use a flask_migrate\.Migrate as the database\. Pass the flask_sqlalchemy\.SQLAlchemy"),
+        ((SQLAlchemySyncConfig(connection_string="sqlite://"),), "SQLAlchemySyncConfig as the database"),
         ((None, "migrations"), r"cannot use a builtins\.str as Migrate\. Pass a flask_migrate\.Migrate"),
     ],
     ids=["engine", "Migrate", "advanced-alchemy", "text"],
@@ -737,7 +735,7 @@ def test_what_another_extension_registered_is_refused_by_its_kind() -> None:
     app = flask_app()
     app.extensions["sqlalchemy"] = LikeLite()
     with pytest.raises(
-        ConfigurationError, match=r"cannot use a flask_sqlalchemy_lite\._extension\.LikeLite as database"
+        ConfigurationError, match=r"cannot use a flask_sqlalchemy_lite\._extension\.LikeLite as the database"
     ):
         Ampho(app)
 

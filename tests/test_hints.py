@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 TABLE = "op.create_table('a', sa.Column('id', sa.Integer, primary_key=True), sa.Column('x', sa.Integer))"
 NO_VALUE = "(give the column a server_default, or fill it before you make it NOT NULL)"
 COLON = r"(a colon before a name makes it a parameter: write \: for a colon that is part of the SQL"
-UNNAMED = "(pass the name that it has in the database"
-THERE = "(if the table is correct, because it is older than the migrations, 'ampho db-stamp' marks the revision as"
+UNNAMED = "(pass its name in the database"
+THERE = "(if the table is older than the migrations and matches this revision, mark the revision as applied with"
 SQLITE: Mapping[str, str] = {
     TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
@@ -26,12 +26,12 @@ SQLITE: Mapping[str, str] = {
     "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(SQLite has no schemas: leave out schema=",
     "with op.batch_alter_table('a') as a:\n    a.alter_column('x', nullable=False)": NO_VALUE,
     "op.add_column('a', sa.Column('y', sa.Integer, nullable=False))": NO_VALUE,
-    "with op.batch_alter_table('a') as a:\n    a.drop_constraint(None, type_='unique')": "(name it here and in",
+    "with op.batch_alter_table('a') as a:\n    a.drop_constraint(None, type_='unique')": "(name the constraint here",
 }
 POSTGRESQL: Mapping[str, str] = {
     TABLE: THERE,
     "op.execute(\"UPDATE a SET x = ':id'\")": COLON,
-    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(create it in an earlier statement, such as op"
+    "op.create_table('t', sa.Column('id', sa.Integer), schema='nope')": "(create the schema first, as in op"
     ".execute('CREATE SCHEMA IF NOT EXISTS NAME'))",
     "with op.batch_alter_table('a') as a:\n    a.alter_column('x', nullable=False)": NO_VALUE,
     "op.drop_constraint(None, 'a', type_='unique')": UNNAMED,
@@ -53,7 +53,7 @@ HINTS: Mapping[str, Mapping[str, str]] = {
         **POSTGRESQL,
         TWO: "(asyncpg runs one statement at a time: call op.execute() once for each)",
     },
-    "mariadb+pymysql": {**MARIADB, TWO: "(if these are several statements: PyMySQL runs one statement at a time"},
+    "mariadb+pymysql": {**MARIADB, TWO: "(if there are several statements: PyMySQL runs one statement at a time"},
     "mariadb+asyncmy": MARIADB,
 }
 
@@ -86,8 +86,10 @@ def test_a_table_that_a_downgrade_creates_again_is_not_to_be_stamped_as_applied(
     opened.call("upgrade")
     with pytest.raises(RevisionFailedError) as failed:
         opened.call("downgrade", "core@-1")
-    assert "'ampho db-stamp' with an earlier revision, or with PACKAGE@base, marks" in str(failed.value)
-    assert "marks the revision as applied" not in str(failed.value)
+    assert "mark this revision as not applied with 'ampho db-stamp' and an earlier revision, or PACKAGE@base" in str(
+        failed.value
+    )
+    assert "mark the revision as applied" not in str(failed.value)
     assert database.rows() == ["core_2"]
 
 

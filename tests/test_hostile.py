@@ -698,7 +698,7 @@ def test_a_database_that_is_read_only(witness: Witness, framework: str) -> None:
         line = each.error_line("db-up")
 
     assert "attempt to write a readonly database" in line
-    assert "(this user may not write to the file or its folder)" in line
+    assert "(give this user write access to the file and its folder)" in line
 
 
 def test_a_folder_that_does_not_exist(witness: Witness, framework: str) -> None:

@@ -259,8 +259,8 @@ def test_what_is_well_known_comes_with_a_remedy(said: str, hint: str) -> None:
 
 def test_a_table_that_exists_has_another_remedy_in_a_downgrade() -> None:
     said = "OperationalError: table a already exists [SQL: CREATE TABLE a (id INTEGER)]"
-    assert "marks the revision as applied" in with_hint(said)
-    assert "marks this revision as not applied" in with_hint(said, is_downgrade=True)
+    assert "mark the revision as applied" in with_hint(said)
+    assert "mark this revision as not applied" in with_hint(said, is_downgrade=True)
     assert with_hint("database is locked", is_downgrade=True) == with_hint("database is locked")
 
 
@@ -282,7 +282,7 @@ def test_a_constraint_without_a_name_is_shown_in_a_few_words(constraint: str, sh
     )
     said = describe(exc)
     assert said == f"CompileError: Can't emit DROP CONSTRAINT for constraint {shown}; it has no name"
-    assert with_hint(said).startswith(f"{said} (pass the name that it has in the database")
+    assert with_hint(said).startswith(f"{said} (pass its name in the database")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def adapt(app: Quart, db: Any) -> Database:
         return _from_engine(db, db)
     if isinstance(db, Engine):
         raise DriverError(
-            f"AsyncAmpho was given a sync engine ({db.url.drivername}). Create one with"
+            f"AsyncAmpho was given a sync engine ({db.url.drivername}). Create an async engine with"
             " sqlalchemy.ext.asyncio.create_async_engine()."
         )
     home = type(db).__module__.partition(".")[0]
@@ -74,12 +74,12 @@ def adapt(app: Quart, db: Any) -> Database:
         return _from_engine(db, made, db.metadata, _alembic_options(db.alembic_config))
     if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
         raise ConfigurationError(
-            f"AsyncAmpho cannot use an object of {home}, which needs quart-flask-patch on Quart, and blocks the loop."
+            f"AsyncAmpho cannot use an object of {home}, which needs quart-flask-patch on Quart and blocks the loop."
             " Use ampho.AsyncSQLAlchemy, or pass an AsyncEngine and metadata=."
         )
     raise ConfigurationError(
-        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as database. Pass an AsyncSQLAlchemy,"
-        " an AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
+        f"AsyncAmpho cannot use a {type(db).__module__}.{type(db).__qualname__} as the database. Pass an"
+        " AsyncSQLAlchemy, an AsyncEngine with metadata=, or advanced-alchemy's SQLAlchemyAsyncConfig."
     )
 
 

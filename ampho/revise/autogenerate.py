@@ -82,8 +82,8 @@ def autogenerate(
     body, found, left_out = query_env(project, connection, x, compare, command)
     if left_out:
         warn(
-            f"The foreign keys to {_tables(left_out)} are left out, because that package also depends on {new.package}."
-            " Write its revision, apply both, and run this command again to add the foreign keys."
+            f"The foreign keys to {_tables(left_out)} are left out, because the owner also depends on {new.package}."
+            " Write the owner's revision, apply both, and run this command again to add the foreign keys."
         )
     if body is None:
         return None
@@ -140,7 +140,7 @@ def _owners(project: Project, context: MigrationContext) -> Ownership:
     if metadata is None and project.metadata is None:
         raise ConfigurationError(
             "AsyncAmpho has an engine, but not the metadata of the models, so there is nothing to compare with. Pass"
-            " it, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
+            " the metadata, as in AsyncAmpho(app, engine, metadata=Base.metadata)."
         )
     if metadata is None:
         raise ConfigurationError(
@@ -169,7 +169,7 @@ def _warn_of_unowned(owners: Ownership, keys: Iterable[str], warn: Warn) -> None
     for tables, place in ((unowned, "database"), (owners.unowned, "models")):
         if tables:
             warn(
-                f"No package owns {_tables(tables)} of the {place}. Ampho ignores such tables, unless their"
+                f"No package owns {_tables(tables)} in the {place}. Ampho ignores such tables, unless their"
                 " info={'ampho_package': ...} names a package."
             )
 

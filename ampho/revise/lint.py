@@ -118,7 +118,7 @@ def draft(
 def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
     spec = parse(name)
     if spec.offset or spec.branch is not None:
-        raise SpecifierError(f"{name} names neither a package nor a revision.", specifier=name)
+        raise SpecifierError(f"{name} names neither a package nor a revision. Pass one of these.", specifier=name)
     found = find_target(graph, spec)
     return [rid for rid in found.ids if rid not in known] if isinstance(found, Branch) else [found]
 
@@ -181,7 +181,7 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
 
     sql = drafted.sql.get(revision.id, "")
     if isinstance(sql, RenderError) and drafted.server is not None:
-        yield violation(NO_SQL, f"squawk did not check it. {sql}")
+        yield violation(NO_SQL, f"squawk did not check this revision. {sql}")
     defined = functions(source)
     if isinstance(sql, str):
         lost = dict(lost_in_sql(sql))

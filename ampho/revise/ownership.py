@@ -105,7 +105,7 @@ def _referred(key: ForeignKey) -> str:
     except NoReferenceError as exc:
         raise ConfigurationError(
             f"The column {key.parent} references {key.target_fullname}, which does not exist in any model. Correct the"
-            f" foreign key, or add the package of that model to {SETTING}."
+            f" foreign key, or add the package that defines this table to {SETTING}."
         ) from exc
 
 

@@ -45,7 +45,8 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
     applied = query(project, connection, x, partial(Applied.from_rows, graph)).known & line
     if applied:
         raise RevisionInputError(
-            f"{listed(graph.sort(applied))} of the later line is already applied. {_merge_instead(package)}",
+            f"Revisions of the later line are already applied: {listed(graph.sort(applied))}."
+            f" {_merge_instead(package)}",
             package=package,
         )
     return _reparent(graph[root], onto)

@@ -41,7 +41,7 @@ def _check_keys(connection: Connection) -> None:
 
     if lost := dangling_keys(connection):
         raise DatabaseError(
-            f"The histories leave foreign keys to tables that do not exist: from {listed(lost)}. SQLite accepts that,"
+            f"The histories leave foreign keys to tables that do not exist, from {listed(lost)}. SQLite accepts that,"
             " but other databases do not. If another package drops, renames, or creates the table, add its revision to"
             " depends_on. Only the throw-away database of --scratch is affected."
         )
@@ -71,7 +71,7 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> s
         return ""
     name = f"{stopped_at[-1]} of {project.graph[stopped_at[-1]].package}"
     done = f"only {counted(len(taken))} after it" if taken else "nothing"
-    return f"{name} cannot be reverted, so Ampho has reverted {done}."
+    return f"{name} cannot be reverted, so Ampho reverted {done}."
 
 
 def _is_irreversible(project: Project, revision_id: str) -> bool:

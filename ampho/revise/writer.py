@@ -183,7 +183,7 @@ def _check_message(message: str, package: str) -> None:
         raise RevisionInputError("The message is empty. Describe what the revision does.", package=package)
     if len(message) > _MAX_MESSAGE:
         raise RevisionInputError(
-            f"The message has {len(message)} characters. Shorten it to {_MAX_MESSAGE}.", package=package
+            f"The message has {len(message)} characters. Shorten it to at most {_MAX_MESSAGE}.", package=package
         )
     if not all(char.isprintable() or char in "\n\t" for char in message):
         raise RevisionInputError(
@@ -244,8 +244,8 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     reserved = rev_id in RESERVED or graph.branch(rev_id) is not None
     if not _ID.fullmatch(rev_id) or len(rev_id) > MAX_ID or reserved:
         raise RevisionInputError(
-            f"--rev-id {rev_id[:60]!a} is not a valid id. An id consists of up to {MAX_ID} letters, digits, '_', and"
-            " '.', and is not the name of a package or a word with a meaning in specifiers, such as 'head'.",
+            f"--rev-id {rev_id[:60]!a} is not a valid id. An id has up to {MAX_ID} letters, digits, '_', and '.'. It"
+            " must not be the name of a package, or a word with a meaning in specifiers, such as 'head'.",
             package=package,
         )
     taken = next((other for other in graph.ids if other.lower() == rev_id.lower()), None)
@@ -336,7 +336,7 @@ def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
 
 def _template_error(new: Revision, what: str) -> AmphoError:
     return RevisionInputError(
-        f"The template script.py.mako of {new.package} {what}. Repair it, or copy the one that 'ampho db-init'"
+        f"The template script.py.mako of {new.package} {what}. Fix it, or copy the one that 'ampho db-init'"
         " writes for another package.",
         package=new.package,
     )

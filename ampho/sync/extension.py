@@ -195,7 +195,7 @@ def _check_db(app: Flask, db: SQLAlchemy | None) -> None:
 
         if not isinstance(db or registered, SQLAlchemy):
             raise ConfigurationError(
-                f"Ampho cannot use a {_kind(db or registered)} as database. Pass the flask_sqlalchemy.SQLAlchemy of"
+                f"Ampho cannot use a {_kind(db or registered)} as the database. Pass the flask_sqlalchemy.SQLAlchemy of"
                 " the app."
             )
     _check_same("SQLAlchemy", db, registered)

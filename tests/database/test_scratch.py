@@ -283,7 +283,7 @@ def test_a_check_names_a_key_to_a_table_that_is_gone(tables: Tables) -> None:
     with tables.opened() as each:
         line = each.error_line("db-check", "--scratch")
     assert line.startswith(
-        "The histories leave foreign keys to tables that do not exist: from the table shirts to colors."
+        "The histories leave foreign keys to tables that do not exist, from the table shirts to colors."
     )
     assert line.endswith("Only the throw-away database of --scratch is affected.")
 
@@ -318,6 +318,6 @@ def test_a_check_goes_back_as_far_as_there_is_a_way(
     with tables.opened() as each:
         result = each.run("db-check", "--scratch")
     assert result.exit_code == 0, result.output
-    assert f"Warning: {revision} of {revision[0]} cannot be reverted, so Ampho has reverted {words}." in " ".join(
+    assert f"Warning: {revision} of {revision[0]} cannot be reverted, so Ampho reverted {words}." in " ".join(
         result.stderr.split()
     )

@@ -498,7 +498,7 @@ FAILING = {
     "an argument twice": (
         OPTIONS,
         f"{OPTIONS}        **{{'compare_type': True}},\n",
-        "multiple values for keyword argument 'compare_type' (pass it to environment.options(), and not to configure()",
+        "multiple values for keyword argument 'compare_type' (pass the argument to environment.options() instead of",
     ),
     "a name that is missing": ("    context.configure(", "    contxt.configure(", "NameError"),
 }

@@ -898,7 +898,7 @@ def test_what_needs_to_be_outside_of_a_transaction_is_told_how(project: Project,
     two_revisions(project, index)
     with running(project, database) as each:
         error = failure(each)
-        assert "run it inside 'with op.get_context().autocommit_block():'" in str(error)
+        assert "run the statement inside 'with op.get_context().autocommit_block():'" in str(error)
         assert_at_first(database)
 
         two_revisions(project, f"with op.get_context().autocommit_block():\n    {index}\n{BOOK}")

@@ -158,7 +158,7 @@ def test_another_package_may_be_missing(shop: Store) -> None:
     gone = Store(shop.project, shop.framework, ("accounts",), shop.url)
     gone.write_app()
 
-    assert "No package owns the table books of the database" in gone.nothing_to_do("accounts").stderr
+    assert "No package owns the table books in the database" in gone.nothing_to_do("accounts").stderr
     assert "op.drop" not in gone.run("db-check").stdout
 
 
@@ -194,7 +194,7 @@ def test_two_packages_that_point_at_each_other_are_split(project: Project, datab
 
     warned = shop.run("db-rev", "here", "First", "-a").stderr
     first = shop.read("here", shop.files("here")[0])
-    assert "The foreign keys to the table theres are left out, because that package also depends on here." in warned
+    assert "The foreign keys to the table theres are left out, because the owner also depends on here." in warned
     assert first.depends_on == ()
     shop.run("db-up")
     assert "left out" in shop.nothing_to_do("here").stderr

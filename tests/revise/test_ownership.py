@@ -56,7 +56,7 @@ def test_a_table_made_by_hand_is_reported_and_never_dropped(shop: Store, databas
 
     for package in shop.packages:
         done = shop.nothing_to_do(package)
-        assert done.stderr.startswith("Warning: No package owns the table by_hand of the database.")
+        assert done.stderr.startswith("Warning: No package owns the table by_hand in the database.")
     checked = shop.run("db-check")
 
     assert checked.stderr.count("by_hand") == 1
@@ -85,7 +85,7 @@ def test_a_model_that_nobody_owns_is_reported(project: Project, database: Databa
 
     result = shop.run("db-rev", "accounts", "Tables", "-a")
 
-    assert "No package owns the table outer of the models" in result.stderr
+    assert "No package owns the table outer in the models" in result.stderr
     assert "outer" not in shop.newest("accounts")
 
 
@@ -203,7 +203,7 @@ def test_tables_in_another_schema(project: Project, database: Database) -> None:
     shop.run("db-up")
     database.run("CREATE TABLE vault.by_hand (id INTEGER)")
 
-    assert "owns the table vault.by_hand of" in shop.nothing_to_do("bank").stderr
+    assert "owns the table vault.by_hand in" in shop.nothing_to_do("bank").stderr
     shop.nothing_to_do("security")
     shop.models("bank", table("empty"))
     shop.models("security", table("guards", "Guard"))
@@ -223,7 +223,7 @@ def test_history_tells_whose_a_table_without_a_model_is(project: Project, databa
     shop.run("db-up")
     database.run("CREATE TABLE gone (id INTEGER)")
 
-    assert "owns the table gone of the database" in shop.nothing_to_do("catalog").stderr
+    assert "owns the table gone in the database" in shop.nothing_to_do("catalog").stderr
     source = shop.auto("accounts").path.read_text("utf-8")
     assert "op.drop_table('new')" in source
     assert "'gone'" not in source
@@ -343,4 +343,4 @@ def test_a_foreign_key_to_a_table_that_no_model_describes_is_named(project: Proj
     error = shop.refused("db-rev", "orders", "Tables", "-a")
 
     assert "The column orders.customer_id references customers.id, which does not exist in any model." in error
-    assert "add the package of that model to AMPHO_MIGRATION_PACKAGES" in error
+    assert "add the package that defines this table to AMPHO_MIGRATION_PACKAGES" in error

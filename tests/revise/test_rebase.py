@@ -87,8 +87,8 @@ def test_what_is_applied_is_not_moved_but_merged(blog: Facade, project: Project,
 
     line = blog.error_line("db-rebase", "blog")
 
-    assert line.startswith(LATER)
-    assert line.endswith("of the later line is already applied. Merge the lines instead, with 'ampho db-merge blog'.")
+    assert line.startswith(f"Revisions of the later line are already applied: {LATER}")
+    assert line.endswith(". Merge the lines instead, with 'ampho db-merge blog'.")
     assert project.files() == files
 
 
@@ -99,7 +99,7 @@ def test_of_many_that_are_applied_the_first_are_named(blog: Facade, project: Pro
         project.revision("blog", revision, down)
     blog.call("upgrade")
 
-    assert blog.error_line("db-rebase", "blog").startswith(f"{', '.join(line[:5])} and 3 more of the later line")
+    assert f" already applied: {', '.join(line[:5])} and 3 more. Merge" in blog.error_line("db-rebase", "blog")
 
 
 def test_it_is_applied_too_where_only_another_package_stands_on_it(project: Project) -> None:

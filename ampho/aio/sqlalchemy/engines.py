@@ -119,7 +119,7 @@ def read_specs(
         setting = URI if uri is not None else f"{OPTIONS}['url']"
         found[None] = setting, {**(found[None][1] if None in found else {}), **default}
     if not found:
-        raise ConfigurationError(f"Set {URI} or {BINDS} in the app's config before init_app.", setting=URI)
+        raise ConfigurationError(f"No database URL is set. Set {URI} or {BINDS} before init_app.", setting=URI)
     return {
         key: _spec(setting, {"echo": echo, "echo_pool": echo, **options}, instance_path)
         for key, (setting, options) in found.items()
@@ -134,7 +134,7 @@ def _mapping(value: object, setting: str) -> Mapping[Any, object]:
 
 def _spec(setting: str, options: dict[str, object], instance_path: str) -> EngineSpec:
     if "url" not in options:
-        raise ConfigurationError(f"{setting} has no 'url'.", setting=setting)
+        raise ConfigurationError(f"{setting} has no 'url'. Add one.", setting=setting)
     url = parse_url(options.pop("url"), setting)
     require_driver(url, is_async=True, setting=setting)
     backend = url.get_backend_name()
@@ -179,7 +179,7 @@ class Engines:
             return self.specs[key]
         setting = URI if key is None else BINDS
         known = " and ".join(map(_name_of, self.specs))
-        raise ConfigurationError(f"{setting} does not configure {_name_of(key)}, but only {known}.", setting=setting)
+        raise ConfigurationError(f"{setting} does not configure {_name_of(key)}, only {known}.", setting=setting)
 
     def get(self, key: str | None) -> AsyncEngine:
         """Return the engine of a bind key for the running event loop.

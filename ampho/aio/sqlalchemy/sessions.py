@@ -37,7 +37,7 @@ _REMEDY = (
     "function in quart.copy_current_app_context."
 )
 _ENDED = f"The app context of this database session has ended. {_REMEDY}"
-_LEFT = f"Either its connection was lost, or a task that outlives the request is using it. {_REMEDY}"
+_LEFT = f"Either its connection was lost, or a task that outlives the request is using the session. {_REMEDY}"
 
 
 class RoutingSession(Session):

@@ -1,4 +1,4 @@
-"""Configures every migration run, of Ampho and of plain Alembic. What you change here takes effect."""
+"""Configures every migration run, by Ampho or by plain Alembic. Your changes to this file take effect."""
 
 import asyncio
 
