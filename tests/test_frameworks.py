@@ -570,7 +570,7 @@ def test_the_apps_own_package_needs_no_setting_once_it_has_a_folder(project: Pro
         app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
         ampho = Ampho(app)
         with app.app_context():
-            assert 'to ["other"], or in the environment' in ampho.init("other").hint
+            assert 'to ["other"], or set AMPHO_MIGRATION_PACKAGES=' in ampho.init("other").hint
             assert ampho.init("mysite").hint is None
             assert [state.package for state in ampho.current()] == ["mysite"]
             ampho.db.engine.dispose()

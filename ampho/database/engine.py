@@ -110,7 +110,7 @@ def with_database(
 
 
 def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | None:
-    """Ask the server for the name of a new connection's database; for SQLite, return the path of its file.
+    """Return the name of a new connection's database as the server reports it; for SQLite, the path of its file.
 
     :param backend: the name of the dialect.
     :return: empty for an SQLite database without a file; None if the server does not report a name.
@@ -130,7 +130,7 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
 
 
 def database_of(connection: Connection) -> str | None:
-    """Ask the server for the name of the database in which a new connection runs its transactions.
+    """Return the name of the database in which a new connection runs its transactions, as the server reports it.
 
     Unlike :func:`served_database`, this runs the app's listeners, which may select another database.
     """

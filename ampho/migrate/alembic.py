@@ -4,13 +4,13 @@ It has five parts:
 
 1. :class:`EnvironmentRun` runs the host's ``env.py`` and checks what it configures. Private:
    ``MigrationContext._in_external_transaction`` and ``_transaction_per_migration`` show whether each revision has its
-   own transaction; ``alembic.op._proxy`` stays bound after a failure, and is cleared.
+   own transaction; ``alembic.op._proxy`` stays bound after a failure, so it is cleared.
 2. :class:`GraphScripts` passes the revisions of the graph to Alembic, and :func:`load_steps` the steps of a plan, with
    exact version rows. Private: ``ScriptDirectory._load_revisions`` is overridden, so that no file is read twice, or
-   executed to learn the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies`` and
-   ``_normalized_resolved_dependencies``, in a time that grows with the square of the number of revisions, so a step
-   sets the former itself, and computes the latter on demand. The module's ``literal_column`` is replaced during a run,
-   because compiling a statement for each version row takes a sixth of the time of a small step.
+   executed just to build the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies`` and
+   ``_normalized_resolved_dependencies`` in quadratic time, so a step sets the former itself, and computes the latter on
+   demand. The module's ``literal_column`` is replaced during a run, because compiling a statement for each version row
+   takes a sixth of the time of a small step.
 3. The version table and the transaction of a step. Private: ``MigrationContext._has_version_table``,
    ``_ensure_version_table`` and ``_version``, because the table must not be written before the plan is accepted;
    Alembic commits ``_transaction`` at the end of a step.
@@ -79,7 +79,7 @@ DRIVEN = "ampho"
 """The key of the :class:`EnvironmentRun` in ``config.attributes``, which plain Alembic does not set."""
 
 ASK = ("current",)
-"""The Alembic command that ``env.py`` sees if a command of Ampho changes nothing."""
+"""The Alembic command that ``env.py`` sees when a command of Ampho changes nothing."""
 
 Rows = tuple[str, ...]
 Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
@@ -88,7 +88,7 @@ Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
 _ID = String()
 _log = logging.getLogger("ampho")
 _SKIPPED = (
-    "%s, line %d: %s() was skipped, because it would replace the logging configuration of the app. Remove it, or call"
+    "%s, line %d: %s() was skipped, because it would replace the app's logging configuration. Remove it, or call"
     ' it only if context.config.attributes has no "connection", as under plain Alembic.'
 )
 
@@ -98,7 +98,7 @@ _SKIPPED = (
 
 @dataclass(frozen=True, slots=True)
 class Offline:
-    """Stands in for the connection if SQL is only written.
+    """A stand-in for the connection when SQL is written instead of executed.
 
     :ivar output: the file to write SQL to.
     :ivar rows: the version rows to start from.
@@ -137,10 +137,10 @@ class EnvironmentRun:
         work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]],
         error_of: Callable[[BaseException], AmphoError | None] = lambda exc: None,
     ) -> None:
-        """Run ``env.py`` with ``work`` inside it, and turn every exception into an error of Ampho.
+        """Run ``env.py`` with ``work`` inside it, and turn every exception into an :exc:`AmphoError`.
 
         :param error_of: returns the error for an exception of a revision; None if ``env.py`` itself raised it.
-        :raises AmphoError: if ``env.py`` does not run the migrations as Ampho needs it, or anything in it fails.
+        :raises AmphoError: if ``env.py`` does not run the migrations as Ampho requires, or anything in it fails.
         """
         try:
             self.execute(work)
@@ -222,31 +222,29 @@ class EnvironmentRun:
         return None if frame is None else frame.f_lineno
 
     def _check(self, context: MigrationContext) -> None:
-        """Check that ``env.py`` configured a transaction for each revision, before anything is written."""
+        """Check, before anything is written, that ``env.py`` uses Ampho's connection and a transaction per revision."""
         if not isinstance(self.connection, Offline) and context.connection is not self.connection:
-            raise self.refused("opens its own connection. Configure the one that run_migrations() receives")
+            raise self.refused("does not use Ampho's connection. Configure the one that run_migrations() receives")
         if context._in_external_transaction:
             raise self.refused(
-                "runs a statement before context.configure(), which puts all revisions into one transaction that is"
-                " lost. Run it after configure()"
+                "runs a statement before context.configure(), so all revisions would run in one transaction that is"
+                " never committed. Run the statement after configure()"
             )
         if not context._transaction_per_migration:
             raise self.refused(
-                "switches off the transaction per revision. Pass transaction_per_migration=True, as"
+                "disables the transaction per revision. Pass transaction_per_migration=True, as"
                 " environment.options() does"
             )
         if context.dialect.name in TRANSACTIONAL and not context.impl.transactional_ddl:
-            raise self.refused(
-                "switches off transactional DDL. Leave transactional_ddl as environment.options() sets it"
-            )
+            raise self.refused("disables transactional DDL. Leave transactional_ddl as environment.options() sets it")
 
     def refused(self, why: str) -> EnvironmentFileError:
-        """Return the error for an ``env.py`` that does not run the migrations as Ampho needs it."""
+        """Return the error for an ``env.py`` that does not run the migrations as Ampho requires."""
         where = f"{shown_path(self.path)}, line {self.line}," if self.line else shown_path(self.path)
         return EnvironmentFileError(f"{where} {why}.", path=self.path, line=self.line)
 
     def fail(self, exc: BaseException, finished: Sequence[str] = ()) -> NoReturn:
-        """Raise the error for an exception that no revision raised.
+        """Raise the error for an exception that did not come from a revision.
 
         :param finished: ids of the revisions that this run has completed.
         """
@@ -269,7 +267,7 @@ class EnvironmentRun:
         raise EnvironmentFileError(text, path=self.path, line=line) from exc
 
     def _connects_itself(self, exc: BaseException) -> bool:
-        """Return whether an error comes from a connection or an event loop that ``env.py`` has opened itself.
+        """Return whether an error comes from a connection or an event loop that ``env.py`` created itself.
 
         The traceback of an error on Ampho's connection contains a method of that connection.
         """
@@ -299,7 +297,7 @@ def _replaced(module: ModuleType, **values: object) -> Iterator[None]:
 
 
 class _Config(Config):
-    """Alembic's configuration, from a file in UTF-8, or otherwise in the encoding of the locale.
+    """Alembic's configuration, from a file in UTF-8 or, failing that, in the encoding of the locale.
 
     Alembic itself only tries the encoding of the locale, which is ASCII in many containers.
 
@@ -359,7 +357,7 @@ def set_locations(config: Config, project: Project) -> None:
 
 
 def _version_locations(project: Project) -> list[str]:
-    """Return all folders with revision files, because Alembic's setting for subfolders would apply to all packages."""
+    """Return every folder with revision files; Alembic's setting for subfolders would apply to all packages."""
     return [folder for package in project.packages for folder in revision_folders(package)]
 
 
@@ -367,7 +365,7 @@ def _version_locations(project: Project) -> list[str]:
 
 
 class LazyScript(Script):
-    """A revision of the graph for Alembic. Its file is executed when Alembic first uses the module."""
+    """A revision of the graph, as Alembic needs it. Its file is executed when Alembic first uses the module."""
 
     def __init__(self, graph: Graph, revision_id: str) -> None:
         self._source = revision = graph[revision_id]
@@ -380,12 +378,12 @@ class LazyScript(Script):
             dependencies=dependencies or None,
             branch_labels=revision.labels or None,
         )
-        # Alembic's map of all revisions would set these, but making it takes longer than a step.
+        # Alembic's map of all revisions would set this, but building the map takes longer than a step.
         self._resolved_dependencies = dependencies
 
     @cached_property
     def _normalized_resolved_dependencies(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic's is set, as well
-        """The dependencies that no earlier revision of the same line has, as in Alembic's map of all revisions."""
+        """The dependencies that no earlier revision of the branch has, as in Alembic's map of all revisions."""
         left, seen = list(self._source.down_revisions), set[str]()
         needed = dict.fromkeys(self._resolved_dependencies)
         while left and needed:
@@ -428,7 +426,7 @@ class GraphScripts(ScriptDirectory):
 
 
 class _StepInfo(MigrationInfo):
-    """The ``step`` of ``on_version_apply`` callbacks; ``down_revision_ids`` needs all revisions, and is seldom used."""
+    """The ``step`` of ``on_version_apply`` callbacks. ``down_revision_ids`` needs all revisions, so it is lazy."""
 
     def __init__(self, step: RevisionStep) -> None:
         super().__init__(
@@ -443,7 +441,7 @@ class _StepInfo(MigrationInfo):
 
 
 class ExactStep(RevisionStep):
-    """A step with given changes of the version rows, because Alembic's rules fail on graphs of several packages.
+    """A step that knows its exact version rows, because Alembic's rules fail on graphs of several packages.
 
     :ivar after_function: called after the revision's function, before the version rows are written.
     """
@@ -568,8 +566,8 @@ def write_rows(
         if not exc.connection_invalidated:
             raise
         raise DatabaseError(
-            f"The connection was lost during the commit ({type(exc.orig).__name__}). See 'ampho db-current' for what is"
-            " applied."
+            f"The connection was lost during the commit ({type(exc.orig).__name__}). Run 'ampho db-current' to see"
+            " which revisions are applied."
         ) from exc
 
 
@@ -598,7 +596,7 @@ def follow_in_blocks(context: MigrationContext) -> None:
 
 
 class _NoResult:
-    """The result of a statement that is only written. Using it raises an error, so that it never seems to be empty."""
+    """The result of a statement that is only written. Using it raises an error, so it never seems to be empty."""
 
     def _refuse(self, *args: object) -> NoReturn:
         raise RuntimeError("it reads data")
@@ -613,7 +611,7 @@ def refuse_results(context: MigrationContext) -> None:
 
     def execute(statement: object, parameters: object = None, *args: object, **kwargs: object) -> _NoResult:
         if parameters:
-            raise RuntimeError("it passes parameters next to the statement; bind them with .values() or bindparams()")
+            raise RuntimeError("it passes parameters separately; bind them with .values() or bindparams()")
         write(statement)
         return _NoResult()
 
@@ -624,15 +622,15 @@ def refuse_results(context: MigrationContext) -> None:
 
 
 def current_environment() -> EnvironmentContext:
-    """Return the environment context behind ``alembic.context``, if plain Alembic made it."""
+    """Return the environment context behind ``alembic.context`` during a run of plain Alembic."""
     environment: EnvironmentContext = alembic.context._proxy  # type: ignore[attr-defined]  # set by Alembic's proxy
     return environment
 
 
 def show_present_folders(script: ScriptDirectory, project: Project) -> None:
-    """Make a plain Alembic command see the graph of the configured packages instead of that of its ini file.
+    """Make a plain Alembic command see the graph of the configured packages instead of its own.
 
-    No file is executed for that, such as a third party's ``env.py`` next to its revision files.
+    This executes no file, such as a third party's ``env.py`` next to its revision files.
     """
     present = GraphScripts(project)
     script.version_locations = present.version_locations
@@ -658,7 +656,7 @@ def with_exact_rows(fn: Work) -> Work:
 
 
 def hide_table(environment: EnvironmentContext, name: str | None) -> None:
-    """Exclude a table from comparisons in an ``env.py``.
+    """Exclude a table when ``env.py`` compares the models with the database.
 
     The option is set after ``configure()``, because as an argument it would collide with the user's ``include_name``.
     """
@@ -673,7 +671,7 @@ def hide_table(environment: EnvironmentContext, name: str | None) -> None:
 
 
 def without_table(name: str | None, users: Callable[..., object] | None) -> Callable[..., bool]:
-    """Return an ``include_name`` function that excludes a table, and everything that the user's function excludes."""
+    """Return an ``include_name`` function that excludes a table, and everything that ``users`` excludes."""
 
     def include_name(item: str | None, type_: str, parents: dict[str, Any]) -> bool:
         return not (type_ == "table" and item == name) and (users is None or bool(users(item, type_, parents)))
@@ -719,7 +717,7 @@ class RevisionFiles:
     def path(self, revision_id: str, message: str) -> Path:
         """Return the path of a new file.
 
-        :raises RevisionInputError: if it already exists, or is not in the folder of the package's revisions.
+        :raises RevisionInputError: if the file exists, or would be outside of the package's versions folder.
         """
         folder = self._package.versions
         try:
@@ -772,7 +770,7 @@ class RevisionFiles:
     def run_hooks(self, path: Path) -> None:
         """Run the ``post_write_hooks`` of the package's ``alembic.ini``.
 
-        :raises RevisionInputError: if a hook fails; the file exists in that case.
+        :raises RevisionInputError: if a hook fails, after the file was written.
         """
         try:
             for hook in self._config.get_hooks_list():

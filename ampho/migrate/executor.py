@@ -167,9 +167,9 @@ class Executor:
     :ivar make_plan: makes the plan from the graph, the version rows, and the journal.
     :ivar command: the equivalent Alembic command.
     :ivar x: values for ``context.get_x_argument()``.
-    :ivar observer: receives the events of the run; so do the log and the signals, unless the database is a scratch one.
+    :ivar observer: receives the events of the run, as do the log and the signals unless ``is_scratch`` is true.
     :ivar is_agreed: whether the plan was confirmed, so that all of its steps must run.
-    :ivar is_scratch: whether the database is a throw-away database, so that nothing in it needs repair.
+    :ivar is_scratch: whether the database is a throw-away database, in which nothing needs repair.
     """
 
     project: Project
@@ -187,7 +187,7 @@ class Executor:
     _data_version: object = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._graph = self.project.graph  # so that errors in the files come before those of the database
+        self._graph = self.project.graph  # read now, so that errors in the files are raised before database errors
         self._observers = Observers(self.project.url)
         if not self.is_scratch:
             given = Observer() if self.observer is None else self.observer
@@ -195,7 +195,7 @@ class Executor:
             self._observers.members += [given, LogAndSignals(self.project.app, self._observers.call, is_async=is_async)]
 
     def run_nothing(self) -> Run | None:
-        """Return a run without steps if there is nothing to do, without importing Alembic; otherwise None."""
+        """Return an empty run, without importing Alembic, if there is nothing to do; otherwise, return None."""
         run = None
         if has_known_table(self.project):
             check_not_in_use(self.connection)
@@ -246,7 +246,7 @@ class Executor:
                     self._running = None
                     run = self._run_once(MigratingConnection(connection, transaction, others))
         finally:
-            transaction.is_own = True  # for what follows on this connection
+            transaction.is_own = True  # for later statements on this connection
         return run
 
     def _run_once(self, migrating: MigratingConnection) -> Run | None:
@@ -371,7 +371,7 @@ class Executor:
         if self.is_agreed and len(rest.steps) < len(self._plan.steps) - len(self._done):
             done = f"this command ran {listed_last(self._finished)}" if self._done else "nothing was changed"
             raise PlanChangedError(
-                "Another process has run a part of the plan since you confirmed it. Review the remaining steps, and run"
+                "Another process ran part of the plan after you confirmed it. Review the remaining steps, and run"
                 f" the command again; {done}."
             )
         return rest, applied.graph
@@ -415,5 +415,5 @@ def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> I
             Observer.warned,
             f"This run leaves foreign keys to tables that do not exist: from {listed(left)}. SQLite accepts that until"
             " a row is written with foreign keys enforced. If a revision drops or renames the table too early, add the"
-            " revisions that it should come after to its depends_on; 'ampho db-check --scratch' tries the order.",
+            " revisions that it should come after to its depends_on; 'ampho db-check --scratch' tests the order.",
         )

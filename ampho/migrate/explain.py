@@ -1,6 +1,6 @@
 """Explaining a plan before it runs: the cause of each step, whether it runs in a transaction, and the data it may lose.
 
-The files of the steps are compiled, and parsed if they may be dangerous. They are not executed.
+The files of the steps are compiled, but not executed. Those that may be dangerous are also parsed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
     """
     upgrades = plan.direction is Direction.UPGRADE
     near = graph.children if upgrades else graph.parents
-    # The order of causes: first the steps that the specifier names, then the others in the order of the plan.
+    # Causes are listed in this order: the steps that the specifier names, then the others in the order of the plan.
     places = {step.revision.id: (step.revision.id not in plan.asked, i) for i, step in enumerate(plan.steps)}
 
     def explain(step: Step) -> Step:
@@ -44,7 +44,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
             cause = Cause.REQUIRED if upgrades else Cause.STANDS
             because_of = tuple(sorted(places.keys() & near(step.revision.id), key=places.__getitem__))
         source, name = b"", step.direction.value
-        with suppress(OSError):  # deleted since its header was read, which the run reports
+        with suppress(OSError):  # deleted since its header was read; the run reports that
             source = read_bytes(step.revision.file)
         if source:
             check_function(step.revision, source, name, is_async=is_async)
@@ -58,7 +58,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
 
 
 def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool]:
-    """Return the data that a function of a file may lose, and whether it ends its transaction before its own end."""
+    """Return the data that a function of a file may lose, and whether the function ends its transaction early."""
     if not _DANGER.search(_part(source, name)):
         return (), False
     try:
@@ -72,7 +72,7 @@ def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool
 
 
 def _part(source: bytes, name: str) -> bytes:
-    """Return the text of a function, or of the whole file if that defines other functions, which it may call."""
+    """Return the text of a function, or of the whole file if it defines more functions that this one may call."""
     starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
     if name not in starts or starts.keys() - set(Direction):
         return source
@@ -81,7 +81,7 @@ def _part(source: bytes, name: str) -> bytes:
 
 
 def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
-    """Yield a function, and the functions of the same file that it refers to."""
+    """Yield a function, and all functions of the same file that it refers to, directly or indirectly."""
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())
@@ -93,7 +93,7 @@ def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Func
 
 
 def _commits(function: Function) -> bool:
-    """Return whether a function ends its transaction before its own end."""
+    """Return whether a function ends its transaction early."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr in _ENDINGS)
         or (isinstance(node, ast.Constant) and isinstance(node.value, str) and ENDS_TRANSACTION.match(node.value))

@@ -37,9 +37,9 @@ def run_function(
 
     :param path: the revision's file.
     :param arguments: the arguments that ``env.py`` passed to ``context.run_migrations()``.
-    :param run_async: ``op.run_async()``, which raises an error on a sync engine, and if SQL is only written.
+    :param run_async: ``op.run_async()``, which raises an error on a sync engine, or if SQL is only written.
     :raises TypeError: if the function returns anything but None.
-    :raises RuntimeError: if the function creates a coroutine that nothing awaits.
+    :raises RuntimeError: if the function creates a coroutine and never awaits it.
     """
     is_async = iscoroutinefunction(function)
     with _all_awaited(path, is_async=is_async):
@@ -50,7 +50,7 @@ def run_function(
             result.close()  # otherwise Python warns that it was never awaited
         raise TypeError(
             f"{getattr(function, '__name__', 'the function')}() returned an object of type '{type(result).__name__}'."
-            " It has to do its work itself and return None"
+            " It must do its work itself and return None"
         )
 
 
@@ -95,9 +95,9 @@ class _Waiting:
 
 @contextmanager
 def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
-    """Raise an error if a revision creates a coroutine that nothing awaits, so that its code does not run.
+    """Raise an error if a revision creates a coroutine and never awaits it, so that its code does not run.
 
-    Python only issues a warning, when it deletes the coroutine.
+    Python only issues a warning when it deletes the coroutine.
     """
     forgotten: list[tuple[str, str]] = []
 
@@ -111,7 +111,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
     depth = sys.get_coroutine_origin_tracking_depth()
     with warnings.catch_warnings():
         shown: Callable[..., None] = warnings.showwarning
-        warnings.showwarning = show  # type: ignore[assignment]  # it passes on whatever it is given
+        warnings.showwarning = show  # type: ignore[assignment]  # it passes all arguments on
         warnings.filterwarnings("always", _NEVER_AWAITED.pattern, RuntimeWarning)
         sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN_DEPTH))
         try:
@@ -124,12 +124,12 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
         finally:
             sys.set_coroutine_origin_tracking_depth(depth)
     for name, line in forgotten[:1]:
-        remedy = "await it" if is_async else "await it in op.run_async(), or make it 'async def upgrade()'"
+        remedy = "await it" if is_async else "await it in op.run_async(), or write 'async def upgrade()'"
         raise RuntimeError(f"in line {line}, {name}() is called and never awaited, so its code has not run: {remedy}")
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:
-    """Close the coroutines in the frames of failed calls that never started, because Python would warn of each."""
+    """Close the coroutines in failed calls that were never started, because Python would warn about each."""
     for value in [value for frame in frames for value in frame.f_locals.values()]:
         if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
             value.close()

@@ -1,4 +1,4 @@
-"""Observers of a run: the base class, and the one that writes the log and sends the signals of every run."""
+"""Observers of a run: the base class, and the observer that logs every run and sends its signals."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Observer:
     def waiting(self, holder: str) -> None:
         """Called when the run waits for another process that migrates the database.
 
-        :param holder: that process; empty if the database does not report it.
+        :param holder: a description of that process; empty if the database does not report it.
         """
 
     def awaiting(self, what: str) -> None:
-        """Called by ``wait()`` with what it is waiting for; unless overridden, it writes to the logger ``ampho``."""
+        """Called by ``wait()`` with a description of what it is waiting for, which is logged by default."""
         _log.info("Waiting for %s", what)
 
     def started(self, step: Step) -> None:
@@ -49,7 +49,7 @@ class Observer:
         """Called before each statement. Not overriding it adds no overhead."""
 
     def executed(self) -> None:
-        """Called when a statement has ended, or was rolled back."""
+        """Called after a statement, or after its rollback if it failed."""
 
     def applied(self, step: Step, duration: float) -> None:
         """Called when a step is committed, after ``duration`` seconds."""
@@ -58,23 +58,23 @@ class Observer:
         """Called when a step has failed and the run ends with ``error``."""
 
     def retrying(self, step: Step, seconds: float) -> None:
-        """Called when a step could not get a lock, was rolled back, and will be retried after some seconds."""
+        """Called when a step could not get a lock, was rolled back, and will be retried after ``seconds`` seconds."""
 
     def interrupted(self, step: Step) -> None:
         """Called when Ctrl-C or a cancelled task interrupts a step, which ends the run."""
 
     def finished(self, run: Run) -> None:
-        """Called at the end of a run that did not fail."""
+        """Called at the end of a successful run."""
 
     def warned(self, message: str) -> None:
-        """Called with a warning about the configuration or the run; unless overridden, it goes to the log."""
+        """Called with a warning about the configuration or the run, which is logged by default."""
         _log.warning("%s", escaped(message))
 
 
 class Observers:
-    """The observers of one run. If one of them raises an error, the first error is logged, and the run continues.
+    """The observers of one run. If an observer raises an error, its first one is logged, and the run continues.
 
-    :param url: the database, whose password is masked in the log.
+    :param url: the URL of the database; its password is masked in the log.
     :ivar members: the observers, in the order in which they receive each event.
     """
 
@@ -94,12 +94,12 @@ class Observers:
             from ampho.database.url import describe_without  # imported late, because the help imports this module
 
             why = f"{describe_without(exc, self._url)} ({location(exc, None)})"
-            with suppress(Exception):  # a handler of this log may have failed itself
+            with suppress(Exception):  # the error may come from a handler of this log
                 _log.warning("%s failed, and the run continues without it: %s", name, why)
 
     @property
     def want_statements(self) -> bool:
-        """Whether one of them overrides the methods that are called for each statement."""
+        """Whether an observer overrides a method that is called for each statement."""
         return any(
             getattr(type(observer), name, None) not in (None, getattr(Observer, name))
             for observer in self.members
@@ -107,7 +107,7 @@ class Observers:
         )
 
     def notify(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a method of :class:`Observer` on each of them."""
+        """Call a method of :class:`Observer` on each observer."""
         for observer in self.members:
             method = getattr(observer, event.__name__, None)
             if method is not None:
@@ -115,9 +115,9 @@ class Observers:
 
 
 class LogAndSignals(Observer):
-    """Writes log records, which have the details as attributes, too, and sends signals.
+    """Writes log records, with the details as attributes, and sends signals.
 
-    An error in one receiver, or in the log, does not keep a signal from the other receivers.
+    If one receiver or the log fails, the other receivers still get the signal.
 
     :param app: the sender of the signals.
     :param guard: :meth:`Observers.call`.
@@ -143,10 +143,10 @@ class LogAndSignals(Observer):
         _record("waiting", logging.INFO, text, [f": {holder}" if holder else ""], {"holder": holder})
 
     def started(self, step: Step) -> None:
-        self._report("started", logging.DEBUG, "%s of %s begins", step)
+        self._report("started", logging.DEBUG, "%s of %s started", step)
 
     def applied(self, step: Step, duration: float) -> None:
-        self._report("applied", logging.INFO, "%s of %s is done, in %.3f s", step, duration=duration)
+        self._report("applied", logging.INFO, "%s of %s finished in %.3f s", step, duration=duration)
 
     def failed(self, step: Step, error: AmphoError) -> None:
         self._report("failed", logging.ERROR, "%s of %s failed: %s", step, error=error)
@@ -163,18 +163,18 @@ class LogAndSignals(Observer):
         words: list[object] = [direction.capitalize(), run.plan.specifier]
         text = "%s (%s): nothing to do"
         if run.plan.steps:
-            text, words = "%s (%s) is done: %s in %.3f s", [*words, counted(len(run.steps)), run.duration]
+            text, words = "%s (%s) finished: %s in %.3f s", [*words, counted(len(run.steps)), run.duration]
         self._guard("logging", _record, "finished", logging.INFO, text, words, details)
         signal = self._signals.upgrade_finished if direction == "upgrade" else self._signals.downgrade_finished
         self._send(signal, run=run, direction=direction, duration=run.duration)
 
     def warned(self, message: str) -> None:
-        """Do nothing, because the user's observer logs a warning or uses it in another way."""
+        """Do nothing, because the user's observer handles warnings."""
 
     def _report(self, event: str, level: int, text: str, step: Step, **details: object) -> None:
         """Log an event of a step, and send its signal.
 
-        :param text: the message, without its beginning, with placeholders for the revision, its package, and details.
+        :param text: the message after the direction, with placeholders for the revision, its package, and the details.
         """
         revision = step.revision
         common = {"revision": revision.id, "package": revision.package, "direction": step.direction}
@@ -184,7 +184,7 @@ class LogAndSignals(Observer):
         self._send(signal, step=step, **common, **details)
 
     def _send(self, signal: NamedSignal, **details: object) -> None:
-        # Not signal.send(), which stops at the first receiver that raises.
+        # Do not use signal.send(), which stops at the first receiver that raises an error.
         if signal.receivers and not signal.is_muted:
             for receiver in signal.receivers_for(self._app):
                 name = f"{receiver.__module__}.{getattr(receiver, '__qualname__', type(receiver).__qualname__)}"
@@ -201,7 +201,7 @@ class LogAndSignals(Observer):
             return
         if inspect.iscoroutine(result):
             result.close()  # otherwise Python warns that it was never awaited
-        raise TypeError("it is async, and nothing awaits it in Flask")
+        raise TypeError("it is async, and Flask cannot await it")
 
 
 def _details(plan: Plan) -> dict[str, object]:
@@ -214,7 +214,7 @@ def _details(plan: Plan) -> dict[str, object]:
 
 
 def _record(event: str, level: int, text: str, words: Sequence[object], details: Mapping[str, object]) -> None:
-    # Without a handler, Python itself would print warnings and errors, and a method prints nothing.
+    # Without a handler, Python would print warnings and errors, but Ampho's methods must print nothing.
     if _log.isEnabledFor(level) and _log.hasHandlers():
         attributes = {f"ampho_{name}": _attribute(value) for name, value in details.items()}
         shown = [word if isinstance(word, float) else escaped(str(word)) for word in words]

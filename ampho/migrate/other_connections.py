@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ampho.settings import Settings
 
 _PATIENCE = 5.0  # seconds
-_ONLY_ONE = "in-memory SQLite database has one connection"  # part of an error of AsyncSQLAlchemy
+_ONLY_ONE = "in-memory SQLite database has one connection"  # part of an error from AsyncSQLAlchemy
 HINT = (
-    "the revision has opened another connection, and the two wait for each other: use op.get_bind(), or"
+    "the revision opened another connection, and the two connections wait for each other: use op.get_bind(), or"
     " Session(op.get_bind())"
 )
 
@@ -63,7 +63,7 @@ class OtherConnections:
         self._is_in_step = True
 
     def end_step(self) -> None:
-        """Stop watching, and restore how long the migrating connection waits for locks."""
+        """Stop watching, and restore the lock timeout of the migrating connection."""
         self._is_in_step = False
         self._forget()
 
@@ -102,7 +102,7 @@ class OtherConnections:
             self._limit_waiting(raw, self._limit)
 
     def _is_elsewhere(self, raw: Any) -> bool:  # noqa: ANN401
-        """Return whether a new connection is to another database, by asking both servers."""
+        """Return whether a new connection leads to a different database, by asking both servers."""
         query = WHICH_DATABASE[self._migrating.dialect.name]
         with suppress(Exception):
             here, there = (tuple(_execute(each, query)) for each in (self._raw, raw))

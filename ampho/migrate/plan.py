@@ -1,7 +1,7 @@
 """Plans: the steps that a command would run on a database, from the graph, the version rows, and a specifier.
 
-This module does no I/O and uses no Alembic. It decides what each specifier means, and rejects those that Alembic would
-understand differently.
+This module does no I/O and uses no Alembic. It decides what each specifier means, and rejects specifiers that Alembic
+would interpret differently.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class InTransaction(StrEnum):
 
     WHOLE = "yes"
     PARTLY = "partly"
-    """It has an ``autocommit_block()``, which commits the statements before it and in it."""
+    """It has an ``autocommit_block()``, which commits the statements in it and before it."""
     NONE = "no"
     """The database commits each statement that changes the schema, as MariaDB and MySQL do."""
 
@@ -55,7 +55,8 @@ class InTransaction(StrEnum):
 class Step:
     """A revision to apply or to revert.
 
-    The attributes after ``direction`` are for reviewing a plan before it runs. Only the plans of ``plan()`` have them.
+    The attributes after ``direction`` are for reviewing a plan before it runs. They are only set in plans from
+    ``plan()``.
 
     :ivar revision: the revision.
     :ivar direction: whether to apply or to revert it.
@@ -113,12 +114,12 @@ class Plan:
 
     @property
     def warning(self) -> str:
-        """A warning about missing revisions or a failed upgrade; empty if there is nothing to warn of."""
+        """A warning about missing revisions or a failed upgrade; empty if there is nothing to warn about."""
         warnings = []
         if self.failed:
             warnings.append(
-                f"The upgrade of {self.failed} just failed and left nothing to revert, so this reverts what was"
-                " applied before it."
+                f"The upgrade of {self.failed} just failed and left nothing to revert, so this reverts earlier"
+                " revisions."
             )
         if self.missing:
             warnings.append(f"The database has missing revisions: {self.missing}; see 'ampho db-current'.")
@@ -139,8 +140,8 @@ class Plan:
         if agreed is not None and _contents(self) != _contents(agreed):
             command = "db-up" if self.direction is Direction.UPGRADE else "db-down"
             raise PlanChangedError(
-                f"The plan of 'ampho {command} {self.specifier}' changed after you confirmed it: it was to"
-                f" {_in_words(agreed)}, and now it is to {_in_words(self)}. Another process migrated the database, or a"
+                f"The plan of 'ampho {command} {self.specifier}' changed after you confirmed it, from"
+                f" '{_in_words(agreed)}' to '{_in_words(self)}'. Another process migrated the database, or a"
                 " file was edited. Review the new plan, and run the command again; nothing was changed."
             )
 
@@ -193,7 +194,7 @@ def check_finished(journal: Journal) -> None:
 def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
     """Return the error for an unfinished revision.
 
-    :param left: a sentence about what the revision left in the database, with a space in front; may be empty.
+    :param left: a sentence about what the revision left in the database, with a leading space; may be empty.
     """
     began = f" on {entry.started:%Y-%m-%d at %H:%M:%S} UTC" if entry.started else ""
     what = "failed half-way" if entry.outcome is Outcome.PARTIAL else "was interrupted"
@@ -265,7 +266,7 @@ def plan_downgrade(
     """Plan a downgrade.
 
     :param rows: the version rows of the database.
-    :param cascade: whether to revert revisions of other packages, too, if they depend on what is reverted.
+    :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
     :param journal: the journal of the database, which may lack what other tools did.
     :raises SpecifierError: if the specifier does not name revisions to revert.
     :raises DependentsError: if other applied revisions depend on these, and ``cascade`` is not set.
@@ -303,7 +304,7 @@ def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]
 
 
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
-    """Return the graph that a plan was made from: with missing revisions, and for a downgrade as the revisions ran."""
+    """Return the graph of a plan: with missing revisions, and for a downgrade, with the dependencies as they ran."""
     upgrades = plan.direction is Direction.UPGRADE
     if upgrades and not plan.missing:
         return graph
@@ -389,8 +390,8 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     if isinstance(target, Branch):
         raise _invalid(
             spec,
-            f"that does not say how far to downgrade. Type {target.name}@-1 for its last revision, {target.name}@base"
-            " for all",
+            f"that does not say how far to downgrade. Type {target.name}@-1 for its last revision, or"
+            f" {target.name}@base for all",
         )
     if target not in applied:
         which = "that" if target == spec.text else target
@@ -438,9 +439,9 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
 
 
 def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]) -> set[str]:
-    """Take revisions one by one from the beginning of the given ones, or from their end for a negative offset.
+    """Return revisions, taken one by one from the beginning of ``ids``, or from the end if ``offset`` is negative.
 
-    :param choose: picks the next one from the revisions that can be next; if it picks several, they are the result.
+    :param choose: picks the next revision from those that can be next; if it picks several, they are returned.
     """
     needs = graph.parents if offset > 0 else graph.children
     members, taken = set(ids), set[str]()
@@ -467,7 +468,7 @@ def _dependents_error(graph: Graph, spec: Specifier, dependents: Iterable[str]) 
     ids = graph.sort(dependents)
     shown = listed([f"{revision_id} ({graph[revision_id].package})" for revision_id in ids], _SHOWN)
     return DependentsError(
-        f"Applied revisions depend on what 'ampho db-down {spec.text}' reverts: {shown}."
+        f"Other applied revisions depend on those that 'ampho db-down {spec.text}' reverts: {shown}."
         f" Type 'ampho db-down {spec.text} --cascade' to revert them, too.",
         specifier=spec.text,
         dependents=ids,
@@ -479,7 +480,7 @@ def _invalid(spec: Specifier, why: str) -> SpecifierError:
 
 
 def _check_enough(spec: Specifier, ids: Sized, what: str) -> None:
-    """Check that there are as many revisions as the offset of a specifier says."""
+    """Check that there are enough revisions for the offset of a specifier."""
     if abs(spec.offset) > len(ids):
         only = f"{'is' if len(ids) == 1 else 'are'} only {len(ids)}" if ids else "is nothing"
         raise _invalid(spec, f"there {only} {what}")

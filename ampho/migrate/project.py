@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NO_PACKAGE = (
     f'No package with migrations is configured. List the packages, as in app.config["{SETTING}"] = ["blog"],'
-    " and create the migrations folder of one with 'ampho db-init PACKAGE'."
+    " and create a migrations folder for one with 'ampho db-init PACKAGE'."
 )
 
 
@@ -37,15 +37,15 @@ _NO_PACKAGE = (
 class Project:
     """The migrations of one app.
 
-    :ivar packages: the configured packages, in their order.
+    :ivar packages: the configured packages, in order.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
-    :ivar not_installed: the errors about packages that are listed but not installed, by their names.
+    :ivar not_installed: the error for each package that is listed but not installed, by its name.
     :ivar import_name: the import name of the app.
     :ivar metadata: the tables of the models, for ``target_metadata``.
     :ivar options: more arguments for Alembic's ``context.configure()``.
     :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
-    :ivar url: the database.
+    :ivar url: the URL of the database.
     :ivar template: the name of the template for a new ``env.py``, ``sync`` or ``aio``.
     :ivar find_packages: finds the packages again, after a command has created a folder.
     """
@@ -76,7 +76,7 @@ class Project:
         return Graph(revisions, names, self.not_installed)
 
     def package(self, name: str) -> MigrationPackage:
-        """Return the configured package of that name.
+        """Return the configured package with that name.
 
         :raises PackageNotFoundError: if it is not configured.
         """
@@ -96,7 +96,7 @@ class Project:
         """Return a sentence about how to list one more package."""
         entries = [*(package.entry for package in self.packages), entry]
         quoted = ", ".join(f'"{each}"' for each in entries)
-        return f'Set app.config["{SETTING}"] to [{quoted}], or in the environment {SETTING}={",".join(entries)}.'
+        return f'Set app.config["{SETTING}"] to [{quoted}], or set {SETTING}={",".join(entries)} in the environment.'
 
     def check_specifier(self, specifier: str | None) -> None:
         """Raise an error if a specifier is malformed, or names a package without a migrations folder."""
@@ -105,7 +105,7 @@ class Project:
             self.check_addressed(spec.branch or spec.target)
 
     def check_migratable(self, specifier: str | None) -> None:
-        """Check that packages are configured, because a deployment without any must fail, and check a specifier."""
+        """Check a specifier, and check that packages are configured, because a deployment without any must fail."""
         if not self.packages:
             for error in self.not_installed.values():
                 raise error
@@ -157,7 +157,7 @@ class Project:
 
     @cached_property
     def is_env_pristine(self) -> bool:
-        """Whether ``env.py`` is as ``db-init`` writes it, so that its configuration is known without running it."""
+        """Whether ``env.py`` is unchanged since ``db-init``, so that its configuration is known without running it."""
         return self.host is None or is_pristine(self.host)
 
     def warnings(self, mending: str | None = None) -> Iterator[str]:
@@ -205,7 +205,7 @@ class Project:
             if not self.graph.of_package(package.name):
                 remedy += f"; to read only one of them, {entry}/{folders[0]}"
             if not package.installed:
-                remedy += ". To leave them out without this warning, write recursive_version_locations = false"
+                remedy += ". To ignore them without this warning, write recursive_version_locations = false"
             yield (
                 f"{package.name} has revision files that are not read, in folders inside {shown_path(package.folder)}:"
                 f" {listed(folders)}. {remedy}."

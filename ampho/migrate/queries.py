@@ -1,7 +1,7 @@
 """Questions about a database, which change nothing.
 
-The answers are computed from the version rows and the journal. These are read directly if ``env.py`` is as ``db-init``
-writes it, and otherwise inside a run of ``env.py``, which may configure another version table.
+The answers are computed from the version rows and the journal. These are read directly if ``env.py`` is unchanged since
+``db-init``, and otherwise inside a run of ``env.py``, which may configure a different version table.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def status(
 
 
 def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
-    """Return what is applied, per package; see :meth:`ampho.commands.Commands.current`."""
+    """Return which revisions are applied, per package; see :meth:`ampho.commands.Commands.current`."""
     from ampho.status.state import current_state
 
     return query(project, connection, x, partial(current_state, project.graph, compare_files=verbose))
@@ -145,8 +145,8 @@ def query(
     """Return the answer to a question about the version rows and the journal.
 
     :param x: values for ``context.get_x_argument()``.
-    :param about_change: whether it is about a future run. If the version table is empty and another one has the rows,
-        such a question raises an error.
+    :param about_change: whether the question is about a future run. If so, an error is raised if the version table is
+        empty and another table has the rows.
     """
     if has_known_table(project):
         check_not_in_use(connection)
@@ -161,7 +161,7 @@ def query(
 
 
 def has_known_table(project: Project) -> bool:
-    """Return whether the version table is known without ``env.py``, because that is as ``db-init`` writes it."""
+    """Return whether the version table is known without ``env.py``, because the file is unchanged since ``db-init``."""
     name, schema = _version_table(project)
     return (
         project.is_env_pristine
@@ -196,7 +196,7 @@ def query_known_table(
     except (SQLAlchemyError, ValueError) as exc:
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
         if not any(frame.f_globals.get("__name__", "").startswith("sqlalchemy.") for frame in frames):
-            raise  # a ValueError of the question itself
+            raise  # a ValueError from the question itself
         raise database_error(exc, project.url) from exc
     finally:
         with suppress(SQLAlchemyError):
@@ -204,12 +204,12 @@ def query_known_table(
 
 
 def _version_table(project: Project) -> tuple[Any, Any]:
-    """Return the name and the schema of the version table in the options of ``env.py``; they may have any type."""
+    """Return the name and the schema of the version table from the options for ``env.py``; they may have any type."""
     return project.options.get("version_table") or VERSION_TABLE, project.options.get("version_table_schema")
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Raise a DatabaseError if an in-memory SQLite database's only connection is in a transaction of the app."""
+    """Raise a DatabaseError if the app has an open transaction on an in-memory SQLite database's only connection."""
     if connection.dialect.name == "sqlite":
         from ampho.database import sqlite
 
@@ -223,7 +223,7 @@ def query_env(
     question: Callable[[tuple[str, ...], Journal, MigrationContext], T],
     command: Sequence[str] = (),
 ) -> T:
-    """Run the host's ``env.py``, and return the answer to a question that depends on what it configures.
+    """Run the host's ``env.py``, and return the answer to a question that depends on its configuration.
 
     :param command: the equivalent Alembic command; by default, the one for a question that changes nothing.
     """

@@ -1,6 +1,6 @@
-"""Writing a plan as SQL, for the present state of a database or for given version rows.
+"""Writing a plan as SQL, for the current state of a database or for given version rows.
 
-The result is either complete or an error.
+The SQL is complete; if any of it cannot be written, an error is raised.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _render(
 def render_each(
     project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
 ) -> dict[str, str | RenderError]:
-    """Return the SQL of each revision's upgrade by the revision's id, or the error if it cannot be written as SQL.
+    """Return by id the SQL of each revision's upgrade, or the error if the upgrade cannot be written as SQL.
 
     The SQL contains neither the transaction around it nor the statements for the version table.
 
@@ -124,7 +124,7 @@ def render_each(
 def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
     names = [start] if isinstance(start, str) else list(start)
     if not any(names):
-        raise SpecifierError("start is empty. Use ids, packages for their heads, or 'base'.", specifier="")
+        raise SpecifierError("start is empty. Use revision ids, packages (for their heads), or 'base'.", specifier="")
     if names == ["base"]:
         return _Start((), has_table=False)
     ids: list[str] = []
@@ -132,7 +132,8 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
         spec = parse(name)
         if spec.offset or spec.target == "base" or (spec.branch is None and spec.target in RESERVED):
             raise SpecifierError(
-                f"{name} does not name a revision to start from. Use ids, packages for their heads, or 'base'.",
+                f"{name} does not name a revision to start from. Use revision ids, packages (for their heads),"
+                " or 'base'.",
                 specifier=name,
             )
         if spec.branch is not None and spec.target in RESERVED:
@@ -156,17 +157,17 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
 
 
 def _dialect(project: Project, connection: Connection | None = None) -> Dialect:
-    """Return a dialect that writes SQL for the database's own client, without the escapes of a driver.
+    """Return a dialect that writes SQL for the database's own client, without a driver's escapes.
 
-    :param connection: the database, from which the dialect learns the server's version; MariaDB's types depend on it.
+    :param connection: a connection that reports the server's version, on which MariaDB's types depend.
     """
     # The same psycopg URL can mean a sync or an async dialect.
     make: Callable[..., Dialect] = project.url.get_dialect() if connection is None else type(connection.dialect)
     dialect = make(paramstyle="named")  # pyright: ignore[reportCallIssue]
     dialect.statement_compiler = _with_all_values(dialect.statement_compiler)
     if dialect.name == "postgresql":
-        # SQLAlchemy 2.0 doubles backslashes until it has asked a server. Those since PostgreSQL 9.1 keep them as they
-        # are; see "standard_conforming_strings" in PostgreSQL's documentation.
+        # SQLAlchemy 2.0 doubles backslashes until it has asked a server. Servers since PostgreSQL 9.1 do not expect
+        # that; see "standard_conforming_strings" in PostgreSQL's documentation.
         dialect._backslash_escapes = False  # type: ignore[attr-defined]  # noqa: SLF001
     if connection is not None:
         dialect.dbapi = connection.dialect.dbapi
@@ -192,7 +193,7 @@ def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
 class _Writer:
     """Writes the SQL of a plan's steps into a buffer.
 
-    :cvar takes_async: whether an async revision raises an error when its step is written, instead of before all steps.
+    :cvar takes_async: whether an async revision raises an error only when its own step is written.
     """
 
     takes_async = False
@@ -221,7 +222,7 @@ class _Writer:
         return step
 
     def failure(self, exc: BaseException) -> RenderError | None:
-        """Return the error for the revision that is being written; None if no revision is."""
+        """Return the error for the revision that is being written; otherwise, return None."""
         if self.current is None:
             return None
         revision = self.current.revision
@@ -267,7 +268,7 @@ class _Excerpts(_Writer):
 def _why_not(exc: BaseException) -> str:
     text = describe(exc)
     if "literal value renderer" in text or "without a renderable value" in text:
-        return f"{text}. Use a type that can be written as a literal for the column or the bind parameter."
+        return f"{text}. For the column or bind parameter, use a type that can be written as a literal."
     if "batch mode" in text:
         text = "SQLite's batch mode reads the table that it rebuilds"
     if any(part in text for part in _NEED_DATABASE):

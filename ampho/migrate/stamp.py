@@ -1,4 +1,4 @@
-"""Recording in the version table and the journal what is applied, without running a revision."""
+"""Recording in the version table and the journal which revisions are applied, without running them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Stamped:
     :ivar before: the version rows before the command.
     :ivar after: the version rows after the command.
     :ivar recorded: the ids of diverged or edited revisions that were already applied; the journal now records that they
-        are, with their present files.
+        are, with their current files.
     """
 
     before: tuple[str, ...]
@@ -52,7 +52,7 @@ def stamp(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Stamped:
-    """Record what is applied, without running any revision; see :meth:`ampho.commands.Commands.stamp`."""
+    """Record which revisions are applied, without running any; see :meth:`ampho.commands.Commands.stamp`."""
     project.check_specifier(specifier)
     protection = Protection(project.settings.protected).on(connection, confirm)
     if purge or confirm is not None:
@@ -98,13 +98,13 @@ def _forgotten(before: Applied, name: str) -> set[str]:
     missing = {rid for state in missing_states(before) for rid in state.named(name)}
     if not missing:
         ways = advice.ways_to_forget(before, graph.sort(before.missing))
-        remedy = f"Type {' or '.join(ways)}." if ways else "See 'ampho db-current' for what is applied."
+        remedy = f"Type {' or '.join(ways)}." if ways else "Run 'ampho db-current' to see which revisions are applied."
         raise SpecifierError(f"{name}: no missing revision has that name. {remedy}", specifier=name)
     dependents = (graph.descendants(missing) & before.known) - missing
     if dependents:
         raise DependentsError(
-            f"{advice.describe_missing(before, dependents)} {'depends' if len(dependents) == 1 else 'depend'} on what"
-            f" would be forgotten. Type {' and '.join(advice.ways_out(before, graph.sort(dependents)))} first.",
+            f"{advice.describe_missing(before, dependents)} {'depends' if len(dependents) == 1 else 'depend'} on the"
+            f" revisions to forget. Type {' and '.join(advice.ways_out(before, graph.sort(dependents)))} first.",
             specifier=name,
             dependents=graph.sort(dependents),
         )
@@ -141,7 +141,7 @@ def _unfinished(revision: str, journal: Journal) -> list[Entry]:
     entries = [entry for entry in journal.unfinished if entry.revision == revision]
     if not entries:
         others = ", ".join(entry.revision for entry in journal.unfinished)
-        remedy = f"Unfinished: {others}." if others else "No revision is unfinished."
+        remedy = f"Unfinished revisions: {others}." if others else "No revision is unfinished."
         raise SpecifierError(f"{revision} is not unfinished. {remedy}", specifier=revision)
     return entries
 
@@ -159,13 +159,13 @@ def _write(
     described: Specifier | None = None,
     resolving: str | None = None,
 ) -> Stamped:
-    """Record in the version table and the journal, in one transaction, what is applied.
+    """Record in the version table and the journal, in one transaction, which revisions are applied.
 
     :param change: returns the applied revisions after the command, from those before it.
     :param name: the specifier or the name that the user typed.
-    :param purge: whether to ignore the present rows.
+    :param purge: whether to ignore the existing rows.
     :param described: a specifier; each revision of its packages gets an entry in the journal that says whether it is
-        applied, if the journal does not say so yet.
+        applied, unless the journal already says so.
     :param resolving: the unfinished revision to resolve.
     """
     graph = project.graph
@@ -186,7 +186,7 @@ def _write(
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
         if table is not None and any(changes.values()):
-            table.ensure()  # before the rows, because it would commit them if the database commits DDL at once
+            table.ensure()  # before the rows are written, because some databases would commit them here
 
         def record() -> None:
             if table is not None:
@@ -223,8 +223,8 @@ def known_after_stamp(before: Applied, specifier: str) -> set[str]:
             return set(applied) | graph.ancestors(branch.ids)
         case Specifier(offset=offset, target=target) if offset or target == "head":
             raise SpecifierError(
-                f"{spec.text}: that does not say what is applied. Type 'heads', a package, an id, PACKAGE@base or"
-                " 'base'.",
+                f"{spec.text}: that does not say which revisions are applied. Type 'heads', 'base', a package, an id,"
+                " or PACKAGE@base.",
                 specifier=spec.text,
             )
     named = find_target(graph, spec)
@@ -243,7 +243,7 @@ def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
         ways = [f"'ampho db-stamp {name}@base', or an earlier revision of {name}," for name in present]
         ways += advice.ways_to_forget(before, before.missing & dependents)
         raise DependentsError(
-            f"Applied revisions depend on what '{spec.text}' marks as not applied: {listed(ids)}. Type"
+            f"Other applied revisions depend on those that '{spec.text}' marks as not applied: {listed(ids)}. Type"
             f" {' and '.join(ways)} first.",
             specifier=spec.text,
             dependents=ids,

@@ -98,12 +98,12 @@ class RunningStep:
                 self._connection.commit()
 
     def _record_early_commit(self) -> None:
-        """Record that the step has begun, because its revision commits before its end, as in ``autocommit_block()``."""
+        """Record that the step has begun, because its revision is about to commit, as in ``autocommit_block()``."""
         if self.table is not None and self._is_transactional:
             self.table.start(self._entry, counting=False)
 
     def settle(self) -> None:
-        """Make Alembic commit the statements that follow, even if the revision has ended its transaction on its own.
+        """Make Alembic commit the statements that follow, even if the revision has ended its transaction itself.
 
         :raises AmphoError: if the revision rolled back its changes, or closed the connection.
         """
@@ -129,7 +129,7 @@ class RunningStep:
         transaction.is_over = transaction.rolled_back = False
 
     def record_success(self, **event: object) -> None:
-        """Record that the step is done, in its transaction, which Alembic commits next.
+        """Record the step's success in its transaction, which Alembic commits next.
 
         :param event: the arguments of Alembic's ``on_version_apply`` callbacks.
         """
@@ -149,7 +149,7 @@ class RunningStep:
         """Record that the step failed; return the error, and whether the whole step was rolled back.
 
         :param finished: ids of the revisions that the run has completed.
-        :param is_scratch: whether the database is a throw-away database, so that nothing in it needs repair.
+        :param is_scratch: whether the database is a throw-away database, in which nothing needs repair.
         """
         revision = self.step.revision
         why, is_lost = self._why(exc), has_lost_connection(exc)
@@ -209,7 +209,7 @@ class RunningStep:
         if is_lost or self.table is None:
             return is_rolled_back  # a new connection would not hold the lock, so the entry is not updated
         outcome = Outcome.FAILED if is_rolled_back else Outcome.PARTIAL
-        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # the journal contains no data of rows
+        seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # keep data of rows out of the journal
         try:
             with self._transaction.own():
                 self._connection.rollback()

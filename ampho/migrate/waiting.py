@@ -35,8 +35,8 @@ def deployment_and_holder(
 class Waiting:
     """Waits until a database has the revisions that the code needs, in several attempts.
 
-    :param timeout: the maximum of seconds to wait.
-    :param observer: receives the warnings of the first attempt, and each change of what this is waiting for.
+    :param timeout: the maximum number of seconds to wait.
+    :param observer: receives the warnings of the first attempt, and a message whenever this waits for something else.
     """
 
     _PAUSE = 0.5  # seconds between two attempts
@@ -74,8 +74,8 @@ class Waiting:
     def is_over(self, found: Deployment, process: str | None) -> bool:
         """Return whether the database has everything that the code needs.
 
-        :param process: the result of :func:`deployment_and_holder`, as is ``found``.
-        :raises WaitTimeoutError: if it does not at the timeout.
+        :param process: the description from :func:`deployment_and_holder`, which also returns ``found``.
+        :raises WaitTimeoutError: if it does not have them at the timeout.
         """
         lacking = [finding for finding in found.findings if finding.is_waited_for]
         if not lacking:

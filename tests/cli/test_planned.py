@@ -418,7 +418,7 @@ def test_a_file_that_has_changed_since_it_was_read_is_not_executed(project: Proj
 def test_another_plan_than_the_one_that_was_agreed_to_does_not_run(each: Facade, project: Project) -> None:
     up = each.call("plan")
     each.call("upgrade", "accounts_1700000000")
-    with pytest.raises(PlanChangedError, match=r"it was to upgrade accounts_1700000000, .*; nothing was changed"):
+    with pytest.raises(PlanChangedError, match=r"from 'upgrade accounts_1700000000, .*; nothing was changed"):
         each.call("upgrade", agreed=up)
     assert len(each.call("upgrade", agreed=each.call("plan")).steps) == 2
 
@@ -429,7 +429,7 @@ def test_another_plan_than_the_one_that_was_agreed_to_does_not_run(each: Facade,
         each.call("downgrade", "base", agreed=down)
     down = each.call("plan", "shop@base", direction="downgrade")
     each.call("stamp", "shop@base")
-    with pytest.raises(PlanChangedError, match="now it is to do nothing"):
+    with pytest.raises(PlanChangedError, match="to 'do nothing'"):
         each.call("downgrade", "shop@base", agreed=down)
     assert len(each.call("current")["accounts"].applied) == 2
 
@@ -492,7 +492,7 @@ def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project,
     refused = project.type("ampho", "db-down", answer="n")
     said = "The upgrade of core_1 just failed and left nothing to revert"
     assert refused.exit_code == 1
-    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}, so this reverts what was applied before")
+    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}, so this reverts earlier revisions.")
     assert "Revert these revisions? [y/N]: " in refused.stdout
     assert "Reverted" not in refused.stdout
     named = project.run("ampho", "db-down", "other@-1", "--plan")
@@ -564,7 +564,7 @@ def test_what_another_process_does_before_the_answer_ends_it(project: Project) -
         assert child.exitstatus == 1
         said = re.sub(r"\x1b\[\d+m", "", said)
         assert (
-            "Error: The plan of 'ampho db-down base' changed after you confirmed it: it was to downgrade"
+            "Error: The plan of 'ampho db-down base' changed after you confirmed it, from 'downgrade"
             " accounts_1700000100, " in said
         )
         assert len(here.call("current")["accounts"].applied) == 2

@@ -447,15 +447,15 @@ REFUSED = {
     connection = Connection(connection.engine, connection=connection.connection)
     context.configure(
 """,
-        "opens its own connection. Configure the one that run_migrations() receives",
+        "does not use Ampho's connection. Configure the one that run_migrations() receives",
     ),
     "no migrations run": ("        context.run_migrations()", "        pass", "never runs the migrations"),
     "one transaction for all": (
         OPTIONS,
         '**environment.options() | {"transaction_per_migration": False},\n',
-        "switches off the transaction per revision. Pass transaction_per_migration=True",
+        "disables the transaction per revision. Pass transaction_per_migration=True",
     ),
-    "no options at all": (OPTIONS, "target_metadata=None,\n", "switches off the transaction per revision"),
+    "no options at all": (OPTIONS, "target_metadata=None,\n", "disables the transaction per revision"),
     "a statement before configure": (
         "    context.configure(",
         "    connection.exec_driver_sql('SELECT 1')\n    context.configure(",
@@ -464,7 +464,7 @@ REFUSED = {
     "no transactional DDL": (
         OPTIONS,
         '**environment.options() | {"transactional_ddl": False},\n',
-        "switches off transactional DDL",
+        "disables transactional DDL",
     ),
 }
 

@@ -461,7 +461,10 @@ def assert_waited_for_itself(each: Facade, path: Path, words: str) -> None:
     line = next(n for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if words in text)
     error = str(failed(each))
     assert f"{path.name}:{line}: " in error
-    assert "the revision has opened another connection, and the two wait for each other: use op.get_bind()" in error
+    assert (
+        "the revision opened another connection, and the two connections wait for each other: use op.get_bind()"
+        in error
+    )
     assert "another process" not in error
 
 

@@ -141,9 +141,9 @@ def test_what_a_record_has(shop: Facade, project: Project, caplog: pytest.LogCap
 
     assert planned.getMessage() == "Upgrading (heads): 3 revisions of core, shop"
     assert vars(planned).items() >= {"ampho_steps": 3, "ampho_packages": ("core", "shop")}.items()
-    assert (started.levelname, started.getMessage()) == ("DEBUG", "Upgrade of core_1 of core begins")
+    assert (started.levelname, started.getMessage()) == ("DEBUG", "Upgrade of core_1 of core started")
     assert applied.levelname == "INFO"
-    assert applied.getMessage().startswith("Upgrade of core_1 of core is done, in ")
+    assert applied.getMessage().startswith("Upgrade of core_1 of core finished in ")
     assert (
         vars(applied).items()
         >= {
@@ -193,7 +193,7 @@ def test_an_async_receiver_is_awaited_where_that_can_be(shop: Facade, caplog: py
         assert heard == ["core_1", "shop_1"]
     else:
         assert heard == []
-        assert "it is async, and nothing awaits it in Flask" in caplog.text
+        assert "it is async, and Flask cannot await it" in caplog.text
 
 
 def test_a_muted_signal_and_another_app_hear_nothing(shop: Facade) -> None:

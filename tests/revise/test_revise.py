@@ -161,8 +161,8 @@ def test_init_of_a_package_that_is_not_listed_says_which_setting_to_add(here: Pr
     packages(here, "acme.billing")
     done = init("acme.billing")
     assert done.hint == (
-        'Set app.config["AMPHO_MIGRATION_PACKAGES"] to ["app", "core", "acme.billing"], or in the environment'
-        " AMPHO_MIGRATION_PACKAGES=app,core,acme.billing."
+        'Set app.config["AMPHO_MIGRATION_PACKAGES"] to ["app", "core", "acme.billing"], or set'
+        " AMPHO_MIGRATION_PACKAGES=app,core,acme.billing in the environment."
     )
     assert "    acme.billing:migrations/versions" in here.read("acme/billing/migrations/alembic.ini")
 
@@ -172,7 +172,7 @@ def test_init_of_another_folder_says_the_entry_to_list(here: Project) -> None:
     done = init("blog:db/alembic")
     assert done.package.folder == here.folder / "blog" / "db" / "alembic"
     assert done.hint is not None
-    assert done.hint.endswith("=app,core,blog:db/alembic.")
+    assert done.hint.endswith("=app,core,blog:db/alembic in the environment.")
 
 
 def test_init_of_another_folder_than_the_configured_one_is_refused(here: Project) -> None:
