@@ -19,7 +19,7 @@ from ampho._text import did_you_mean
 from ampho.commands import Commands
 from ampho.database.url import in_folder, is_in_memory, leaving_no_frames, parse_url, require_driver
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI, Settings
+from ampho.settings import DATABASE_URI, PACKAGES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -226,7 +226,7 @@ class Extension(ABC):
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
-            settings=Settings(app.config, os.environ),
+            settings=_read(Settings, app),
         )
 
     def packages(self, app: App) -> ConfiguredPackages:
@@ -237,13 +237,12 @@ class Extension(ABC):
         from ampho.history.package import configured_packages
 
         added = [*self._added, *self._added_to.get(app, ())]
-        listed = Settings(app.config, os.environ).migration_packages
-        return configured_packages(listed, self._packages, added, app.import_name)
+        return configured_packages(_read(PACKAGES.read, app), self._packages, added, app.import_name)
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
         """Return the URL that only migrations use, if it is set. If it names no driver, add the driver of the app."""
-        value = Settings(app.config, os.environ).database_uri
+        value = DATABASE_URI.read(app.config, os.environ)
         if value is None:
             return None
         url = parse_url(value, DATABASE_URI.name)
@@ -348,6 +347,12 @@ def extension_of(app: App) -> SyncExtension | AsyncExtension:
             f"The app {app.import_name} has no Ampho extension. Add Ampho(app) for Flask, or AsyncAmpho(app) for Quart."
         )
     return cast("SyncExtension | AsyncExtension", extension)
+
+
+@leaving_no_frames
+def _read(read: Callable[[Mapping[str, object], Mapping[str, str]], R], app: App) -> R:
+    """Read settings without leaving the app's configuration, which contains secrets, in the frames of an error."""
+    return read(app.config, os.environ)
 
 
 def _entries(packages: Iterable[str]) -> list[str]:

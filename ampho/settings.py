@@ -7,6 +7,7 @@ anchor of that section to ``docs/settings.py``, which writes the table in the do
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -56,11 +57,10 @@ class Setting(Generic[T_co]):
         for source in (config, environment) if self.in_environment else (config,):
             if self.name not in source or (value := source[self.name]) in self.unset:
                 continue
-            try:
+            with suppress(TypeError, ValueError, LookupError):
                 return self.parse(value)
-            except (TypeError, ValueError, LookupError):
-                remedy = f"Set it to {self.kind.replace('`', '')}."
-                raise ConfigurationError(f"{self} is {value!a}. {remedy}", setting=self.name) from None
+            remedy = f"Set it to {self.kind.replace('`', '')}."  # after the handler, so that the error has no context
+            raise ConfigurationError(f"{self} is {value!a}. {remedy}", setting=self.name)
         return self.default
 
 

@@ -106,6 +106,7 @@ def test_the_schema_of_the_json_output_is_that_of_the_classes() -> None:
 
     assert made.schema() == json.loads(made.SCHEMA.read_text("utf-8")), "run: python docs/schema.py"
     assert made.COMMANDS.keys() <= made.RESULTS.keys()
+    assert {f"db-{key}" for key in made.RESULTS.keys() - made.COMMANDS.keys()} <= cli.commands.keys()
 
 
 def test_the_fields_of_the_json_output_are_those_of_the_schema() -> None:

@@ -26,7 +26,7 @@ from ampho import AmphoError, Observer
 from ampho.cli.commands import cli
 from ampho.database.lock import locked
 from ampho.errors import ConfigurationError
-from ampho.settings import Settings
+from ampho.settings import SETTINGS, Settings
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -748,6 +748,26 @@ def test_no_frame_of_the_project_holds_a_malformed_url(project: Project, framewo
                 seen.append(frame.f_code.co_name)
                 assert CANARY not in repr(frame.f_locals), frame.f_code
     assert seen
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+@pytest.mark.parametrize("setting", [each.name for each in SETTINGS if each.name != "AMPHO_DATABASE_URI"])
+def test_no_frame_of_the_project_holds_the_configuration(project: Project, framework: str, setting: str) -> None:
+    packages(project)
+
+    def use_it() -> None:
+        config = {setting: object(), "SECRET_KEY": CANARY}
+        with facade(project, framework, ["core"], URLS[framework]) as each:
+            each.app.config.update(config)
+            each.call("upgrade")
+
+    with pytest.raises(ConfigurationError, match=setting) as caught:
+        use_it()
+    assert caught.value.__context__ is None
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    ours = [frame for frame in frames if frame.f_globals["__name__"].startswith("ampho.")]
+    assert ours
+    assert [frame.f_code for frame in ours if CANARY in repr(frame.f_locals)] == []
 
 
 # ---- real processes ----

@@ -264,10 +264,12 @@ def _records_kept_off_the_terminal() -> Iterator[None]:
     def deliver_elsewhere(record: logging.LogRecord) -> bool:
         if not hasattr(record, EVENT):
             return True
-        # The handlers are looked up for each record, because an app may configure logging at any time.
-        for handler in _handlers(log):
-            if record.levelno >= handler.level and not _writes_to_the_terminal(handler):
-                handler.handle(record)
+        # The handlers are looked up for each record, because an app may configure logging at any time. Error trackers
+        # wrap Logger.callHandlers(). Without the NullHandler, it would print errors if there is no other handler.
+        elsewhere = logging.Logger(log.name)  # noqa: LOG001 (only for this record)
+        handlers = (each for each in _handlers(log) if not _writes_to_the_terminal(each))
+        elsewhere.handlers = [logging.NullHandler(), *handlers]
+        elsewhere.callHandlers(record)
         return False
 
     log = logging.getLogger("ampho")

@@ -159,7 +159,8 @@ class LogAndSignals(Observer):
         self._report("interrupted", logging.WARNING, "%s of %s was interrupted", step)
 
     def finished(self, run: Run) -> None:
-        direction, details = run.plan.direction, _details(run.plan) | {"duration": run.duration}
+        direction = run.plan.direction
+        details = _details(run.plan) | {"steps": len(run.steps), "duration": run.duration}
         words: list[object] = [direction.capitalize(), run.plan.specifier]
         text = "%s (%s): nothing to do"
         if run.plan.steps:

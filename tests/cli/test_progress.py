@@ -118,6 +118,32 @@ def test_only_the_terminal_of_the_display_does_not_get_the_records_of_a_run(proj
     assert "core_1" in elsewhere
 
 
+TRACKED = """
+import atexit, logging
+tracked, call_handlers = [], logging.Logger.callHandlers
+def track(logger, record):
+    if record.name == "ampho":
+        tracked.append(f"{record.levelname} {record.ampho_event}")
+    call_handlers(logger, record)
+logging.Logger.callHandlers = track
+logging.basicConfig(level=logging.INFO)
+atexit.register(lambda: print("tracked:", tracked))
+"""
+
+
+def test_error_trackers_get_the_records_of_a_run_on_a_terminal(project: Project) -> None:
+    """They wrap ``Logger.callHandlers``. The handler of the terminal still gets no record."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade="op.execute('nonsense')")
+    project.app("flask", ["core"], "sqlite:///app.db", body=TRACKED)
+
+    screen = Screen(project, "ampho", "db-up")
+    assert screen.end() == 1
+    run, tracked = screen.shown.split("tracked: ")
+    assert tracked.strip() == "['INFO planned', 'ERROR failed']"
+    assert run.count("core_1 of core failed") == 1
+
+
 def test_output_that_bypasses_python_is_not_lost(project: Project) -> None:
     """It may overwrite the display, which is drawn again below it; and no thread is left behind."""
     project.package("core")

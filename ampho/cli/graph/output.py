@@ -64,7 +64,7 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
 
 def _print(picture: Picture) -> None:
     """Print a picture, cut to the width of the terminal. In a pipe, nothing is cut off."""
-    from rich.text import Text
+    from rich.segment import Segment, Segments
 
     from ampho.cli.graph.lanes import plain, rows
 
@@ -72,9 +72,11 @@ def _print(picture: Picture) -> None:
     if not is_terminal():
         write(plain(picture, terminal.encoding))
         return
-    with terminal:  # collects the lines and prints them at once
-        for row in rows(picture, terminal.width, is_ascii=terminal.options.ascii_only):
-            terminal.print(Text.assemble(*row), soft_wrap=True)
+    drawn = rows(picture, terminal.width, is_ascii=terminal.options.ascii_only)
+    parts = (part for row in drawn for part in [*row, ("\n", "")])
+    terminal.print(
+        Segments([Segment(text, terminal.get_style(style)) for text, style in parts]), end="", soft_wrap=True
+    )
 
 
 def _text(picture: Picture, form: str) -> str:
