@@ -262,8 +262,16 @@ def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: P
     for number in range(1, 6):
         project.revision("core", f"core_{number}", f"core_{number - 1}" if number > 1 else None)
     meddling = """
-    import os, subprocess, sys
+    import logging, os, subprocess, sys
     from ampho.signals import revision_applied
+
+    class Steps(logging.Handler):
+        def emit(self, record):
+            if record.ampho_event == "finished":
+                print("finished", record.ampho_steps, file=sys.stderr)
+
+    logging.getLogger("ampho").setLevel(logging.INFO)
+    logging.getLogger("ampho").addHandler(Steps())
 
     @revision_applied.connect_via(app)
     def meddle(app, *, revision, **extra):
@@ -277,6 +285,7 @@ def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: P
     first, *_, last = re.sub(r"\d+ ms", "N ms", done.stdout).splitlines()
     assert first == "Upgrading (heads): 5 revisions of core"
     assert last == "Applied 3 revisions in N ms; another process ran the other 2."
+    assert done.stderr == "finished 3\n"
     project.run("ampho", "db-down", "base")
     done = project.run("ampho", "db-up", env={"UNTIL": "core_5"})
     assert "Applied 2 revisions in" in done.stdout
