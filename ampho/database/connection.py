@@ -55,7 +55,7 @@ def connect(engine: Engine, setting: str) -> Connection:
 def migrating(
     connection: Connection, url: URL, settings: Settings, waiting: Callable[[str], None]
 ) -> Iterator[Connection]:
-    """Yield the connection for a migration, which holds the database's lock meanwhile.
+    """Yield a connection for a migration, and hold the database's lock until the migration ends.
 
     :param connection: a new connection that has not executed anything.
     :param url: the URL of the database; errors show it with its password masked.

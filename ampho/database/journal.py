@@ -77,7 +77,7 @@ class Entry:
 
     @property
     def is_effective(self) -> bool:
-        """Whether it changed the version rows."""
+        """Whether the entry changed the version rows."""
         return self.outcome in EFFECTIVE
 
     @property
@@ -87,7 +87,7 @@ class Entry:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether it is unfinished but has changed nothing, because none of its statements was started."""
+        """Whether the revision is unfinished but changed nothing, because none of its statements was started."""
         return self.outcome is Outcome.STARTED and self.statements == 0
 
 

@@ -171,7 +171,7 @@ def _release(lock: _Lock) -> None:
 
 @contextmanager
 def _invalidated_on_failure(connection: Connection) -> Iterator[None]:
-    """Invalidate a connection if the body, which restores it, fails, and suppress the error."""
+    """Invalidate a connection and suppress the error if the body, which restores it, fails."""
     try:
         yield
     except BaseException as exc:
@@ -192,7 +192,7 @@ def pause(connection: Connection, seconds: float) -> None:
 
 
 def import_alembic(connection: Connection) -> None:
-    """Import Alembic without blocking the event loop of an async connection; this takes longer than most runs."""
+    """Import Alembic without blocking the event loop of an async connection; the import is slower than most runs."""
     name = "ampho.migrate.alembic"
     if connection.dialect.is_async and name not in sys.modules:
         import asyncio

@@ -170,7 +170,7 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What an upgrade or a downgrade did.
+    """The result of an upgrade or a downgrade.
 
     :ivar plan: the plan; it has no steps if there was nothing to do.
     :ivar steps: the steps that ran.
@@ -233,7 +233,7 @@ def plan_upgrade(
     """Plan an upgrade.
 
     :param rows: the version rows of the database.
-    :param journal: the journal of the database, which may lack what other tools did.
+    :param journal: the journal of the database, which may not record changes by other tools.
     :raises SpecifierError: if the specifier does not name revisions to apply.
     :raises PackageNotFoundError: if the specifier means all packages, and one is not installed and was never applied.
     :raises UnknownRevisionsError: if missing revisions prevent the upgrade.
@@ -267,7 +267,7 @@ def plan_downgrade(
 
     :param rows: the version rows of the database.
     :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
-    :param journal: the journal of the database, which may lack what other tools did.
+    :param journal: the journal of the database, which may not record changes by other tools.
     :raises SpecifierError: if the specifier does not name revisions to revert.
     :raises DependentsError: if other applied revisions depend on these, and ``cascade`` is not set.
     :raises UnknownRevisionsError: if missing revisions prevent the downgrade.
@@ -304,7 +304,7 @@ def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]
 
 
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
-    """Return the graph of a plan: with missing revisions, and for a downgrade, with the dependencies as they ran."""
+    """Return the graph of a plan, with missing revisions and, for a downgrade, the dependencies in the journal."""
     upgrades = plan.direction is Direction.UPGRADE
     if upgrades and not plan.missing:
         return graph

@@ -125,7 +125,7 @@ class Project:
                 )
 
     def beginning(self, name: str) -> str:
-        """Return how a package can get its first revision, as a clause."""
+        """Return a clause that says how a package can get its first revision."""
         package = self.package(name)
         if package.installed:
             return "it is installed, so its own project has to write them"

@@ -106,7 +106,7 @@ def _render(
 def render_each(
     project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
 ) -> dict[str, str | RenderError]:
-    """Return by id the SQL of each revision's upgrade, or the error if the upgrade cannot be written as SQL.
+    """Return a mapping from revision ids to the SQL of their upgrades, or to errors if that cannot be written.
 
     The SQL contains neither the transaction around it nor the statements for the version table.
 

@@ -54,7 +54,7 @@ class MigratingConnection:
 class RunningStep:
     """A step while it runs.
 
-    :ivar context: the context of the run of ``env.py``.
+    :ivar context: Alembic's context in the run of ``env.py``.
     :ivar table: the journal's table; None without a journal.
     """
 
@@ -122,7 +122,7 @@ class RunningStep:
             )
         with transaction.own():
             follow_transaction(self.context, is_over=transaction.is_over)
-            if transaction.rolled_back:  # in the first step, this also undid the tables of Alembic and Ampho
+            if transaction.rolled_back:  # in the first step, this also removed the tables of Alembic and Ampho
                 ensure_version_table(self.context)
                 if self.table is not None:
                     self.table.refresh()

@@ -75,7 +75,7 @@ class Waiting:
         """Return whether the database has everything that the code needs.
 
         :param process: the description from :func:`deployment_and_holder`, which also returns ``found``.
-        :raises WaitTimeoutError: if it does not have them at the timeout.
+        :raises WaitTimeoutError: if the timeout passes first.
         """
         lacking = [finding for finding in found.findings if finding.is_waited_for]
         if not lacking:
