@@ -82,7 +82,8 @@ _HINTS: dict[str, str] = {
     r" that is part of the SQL, in a raw string such as r'...'",
     r"multiple commands into a prepared statement": f"asyncpg runs {_ONE_STATEMENT}",
     r"You can only execute one statement at a time": f"SQLite runs {_ONE_STATEMENT}",
-    r"error in your SQL syntax.*\[SQL: [^]]*;\s*\w": f"if there are several statements: PyMySQL runs {_ONE_STATEMENT}",
+    r"error in your SQL syntax.*\[SQL: [^]]*;\s*\w": "PyMySQL runs one statement at a time: if there are several,"
+    " call op.execute() once for each",
     r"schema \"?[^ ]+ does not exist": "create the schema first, as in op.execute('CREATE SCHEMA IF NOT EXISTS NAME')",
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
     " to each connection",
@@ -392,7 +393,7 @@ def close_names(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _closest(name: str, names: Iterable[str]) -> list[str]:
-    """Return the closest match of a name, and the names that are nearly as close."""
+    """Return the closest match for a name, and the names that are nearly as close."""
     from difflib import SequenceMatcher, get_close_matches  # imported here because few runs need it
 
     close = get_close_matches(name, names, _MOST + 1, _CLOSE)

@@ -1,7 +1,7 @@
 """Finding the app for the command line and for a generated ``env.py``.
 
-The rules are those of ``flask --app``, even for Quart apps. Flask's ``ScriptInfo`` cannot be used, because it rejects
-Quart apps. Quart's rejects Flask apps, and trying both would call a factory twice.
+The rules are the same as for ``flask --app``, even for Quart apps. Flask's ``ScriptInfo`` cannot be used, because it
+rejects Quart apps. Quart's rejects Flask apps, and trying both would call a factory twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The commands, with their signatures and documentation.
 
 They are methods of ``Ampho`` and ``AsyncAmpho``, and the command line calls them. The code is synchronous. On Quart, a
-command runs in a greenlet, in which :class:`Framework` awaits the running loop.
+command runs in a greenlet, in which :class:`Framework` awaits async functions.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Framework(ABC):
     def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
         """Open the connection for migrations, and close it afterwards.
 
-        :param scratch: whether to connect to a throw-away database instead of the app's.
+        :param scratch: whether to connect to a throw-away database instead of the app's database.
         :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
         """
 
     @abstractmethod
     def sleep(self, seconds: float) -> None:
-        """Wait for some seconds."""
+        """Wait for a number of seconds."""
 
     @abstractmethod
     def in_thread(self, function: Callable[[], T]) -> T:

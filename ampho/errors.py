@@ -50,7 +50,7 @@ class AppNotFoundError(ConfigurationError):
 
 
 class DriverError(ConfigurationError):
-    """The database URL names a sync driver for AsyncAmpho, or an async one for Ampho."""
+    """The database driver is not installed, or it is a sync driver for AsyncAmpho, or an async one for Ampho."""
 
 
 class EnvironmentFileError(ConfigurationError):

@@ -53,7 +53,7 @@ HINTS: Mapping[str, Mapping[str, str]] = {
         **POSTGRESQL,
         TWO: "(asyncpg runs one statement at a time: call op.execute() once for each)",
     },
-    "mariadb+pymysql": {**MARIADB, TWO: "(if there are several statements: PyMySQL runs one statement at a time"},
+    "mariadb+pymysql": {**MARIADB, TWO: "(PyMySQL runs one statement at a time: if there are several, call"},
     "mariadb+asyncmy": MARIADB,
 }
 

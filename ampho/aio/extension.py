@@ -100,7 +100,7 @@ class AsyncAmpho(AsyncExtension):
         await self._databases[app].dispose()
 
     async def call(self, function: Callable[Concatenate[Commands, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a command for the current app in a task of its own.
+        """Call a command for the current app in its own task.
 
         If the caller is cancelled, wait until the command has cleaned up.
         """

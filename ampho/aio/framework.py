@@ -76,7 +76,7 @@ class QuartFramework(Framework):
             raise
 
     def sleep(self, seconds: float) -> None:
-        """Wait for some seconds, without blocking the loop."""
+        """Wait for a number of seconds, without blocking the loop."""
         await_only(anyio.sleep(seconds))
 
     def in_thread(self, function: Callable[[], T]) -> T:
@@ -85,7 +85,7 @@ class QuartFramework(Framework):
 
 
 async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
-    """Run work in a task of its own, and return its result. If the caller is cancelled, wait for the end of the task.
+    """Run work in its own task, and return its result. If the caller is cancelled, wait for the end of the task.
 
     :param cancels: whether to cancel the task in that case. The task is only cancelled once, because AnyIO cancels the
         caller again at each ``await``, which would interrupt the cleanup of SQLAlchemy and of the driver.

@@ -289,7 +289,7 @@ def _drops_key(operation: ops.MigrateOperation) -> bool:
 
 
 def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
-    """Move the operations that drop foreign keys to dropped tables from a change to a new one, and yield that."""
+    """Move operations that drop foreign keys to dropped tables out of a change, and yield them as a new change."""
     ends = [end for end in change.ops if _drops_key(end) and not drops.keys().isdisjoint(_targets(end.reverse()))]
     if ends:
         change.ops[:] = [other for other in change.ops if other not in ends]

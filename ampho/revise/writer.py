@@ -42,7 +42,7 @@ class Initialized:
     """A migrations folder that was written.
 
     :ivar package: the package.
-    :ivar files: the files in it, sorted by name.
+    :ivar files: the files in the folder, sorted by name.
     :ivar hint: how to add the package to ``AMPHO_MIGRATION_PACKAGES``; None if it is already listed.
     :ivar updated: the ``alembic.ini`` files of other packages that now also list this package.
     """

@@ -180,7 +180,7 @@ class FlaskFramework(Framework):
         return self._extension.migrating_connection(self._app, engine, scratch=scratch)
 
     def sleep(self, seconds: float) -> None:
-        """Block this thread for some seconds."""
+        """Block this thread for a number of seconds."""
         time.sleep(seconds)
 
     def in_thread(self, function: Callable[[], R]) -> R:
