@@ -137,7 +137,7 @@ def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATAB
 
 
 def display(url: URL) -> str:
-    """Return a URL as text, with its password masked, and the secrets in its query, which SQLAlchemy would show."""
+    """Return a URL as text, masking its password and the secrets in its query, which SQLAlchemy itself would show."""
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
 

@@ -179,7 +179,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 
 def _first_of(package: str, journal: Journal) -> str | None:
-    """Return the first applied revision of a package, to which a dependency on the package's name refers."""
+    """Return the first applied revision of a package, which a dependency on the package's name refers to."""
     own = {
         entry.revision: entry
         for entry in journal

@@ -67,7 +67,7 @@ def upgrade(
 ) -> Run:
     """Upgrade a database; see :meth:`ampho.commands.Commands.upgrade`.
 
-    :param scratch: whether it is a throw-away database, whose runs are not logged and send no signals.
+    :param scratch: whether the database is a throw-away one, whose runs are not logged and send no signals.
     """
     project.check_migratable(specifier)
 

@@ -43,7 +43,7 @@ def run_function(
     """
     is_async = iscoroutinefunction(function)
     with _all_awaited(path, is_async=is_async):
-        result = _run_async(function, arguments, run_async(_itself)) if is_async else function(**arguments)  # type: ignore[arg-type]  # it is async then
+        result = _run_async(function, arguments, run_async(_itself)) if is_async else function(**arguments)  # type: ignore[arg-type]  # the function is async
         if result is None:
             return
         if iscoroutine(result):
@@ -129,7 +129,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:
-    """Close the coroutines in failed calls that were never started, because Python would warn about each."""
+    """Close coroutines that failed calls created but never started, because Python would warn about each."""
     for value in [value for frame in frames for value in frame.f_locals.values()]:
         if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
             value.close()

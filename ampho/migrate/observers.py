@@ -91,7 +91,7 @@ class Observers:
             if name in self._failed:
                 return
             self._failed.add(name)
-            from ampho.database.url import describe_without  # imported late, because the help imports this module
+            from ampho.database.url import describe_without  # imported late, because --help imports this module
 
             why = f"{describe_without(exc, self._url)} ({location(exc, None)})"
             with suppress(Exception):  # the error may come from a handler of this log
