@@ -48,5 +48,7 @@ def paused() -> Iterator[None]:
     """Measure nothing in this process meanwhile."""
     if _collector is not None:
         _collector.stop()
-    yield
-    start()
+    try:
+        yield
+    finally:
+        start()

@@ -48,10 +48,11 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionS
 from alembic.script import Script, ScriptDirectory, write_hooks
 from alembic.util import CommandError
 from mako.template import Template
-from sqlalchemy import String, bindparam
+from sqlalchemy import String, bindparam, literal_column
 from sqlalchemy.exc import DBAPIError
 
 from ampho._text import describe, is_of_database, listed_last, place, sentences, shown_path
+from ampho.database.exclusive import is_inside
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.database.url import database_error, describe_without, explain
 from ampho.database.version_rows import VersionRows
@@ -73,6 +74,7 @@ from ampho.migrate.plan import Direction, Step
 from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Dialect
 
 DRIVEN = "ampho"
@@ -204,15 +206,15 @@ class EnvironmentRun:
             return nullcontext()
         from logging import config
 
-        def skip_in_env_py(function: Callable[..., None], *args: object, **kwargs: object) -> None:
+        def skip_in_env_py(name: str, function: Callable[..., None], *args: object, **kwargs: object) -> None:
             line = self._calling_line()
             if line is None:
                 function(*args, **kwargs)
             else:
-                _log.warning(_SKIPPED, shown_path(self.path), line, function.__name__)
+                _log.warning(_SKIPPED, shown_path(self.path), line, name)
 
         names = ("fileConfig", "dictConfig")
-        return _replaced(config, **{name: partial(skip_in_env_py, getattr(config, name)) for name in names})
+        return _replaced(config, **{name: partial(skip_in_env_py, name, getattr(config, name)) for name in names})
 
     def _calling_line(self) -> int | None:
         """Return the line of ``env.py`` that is running; None if its code is not running."""
@@ -520,7 +522,12 @@ def _check_function(script: Script, step: Step, *, is_async: bool) -> None:
 
 def _version_rows_as_parameters() -> AbstractContextManager[None]:
     """Make Alembic write version rows as parameters instead of literals, so that each statement is compiled once."""
-    return _replaced(migration, literal_column=lambda text: bindparam(None, text[1:-1], _ID))
+
+    def parameter(text: str) -> ColumnElement[str]:
+        # Another thread may write SQL with plain Alembic meanwhile, which needs literals.
+        return bindparam(None, text[1:-1], _ID) if is_inside() else literal_column(text)
+
+    return _replaced(migration, literal_column=parameter)
 
 
 # ---- The version table and the transaction of a step ----

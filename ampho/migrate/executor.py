@@ -243,7 +243,7 @@ class Executor:
         try:
             with others.watched():
                 while run is None:
-                    self._running = None
+                    self._running, transaction.is_own = None, True
                     run = self._run_once(MigratingConnection(connection, transaction, others))
         finally:
             transaction.is_own = True  # for later statements on this connection

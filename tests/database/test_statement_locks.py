@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from project import Project
 from servers import Database
 from sqlalchemy import text
 
+import ampho
 from ampho.errors import ConfigurationError, RevisionFailedError
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Step
@@ -93,6 +95,31 @@ def test_it_gives_up_in_the_end(project: Project, database: Database, monkeypatc
             each.call("upgrade", observer=recorder)
         assert recorder.heard == ["retrying core_2"] * 5 + ["failed core_2"]
         assert database.rows() == ["core_1"]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_an_env_py_that_commits_is_run_again(project: Project, database: Database) -> None:
+    """Its commit is not that of the revision which was refused the lock just before."""
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    template = Path(ampho.__file__).parent / "templates" / {"flask": "sync", "quart": "aio"}[framework] / "env.py"
+    early = (
+        "with connection.begin():\n        connection.exec_driver_sql('CREATE TABLE IF NOT EXISTS early (id INTEGER)')"
+    )
+    env = template.read_text("utf-8").replace("    context.configure(", f"    {early}\n    context.configure(", 1)
+    project.write(project.migrations("core") / "env.py", env)
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.2) as each:
+        each.call("upgrade")
+        project.revision("core", "core_2", "core_1", upgrade=ISBN)
+        recorder = Recorder()
+        with used(database):
+            run = threading.Thread(target=each.call, args=("upgrade",), kwargs={"observer": recorder})
+            run.start()
+            assert recorder.first.wait(20)
+        run.join(30)
+        assert recorder.heard[-1] == "applied core_2"
+        assert {str(entry.outcome) for entry in each.call("log")} == {"done", "failed"}
+        assert "early" in database.tables()
 
 
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")

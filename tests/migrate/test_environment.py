@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging.config
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from textwrap import indent
 
 import alembic
 import alembic.op
@@ -381,6 +383,42 @@ def test_it_does_not_replace_the_logging_of_the_app(
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
+def test_a_function_of_logging_that_was_replaced_is_skipped_by_its_name(
+    opened: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logging.config.fileConfig", partial(logging.config.fileConfig))
+    edit(opened, "def run_migrations", LOGGING)
+    edit(opened, "    context.configure(", f"    {CALLS['fileConfig']}\n    context.configure(")
+
+    opened.run("db-up")
+
+    assert any("fileConfig() was skipped" in message for message in caplog.messages)
+
+
+OFFLINE = """
+import io, threading
+from alembic.runtime.migration import HeadMaintainer, MigrationContext
+
+def write_offline():
+    output = io.StringIO()
+    context = MigrationContext.configure(dialect_name="sqlite", opts={"as_sql": True, "output_buffer": output})
+    HeadMaintainer(context, ())._insert_version("other_1")
+    print(output.getvalue().strip())
+
+thread = threading.Thread(target=write_offline)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_plain_alembic_in_another_thread_is_left_alone(opened: Shop) -> None:
+    edit(opened, "    context.configure(", indent(OFFLINE, "    ") + "    context.configure(")
+
+    assert "INSERT INTO alembic_version (version_num) VALUES ('other_1')" in opened.run("db-up").output
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
 def test_it_configures_logging_under_plain_alembic_and_says_so_once_under_ampho(opened: Shop) -> None:
     folder = opened.project.migrations("app")
     ini = INI.replace("sqlalchemy.url = driver://", f"script_location = {folder}").replace("WARNING", "INFO")
@@ -395,8 +433,8 @@ def test_it_configures_logging_under_plain_alembic_and_says_so_once_under_ampho(
     assert f"the level is {logging.INFO}\n" in plain.stdout
     assert f"the level is {logging.WARNING}\n" in ours.output
     assert ours.stderr.endswith(
-        f"Warning: app/migrations/env.py, line {line}: fileConfig() was skipped, because it would replace the logging"
-        " configuration of the app. Remove it, or call it only if context.config.attributes has no"
+        f"Warning: app/migrations/env.py, line {line}: fileConfig() was skipped, because it would replace the app's"
+        " logging configuration. Remove it, or call it only if context.config.attributes has no"
         ' "connection", as under plain Alembic.\n'
     )
     assert ours.stderr.count("Warning") == 1
