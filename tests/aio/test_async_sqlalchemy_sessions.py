@@ -109,7 +109,7 @@ async def test_in_memory_waiting_for_ones_own_task_is_an_error_at_once() -> None
         await shop.db.session.execute(text("SELECT 1"))
         began = time.monotonic()
         async with shop.app.app_context():
-            with pytest.raises(InvalidRequestError, match=r"this task already uses.*Commit, roll back or close"):
+            with pytest.raises(InvalidRequestError, match=r"this task already uses.*Commit, roll back, or close"):
                 await shop.db.session.execute(text("SELECT 1"))
         assert time.monotonic() - began < 1
         await shop.db.session.commit()
@@ -127,7 +127,7 @@ async def test_in_memory_waiting_for_a_task_that_waits_for_oneself_ends_with_wor
 
     async with shop.app.app_context():
         await shop.db.session.execute(text("SELECT 1"))
-        with pytest.raises(TimeoutError, match=r"was still using it after 1 seconds.*Commit, roll back or close"):
+        with pytest.raises(TimeoutError, match=r"was still using it after 1 seconds.*Commit, roll back, or close"):
             await asyncio.create_task(other())
         await shop.db.dispose()
     async with shop.app.app_context():
