@@ -54,7 +54,7 @@ class Framework(ABC):
     def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
         """Open the connection for migrations, and close it afterwards.
 
-        :param scratch: whether to connect to a throw-away database instead of the app's database.
+        :param scratch: whether to connect to a throwaway database instead of the app's database.
         :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
         """
 
@@ -106,7 +106,7 @@ class Commands:
 
         :param message: what the revision does, for its docstring and the name of its file.
         :param autogenerate: whether to fill the revision by comparing the models of the package with the database.
-        :param scratch: with ``autogenerate``, whether to compare with a throw-away database, on which the history of
+        :param scratch: with ``autogenerate``, whether to compare with a throwaway database, on which the history of
             the package runs first, instead of the app's database.
         :param depends_on: ids of revisions, or packages, which stand for their current heads.
         :param head: the revision to revise instead of the head of the package; ``base`` to start another line.
@@ -165,7 +165,7 @@ class Commands:
         """Compare the models of packages with the database.
 
         :param packages: the packages; all by default.
-        :param scratch: whether to compare with a throw-away database, on which the histories run first, instead of the
+        :param scratch: whether to compare with a throwaway database, on which the histories run first, instead of the
             app's database.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -502,7 +502,7 @@ class Commands:
     ) -> Iterator[tuple[Project, Connection]]:
         """Yield the app's migrations and a connection for them, while no other run is in progress.
 
-        :param scratch: whether to connect to a throw-away database.
+        :param scratch: whether to connect to a throwaway database.
         :param renews: whether the schema may change.
         :param mending: the package whose parallel heads need no warning, because the command joins them.
         """

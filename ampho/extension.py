@@ -261,7 +261,7 @@ class Extension(ABC):
         a migration does not share it with its child processes.
 
         :param engine: the app's engine.
-        :param scratch: whether to connect to a throw-away database.
+        :param scratch: whether to connect to a throwaway database.
         """
         from ampho.database.connection import connect
         from ampho.database.engine import unpooled, with_address

@@ -98,7 +98,7 @@ def with_database(
     :raises ConfigurationError: if the app opens its connections itself.
     """
     connect = _connect_of(
-        engine, "so Ampho cannot connect to a throw-away database. Compare with the app's database, without --scratch"
+        engine, "so Ampho cannot connect to a throwaway database. Compare with the app's database, without --scratch"
     )
     args, kwargs = engine.dialect.create_connect_args(url)
     if engine.dialect.name == "sqlite":

@@ -1,4 +1,4 @@
-"""A throw-away database on the same server as the app's; for SQLite, in memory."""
+"""A throwaway database on the same server as the app's; for SQLite, in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OPTIONS = {"postgresql": "", "mysql": " CHARACTER SET utf8mb4", "mariadb": " CH
 
 @contextmanager
 def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) -> Iterator[Connection]:
-    """Create a throw-away database on the server of an engine, yield a connection to it, and drop it at the end.
+    """Create a throwaway database on the server of an engine, yield a connection to it, and drop it at the end.
 
     The connection has the options and listeners of the engine. Its database is checked twice, before and after the
     app's listeners run, because a listener may select another database.
@@ -57,37 +57,37 @@ def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) 
 
 
 def _scratch_url(url: URL) -> URL:
-    """Return the URL of a new throw-away database on the same server; for SQLite, of one in memory.
+    """Return the URL of a new throwaway database on the same server; for SQLite, of one in memory.
 
-    :raises ConfigurationError: if Ampho does not support throw-away databases for this dialect.
+    :raises ConfigurationError: if Ampho does not support throwaway databases for this dialect.
     """
     backend = url.get_backend_name()
     if backend == "sqlite":
         return URL.create(url.drivername)
     if backend not in _OPTIONS:
         raise ConfigurationError(
-            f"Ampho cannot create a throw-away database for {backend}. Compare with the app's database, without"
+            f"Ampho cannot create a throwaway database for {backend}. Compare with the app's database, without"
             " --scratch."
         )
     return url.difference_update_query(DATABASE_ARGUMENTS).set(database=f"{_PREFIX}{secrets.token_hex(6)}")
 
 
 def _check_served(url: URL, served: str | None) -> None:
-    """Check that a connection leads to the throw-away database, and not to the app's.
+    """Check that a connection leads to the throwaway database, and not to the app's.
 
     :param served: the name of the connection's database, as reported by the server.
     """
     wanted = url.database or ""
     if served != wanted:
         raise DatabaseError(
-            f"The connection to the throw-away database {wanted or 'in memory'} leads to {served or 'no database'}, so"
+            f"The connection to the throwaway database {wanted or 'in memory'} leads to {served or 'no database'}, so"
             " nothing was run on it. Look for a pooler, or a listener of the engine, that redirects connections."
         )
 
 
 @contextmanager
 def _existing(url: URL, connect: Callable[[], Connection], schemas: list[str]) -> Iterator[None]:
-    """Create the throw-away database, and drop it at the end.
+    """Create the throwaway database, and drop it at the end.
 
     :param connect: opens a connection to the app's database.
     :param schemas: receives the schemas that a new database lacks.
@@ -140,11 +140,11 @@ def _drop(connection: Connection, statement: str) -> None:
 
 @contextmanager
 def _managing(connection: Connection, url: URL) -> Iterator[Connection]:
-    """Yield a connection outside of transactions, to create or drop the throw-away database, and explain errors."""
+    """Yield a connection outside of transactions, to create or drop the throwaway database, and explain errors."""
     try:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
     except DBAPIError as exc:
         raise DatabaseError(
-            f"The throw-away database {url.database} cannot be created or dropped:"
+            f"The throwaway database {url.database} cannot be created or dropped:"
             f" {describe_without(exc, url).rstrip('.')}. --scratch needs a user who may do both."
         ) from None

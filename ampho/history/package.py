@@ -317,7 +317,7 @@ def _find_spec(name: str) -> ModuleSpec | None:
             spec = _spec_in(full_name, search)
         except Exception as exc:
             raise PackageNotFoundError(
-                f"Python cannot look for the package {name}: {describe(exc)}. Repair the Python environment.",
+                f"Python cannot look for the package {name}: {describe(exc)}. Fix the Python environment.",
                 package=name,
             ) from exc
         if spec is None:

@@ -67,7 +67,7 @@ def upgrade(
 ) -> Run:
     """Upgrade a database; see :meth:`ampho.commands.Commands.upgrade`.
 
-    :param scratch: whether the database is a throw-away one, whose runs are not logged and send no signals.
+    :param scratch: whether the database is a throwaway one, whose runs are not logged and send no signals.
     """
     project.check_migratable(specifier)
 
@@ -110,7 +110,7 @@ def downgrade(
 
 
 def revert_scratch(project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str]) -> Run:
-    """Revert the revisions of a throw-away database, from the latest one to the first irreversible one.
+    """Revert the revisions of a throwaway database, from the latest one to the first irreversible one.
 
     :param stops: the ids of irreversible revisions.
     """
@@ -169,7 +169,7 @@ class Executor:
     :ivar x: values for ``context.get_x_argument()``.
     :ivar observer: receives the events of the run, as do the log and the signals unless ``is_scratch`` is true.
     :ivar is_agreed: whether the plan was confirmed, so that all of its steps must run.
-    :ivar is_scratch: whether the database is a throw-away database, in which nothing needs repair.
+    :ivar is_scratch: whether the database is a throwaway database, in which nothing needs repair.
     """
 
     project: Project

@@ -149,7 +149,7 @@ class RunningStep:
         """Record that the step failed; return the error, and whether the whole step was rolled back.
 
         :param finished: ids of the revisions that the run has completed.
-        :param is_scratch: whether the database is a throw-away database, in which nothing needs repair.
+        :param is_scratch: whether the database is a throwaway database, in which nothing needs repair.
         """
         revision = self.step.revision
         why, is_lost = self._why(exc), has_lost_connection(exc)
@@ -157,7 +157,7 @@ class RunningStep:
             self.table.lose()
         remains = self._what_remains(is_lost=is_lost)
         if is_scratch:
-            remains = f"Only the throw-away database of --scratch is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
+            remains = f"Only the throwaway database of --scratch is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
         error = RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}."
             f" {remains} Completed before the failure: {listed_last(finished)}.",

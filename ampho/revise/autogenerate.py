@@ -61,7 +61,7 @@ def autogenerate(
     Foreign keys to tables of other packages become ``depends_on``.
 
     :param new: the revision that :func:`ampho.revise.writer.prepare_revision` returned.
-    :param scratch: whether the database is a throw-away database, on which the history of the package runs first.
+    :param scratch: whether the database is a throwaway database, on which the history of the package runs first.
     :return: the revision; None if nothing differs, and no file was written.
     """
     warn = (observer or Observer()).warned
@@ -103,7 +103,7 @@ def check(
 ) -> tuple[Drift, ...]:
     """Return how the models of packages differ from the database, for ``db-check``.
 
-    :param scratch: whether the database is a throw-away database, on which the histories of all packages run first,
+    :param scratch: whether the database is a throwaway database, on which the histories of all packages run first,
         and are reverted afterwards.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]

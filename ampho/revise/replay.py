@@ -1,4 +1,4 @@
-"""Running the histories on an empty throw-away database, and reverting them."""
+"""Running the histories on an empty throwaway database, and reverting them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _check_keys(connection: Connection) -> None:
         raise DatabaseError(
             f"The histories leave foreign keys to tables that do not exist, from {listed(lost)}. SQLite accepts that,"
             " but other databases do not. If another package drops, renames, or creates the table, add its revision to"
-            " depends_on. Only the throw-away database of --scratch is affected."
+            " depends_on. Only the throwaway database of --scratch is affected."
         )
 
 

@@ -443,7 +443,7 @@ def test_lines_are_whole_where_a_revision_writes_too(blog: Facade) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_relative_path_in_a_read_only_folder_is_an_error_in_one_line(project: Project, framework: str) -> None:
-    """What needs no file works all the same, such as a throw-away database."""
+    """What needs no file works all the same, such as a throwaway database."""
     project.package("blog")
     project.revision("blog", "blog_1")
     project.write("instance", "No folder can be made where this file is.")

@@ -52,7 +52,7 @@ NAMES = {
 
 
 def write(project: Project, database: Database, package: str = "core") -> None:
-    """Write a revision that runs on a throw-away database only."""
+    """Write a revision that runs on a throwaway database only."""
     project.package(package)
     project.revision(
         package,
@@ -79,7 +79,7 @@ def nameless(url: URL) -> URL:
     return URL.create(url.drivername, url.username, url.password, url.host, url.port)
 
 
-# ---- a throw-away database, wherever the name of the app's comes from ----
+# ---- a throwaway database, wherever the name of the app's comes from ----
 
 
 @pytest.mark.filterwarnings("ignore:'db' is deprecated")
@@ -166,7 +166,7 @@ def test_the_server_is_asked_where_a_connection_leads_before_anything_runs(
 @pytest.mark.drivers("mariadb")
 @pytest.mark.parametrize("name", ["connect", "begin"])
 def test_the_server_is_asked_again_after_the_apps_listeners(project: Project, database: Database, name: str) -> None:
-    """One that selects a database, as for a tenant, leads back from the throw-away one."""
+    """One that selects a database, as for a tenant, leads back from the throwaway one."""
     write(project, database)
 
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -284,7 +284,7 @@ def test_tokens_and_arguments_of_the_app_count_for_migrations(project: Project, 
             each = make(kind, address, {"connect_args": options})
             connected.clear()
             each.call("check", scratch=True)
-            assert len(connected) == 3, "to make the throw-away database, to work on it, and to drop it"
+            assert len(connected) == 3, "to make the throwaway database, to work on it, and to drop it"
             each.call("upgrade")
             if database.backend == "postgresql":
                 schemas = database.query(
@@ -320,7 +320,7 @@ def test_a_creator_is_not_left_out(project: Project, database: Database) -> None
     with project.importing():
         each = make(kinds_of(database)[0], url, options)
         assert each.call("current")["core"].applied == ()
-        with pytest.raises(ConfigurationError, match=r"creator= .* so Ampho cannot connect to a throw-away database"):
+        with pytest.raises(ConfigurationError, match=r"creator= .* so Ampho cannot connect to a throwaway database"):
             each.call("check", scratch=True)
         each.app.config["AMPHO_DATABASE_URI"] = database.url
         for method in ("current", "upgrade"):

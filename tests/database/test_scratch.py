@@ -1,4 +1,4 @@
-"""``--scratch``: the history runs on a throw-away database, which is gone afterwards, and the app's is not touched."""
+"""``--scratch``: the history runs on a throwaway database, which is gone afterwards, and the app's is not touched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scratch_databases(database: Database) -> set[str]:
 
 @contextmanager
 def nothing_left(database: Database) -> Iterator[None]:
-    """Check that the app's database is as before, and that no throw-away database is left on the server."""
+    """Check that the app's database is as before, and that no throwaway database is left on the server."""
     as_it_was = (database.schema(), database.data())
     before = set() if database.backend == "sqlite" else scratch_databases(database)
     yield
@@ -74,7 +74,7 @@ def test_revisions_and_checks_leave_the_apps_database_alone(bookshop: Store, dat
 
 @pytest.mark.drivers("sqlite")
 def test_no_file_is_made_where_there_is_no_database(project: Project, database: Database) -> None:
-    """SQLite's throw-away database is in memory: the app's may be unreachable, and is not looked at."""
+    """SQLite's throwaway database is in memory: the app's may be unreachable, and is not looked at."""
     url = database.url.set(database=str(project.folder / "no" / "such" / "folder" / "app.db"))
     bookshop = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS}, url=url)
 
@@ -115,7 +115,7 @@ def test_it_is_dropped_when_the_models_cannot_be_imported(bookshop: Store, datab
 
 @pytest.mark.drivers(*ON_SERVERS)
 def test_it_is_dropped_after_control_c(bookshop: Store, database: Database) -> None:
-    """A real process, interrupted in the middle of a revision that runs on the throw-away database."""
+    """A real process, interrupted in the middle of a revision that runs on the throwaway database."""
     running = bookshop.project.folder / "running"
     wait = f"""
     import pathlib, time
@@ -268,7 +268,7 @@ def test_a_check_names_the_revision_that_does_not_run_from_nothing(tables: Table
     with tables.opened() as each, nothing_left(tables.database):
         line = each.error_line(*typed.split())
     assert line.startswith("Revision b_1 of b failed at ")
-    only = "Only the throw-away database of --scratch is affected."
+    only = "Only the throwaway database of --scratch is affected."
     assert f"{only} Correct its upgrade(); or if it uses a table that another" in line
     assert "db-resolve" not in line
 
@@ -285,7 +285,7 @@ def test_a_check_names_a_key_to_a_table_that_is_gone(tables: Tables) -> None:
     assert line.startswith(
         "The histories leave foreign keys to tables that do not exist, from the table shirts to colors."
     )
-    assert line.endswith("Only the throw-away database of --scratch is affected.")
+    assert line.endswith("Only the throwaway database of --scratch is affected.")
 
 
 @ON_THREE
@@ -294,7 +294,7 @@ def test_a_check_names_the_revision_that_does_not_go_back(tables: Tables) -> Non
     with tables.opened() as each, nothing_left(tables.database):
         line = each.error_line("db-check", "--scratch")
     assert line.startswith("Revision b_1600000003 of b failed at ")
-    assert "Only the throw-away database of --scratch is affected. Correct its downgrade()" in line
+    assert "Only the throwaway database of --scratch is affected. Correct its downgrade()" in line
     assert line.endswith("Completed before the failure: a_1600000004.")
 
 
