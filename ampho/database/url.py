@@ -104,7 +104,7 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
     if not extra:
         remedy = "Install it"
     elif url.drivername in ("mysql", "mariadb", "postgresql"):  # these names mean a driver that no extra installs
-        remedy = f"Use {sync} instead. To get its driver, run: pip install 'ampho[{extra}]'"
+        remedy = f"Use {sync} instead, and install its driver with pip install 'ampho[{extra}]'"
     else:
         remedy = f"Install it: pip install 'ampho[{extra}]', or use another driver"
     return DriverError(

@@ -93,7 +93,7 @@ def test_a_url_without_a_driver_is_told_of_the_one_that_an_extra_brings(
     drivername: str, driver: str, extra: str
 ) -> None:
     error = missing_driver(make_url(f"{drivername}://host/shop"), ImportError(f"No module named {driver!r}"), SETTING)
-    remedy = rf"{drivername}\+(pymysql|psycopg):// instead. To get its driver, run: pip install 'ampho\[{extra}\]'"
+    remedy = rf"{drivername}\+(pymysql|psycopg):// instead, and install its driver with pip install 'ampho\[{extra}\]'"
     assert re.search(f"No module named '{driver}'.*{remedy}", str(error))
     assert re.search(remedy, with_hint(f"ModuleNotFoundError: No module named '{driver}'"))
 
