@@ -88,6 +88,8 @@ class Display(Reporter):
         if plan.steps:
             self._ids, self._begin = [step.revision.id for step in plan.steps], time.monotonic()
             self._terminals = terminals()
+            for terminal in self._terminals:  # the user has ended the line of a question with Enter
+                terminal.ends_line = True
             self._thread = threading.Thread(target=self._draw, name="ampho-progress", daemon=True)
             self._thread.start()
             if sys.stdin.isatty():

@@ -390,7 +390,7 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     if isinstance(target, Branch):
         raise _invalid(
             spec,
-            f"that does not say how far to downgrade. Type {target.name}@-1 for its last revision, or"
+            f"this does not say how far to downgrade. Type {target.name}@-1 for its last revision, or"
             f" {target.name}@base for all",
         )
     if target not in applied:

@@ -325,7 +325,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Facade, int, str], st
     return run
 
 
-NARROW = """Steps without a note are included in SPEC and run in a transaction.
+NARROW = """If a step has no note, you asked for it, and it runs in a transaction.
 partly outside a transaction
 may lose data: drops the table orders"""
 Terminal: TypeAlias = Callable[[Facade, int, str], str]
@@ -342,7 +342,7 @@ def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
     each.call("upgrade")
     downgrade = " ".join(terminal(each, width, "db-down base --plan").split())
     assert "drops the table customers" in downgrade
-    assert ("Steps without a note" in downgrade) is (width < 200)
+    assert ("If a step has no note" in downgrade) is (width < 200)
 
 
 def test_no_word_is_broken_on_a_terminal_of_whatever_width(each: Facade, project: Project, terminal: Terminal) -> None:
@@ -547,6 +547,22 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
         assert ("\r\nError: Interrupted. Nothing was changed." in shown) is (exit_code == 130)
     with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
         assert [len(package.applied) for package in here.call("current")] == [2, 1]
+
+
+def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
+    project.app("flask", write(project), URLS["flask"])
+    up(project)
+    child = pexpect.spawn(
+        str(Path(PROGRAMS, "ampho")), ["db-down", "base"], cwd=str(project.folder), encoding="utf-8", timeout=30
+    )
+    child.expect("Revert these.*: ")
+    child.sendline("y")
+    shown = child.read()
+    child.wait()
+    assert child.exitstatus == 0
+    begin = shown[: shown.index("Reverted")]
+    assert "Downgrading (base)" in begin
+    assert "\r\n\r\n" not in re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\x1b[78D]", "", begin)
 
 
 def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:

@@ -66,7 +66,7 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     shown = replace(plan, steps=plan.steps[:_BEFORE_QUESTION]) if before_question else plan
     layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow)]
     if draw([*layouts, partial(_narrow, shown, stacked=True)], stderr=stderr):
-        say("Steps without a note are included in SPEC and run in a transaction.", err=stderr)
+        say("If a step has no note, you asked for it, and it runs in a transaction.", err=stderr)
     if len(shown.steps) < len(plan.steps):
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
     for line in _summary(plan):
