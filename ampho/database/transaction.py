@@ -34,6 +34,12 @@ class StepTransaction:
     :ivar lost: whether that rollback undid changes of the revision.
     """
 
+    is_own: bool
+    committed: bool
+    is_over: bool
+    rolled_back: bool
+    lost: bool
+
     def __init__(self, connection: Connection) -> None:
         self._is_transactional = connection.dialect.name in TRANSACTIONAL
         self.begin_step(lambda: None)

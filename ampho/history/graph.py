@@ -65,7 +65,7 @@ class Graph:
         self._parents = {revision.id: self._resolve_parents(revision) for revision in [*self._revisions.values()]}
         self._parents |= dict.fromkeys(self._needed_by, ())
         self._children = _inverted(self._parents)
-        self.ids = self._sorted()
+        self.ids: tuple[str, ...] = self._sorted()
         groups: dict[str, list[str]] = {name: [] for name in self.packages}
         for revision_id in self.ids:
             groups.setdefault(self._revisions[revision_id].package, []).append(revision_id)
