@@ -300,7 +300,7 @@ def test_finder_that_fails_is_named(importable: Project, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
     importable.package("there")
     assert find_package("there").name == "there"
-    with pytest.raises(PackageNotFoundError, match=r"look for the package gone: LookupError: no mapping\. Repair"):
+    with pytest.raises(PackageNotFoundError, match=r"look for the package gone: LookupError: no mapping\. Fix"):
         find_package("gone")
 
 
