@@ -34,7 +34,7 @@ _LONGEST_STATEMENT = 200
 # The last "@" ends the credentials, because a raw password may contain spaces, slashes, and "@".
 _CREDENTIALS = re.compile(r"://[^/\s@:]*:.*@")
 _SECRET_ARGUMENT = re.compile(r"""(?i)((?:password|passwd|pwd)['"]?\s?[=:]\s?)('[^']*'|"[^"]*"|[^\s&,)'"]+)""")
-# SQLAlchemy shows the constraint with the representations of its columns and its table.
+# SQLAlchemy shows the repr of the constraint, which contains its columns and its table.
 _UNNAMED = re.compile(
     r"(for constraint \w+)\((?:.*?\btable=(?:<|Table\(')(?P<table>[^>']+))?.*(; it has no name)", re.DOTALL
 )
@@ -44,7 +44,7 @@ _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
 # These functions look up a dialect by its name, so their errors do not contain any other part of the URL.
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})
 
-_SHOWN = 5  # names in a list
+_SHOWN = 5  # the maximum number of names shown in a list
 # Drivers and their dependencies. Their errors do not always pass through SQLAlchemy, which would wrap them.
 _OF_DRIVERS = frozenset(
     {
@@ -56,7 +56,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
 
 _MOST = 3
-_CLOSE = 0.65  # on difflib's scale from 0 to 1, on which two swapped letters of three are close
+_CLOSE = 0.65  # a ratio of difflib, from 0 to 1, which accepts three letters with two of them swapped
 _AS_CLOSE = 0.05
 _ENOUGH = 5  # the minimum number of letters for a match with the beginning or the end of a name
 
@@ -99,8 +99,8 @@ _HINTS: dict[str, str] = {
     r"ALTER TYPE \.\.\. ADD cannot run inside a transaction": _AUTOCOMMIT,
     r"unsafe use of new value": "add the value in op.get_context().autocommit_block(), so that it is committed first",
     r"cannot run inside a transaction block": _AUTOCOMMIT,
-    r"This Connection is closed": "Ampho closes the connection of op.get_bind(): remove close(), or"
-    " 'with op.get_bind()'",
+    r"This Connection is closed": "Ampho closes the connection that op.get_bind() returns: remove the call to"
+    " close(), or the 'with' statement that closes it",
     # Event loops
     r"from a running event loop|another loop is running|event loop is already running|Already running asyncio": "await"
     " the coroutine in op.run_async(), or write 'async def upgrade()'",
@@ -116,16 +116,16 @@ _HINTS: dict[str, str] = {
     r"(Data truncated|Invalid use of NULL).*\[SQL: ALTER TABLE [^]]* NOT NULL": _NO_VALUE,
     # env.py
     r"got multiple values for keyword argument": "pass the argument to environment.options() instead of configure()",
-    r"value too long for type character varying\(32\)": "the version table only has room for ids of 32 characters",
+    r"value too long for type character varying\(32\)": "the version table only holds ids of up to 32 characters",
 }
 _DOWNGRADE_HINTS: dict[str, str] = {
-    _TABLE_EXISTS: "if the table is correct, mark this revision as not applied with 'ampho db-stamp' and an earlier"
-    " revision, or PACKAGE@base",
+    _TABLE_EXISTS: "if the table is correct, mark this revision as not applied by stamping an earlier revision, or"
+    " PACKAGE@base, with 'ampho db-stamp'",
 }
 
 
 def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
-    """Return a text as one printable line, with the credentials in URLs masked.
+    """Return text as a single printable line, with the credentials in URLs masked.
 
     :param limit: the maximum number of characters; a longer text is shortened, and ends in ``...``.
     """
@@ -134,7 +134,7 @@ def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
 
 
 def printable(text: str, limit: int) -> str:
-    """Return a text as one printable line, without masking secrets.
+    """Return text as a single printable line, without masking secrets.
 
     :param limit: the maximum number of characters; a longer text is shortened, and ends in ``...``.
     """
@@ -143,9 +143,9 @@ def printable(text: str, limit: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as one line without characters that move the cursor, reorder text, or hide it.
+    """Return text as one line, without characters that move the cursor, or reorder or hide text.
 
-    Control characters and Unicode's invisible formatting characters are escaped. White space becomes spaces.
+    Control characters and Unicode's invisible formatting characters are escaped. Whitespace becomes spaces.
     """
     if text.isprintable():
         return text
@@ -154,18 +154,18 @@ def escaped(text: str) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """Return a text in which each line is :func:`escaped`."""
+    """Return text with each of its lines :func:`escaped`."""
     return "\n".join(map(escaped, text.split("\n")))
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
-    """Return names as a comma-separated list; if there are many, the first ones and the number of the others."""
+    """Return names as a comma-separated list; if there are many, the first few, and how many more there are."""
     more = len(names) - shown
     return f"{', '.join(names[:shown])} and {more} more" if more > 0 else ", ".join(names)
 
 
 def listed_last(ids: Sequence[str]) -> str:
-    """Return revision ids as a comma-separated list; if there are many, their number and the last one."""
+    """Return revision ids as a comma-separated list; if there are many, their number and the last id."""
     if len(ids) > _SHOWN:
         return f"{len(ids)} revisions, the last of them {ids[-1]}"
     return ", ".join(ids) or "none"
@@ -174,15 +174,15 @@ def listed_last(ids: Sequence[str]) -> str:
 def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     """Return an exception as one line, ``TypeName: first line of its message``.
 
-    If a statement failed, the line contains the whole message of the driver and the beginning of the statement, without
-    its parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of
-    an :class:`~ampho.errors.AmphoError` is returned unchanged.
+    If a statement failed, the line contains the driver's whole message and the beginning of the statement, without its
+    parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of an
+    :class:`~ampho.errors.AmphoError` is returned unchanged.
 
-    :param hide: removes known secrets from a text. It is called first, because masking or cutting the text could leave
-        part of a secret.
+    :param hide: removes known secrets from a string. It is called first, because masking or cutting the string could
+        leave part of a secret.
     """
     if isinstance(exc, AmphoError):
-        # This message is not masked, because it may contain an example of a URL, but never a real one.
+        # This message is not masked, because it may contain an example URL, but never a real one.
         return printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
         return EMPTY_URL if _is_empty_url(exc) else MALFORMED_URL
@@ -199,7 +199,7 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
     """Return a Python warning as one line that begins with its origin: a line of the project, or a library.
 
-    Call this function while the warning is issued, because it searches the stack for a line of the project.
+    Call this function while the warning is being issued, because it searches the stack for a line of the project.
     """
     where = f"{shown_path(file)}:{line}" if _is_in(file, None) else _running_line() or _library(category, file)
     return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
@@ -324,7 +324,7 @@ def shown_path(path: Path | str) -> str:
 
 
 def _is_of_sqlalchemy(exc: BaseException, *names: str) -> bool:
-    """Return whether an exception belongs to one of these classes of SQLAlchemy, without importing SQLAlchemy."""
+    """Return whether an exception is an instance of one of these SQLAlchemy classes, without importing SQLAlchemy."""
     module = sys.modules.get("sqlalchemy.exc")
     return module is not None and isinstance(exc, tuple(getattr(module, name) for name in names))
 
@@ -358,7 +358,7 @@ def _of_table(unnamed: re.Match[str]) -> str:
 
 
 def _function(exc: BaseException) -> str:
-    """Return the function that raised an exception, for exceptions without a message, as from an ``assert``."""
+    """Describe an exception without a message, such as one from ``assert``, by the function that raised it."""
     found = [code.co_name for _, code, _ in frames(exc.__traceback__) if code.co_name.isidentifier()]
     return f"raised in {found[-1]}()" if found else ""
 
@@ -382,7 +382,7 @@ def with_hint(text: str, *, is_downgrade: bool = False) -> str:
 def close_names(name: str, names: Iterable[str]) -> list[str]:
     """Return the names that are close to an unknown name; an empty list if there are none, or too many.
 
-    An incomplete name is also close to names that end with it, and to names that begin with a similar text.
+    An incomplete name is also close to names that end with it, and to names that begin with a similar string.
     """
     names = list(dict.fromkeys(names))
     close = [other for other in names if len(name) >= _ENOUGH and other.endswith(f"_{name}")] or _closest(name, names)
@@ -405,7 +405,7 @@ def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
     """Return a question that suggests the names close to an unknown name; an empty string if there are none.
 
     :param names: the known names; if they are keys of a mapping, its values are shown instead.
-    :param form: the form in which a name is shown; the name replaces ``{}``.
+    :param form: a format string for each name.
     """
     shown = names if isinstance(names, Mapping) else {}
     close = [form.replace("{}", shown.get(other, other)) for other in close_names(name, names)]

@@ -164,7 +164,7 @@ def _load(targets: Sequence[_Target]) -> App:
 def _import(target: _Target) -> ModuleType | None:
     """Import the module of a target; return None for one of the usual files that is not in the current folder.
 
-    A file of that name elsewhere on the path, such as one of an editable install, belongs to another project.
+    A file of that name elsewhere on the path, such as in an editable install, belongs to another project.
     """
     from flask.cli import prepare_import
 
@@ -207,7 +207,7 @@ def _check_file(module: ModuleType | None, file: str, target: _Target) -> None:
 
 
 def _modules(suffix: str) -> list[str]:
-    """Return the names of the modules in the current folder, or of their files, as suggestions."""
+    """Return the modules in the current folder, or their files if ``suffix`` is given, as suggestions."""
     files = [path.stem + suffix for path in Path.cwd().glob("*.py")]
     return files if suffix else [*files, *(path.parent.name for path in Path.cwd().glob("*/__init__.py"))]
 
@@ -309,7 +309,7 @@ def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]
         if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name):
             args = tuple(map(ast.literal_eval, expression.args))
             kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in expression.keywords if keyword.arg}
-            if len(kwargs) == len(expression.keywords):  # `**` has no name
+            if len(kwargs) == len(expression.keywords):  # a `**` argument has no name
                 return expression.func.id, args, kwargs
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass  # The messages of these exceptions quote the arguments.
@@ -369,7 +369,7 @@ def _as_app(value: object) -> App | None:
 
     if not isinstance(value, App):
         return None
-    # The proxy `current_app` counts as an instance of the app's class.
+    # isinstance() also accepts the proxy `current_app`.
     current = getattr(value, "_get_current_object", None)
     return value if current is None else _as_app(current())
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Framework(ABC):
-    """The interface to Flask or Quart, with which a command loads the app's migrations, connects, and waits."""
+    """The interface to Flask or Quart, through which a command loads the app's migrations, connects, and waits."""
 
     @abstractmethod
     def project(self) -> Project:
@@ -79,7 +79,7 @@ class Commands:
     def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package.
 
-        :param package: the package, or ``package:folder`` for another folder than ``migrations``.
+        :param package: the package, or ``package:folder`` for a folder other than ``migrations``.
         :raises PackageError: if the package cannot have a migrations folder, or already has one.
         """
         from ampho.revise import writer
@@ -358,7 +358,7 @@ class Commands:
         """Mark an unfinished revision as applied or not applied.
 
         :param revision: the id of the revision.
-        :param applied: whether the database now has its changes.
+        :param applied: whether the database now contains the revision's changes.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the revision is not unfinished.
@@ -380,7 +380,7 @@ class Commands:
 
         :param packages: the packages; all by default.
         :param all: whether to also list each revision.
-        :param check: whether to raise an error if no package is listed, or if a listed one is not installed and was
+        :param check: whether to raise an error if no package is listed, or if a listed package is not installed and was
             never applied.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -426,7 +426,7 @@ class Commands:
         :param timeout: the maximum number of seconds to wait.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message whenever the reason for waiting changes.
-        :raises WaitTimeoutError: if it takes longer.
+        :raises WaitTimeoutError: if the timeout expires first.
         """
         from ampho.migrate.waiting import Waiting, deployment_and_holder
 
@@ -479,8 +479,8 @@ class Commands:
     ) -> Picture:
         """Return the history as a picture: a lane per package, revisions as nodes, and dependencies as edges.
 
-        :param packages: the packages to show, with the revisions of others that they refer to; all by default.
-        :param full: whether each revision is a node of its own, instead of one node for several in a row.
+        :param packages: the packages to show, and the revisions of other packages that they refer to; all by default.
+        :param full: whether to draw every revision as its own node, instead of collapsing runs of them.
         :param database: whether to show which revisions are applied. If not, no database is needed.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.

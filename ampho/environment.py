@@ -49,7 +49,7 @@ def options(**arguments: object) -> dict[str, Any]:
     now, and write exact version rows.
 
     :param arguments: arguments of ``configure()`` that override these. They can also be passed next to ``**options()``
-        in the call of ``configure()``.
+        in the call to ``configure()``.
     """
     run = _run()
     project = run.project if run else _extension().project(_app())
@@ -85,7 +85,7 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
 def _given_beside(caller: FrameType) -> frozenset[str]:
     """Return the names of the keyword arguments next to ``**options()`` in a call, which must not be repeated.
 
-    The caller's frame contains the position of ``options()`` in the file, where the call around it can be found.
+    The caller's frame contains the position of ``options()`` in the file, from which the enclosing call is found.
     """
     place = next(islice(caller.f_code.co_positions(), caller.f_lasti // 2, None))
     try:
@@ -101,7 +101,7 @@ def _given_beside(caller: FrameType) -> frozenset[str]:
 
 
 def is_async() -> bool:
-    """Return whether ``env.py`` has to connect with an async engine, as when plain Alembic runs it for Quart."""
+    """Return whether ``env.py`` has to connect with an async engine, such as when plain Alembic runs it for Quart."""
     given = context.config.attributes.get("connection")
     if _run() is not None or context.is_offline_mode():
         return False

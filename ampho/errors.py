@@ -50,7 +50,7 @@ class AppNotFoundError(ConfigurationError):
 
 
 class DriverError(ConfigurationError):
-    """The database driver is not installed, or it is a sync driver for AsyncAmpho, or an async one for Ampho."""
+    """The database driver is not installed, or is a sync driver with AsyncAmpho, or an async driver with Ampho."""
 
 
 class EnvironmentFileError(ConfigurationError):
@@ -212,7 +212,7 @@ class UnknownRevisionsError(AmphoError):
 
 
 class DivergedError(AmphoError):
-    """Revisions count as applied because later revisions are applied, but they were never run on this database.
+    """Revisions are treated as applied because later revisions are applied, but they never ran on this database.
 
     :ivar revisions: the ids of the diverged revisions.
     """
@@ -223,7 +223,7 @@ class DivergedError(AmphoError):
 
 
 class VersionTableError(AmphoError):
-    """The version table has rows that cannot be ids, or is empty although another table contains this history.
+    """The version table has rows that are not valid ids, or is empty although another table contains this history.
 
     :ivar rows: those rows, as text.
     """
@@ -266,7 +266,7 @@ class LinterError(AmphoError):
 
 
 class NestedRunError(AmphoError):
-    """A migration was started inside a migration of the same process."""
+    """A migration was started inside another migration in the same process."""
 
 
 class DatabaseError(AmphoError):

@@ -76,7 +76,7 @@ OPTIONS = _OF_EACH_RUN.union(
 
 
 class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)
-    """Makes a command a method of an extension, with its signature and docstring; async in ``AsyncAmpho``."""
+    """Makes a command a method of an extension, with the command's signature and docstring; async in ``AsyncAmpho``."""
 
     def __init__(self, function: Callable[Concatenate[Commands, P], R]) -> None:
         self._function = function
@@ -210,7 +210,7 @@ class Extension(ABC):
     def project(self, app: App) -> Project:
         """Return the migrations of an app, as they are on disk now.
 
-        :raises AmphoError: if the configuration cannot be used.
+        :raises AmphoError: if the app's configuration is invalid.
         """
         from ampho.migrate.project import Project
 
@@ -232,7 +232,7 @@ class Extension(ABC):
     def packages(self, app: App) -> ConfiguredPackages:
         """Return the packages of an app, without using its database.
 
-        :raises AmphoError: if the list cannot be used.
+        :raises AmphoError: if the app's list of packages is invalid.
         """
         from ampho.history.package import configured_packages
 
@@ -241,7 +241,7 @@ class Extension(ABC):
 
     @leaving_no_frames
     def _direct_url(self, app: App) -> URL | None:
-        """Return the URL that only migrations use, if it is set. If it names no driver, add the driver of the app."""
+        """Return the URL that only migrations use, if it is set. If the URL names no driver, add the app's driver."""
         value = DATABASE_URI.read(app.config, os.environ)
         if value is None:
             return None
@@ -257,8 +257,8 @@ class Extension(ABC):
     def migrating_connection(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
         """Open the connection for migrations. If the engine is async, call this method in a greenlet.
 
-        The connection is opened like those of the app, but is not returned to a pool, so that an app that forks after
-        a migration does not share it with its child processes.
+        The connection is opened like the app's own connections, but is not returned to a pool, so that an app that
+        forks after a migration does not share it with its child processes.
 
         :param engine: the app's engine.
         :param scratch: whether to connect to a throwaway database.

@@ -33,7 +33,7 @@ class Setting(Generic[T_co]):
     :ivar default: the value if the setting is not set.
     :ivar parse: converts a value to the right type, or raises an exception if the value is not valid.
     :ivar by_default: a description of the default, in Markdown, if the value alone does not explain it.
-    :ivar unset: the values that count as not set.
+    :ivar unset: the values that are treated as not set.
     :ivar in_environment: whether an environment variable of that name is used if the app's configuration lacks the key.
     """
 

@@ -14,19 +14,19 @@ revision_started: NamedSignal = _namespace.signal(
     "revision_started", "Sent when a revision starts, with ``step``, ``revision``, ``package``, and ``direction``."
 )
 revision_applied: NamedSignal = _namespace.signal(
-    "revision_applied", "Sent when a revision was committed, with the same arguments and its ``duration`` in seconds."
+    "revision_applied", "Sent after a revision is committed, with the same arguments and its ``duration`` in seconds."
 )
 revision_failed: NamedSignal = _namespace.signal(
     "revision_failed",
-    "Sent when a revision failed, with the arguments of ``revision_started`` and the ``error`` that the run raises.",
+    "Sent when a revision fails, with the arguments of ``revision_started`` and the ``error`` that the run raises.",
 )
 revision_retrying: NamedSignal = _namespace.signal(
     "revision_retrying",
-    "Sent when a revision could not get a lock, with the arguments of ``revision_started`` and the ``seconds`` until it"
+    "Sent when a revision cannot get a lock, with the arguments of ``revision_started`` and the ``seconds`` until it"
     " is retried.",
 )
 revision_interrupted: NamedSignal = _namespace.signal(
-    "revision_interrupted", "Sent when a revision was interrupted, with the arguments of ``revision_started``."
+    "revision_interrupted", "Sent when a revision is interrupted, with the arguments of ``revision_started``."
 )
 upgrade_finished: NamedSignal = _namespace.signal(
     "upgrade_finished",

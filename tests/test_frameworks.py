@@ -703,7 +703,7 @@ LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
     [
         (SQLAlchemy(), ConfigurationError, "cannot use an object of flask_sqlalchemy, which needs quart-flask-patch"),
         (LikeLite(), ConfigurationError, "cannot use an object of flask_sqlalchemy_lite"),
-        (sa.create_engine("sqlite://"), DriverError, "was given a sync engine"),
+        (sa.create_engine("sqlite://"), DriverError, "got a sync engine"),
         (SQLAlchemySyncConfig(connection_string="sqlite://"), DriverError, "Use SQLAlchemyAsyncConfig"),
         ("sqlite+aiosqlite://", ConfigurationError, "cannot use a builtins.str as the database"),
     ],

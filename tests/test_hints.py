@@ -86,8 +86,9 @@ def test_a_table_that_a_downgrade_creates_again_is_not_to_be_stamped_as_applied(
     opened.call("upgrade")
     with pytest.raises(RevisionFailedError) as failed:
         opened.call("downgrade", "core@-1")
-    assert "mark this revision as not applied with 'ampho db-stamp' and an earlier revision, or PACKAGE@base" in str(
-        failed.value
+    assert (
+        "mark this revision as not applied by stamping an earlier revision, or PACKAGE@base, with 'ampho db-stamp'"
+        in str(failed.value)
     )
     assert "mark the revision as applied" not in str(failed.value)
     assert database.rows() == ["core_2"]

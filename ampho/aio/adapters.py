@@ -34,7 +34,7 @@ class Database:
 
     :ivar given: the object that the app passed.
     :ivar url: returns the URL of the default database.
-    :ivar engine: returns the engine of a bind key for the running loop.
+    :ivar engine: returns the engine for a bind key in the running loop.
     :ivar dispose: closes the connections in the running loop.
     :ivar metadata: the tables of the models, if they are known.
     :ivar options: arguments for Alembic's ``context.configure``.
@@ -61,16 +61,14 @@ def adapt(app: Quart, db: Any) -> Database:
         return _from_engine(db, db)
     if isinstance(db, Engine):
         raise DriverError(
-            f"AsyncAmpho was given a sync engine ({db.url.drivername}). Create an async engine with"
+            f"AsyncAmpho got a sync engine ({db.url.drivername}). Create an async engine with"
             " sqlalchemy.ext.asyncio.create_async_engine()."
         )
     home = type(db).__module__.partition(".")[0]
     if home == "advanced_alchemy" and hasattr(db, "get_engine"):
         made = db.get_engine()
         if not isinstance(made, AsyncEngine):
-            raise DriverError(
-                "AsyncAmpho was given a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig."
-            )
+            raise DriverError("AsyncAmpho got a sync configuration of advanced-alchemy. Use SQLAlchemyAsyncConfig.")
         return _from_engine(db, made, db.metadata, _alembic_options(db.alembic_config))
     if home in ("flask_sqlalchemy", "flask_sqlalchemy_lite"):
         raise ConfigurationError(
@@ -98,7 +96,7 @@ def _alembic_options(config: Any) -> dict[str, object]:
     """Return the settings in advanced-alchemy's ``alembic_config`` as arguments for Alembic.
 
     Its default prefix for user-defined types, ``sa.``, is left out, because it only works in files that add these types
-    to that module, as advanced-alchemy's template does.
+    to that module, like those from advanced-alchemy's template.
     """
     found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
     if found.get("user_module_prefix") == "sa.":

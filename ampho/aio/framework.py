@@ -51,7 +51,7 @@ class QuartFramework(Framework):
 
         :param renews: whether the schema may change. Connections of asyncpg remember the types and statements of the
             old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
-            they are returned.
+            they are returned to the pool.
         """
         engine = self._extension.engine(self._app)
         commits: list[object] = []

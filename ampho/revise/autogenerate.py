@@ -229,7 +229,8 @@ def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
 def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) -> list[str]:
     """Return the referenced tables that no revision creates yet, because their packages also depend on this package.
 
-    :raises RevisionInputError: if the package of such a table does not depend on this package, and can go first.
+    :raises RevisionInputError: if the package of such a table does not depend on this package, so its revision can be
+        written first.
     """
     missing: list[str] = []
     for key in sorted(comparison.references()):

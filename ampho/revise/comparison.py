@@ -1,9 +1,9 @@
 """Running Alembic's autogenerate on the tables of one package.
 
-Only this file uses autogenerate's private names:
+This is the only file that uses private names of autogenerate:
 
-- ``compare._populate_migration_script`` compares. The public ``produce_migrations`` does too, but does not return its
-  context, which rendering needs.
+- ``compare._populate_migration_script`` compares the models with the database. The public ``produce_migrations`` does,
+  too, but does not return its context, which rendering needs.
 - ``render._render_python_into_templatevars`` renders the result.
 """
 
@@ -114,7 +114,8 @@ class Comparison:
     def _reverse(self) -> None:
         """Derive the downgrade from the upgrade again.
 
-        The downgrade creates the indexes of the tables that it creates, but does not drop indexes of dropped tables.
+        The downgrade creates the indexes of the tables that it creates, but does not drop the indexes of the tables
+        that it drops.
         """
         self._upgrade.reverse_into(self._downgrade)
         drops = {_key(operation) for operation in self._downgrade.ops if isinstance(operation, ops.DropTableOp)}
@@ -297,10 +298,9 @@ def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> It
 
 
 def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:
-    """Return the keys of dropped tables, each before the tables that it references.
+    """Return the keys of the dropped tables, each before the tables that it references, and pairs of tables in cycles.
 
-    Also return pairs of tables in cycles. The foreign keys of the first table to the second have to be dropped before
-    both tables.
+    The foreign keys from the first table of a pair to the second must be dropped before either table.
     """
     waits_for: dict[str, list[str]] = {key: [] for key in sorted(drops)}
     for key in waits_for:
@@ -368,7 +368,7 @@ def _without_remarks(text: str) -> str:
 
 
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
-    """Return the missing imports of modules that the code names in full, as Alembic does for types of the app."""
+    """Return the missing imports of modules that the code names in full, such as those of the app's own types."""
     bound = set(_TEMPLATE_NAMES)
     for node in ast.walk(ast.parse("\n".join(imports))):
         if isinstance(node, ast.alias):

@@ -1,7 +1,7 @@
 """Linting: finding dangerous changes in revisions before they run, with squawk and with Ampho's own rules.
 
-squawk is a separate program that reports statements for PostgreSQL that block the app. The rules in this module report
-what squawk does not detect: whether a revision loses data, and whether it can be reverted.
+squawk is a separate program that reports PostgreSQL statements that block the app. The rules in this module report what
+squawk does not detect: whether a revision loses data, and whether it can be reverted.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class LintReport:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The input of :func:`lint`: revisions, and for each its SQL, or the error that prevented rendering it."""
+    """The input of :func:`lint`: revisions, each with its SQL or the error that prevented rendering it."""
 
     project: Project
     revisions: tuple[Revision, ...]
@@ -118,7 +118,7 @@ def draft(
 def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
     spec = parse(name)
     if spec.offset or spec.branch is not None:
-        raise SpecifierError(f"{name} names neither a package nor a revision. Pass one of these.", specifier=name)
+        raise SpecifierError(f"{name} is neither a package nor a revision. Pass one of them.", specifier=name)
     found = find_target(graph, spec)
     return [rid for rid in found.ids if rid not in known] if isinstance(found, Branch) else [found]
 
@@ -148,7 +148,10 @@ def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
         is_squawks = rule in known or _is_rule_of_squawk(rule)
         guess = did_you_mean(rule, sorted(known))
         if is_squawks is False or (is_squawks is None and guess):
-            remedy = guess or f"Ampho's rules are {', '.join(OWN)}; squawk's are on https://squawkhq.com/docs/rules."
+            remedy = (
+                guess
+                or f"Ampho's rules are {', '.join(OWN)}; squawk's rules are listed at https://squawkhq.com/docs/rules."
+            )
             raise ConfigurationError(f"There is no rule {rule!a} to exclude. {remedy}", setting="exclude")
 
 

@@ -88,7 +88,7 @@ def _later_line(graph: Graph, package: str) -> tuple[str, str]:
 
 
 def _root(graph: Graph, package: str, head: str, other: str) -> str:
-    """Return the first revision of the package that ``head`` depends on and ``other`` does not."""
+    """Return the package's first revision that ``head`` depends on but ``other`` does not."""
     own = {rid for rid in graph.ancestors([head]) if graph[rid].package == package} - graph.ancestors([other])
     roots = [rid for rid in own if not set(graph[rid].down_revisions) & own]
     if len(roots) != 1 or len(graph[roots[0]].down_revisions) > 1:
@@ -133,7 +133,7 @@ def _reparent(revision: Revision, parent: str) -> Revision:
 
 
 def _replace_file(path: Path, content: bytes) -> None:
-    """Replace a file at once, so that it is never incomplete."""
+    """Replace a file atomically, so that it is never incomplete."""
     draft = path.with_name(f".{path.name}.ampho")
     try:
         draft.write_bytes(content)
@@ -146,7 +146,7 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def _with_parent(source: bytes, parent: str) -> bytes:
-    """Return the source of a revision file with another ``down_revision``, also in its docstring."""
+    """Return the source of a revision file with another parent, both in ``down_revision`` and in its docstring."""
     encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
     text = source.decode(encoding)
     tree = ast.parse(text)
@@ -186,6 +186,6 @@ def _is_literal(node: ast.expr) -> bool:
 
 
 def _literal(text: str, old: bytes, file: bytes) -> bytes:
-    """Return a text as a literal, with the quotes of the old value, or, if it is None, with the quotes of other ids."""
+    """Return text as a literal with the quotes of the old value, or, if that is None, with those of other ids."""
     is_double = b'"' in old or (b"'" not in old and b'revision = "' in file)
     return (f'"{text}"' if is_double and repr(text) == f"'{text}'" else repr(text)).encode("utf-8")

@@ -21,9 +21,9 @@ _NO_SCHEMA = ("bulk_insert", "execute", "f", "get_bind", "get_context", "inline_
 
 
 def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
-    """Create tables on an empty database by running the histories, without notifying observers.
+    """Create tables in an empty database by running the histories, without notifying observers.
 
-    :param specifier: ``heads`` for all packages, or one package.
+    :param specifier: ``heads`` for all packages, or the name of one package.
     :raises RevisionFailedError: if a revision fails.
     :raises DatabaseError: if the histories of all packages leave a foreign key to a table that does not exist, which
         SQLite accepts.
@@ -50,7 +50,7 @@ def _check_keys(connection: Connection) -> None:
 def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> str:
     """Revert the revisions that :func:`replay` ran, down to the last one that is irreversible by design.
 
-    The ``downgrade()`` of such a revision does not exist, raises an exception immediately, or NotImplementedError
+    Such a revision has no ``downgrade()``, or one that raises an exception immediately, raises NotImplementedError
     anywhere, or does nothing although ``upgrade()`` changes the schema.
 
     :return: a warning if some revisions could not be reverted; otherwise, an empty string.

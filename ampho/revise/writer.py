@@ -274,8 +274,8 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     """Write the file of a revision that :func:`prepare_revision` returned, and return what the file contains.
 
     :param body: the bodies of its functions; empty by default.
-    :raises RevisionInputError: if the file cannot be written, or would not contain this revision. No file is
-        left behind.
+    :raises RevisionInputError: if the file cannot be written, or if the rendered template does not define this
+        revision. No file is left behind.
     """
     from ampho.migrate.alembic import Body, RevisionFiles
 

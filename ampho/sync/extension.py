@@ -204,8 +204,8 @@ def _check_db(app: Flask, db: SQLAlchemy | None) -> None:
 def _check_same(name: str, given: object, registered: object) -> None:
     if given is not None and registered is not None and given is not registered:
         raise ConfigurationError(
-            f"Ampho was given a different {name} instance from the one registered on this app. Pass that one, or omit"
-            " it."
+            f"Ampho got a different {name} instance from the one registered on this app. Pass the registered instance,"
+            " or none."
         )
 
 

@@ -88,7 +88,7 @@ def _end_statement(error: ExceptionContext) -> None:
     if isinstance(error.original_exception, asyncio.CancelledError):
         if error.execution_context is not None:
             error.execution_context.cursor.close()
-        # In SQLAlchemy 2.0, a local variable also refers to the cursor.
+        # In SQLAlchemy 2.0, a local variable in the traceback's frames also refers to the cursor.
         clear_frames(error.original_exception.__traceback__)
 
 
@@ -96,13 +96,13 @@ def _end_statement(error: ExceptionContext) -> None:
 def read_specs(
     config: MutableMapping[str, Any], defaults: Mapping[str, object], instance_path: str
 ) -> dict[str | None, EngineSpec]:
-    """Return the configuration of each engine by its bind key, which is ``None`` for the default engine.
+    """Return the engine configuration for each bind key; the key of the default engine is ``None``.
 
     The settings have the same meaning and precedence as in Flask-SQLAlchemy 3.1: ``SQLALCHEMY_ENGINE_OPTIONS`` only
     applies to the default engine.
 
     :param defaults: options that the app passed to the extension, for all engines.
-    :raises ConfigurationError: if no engine is configured, or a setting cannot be used.
+    :raises ConfigurationError: if no engine is configured, or a setting is invalid.
     """
     uri = config.setdefault(URI, None)
     binds = _mapping(config.setdefault(BINDS, {}), BINDS)
@@ -171,7 +171,7 @@ class Engines:
     _lock: Lock = field(default_factory=Lock)
 
     def spec(self, key: str | None) -> EngineSpec:
-        """Return the configuration of the engine of a bind key.
+        """Return the engine configuration for a bind key.
 
         :raises ConfigurationError: if the bind key is not configured.
         """
@@ -182,9 +182,9 @@ class Engines:
         raise ConfigurationError(f"{setting} does not configure {_name_of(key)}, only {known}.", setting=setting)
 
     def get(self, key: str | None) -> AsyncEngine:
-        """Return the engine of a bind key for the running event loop.
+        """Return the engine for a bind key in the running event loop.
 
-        :raises ConfigurationError: if the bind key is not configured, or its configuration cannot be used.
+        :raises ConfigurationError: if the bind key is not configured, or its configuration is invalid.
         """
         spec = self.spec(key)
         with self._lock:

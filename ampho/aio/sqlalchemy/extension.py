@@ -65,7 +65,7 @@ class AsyncSQLAlchemy:
     :param engine_options: default arguments for all engines; the configuration overrides them.
     :param session_options: arguments for each session; ``class_`` is a subclass of ``AsyncSession``. By default,
         ``expire_on_commit`` is off, because an expired attribute cannot be loaded without ``await``.
-    :raises ConfigurationError: if the arguments or the configuration of the app cannot be used.
+    :raises ConfigurationError: if an argument or the app's configuration is invalid.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class AsyncSQLAlchemy:
         """Register this extension on an app, whose configuration must be complete. Files and databases are not opened.
 
         :raises ConfigurationError: if the app is not a Quart app or already has a database extension, or if a setting
-            is missing or cannot be used.
+            is missing or invalid.
         """
         if not isinstance(app, Quart):
             raise ConfigurationError(
@@ -102,7 +102,7 @@ class AsyncSQLAlchemy:
             )
         if "sqlalchemy" in app.extensions:
             raise ConfigurationError(
-                f"The app {app.name!r} already has an object at app.extensions['sqlalchemy']. Import and use that one."
+                f"The app {app.name!r} already has an object at app.extensions['sqlalchemy']. Use that object."
             )
         specs = read_specs(app.config, self._engine_options, str(app.instance_path))
         for key in specs:
@@ -164,7 +164,7 @@ class AsyncSQLAlchemy:
         return {key: engines.get(key) for key in engines.specs}
 
     def get_engine(self, bind_key: str | None = None, *, app: Quart | None = None) -> AsyncEngine:
-        """Return the engine of a bind key, for the running event loop.
+        """Return the engine for a bind key in the running event loop.
 
         :param app: by default the current app.
         :raises ConfigurationError: if the bind key is not configured.
@@ -173,7 +173,7 @@ class AsyncSQLAlchemy:
         return self._engines_of(app or _current_context().app).get(bind_key)
 
     def get_url(self, bind_key: str | None = None, *, app: Quart | None = None) -> URL:
-        """Return the database URL of a bind key, with the defaults for its driver, without creating an engine.
+        """Return the database URL for a bind key, with the defaults for its driver, without creating an engine.
 
         :param app: by default the current app.
         :raises ConfigurationError: if the bind key is not configured.
@@ -257,5 +257,5 @@ def _current_context() -> AppContext:
             "This needs the app context of a Quart app. Requests, websockets, and commands have one; "
             "elsewhere, use 'async with app.app_context():'."
         )
-    # The proxy has the type of the context's "g" in Quart.
+    # Quart annotates this proxy with the type of `g`, so a cast is needed.
     return cast("AppContext", app_ctx._get_current_object())  # noqa: SLF001 (werkzeug's documented way)

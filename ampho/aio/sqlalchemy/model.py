@@ -80,7 +80,7 @@ def table_name(class_name: str) -> str:
 
 
 def make_model(model_class: type | None, metadatas: Metadatas) -> type[DeclarativeBase]:
-    """Return the base class of models, whose metadata becomes the metadata of the default bind.
+    """Return the base class of models. Its metadata becomes the metadata of the default bind.
 
     :param model_class: a declarative base, whose existing models and metadata are used; or any other class, which
         becomes a parent of the result.

@@ -98,16 +98,16 @@ class OneConnectionPool(StaticPool):
             super()._close_connection(connection)
 
     def _resume(self, connection: DBAPIConnection) -> None:
-        dialect = cast("Dialect", self._dialect)  # the engine sets it when it first connects
+        dialect = cast("Dialect", self._dialect)  # set when the engine first connects
         try:
             # These calls are queued behind the interrupted statement, and run when it ends.
             connection.rollback()
             dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error:
-            pass  # The connection is lost, so the record connects again.
+            pass  # The connection is lost, so SQLAlchemy connects again.
         else:
             self.connection.dbapi_connection = connection
-        # If this came earlier, the database would be lost if the calls above were cancelled.
+        # This comes last, because the database would otherwise be lost if the calls above were cancelled.
         self._interrupted = None
 
     def _take_turn(self) -> None:
@@ -136,7 +136,7 @@ class OneConnectionPool(StaticPool):
             woken = asyncio.get_running_loop().create_future()
             self._waiting.append(woken)
             try:
-                if self._turn.locked():  # otherwise, the connection was released before the future was in the queue
+                if self._turn.locked():  # otherwise, it was released before the future was in the queue
                     await asyncio.wait([woken], timeout=patience)
             except asyncio.CancelledError:
                 if not self._withdraw(woken):

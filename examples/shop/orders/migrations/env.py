@@ -1,4 +1,4 @@
-"""Configures every migration run, by Ampho or by plain Alembic. Your changes to this file take effect."""
+"""Configures every migration run. You can edit this file; Ampho and plain Alembic both use it."""
 
 import asyncio
 
