@@ -118,7 +118,7 @@ class _Target:
 
     def __init__(self, origin: str, text: str) -> None:
         self.origin = origin
-        self.path, *names = re.split(r":(?![\\/])", text, maxsplit=1)  # except the colon of a Windows drive
+        self.path, *names = re.split(r":(?![\\/])", text, maxsplit=1)  # not the colon of a Windows drive
         self.name = names[0] if names else None
         self.shown = f"{origin}{' ' if origin == '--app' else '='}{_masked(text)}" if origin else text
 

@@ -202,7 +202,7 @@ def _comparison(owners: Ownership, package: str, context: MigrationContext) -> C
 
 
 def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
-    """Return the body of the new revision, if anything differs, its dependencies, and the tables to reference later."""
+    """Return the new revision's body, or None, its dependencies, and the tables that it cannot reference yet."""
     left_out = _not_created_yet(owners, package, comparison)
     if left_out:
         comparison.leave_out_references({*left_out})
@@ -218,7 +218,7 @@ def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...
 
 
 def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
-    """Return the packages whose revisions a table depends on: the one that created it, and its current owner.
+    """Return the packages whose revisions a table depends on: the package that created it, and its current owner.
 
     A package without revisions is only returned if neither package has any.
     """

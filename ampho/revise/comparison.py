@@ -177,7 +177,7 @@ class Comparison:
         return self._upgrade.is_empty()
 
     def others(self) -> list[str]:
-        """Return the tables of the database that the package does not own, without those that the user excludes."""
+        """Return the database's tables that the package does not own, except those that the user excludes."""
         include_object = self._context.opts.get("include_object") or (lambda *_: True)
         split = {key: _split(key) for key in self._seen if not self._is_own(key)}
         tables = {key: Table(name, MetaData(), schema=schema) for key, (schema, name) in split.items()}

@@ -99,7 +99,7 @@ def draft(
     exclude: Iterable[str] = (),
     x: Sequence[str] = (),
 ) -> Draft:
-    """Return the pending revisions of packages, or the named ones, and their SQL, for :func:`lint`."""
+    """Return the pending revisions of packages, or the named revisions, with their SQL, for :func:`lint`."""
 
     def choose(rows: tuple[str, ...], journal: Journal) -> tuple[Revision, ...]:
         graph = project.graph

@@ -1,8 +1,8 @@
 """Finding the package that owns a table.
 
-The owner is the first of these: the package that the table's ``info`` names, the package with the longest name that
-is a prefix of the name of its model's module, the package whose module defines the table, and, for a table without a
-model, the package whose revisions created it.
+The owner is the first of these: the package that the table's ``info`` names; the innermost package that contains the
+module of the table's model; the package whose module defines the table; and, for a table without a model, the package
+whose revisions created it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _stated(table: Table, names: Sequence[str]) -> str | None:
 
 
 def _mapped(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of mapped tables. If several classes are mapped to a table, the first one counts."""
+    """Return the owners of mapped tables. If several classes are mapped to a table, the first class decides."""
     from sqlalchemy import Table
 
     owners: dict[Table, str] = {}

@@ -151,7 +151,7 @@ def _with_parent(source: bytes, parent: str) -> bytes:
     text = source.decode(encoding)
     tree = ast.parse(text)
     data = text.encode("utf-8")
-    # Like the offsets in the tree, these count bytes of UTF-8. The text is split into lines as Python's parser does.
+    # Like those in the tree, these offsets count UTF-8 bytes, and the lines are split as Python's parser splits them.
     starts = [0, *accumulate(len(line.encode("utf-8")) for line in StringIO(text, newline=""))]
     for node in sorted(_places(tree), key=lambda node: node.lineno, reverse=True):
         start = starts[node.lineno - 1] + node.col_offset

@@ -32,7 +32,7 @@ def replay(project: Project, connection: Connection, specifier: str, x: Sequence
         return
     upgrade(project, connection, specifier, scratch=True, x=x)
     connection.rollback()  # ends the transaction of a run that had nothing to do
-    if connection.dialect.name == "sqlite" and specifier == "heads":  # a single package may need a table of another
+    if connection.dialect.name == "sqlite" and specifier == "heads":  # one package may need tables of another
         _check_keys(connection)
 
 
@@ -41,7 +41,7 @@ def _check_keys(connection: Connection) -> None:
 
     if lost := dangling_keys(connection):
         raise DatabaseError(
-            f"The histories leave foreign keys to tables that do not exist, from {listed(lost)}. SQLite accepts that,"
+            f"The histories leave foreign keys to tables that do not exist: from {listed(lost)}. SQLite accepts that,"
             " but other databases do not. If another package drops, renames, or creates the table, add its revision to"
             " depends_on. Only the throwaway database of --scratch is affected."
         )

@@ -323,7 +323,7 @@ def _with_remark(source: bytes, remark: str) -> bytes:
 
 
 def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
-    """Return the revision in the source of a file, after checking that it is the intended one."""
+    """Return the revision that a file's source defines, after checking that it is the intended revision."""
     try:
         written = parse_revision(source, str(path), new.package)
     except HistoryError as exc:

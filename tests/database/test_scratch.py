@@ -283,7 +283,7 @@ def test_a_check_names_a_key_to_a_table_that_is_gone(tables: Tables) -> None:
     with tables.opened() as each:
         line = each.error_line("db-check", "--scratch")
     assert line.startswith(
-        "The histories leave foreign keys to tables that do not exist, from the table shirts to colors."
+        "The histories leave foreign keys to tables that do not exist: from the table shirts to colors."
     )
     assert line.endswith("Only the throwaway database of --scratch is affected.")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _callers: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None] = WeakKeyDictionary()
 """Maps each task that may use the connection on behalf of its caller to that caller."""
 
-_REMEDY = "Commit, roll back, or close that one first, or use a database file."
+_REMEDY = "Commit, roll back, or close the other one first, or use a database file."
 
 
 def treat_as_current(task: asyncio.Task[Any]) -> None:

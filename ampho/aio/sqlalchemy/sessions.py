@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ampho")
 _POLL_SECONDS = 0.05
 _IN_USE = (IllegalStateChangeError, DBAPIError, RuntimeError)
-"""The errors of SQLAlchemy and of drivers when a session is closed while a task executes a statement with it."""
+"""The errors that SQLAlchemy and drivers raise if a session is closed while a task executes a statement with it."""
 _REMEDY = (
     "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
     "function in quart.copy_current_app_context."
@@ -144,8 +144,8 @@ class Sessions:
     async def discard(self, context: AppContext) -> None:
         """Close the session of a context, even if the task is cancelled in the meantime.
 
-        If a task that outlives the request is still executing a statement, the connection is closed, and not returned
-        to the pool. The response to the request is not affected.
+        If a task that outlives the request is still executing a statement, the connection is closed instead of being
+        returned to the pool. The response to the request is not affected.
         """
         session = self._open.pop(context, None)
         if session is None:
