@@ -111,7 +111,7 @@ class _Interruptible:
         self._kind: type[KeyboardInterrupt] | None = None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of ``work``. If a signal ends it, raise the signal's exception after the cleanup."""
+        """Run ``work`` and return its result. If a signal ends it, raise the signal's exception after the cleanup."""
         self._task = asyncio.current_task()
         try:
             return await work()
@@ -141,7 +141,7 @@ def _is_in_greenlet() -> bool:
 
 
 def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
-    """Run ``work`` in a new event loop, in another thread if this one has a running loop, as in an async test."""
+    """Run ``work`` in a new event loop, in another thread if this one already has a running loop."""
     import anyio
 
     running = _Interruptible()

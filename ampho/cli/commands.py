@@ -48,14 +48,14 @@ _confirm = click.option(
     "--confirm", metavar="DATABASE", help="The name of the protected database (AMPHO_PROTECTED), to confirm the change."
 )
 _scratch = click.option(
-    "--scratch", is_flag=True, help="Compare with a temporary database that has all revisions, not with the app's."
+    "--scratch", is_flag=True, help="Compare with a temporary database built from all revisions, not with the app's."
 )
 _start = click.option(
     "--start",
     multiple=True,
     type=_SPEC,
     metavar="REV",
-    help="With --sql, start from this revision or 'base' instead of from the state of the database. Repeatable.",
+    help="With --sql, start from this revision or 'base', not the current state of the database. Repeatable.",
 )
 
 
@@ -232,7 +232,9 @@ def db_down(
 
 def _check_combination(ctx: click.Context, *, planned: bool, sql: bool, start: tuple[str, ...]) -> None:
     if start and not sql:
-        raise click.UsageError("--start needs --sql. Without it, the command starts from the state of the database.")
+        raise click.UsageError(
+            "--start requires --sql. Without --sql, the command starts from the current state of the database."
+        )
     if sql and wants_json(ctx):
         raise click.UsageError("--json cannot be combined with --sql.")
     if planned and sql:
@@ -382,7 +384,7 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
         raise click.UsageError("Add --applied or --not-applied.")
     done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=_WARNINGS)
     state = "applied" if applied else "not applied"
-    show(ctx, done, f"{revision} now counts as {state}. Version rows: {version_rows(done.after)}")
+    show(ctx, done, f"{revision} is now marked as {state}. Version rows: {version_rows(done.after)}")
 
 
 @cli.command("db-log")
@@ -428,7 +430,7 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     """Check revisions for dangerous operations before they run.
 
     By default, it checks all pending revisions. PACKAGE limits this to the pending revisions of a package, and REV to a
-    single revision, even if that is applied. The exit code is 1 if there are findings.
+    single revision, even if it has already been applied. The exit code is 1 if there are findings.
     """
     report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=_WARNINGS)
     show(ctx, report)
@@ -442,13 +444,13 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     type=click.FloatRange(min=0),
     default=60.0,
     metavar="SECONDS",
-    help="How long to wait; by default 60 seconds.",
+    help="How long to wait; 60 seconds by default.",
 )
 @_on_database
 def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
     """Wait until another process has brought the database up to date.
 
-    A database that is ahead of this code counts as up to date.
+    A database that is ahead of this code is also considered up to date.
     """
     show(ctx, call(ctx, Commands.wait, timeout=timeout, x=x, observer=_WARNINGS))
 
@@ -479,7 +481,7 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
 
 @cli.command("db-graph")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("--full", is_flag=True, help="Draw each revision, instead of drawing several in a row as one.")
+@click.option("--full", is_flag=True, help="Draw every revision instead of collapsing runs of them.")
 @click.option("--no-database", is_flag=True, help="Draw only the revision files, without connecting to the database.")
 @click.option(
     "--format",
@@ -511,7 +513,8 @@ def db_graph(
 ) -> None:
     """Draw the history, and mark what is applied.
 
-    Each package has a lane. If you name packages, it draws only these, with the connected revisions of other packages.
+    Each package has a lane. If you name packages, it draws only these, and the revisions of other packages that are
+    connected to them.
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")

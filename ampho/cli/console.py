@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
 
 _COLLECT = (50_000, 20, 20)
-"""The thresholds of the garbage collector. Most objects live as long as the command, so it rarely finds garbage."""
+"""The thresholds of the garbage collector. Most objects live as long as the command, so there is rarely any garbage."""
 
 
 class ConsoleLoader:

@@ -42,7 +42,7 @@ EXAMPLES: Mapping[str, str] = {
     "db-up --plan": "print what would be applied, and why",
     "db-up -s > up.sql": "write the SQL instead",
     "db-down": "revert the last revision",
-    "db-down blog@-1": "revert the last one of blog",
+    "db-down blog@-1": "revert the last revision of blog",
     "db-down blog@base --cascade": "also revert what depends on it",
     "db-down blog@base --cascade --plan": "print what that would do",
     "db-stamp blog": "if all tables of blog already exist",

@@ -186,7 +186,7 @@ def _encode_fields(result: object) -> Object:
 
 @cache
 def paths(kind: Any) -> Mapping[str, str]:
-    """Return the JSON names of a class, each with the path of its attribute, such as ``revision.id``."""
+    """Return the JSON field names of a class, each with the path of its attribute, such as ``revision.id``."""
     shape = SHAPES.get(kind.__name__, Shape())
     own = {each.name: each.name for each in fields(kind) if each.name not in shape.hidden}
     return {**own, **shape.computed}

@@ -23,9 +23,9 @@ import click
 from ampho._text import describe, describe_warning, escaped, escaped_lines, one_line
 from ampho.cli.terminal import is_terminal, refuses_colors
 
-_HANG = 2  # columns by which continuation lines are indented
-_LEAST = 20  # columns that a continuation line has at least
-_COLUMNS = 80  # the assumed width of a terminal if it is unknown
+_HANG = 2  # the indentation of continuation lines, in columns
+_LEAST = 20  # the minimum width of a continuation line, in columns
+_COLUMNS = 80  # the width to assume if that of the terminal is unknown
 # Quoted text, such as a command, is not broken, so that it can be copied.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
@@ -41,7 +41,7 @@ def say(
 
     :param err: write to standard error.
     :param hang: the column where continuation lines begin if the line is too long for the terminal.
-    :param colors: the colors of texts at the beginning or the end of the line, on a terminal that shows colors.
+    :param colors: colors, by the words at the beginning or the end of the line, for a terminal that shows colors.
     """
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
@@ -138,8 +138,8 @@ def _columns(stream: IO[str]) -> int:
 def wrap(text: str, width: int, hang: int | None = None) -> str:
     """Return a line, wrapped between words if it has more than ``width`` columns.
 
-    A word that is longer than that, such as a path, gets a line of its own. Only the terminal wraps it, so that users
-    can copy it whole.
+    A longer word, such as a path, gets its own line. Only the terminal wraps such a word, so that users can copy it
+    whole.
 
     :param hang: the column in which the second and later lines begin.
     """
@@ -159,7 +159,7 @@ def wrap(text: str, width: int, hang: int | None = None) -> str:
 
 
 def size(text: str) -> int:
-    """Return the number of columns that a text takes up."""
+    """Return the width of text in columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # imported late, because the import is slow

@@ -36,7 +36,7 @@ _MINUTE, _HOUR = 60, 3600
 # Escape sequences for which Rich has no name.
 _CLEAR_BELOW = "\x1b[J"
 _SAVE_CURSOR, _RESTORE_CURSOR = "\x1b7", "\x1b8"
-_DOWN = "\x1bD"  # unlike a newline, it keeps the column
+_DOWN = "\x1bD"  # unlike a newline, this keeps the column
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def reporting() -> Iterator[Reporter]:
         return
     with _records_kept_off_the_terminal():
         if os.environ.get("TERM", "" if os.name == "nt" else "dumb") in ("dumb", "unknown"):
-            yield Reporter()  # such a terminal cannot move its cursor
+            yield Reporter()  # such a terminal may be unable to move its cursor
             return
         display = Display()
         try:
@@ -116,7 +116,7 @@ class Display(Reporter):
         super()._ended(step, how, color)
 
     def _begin_line(self) -> None:
-        """Begin a new line if the output of the revision has not ended with one."""
+        """Begin a new line if the output of the revision does not end with a newline."""
         flush()
         if not all(terminal.ends_line for terminal in self._terminals):
             write("\n")
@@ -260,14 +260,14 @@ class _Input:
 
 @contextmanager
 def _records_kept_off_the_terminal() -> Iterator[None]:
-    """Keep the log records of a run away from handlers that write to the terminal where the command reports the run."""
+    """Hide the log records of a run from handlers that write to the terminal, where the command reports the run."""
     from ampho.migrate.observers import EVENT
 
     def deliver_elsewhere(record: logging.LogRecord) -> bool:
         if not hasattr(record, EVENT):
             return True
         # The handlers are looked up for each record, because an app may configure logging at any time. Error trackers
-        # wrap Logger.callHandlers(). Without the NullHandler, it would print errors if there is no other handler.
+        # wrap Logger.callHandlers(), which would itself print errors if there were no handler.
         elsewhere = logging.Logger(log.name)  # noqa: LOG001 (only for this record)
         handlers = (each for each in _handlers(log) if not _writes_to_the_terminal(each))
         elsewhere.handlers = [logging.NullHandler(), *handlers]

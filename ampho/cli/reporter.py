@@ -31,7 +31,7 @@ class WarningsOnly(Observer):
 class Reporter(WarningsOnly):
     """Prints a line for each step of a run when the step ends.
 
-    If the line began earlier, it would mix with the output of the revision.
+    If it printed the beginning of the line earlier, the output of the revision could interrupt that line.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Reporter(WarningsOnly):
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Return a sentence with the reason why a plan has no steps."""
+    """Return a sentence that explains why a plan has no steps."""
     package, _, target = plan.specifier.rpartition("@")
     if plan.direction == "downgrade" and target == "base":
         reason = f"nothing of {package} is applied" if package else "nothing is applied"

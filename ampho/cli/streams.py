@@ -39,7 +39,7 @@ class SafeFile(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of the data, waiting for a slow reader. Discard it if it cannot be written."""
         self.ends_line = bytes(memoryview(data)[-1:]) == b"\n"
-        prefix = self.prefix  # another thread may change it in the meantime
+        prefix = self.prefix  # another thread may change self.prefix in the meantime
         try:
             while (written := super().write(prefix + data)) is None:  # a non-blocking pipe that is full
                 select.select([], [self], [])
@@ -60,7 +60,7 @@ class SafeFile(io.FileIO):
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Replace the standard streams in a ``with`` block with streams that never raise an exception."""
+    """Replace the standard streams, within a ``with`` block, with streams that never raise an exception."""
     _open_closed()
     given = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_safe, given)
@@ -79,7 +79,7 @@ def flush() -> None:
 
 
 def terminals() -> list[SafeFile]:
-    """Return the raw files of those standard streams that write to a terminal."""
+    """Return the raw files of the standard streams that write to a terminal."""
     files = map(_raw, (sys.stdout, sys.stderr))
     return [file for file in files if isinstance(file, SafeFile) and file.isatty()]
 
@@ -114,7 +114,7 @@ def _writing_to(descriptor: int, encoding: str, errors: str | None = None, *, is
 
 
 def _safe(stream: TextIO) -> TextIO:
-    """Return a stream that never raises. Replaced streams, as in tests, and Windows' console are returned unchanged."""
+    """Return a safe stream for ``stream``. A stream that a test replaced, and Windows' console, stay unchanged."""
     file = _raw(stream)
     if not isinstance(file, io.FileIO) or isinstance(file, SafeFile):
         return stream

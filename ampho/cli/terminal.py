@@ -30,7 +30,7 @@ def no_color_option() -> click.Option:
         is_flag=True,
         expose_value=False,
         callback=_remember,
-        help="Disable colors, as the environment variable NO_COLOR does.",
+        help="Disable colors, like the environment variable NO_COLOR.",
     )
 
 
@@ -49,7 +49,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def styled(*pieces: tuple[str, str]) -> Text:
-    """Return a text for Rich from pieces, each with its style. The pieces are escaped, and not parsed as markup."""
+    """Return text for Rich, made of pieces and their styles. The pieces are escaped, and not parsed as markup."""
     from rich.text import Text
 
     return Text.assemble(*((escaped_lines(piece), style) for piece, style in pieces))
@@ -61,7 +61,7 @@ def is_terminal(*, stderr: bool = False) -> bool:
     A pipe is not a terminal, even if ``FORCE_COLOR`` is set.
     """
     stream = sys.stderr if stderr else sys.stdout
-    return stream is not None and stream.isatty()  # it is None if it was closed before Python started
+    return stream is not None and stream.isatty()  # None if the stream was closed before Python started
 
 
 def can_ask() -> bool:

@@ -1,7 +1,7 @@
 """The revisions of all packages as one graph, and the checks that this graph is valid.
 
 The graph does not use a database. A revision depends on its parents and on the revisions in its ``depends_on``. A
-parent in another package counts as a dependency, not as a parent.
+parent in another package is treated as a dependency, not as a parent.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Graph:
         return reach(self.successors(revision_id), self._children_inside(self[revision_id].package).get)
 
     def _children_inside(self, package: str) -> dict[str, list[str]]:
-        """Return each id of a package with the ids in the same package that depend on it directly."""
+        """Map each id of a package to the ids in the same package that depend on it directly."""
         ids = self._of_package[package]
         return {parent: [child for child in self._children[parent] if self[child].package == package] for parent in ids}
 
@@ -219,7 +219,7 @@ class Graph:
         return {revision_id: position for position, revision_id in enumerate(self.ids)}
 
     def _first_revisions(self) -> dict[str, str]:
-        """Return the first revision of each package with only one, to resolve package names in ``depends_on``."""
+        """Map each package with a single first revision to it, to resolve the names of packages in ``depends_on``."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
             if not revision.down_revisions and not revision.is_missing:
@@ -245,8 +245,8 @@ class Graph:
         """Return all ids, each after its dependencies, and otherwise the oldest first.
 
         An empty database thus goes through the same states as the databases that were migrated while the files were
-        written. Because clocks differ, a revision counts as no older than its dependencies. Revisions of the same age
-        are sorted by package, in the order in which the packages are listed, and then by id.
+        written. Because clocks differ, a revision is never treated as older than its dependencies. Revisions of the
+        same age are sorted by package, in the order in which the packages are listed, and then by id.
         """
         rank = {name: position for position, name in enumerate(self.packages)}
         waiting = {revision_id: len(parents) for revision_id, parents in self._parents.items()}
@@ -292,7 +292,7 @@ class Graph:
         return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
 
     def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
-        """Return the earliest time of each package, or the latest time of the packages before it if it has none."""
+        """Map each package to its earliest time, or if it has none, to the latest time of the packages before it."""
         of_package: dict[str, list[float]] = {name: [] for name in self.packages}
         for revision_id in sorted(self._revisions):
             known = of_package.setdefault(self[revision_id].package, [])

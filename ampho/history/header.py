@@ -81,7 +81,7 @@ def from_text(source: bytes) -> Header | None:
     else:
         values, doc, rest = _by_line(text)
     if not rest.isascii():
-        rest = unicodedata.normalize("NFKC", rest)  # as Python does with names
+        rest = unicodedata.normalize("NFKC", rest)  # as Python normalizes names
     if "revision" not in values or (any(map(rest.__contains__, _DOUBTS)) and _UNSURE.search(rest)):
         return None
     return values, _clean(doc)

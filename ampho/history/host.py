@@ -97,8 +97,8 @@ class Hosts:
     def _is_foreign(self, package: MigrationPackage) -> bool:
         """Return whether a package was installed by a different distribution from the app's.
 
-        If no distribution lists the package in its records, for example because its files were copied, the package
-        counts as foreign if it is in site-packages and outside the app's top-level package.
+        If no distribution lists the package in its records, for example because its files were copied, the package is
+        treated as foreign if it is in site-packages and outside the app's top-level package.
         """
         if self._apps_package == (package.name, package.root):
             return False
@@ -149,7 +149,7 @@ def is_pristine(package: MigrationPackage) -> bool:
 
 
 def _code(text: bytes) -> str:
-    """Return the syntax tree of a file as text; an empty string if it is not Python."""
+    """Return the syntax tree of a file as text; an empty string if the file cannot be parsed as Python."""
     try:
         return ast.dump(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

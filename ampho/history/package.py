@@ -44,7 +44,7 @@ _LOCATIONS = re.compile(
 _COMMENT = re.compile(r"^[ \t]*[#;].*", re.MULTILINE)
 _RESOURCE = re.compile(r"(?P<package>[\w.]+):(?P<folder>[\w./-]+)")
 _ALL_BELOW = "/**"
-_LINK_TREE = "__editable__."  # the prefix of setuptools' folder of links for an editable install in strict mode
+_LINK_TREE = "__editable__."  # the prefix of the link tree that setuptools creates for a strict editable install
 _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -171,7 +171,7 @@ class MigrationPackage:
         return False
 
     def check_present(self) -> None:
-        """Raise a ``MigrationsFolderError`` if the migrations folder is a file, or is named but does not exist."""
+        """Raise a ``MigrationsFolderError`` if the migrations folder is a file, or is configured but does not exist."""
         if not self.exists and os.path.lexists(self.folder):
             raise self._error(
                 f"{shown_path(self.folder)} of {self.name} is not a folder, or is a broken link. Replace it with the"
@@ -390,7 +390,7 @@ def configured_packages(
     :param arguments: the ``packages`` argument of the extension.
     :param added: the entries that plug-ins added.
     :param import_name: the import name of the app. If neither a setting nor an argument lists packages, the app's own
-        package counts as listed if it has migrations.
+        package is treated as listed if it has migrations.
     :raises AmphoError: if an entry is not valid, or if two entries contradict each other.
     """
     own = _own_package(import_name) if listed is None and arguments is None and import_name else None

@@ -45,7 +45,8 @@ class Revision:
     :ivar depends_on: the ids or labels in its ``depends_on``.
     :ivar labels: the branch labels in its file.
     :ivar doc: the docstring of the file.
-    :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if it is missing.
+    :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if the revision is
+        missing.
     :ivar is_missing: whether it has no file.
     """
 
@@ -184,7 +185,7 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
         code = compile(source, revision.file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as exc:
         raise _not_importable(revision.path, revision.package, exc) from exc
-    except RecursionError:  # the limit depends on the depth of the stack, so only a run can tell
+    except RecursionError:  # the limit depends on the depth of the stack, so the run may succeed
         return
     names = {name, *header.BINDERS}
     if names.isdisjoint(code.co_names) and _STAR not in code.co_consts:
@@ -240,7 +241,7 @@ def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, 
     if "down_revision" not in values:
         raise _error(file, package, "has no down_revision. Add it; for the first revision, write down_revision = None")
     return Revision(
-        id=str.__str__(revision_id),  # because it may be a member of an enum
+        id=str.__str__(revision_id),  # the id may be a member of an enum
         package=package,
         file=file,
         down_revisions=_strings(values, "down_revision", file, package),

@@ -144,8 +144,9 @@ def draw(
 
     :param applied: the revisions that are applied to a database; without it, the picture shows only the files.
     :param journal: the journal of that database.
-    :param packages: the packages to show, with the connected revisions of other packages; by default, all packages.
-    :param full: whether to draw each revision as a node of its own.
+    :param packages: the packages to show, with the revisions of other packages that are connected to theirs; by
+        default, all packages.
+    :param full: whether to draw every revision as its own node instead of collapsing runs of them.
     """
     whole = graph if applied is None else applied.graph
     names = list(all_packages(whole))
@@ -262,7 +263,7 @@ def _move_stubs(
     ranks: list[int],
     stubs: set[str],
 ) -> None:
-    """Move stubs up to the lowest rank of the nodes that depend on them."""
+    """Raise the rank of each stub as far as the nodes that depend on it allow."""
     limits: dict[int, int] = {}
     for number in reversed(range(len(runs))):
         if runs[number][0] in stubs and number in limits:

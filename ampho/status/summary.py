@@ -91,7 +91,7 @@ class DatabaseStatus(DatabaseState[PackageStatus]):
 
     @property
     def status(self) -> Status:
-        """The status of the worst problem, as ``db-check --deploy`` reports it. Superfluous rows do not count."""
+        """The status of the worst problem, as ``db-check --deploy`` reports it. Superfluous rows are ignored."""
         found = {
             Status.CORRUPT: self.corrupt or self.repeated,
             Status.INTERRUPTED: self.unfinished,
@@ -175,7 +175,7 @@ class _Counter:
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:
-        """Return the tip that was applied last; None if there are no tips, or the journal does not have all of them."""
+        """Return the tip that was applied last; None if there are none, or if the journal lacks one of them."""
         if len(tips) == 1:
             return tips[0]
         recorded = tips and all(map(self.journal.records_applied, tips))

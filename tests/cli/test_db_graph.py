@@ -30,7 +30,7 @@ TEXT = """\
 ╰┄┄┄○ app_3   Change  (head; depends on core_4)
       empty  no revisions
 
-● applied   ○ pending   ┆ is needed below, in another package
+● applied   ○ pending   ┆ is needed by a revision in another package
 """
 
 

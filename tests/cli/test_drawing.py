@@ -280,7 +280,7 @@ def test_terminal_draws_a_diamond_and_dependencies() -> None:
         "○─╯ │   app_4   make app_4  (head)",
         "╰┄┄┄○   core_2  make core_2  (head; depends on app_4)",
         "",
-        "● applied   ○ pending   ┆ is needed below, in another package",
+        "● applied   ○ pending   ┆ is needed by a revision in another package",
     ]
 
 

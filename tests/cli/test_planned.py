@@ -273,7 +273,7 @@ def test_an_upgrade_in_a_pipe(each: Facade) -> None:
         ["2", "shop_1700000001", "shop", "asked for", "yes", "-", "Make orders"],
         ["Also applies: accounts (1)"],
     ]
-    assert "Not fully in a transaction, so a failure may leave part of a change: 1 revision\n" in (
+    assert "1 revision does not run entirely in a transaction; a failure may leave it partly applied\n" in (
         each.run("db-up", "--plan").stdout
     )
     assert each.call("current")["shop"].applied == ()

@@ -236,7 +236,7 @@ def test_a_parameter_without_a_value_is_refused_as_the_command_refuses_it(opened
 def test_start_goes_with_sql(opened: Shop) -> None:
     for command in ("db-up", "db-down"):
         result = opened.run(command, "--start", "base", exit_code=2)
-        assert "--start needs --sql" in result.stderr
+        assert "--start requires --sql" in result.stderr
     assert opened.database.tables() == []
 
 

@@ -1,4 +1,4 @@
-"""A picture in DOT, the language of Graphviz."""
+"""Draw a picture in DOT, the language of Graphviz."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def _style(mark: Mark) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text escaped for a quoted string, in which Graphviz also decodes HTML entities."""
+    """Return text escaped for a quoted string, in which Graphviz also decodes HTML entities."""
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

@@ -67,7 +67,7 @@ def name(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return a message as one printable line."""
+    """Return a message as a single printable line."""
     return _clean(text, _LONGEST_MESSAGE)
 
 
@@ -77,7 +77,7 @@ def package(lane: Lane) -> str:
 
 
 def counts(lane: Lane) -> str:
-    """Return how many revisions of a lane have each mark."""
+    """Return the number of a lane's revisions with each mark, as text."""
     if lane.is_stub:
         return ""
     total = sum(lane.counts.values())
@@ -130,7 +130,7 @@ def legend(picture: Picture) -> Iterator[tuple[Mark, Look]]:
 
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:
-    """Return a text, shortened with an ellipsis if it is wider than ``room`` characters."""
+    """Return text, shortened with an ellipsis if it is wider than ``room`` columns."""
     if cell_len(text) <= room:
         return text
     size = cell_len(ellipsis)

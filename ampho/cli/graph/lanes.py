@@ -1,7 +1,7 @@
-"""A picture of the history in a terminal: a row for each node, with the lanes to the left of the text.
+"""Draw a picture for a terminal: a row for each node, with the lanes to the left of the text.
 
 A lane takes up a column from its first node to its last. If revisions of other packages depend on a revision, a dashed
-line in another column leads from that revision to the last one that depends on it.
+line in another column leads from that revision to the last of them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Part = tuple[str, str]
 _COLORS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_cyan")
 _ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _WIDE = 80
-_SHOWN = 3  # the dependencies of a revision that are listed
-_OF_NODE = 3  # parts of a node's text; a lane has two, a name and counts
-_MESSAGE = 36  # columns to which a message is cut before its remark is cut
+_SHOWN = 3  # the maximum number of dependencies that a row lists
+_OF_NODE = 3  # the parts of a node's text; a lane's text has two, a name and counts
+_MESSAGE = 36  # the width to which a message is cut before its remark is cut
 
 
 @dataclass(slots=True)
@@ -64,9 +64,9 @@ class _Row:
 
 
 def plain(picture: Picture, encoding: str = "utf-8") -> str:
-    """Return a picture as a text without colors, with rows of any length.
+    """Return a picture as text without colors, with rows of any length.
 
-    :param encoding: the encoding of the output; if it is not a Unicode encoding, all signs are ASCII.
+    :param encoding: the encoding of the output; only ASCII characters are used unless it is a Unicode encoding.
     """
     drawn = rows(picture, None, is_ascii=not encoding.startswith("utf"))
     return "".join(f"{''.join(text for text, _ in row).rstrip()}\n" for row in drawn)
@@ -76,7 +76,7 @@ def rows(picture: Picture, width: int | None, *, is_ascii: bool) -> Iterator[lis
     """Yield the rows of a picture, and its legend.
 
     :param width: the width of the terminal; None if rows may have any length.
-    :param is_ascii: whether all signs are ASCII.
+    :param is_ascii: whether to use only ASCII characters.
     """
     ellipsis = "..." if is_ascii else "…"
     for row in _fitted(picture, width, ellipsis):
@@ -97,7 +97,7 @@ def _legend(picture: Picture, width: int) -> list[str]:
     """Return an empty line and the legend, wrapped to a width, or nothing if the picture needs no legend."""
     entries = [f"{look.sign} {look.meaning}" for _, look in labels.legend(picture)]
     if any(edge.is_dependency for edge in picture.edges):
-        entries.append("┆ is needed below, in another package")
+        entries.append("┆ is needed by a revision in another package")
     if any(node.is_run for node in picture.nodes):
         entries.append("--full shows the revisions of each run")
     lines: list[str] = []
@@ -110,7 +110,7 @@ def _legend(picture: Picture, width: int) -> list[str]:
 
 
 class _Painter:
-    """Draws the rows of a picture, one after the other.
+    """Draws the rows of a picture one by one.
 
     :param columns: the largest number of columns, at least 2.
     """
@@ -146,7 +146,7 @@ class _Painter:
             yield _Row([], [], [(labels.NOTHING, "")])
 
     def _begin(self, node: Node) -> int:
-        """Begin the lane of a node, and return its column. If none is free, lanes share the last column."""
+        """Begin the lane of a node, and return its column. If no column is free, lanes share the last one."""
         column = self._free()
         if column is None:
             return len(self._columns) - 1
@@ -208,7 +208,7 @@ class _Painter:
         return len(self._columns) - 1 if free is None else free
 
     def _arrive(self, incoming: Mapping[int, _Strand]) -> list[int]:
-        """Count down the strands that reach a node, and return the columns of those that end there."""
+        """Decrement the remaining count of the strands that reach a node, and return the columns of those that end."""
         for strand in incoming.values():
             strand.remaining -= 1
         ended = [number for number, strand in incoming.items() if not strand.remaining]
@@ -222,7 +222,7 @@ class _Painter:
         :param taken: the columns that the row already uses.
         """
         mine = self._columns[column]
-        if mine is not None and mine.source:  # another strand is here, because there are too many for the columns
+        if mine is not None and mine.source:  # another strand uses this column, because there are not enough columns
             return None
         style = self._colors[node.package]
         strands = [
@@ -298,7 +298,7 @@ def _fitting(row: _Row, room: int, ellipsis: str) -> list[Part]:
 
 
 def _cut(text: Sequence[Part], room: int, ellipsis: str) -> list[Part]:
-    """Return a text cut to ``room`` columns: its middle first, because the remark at the end is more important."""
+    """Return text cut to ``room`` columns: first its middle, because the remark at the end is more important."""
     left = room - sum(cell_len(part) for part, _ in text)
     if left >= 0:
         return list(text)

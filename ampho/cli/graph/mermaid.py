@@ -1,4 +1,4 @@
-"""A picture as a Mermaid flowchart."""
+"""Draw a picture as a Mermaid flowchart."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def as_mermaid(picture: Picture) -> str:
 
 
 def is_too_large(picture: Picture, text: str) -> bool:
-    """Return whether a text exceeds the default limits of Mermaid, which then does not draw it."""
+    """Return whether a picture exceeds Mermaid's default limits, above which Mermaid does not draw it."""
     return len(text) > MAX_TEXT or len(picture.edges) > MAX_EDGES
 
 
@@ -76,5 +76,5 @@ def _style(mark: Mark) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text with Mermaid's entities for all characters that Mermaid, Markdown, or HTML may interpret."""
+    """Return text with Mermaid's entities in place of all characters that Mermaid, Markdown, or HTML may interpret."""
     return "".join(c if c in _PLAIN or c.isalnum() or not c.isascii() else f"#{ord(c)};" for c in text)

@@ -104,7 +104,7 @@ def _text(picture: Picture, form: str) -> str:
 
 
 def _encodable(text: str, form: str) -> str:
-    """Return a text in which entities of its format replace the characters that standard output cannot encode."""
+    """Replace the characters that standard output cannot encode with entities of the format."""
     encoding = sys.stdout.encoding
     encoded = text.encode(encoding, "xmlcharrefreplace").decode(encoding)
     return encoded.replace("&#", "#") if form == "mermaid" else encoded

@@ -56,8 +56,8 @@ class _Step(NamedTuple):
     def order(self) -> int:
         """A number that can be compared with the positions where edges begin and end.
 
-        Each gutter comes before its column, and each channel before its rank. An edge may enter or leave a box on a
-        rank at three points.
+        Each gutter comes before its column, and each channel before its rank. Within a rank, an edge may enter or leave
+        a box at three points.
         """
         return self.number * (_PER_RANK if self.kind == "channel" else _PER_COLUMN)
 
@@ -96,7 +96,7 @@ class _Slots:
         stretches[route.key] = min(low, begin, end), max(high, begin, end)
 
     def assign(self) -> None:
-        """Assign each stretch the first slot that is free along it."""
+        """Assign each stretch the first slot that is free along its whole length."""
         for step, stretches in self._stretches.items():
             taken: list[tuple[int, int]] = []
             free: list[int] = []
@@ -188,7 +188,7 @@ class Layout:
         return self._first_column[node.package] + node.track
 
     def _adjacent(self) -> Iterator[tuple[str, str]]:
-        """Yield the pairs of nodes that are in one column with no other node between them."""
+        """Yield the pairs of nodes that are in the same column with no other node between them."""
         last: dict[int, Node] = {}
         for node in sorted(self._picture.nodes, key=lambda each: each.rank):
             column = self._column(node)
@@ -214,9 +214,9 @@ class Layout:
         return _Route(edge, source, target, (leaving, _Step("channel", target.rank), entering))
 
     def _quarters(self, route: _Route) -> tuple[int, int]:
-        """Return the quarters of a box's side at which a dependency leaves its source and enters its target.
+        """Return the positions, in quarters of a side, where a dependency leaves its source and enters its target.
 
-        Both are the middle, unless other dependencies pass through the same side in the other direction.
+        Both are 2 (the middle) unless other dependencies pass through the same side in the other direction.
         """
         out, into = (route.source.first, route.steps[0]), (route.target.first, route.steps[-1])
         return 2 + (out in self._sides_in), 2 - (into in self._sides_out)

@@ -1,4 +1,4 @@
-"""A picture as an SVG file, which refers to no other files and contains no scripts."""
+"""Draw a picture as SVG, without scripts or references to other files."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def _style() -> str:
 
 
 def as_svg(picture: Picture) -> str:
-    """Return a picture as SVG: from top to bottom if it has few lanes, or from left to right if it has many."""
+    """Return a picture as SVG, drawn from top to bottom if it has few columns, or else from left to right."""
     root = _Drawing(picture).draw()
     ET.indent(root, " ")
     return f"{ET.tostring(root, encoding='unicode')}\n"
 
 
 class _Drawing:
-    """Draws a picture. The layout grows downwards if there are few columns, and to the right if there are many."""
+    """A drawing of a picture. It grows downwards if it has few columns, and to the right if it has many."""
 
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
@@ -90,7 +90,7 @@ class _Drawing:
         root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {_number(width)} {_number(height)}"}
         root.set("class", "ampho")
         root.set("role", "img")
-        root.set("aria-label", "The history of the migrations, a lane for each package")
+        root.set("aria-label", "The migration history, with a lane for each package")
         ET.SubElement(root, "style").text = _style()
         ET.SubElement(root, "rect", {"class": "page", "width": "100%", "height": "100%"})
         for lane in self._picture.lanes:
@@ -154,12 +154,12 @@ def _draw_edge(root: ET.Element, kind: str, points: Sequence[Point], title: str)
 
 
 def _before_shadow(before: Point, end: Point) -> Point:
-    """Return where an edge ends at a run, whose second box extends to the right and below."""
+    """Return the end of an edge at a run, whose second box extends further to the right and downwards."""
     return end[0] + _RUN * (before[0] > end[0]), end[1] + _RUN * (before[1] > end[1])
 
 
 def _box_width(nodes: Iterable[Node]) -> float:
-    """Return the width of all boxes."""
+    """Return the width of the widest box, within limits; all boxes get this width."""
     widths = [_LEAST]
     for node in nodes:
         widths.append(34 + _MONO * cell_len(labels.title(node)) + (32 if node.is_head else 0))
@@ -169,7 +169,7 @@ def _box_width(nodes: Iterable[Node]) -> float:
 
 
 def _draw_sign(group: ET.Element, mark: Mark, x: float, y: float) -> None:
-    """Draw the sign of a mark. Signs distinguish marks without colors."""
+    """Draw the sign of a mark, so that marks can be distinguished without colors."""
     match mark:
         case Mark.APPLIED | Mark.PENDING:
             ET.SubElement(group, "circle", {"class": "sign", **_numbers(cx=x, cy=y, r=4.5)})
@@ -189,7 +189,7 @@ def _legend(picture: Picture, width: float) -> Iterator[tuple[float, int, str, s
     entries = [(str(mark), look.meaning) for mark, look in labels.legend(picture)]
     kinds = {edge.is_dependency for edge in picture.edges}
     entries += [("parent", "runs before")] * (False in kinds)
-    entries += [("dependency", "is needed by, in another package")] * (True in kinds)
+    entries += [("dependency", "is needed by a revision in another package")] * (True in kinds)
     left, row = width, -1
     for kind, text in entries:
         size = 50 + _SMALL * cell_len(text)
@@ -226,7 +226,7 @@ def _path(parent: ET.Element, kind: str, steps: str) -> None:
 
 
 def _straight(points: Iterable[Point], *, is_closed: bool = False) -> str:
-    """Return the path of straight lines through some points."""
+    """Return an SVG path of straight lines through the given points."""
     return f"M{' L'.join(map(_point, points))}{' Z' if is_closed else ''}"
 
 
@@ -237,7 +237,7 @@ def _write(parent: ET.Element, text: str, at: Point, kind: str, anchor: str | No
 
 
 def _rounded(points: Sequence[Point]) -> str:
-    """Return the path through some points, with rounded corners."""
+    """Return an SVG path through the given points, with rounded corners."""
     kept = [points[0]]
     for before, point, after in zip(points, points[1:], points[2:], strict=False):
         is_corner = not (before[0] == point[0] == after[0] or before[1] == point[1] == after[1])
@@ -251,7 +251,7 @@ def _rounded(points: Sequence[Point]) -> str:
 
 
 def _towards(corner: Point, other: Point) -> Point:
-    """Return where the arc of a corner begins or ends, on the line to another point."""
+    """Return the point where the arc of a corner meets the line to another point."""
     (x, y), (to_x, to_y) = corner, other
     far = abs(to_x - x) + abs(to_y - y)
     part = min(_ROUND, far / 2) / far if far else 0

@@ -18,7 +18,7 @@ from ampho.cli.lines import say
 def show(ctx: click.Context, result: object, text: str | None = None) -> None:
     """Print the result of a command, as JSON if ``--json`` is set, otherwise as text.
 
-    :param text: a text to print instead of the default text for the result.
+    :param text: text to print instead of the default text for the result.
     """
     if wants_json(ctx):
         print_json(ctx, result)

@@ -17,9 +17,9 @@ from ampho.history.revision import id_prefix
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step
 from ampho.migrate.stamp import Stamped
 
-_BEFORE_QUESTION = 40  # the number of steps that are listed before a question
-_WIDE_MESSAGE = 40  # the least width of a message next to other columns
-_NARROW_MESSAGE = 24  # the least width of a message with notes below it
+_BEFORE_QUESTION = 40  # the maximum number of steps listed before a question
+_WIDE_MESSAGE = 40  # the minimum width of a message next to other columns
+_NARROW_MESSAGE = 24  # the minimum width of a message with notes below it
 _TRANSACTIONS = {
     InTransaction.PARTLY: "partly outside a transaction",
     InTransaction.NONE: "not in a transaction",
@@ -99,7 +99,7 @@ def _middle(plan: Plan) -> Layout:
 
 
 def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
-    """Return a table with anything unusual below each message.
+    """Return a table with notes on anything unusual below each message.
 
     :param stacked: also print the message below the id of its revision.
     """
@@ -125,7 +125,7 @@ def _notes(step: Step) -> list[tuple[str, str]]:
 
 
 def _lines(parts: Sequence[tuple[str, str]]) -> Cell:
-    """Return a cell with each part on a line of its own. Empty parts are omitted."""
+    """Return a cell with each part on its own line. Empty parts are omitted."""
     filled = [part for part in parts if part[0]]
     return [(f"\n{text}" if number else text, style) for number, (text, style) in enumerate(filled)]
 
@@ -147,7 +147,10 @@ def _summary(plan: Plan) -> list[str]:
         lines.append(f"May lose data: {counted(lossy)}")
     open_ = sum(step.in_transaction in _TRANSACTIONS for step in plan.steps)
     if open_:
-        lines.append(f"Not fully in a transaction, so a failure may leave part of a change: {counted(open_)}")
+        do, them = ("does", "it") if open_ == 1 else ("do", "them")
+        lines.append(
+            f"{counted(open_)} {do} not run entirely in a transaction; a failure may leave {them} partly applied"
+        )
     if plan.protected:
         lines.append(f"The database {plan.protected} is protected: you must confirm its name")
     return lines

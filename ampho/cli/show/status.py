@@ -71,7 +71,7 @@ def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         what = f"The {entry.direction} of {entry.revision} is unfinished: see 'ampho db-log -v'"
         yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
     if state.uncertain:
-        yield "No record says what the missing revisions depend on, so some pending revisions may be applied."
+        yield "No record says what the missing revisions depend on, so some pending revisions may already be applied."
 
 
 def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _print_revisions(status: DatabaseStatus) -> None:
 def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
     """Yield the lines of all packages.
 
-    :param room: the columns of the terminal, if the lines have to be shortened.
+    :param room: the width of the terminal, if lines must be shortened to fit.
     """
     for package in status:
         numbers = {"applied": package.applied, "pending": package.pending, "missing": package.missing}
@@ -196,7 +196,7 @@ def _lines(status: DatabaseStatus, room: int | None = None) -> Iterator[Text]:
 def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> Text:
     """Return the line of a revision.
 
-    :param room: the columns of the terminal, if the line may have to be shortened: it then contains a date without a
+    :param room: the width of the terminal, if the line must be shortened to fit: it then contains a date without a
         time, and its message may be cut.
     """
     notes = ["head"] if revision.is_head else []

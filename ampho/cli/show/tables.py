@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Cell: TypeAlias = str | Sequence[tuple[str, str]]
-"""The content of a cell: a text, or pieces of text, each with its style."""
+"""The content of a cell: text, or pieces of text with their styles."""
 
 _ANY_WIDTH = 100_000
 _GAP = 2
-_ROWS = 500  # rows that are drawn at a time, so that the first rows of a long table appear immediately
+_ROWS = 500  # the number of rows drawn at a time, so that the first rows of a long table appear immediately
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Layout:
 
     :ivar titles: the titles of the columns; a title that starts with ``>`` aligns its column to the right.
     :ivar rows: the cells of each row.
-    :ivar least: the smallest width of the last column if its lines may be wrapped between words; otherwise 0.
+    :ivar least: the minimum width of the last column if its lines may be wrapped between words; otherwise 0.
     """
 
     titles: Sequence[str]
