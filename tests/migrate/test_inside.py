@@ -499,7 +499,7 @@ def test_sqlite_a_commit_that_waits_for_a_reader_of_its_own_ends(project: Projec
     path = write(project, f"{opened}\n{reads}\nop.execute('INSERT INTO t VALUES (1)')")
     with running(project, database) as each:
         error = str(failed(each))
-        assert f"{path.name}: OperationalError: database is locked (the revision has opened another" in error
+        assert f"{path.name}: OperationalError: database is locked (the revision opened another" in error
         assert database.data() == {"alembic_version": [("core_1",)], "t": []}
 
 
