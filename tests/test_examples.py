@@ -39,7 +39,7 @@ def test_the_demo_runs_both_apps_and_leaves_nothing_behind(project: Project, tmp
     for app in ("flask_app", "quart_app"):
         assert f"$ export AMPHO_APP={app}\n" in done.stdout
     assert done.stdout.count("$ ampho db-up\nUpgrading (heads): 7 revisions of accounts, catalog, orders\n") == 2
-    assert done.stdout.count("Type 'ampho db-down accounts@base --cascade' to revert them, too.") == 2
+    assert done.stdout.count("Run 'ampho db-down accounts@base --cascade' to revert them, too.") == 2
     assert list(tmp_path.glob("ampho-demo-*")) == []
     assert set((ROOT / "examples").rglob("*")) == before
 

@@ -59,7 +59,7 @@ def migrating(
 
     :param connection: a new connection that has not executed anything.
     :param url: the URL of the database; errors show it with its password masked.
-    :param waiting: called with a description of the process that holds the lock, if another process does.
+    :param waiting: called with a description of the other process, if one holds the lock.
     :raises LockTimeoutError: if the lock cannot be acquired in time.
     """
     import_alembic(connection)

@@ -91,7 +91,7 @@ def with_database(
 ) -> Engine:
     """Return an engine for another database on the same server, with the options and listeners of the given engine.
 
-    The other database takes precedence over any in the URL, its query, ``connect_args``, and listeners.
+    It overrides any database named in the app's URL or ``connect_args``, or by its listeners.
 
     :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
     :param check: called first with each new connection; raises an error if it leads to the wrong database.
@@ -209,7 +209,7 @@ class _Connect:
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
     """Return the function that opens an engine's connections. SQLAlchemy keeps its arguments only in a closure.
 
-    :param consequence: the end of the error message: the consequence and the remedy.
+    :param consequence: the end of the error message, with the consequence and the remedy.
     :raises ConfigurationError: if the app opens its connections itself.
     """
     creator = engine.pool._creator  # noqa: SLF001

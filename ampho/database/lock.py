@@ -44,7 +44,7 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
     """Hold the database's lock.
 
     :param connection: the migrating connection, outside of a transaction.
-    :param waiting: called with a description of the process that holds the lock, if another process does.
+    :param waiting: called with a description of the other process, if one holds the lock.
     :raises LockError: if the lock cannot be acquired in time, the database has none, or a pooler makes it useless.
     """
     lock = _lock_of(connection, settings)
@@ -217,7 +217,7 @@ class _Lock:
         """Acquire the lock if it is free, and return whether it was."""
         acquired = self.connection.execute(self.TRY, self._parameters).scalar()
         self.connection.rollback()
-        if acquired is None:  # as GET_LOCK() returns after an error
+        if acquired is None:  # GET_LOCK() returns NULL after an error
             raise LockError(
                 "The database could not acquire a lock with GET_LOCK(). Check the server's log, or set"
                 f" {LOCK} to False if only one process migrates this database."
@@ -292,16 +292,16 @@ def _check_pooler(connection: Connection) -> None:
             other = connection.engine.connect()
         except SQLAlchemyError as exc:
             raise LockError(
-                "Ampho cannot check whether the pooler in front of the database keeps sessions apart, because a"
-                f" second connection failed ({type(exc).__name__}). Set AMPHO_DATABASE_URI to the address of the"
-                " database itself, which is only used for migrations."
+                "Ampho cannot check whether the pooler in front of the database gives each connection its own session,"
+                f" because a second connection failed ({type(exc).__name__}). Set AMPHO_DATABASE_URI, which is used"
+                " only for migrations, to the database's own address."
             ) from exc
         with other:
             if _server_pid(other) == pid or _server_pid(connection) != pid:
                 raise PoolerError(
                     "A pooler such as PgBouncer is in front of the database and runs each transaction in a different"
-                    " session, so no lock can protect the migration. Set AMPHO_DATABASE_URI to the address of the"
-                    " database itself, which is only used for migrations, or switch the pooler to session mode."
+                    " session, so no lock can protect the migration. Set AMPHO_DATABASE_URI, which is used only for"
+                    " migrations, to the database's own address, or switch the pooler to session mode."
                 )
 
 

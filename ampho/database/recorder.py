@@ -241,7 +241,7 @@ def _versions() -> str:
 def _version(distribution: str) -> str:
     try:
         return version(distribution)
-    except PackageNotFoundError:  # as in an app that is packed into one file
+    except PackageNotFoundError:  # for example in an app that is packed into one file
         return "?"
 
 

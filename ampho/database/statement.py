@@ -25,7 +25,7 @@ class Statement:
     def __init__(self, sql: str, url: URL) -> None:
         self._sql = sql
         self._url = url
-        self._shown: str | None = None  # only made when it is needed, because most statements are never shown
+        self._shown: str | None = None  # made on demand, because most statements are never shown
 
     def __str__(self) -> str:
         if self._shown is None:

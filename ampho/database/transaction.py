@@ -29,7 +29,7 @@ class StepTransaction:
 
     :ivar is_own: whether the current statements come from Ampho or Alembic, and not from the revision.
     :ivar committed: whether part of the step was committed before its end.
-    :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing it.
+    :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back the transaction.
     :ivar lost: whether that rollback undid changes of the revision.
     """
@@ -70,7 +70,7 @@ class StepTransaction:
             self.is_own = before
 
     def notice_end(self, connection: Connection) -> None:
-        """Detect that the transaction has ended without an event, as after SQLite's ``executescript()``."""
+        """Detect that the transaction ended without firing an event, as happens after SQLite's ``executescript()``."""
         if connection.invalidated:  # for example by a cancelled task, whose exception must not be replaced
             return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # never None here

@@ -113,9 +113,9 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
 
 
 def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATABASE_URI") -> None:
-    """Check that a URL names an async driver if ``is_async`` is true, and otherwise a sync one. psycopg is both.
+    """Check that a URL names an async driver if ``is_async`` is true, and otherwise a sync one. psycopg can be either.
 
-    A URL without a driver counts as sync, because the driver that SQLAlchemy chooses depends on its version.
+    A URL without a driver is treated as sync, because the driver that SQLAlchemy chooses depends on its version.
 
     :raises DriverError: if the driver is of the other kind, or SQLAlchemy does not know it.
     """
@@ -164,7 +164,7 @@ def in_folder(url: URL, folder: Path) -> URL:
 
 
 def redact(text: str, *urls: URL) -> str:
-    """Return a text with the passwords of URLs, and the secrets in their queries, masked in every spelling.
+    """Mask the passwords of URLs, and the secrets in their queries, in a string, however they are escaped.
 
     Each character of a password may be raw, percent-encoded (once or more), or escaped as in a ``repr``, an ini file or
     an SQL literal. A password of three characters or more is masked everywhere, even inside a word. A shorter one would
@@ -182,12 +182,12 @@ def redact(text: str, *urls: URL) -> str:
 
 
 def describe_without(exc: BaseException, url: URL) -> str:
-    """Return an exception as one line, as :func:`~ampho._text.describe` does, without the password of a URL."""
+    """Describe an exception in one line, like :func:`~ampho._text.describe`, with the secrets of a URL masked."""
     return redact(describe(exc, lambda text: redact(text, url)), url)
 
 
 def explain(exc: BaseException, url: URL) -> str:
-    """Return an exception as :func:`describe_without` does, without the final full stop, but with any known hint."""
+    """Describe an exception like :func:`describe_without`, without the final full stop, but with any known hint."""
     return with_hint(describe_without(exc, url).rstrip(".?"))
 
 
@@ -209,7 +209,7 @@ def _secrets(url: URL) -> Iterator[str]:
 
 
 def _spelling(character: str) -> str:
-    """Return a pattern that matches the spellings of one character of a password."""
+    """Return a pattern that matches every form of one character of a password."""
     code = ord(character)
     percent = "".join(rf"%(?:25){{0,2}}(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
     forms = [percent, rf"\\+(?i:x{code:02x}|u{code:04x}|U{code:08x})"]

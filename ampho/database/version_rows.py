@@ -31,7 +31,7 @@ _IN_SCHEMA = (
     " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
 )
 _LIKE_IT = {
-    # Compare the text first, because SQLite cannot list the columns of a broken view or virtual table.
+    # Check the CREATE TABLE text first, because SQLite cannot list the columns of a broken view or virtual table.
     "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
     " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
     "postgresql": f"{_IN_SCHEMA}current_schema()",
@@ -47,8 +47,9 @@ class Applied:
     :ivar graph: the revisions of the files, and the missing ones.
     :ivar known: the ids of the applied revisions.
     :ivar missing: the ids of the applied revisions that have no file.
-    :ivar uncertain: the ids of revisions that may be applied, because no record says what a missing one depends on.
-    :ivar unknown: the rows of revisions without a file.
+    :ivar uncertain: the ids of revisions that may be applied, because the dependencies of a missing revision are not
+        recorded.
+    :ivar unknown: the rows of missing revisions.
     :ivar corrupt: the rows that cannot be the id of a revision, as text.
     :ivar rows: all rows that are not corrupt.
     """
@@ -108,7 +109,7 @@ class Applied:
         )
 
     def diverged(self, journal: Journal) -> tuple[str, ...]:
-        """Return the revisions that were never run, but count as applied because others depend on them.
+        """Return the revisions that were never run, but are treated as applied because others depend on them.
 
         The revisions in the version rows and in the journal did run, and so did those that they depended on at that
         time.
@@ -120,7 +121,7 @@ class Applied:
         return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return the parents of a revision when it ran; if one of them is not in the graph, add its present parents."""
+        """Return the parents that a revision had when it ran; if one is not in the graph, add its present parents."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:
@@ -232,8 +233,8 @@ def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
     """Check that no other table has version rows of this history. Call this if the version table is empty.
 
-    Another table has them if ``env.py`` used a different name for the version table before; then, all revisions would
-    run again. If the version table does not have the default name, it may be one of several, such as one per tenant, so
+    Another table has them if ``env.py`` used to name the version table differently; all revisions would then run
+    again. If the version table does not have the default name, it may be one of several, such as one per tenant, so
     only the table with the default name is checked.
 
     :param journal: the journal; rows of revisions that it records as not applied are ignored, as in an old copy.

@@ -1,23 +1,23 @@
 """The only module besides ``revise/comparison.py`` that uses private names of Alembic.
 
-It has five parts:
+It has five parts, which use these private names:
 
-1. :class:`EnvironmentRun` runs the host's ``env.py`` and checks what it configures. Private:
+1. :class:`EnvironmentRun` runs the host's ``env.py`` and checks what it configures.
    ``MigrationContext._in_external_transaction`` and ``_transaction_per_migration`` show whether each revision has its
    own transaction; ``alembic.op._proxy`` stays bound after a failure, so it is cleared.
 2. :class:`GraphScripts` passes the revisions of the graph to Alembic, and :func:`load_steps` the steps of a plan, with
-   exact version rows. Private: ``ScriptDirectory._load_revisions`` is overridden, so that no file is read twice, or
-   executed just to build the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies`` and
+   exact version rows. ``ScriptDirectory._load_revisions`` is overridden, so that no file is read twice, or executed
+   just to build the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies`` and
    ``_normalized_resolved_dependencies`` in quadratic time, so a step sets the former itself, and computes the latter on
-   demand. The module's ``literal_column`` is replaced during a run, because compiling a statement for each version row
-   takes a sixth of the time of a small step.
-3. The version table and the transaction of a step. Private: ``MigrationContext._has_version_table``,
-   ``_ensure_version_table`` and ``_version``, because the table must not be written before the plan is accepted;
-   Alembic commits ``_transaction`` at the end of a step.
-4. Plain Alembic's commands see the graph of the configured packages. Private: ``Script._all_down_revisions`` contains
-   the parents and dependencies of a revision.
-5. :class:`RevisionFiles` writes new files as the package's ``alembic.ini`` configures them. Private:
-   ``ScriptDirectory._rev_path`` and ``_generate_create_date``, and ``write_hooks._invoke``.
+   demand. ``literal_column`` in ``alembic.runtime.migration`` is replaced during a run, because compiling a statement
+   for each version row takes a sixth of the time of a small step.
+3. Functions read and write the version table, and control the transaction of a step. They use ``_has_version_table``,
+   ``_ensure_version_table``, and ``_version`` of ``MigrationContext``, because the table must not be written before the
+   plan is accepted, and set ``_transaction``, which Alembic commits at the end of a step.
+4. Plain Alembic's commands see the graph of the configured packages. ``Script._all_down_revisions`` contains the
+   parents and dependencies of a revision.
+5. :class:`RevisionFiles` names and renders new files as the package's ``alembic.ini`` configures them, with
+   ``ScriptDirectory._rev_path`` and ``_generate_create_date``, and runs hooks with ``write_hooks._invoke``.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ ASK = ("current",)
 
 Rows = tuple[str, ...]
 Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
-"""A function that Alembic calls inside ``env.py`` with the version rows and the context; it returns the steps."""
+"""A function that Alembic calls inside ``env.py`` with the version rows and the context, and that returns the steps."""
 
 _ID = String()
 _log = logging.getLogger("ampho")
 _SKIPPED = (
-    "%s, line %d: %s() was skipped, because it would replace the app's logging configuration. Remove it, or call"
-    ' it only if context.config.attributes has no "connection", as under plain Alembic.'
+    "%s, line %d: %s() was skipped, because it would replace the app's logging configuration. Remove the"
+    ' call, or make it only if context.config.attributes has no "connection", as is the case under plain Alembic.'
 )
 
 
@@ -155,8 +155,8 @@ class EnvironmentRun:
     def execute(self, work: Callable[[Rows, MigrationContext, GraphScripts], Iterable[RevisionStep]]) -> None:
         """Run ``env.py`` with ``work`` inside it.
 
-        :raises EnvironmentFileError: if ``env.py`` does not run the migrations as Ampho needs it.
-        :raises Exception: any exception of ``env.py``, a revision, Alembic, or the database; see :meth:`fail`.
+        :raises EnvironmentFileError: if ``env.py`` does not run the migrations as Ampho requires.
+        :raises Exception: any exception from ``env.py``, a revision, Alembic, or the database; see :meth:`fail`.
         """
         script = GraphScripts(self.project)
 
@@ -226,7 +226,10 @@ class EnvironmentRun:
     def _check(self, context: MigrationContext) -> None:
         """Check, before anything is written, that ``env.py`` uses Ampho's connection and a transaction per revision."""
         if not isinstance(self.connection, Offline) and context.connection is not self.connection:
-            raise self.refused("does not use Ampho's connection. Configure the one that run_migrations() receives")
+            raise self.refused(
+                "does not use Ampho's connection. Pass the connection that run_migrations() receives to"
+                " context.configure()"
+            )
         if context._in_external_transaction:
             raise self.refused(
                 "runs a statement before context.configure(), so all revisions would run in one transaction that is"
@@ -299,9 +302,9 @@ def _replaced(module: ModuleType, **values: object) -> Iterator[None]:
 
 
 class _Config(Config):
-    """Alembic's configuration, from a file in UTF-8 or, failing that, in the encoding of the locale.
+    """Alembic's configuration, from a file that is decoded as UTF-8 or, failing that, in the locale's encoding.
 
-    Alembic itself only tries the encoding of the locale, which is ASCII in many containers.
+    Alembic itself only tries the locale's encoding, which is ASCII in many containers.
 
     :param command: the equivalent Alembic command and its arguments.
     :param x: the values of ``-x``; a string is one value.
@@ -314,7 +317,7 @@ class _Config(Config):
         del self.cmd_opts
 
     @cached_property
-    def cmd_opts(self) -> argparse.Namespace:  # type: ignore[override]  # Alembic has an attribute that is set at once
+    def cmd_opts(self) -> argparse.Namespace:  # type: ignore[override]  # a plain attribute in Alembic
         """The arguments of the command, parsed on demand, because creating Alembic's parser is slow."""
         found = CommandLine("alembic").parser.parse_args(self._command)
         found.x = self._x
@@ -367,7 +370,7 @@ def _version_locations(project: Project) -> list[str]:
 
 
 class LazyScript(Script):
-    """A revision of the graph, as Alembic needs it. Its file is executed when Alembic first uses the module."""
+    """A revision of the graph as an Alembic script, whose file is executed when Alembic first uses its module."""
 
     def __init__(self, graph: Graph, revision_id: str) -> None:
         self._source = revision = graph[revision_id]
@@ -384,7 +387,7 @@ class LazyScript(Script):
         self._resolved_dependencies = dependencies
 
     @cached_property
-    def _normalized_resolved_dependencies(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic's is set, as well
+    def _normalized_resolved_dependencies(self) -> tuple[str, ...]:  # type: ignore[override]  # a plain attribute in Alembic
         """The dependencies that no earlier revision of the branch has, as in Alembic's map of all revisions."""
         left, seen = list(self._source.down_revisions), set[str]()
         needed = dict.fromkeys(self._resolved_dependencies)
@@ -399,7 +402,7 @@ class LazyScript(Script):
         return tuple(needed)
 
     @cached_property
-    def module(self) -> ModuleType:  # type: ignore[override]  # Alembic has an attribute that is set at once
+    def module(self) -> ModuleType:  # type: ignore[override]  # a plain attribute in Alembic
         return load_module(self._source.path, self._source.package)
 
     @property
@@ -428,7 +431,10 @@ class GraphScripts(ScriptDirectory):
 
 
 class _StepInfo(MigrationInfo):
-    """The ``step`` of ``on_version_apply`` callbacks. ``down_revision_ids`` needs all revisions, so it is lazy."""
+    """The ``step`` of ``on_version_apply`` callbacks, which computes ``down_revision_ids`` on demand.
+
+    Computing them requires the map of all revisions.
+    """
 
     def __init__(self, step: RevisionStep) -> None:
         super().__init__(
@@ -438,7 +444,7 @@ class _StepInfo(MigrationInfo):
         del self.__dict__["down_revision_ids"]
 
     @cached_property
-    def down_revision_ids(self) -> tuple[str, ...]:  # type: ignore[override]  # Alembic has it at once
+    def down_revision_ids(self) -> tuple[str, ...]:  # type: ignore[override]  # a plain attribute in Alembic
         return self._revision._normalized_down_revisions
 
 
@@ -524,7 +530,7 @@ def _version_rows_as_parameters() -> AbstractContextManager[None]:
     """Make Alembic write version rows as parameters instead of literals, so that each statement is compiled once."""
 
     def parameter(text: str) -> ColumnElement[str]:
-        # Another thread may write SQL with plain Alembic meanwhile, which needs literals.
+        # Meanwhile, another thread may be writing SQL with plain Alembic, which needs literals.
         return bindparam(None, text[1:-1], _ID) if is_inside() else literal_column(text)
 
     return _replaced(migration, literal_column=parameter)
@@ -581,7 +587,7 @@ def write_rows(
 def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> None:
     """Make Alembic commit the connection's current transaction instead of the one that it began itself.
 
-    :param is_over: whether a statement has ended the current transaction without SQLAlchemy noticing it.
+    :param is_over: whether a statement has ended the current transaction without SQLAlchemy noticing.
     """
     connection = context.connection
     if connection is None:
@@ -603,7 +609,7 @@ def follow_in_blocks(context: MigrationContext) -> None:
 
 
 class _NoResult:
-    """The result of a statement that is only written. Using it raises an error, so it never seems to be empty."""
+    """The result of a statement that is written, not executed. Using it raises an error, so it never looks empty."""
 
     def _refuse(self, *args: object) -> NoReturn:
         raise RuntimeError("it reads data")
@@ -637,7 +643,7 @@ def current_environment() -> EnvironmentContext:
 def show_present_folders(script: ScriptDirectory, project: Project) -> None:
     """Make a plain Alembic command see the graph of the configured packages instead of its own.
 
-    This executes no file, such as a third party's ``env.py`` next to its revision files.
+    This executes no file, not even a third party's ``env.py`` next to its revision files.
     """
     present = GraphScripts(project)
     script.version_locations = present.version_locations
@@ -746,7 +752,7 @@ class RevisionFiles:
     def render(self, revision: Revision, body: Body) -> bytes:
         """Return the content of a new revision file.
 
-        :raises RevisionInputError: if the template fails.
+        :raises RevisionInputError: if the template cannot be rendered.
         """
         source = self._package.folder / "script.py.mako"
         if not source.is_file():
@@ -771,7 +777,7 @@ class RevisionFiles:
                 **arguments,
             )
         except (Exception, SystemExit) as exc:
-            raise self._error(f"the template {shown_path(source)} fails: {describe(exc)}") from exc
+            raise self._error(f"the template {shown_path(source)} cannot be rendered: {describe(exc)}") from exc
         return str(text).encode("utf-8")
 
     def run_hooks(self, path: Path) -> None:

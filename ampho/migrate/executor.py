@@ -110,7 +110,7 @@ def downgrade(
 
 
 def revert_scratch(project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str]) -> Run:
-    """Revert the revisions of a throwaway database, from the latest one to the first irreversible one.
+    """Revert the revisions of a throwaway database, latest first, until the next one is irreversible.
 
     :param stops: the ids of irreversible revisions.
     """
@@ -292,7 +292,7 @@ class Executor:
         return [run.step.revision.id for run in self._done]
 
     def _notify_of_statements(self, connection: Connection) -> None:
-        """Notify observers of each statement; the event after a failed statement is the rollback."""
+        """Notify observers of each statement. The only event after a failed statement is the rollback."""
 
         def executing(connection: Connection, cursor: object, statement: str, *args: object) -> None:
             self._observers.notify(Observer.executing, Statement(statement, self.project.url))

@@ -72,7 +72,7 @@ def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool
 
 
 def _part(source: bytes, name: str) -> bytes:
-    """Return the text of a function, or of the whole file if it defines more functions that this one may call."""
+    """Return the text of a function, or of the whole file if it defines other functions that this one may call."""
     starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
     if name not in starts or starts.keys() - set(Direction):
         return source

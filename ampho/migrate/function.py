@@ -37,7 +37,8 @@ def run_function(
 
     :param path: the revision's file.
     :param arguments: the arguments that ``env.py`` passed to ``context.run_migrations()``.
-    :param run_async: ``op.run_async()``, which raises an error on a sync engine, or if SQL is only written.
+    :param run_async: ``op.run_async()``, which raises an error on a sync engine, or if SQL is written instead of
+        executed.
     :raises TypeError: if the function returns anything but None.
     :raises RuntimeError: if the function creates a coroutine and never awaits it.
     """

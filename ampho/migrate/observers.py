@@ -46,7 +46,7 @@ class Observer:
         """Called when a step begins."""
 
     def executing(self, statement: Statement) -> None:
-        """Called before each statement. Not overriding it adds no overhead."""
+        """Called before each statement. It adds no overhead unless it is overridden."""
 
     def executed(self) -> None:
         """Called after a statement, or after its rollback if it failed."""
@@ -72,7 +72,7 @@ class Observer:
 
 
 class Observers:
-    """The observers of one run. If an observer raises an error, its first one is logged, and the run continues.
+    """The observers of one run. The first error that each observer raises is logged, and the run continues.
 
     :param url: the URL of the database; its password is masked in the log.
     :ivar members: the observers, in the order in which they receive each event.
@@ -84,7 +84,7 @@ class Observers:
         self._failed: set[str] = set()
 
     def call(self, name: str, function: Callable[..., object], *args: object, **kwargs: object) -> None:
-        """Call a function of the observer or receiver with this name, and log its first error."""
+        """Call a function of the observer or receiver ``name``, and log the first error that it raises."""
         try:
             function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001 (an observer may raise anything)

@@ -1,4 +1,4 @@
-"""The connections that a revision opens next to the migrating one, for example by using the app's session.
+"""The connections that a revision opens besides the migrating one, for example through the app's session.
 
 One of the two connections may wait for a lock that the other holds. No database detects that deadlock, because the
 revision waits for itself in Python. So while such a connection is open, statements on both connections wait for locks
@@ -133,13 +133,13 @@ _watching: OtherConnections | None = None
 # This listener is never removed, because other threads iterate over the listeners while they check connections out.
 @event.listens_for(Pool, "checkout")
 def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
-    watching = _watching  # another thread may end the run meanwhile
+    watching = _watching  # in a variable, because another thread may end the run
     if watching is not None and is_inside():
         watching.opened(raw, entry, proxy)
 
 
 def _execute(raw: Any, statement: str) -> Sequence[object]:  # noqa: ANN401
-    """Execute a statement without SQLAlchemy, which would begin a transaction for it; return its first row."""
+    """Execute a statement without SQLAlchemy, which would begin a transaction for it, and return the first row."""
     cursor = raw.cursor()
     try:
         cursor.execute(statement)

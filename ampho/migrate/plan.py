@@ -127,7 +127,7 @@ class Plan:
 
     @property
     def along(self) -> tuple[str, ...]:
-        """The packages of steps that the specifier does not name, in the order of the steps."""
+        """The packages without a step that the specifier names, in the order of the steps."""
         asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
         return tuple(package for package in self.packages if package not in asked)
 
@@ -233,9 +233,9 @@ def plan_upgrade(
     """Plan an upgrade.
 
     :param rows: the version rows of the database.
-    :param journal: the journal of the database, which may not record changes by other tools.
+    :param journal: the journal of the database, which may lack changes made by other tools.
     :raises SpecifierError: if the specifier does not name revisions to apply.
-    :raises PackageNotFoundError: if the specifier means all packages, and one is not installed and was never applied.
+    :raises PackageNotFoundError: if the specifier means all packages, and one of them is neither installed nor applied.
     :raises UnknownRevisionsError: if missing revisions prevent the upgrade.
     :raises VersionTableError: if one of the rows cannot be a revision.
     :raises DivergedError: if the upgrade needs a revision that has diverged.
@@ -267,7 +267,7 @@ def plan_downgrade(
 
     :param rows: the version rows of the database.
     :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
-    :param journal: the journal of the database, which may not record changes by other tools.
+    :param journal: the journal of the database, which may lack changes made by other tools.
     :raises SpecifierError: if the specifier does not name revisions to revert.
     :raises DependentsError: if other applied revisions depend on these, and ``cascade`` is not set.
     :raises UnknownRevisionsError: if missing revisions prevent the downgrade.
@@ -315,7 +315,7 @@ def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) ->
 def rest_of(plan: Plan, applied: Applied) -> Plan:
     """Return the remaining steps of a plan for a database that another process may have migrated in the meantime.
 
-    :raises DatabaseError: if the version rows no longer fit one of these steps.
+    :raises DatabaseError: if one of these steps no longer fits the version rows.
     """
     left = [
         step for step in plan.steps if (step.revision.id in applied.known) is (step.direction is Direction.DOWNGRADE)
@@ -351,12 +351,14 @@ def _plan(
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
     graph = state.graph
     if spec.target == "base" or spec.offset < 0:
-        raise _invalid(spec, f"that is a downgrade. Type 'ampho db-down {spec.text}' to revert revisions")
+        raise _invalid(spec, f"that is a downgrade. Run 'ampho db-down {spec.text}' to revert revisions")
     match spec:
         case Specifier(branch=None, target="heads"):
             return {head for name in graph.packages for head in graph.heads(name)}
         case Specifier(branch=None, target="head"):
-            raise _invalid(spec, "each package has its own head. Type 'heads' for all, or PACKAGE@head")
+            raise _invalid(
+                spec, "each package has its own head. Type 'heads' for all packages, or PACKAGE@head for one"
+            )
         case Specifier(branch=name, target=""):
             pending = [revision_id for revision_id in graph.ids if revision_id not in state.known]
             if name is not None:
@@ -376,7 +378,7 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     graph, applied = state.graph, state.known
     if spec.target in {"head", "heads"} or spec.offset > 0:
         typed = "heads" if spec.text == "head" else spec.text
-        raise _invalid(spec, f"that is an upgrade. Type 'ampho db-up {typed}' to apply revisions")
+        raise _invalid(spec, f"that is an upgrade. Run 'ampho db-up {typed}' to apply revisions")
     match spec:
         case Specifier(branch=None, target="base"):
             return set(applied)
@@ -390,8 +392,8 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     if isinstance(target, Branch):
         raise _invalid(
             spec,
-            f"this does not say how far to downgrade. Type {target.name}@-1 for its last revision, or"
-            f" {target.name}@base for all",
+            f"this does not say how far to downgrade. Type {target.name}@-1 to revert its last revision,"
+            f" or {target.name}@base to revert all of them",
         )
     if target not in applied:
         which = "that" if target == spec.text else target
@@ -409,7 +411,8 @@ def _next_of_branch(graph: Graph, branch: Branch, candidates: Iterable[str], spe
     def only(ends: Sequence[str]) -> Sequence[str]:
         if len(ends) == 1:
             return ends
-        text = f"{branch.name} has {len(ends)} {'next' if spec.offset > 0 else 'last'} revisions: {', '.join(ends)}."
+        which = "possible next revisions" if spec.offset > 0 else "heads to revert from"
+        text = f"{branch.name} has {len(ends)} {which}: {', '.join(ends)}."
         if spec.offset > 0:
             raise _invalid(spec, f"{text} Type one of them")
         ways = " or ".join([*_below(graph, ends, branch), f"{branch.name}@base"])
@@ -431,8 +434,8 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
         if all(map(graph.is_missing, ends)):
             return ends  # refused later, because they are missing
         packages = dict.fromkeys(graph[end].package for end in ends if not graph.is_missing(end))
-        ways = ", ".join(f"'ampho db-down {name}@-1'" for name in packages)
-        raise _invalid(spec, f"no record says which of {len(ends)} revisions was applied last. Type {ways}")
+        ways = " or ".join(f"'ampho db-down {name}@-1'" for name in packages)
+        raise _invalid(spec, f"no record says which of {len(ends)} revisions was applied last. Run {ways}")
 
     _check_enough(spec, applied, "to revert")
     return _taken(graph, applied, spec.offset, last)
@@ -441,7 +444,7 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
 def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]) -> set[str]:
     """Return revisions, taken one by one from the beginning of ``ids``, or from the end if ``offset`` is negative.
 
-    :param choose: picks the next revision from those that can be next; if it picks several, they are returned.
+    :param choose: picks the next revision from those that can be next; if it picks several, this function returns them.
     """
     needs = graph.parents if offset > 0 else graph.children
     members, taken = set(ids), set[str]()
@@ -459,7 +462,7 @@ def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequ
 
 
 def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
-    """Return the last revision of a branch that all tips depend on, if there is one; a downgrade to it reverts them."""
+    """Return a branch's latest revision that all ``tips`` depend on, if any. A downgrade to it reverts the tips."""
     common = set.intersection(*(set(graph.ancestors([tip])) - {tip} for tip in tips)) & set(branch.ids)
     return list(graph.sort(common)[-1:])
 
@@ -469,7 +472,7 @@ def _dependents_error(graph: Graph, spec: Specifier, dependents: Iterable[str]) 
     shown = listed([f"{revision_id} ({graph[revision_id].package})" for revision_id in ids], _SHOWN)
     return DependentsError(
         f"Other applied revisions depend on those that 'ampho db-down {spec.text}' reverts: {shown}."
-        f" Type 'ampho db-down {spec.text} --cascade' to revert them, too.",
+        f" Run 'ampho db-down {spec.text} --cascade' to revert them, too.",
         specifier=spec.text,
         dependents=ids,
     )

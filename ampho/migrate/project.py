@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _NO_PACKAGE = (
-    f'No package with migrations is configured. List the packages, as in app.config["{SETTING}"] = ["blog"],'
+    f'No package with migrations is configured. List the packages, for example with app.config["{SETTING}"] = ["blog"],'
     " and create a migrations folder for one with 'ampho db-init PACKAGE'."
 )
 
@@ -40,13 +40,13 @@ class Project:
     :ivar packages: the configured packages, in order.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
-    :ivar not_installed: the error for each package that is listed but not installed, by its name.
+    :ivar not_installed: the errors for packages that are listed but not installed, by package name.
     :ivar import_name: the import name of the app.
     :ivar metadata: the tables of the models, for ``target_metadata``.
     :ivar options: more arguments for Alembic's ``context.configure()``.
     :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
     :ivar url: the URL of the database.
-    :ivar template: the name of the template for a new ``env.py``, ``sync`` or ``aio``.
+    :ivar template: the name of the template for a new ``env.py``: ``sync`` or ``aio``.
     :ivar find_packages: finds the packages again, after a command has created a folder.
     """
 
@@ -88,12 +88,12 @@ class Project:
         raise PackageNotFoundError(f"{name} is not a configured package. {self.setting_hint(name)}", package=name)
 
     def is_configured_now(self, name: str) -> bool:
-        """Return whether a package is configured now. The app's own package is, once it has a migrations folder."""
+        """Return whether a package is configured now, as the app's own package is once it has a migrations folder."""
         packages = self.find_packages() if self.find_packages else self.packages
         return any(package.name == name for package in packages)
 
     def setting_hint(self, entry: str) -> str:
-        """Return a sentence about how to list one more package."""
+        """Return a sentence that says how to list one more package."""
         entries = [*(package.entry for package in self.packages), entry]
         quoted = ", ".join(f'"{each}"' for each in entries)
         return f'Set app.config["{SETTING}"] to [{quoted}], or set {SETTING}={",".join(entries)} in the environment.'
@@ -203,7 +203,7 @@ class Project:
             if not package.installed:
                 remedy += f", or recursive_version_locations = true in {shown_path(package.folder / 'alembic.ini')}"
             if not self.graph.of_package(package.name):
-                remedy += f"; to read only one of them, {entry}/{folders[0]}"
+                remedy += f"; to read only one of them, write {entry}/{folders[0]}"
             if not package.installed:
                 remedy += ". To ignore them without this warning, write recursive_version_locations = false"
             yield (

@@ -180,7 +180,7 @@ def query_known_table(
 ) -> T:
     """Return the answer without importing Alembic, which takes longer than everything else in most commands.
 
-    :raises DatabaseError: if the database reports an error, or its driver cannot decode a text.
+    :raises DatabaseError: if the database reports an error, or its driver cannot decode a string.
     """
     name, schema = _version_table(project)
     try:

@@ -106,7 +106,7 @@ def _render(
 def render_each(
     project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
 ) -> dict[str, str | RenderError]:
-    """Return a mapping from revision ids to the SQL of their upgrades, or to errors if that cannot be written.
+    """Map each revision id to the SQL of its upgrade, or to an error if the upgrade cannot be written as SQL.
 
     The SQL contains neither the transaction around it nor the statements for the version table.
 
@@ -268,9 +268,9 @@ class _Excerpts(_Writer):
 def _why_not(exc: BaseException) -> str:
     text = describe(exc)
     if "literal value renderer" in text or "without a renderable value" in text:
-        return f"{text}. For the column or bind parameter, use a type that can be written as a literal."
+        return f"{text}. For the column or bind parameter, use a type whose values can be written as literals."
     if "batch mode" in text:
         text = "SQLite's batch mode reads the table that it rebuilds"
     if any(part in text for part in _NEED_DATABASE):
-        return f"{text}. It needs a live database, so run the command without -s/--sql."
+        return f"{text}. The revision needs a live database, so run the command without -s/--sql."
     return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."

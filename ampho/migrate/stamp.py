@@ -33,8 +33,8 @@ class Stamped:
 
     :ivar before: the version rows before the command.
     :ivar after: the version rows after the command.
-    :ivar recorded: the ids of diverged or edited revisions that were already applied; the journal now records that they
-        are, with their current files.
+    :ivar recorded: the ids of diverged or edited revisions that were already applied; the journal now records them
+        as applied, with their current files.
     """
 
     before: tuple[str, ...]
@@ -98,13 +98,13 @@ def _forgotten(before: Applied, name: str) -> set[str]:
     missing = {rid for state in missing_states(before) for rid in state.named(name)}
     if not missing:
         ways = advice.ways_to_forget(before, graph.sort(before.missing))
-        remedy = f"Type {' or '.join(ways)}." if ways else "Run 'ampho db-current' to see which revisions are applied."
+        remedy = f"Run {' or '.join(ways)}." if ways else "Run 'ampho db-current' to see which revisions are applied."
         raise SpecifierError(f"{name}: no missing revision has that name. {remedy}", specifier=name)
     dependents = (graph.descendants(missing) & before.known) - missing
     if dependents:
         raise DependentsError(
             f"{advice.describe_missing(before, dependents)} {'depends' if len(dependents) == 1 else 'depend'} on the"
-            f" revisions to forget. Type {' and '.join(advice.ways_out(before, graph.sort(dependents)))} first.",
+            f" revisions to forget. First run {' and '.join(advice.ways_out(before, graph.sort(dependents)))}.",
             specifier=name,
             dependents=graph.sort(dependents),
         )
@@ -197,7 +197,7 @@ def _write(
                         table.note(was.graph[rid], direction, was.graph.parents(rid), outcome)
 
         write_rows(context, rows, after, record)
-        # In a table that another tool made, a row may be NULL.
+        # A row may be NULL in a table that another tool created.
         return Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed))
 
     waiting = (Observer() if observer is None else observer).waiting
@@ -240,11 +240,11 @@ def _without(before: Applied, removed: set[str], spec: Specifier) -> set[str]:
     if dependents:
         ids = graph.sort(dependents)
         present = dict.fromkeys(graph[rid].package for rid in ids if not graph[rid].is_missing)
-        ways = [f"'ampho db-stamp {name}@base', or an earlier revision of {name}," for name in present]
-        ways += advice.ways_to_forget(before, before.missing & dependents)
+        ways = [f"run 'ampho db-stamp {name}@base', or stamp an earlier revision of {name}" for name in present]
+        ways += [f"run {way}" for way in advice.ways_to_forget(before, before.missing & dependents)]
         raise DependentsError(
-            f"Other applied revisions depend on those that '{spec.text}' marks as not applied: {listed(ids)}. Type"
-            f" {' and '.join(ways)} first.",
+            f"Other applied revisions depend on those that '{spec.text}' marks as not applied: {listed(ids)}. First"
+            f" {', and '.join(ways)}.",
             specifier=spec.text,
             dependents=ids,
         )

@@ -35,9 +35,10 @@ _log = logging.getLogger("ampho")
 _MAX_ERROR = 4000
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
 _SCRATCH_REMEDIES = {
-    Direction.UPGRADE: "Correct its upgrade(); or if it uses a table that another package creates, drops, or renames,"
-    " add the revision of that package to depends_on.",
-    Direction.DOWNGRADE: "Correct its downgrade(); or if it is irreversible, raise NotImplementedError in it.",
+    Direction.UPGRADE: "Correct the revision's upgrade(). If it uses a table that another package creates, drops, or"
+    " renames, add that package's revision to depends_on.",
+    Direction.DOWNGRADE: "Correct the revision's downgrade(). If the revision is irreversible, raise"
+    " NotImplementedError there.",
 }
 
 
@@ -98,7 +99,7 @@ class RunningStep:
                 self._connection.commit()
 
     def _record_early_commit(self) -> None:
-        """Record that the step has begun, because its revision is about to commit, as in ``autocommit_block()``."""
+        """Record that the step has begun, because the revision is about to commit, as ``autocommit_block()`` does."""
         if self.table is not None and self._is_transactional:
             self.table.start(self._entry, counting=False)
 
@@ -178,7 +179,7 @@ class RunningStep:
         if not self._is_transactional:
             why = "This database commits DDL immediately"
         elif self._transaction.committed:
-            why = "It committed before its end, as an autocommit_block() does"
+            why = "The revision committed partway through (for example, in an autocommit_block())"
         elif is_lost and self._transaction.is_own:
             return "The connection was lost during its commit. 'ampho db-current' shows whether it is applied."
         else:
@@ -239,7 +240,7 @@ def has_lost_connection(exc: BaseException) -> bool:
 
 
 def cause_of(exc: BaseException) -> BaseException:
-    """Return an exception, or the error of the lost connection behind it, as after an ``autocommit_block()``."""
+    """Return the error of the lost connection that led to ``exc``, as after an ``autocommit_block()``, or ``exc``."""
     lost = exc.__context__
     if isinstance(exc, PendingRollbackError) and lost is not None and has_lost_connection(lost):
         return lost

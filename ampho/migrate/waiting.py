@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ampho._text import listed
+from ampho._text import listed, sentences
 from ampho.database.lock import holder
 from ampho.errors import DatabaseError, WaitTimeoutError
 from ampho.migrate.observers import Observer
@@ -30,6 +30,13 @@ def deployment_and_holder(
     found = deployment(project, connection, compare_files=False, x=x)
     is_lacking = any(finding.is_waited_for for finding in found.findings)
     return found, holder(connection, project.settings) if is_lacking else None
+
+
+_LABELS = {
+    Status.BEHIND: "Pending",
+    Status.INTERRUPTED: "Unfinished",
+    Status.CORRUPT: "Version rows to repair",
+}
 
 
 class Waiting:
@@ -83,14 +90,18 @@ class Waiting:
         statuses: dict[Status, list[str]] = {}
         for finding in lacking:
             statuses.setdefault(finding.status, []).extend(finding.revisions)
-        who = "" if process is None else f"; migrating now: {process or 'no process'}"
-        remedy = "Let one process run 'ampho db-up', or wait longer with --timeout."
+        who = ""
+        if process is not None:
+            who = f"the database is being migrated by {process}" if process else "no process is migrating the database"
+        remedy = "Run 'ampho db-up' in one process, or increase --timeout."
         if lacking[0].status is not Status.BEHIND:
             remedy = "Run 'ampho db-check --deploy' to see what to do."
-        what = "; ".join(f"{status}: {listed(ids)}" for status, ids in statuses.items())
+        what = ", ".join(WAITED_FOR[status].format(listed(ids)) for status, ids in statuses.items())
+        left = " ".join(f"{_LABELS[status]}: {listed(ids)}." for status, ids in statuses.items())
         self._wait_for(
-            f"{', '.join(WAITED_FOR[status].format(listed(ids)) for status, ids in statuses.items())}{who}",
-            f"The database was not brought up to date within {self._timeout:g} s. It is {what}{who}. {remedy}",
+            f"{what}; {who}" if who else what,
+            f"The database was not brought up to date within {self._timeout:g} s."
+            f" {sentences(left, who[:1].upper() + who[1:], remedy)}",
         )
         return False
 

@@ -184,22 +184,22 @@ def test_down_to_a_part(opened: Shop, command: tuple[str, ...], gone: tuple[str,
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("db-up", "-1"), "Type 'ampho db-down -1'"),
-        (("db-up", "base"), "Type 'ampho db-down base'"),
-        (("db-up", "head"), "Type 'heads' for all"),
+        (("db-up", "-1"), "Run 'ampho db-down -1'"),
+        (("db-up", "base"), "Run 'ampho db-down base'"),
+        (("db-up", "head"), "Type 'heads' for all packages"),
         (("db-up", "+8"), "there are only 4 to apply"),
         (("db-up", "app@+3"), "there are only 2 to apply in app"),
         (("db-up", "app@blog_1"), "blog_1 belongs to blog"),
         (("db-up", "app_1+1"), "does not count steps from a name"),
         (("db-up", "app_1:app_2"), "is a range"),
         (("db-up", "shop"), "shop is neither a package"),
-        (("db-down", "+1"), "Type 'ampho db-up +1'"),
-        (("db-down", "heads"), "Type 'ampho db-up heads'"),
-        (("db-down", "app"), "Type app@-1 for its last revision, or app@base for all"),
+        (("db-down", "+1"), "Run 'ampho db-up +1'"),
+        (("db-down", "heads"), "Run 'ampho db-up heads'"),
+        (("db-down", "app"), "Type app@-1 to revert its last revision, or app@base to revert all of them"),
         (("db-down", "app_3"), "app_3: that is not applied"),
         (("db-down", "-4"), "there are only 3 to revert"),
         (("db-down", "blog@-2"), "there is only 1 to revert in blog"),
-        (("db-down", "app@-1"), "blog_1 (blog), acme_billing_1 (acme.billing). Type 'ampho db-down app@-1 --cascade'"),
+        (("db-down", "app@-1"), "blog_1 (blog), acme_billing_1 (acme.billing). Run 'ampho db-down app@-1 --cascade'"),
         (("db-show", "app@+1"), "app@+1"),
     ],
 )
@@ -240,7 +240,7 @@ def test_the_last_revision_is_not_guessed(opened: Shop) -> None:
     result = opened.run("db-down", exit_code=1)
 
     # the password of the servers here is the command's own name, and hidden there, too
-    assert re.search(r"'(ampho|\*\*\*) db-down blog@-1', '\1 db-down acme.billing@-1'", result.stderr)
+    assert re.search(r"'(ampho|\*\*\*) db-down blog@-1' or '\1 db-down acme.billing@-1'", result.stderr)
     assert opened.applied() == ["acme_billing_1", "app_1", "blog_1"]
 
 

@@ -269,7 +269,7 @@ def test_a_check_names_the_revision_that_does_not_run_from_nothing(tables: Table
         line = each.error_line(*typed.split())
     assert line.startswith("Revision b_1 of b failed at ")
     only = "Only the throwaway database of --scratch is affected."
-    assert f"{only} Correct its upgrade(); or if it uses a table that another" in line
+    assert f"{only} Correct the revision's upgrade(). If it uses a table that another" in line
     assert "db-resolve" not in line
 
 
@@ -294,7 +294,7 @@ def test_a_check_names_the_revision_that_does_not_go_back(tables: Tables) -> Non
     with tables.opened() as each, nothing_left(tables.database):
         line = each.error_line("db-check", "--scratch")
     assert line.startswith("Revision b_1600000003 of b failed at ")
-    assert "Only the throwaway database of --scratch is affected. Correct its downgrade()" in line
+    assert "Only the throwaway database of --scratch is affected. Correct the revision's downgrade()" in line
     assert line.endswith("Completed before the failure: a_1600000004.")
 
 

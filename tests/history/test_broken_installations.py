@@ -153,9 +153,9 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "env.py does nothing": (host("env.py", "import ampho.environment\n"), "never runs the migrations"),
     "env.py is a folder": (instead("core/migrations/env.py", Path.mkdir), ""),
     "env.py is a pipe": (instead("core/migrations/env.py", os.mkfifo), ""),
-    "the template is broken": (host("script.py.mako", "${"), "script.py.mako fails"),
-    "the template is binary": (host("script.py.mako", bytes(range(256))), "script.py.mako fails"),
-    "the template raises": (host("script.py.mako", "${1/0}"), "script.py.mako fails"),
+    "the template is broken": (host("script.py.mako", "${"), "script.py.mako cannot be rendered"),
+    "the template is binary": (host("script.py.mako", bytes(range(256))), "script.py.mako cannot be rendered"),
+    "the template raises": (host("script.py.mako", "${1/0}"), "script.py.mako cannot be rendered"),
     "the template is a folder": (instead("core/migrations/script.py.mako", Path.mkdir), ""),
     "the template is a pipe": (instead("core/migrations/script.py.mako", os.mkfifo), ""),
 }

@@ -312,7 +312,7 @@ def test_folders_inside_versions_are_left_out_in_silence_where_alembic_ini_says_
 def test_package_with_nothing_but_folders_is_told_how_to_name_one(in_folders: Project) -> None:
     (in_folders.migrations("app") / "versions" / "first_by_hand.py").unlink()
     with facade(in_folders, "flask", ["app"], "sqlite:///app.db") as each:
-        assert "; to read only one of them, app:migrations/versions/2026/contract." in each.run("db-up").stderr
+        assert "; to read only one of them, write app:migrations/versions/2026/contract." in each.run("db-up").stderr
 
 
 @pytest.mark.filterwarnings("error")

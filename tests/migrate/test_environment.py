@@ -434,8 +434,8 @@ def test_it_configures_logging_under_plain_alembic_and_says_so_once_under_ampho(
     assert f"the level is {logging.WARNING}\n" in ours.output
     assert ours.stderr.endswith(
         f"Warning: app/migrations/env.py, line {line}: fileConfig() was skipped, because it would replace the app's"
-        " logging configuration. Remove it, or call it only if context.config.attributes has no"
-        ' "connection", as under plain Alembic.\n'
+        " logging configuration. Remove the call, or make it only if context.config.attributes has no"
+        ' "connection", as is the case under plain Alembic.\n'
     )
     assert ours.stderr.count("Warning") == 1
 
@@ -485,7 +485,7 @@ REFUSED = {
     connection = Connection(connection.engine, connection=connection.connection)
     context.configure(
 """,
-        "does not use Ampho's connection. Configure the one that run_migrations() receives",
+        "does not use Ampho's connection. Pass the connection that run_migrations() receives to context.configure()",
     ),
     "no migrations run": ("        context.run_migrations()", "        pass", "never runs the migrations"),
     "one transaction for all": (

@@ -331,7 +331,7 @@ def test_sqlite_a_script_commits_what_comes_before_it(project: Project, database
     with running(project, database) as each:
         error = failed(each)
 
-        assert "It committed before its end" in str(error)
+        assert "The revision committed partway through" in str(error)
         assert database.data() == {"alembic_version": [("core_2",)], "t": [(1,)], "u": []}
         assert [str(entry.outcome) for entry in each.call("log")] == ["done", "done", "partial"]
 

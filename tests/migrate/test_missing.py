@@ -562,6 +562,6 @@ def test_two_missing_packages_are_forgotten_from_the_top() -> None:
     from ampho.migrate.stamp import _forgotten
 
     before = Applied.from_rows(HERE, ("acme_reports_1",), ALL_APPLIED)
-    with pytest.raises(AmphoError, match=r"Type 'ampho db-forget acme\.reports' first"):
+    with pytest.raises(AmphoError, match=r"First run 'ampho db-forget acme\.reports'"):
         _forgotten(before, "acme.billing")
     assert _forgotten(before, "acme.reports") == {"acme_reports_1"}

@@ -292,7 +292,7 @@ def test_a_package_from_a_wheel(
         assert opened.run("db-show", "acme_accounts").stdout.splitlines()[0] == "acme_accounts"
         assert "acme_accounts  2e (head)" in opened.run("db-current").stdout
         assert (
-            "Type 'ampho db-down acme_accounts@-1 --cascade'"
+            "Run 'ampho db-down acme_accounts@-1 --cascade'"
             in opened.run("db-down", "acme_accounts@-1", exit_code=1).stderr
         )
         opened.run("db-down", "acme_accounts@base", "--cascade")

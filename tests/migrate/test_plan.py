@@ -255,9 +255,21 @@ def test_refusal_of_a_downgrade_names_ten_dependents_and_counts_the_rest() -> No
 
 REFUSED = [
     ("db-up app@head", "db-up zoo@head", "", "zoo has 2 heads: zoo_2, zoo_3", "zoo@heads"),
-    ("two heads leave a choice", "db-up zoo@+1", "zoo_1 core_3", "zoo has 2 next revisions: zoo_2, zoo_3", "Type one"),
-    ("two bases leave a choice", "db-up twin@+1", "", "twin has 2 next revisions: twin_a, twin_b", "Type one"),
-    ("the second of two steps is a choice", "db-up zoo@+2", "", "zoo has 2 next revisions: zoo_2, zoo_3", "Type one"),
+    (
+        "two heads leave a choice",
+        "db-up zoo@+1",
+        "zoo_1 core_3",
+        "zoo has 2 possible next revisions: zoo_2, zoo_3",
+        "Type one",
+    ),
+    ("two bases leave a choice", "db-up twin@+1", "", "twin has 2 possible next revisions: twin_a, twin_b", "Type one"),
+    (
+        "the second of two steps is a choice",
+        "db-up zoo@+2",
+        "",
+        "zoo has 2 possible next revisions: zoo_2, zoo_3",
+        "Type one",
+    ),
     ("the id is another package's", "db-up app@core_2", "", "core_2 belongs to core, not to app", "Type core_2"),
     ("the id is another package's", "db-down app@core_2", "core_2", "core_2 belongs to core, not to app", "core_2"),
     ("not applied", "db-down app_2", "app_1", "app_2: that is not applied", "db-current"),
@@ -311,10 +323,10 @@ REFUSED = [
         "several last of a package",
         "db-down zoo@-1",
         "zoo_2 zoo_3",
-        "zoo has 2 last revisions: zoo_2, zoo_3.",
+        "zoo has 2 heads to revert from: zoo_2, zoo_3.",
         "zoo@base",
     ),
-    ("several last of a package", "db-down mend@-2", "mend_4", "mend has 2 last revisions", "mend@base"),
+    ("several last of a package", "db-down mend@-2", "mend_4", "mend has 2 heads to revert from", "mend@base"),
 ]
 
 
@@ -331,7 +343,7 @@ def test_refused_with_what_is_wrong_and_what_to_type(typed: str, rows: str, what
 def test_last_step_is_refused_where_nothing_records_the_order_with_a_command_for_each_package() -> None:
     text = refusal("db-down", "app_1 acme_billing_1 twin_a twin_b")
     assert "no record says which of 4 revisions was applied last" in text
-    assert "'ampho db-down app@-1', 'ampho db-down acme.billing@-1', 'ampho db-down twin@-1'" in text
+    assert "'ampho db-down app@-1' or 'ampho db-down acme.billing@-1' or 'ampho db-down twin@-1'" in text
 
 
 def test_candidates_for_the_last_step_are_only_what_no_applied_revision_stands_on() -> None:

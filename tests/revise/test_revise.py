@@ -647,11 +647,11 @@ TEMPLATES = {
     "no header": ("# nothing\n", "does not produce a revision"),
     "empty": ("", "does not produce a revision"),
     "no Python": ("this is no Python\n", "does not produce a revision: .*cannot be parsed"),
-    "no mako": ("% if x:\n", "the template .* fails"),
-    "unknown name": ("${no_such_name}\n", "the template .* fails"),
-    "a failing expression": ("${1 / 0}\n", "the template .* fails: ZeroDivisionError"),
-    "sys.exit": ("<% import sys; sys.exit(0) %>\n", "the template .* fails"),
-    "not UTF-8": ("größe".encode("latin-1"), "the template .* fails"),
+    "no mako": ("% if x:\n", "the template .* cannot be rendered"),
+    "unknown name": ("${no_such_name}\n", "the template .* cannot be rendered"),
+    "a failing expression": ("${1 / 0}\n", "the template .* cannot be rendered: ZeroDivisionError"),
+    "sys.exit": ("<% import sys; sys.exit(0) %>\n", "the template .* cannot be rendered"),
+    "not UTF-8": ("größe".encode("latin-1"), "the template .* cannot be rendered"),
 }
 
 

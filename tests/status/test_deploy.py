@@ -353,7 +353,7 @@ def test_the_worst_comes_first(opened: Facade, project: Project, database: Datab
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_who_waits_goes_on_when_another_is_done(opened: Facade, project: Project, database: Database) -> None:
     framework = "quart" if database.is_async else "flask"
-    with pytest.raises(WaitTimeoutError, match="behind: core_1, core_2, shop_1"):
+    with pytest.raises(WaitTimeoutError, match="Pending: core_1, core_2, shop_1"):
         opened.call("wait", timeout=0)
     project.app(framework, LISTED, database.url)
     other = threading.Timer(0.5, lambda: project.run("ampho", "db-up"))
@@ -370,7 +370,7 @@ def test_db_wait_and_its_exit_code(project: Project, framework: str) -> None:
     project.revision("core", "core_1")
     with facade(project, framework, ["core"], URLS[framework]) as each:
         line = each.error_line("db-wait", "--timeout", "0.1", exit_code=3)
-        assert "was not brought up to date within 0.1 s. It is behind: core_1." in line
+        assert "was not brought up to date within 0.1 s. Pending: core_1." in line
         each.call("upgrade")
         assert each.run("db-wait").stdout == "The database is up to date with the code.\n"
         project.revision("core", "core_2", "core_1")
@@ -507,7 +507,7 @@ def test_who_waits_says_what_for_and_who_works_on_it(opened: Facade, project: Pr
     class Helping(Heard):
         def awaiting(self, what: str) -> None:
             heard.awaiting(what)
-            if what.endswith("; migrating now: no process"):
+            if what.endswith("; no process is migrating the database"):
                 other.start()
             else:
                 go.touch()
@@ -517,8 +517,8 @@ def test_who_waits_says_what_for_and_who_works_on_it(opened: Facade, project: Pr
     assert opened.call("wait", timeout=30, observer=Helping()).findings == ()
     other.join()
     first, second = heard.said[:2]
-    assert first == "core_2, shop_1 to be applied; migrating now: no process"
-    assert second.startswith("core_2, shop_1 to be applied; migrating now: ")
+    assert first == "core_2, shop_1 to be applied; no process is migrating the database"
+    assert second.startswith("core_2, shop_1 to be applied; the database is being migrated by ")
     assert f"{database.url.username}@" in second
 
 
