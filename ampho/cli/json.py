@@ -98,7 +98,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "Violation": Shape(or_null=["help", "statement"]),
 }
-"""How the JSON of some classes differs from their fields, by the names of the classes."""
+"""The differences between the JSON of some classes and their fields, by class name."""
 
 
 def json_option(command: Command) -> Command:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _OUT = 1
 _DELAY = 0.2  # seconds before the display appears
-_REFRESH = 0.1  # seconds
+_REFRESH = 0.1  # seconds between two updates of the display
 _LONG = 2.0  # seconds after which a running statement is shown
-_BAR = 24  # columns
+_BAR = 24  # the width of the progress bar, in columns
 _MINUTE, _HOUR = 60, 3600
 
 # Escape sequences for which Rich has no name.

@@ -42,8 +42,8 @@ class Graph:
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
-    :param not_installed: the errors about packages that are listed but not installed, by the packages' names.
-    :ivar ids: all ids, in the order in which an empty database runs them; it depends only on the files.
+    :param not_installed: the errors about packages that are listed but not installed, by package name.
+    :ivar ids: all ids, in the order in which they run on an empty database; this order depends only on the files.
     :ivar labels: the branch labels, each with the id of its revision.
     :raises HistoryError: if the revisions do not form a valid graph.
     """
@@ -119,7 +119,7 @@ class Graph:
         return {name: self.tips(ids) for name, ids in self._of_package.items()}
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return the given ids of one package, in order, except those that another of these revisions revises."""
+        """Return the given ids of one package, in order, without those that other given revisions revise."""
         among = set(ids)
         below = {parent for revision_id in among for parent in self._revisions[revision_id].down_revisions}
         return self.sort(among - below)
@@ -137,7 +137,7 @@ class Graph:
         return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
-        """Return this graph with its missing revisions replaced by those of a database.
+        """Return this graph with its missing revisions replaced by the missing revisions of a database.
 
         :param revisions: the missing revisions. They may depend on each other and on revisions in the graph.
         """

@@ -1,6 +1,6 @@
 """Packages with migrations: their names, their folders, and the packages that an app lists.
 
-This module does not import the packages. The only one of their files that it reads is ``alembic.ini``.
+This module does not import the packages. Of their files, it reads only ``alembic.ini``.
 """
 
 from __future__ import annotations

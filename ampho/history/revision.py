@@ -36,7 +36,7 @@ _MAX_PREFIX = MAX_ID - len("_1595770095")
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision as the header of its file declares it.
+    """A revision, as declared in the header of its file.
 
     :ivar id: the id of the revision.
     :ivar package: the name of its package.

@@ -63,7 +63,7 @@ class Finding:
     :ivar package: the name of the package; empty if it is not known, or if the finding is not about a package.
     :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected version rows.
     :ivar means: what is wrong, and what to do about it.
-    :ivar is_harmless: whether Ampho ignores the finding, such as a superfluous version row.
+    :ivar is_harmless: whether Ampho ignores the finding. A superfluous version row is harmless.
     """
 
     status: Status

@@ -235,8 +235,8 @@ def _continues(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark],
 def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], stubs: set[str]) -> list[int]:
     """Return the rank of each node.
 
-    A node may have the same rank as a node in another lane that it depends on. Otherwise, a chain of fifty packages
-    would become a staircase of fifty steps.
+    A node may have the same rank as its dependencies in other lanes. Otherwise, a chain of fifty packages would become
+    a staircase of fifty steps.
     """
     node_of = {rid: number for number, run in enumerate(runs) for rid in run}
     below: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -245,7 +245,8 @@ def _ranks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], s
         below[node_of[edge.target]].append((node_of[edge.source], step))
     last_stub: dict[str, int] = {}
     for number, run in enumerate(runs):
-        if run[0] in stubs:  # Edges between stubs are left out, but the stubs of a package should not be side by side.
+        # Edges between stubs are left out, so without this, the stubs of a package could be drawn side by side.
+        if run[0] in stubs:
             package = graph[run[0]].package
             if package in last_stub:
                 below[number].append((last_stub[package], 1))
