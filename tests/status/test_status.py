@@ -245,7 +245,7 @@ def test_check_gives_the_exit_codes_of_db_check_deploy(project: Project, framewo
         remedy = "if the edit makes no difference, accept it with 'ampho db-stamp accounts_1700000100'"
         for command in (["db-status"], ["db-status", "--all"], ["db-current", "-v"]):
             told = each.run(*command).stdout
-            assert f"Edited since they were applied: accounts_1700000000; {remedy}.\n" in told, command
+            assert f"\naccounts_1700000000 was edited after it ran; {remedy}.\n" in told, command
         assert remedy in each.run("db-check", "--deploy").stdout
         assert each.run("db-status", "--check", "fork").exit_code == 0
         assert "(edited)" in each.run("db-status", "--all").stdout

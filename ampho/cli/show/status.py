@@ -66,7 +66,8 @@ def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         what = f"{listed(state.diverged)} {counts} as applied because a later revision is"
         yield f"{what}, but no record says that {ran}; {state.diverged_remedy}."
     if state.edited:
-        yield f"Edited since they were applied: {listed(state.edited)}; {state.edited_remedy}."
+        edited = "was edited after it ran" if len(state.edited) == 1 else "were edited after they ran"
+        yield f"{listed(state.edited)} {edited}; {state.edited_remedy}."
     for entry in state.unfinished:
         what = f"The {entry.direction} of {entry.revision} is unfinished: see 'ampho db-log -v'"
         yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
