@@ -75,8 +75,8 @@ class MigrationPackage:
         """The folders of the revision files, and whether to include their subfolders.
 
         ``version_locations`` in the ``alembic.ini`` of the migrations folder lists them. If it lists none, the folder
-        is ``versions``, or the migrations folder itself if that contains revision files and there is no ``versions``.
-        Subfolders are included if the package's entry in the configuration ends with ``/**``, or if
+        is ``versions``, or the migrations folder itself if it contains revision files but no ``versions``. Subfolders
+        are included if the package's entry in the configuration ends with ``/**``, or if
         ``recursive_version_locations`` in ``alembic.ini`` is true.
         """
         folder = str(self.folder)
@@ -230,7 +230,7 @@ def check_name(name: str) -> None:
 
 
 def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Yield the names of the packages in a folder, including nested ones and those in namespace packages.
+    """Yield the names of the packages in a folder, including nested packages and those in namespace packages.
 
     :param prefix: the name of the package that the folder belongs to, followed by a dot.
     """
@@ -371,7 +371,7 @@ class ConfiguredPackages(NamedTuple):
     """The packages that an app lists.
 
     :ivar packages: the installed packages, in the order in which they are listed.
-    :ivar not_installed: the errors about the other packages, by name.
+    :ivar not_installed: the errors about the other packages, by package name.
     """
 
     packages: tuple[MigrationPackage, ...]

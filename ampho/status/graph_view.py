@@ -67,7 +67,7 @@ class Node:
 class Edge:
     """A dependency between two revisions.
 
-    :ivar source: the id of the revision that the other one depends on.
+    :ivar source: the id of the revision that the target depends on.
     :ivar target: the id of the revision that depends on the source.
     :ivar is_dependency: whether the source is a dependency rather than a parent in the same package.
     """
@@ -97,7 +97,7 @@ class Lane:
 class Picture:
     """The graph of the revisions, or a part of it, ready to be drawn.
 
-    :ivar lanes: the lanes, in the order in which the packages are listed, and then those of other packages.
+    :ivar lanes: the lanes of the listed packages, in their order, and then the lanes of other packages.
     :ivar nodes: the nodes, each after the nodes that it depends on.
     :ivar edges: the edges between revisions of different nodes, in the order of the nodes.
     :ivar corrupt: the version rows that cannot be revisions, as text.
@@ -274,7 +274,7 @@ def _move_stubs(
 
 
 def _tracks(graph: Graph, runs: Sequence[Sequence[str]], edges: Iterable[Edge], ranks: Sequence[int]) -> list[int]:
-    """Return the track of each node: the track of a parent if that is free, or the first free one."""
+    """Return the track of each node: the track of a parent if it is free, or otherwise the first free track."""
     node_of = {rid: number for number, run in enumerate(runs) for rid in run}
     parents: defaultdict[int, list[int]] = defaultdict(list)
     for edge in edges:

@@ -20,7 +20,7 @@ class RevisionStatus:
 
     :ivar id: the id of the revision.
     :ivar package: the name of its package; empty if it is not known.
-    :ivar message: the first paragraph of its docstring, as one line; empty if it has no file.
+    :ivar message: the first paragraph of the docstring of its file, as one line; empty if it has no file.
     :ivar mark: its state.
     :ivar is_head: whether it is a head of its package.
     :ivar when: when it was applied; None if that is not recorded.

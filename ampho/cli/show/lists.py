@@ -67,7 +67,7 @@ def print_records(
 ) -> None:
     """Print a line for each revision.
 
-    :param remarks: notes for the lines of some revisions, by their ids.
+    :param remarks: notes for the lines of some revisions, by revision id.
     """
     records = list(records)
     width = max((len(record.id) for record in records), default=0)
