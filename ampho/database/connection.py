@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _UNNOTICED = 0.2  # seconds to wait for SQLite's lock without a message
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
-"""The exceptions of a driver that is misused or lacks something, as opposed to errors from a server."""
+"""The exceptions that a driver raises if it is misused or incomplete, as opposed to errors from a server."""
 
 
 def connect(engine: Engine, setting: str) -> Connection:

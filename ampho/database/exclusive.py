@@ -46,8 +46,8 @@ def check_not_inside() -> None:
     """Raise a :exc:`NestedRunError` if the caller is inside a run."""
     if is_inside():
         raise NestedRunError(
-            "A migration was started inside another migration. A revision must not call Ampho. Call it after the"
-            " run, or move the other change to a revision that this one depends on."
+            "A migration was started inside another migration. A revision must not call Ampho. Call Ampho after"
+            " the migration, or move the other change to a revision that the running one depends on."
         )
 
 

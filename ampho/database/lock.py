@@ -214,7 +214,7 @@ class _Lock:
         self._parameters = parameters
 
     def try_acquire(self) -> bool:
-        """Acquire the lock if it is free, and return whether it was."""
+        """Acquire the lock if it is free, and return whether that succeeded."""
         acquired = self.connection.execute(self.TRY, self._parameters).scalar()
         self.connection.rollback()
         if acquired is None:  # GET_LOCK() returns NULL after an error
@@ -272,7 +272,7 @@ class _PostgresLock(_Lock):
 
     @staticmethod
     def _describe(row: Row[Any]) -> str:
-        if row.backend_start is None:  # visible only to the same role and to monitoring roles
+        if row.backend_start is None:  # PostgreSQL shows it only to the same role and to monitoring roles
             return f"pid {row.pid}, {row.usename}"
         program = f" ({row.application_name})" if row.application_name else ""
         return (

@@ -1,9 +1,9 @@
 """Real transactions for the migrating connection on SQLite.
 
-The driver commits before DDL, so a revision that failed half-way could not be rolled back completely. Therefore, its
-transaction handling is off during a migration, and BEGIN IMMEDIATE and COMMIT are executed as statements. Foreign keys
-are not enforced during a migration, because rebuilding a parent table would delete the rows of its children. They are
-checked before each commit.
+The driver commits before DDL, so a revision that failed half-way could not be rolled back completely. Therefore, the
+driver's transaction handling is off during a migration, and BEGIN IMMEDIATE and COMMIT are executed as statements.
+Foreign keys are not enforced during a migration, because rebuilding a parent table would delete the rows of its
+children. They are checked before each commit.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
-    """Return violations with None in place of tables that were created or dropped."""
+    """Count violations, with None in place of tables that were created or dropped."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for (child, parent), count in violations.items():
         counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count

@@ -79,7 +79,8 @@ def parse_url(value: object, setting: str) -> URL:
             if _HOST.fullmatch(url.host or ""):
                 return url
         except (ArgumentError, ValueError):
-            pass  # These contain the URL, so the error below is raised outside of the handler, without them as context.
+            # These errors contain the URL, so the one below is raised outside of the handler, without them as context.
+            pass
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{setting} is empty. {_FORM}.", setting=setting)
     kind = "" if isinstance(value, str) else f" (it is of type {type(value).__name__})"
@@ -99,7 +100,7 @@ def _splits_password(value: str) -> bool:
 
 
 def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
-    """Return the error for a driver that is not installed, and name the extra of Ampho that installs one."""
+    """Return the error for a driver that is not installed, with the extra of Ampho that installs a suitable one."""
     sync, _, extra = _DRIVERS.get(url.get_backend_name(), ("", "", ""))
     if not extra:
         remedy = "Install it"

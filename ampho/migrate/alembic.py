@@ -141,7 +141,7 @@ class EnvironmentRun:
     ) -> None:
         """Run ``env.py`` with ``work`` inside it, and turn every exception into an :exc:`AmphoError`.
 
-        :param error_of: returns the error for an exception of a revision; None if ``env.py`` itself raised it.
+        :param error_of: returns the error for an exception from a revision, or None if ``env.py`` itself raised it.
         :raises AmphoError: if ``env.py`` does not run the migrations as Ampho requires, or anything in it fails.
         """
         try:

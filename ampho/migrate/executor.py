@@ -347,7 +347,7 @@ class Executor:
             self._observers.notify(Observer.applied, step, self._done[-1].duration)
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
-        """Raise an error if a revision is unfinished; resolve those that changed nothing.
+        """Check that no revision is unfinished; resolve unfinished revisions that changed nothing.
 
         :raises UnfinishedRevisionError: if a revision may have changed something.
         """

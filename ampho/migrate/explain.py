@@ -1,6 +1,6 @@
 """Explaining a plan before it runs: the cause of each step, whether it runs in a transaction, and the data it may lose.
 
-The files of the steps are compiled, but not executed. Those that may be dangerous are also parsed.
+The files of the steps are compiled, but not executed. A file is parsed only if it contains a word such as ``drop``.
 """
 
 from __future__ import annotations

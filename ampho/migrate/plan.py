@@ -118,8 +118,8 @@ class Plan:
         warnings = []
         if self.failed:
             warnings.append(
-                f"The upgrade of {self.failed} just failed and left nothing to revert, so this reverts earlier"
-                " revisions."
+                f"The upgrade of {self.failed} just failed and left nothing to revert, so this command reverts"
+                " earlier revisions."
             )
         if self.missing:
             warnings.append(f"The database has missing revisions: {self.missing}; see 'ampho db-current'.")

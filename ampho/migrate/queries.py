@@ -46,7 +46,7 @@ def status(
     check: bool = False,
     x: Sequence[str] = (),
 ) -> DatabaseStatus:
-    """Return the state of the database, counted per package; see :meth:`ampho.commands.Commands.status`."""
+    """Return the state of the database, with counts per package; see :meth:`ampho.commands.Commands.status`."""
     from ampho.status.summary import database_status
 
     if check:

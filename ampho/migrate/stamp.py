@@ -141,7 +141,7 @@ def _unfinished(revision: str, journal: Journal) -> list[Entry]:
     entries = [entry for entry in journal.unfinished if entry.revision == revision]
     if not entries:
         others = ", ".join(entry.revision for entry in journal.unfinished)
-        remedy = f"Unfinished revisions: {others}." if others else "No revision is unfinished."
+        remedy = f"These revisions are unfinished: {others}." if others else "No revision is unfinished."
         raise SpecifierError(f"{revision} is not unfinished. {remedy}", specifier=revision)
     return entries
 

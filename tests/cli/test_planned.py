@@ -492,7 +492,7 @@ def test_a_downgrade_after_a_failed_upgrade_says_that_and_asks(project: Project,
     refused = project.type("ampho", "db-down", answer="n")
     said = "The upgrade of core_1 just failed and left nothing to revert"
     assert refused.exit_code == 1
-    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}, so this reverts earlier revisions.")
+    assert " ".join(refused.stdout.split()).startswith(f"n Warning: {said}, so this command reverts earlier revisions.")
     assert "Revert these revisions? [y/N]: " in refused.stdout
     assert "Reverted" not in refused.stdout
     named = project.run("ampho", "db-down", "other@-1", "--plan")
