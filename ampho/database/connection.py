@@ -85,7 +85,7 @@ def migrating(
 
 @contextmanager
 def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator[None]:
-    """Raise a :exc:`LockTimeoutError` if SQLite's own lock times out, as for other databases."""
+    """Raise a :exc:`LockTimeoutError`, like the locks of other databases, if SQLite's own lock times out."""
     try:
         yield
     except DatabaseError as exc:

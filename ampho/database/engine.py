@@ -65,7 +65,7 @@ def unpooled(engine: Engine) -> Engine:
 def with_address(engine: Engine, url: URL, setting: str) -> Engine:
     """Return an engine that connects to a different address, with the options and listeners of the given engine.
 
-    The address takes precedence over the arguments of the engine, such as ``connect_args``.
+    The address overrides the engine's own arguments, such as ``connect_args``.
 
     :param url: the address, with the same driver as the engine's URL.
     :param setting: the setting that the address came from.
@@ -91,7 +91,7 @@ def with_database(
 ) -> Engine:
     """Return an engine for another database on the same server, with the options and listeners of the given engine.
 
-    It overrides any database named in the app's URL or ``connect_args``, or by its listeners.
+    The other database overrides any that the app's URL, ``connect_args``, or listeners name.
 
     :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
     :param check: called first with each new connection; raises an error if it leads to the wrong database.

@@ -142,7 +142,7 @@ class Journal:
 
     @property
     def failed(self) -> str:
-        """The revision whose upgrade failed, if that is the last entry; otherwise, an empty string."""
+        """The revision whose upgrade failed, if its entry is the last one; otherwise, an empty string."""
         return self._in_brief.failed
 
     @cached_property

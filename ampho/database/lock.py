@@ -171,7 +171,7 @@ def _release(lock: _Lock) -> None:
 
 @contextmanager
 def _invalidated_on_failure(connection: Connection) -> Iterator[None]:
-    """Invalidate a connection and suppress the error if the body, which restores it, fails."""
+    """Invalidate a connection, and suppress the error, if the body fails to restore it."""
     try:
         yield
     except BaseException as exc:

@@ -189,7 +189,7 @@ def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
     If a revision opens more connections from its ``engine``, they use the app's pool and the driver's transactions.
     """
     dialect = copy.copy(connection.dialect)
-    dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # of this copy only
+    dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # only on this copy
     dialect.skip_autocommit_rollback = False
     app_engine = connection.engine
     pool = app_engine.pool
@@ -211,7 +211,7 @@ def _leave_isolation_level(dbapi_connection: object, level: object) -> None:
 class Lent:
     """The only DBAPI connection of an in-memory database, lent to other code during a migration.
 
-    That code takes part in the migration's transaction, but cannot end it.
+    The other code takes part in the migration's transaction, but cannot end it.
     """
 
     def __init__(self, connection: object) -> None:

@@ -121,7 +121,7 @@ class Applied:
         return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return the parents that a revision had when it ran; if one is not in the graph, add its present parents."""
+        """Return a revision's parents at the time it ran, plus its present ones if one of those is not in the graph."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:
@@ -237,7 +237,7 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     again. If the version table does not have the default name, it may be one of several, such as one per tenant, so
     only the table with the default name is checked.
 
-    :param journal: the journal; rows of revisions that it records as not applied are ignored, as in an old copy.
+    :param journal: the journal; rows of revisions that it records as not applied, as an old copy may have, are ignored.
     :raises VersionTableError: if another table has such rows.
     """
     like_it = _LIKE_IT.get(connection.dialect.name)

@@ -354,7 +354,7 @@ def _make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> 
 
 
 def set_locations(config: Config, project: Project) -> None:
-    """Set the host's folder and the folders of all packages in a configuration of Alembic."""
+    """Set the host's folder and the folders of all packages in Alembic's configuration."""
     config.set_main_option("script_location", str(project.env_folder).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(_version_locations(project)).replace("%", "%%"))
@@ -431,10 +431,7 @@ class GraphScripts(ScriptDirectory):
 
 
 class _StepInfo(MigrationInfo):
-    """The ``step`` of ``on_version_apply`` callbacks, which computes ``down_revision_ids`` on demand.
-
-    Computing them requires the map of all revisions.
-    """
+    """The ``step`` of ``on_version_apply`` callbacks; it computes ``down_revision_ids`` from all revisions lazily."""
 
     def __init__(self, step: RevisionStep) -> None:
         super().__init__(
@@ -472,7 +469,7 @@ class ExactStep(RevisionStep):
         self.after_function()
 
     def rows_after(self, rows: set[str]) -> set[str]:
-        """Return the version rows after this step, from those before it."""
+        """Return the version rows after this step, given those before it."""
         return (rows - set(self._removed)) | set(self._added)
 
     def should_create_branch(self, heads: set[str]) -> bool:
@@ -551,7 +548,7 @@ def ensure_version_table(context: MigrationContext) -> None:
 
 def leave_version_table(context: MigrationContext) -> None:
     """Keep Alembic from writing CREATE TABLE for a version table that exists and is empty."""
-    context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # of this one table
+    context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # only for this table
 
 
 def write_rows(
@@ -605,7 +602,7 @@ def follow_in_blocks(context: MigrationContext) -> None:
         follow_transaction(context)
         return block()
 
-    context.autocommit_block = autocommit_block  # type: ignore[assignment]  # of this run only
+    context.autocommit_block = autocommit_block  # type: ignore[assignment]  # only for this run
 
 
 class _NoResult:
@@ -680,7 +677,7 @@ def hide_table(environment: EnvironmentContext, name: str | None) -> None:
         options = environment.get_context().opts
         options["include_name"] = without_table(name, options.get("include_name"))
 
-    environment.configure = configure_and_hide  # type: ignore[method-assign]  # of this run only
+    environment.configure = configure_and_hide  # type: ignore[method-assign]  # only for this run
 
 
 def without_table(name: str | None, users: Callable[..., object] | None) -> Callable[..., bool]:
@@ -787,7 +784,7 @@ class RevisionFiles:
         """
         try:
             for hook in self._config.get_hooks_list():
-                write_hooks._invoke(hook.get("type", ""), path, hook)  # _run_hooks() prints
+                write_hooks._invoke(hook.get("type", ""), path, hook)  # _run_hooks() would also print
         except (Exception, SystemExit) as exc:
             raise self._error(f"{shown_path(path)} was written, but a post_write_hook failed: {describe(exc)}") from exc
 

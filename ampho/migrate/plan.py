@@ -75,7 +75,7 @@ class Step:
 
     @property
     def reason(self) -> str:
-        """Why it is in the plan, in words; empty unless ``plan()`` made the plan."""
+        """Why the step is in the plan, in words; empty unless ``plan()`` made the plan."""
         if self.cause is None:
             return ""
         more = f" and {len(self.because_of) - 1} more" if len(self.because_of) > 1 else ""

@@ -105,7 +105,7 @@ class Project:
             self.check_addressed(spec.branch or spec.target)
 
     def check_migratable(self, specifier: str | None) -> None:
-        """Check a specifier, and check that packages are configured, because a deployment without any must fail."""
+        """Check a specifier, and check that packages are configured; a deployment without packages must fail."""
         if not self.packages:
             for error in self.not_installed.values():
                 raise error
@@ -144,7 +144,7 @@ class Project:
 
     @property
     def host(self) -> MigrationPackage | None:
-        """The package whose ``env.py`` configures every run; None for the built-in one.
+        """The package whose ``env.py`` configures every run; None if the built-in ``env.py`` does.
 
         :raises ConfigurationError: if ``AMPHO_ENV_PACKAGE`` names a package that cannot be the host.
         """
@@ -190,7 +190,7 @@ class Project:
                 yield f"{error} Or remove it from {SETTING}."
 
     def unread(self) -> Iterator[str]:
-        """Yield a warning for each package that has folders with revision files that are not read.
+        """Yield a warning for each package with folders of revision files that Ampho does not read.
 
         :raises HistoryError: if the files do not form a graph.
         """

@@ -193,7 +193,7 @@ def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
 class _Writer:
     """Writes the SQL of a plan's steps into a buffer.
 
-    :cvar takes_async: whether an async revision raises an error only when its own step is written.
+    :cvar takes_async: whether to raise the error for an async revision only when its own step is written.
     """
 
     takes_async = False

@@ -240,7 +240,7 @@ def has_lost_connection(exc: BaseException) -> bool:
 
 
 def cause_of(exc: BaseException) -> BaseException:
-    """Return the error of the lost connection that led to ``exc``, as after an ``autocommit_block()``, or ``exc``."""
+    """Return ``exc``, or the error of the lost connection that led to it, for example in an ``autocommit_block()``."""
     lost = exc.__context__
     if isinstance(exc, PendingRollbackError) and lost is not None and has_lost_connection(lost):
         return lost

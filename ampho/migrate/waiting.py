@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def deployment_and_holder(
     project: Project, connection: Connection, *, x: Sequence[str] = ()
 ) -> tuple[Deployment, str | None]:
-    """Return how well the database matches the deployed code, and a description of the process that migrates it.
+    """Return how well the database matches the deployed code, and a description of the process that is migrating it.
 
     The description is empty if the database reports no such process, and None if it is not known or not needed.
     """
@@ -62,7 +62,7 @@ class Waiting:
 
     @contextmanager
     def attempt(self) -> Iterator[Observer]:
-        """Yield the observer of an attempt, and suppress the error if the database does not answer yet.
+        """Yield the observer for one attempt, and suppress the error if the database does not answer yet.
 
         Other errors are not suppressed, because waiting does not fix the app, its configuration, or its files.
 
