@@ -252,7 +252,7 @@ def _entry(row: Row[Any]) -> Entry:
     """
     parents = json.loads(row.parents)
     if type(parents) is not list or not _are_texts([row.revision, row.package, row.direction, row.outcome, *parents]):
-        raise ValueError("its revision, package, direction, outcome, or parents are not as Ampho writes them")
+        raise ValueError("its revision, package, direction, outcome, or parents are not in the form that Ampho writes")
     texts = (row.checksum, row.db_user, row.host, row.versions, row.error)
     if not {*map(type, texts)} <= _TEXT_OR_NONE:
         raise ValueError("its checksum, db_user, host, versions, or error is not text")

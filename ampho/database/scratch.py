@@ -146,5 +146,5 @@ def _managing(connection: Connection, url: URL) -> Iterator[Connection]:
     except DBAPIError as exc:
         raise DatabaseError(
             f"The throwaway database {url.database} cannot be created or dropped:"
-            f" {describe_without(exc, url).rstrip('.')}. --scratch needs a user who may do both."
+            f" {describe_without(exc, url).rstrip('.')}. --scratch requires a user who may do both."
         ) from None

@@ -237,7 +237,7 @@ class EnvironmentRun:
             )
         if not context._transaction_per_migration:
             raise self.refused(
-                "disables the transaction per revision. Pass transaction_per_migration=True, as"
+                "does not run each revision in its own transaction. Pass transaction_per_migration=True, as"
                 " environment.options() does"
             )
         if context.dialect.name in TRANSACTIONAL and not context.impl.transactional_ddl:
@@ -739,8 +739,8 @@ class RevisionFiles:
         around = [*path.resolve().parents] if self._package.is_recursive else [path.resolve().parent]
         if folder.resolve() not in around or not folder.resolve().is_relative_to(self._package.root.resolve()):
             raise self._error(
-                f"{shown_path(path)} is not in {shown_path(folder)}, inside the package. Correct file_template in"
-                " alembic.ini"
+                f"{shown_path(path)} must be in {shown_path(folder)}, which must be inside the package. Correct"
+                " file_template in alembic.ini"
             )
         if os.path.lexists(path):
             raise self._error(f"{shown_path(path)} already exists")

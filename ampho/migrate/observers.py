@@ -202,7 +202,7 @@ class LogAndSignals(Observer):
             return
         if inspect.iscoroutine(result):
             result.close()  # otherwise Python warns that it was never awaited
-        raise TypeError("it is async, and Flask cannot await it")
+        raise TypeError("the receiver is async, and Flask cannot await it")
 
 
 def _details(plan: Plan) -> dict[str, object]:

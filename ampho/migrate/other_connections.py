@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PATIENCE = 5.0  # seconds
 _ONLY_ONE = "in-memory SQLite database has one connection"  # part of an error from AsyncSQLAlchemy
 HINT = (
-    "the revision opened another connection, and the two connections wait for each other: use op.get_bind(), or"
+    "the revision opened another connection, and the two connections are waiting for each other: use op.get_bind(), or"
     " Session(op.get_bind())"
 )
 

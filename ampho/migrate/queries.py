@@ -252,7 +252,7 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
         return None
     if name == context.version_table:
         raise ConfigurationError(
-            f"{JOURNAL_TABLE} and version_table name the same table, {name}. Give one of them another name.",
+            f"{JOURNAL_TABLE} and version_table name the same table, {name}. Change one of them.",
             setting=JOURNAL_TABLE.name,
         )
     return JournalTable(context.connection, name, context.version_table_schema)

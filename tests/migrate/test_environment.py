@@ -491,9 +491,9 @@ REFUSED = {
     "one transaction for all": (
         OPTIONS,
         '**environment.options() | {"transaction_per_migration": False},\n',
-        "disables the transaction per revision. Pass transaction_per_migration=True",
+        "does not run each revision in its own transaction. Pass transaction_per_migration=True",
     ),
-    "no options at all": (OPTIONS, "target_metadata=None,\n", "disables the transaction per revision"),
+    "no options at all": (OPTIONS, "target_metadata=None,\n", "does not run each revision in its own transaction"),
     "a statement before configure": (
         "    context.configure(",
         "    connection.exec_driver_sql('SELECT 1')\n    context.configure(",

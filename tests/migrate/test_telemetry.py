@@ -193,7 +193,7 @@ def test_an_async_receiver_is_awaited_where_that_can_be(shop: Facade, caplog: py
         assert heard == ["core_1", "shop_1"]
     else:
         assert heard == []
-        assert "it is async, and Flask cannot await it" in caplog.text
+        assert "the receiver is async, and Flask cannot await it" in caplog.text
 
 
 def test_a_muted_signal_and_another_app_hear_nothing(shop: Facade) -> None:
