@@ -114,7 +114,7 @@ def test_of_many_that_depend_on_it_the_first_are_named() -> None:
         rows_after_stamp(history, exact_rows(history, history.ids), "core@base")
 
     assert len(caught.value.dependents) == 8
-    assert "not applied: shop_1, shop_2, shop_3, shop_4, shop_5 and 3 more. Type" in str(caught.value)
+    assert "not applied: shop_1, shop_2, shop_3, shop_4, shop_5 and 3 more. First run" in str(caught.value)
 
 
 @pytest.mark.parametrize(
