@@ -39,7 +39,7 @@ _UNNAMED = re.compile(
     r"(for constraint \w+)\((?:.*?\btable=(?:<|Table\(')(?P<table>[^>']+))?.*(; it has no name)", re.DOTALL
 )
 _BACKGROUND = re.compile(r"\(Background on this \w+ at: \S+\)")
-# Before SQLAlchemy 2.1, messages of asyncpg begin with the class of the error.
+# Before SQLAlchemy 2.1, messages from asyncpg begin with the class of the error.
 _WRAPPED_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>: ")
 # These functions look up a dialect by its name, so their errors do not contain any other part of the URL.
 _NAMES_DIALECT_ONLY = frozenset({"_get_entrypoint", "get_dialect", "get_driver_name"})

@@ -312,7 +312,7 @@ def _parse(target: _Target) -> tuple[str, tuple[object, ...], dict[str, object]]
             if len(kwargs) == len(expression.keywords):  # a `**` argument has no name
                 return expression.func.id, args, kwargs
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        pass  # The messages of these exceptions quote the arguments.
+        pass  # Do not chain these exceptions: their messages quote the arguments, which may be secret.
     raise target.error("write a name after the colon, or a call with literal arguments: create_app('x', debug=True)")
 
 

@@ -361,7 +361,7 @@ class Commands:
         :param applied: whether the database now contains the revision's changes.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
-        :raises SpecifierError: if the revision is not unfinished.
+        :raises SpecifierError: if the revision is not recorded as unfinished.
         """
         from ampho.migrate import stamp
 

@@ -38,10 +38,10 @@ _STDOUT = "ampho.stdout"
 
 @dataclass(frozen=True)
 class Shape:
-    """The differences between the JSON of a class and its fields.
+    """How the JSON of a class differs from the fields of the class.
 
     :ivar hidden: fields that are omitted.
-    :ivar computed: paths of attributes, such as ``revision.id``, that are added or replace a field, by JSON name.
+    :ivar computed: paths of attributes, such as ``revision.id``, by JSON name; each adds a field or replaces one.
     :ivar or_null: names whose values are ``null`` instead of an empty string.
     :ivar optional: names that are omitted together if the first of them is None.
     """

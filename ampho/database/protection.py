@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """Whether a database is protected, and the name that confirms a command.
+    """Whether a database is protected, and the name to type to confirm a command.
 
     :ivar enabled: whether commands that remove something must be confirmed.
-    :ivar database: the name that confirms them; :meth:`on` sets it.
+    :ivar database: the name to type to confirm such a command; :meth:`on` sets it.
     """
 
     enabled: bool = False

@@ -71,7 +71,7 @@ class StepTransaction:
 
     def notice_end(self, connection: Connection) -> None:
         """Detect that the transaction ended without firing an event, as happens after SQLite's ``executescript()``."""
-        if connection.invalidated:  # for example by a cancelled task, whose exception must not be replaced
+        if connection.invalidated:  # Using it would hide the exception that invalidated it, such as a cancellation.
             return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # never None here
             self.committed = self.is_over = True

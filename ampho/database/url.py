@@ -153,7 +153,7 @@ def missing_folder(url: URL) -> str:
 
 
 def is_in_memory(url: URL) -> bool:
-    """Return whether an SQLite URL is for an in-memory database, which ends with its connection."""
+    """Return whether an SQLite URL is for an in-memory database, which is lost when its connection is closed."""
     return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
 
 

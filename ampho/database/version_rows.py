@@ -237,7 +237,7 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     again. If the version table does not have the default name, it may be one of several, such as one per tenant, so
     only the table with the default name is checked.
 
-    :param journal: the journal; rows of revisions that it records as not applied, as an old copy may have, are ignored.
+    :param journal: the journal; rows of revisions that it records as not applied, as in an old copy, are ignored.
     :raises VersionTableError: if another table has such rows.
     """
     like_it = _LIKE_IT.get(connection.dialect.name)

@@ -44,7 +44,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
             cause = Cause.REQUIRED if upgrades else Cause.STANDS
             because_of = tuple(sorted(places.keys() & near(step.revision.id), key=places.__getitem__))
         source, name = b"", step.direction.value
-        with suppress(OSError):  # deleted since its header was read; the run reports that
+        with suppress(OSError):  # The file may have been deleted in the meantime; the run reports that.
             source = read_bytes(step.revision.file)
         if source:
             check_function(step.revision, source, name, is_async=is_async)

@@ -130,7 +130,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:
-    """Close coroutines that failed calls created but never started, because Python would warn about each."""
+    """Close coroutines that a failed call created but never started; otherwise, Python would warn about each."""
     for value in [value for frame in frames for value in frame.f_locals.values()]:
         if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
             value.close()

@@ -442,9 +442,9 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
 
 
 def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]) -> set[str]:
-    """Return revisions, taken one by one from the beginning of ``ids``, or from the end if ``offset`` is negative.
+    """Return ``abs(offset)`` revisions from the beginning of ``ids``, or from the end if ``offset`` is negative.
 
-    :param choose: picks the next revision from those that can be next; if it picks several, this function returns them.
+    :param choose: picks the next revision from the candidates; if it picks several, this function returns those.
     """
     needs = graph.parents if offset > 0 else graph.children
     members, taken = set(ids), set[str]()

@@ -212,10 +212,10 @@ class Project:
             )
 
     def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
-        remedy = f"Join them with 'ampho db-merge {package.name}'"
+        remedy = f"Merge them with 'ampho db-merge {package.name}'"
         if package.installed:
-            remedy = "It is installed, so its own project has to join them"
+            remedy = "It is installed, so they have to be merged in its own project"
         elif len(heads) == 2:
-            remedy += f", or move the later one after the other with 'ampho db-rebase {package.name}'"
+            remedy += f", or move the later one on top of the other with 'ampho db-rebase {package.name}'"
         files = " and ".join(f"{head} ({shown_path(self.graph[head].path)})" for head in heads)
         return f"{package.name} has {len(heads)} parallel heads: {files}. {remedy}."

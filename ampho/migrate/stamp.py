@@ -142,7 +142,7 @@ def _unfinished(revision: str, journal: Journal) -> list[Entry]:
     if not entries:
         others = ", ".join(entry.revision for entry in journal.unfinished)
         remedy = f"These revisions are unfinished: {others}." if others else "No revision is unfinished."
-        raise SpecifierError(f"{revision} is not unfinished. {remedy}", specifier=revision)
+        raise SpecifierError(f"{revision} is not recorded as unfinished. {remedy}", specifier=revision)
     return entries
 
 

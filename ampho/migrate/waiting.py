@@ -74,7 +74,7 @@ class Waiting:
             why = str(exc).rstrip(".")
             self._wait_for(
                 f"the database to answer: {why}",
-                f"The database could not be used within {self._timeout:g} s. {why}.",
+                f"The database did not become available within {self._timeout:g} s. {why}.",
             )
         self._is_first = False
 
@@ -97,7 +97,9 @@ class Waiting:
         if lacking[0].status is not Status.BEHIND:
             remedy = "Run 'ampho db-check --deploy' to see what to do."
         what = ", ".join(WAITED_FOR[status].format(listed(ids)) for status, ids in statuses.items())
-        left = " ".join(f"{_LABELS[status]}: {listed(ids)}." for status, ids in statuses.items())
+        left = " ".join(
+            f"{_LABELS[status]}: {listed([each or repr(each) for each in ids])}." for status, ids in statuses.items()
+        )
         self._wait_for(
             f"{what}; {who}" if who else what,
             f"The database was not brought up to date within {self._timeout:g} s."

@@ -119,7 +119,7 @@ def _import_models(package: MigrationPackage) -> None:
 
 
 def _package_of(module: str, names: Iterable[str]) -> str | None:
-    """Return the longest of the names that belongs to the module or to a package that contains it."""
+    """Return the longest name that is the module itself or a package that contains it."""
     matches = [name for name in names if module == name or module.startswith(f"{name}.")]
     return max(matches, key=len, default=None)
 

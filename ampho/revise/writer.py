@@ -198,7 +198,7 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
         if len(heads) > 1:
             raise RevisionInputError(
                 f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or"
-                f" move the later one after the other with 'ampho db-rebase {package}'. To keep both, name the head"
+                f" move the later one on top of the other with 'ampho db-rebase {package}'. To keep both, name the head"
                 f" that the new revision revises, as in --head {heads[0]}.",
                 package=package,
             )

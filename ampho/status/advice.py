@@ -143,9 +143,9 @@ def check_not_diverged(applied: Applied, ids: Iterable[str], journal: Journal) -
 def _diverged_error(applied: Applied, found: Sequence[str]) -> DivergedError:
     counts, ran, were = ("counts", "it ran", "it was") if len(found) == 1 else ("count", "they ran", "they were")
     return DivergedError(
-        f"{_with_packages(applied, found)} {counts} as applied, because a later revision is, but no record says that"
-        f" {ran}: {were} inserted later, or forgotten. {_capitalized(diverged_remedy(applied, found))}. Nothing was"
-        " changed.",
+        f"{_with_packages(applied, found)} {counts} as applied, because a later revision is applied, but no record says"
+        f" that {ran}: {were} inserted later, or forgotten. {_capitalized(diverged_remedy(applied, found))}. Nothing"
+        " was changed.",
         revisions=found,
     )
 

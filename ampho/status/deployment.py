@@ -132,7 +132,7 @@ def _means(status: Status, applied: Applied, ids: list[str]) -> str:
             return "unfinished; see 'ampho db-log -v', and mark it as applied or not applied with 'ampho db-resolve'"
         case Status.DIVERGED:
             remedy = advice.diverged_remedy(applied, ids)
-            return f"counts as applied because a later revision is, but no record says that it ran; {remedy}"
+            return f"counts as applied because a later revision is applied, but no record says that it ran; {remedy}"
         case Status.EDITED:
             return f"applied, but its file was edited afterwards; {advice.edited_remedy(applied, ids)}"
         case Status.BEHIND:

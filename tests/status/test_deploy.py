@@ -121,13 +121,16 @@ def test_what_was_put_below_an_applied_revision_is_not_taken_for_applied(
         with pytest.raises(DivergedError) as caught:
             opened.call("upgrade", specifier)
         assert caught.value.revisions == ("core_1b",)
-    assert "core_1b of core counts as applied, because a later revision is, but no record says that it ran" in str(
-        caught.value
+    assert (
+        "core_1b of core counts as applied, because a later revision is applied, but no record says that it ran"
+        in str(caught.value)
     )
     assert "db-stamp core_2'. Nothing was changed." in str(caught.value)
     remedy = "no record says that it ran; revert what depends on it (core_2), "
     for command in ("db-current", "db-status"):
-        assert f"core_1b counts as applied because a later revision is, but {remedy}" in opened.run(command).stdout
+        assert (
+            f"core_1b counts as applied because a later revision is applied, but {remedy}" in opened.run(command).stdout
+        )
     assert remedy in opened.run("db-check", "--deploy").stdout
     assert [step.step.revision.id for step in opened.call("upgrade", "shop").steps] == ["shop_1"]
     assert opened.run("db-stamp", "core_2").stdout == (
@@ -309,7 +312,7 @@ def test_a_version_table_that_cannot_be_right_stops_what_relies_on_it(
     result = opened.run("db-check", "--deploy")
     assert (result.exit_code, words in result.stdout) == (16, True)
     assert "'ampho db-stamp SPEC --purge'" in result.stdout
-    assert "corrupt: " in opened.error_line("db-wait", "--timeout", "0", exit_code=3)
+    assert "Version rows to repair: " in opened.error_line("db-wait", "--timeout", "0", exit_code=3)
 
     assert opened.run("db-stamp", "core", "--purge").exit_code == 0
     assert opened.call("deployment").status is Status.BEHIND
@@ -478,10 +481,10 @@ def test_what_a_server_or_the_network_says_may_pass(project: Project, database: 
     assert time.monotonic() - begun > 0.3
     error = json.loads(result.stdout)["error"]
     assert (result.exit_code, error["type"], error["exit_code"]) == (3, "WaitTimeoutError", 3)
-    assert error["message"].startswith("The database could not be used within 0.3 s. Cannot connect to ")
+    assert error["message"].startswith("The database did not become available within 0.3 s. Cannot connect to ")
     *told, last = result.stderr.splitlines()
     assert all(line.startswith("Waiting for the database to answer: Cannot connect to ") for line in told)
-    assert last.startswith("Error: The database could not be used within 0.3 s. Cannot connect to ")
+    assert last.startswith("Error: The database did not become available within 0.3 s. Cannot connect to ")
     assert "wr0ng" not in result.output
 
 

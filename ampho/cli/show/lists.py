@@ -124,7 +124,7 @@ def _print_conflict(heads: PackageHeads) -> None:
         say(f"    {record.id}: {record.message} ({shown_path(record.path)})")
     ways = [f"merge them with 'ampho db-merge {heads.package}'"]
     if len(heads.revisions) == 2:
-        ways.append(f"move the later one after the other with 'ampho db-rebase {heads.package}'")
+        ways.append(f"move the later one on top of the other with 'ampho db-rebase {heads.package}'")
     say(f"    These are parallel: {', or '.join(ways)}.")
 
 

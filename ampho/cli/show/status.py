@@ -63,7 +63,7 @@ def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     yield from row_remarks(state)
     if state.diverged:
         counts, ran = ("counts", "it ran") if len(state.diverged) == 1 else ("count", "they ran")
-        what = f"{listed(state.diverged)} {counts} as applied because a later revision is"
+        what = f"{listed(state.diverged)} {counts} as applied because a later revision is applied"
         yield f"{what}, but no record says that {ran}; {state.diverged_remedy}."
     if state.edited:
         edited = "was edited after it ran" if len(state.edited) == 1 else "were edited after they ran"
