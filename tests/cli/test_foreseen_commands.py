@@ -108,7 +108,7 @@ class Typist:
         """Check a plan, and return the ids of its steps."""
         told = self.json(command, "--plan", *args)
         text = self.type(command, "--plan", *args).stdout
-        cells = [re.split(r" {2,}", line.strip()) for line in text.splitlines() if re.match(r" *\d", line)]
+        cells = [re.split(r" {2,}", line.strip()) for line in text.splitlines() if re.match(r" *\d+ {2,}", line)]
         assert [tuple(row[:4]) for row in cells] == [
             (str(number), step["revision"], step["package"], step["reason"])
             for number, step in enumerate(told["steps"], 1)
