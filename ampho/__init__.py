@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
     from ampho.migrate.stamp import Stamped
-    from ampho.revise.autogenerate import Drift
+    from ampho.revise.autogenerate.generate import Drift
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment, Finding, Status
@@ -72,7 +72,7 @@ _NAMES = {
     "migrate.observers": ("Observer",),
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
     "migrate.stamp": ("Stamped",),
-    "revise.autogenerate": ("Drift",),
+    "revise.autogenerate.generate": ("Drift",),
     "revise.lint": ("LintReport", "Violation"),
     "revise.writer": ("Initialized",),
     "status.deployment": ("Deployment", "Finding", "Status"),

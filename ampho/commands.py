@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Direction, Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
-    from ampho.revise.autogenerate import Drift
+    from ampho.revise.autogenerate.generate import Drift
     from ampho.revise.lint import LintReport
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment
@@ -117,8 +117,8 @@ class Commands:
         :return: the revision; with ``autogenerate``, None if nothing differs.
         :raises AmphoError: if the revision cannot be written; no file is left behind.
         """
-        from ampho.revise import autogenerate as compare
         from ampho.revise import writer
+        from ampho.revise.autogenerate import generate
 
         project = self._framework.project()
         with without_secrets(project.url):
@@ -128,7 +128,7 @@ class Commands:
             if not autogenerate:
                 return writer.write_revision(project, new)
         with self._connected(observer, scratch=scratch) as (project, connection):
-            return compare.autogenerate(project, connection, new, scratch=scratch, x=x, observer=observer)
+            return generate.autogenerate(project, connection, new, scratch=scratch, x=x, observer=observer)
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.
@@ -172,10 +172,10 @@ class Commands:
         :return: the differences, per package.
         :raises NotUpToDateError: if a revision of one of the packages is not applied.
         """
-        from ampho.revise import autogenerate
+        from ampho.revise.autogenerate import generate
 
         with self._connected(observer, scratch=scratch) as (project, connection):
-            return autogenerate.check(project, connection, packages, scratch=scratch, x=x, observer=observer)
+            return generate.check(project, connection, packages, scratch=scratch, x=x, observer=observer)
 
     def lint(
         self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None

@@ -33,7 +33,7 @@ MODULES = (
     *(
         "ampho.migrate.stamp",
         "ampho.sync",
-        "ampho.revise.autogenerate",
+        "ampho.revise.autogenerate.generate",
         "flask_migrate",
         "mako.template",
         "rich.console",

@@ -1,4 +1,4 @@
-"""The only module besides ``revise/comparison.py`` that uses private names of Alembic.
+"""The only module besides ``revise/autogenerate/comparison.py`` that uses private names of Alembic.
 
 It has five parts, which use these private names:
 

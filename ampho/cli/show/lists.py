@@ -16,7 +16,7 @@ from ampho.cli.show import is_verbose, print_text
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
-    from ampho.revise.autogenerate import Drift
+    from ampho.revise.autogenerate.generate import Drift
     from ampho.status.state import RevisionRecord
 
 _NO_REVISIONS = "There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'."

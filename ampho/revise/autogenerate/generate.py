@@ -15,7 +15,7 @@ from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
-from ampho.revise.ownership import Ownership, find_owners
+from ampho.revise.autogenerate.ownership import Ownership, find_owners
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import write_revision
 from ampho.status import advice
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.alembic import Body
-    from ampho.revise.comparison import Comparison
+    from ampho.revise.autogenerate.comparison import Comparison
 
 Warn: TypeAlias = Callable[[str], None]
 _Changes: TypeAlias = tuple["Body | None", Sequence[str], Sequence[str]]
@@ -196,7 +196,7 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
 
 
 def _comparison(owners: Ownership, package: str, context: MigrationContext) -> Comparison:
-    from ampho.revise.comparison import Comparison
+    from ampho.revise.autogenerate.comparison import Comparison
 
     return Comparison(context, lambda key: owners.owner(key) == package)
 
