@@ -1,4 +1,4 @@
-"""The only module besides ``revise/autogenerate/comparison.py`` that uses private names of Alembic.
+"""The only module that uses private names of Alembic, besides two in ``revise/autogenerate/``.
 
 It has five parts, which use these private names:
 

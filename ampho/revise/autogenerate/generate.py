@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.alembic import Body
+    from ampho.revise.autogenerate.changes import Changes
     from ampho.revise.autogenerate.comparison import Comparison
 
 Warn: TypeAlias = Callable[[str], None]
@@ -71,8 +72,8 @@ def autogenerate(
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Changes:
         owners = _owners(project, context)
         _check_up_to_date(project.graph, rows, journal, new.package)
-        comparison = _comparison(owners, new.package, context)
-        _warn_of_unowned(owners, comparison.others(), warn)
+        comparison = _comparison(owners, [new.package], context)
+        _warn_of_unowned(owners, comparison.unowned(), warn)
         _warn_of_no_models(owners, [new.package], warn)
         return _changes(project.graph, owners, new.package, rows, comparison)
 
@@ -115,11 +116,9 @@ def check(
         owners = _owners(project, context)
         for name in names:
             _check_up_to_date(project.graph, rows, journal, name)
-        comparisons = {name: _comparison(owners, name, context) for name in names}
-        _warn_of_unowned(owners, [key for one in comparisons.values() for key in one.others()], warn)
-        for comparison in comparisons.values():
-            comparison.apply_users_hook(rows)
-        drifts = tuple(Drift(name, tuple(comparison.descriptions())) for name, comparison in comparisons.items())
+        comparison = _comparison(owners, names, context)
+        _warn_of_unowned(owners, comparison.unowned(), warn)
+        drifts = tuple(Drift(name, _descriptions(changes, rows)) for name, changes in comparison.packages.items())
         _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], warn)
         return drifts
 
@@ -165,7 +164,7 @@ def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -
 
 
 def _warn_of_unowned(owners: Ownership, keys: Iterable[str], warn: Warn) -> None:
-    unowned = sorted({key for key in keys if owners.owner(key) is None} - set(owners.unowned))
+    unowned = sorted(set(keys) - set(owners.unowned))
     for tables, place in ((unowned, "database"), (owners.unowned, "models")):
         if tables:
             warn(
@@ -195,26 +194,36 @@ def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packa
         )
 
 
-def _comparison(owners: Ownership, package: str, context: MigrationContext) -> Comparison:
+def _comparison(owners: Ownership, packages: Sequence[str], context: MigrationContext) -> Comparison:
     from ampho.revise.autogenerate.comparison import Comparison
 
-    return Comparison(context, lambda key: owners.owner(key) == package)
+    return Comparison(context, owners, packages)
+
+
+def _descriptions(changes: Changes, rows: tuple[str, ...]) -> tuple[str, ...]:
+    from ampho.revise.autogenerate.comparison import apply_users_hook, descriptions
+
+    apply_users_hook(changes, rows)
+    return tuple(descriptions(changes))
 
 
 def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
     """Return the new revision's body, or None, its dependencies, and the tables that it cannot reference yet."""
-    left_out = _not_created_yet(owners, package, comparison)
+    from ampho.revise.autogenerate.comparison import apply_users_hook, body
+
+    changes = comparison.packages[package]
+    left_out = _not_created_yet(owners, changes, comparison)
     if left_out:
-        comparison.leave_out_references({*left_out})
-    comparison.apply_users_hook(rows)
-    if comparison.is_empty:
+        changes.leave_out_references({*left_out})
+    apply_users_hook(changes, rows)
+    if changes.is_empty:
         return None, (), left_out
-    keys = comparison.references() | comparison.changed()
+    keys = changes.references() | changes.changed()
     needed = {maker for key in keys for maker in _makers(graph, owners, key)}
-    for key, column in comparison.removed():
+    for key, column in changes.removed():
         needed |= owners.users_of(key, column)  # their revisions have to run first, even on an empty database
     depends_on = [_head(graph, name, package) for name in sorted(needed - {package})]
-    return comparison.body(), depends_on, left_out
+    return body(changes), depends_on, left_out
 
 
 def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
@@ -226,14 +235,15 @@ def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
     return {name for name in makers if graph.of_package(name)} or makers
 
 
-def _not_created_yet(owners: Ownership, package: str, comparison: Comparison) -> list[str]:
+def _not_created_yet(owners: Ownership, changes: Changes, comparison: Comparison) -> list[str]:
     """Return the referenced tables that no revision creates yet, because their packages also depend on this package.
 
     :raises RevisionInputError: if the package of such a table does not depend on this package, so its revision can be
         written first.
     """
     missing: list[str] = []
-    for key in sorted(comparison.references()):
+    package = changes.package
+    for key in sorted(changes.references()):
         owner = owners.owner(key)
         if owner in (None, package) or key in owners.history or comparison.has_table(key):
             continue

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from ampho.history.losses import Function, argument, string
 from ampho.history.package import SETTING, MigrationPackage
 
 if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+    from alembic.operations.ops import MigrateOperation
     from sqlalchemy import ForeignKey, MetaData, Table
     from sqlalchemy.orm import Mapper
 
@@ -64,6 +67,59 @@ class Ownership:
             found |= new
             todo += new
         return found
+
+
+@dataclass
+class ObjectOwners:
+    """The packages that own objects other than tables, such as the enum types that plug-ins for Alembic compare.
+
+    A plug-in compares all types of the schema. A type belongs to each package with a table that uses the type, in the
+    models or in the database. An operation without the name of an object belongs to all packages.
+
+    :ivar owners: the owners of tables.
+    :ivar autogen: the context of the comparison.
+    :ivar packages: the packages that are compared.
+    :ivar present: the keys of their tables in the database.
+    """
+
+    owners: Ownership
+    autogen: AutogenContext
+    packages: Collection[str]
+    present: Sequence[str]
+
+    def of(self, operation: MigrateOperation) -> Collection[str]:
+        """Return the packages that need an operation."""
+        name = getattr(operation, "name", None)
+        if name is None or type(operation).__module__.startswith("alembic."):
+            return self.packages
+        return self._users_of_types.get(str(name), ())
+
+    @cached_property
+    def _users_of_types(self) -> Mapping[str, Collection[str]]:
+        """The packages that use each named type."""
+        columns = [
+            (self.owners.owner(table.key), column.type)
+            for table in self.autogen.table_key_to_table.values()
+            for column in table.columns
+        ]
+        columns += [
+            (self.owners.owner(key), column["type"])
+            for key in self.present
+            for schema, name in [split_key(key)]
+            for column in self.autogen.inspector.get_columns(name, schema)
+        ]
+        users: dict[str, set[str]] = {}
+        for package, type_ in columns:
+            name = getattr(getattr(type_, "item_type", type_), "name", None)  # an array has an item type
+            if name and package:
+                users.setdefault(str(name), set()).add(package)
+        return users
+
+
+def split_key(key: str) -> tuple[str | None, str]:
+    """Return the schema and the name in the key of a table."""
+    schema, _, name = key.rpartition(".")
+    return schema or None, name
 
 
 def find_owners(
