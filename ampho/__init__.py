@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
+    from ampho.migrate.reflection import reflect
     from ampho.migrate.stamp import Stamped
     from ampho.revise.autogenerate.generate import Drift
     from ampho.revise.lint import LintReport, Violation
@@ -62,6 +63,7 @@ __all__ = [
     "Step",
     "StepRun",
     "Violation",
+    "reflect",
 ]
 
 _NAMES = {
@@ -71,6 +73,7 @@ _NAMES = {
     "history.revision": ("Revision",),
     "migrate.observers": ("Observer",),
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
+    "migrate.reflection": ("reflect",),
     "migrate.stamp": ("Stamped",),
     "revise.autogenerate.generate": ("Drift",),
     "revise.lint": ("LintReport", "Violation"),

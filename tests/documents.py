@@ -8,6 +8,7 @@ A comment before a block says what is done with it; the reader does not see it.
 ``<!-- shop: APP -->``      from here on in a copy of the example, with this app
 ``<!-- file: PATH -->``     the block is the file's content
 ``<!-- functions: GLOB -->`` the block takes the place of ``upgrade`` and ``downgrade`` in that file
+``<!-- revision: NAME -->`` the block is a revision, which ``test_guide.py`` runs
 ``<!-- serve: PATH gives TEXT -->`` the block's command is a server, which answers a request so
 ``<!-- not run: WHY -->``   the block is for the reader only
 =========================== ==========================================================================
@@ -112,7 +113,7 @@ def run_page(page: Path, folder: Path) -> int:
             project.write(".env", f"AMPHO_APP={argument}\n")
         elif word == "continue":
             project = next(project for heading, project in projects.items() if heading.endswith(argument))
-        elif word != "not run":
+        elif word not in ("not run", "revision"):
             _do(block, project, word, argument)
             count += 1
     return count

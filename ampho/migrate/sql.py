@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ampho.migrate.alembic import GraphScripts
 
 
-_NEED_DATABASE = ("it reads data", "batch mode", "MockConnection", "No inspection system")
+_NEED_DATABASE = ("reads data", "reads the database", "batch mode", "MockConnection", "No inspection system")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ depends_on = ${literal(depends_on)}
 
 
 def upgrade():
+% if not upgrades and not isinstance(down_revision, tuple):
+    # For examples, see the page "Writing revisions" in Ampho's documentation, docs/revisions.md.
+% endif
     ${upgrades if upgrades else "pass"}
 
 
