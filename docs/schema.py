@@ -78,7 +78,7 @@ SIMPLE: Mapping[object, Schema] = {
 }
 PATHS: Mapping[object, Any] = {Path: str, Path | None: str | None}
 """What the schema of an error has for a path, which another error may not know."""
-ROOMS = ("history", "database", "migrate", "status", "revise", "cli.show")
+ROOMS = ("history", "database", "migrate", "status", "revise", "revise.autogenerate", "cli.show")
 
 
 def _classes() -> Iterator[type]:

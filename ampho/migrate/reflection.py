@@ -35,13 +35,13 @@ def _connection(caller: str) -> Connection:
     from alembic import op
 
     try:
-        is_written = op.get_context().as_sql
+        context = op.get_context()
     except (AttributeError, NameError):  # depending on whether a run has ended in this process
-        caller = "<module>"
+        context = None
     # All files of a plan are executed before its first step.
-    if caller == "<module>":
+    if context is None or caller == "<module>":
         raise RuntimeError("reflect() works only inside upgrade() and downgrade(). Call it there.")
-    if is_written:
+    if context.as_sql:
         raise RuntimeError("reflect() reads the database")
     return op.get_bind()
 
