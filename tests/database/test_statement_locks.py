@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facade import facade
+from facade import Facade, facade
 from project import Project
 from servers import Database
 from sqlalchemy import text
@@ -58,6 +58,16 @@ def write(project: Project) -> None:
     project.revision("core", "core_1", upgrade=BOOK)
 
 
+def run_until_retried(each: Facade, recorder: Recorder, database: Database, *command: str) -> None:
+    """Run a command on a locked table until a revision is retried; then unlock the table and wait for the command."""
+    with used(database):
+        run = threading.Thread(target=each.call, args=command, kwargs={"observer": recorder})
+        run.start()
+        assert recorder.first.wait(20)
+    run.join(30)
+    assert not run.is_alive()
+
+
 @pytest.mark.drivers("postgresql", "mariadb")
 def test_it_is_tried_again_until_the_lock_is_free(project: Project, database: Database) -> None:
     write(project)
@@ -67,12 +77,7 @@ def test_it_is_tried_again_until_the_lock_is_free(project: Project, database: Da
         each.call("upgrade")
         project.revision("core", "core_2", "core_1", upgrade=ISBN)
         recorder = Recorder()
-        with used(database):
-            run = threading.Thread(target=each.call, args=("upgrade",), kwargs={"observer": recorder})
-            run.start()
-            assert recorder.first.wait(20)
-        run.join(30)
-        assert not run.is_alive()
+        run_until_retried(each, recorder, database, "upgrade")
         assert recorder.heard[0] == "retrying core_2"
         assert recorder.heard[-1] == "applied core_2"
         assert "failed core_2" not in recorder.heard
@@ -112,11 +117,7 @@ def test_an_env_py_that_commits_is_run_again(project: Project, database: Databas
         each.call("upgrade")
         project.revision("core", "core_2", "core_1", upgrade=ISBN)
         recorder = Recorder()
-        with used(database):
-            run = threading.Thread(target=each.call, args=("upgrade",), kwargs={"observer": recorder})
-            run.start()
-            assert recorder.first.wait(20)
-        run.join(30)
+        run_until_retried(each, recorder, database, "upgrade")
         assert recorder.heard[-1] == "applied core_2"
         assert {str(entry.outcome) for entry in each.call("log")} == {"done", "failed"}
         assert "early" in database.tables()
@@ -181,11 +182,7 @@ def test_a_downgrade_by_steps_takes_no_more_steps_for_being_tried_again(
     with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:
         each.call("upgrade")
         recorder = Recorder()
-        with used(database):
-            run = threading.Thread(target=each.call, args=("downgrade", typed), kwargs={"observer": recorder})
-            run.start()
-            assert recorder.first.wait(20)
-        run.join(30)
+        run_until_retried(each, recorder, database, "downgrade", typed)
         assert database.rows() == [rows]
         assert [line for line in recorder.heard if line.startswith("applied")] == ["applied core_3", "applied core_2"]
 
