@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +45,14 @@ class Initialized:
     :ivar files: the files in the folder, sorted by name.
     :ivar hint: how to add the package to ``AMPHO_MIGRATION_PACKAGES``; None if it is already listed.
     :ivar updated: the ``alembic.ini`` files of other packages that now also list this package.
+    :ivar naming_hint: how to name constraints, for the first package, if the metadata does not; otherwise, None.
     """
 
     package: MigrationPackage
     files: tuple[Path, ...]
     hint: str | None
     updated: tuple[Path, ...] = ()
+    naming_hint: str | None = None
 
 
 def init(project: Project, entry: str) -> Initialized:
@@ -73,7 +75,26 @@ def init(project: Project, entry: str) -> Initialized:
         ) from exc
     updated = tuple(other.folder / _INI for other in project.packages if _list_in_ini(other, package))
     hint = None if project.is_configured_now(package.name) else project.setting_hint(package.entry)
-    return Initialized(package, tuple(sorted(folder.iterdir())), hint, updated)
+    return Initialized(package, tuple(sorted(folder.iterdir())), hint, updated, _naming_hint(project))
+
+
+def _naming_hint(project: Project) -> str | None:
+    """Return how to name constraints, unless the metadata names them, or there are revisions already."""
+    metadata = project.metadata or ()
+    every = metadata if isinstance(metadata, Sequence) else (metadata,)
+    if all("fk" in each.naming_convention for each in every) or _has_revisions(project):
+        return None
+    return (
+        "Hint: give the metadata of the models a naming_convention before the first revision, so that later revisions"
+        ' can drop constraints. See "Names of constraints" in docs/revisions.md.'
+    )
+
+
+def _has_revisions(project: Project) -> bool:
+    try:
+        return bool(project.graph.ids)
+    except AmphoError:  # The history of another package is broken, so there is one.
+        return True
 
 
 def _package_to_init(project: Project, entry: str) -> MigrationPackage:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from facade import FRAMEWORKS, URLS, facade
 from project import Project
 from sqlalchemy import make_url
 
@@ -764,3 +765,27 @@ def test_plain_alembic_sees_what_was_written(ready: Project) -> None:
     assert found.doc == 'quotes """ and \\ backslashes'
     assert scripts.get_revision(first.id).dependencies == "core_1"
     assert "app" in scripts.get_revision(first.id).branch_labels
+
+
+CONVENTION = {"fk": "fk_%(table_name)s_%(column_0_N_name)s"}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_init_says_once_how_to_name_constraints(project: Project, framework: str) -> None:
+    for name in ("blog", "shop"):
+        project.package(name)
+    with facade(project, framework, ["blog", "shop"], URLS[framework]) as each:
+        first = each.call("init", "blog")
+        project.revision("blog", "blog_1")
+        second = each.run("db-init", "shop")
+
+    assert "a naming_convention before the first revision" in first.naming_hint
+    assert "naming_convention" not in second.output
+
+
+def test_init_does_not_say_how_to_name_constraints_that_the_metadata_names(project: Project) -> None:
+    project.package("blog")
+    with facade(project, "flask", ["blog"], URLS["flask"]) as each:
+        each.ampho.db.metadata.naming_convention = CONVENTION
+
+        assert each.call("init", "blog").naming_hint is None

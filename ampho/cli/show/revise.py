@@ -18,6 +18,8 @@ def _(done: Initialized, ctx: click.Context) -> None:
         say(f"Added {done.package.name} to {', '.join(map(shown_path, done.updated))}")
     if done.hint:
         say(done.hint)
+    if done.naming_hint:
+        say(done.naming_hint)
     say(f'Next: ampho db-rev {done.package.name} "Initial" -a')
 
 

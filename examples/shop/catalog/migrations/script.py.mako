@@ -23,10 +23,10 @@ branch_labels = ${literal(branch_labels)}
 depends_on = ${literal(depends_on)}
 
 
-def upgrade():
 % if not upgrades and not isinstance(down_revision, tuple):
-    # For examples, see the page "Writing revisions" in Ampho's documentation, docs/revisions.md.
+# For examples, see the page "Writing revisions" in Ampho's documentation, docs/revisions.md.
 % endif
+def upgrade():
     ${upgrades if upgrades else "pass"}
 
 
