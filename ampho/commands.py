@@ -388,7 +388,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        with self._connected(observer) as (project, connection):
+        with self._connected(observer, of_folders=False) as (project, connection):  # the result says so
             return queries.status(project, connection, packages=packages, all=all, check=check, x=x)
 
     def current(
@@ -499,16 +499,19 @@ class Commands:
         scratch: bool = False,
         renews: bool = False,
         mending: str | None = None,
+        of_folders: bool = True,
     ) -> Iterator[tuple[Project, Connection]]:
         """Yield the app's migrations and a connection for them, while no other run is in progress.
 
         :param scratch: whether to connect to a throwaway database.
         :param renews: whether the schema may change.
         :param mending: the package whose parallel heads need no warning, because the command joins them.
+        :param of_folders: whether to warn about packages without a migrations folder.
         """
         project = self._framework.project()
         is_done = False
-        with without_secrets(project.url), warned(project, observer, mending), self._framework.exclusive():
+        reporting = warned(project, observer, mending, of_folders=of_folders)
+        with without_secrets(project.url), reporting, self._framework.exclusive():
             try:
                 with self._framework.connect(scratch=scratch, renews=renews) as connection:
                     yield project, connection
@@ -539,19 +542,22 @@ class Commands:
 
 
 @contextmanager
-def warned(project: Project, observer: Observer | None, mending: str | None = None) -> Iterator[None]:
+def warned(
+    project: Project, observer: Observer | None, mending: str | None = None, *, of_folders: bool = True
+) -> Iterator[None]:
     """Report the warnings about a project to an observer.
 
     Packages that are not installed are reported at the end, except for the package that an error has already named.
 
     :param mending: the package whose parallel heads need no warning.
+    :param of_folders: whether to warn about packages without a migrations folder.
     """
     from ampho.migrate.observers import Observer
 
     receiver = observer or Observer()
     if not project.packages:
         yield
-    for message in project.warnings(mending):
+    for message in project.warnings(mending, of_folders=of_folders):
         receiver.warned(message)
     raised: PackageNotFoundError | None = None
     try:

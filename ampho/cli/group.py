@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ampho._text import did_you_mean, escaped_lines, printable, sentences
+from ampho._text import did_you_mean, escaped_lines, one_line, printable, sentences
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples
@@ -35,6 +36,7 @@ _OTHER_NAMES = {
 """Names of commands in other tools, each with the name of the equivalent command without its prefix."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
+_TYPED = "ampho.typed"
 INPUT_ERRORS = (AppNotFoundError, PackageError, RevisionInputError, SpecifierError)
 """Errors in what the user typed. Their messages need no further explanation."""
 
@@ -112,7 +114,8 @@ def one_line_errors() -> Iterator[None]:
 def _no_app(exc: AppNotFoundError) -> str:
     """Return the message that no app was found. It has several lines, because its readers are often new to Ampho."""
     context = click.get_current_context(silent=True)
-    command = f" {context.invoked_subcommand}" if context and context.invoked_subcommand else " COMMAND"
+    typed = one_line(shlex.join(context.meta.get(_TYPED, ())), 200) if context else ""
+    command = f" {typed or 'COMMAND'}"
     lines = [
         "No app found. Ampho tried the following, in this order:",
         *(f"  {printable(line, 1000)}" for line in exc.tried),
@@ -150,6 +153,8 @@ class SpecifierCommand(click.Command):
                 request_json(ctx)
             if isinstance(exc, click.NoSuchOption) and (way := _before_command(exc.option_name, ctx)):
                 raise click.UsageError(f"{exc.option_name} goes before the command, as in '{way}'.", ctx) from exc
+            if isinstance(exc, click.NoSuchOption) and (meant := _of_other_tool(exc.option_name, ctx)):
+                raise click.UsageError(f"No such option {exc.option_name!r}. Did you mean {meant}?", ctx) from exc
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -189,6 +194,17 @@ def _before_command(option: str, ctx: click.Context) -> str:
     return ""
 
 
+def _of_other_tool(option: str, ctx: click.Context) -> str:
+    """Return what a command has instead of an option of Alembic, Flask-Migrate, or Django; empty if it has nothing."""
+    params = ctx.command.params
+    arguments = " ".join(param.human_readable_name for param in params if isinstance(param, click.Argument))
+    if option in ("-m", "--message") and "MESSAGE" in arguments:
+        return f"'{ctx.command_path} {arguments}'"
+    if option == "--dry-run" and any("--plan" in param.opts for param in params):
+        return "--plan"
+    return "'ampho db-stamp'" if option == "--fake" and ctx.info_name == "db-up" else ""
+
+
 class AmphoGroup(click.Group):
     """A group that prints each error as one line, even under ``flask`` and ``quart``."""
 
@@ -208,6 +224,7 @@ class AmphoGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.meta[_TYPED] = args
         typed, *rest = args
         if f"{_PREFIX}{typed}" in self.commands:  # as in 'ampho up'
             return super().resolve_command(ctx, [f"{_PREFIX}{typed}", *rest])
@@ -215,7 +232,8 @@ class AmphoGroup(click.Group):
             if FLAG in rest:
                 request_json(ctx)
             ctx.invoked_subcommand = typed
-            bare = typed.removeprefix(_PREFIX).removeprefix("db_")
+            name = rest[0] if typed == "db" and rest else typed  # as in 'flask db upgrade'
+            bare = name.removeprefix(_PREFIX).removeprefix("db_")
             names = {name.removeprefix(_PREFIX): name for name in self.list_commands(ctx)}
             meant = did_you_mean(_OTHER_NAMES.get(bare, bare), names)
             ctx.fail(sentences(f"No such command {typed!r}.", meant))

@@ -160,10 +160,11 @@ class Project:
         """Whether ``env.py`` is unchanged since ``db-init``, so that its configuration is known without running it."""
         return self.host is None or is_pristine(self.host)
 
-    def warnings(self, mending: str | None = None) -> Iterator[str]:
+    def warnings(self, mending: str | None = None, *, of_folders: bool = True) -> Iterator[str]:
         """Yield warnings about the configuration and the revisions.
 
         :param mending: the package whose parallel heads need no warning, because the command joins them.
+        :param of_folders: whether to warn about packages without a migrations folder.
         :raises HistoryError: if the files do not form a graph.
         """
         if not self.packages:
@@ -175,7 +176,7 @@ class Project:
             if not package.exists and package.installed:
                 lacking = shown_path(package.folder)
                 yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
-            elif not package.exists and not package.named:
+            elif of_folders and not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Create it with 'ampho db-init {package.name}'."
             if package.name != mending and (heads := self.graph.parallel_heads(package.name)):
                 yield self._conflict(package, heads)

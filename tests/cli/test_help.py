@@ -155,7 +155,7 @@ def test_examples_run(name: str, project: Project) -> None:
 
 
 def test_a_folder_without_an_app_is_told_what_was_tried_and_how_to_name_one(project: Project) -> None:
-    done = project.run("ampho", "db-up", check=False)
+    done = project.run("ampho", "db-rev", "blog", "Add posts", check=False)
 
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
@@ -164,8 +164,8 @@ def test_a_folder_without_an_app_is_told_what_was_tried_and_how_to_name_one(proj
         "  AMPHO_APP, FLASK_APP and QUART_APP are not set, nor in .env, .flaskenv or .quartenv",
         f"  wsgi.py, app.py and asgi.py are not in {Path(project.folder).resolve()}",
         "Name the app; NAME is module, module:name, path/to/file.py, or module:create_app():",
-        "  ampho --app NAME db-up",
-        "  AMPHO_APP=NAME ampho db-up  or set the variable in a .flaskenv file",
+        "  ampho --app NAME db-rev blog 'Add posts'",
+        "  AMPHO_APP=NAME ampho db-rev blog 'Add posts'  or set the variable in a .flaskenv file",
     ]
 
 

@@ -367,3 +367,12 @@ def test_a_real_terminal(project: Project, width: int) -> None:
         else ["accounts", "2", "0", "0", "0", "accounts_1700000100", "accounts_1700000100", "#" * 19]
     )
     assert max(map(len, lines[lines.index(row) - 1 :])) <= width
+
+
+def test_a_package_without_a_folder_is_reported_once(project: Project) -> None:
+    project.package("blog")
+    with facade(project, "flask", ["blog"], URLS["flask"]) as each:
+        output = each.run("db-status").output
+
+    assert output.count("migrations folder") == 1
+    assert "blog has no revisions yet: create its migrations folder with 'ampho db-init blog'." in output

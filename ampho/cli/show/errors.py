@@ -16,6 +16,7 @@ _PACKAGE = Path(errors.__file__).parent
 _ENTRY = re.compile(r"^### (\w+)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^]]+)\]\(([^)#]*)(?:#[^)]*)?\)")
 _EMPHASIS = re.compile(r"\*{1,2}(?=\S)([^*]+)\*{1,2}")
+_CODE = re.compile(r"`([^`]+)`")
 _ITEM = re.compile(r"\n(?=[-*] |\d+\. |\|)")
 
 
@@ -64,10 +65,15 @@ def _paragraphs(markdown: str) -> Iterator[str]:
         if block.startswith("<!--"):
             continue
         items = (" ".join(item.split()) for item in _ITEM.split(block))
-        yield "\n".join(_EMPHASIS.sub(r"\1", _LINK.sub(_linked, item)) for item in items)
+        yield "\n".join(_CODE.sub(_quoted, _EMPHASIS.sub(r"\1", _LINK.sub(_linked, item))) for item in items)
 
 
 def _linked(link: re.Match[str]) -> str:
     """Return the text of a link, followed by its target if that is another page and the text is not a command."""
     text, page = link.groups()
     return text if not page or text.startswith("`") else f"{text} ({page})"
+
+
+def _quoted(code: re.Match[str]) -> str:
+    """Return code as messages show it: a single word as it is, and a command in quotes."""
+    return f"'{code[1]}'" if " " in code[1] else code[1]
