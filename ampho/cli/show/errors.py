@@ -75,5 +75,5 @@ def _linked(link: re.Match[str]) -> str:
 
 
 def _quoted(code: re.Match[str]) -> str:
-    """Return code as messages show it: a single word as it is, and a command in quotes."""
-    return f"'{code[1]}'" if " " in code[1] else code[1]
+    """Return code as messages show it: several words in quotes, unless they contain quotes themselves."""
+    return f"'{code[1]}'" if " " in code[1] and "'" not in code[1] else code[1]
