@@ -480,7 +480,7 @@ class Commands:
         """Return the history as a picture: a lane per package, revisions as nodes, and dependencies as edges.
 
         :param packages: the packages to show, and the revisions of other packages that they refer to; all by default.
-        :param full: whether to draw every revision as its own node, instead of collapsing runs of them.
+        :param full: whether to draw each revision as its own node, instead of collapsing chains of revisions.
         :param database: whether to show which revisions are applied. If not, no database is needed.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.

@@ -314,7 +314,7 @@ class WaitTimeoutError(AmphoError):
 
 
 class UnfinishedRevisionError(AmphoError):
-    """A revision was interrupted, or failed half-way, and the database could not roll it back.
+    """A revision was interrupted, or failed halfway, and the database could not roll it back.
 
     :ivar revision: its id.
     :ivar package: its package.

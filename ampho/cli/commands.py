@@ -378,7 +378,7 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
     """Mark the unfinished revision REV as applied or not applied.
 
-    A revision is unfinished if it was interrupted, or failed half-way, and the database could not roll it back.
+    A revision is unfinished if it was interrupted, or failed halfway, and the database could not roll it back.
     """
     if applied is None:
         raise click.UsageError("Add --applied or --not-applied.")
@@ -481,7 +481,7 @@ def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
 
 @cli.command("db-graph")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("--full", is_flag=True, help="Draw every revision instead of collapsing runs of them.")
+@click.option("--full", is_flag=True, help="Draw each revision instead of collapsing chains of revisions.")
 @click.option("--no-database", is_flag=True, help="Draw only the revision files, without connecting to the database.")
 @click.option(
     "--format",
@@ -541,7 +541,7 @@ def db_show(ctx: click.Context, spec: str | None) -> None:
 def explain(name: str | None) -> None:
     """Explain an error, and what to do about it.
 
-    Without NAME, it lists all errors.
+    Without NAME, list all errors.
     """
     from ampho.cli.show.errors import print_entry, print_names
 

@@ -162,7 +162,7 @@ def _print(ctx: click.Context, command: str | None, payload: Object) -> None:
 
 
 def encode(value: object) -> Any:
-    """Return a result, or a part of one, in the types that ``json.dumps()`` accepts."""
+    """Convert a result, or a part of one, to types that ``json.dumps()`` accepts."""
     if isinstance(value, Path):
         return os.path.abspath(value)  # noqa: PTH100 (Path.resolve() would follow links)
     if isinstance(value, datetime):

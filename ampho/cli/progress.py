@@ -88,7 +88,7 @@ class Display(Reporter):
         if plan.steps:
             self._ids, self._begin = [step.revision.id for step in plan.steps], time.monotonic()
             self._terminals = terminals()
-            for terminal in self._terminals:  # the user has ended the line of a question with Enter
+            for terminal in self._terminals:  # if there was a question, Enter ended its line
                 terminal.ends_line = True
             self._thread = threading.Thread(target=self._draw, name="ampho-progress", daemon=True)
             self._thread.start()

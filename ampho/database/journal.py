@@ -82,7 +82,7 @@ class Entry:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the revision was interrupted or failed half-way, and has not been resolved."""
+        """Whether the revision was interrupted or failed halfway, and has not been resolved."""
         return self.outcome in UNFINISHED
 
     @property

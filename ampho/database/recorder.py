@@ -255,9 +255,9 @@ def _entry(row: Row[Any]) -> Entry:
         raise ValueError("its revision, package, direction, outcome, or parents are not in the form that Ampho writes")
     texts = (row.checksum, row.db_user, row.host, row.versions, row.error)
     if not {*map(type, texts)} <= _TEXT_OR_NONE:
-        raise ValueError("its checksum, db_user, host, versions, or error is not text")
+        raise ValueError("the value of checksum, db_user, host, versions, or error is not text")
     if not {type(row.duration), type(row.statements)} <= _NUMBER_OR_NONE:
-        raise ValueError("its duration or statements is not a number")
+        raise ValueError("the value of duration or statements is not a number")
     # Treat an unknown outcome, from a newer release, as resolved.
     outcome = Outcome(row.outcome) if row.outcome in set(Outcome) else Outcome.RESOLVED
     values: list[Any] = [*row]  # in the order of the fields

@@ -1,6 +1,6 @@
 """Real transactions for the migrating connection on SQLite.
 
-The driver commits before DDL, so a revision that failed half-way could not be rolled back completely. Therefore, the
+The driver commits before DDL, so a revision that failed halfway could not be rolled back completely. Therefore, the
 driver's transaction handling is off during a migration, and BEGIN IMMEDIATE and COMMIT are executed as statements.
 Foreign keys are not enforced during a migration, because rebuilding a parent table would delete the rows of its
 children. They are checked before each commit.
@@ -32,7 +32,7 @@ ORDER BY 1, 2
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Check that the app has no open transaction on the connection, which an in-memory database shares with the app.
+    """Check that the app has no open transaction on a connection that it shares, as with an in-memory database.
 
     :raises DatabaseError: if the app has an open transaction, which stays open.
     """

@@ -80,7 +80,8 @@ class Applied:
         known = frozenset(whole.ancestors(listed))
         uncertain: frozenset[str] = frozenset()
         if unrecorded:
-            # Rows are exact, so a revision that depends on a row is not applied. Otherwise, there would be no such row.
+            # A revision has a row only while no other applied revision depends on it, so the descendants of a revision
+            # with a row are not applied.
             above = graph.descendants(row for row in listed if row not in unknown)
             left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.records_not_applied(rid))

@@ -99,7 +99,8 @@ def downgrade(
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
-        planned.check_agreed(agreed)  # first, because the name must not confirm a different plan
+        # Check this first, so that typing the name of the database cannot confirm a plan other than the agreed one.
+        planned.check_agreed(agreed)
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
             protection.check(confirm, f"'ampho db-down {specifier}' reverts {what}.")

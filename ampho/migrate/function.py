@@ -120,13 +120,13 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
         except BaseException as exc:
             close_coroutines(frame for frame, _ in walk_tb(exc.__traceback__))
             for name, line in forgotten[:1]:  # this may have caused the error
-                _log.warning("%s, line %s: %s() is called and never awaited.", shown_path(path), line, name)
+                _log.warning("%s, line %s: %s() is called but never awaited.", shown_path(path), line, name)
             raise
         finally:
             sys.set_coroutine_origin_tracking_depth(depth)
     for name, line in forgotten[:1]:
         remedy = "await it" if is_async else "await it in op.run_async(), or write 'async def upgrade()'"
-        raise RuntimeError(f"in line {line}, {name}() is called and never awaited, so its code has not run: {remedy}")
+        raise RuntimeError(f"on line {line}, {name}() is called but never awaited, so its code did not run: {remedy}")
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:

@@ -1,8 +1,9 @@
 """The connections that a revision opens besides the migrating one, for example through the app's session.
 
-One of the two connections may wait for a lock that the other holds. No database detects that deadlock, because the
-revision waits for itself in Python. So while such a connection is open, statements on both connections wait for locks
-for a few seconds only. This does not affect connections to other databases.
+Such a connection and the migrating one may each need a lock that the other holds. No database detects that deadlock,
+because the code of the revision, which holds one of the locks, is itself blocked in a statement. So while such a
+connection is open, statements on both connections wait for locks for only a few seconds. This does not affect
+connections to other databases.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
     :param left: a sentence about what the revision left in the database, with a leading space; may be empty.
     """
     began = f" on {entry.started:%Y-%m-%d at %H:%M:%S} UTC" if entry.started else ""
-    what = "failed half-way" if entry.outcome is Outcome.PARTIAL else "was interrupted"
+    what = "failed halfway" if entry.outcome is Outcome.PARTIAL else "was interrupted"
     remains = "some of its changes may remain"
     if entry.statements is not None:
         first = "its first statement" if entry.statements == 1 else f"its first {entry.statements} statements"

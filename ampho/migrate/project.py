@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NO_PACKAGE = (
     f'No package with migrations is configured. List the packages, for example with app.config["{SETTING}"] = ["blog"],'
-    " and create a migrations folder for one with 'ampho db-init PACKAGE'."
+    " and create a migrations folder for each with 'ampho db-init PACKAGE'."
 )
 
 

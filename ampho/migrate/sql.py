@@ -182,8 +182,8 @@ def _with_all_values(compiler: type[SQLCompiler]) -> type[SQLCompiler]:
     def render_literal_bindparam(self: SQLCompiler, bindparam: BindParameter[Any], **options: Any) -> str:  # noqa: ANN401
         if bindparam.required and bindparam.value is None and bindparam.callable is None:
             raise CompileError(
-                f"A value is required for bind parameter {bindparam.key!r}; a colon in the text of a statement is"
-                rf" written \:{bindparam.key}"
+                f"A value is required for bind parameter {bindparam.key!r}; if the colon is part of the SQL, write"
+                rf" \:{bindparam.key}"
             )
         return write(self, bindparam, **options)
 

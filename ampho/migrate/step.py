@@ -193,7 +193,7 @@ class RunningStep:
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether no change of the step can remain, although the database commits DDL immediately."""
+        """Whether the step left no changes behind, even on a database that commits DDL immediately."""
         return self.table is not None and not self._transaction.committed and not self.table.left
 
     def _left_invalid(self, *, is_lost: bool) -> str:

@@ -65,11 +65,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A dependency between two revisions.
+    """A line from a revision to one that depends on it, or that revises it.
 
     :ivar source: the id of the revision that the target depends on.
     :ivar target: the id of the revision that depends on the source.
-    :ivar is_dependency: whether the source is a dependency rather than a parent in the same package.
+    :ivar is_dependency: whether the source is not a parent in the target's own package.
     """
 
     source: str
@@ -146,7 +146,7 @@ def draw(
     :param journal: the journal of that database.
     :param packages: the packages to show, with the revisions of other packages that are connected to theirs; by
         default, all packages.
-    :param full: whether to draw every revision as its own node instead of collapsing runs of them.
+    :param full: whether to draw each revision as its own node instead of collapsing chains of revisions.
     """
     whole = graph if applied is None else applied.graph
     names = list(all_packages(whole))

@@ -29,7 +29,7 @@ class Mark(StrEnum):
     MISSING = "missing"
     """It is applied, and has no file."""
     UNFINISHED = "unfinished"
-    """It was interrupted or failed half-way, and the database could not roll it back."""
+    """It was interrupted or failed halfway, and the database could not roll it back."""
     UNCERTAIN = "uncertain"
     """It may be applied, because no record says what a missing revision depends on."""
     ABSENT = "absent"

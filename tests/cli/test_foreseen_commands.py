@@ -146,7 +146,7 @@ def test_commands_say_the_same_to_all_and_what_comes(
         assert marks == {rid: "applied" if rid in applied() else "pending" for rid in history.revisions}
 
     def foresee(command: str, specifier: str, *options: str) -> list[str]:
-        """Plan and run, in one go or with a failure half-way, and check what is said before and after."""
+        """Plan and run, in one go or with a failure halfway, and check what is said before and after."""
         before, planned = applied(), typist.plan(command, specifier, *options)
         safe = [rid for rid in planned if int(rid.rpartition("_")[2]) % 3]  # others commit before their end
         if doomed := rng.choice([None, *safe[1:]]):

@@ -217,7 +217,7 @@ class Scene:
         line = one_error_line(stopped.stderr)
         said = re.match(
             r"The upgrade of (core_\d) of core, which began on \S+ at \S+ UTC on the machine \S+,"
-            r" (was interrupted|failed half-way),"
+            r" (was interrupted|failed halfway),"
             r" so the changes of its first (?:\d+ statements|statement) may remain\.",
             line,
         )

@@ -91,7 +91,7 @@ def repair(project: Project, each: Facade, database: Database) -> None:
     assert_at_second(database)
 
 
-# ---- half-way ----
+# ---- halfway ----
 
 
 @pytest.mark.drivers(*TRANSACTIONAL)
@@ -126,7 +126,7 @@ def test_where_ddl_cannot_be_rolled_back_the_message_says_so(project: Project, d
 
         assert "db-resolve core_2 --applied' or '--not-applied'" in str(error)
         again = failure(each)
-        assert "failed half-way, so the changes of its first statement may remain" in str(again)
+        assert "failed halfway, so the changes of its first statement may remain" in str(again)
         assert "nonsense" in str(again)
         database.run("DROP TABLE book")
         each.call("resolve", "core_2", applied=False)
@@ -920,7 +920,7 @@ def test_what_an_autocommit_block_committed_is_not_said_to_be_rolled_back(projec
         assert "autocommit_block()" in str(error)
         assert "may remain" in str(error)
 
-        assert "failed half-way, so some of its changes may remain" in str(failure(each))
+        assert "failed halfway, so some of its changes may remain" in str(failure(each))
         each.call("resolve", "core_2", applied=False)
         project.revision("core", "core_2", "core_1", upgrade="raise ValueError('no')")
         assert "Its transaction was rolled back." in str(failure(each))

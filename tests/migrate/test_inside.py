@@ -204,7 +204,7 @@ def test_a_forgotten_await_fails_the_revision(project: Project, async_database: 
             line = next(n for n, text in enumerate(path.read_text("utf-8").splitlines(), 1) if "INSERT" in text)
             error = str(failed(each))
             assert path.name in error
-            assert f"in line {line}, AsyncConnection.execute() is called and never awaited" in error
+            assert f"on line {line}, AsyncConnection.execute() is called but never awaited" in error
             assert error.count("await it") == 1
             assert async_database.rows() == ["core_1"]
     assert ("u" in async_database.tables()) is stays
@@ -218,14 +218,14 @@ def test_a_forgotten_await_is_told_of_where_something_else_fails(
     make_async(write(project, f"{insert}\nop.execute('SELECT nonsense')"), "connection")
     with running(project, database) as each:
         assert "nonsense" in str(failed(each))
-    assert "AsyncConnection.execute() is called and never awaited." in caplog.text
+    assert "AsyncConnection.execute() is called but never awaited." in caplog.text
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_a_coroutine_that_is_dropped_fails_a_sync_revision(project: Project, database: Database) -> None:
     write(project, f"import asyncio\n{U}\nasyncio.sleep(0)")
     with running(project, database) as each:
-        assert "sleep() is called and never awaited, so its code has not run: await it in op.run_async()" in str(
+        assert "sleep() is called but never awaited, so its code did not run: await it in op.run_async()" in str(
             failed(each)
         )
     assert database.data() == {"alembic_version": [("core_1",)], "t": []}

@@ -513,7 +513,7 @@ class Machine(RuleBasedStateMachine):
             model.tables.pop(model.made[doomed].table, None)
 
     def able(self, *, up: bool) -> set[str]:
-        """What can fail half-way."""
+        """What can fail halfway."""
         model = self.model
         ids = model.pending if up else model.present & model.applied.keys()
         return {one for one in ids if model.made[one].column}

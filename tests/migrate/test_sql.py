@@ -75,7 +75,7 @@ def unreachable(database: Database) -> Any:
 
 
 def test_the_client_does_what_the_command_does(opened: Shop, twin: Database) -> None:
-    """From an empty database, from half-way, back, and from a version table without rows."""
+    """From an empty database, from halfway, back, and from a version table without rows."""
     before = content(opened.database)
     for command in (
         ("db-up", "app_2"),

@@ -42,7 +42,7 @@ class Look:
 _EDITED = "edited: applied, but its file has changed since"
 _DIVERGED = "diverged: counts as applied, but never ran"
 _MISSING = "missing: applied, but has no file"
-_UNFINISHED = "unfinished: interrupted, or failed half-way"
+_UNFINISHED = "unfinished: interrupted, or failed halfway"
 _ABSENT = "absent: not applied, and has no file"
 
 LOOKS: Mapping[Mark, Look] = {
