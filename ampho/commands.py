@@ -389,7 +389,7 @@ class Commands:
         from ampho.migrate import queries
 
         with self._connected(observer, of_folders=False) as (project, connection):  # the result says so
-            return queries.status(project, connection, packages=packages, all=all, check=check, x=x)
+            return queries.status(project, connection, packages=packages, all=all, check=check, x=x, observer=observer)
 
     def current(
         self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
@@ -416,7 +416,7 @@ class Commands:
         from ampho.migrate import queries
 
         with self._connected(observer) as (project, connection):
-            return queries.deployment(project, connection, x=x)
+            return queries.deployment(project, connection, x=x, observer=observer)
 
     def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
         """Wait until the database has at least the revisions that the code needs, without changing it.
@@ -489,7 +489,7 @@ class Commands:
         from ampho.migrate import queries
 
         with self._connected_if(database, observer) as (project, connection):
-            return queries.graph(project, connection, packages=packages, full=full, x=x)
+            return queries.graph(project, connection, packages=packages, full=full, x=x, observer=observer)
 
     @contextmanager
     def _connected(

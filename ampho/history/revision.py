@@ -181,11 +181,8 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
     :param is_async: whether the function would run on a connection of an async engine.
     :raises RevisionFileError: if the file is not usable, with the same message as in a run.
     """
-    try:
-        code = compile(source, revision.file, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as exc:
-        raise _not_importable(revision.path, revision.package, exc) from exc
-    except RecursionError:  # the limit depends on the depth of the stack, so the run may succeed
+    code = check_syntax(revision, source)
+    if code is None:
         return
     names = {name, *header.BINDERS}
     if names.isdisjoint(code.co_names) and _STAR not in code.co_consts:
@@ -193,6 +190,20 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
     if not _DECORATED.search(source):  # a decorator may replace the function
         for function in (each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == name):
             check_is_run(revision, function, is_async=is_async)
+
+
+def check_syntax(revision: Revision, source: bytes) -> CodeType | None:
+    """Return the compiled file of a revision; None if it is nested too deeply to tell.
+
+    :param source: the content of the file.
+    :raises RevisionFileError: if the file cannot be compiled, with the same message as in a run.
+    """
+    try:
+        return compile(source, revision.file, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as exc:
+        raise _not_importable(revision.path, revision.package, exc) from exc
+    except RecursionError:  # the limit depends on the depth of the stack, so the run may succeed
+        return None
 
 
 def check_is_run(revision: Revision, code: CodeType | None, *, is_async: bool) -> None:

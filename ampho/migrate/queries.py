@@ -20,7 +20,11 @@ from ampho.database.lock import import_alembic
 from ampho.database.recorder import JournalTable
 from ampho.database.url import database_error
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
-from ampho.errors import ConfigurationError
+from ampho.errors import ConfigurationError, RevisionFileError
+from ampho.history.files import read_bytes
+from ampho.history.graph import Graph
+from ampho.history.revision import check_syntax
+from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.settings import JOURNAL_TABLE
 from ampho.status import advice
@@ -45,6 +49,7 @@ def status(
     all: bool = False,  # noqa: A002 (the option's name)
     check: bool = False,
     x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> DatabaseStatus:
     """Return the state of the database, with counts per package; see :meth:`ampho.commands.Commands.status`."""
     from ampho.status.summary import database_status
@@ -58,6 +63,7 @@ def status(
         _check_known(project, map(applied.package, applied.missing), packages)
         if check:
             advice.check_installed(applied)
+        _warn_of_syntax(project.graph, applied, observer)
         return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
 
     return query(project, connection, x, count)
@@ -77,6 +83,7 @@ def graph(
     packages: Sequence[str] = (),
     full: bool = False,
     x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> Picture:
     """Return the history as a picture; see :meth:`ampho.commands.Commands.graph`.
 
@@ -88,12 +95,23 @@ def graph(
         journal.load()
         applied = Applied.from_rows(project.graph, rows, journal)
         _check_known(project, all_packages(applied.graph), packages)
+        _warn_of_syntax(project.graph, applied, observer)
         return draw(project.graph, applied, journal, packages=packages, full=full)
 
     if connection is not None:
         return query(project, connection, x, look)
     _check_known(project, all_packages(project.graph), packages)
     return draw(project.graph, packages=packages, full=full)
+
+
+def _warn_of_syntax(graph: Graph, applied: Applied, observer: Observer | None) -> None:
+    """Warn about the files of pending revisions that Python cannot compile."""
+    for revision_id in (each for each in graph.ids if graph.has_file(each) and each not in applied.known):
+        revision = graph[revision_id]
+        try:
+            check_syntax(revision, read_bytes(revision.file))
+        except (OSError, RevisionFileError) as exc:
+            (observer or Observer()).warned(str(exc))
 
 
 def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]) -> None:
@@ -109,11 +127,17 @@ def _check_known(project: Project, known: Iterable[str], packages: Iterable[str]
 
 
 def deployment(
-    project: Project, connection: Connection, *, compare_files: bool = True, x: Sequence[str] = ()
+    project: Project,
+    connection: Connection,
+    *,
+    read_files: bool = True,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
 ) -> Deployment:
     """Return how well the database matches the deployed code.
 
-    :param compare_files: whether to compare the files of applied revisions with those that ran.
+    :param read_files: whether to compare the files of applied revisions with those that ran, and to compile those of
+        pending revisions.
     """
     from ampho.status.deployment import assess
 
@@ -122,7 +146,9 @@ def deployment(
     def compare(rows: tuple[str, ...], journal: Journal) -> Deployment:
         applied = Applied.from_rows(project.graph, rows, journal)
         advice.check_installed(applied)
-        return assess(project.graph, applied, journal, compare_files=compare_files)
+        if read_files:
+            _warn_of_syntax(project.graph, applied, observer)
+        return assess(project.graph, applied, journal, compare_files=read_files)
 
     return query(project, connection, x, compare)
 

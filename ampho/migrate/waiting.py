@@ -27,7 +27,7 @@ def deployment_and_holder(
 
     The description is empty if the database reports no such process, and None if it is not known or not needed.
     """
-    found = deployment(project, connection, compare_files=False, x=x)
+    found = deployment(project, connection, read_files=False, x=x)
     is_lacking = any(finding.is_waited_for for finding in found.findings)
     return found, holder(connection, project.settings) if is_lacking else None
 

@@ -376,3 +376,15 @@ def test_a_package_without_a_folder_is_reported_once(project: Project) -> None:
 
     assert output.count("migrations folder") == 1
     assert "blog has no revisions yet: create its migrations folder with 'ampho db-init blog'." in output
+
+
+@pytest.mark.parametrize("command", ["db-status", "db-graph", "db-check --deploy"])
+def test_a_pending_revision_with_a_syntax_error_is_reported(project: Project, command: str) -> None:
+    project.package("blog")
+    project.revision("blog", "blog_1")
+    path = project.revision("blog", "blog_2", "blog_1", upgrade="op.execute('x'")
+    with facade(project, "flask", ["blog"], URLS["flask"]) as each:
+        result = each.run(*command.split())
+
+    assert result.exit_code == (10 if "deploy" in command else 0)
+    assert f"{path.name} of blog cannot be parsed" in result.stderr
