@@ -134,3 +134,16 @@ def test_reflect_is_refused_outside_of_the_functions_of_a_revision(project: Proj
 
     with pytest.raises(RuntimeError, match="works only inside"):
         reflect("users")
+
+
+@pytest.mark.parametrize("options", [(), ("--sql",)])
+def test_reflect_works_under_plain_alembic(project: Project, options: tuple[str, ...]) -> None:
+    project.package("blog")
+    project.app("flask", ["blog"], "sqlite:///app.db")
+    project.run("ampho", "db-init", "blog")
+    write_history(project, FILLED, BACK)
+
+    done = project.run("alembic", "-c", "blog/migrations/alembic.ini", "upgrade", "heads", *options, check=False)
+
+    assert (done.exit_code == 0) is (not options)
+    assert ("RuntimeError: reflect() reads the database" in done.stderr) is bool(options)
