@@ -1,6 +1,6 @@
 """The revisions of all packages as one graph, and the checks that this graph is valid.
 
-The graph does not use a database. A revision depends on its parents and on the revisions in its ``depends_on``. A
+This module does not use a database. A revision depends on its parents and on the revisions in its ``depends_on``. A
 parent in another package is treated as a dependency, not as a parent.
 """
 
@@ -37,13 +37,13 @@ class Branch:
 class Graph:
     """The history of all packages.
 
-    If a dependency has no file and its package is not installed, it becomes a missing revision, because it may have
-    been applied before the package was uninstalled. :meth:`check_files` rejects it.
+    A dependency that has no file becomes a missing revision if its package is not installed, because it may have been
+    applied before the package was uninstalled. :meth:`check_files` rejects such a revision.
 
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
     :param not_installed: the errors about packages that are listed but not installed, by package name.
-    :ivar ids: all ids, in the order in which they run on an empty database; this order depends only on the files.
+    :ivar ids: all ids, in the order in which the revisions run on an empty database; this order depends only on files.
     :ivar labels: the branch labels, each with the id of its revision.
     :raises HistoryError: if the revisions do not form a valid graph.
     """
@@ -103,7 +103,7 @@ class Graph:
         return self._heads[package]
 
     def parallel_heads(self, package: str) -> tuple[str, ...]:
-        """Return the heads of a package if it has several, unless each of them is the only head of a branch label.
+        """Return the heads of a package that has several; none if each of them is the only head of a labeled branch.
 
         A package may have several branches on purpose, such as OpenStack's ``expand`` and ``contract``.
         """
@@ -119,7 +119,7 @@ class Graph:
         return {name: self.tips(ids) for name, ids in self._of_package.items()}
 
     def tips(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Return the given ids of one package, in order, without those that other given revisions revise."""
+        """Return the given ids of one package that no other given revision revises, in the order of the graph."""
         among = set(ids)
         below = {parent for revision_id in among for parent in self._revisions[revision_id].down_revisions}
         return self.sort(among - below)
@@ -167,11 +167,11 @@ class Graph:
         return revision_id in self._revisions and not self._revisions[str(revision_id)].is_missing
 
     def is_missing(self, revision_id: str) -> bool:
-        """Return whether a revision of this graph has no file."""
+        """Return whether the file of a revision in this graph is missing."""
         return self._revisions[revision_id].is_missing
 
     def check_files(self, ids: Iterable[str]) -> None:
-        """Raise a ``MissingRevisionError`` if an id is in the graph only because another revision depends on it."""
+        """Raise a ``MissingRevisionError`` if one of the ids is only in the graph because a revision depends on it."""
         for revision_id in ids:
             if revision_id in self._needed_by:
                 raise _missing(self._needed_by[revision_id], revision_id)
@@ -183,7 +183,7 @@ class Graph:
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
         """Return the ids of all other revisions that depend on the given ones, directly or indirectly.
 
-        :param within: only follow dependencies inside this package.
+        :param within: a package; if given, only dependencies inside this package are followed.
         """
         start = set(ids)
         return reach(start, (self._children if within is None else self._children_inside(within)).get) - start
@@ -219,7 +219,7 @@ class Graph:
         return {revision_id: position for position, revision_id in enumerate(self.ids)}
 
     def _first_revisions(self) -> dict[str, str]:
-        """Map each package with a single first revision to it, to resolve the names of packages in ``depends_on``."""
+        """Map each package with one first revision to the id of that revision, to resolve names in ``depends_on``."""
         bases: defaultdict[str, list[str]] = defaultdict(list)
         for revision in self._revisions.values():
             if not revision.down_revisions and not revision.is_missing:
@@ -292,7 +292,7 @@ class Graph:
         return {rid: times.get(rid, earliest[revision.package]) for rid, revision in self._revisions.items()}
 
     def _earliest(self, times: Mapping[str, float]) -> dict[str, float]:
-        """Map each package to its earliest time, or if it has none, to the latest time of the packages before it."""
+        """Map each package to its earliest time. A package without times gets the latest time of those before it."""
         of_package: dict[str, list[float]] = {name: [] for name in self.packages}
         for revision_id in sorted(self._revisions):
             known = of_package.setdefault(self[revision_id].package, [])
@@ -338,7 +338,7 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
         for label in revision.labels:
             other = labels.setdefault(label, revision)
             if other is not revision:
-                what = f"but {_located(other)} has it, too. Remove it from one of them"
+                what = f"but {_located(other)} has it, too. Remove the label from one of them"
             elif label in packages and label != revision.package:
                 what = f"which is the name of the package {label}. Remove the label"
             else:

@@ -3,8 +3,8 @@
 Ampho tries three functions, the fastest first, until one of them returns a header:
 
 1. :func:`from_text` reads almost all files. It uses one regular expression for the headers that templates write, and
-   another one that reads other headers line by line.
-2. :func:`from_syntax_tree` takes ten times as long.
+   another one to read other headers line by line.
+2. :func:`from_syntax_tree` reads all other headers that are not computed, but takes ten times as long.
 3. :func:`from_module` reads files that compute their header. Ampho executes only these files.
 """
 
@@ -36,7 +36,7 @@ BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
 # - Only a comment can follow a value on the same line, not another string, an operator, or a statement.
 # - A tuple or list contains strings but no comments, so a comma before its end distinguishes ("a",) from ("a").
 # - An import contains no semicolon, backslash, or star, and at most one pair of parentheses.
-# - With re.ASCII, a line with any other letter does not match, because Python might normalize that letter to one in a
+# - With re.ASCII, "\w" does not match non-ASCII letters, because Python might normalize such a letter to one in a
 #   name of the header. The patterns list the kinds of space that they allow, because "\s" allows more than Python does.
 # - The text that is not part of the header, including the imports, must not contain a name of the header, a star
 #   import, or a conflict marker of git. If _UNSURE finds one, from_text() returns None. Each alternative of _UNSURE
@@ -116,7 +116,7 @@ def _by_line(text: str) -> tuple[dict[str, object], str, str]:
 
 
 def _clean(doc: str) -> str:
-    """Return the result of ``inspect.cleandoc()``, which is slow even if there is no indentation to remove."""
+    """Return what ``inspect.cleandoc()`` returns, without calling that slow function if nothing is indented."""
     return inspect.cleandoc(doc) if _INDENTED.search(doc) else doc.strip("\n")
 
 
@@ -146,7 +146,7 @@ def from_syntax_tree(source: bytes, file: str) -> Header | None:
 
 
 def _literals(tree: ast.Module) -> dict[str, object] | None:
-    """Return the literals that a module assigns to the names of a header, or None if there may be other values."""
+    """Return the literals that a module assigns to the names of a header, or None if it may assign other values."""
     values: dict[str, object] = {}
     for node in tree.body:
         match node:

@@ -68,7 +68,7 @@ class Hosts:
         )
 
     def warning(self, template: Path) -> str | None:
-        """Return a warning if a package has an ``env.py`` that may be meant to configure runs, but none is used.
+        """Return a warning if no package is the host but a package has an ``env.py`` that may be meant for all runs.
 
         Return None if nothing is wrong, or if ``AMPHO_ENV_PACKAGE`` is set, even to an empty string.
 
@@ -83,7 +83,7 @@ class Hosts:
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
         return (
             f"{shown_path(package.env_py)}{more} is not used, because it {why}. Set {ENV_PACKAGE}={package.name} if it"
-            f" should configure every run, or {ENV_PACKAGE}= if none should, or replace it with a copy of"
+            f" should configure every run, or {ENV_PACKAGE}= if no env.py should, or replace it with a copy of"
             f" {shown_path(template)}."
         )
 
@@ -117,7 +117,7 @@ class Hosts:
 
     @cached_property
     def _records(self) -> Callable[[Path], list[bytes]]:
-        """A cached function that returns the ``RECORD`` files of the distributions in a folder."""
+        """A cached function that returns the contents of the ``RECORD`` files of the distributions in a folder."""
         return cache(lambda site: [_read(record) or b"" for record in site.glob("*.dist-info/RECORD")])
 
     @cached_property
@@ -133,7 +133,7 @@ class Hosts:
 
     @cached_property
     def _apps_package(self) -> tuple[str, Path] | None:
-        """The outermost package that contains the app's module and is not a namespace package, and its folder."""
+        """The name and the folder of the outermost regular package that contains the app's module."""
         for name in accumulate(self._apps_module.split("."), "{}.{}".format):
             file = find_file(name)
             if file is not None and file.name == "__init__.py":
@@ -157,7 +157,7 @@ def _code(text: bytes) -> str:
 
 
 def _has(record: bytes, file: Path, site: Path) -> bool:
-    """Return whether the record of a distribution in the folder ``site`` contains a file."""
+    """Return whether the ``RECORD`` of a distribution in the folder ``site`` lists a file."""
     return file.is_relative_to(site) and f"\n{file.relative_to(site).as_posix()},".encode() in b"\n" + record
 
 

@@ -1,4 +1,4 @@
-"""Find the data that a revision removes: the tables and columns that its code drops or empties."""
+"""Find the data that a revision removes: the objects, such as tables and columns, that its code drops or empties."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
 
     The name is empty if the code computes it. Tables that the same function created earlier are left out.
 
-    :param columns_only: only include columns dropped with ``drop_column()``.
+    :param columns_only: whether to include only columns that are dropped with ``drop_column()``.
     """
     if not isinstance(function, Function):
         return

@@ -1,6 +1,6 @@
 """Packages with migrations: their names, their folders, and the packages that an app lists.
 
-This module does not import the packages. Of their files, it reads only ``alembic.ini``.
+This module does not import the packages. It reads only one of their files, ``alembic.ini``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOLDER = "migrations"
 """The name of a package's migrations folder, unless the package's entry names a different one."""
 
 RESERVED = frozenset({"head", "heads", "base"})
-"""Words with a special meaning in specifiers, which cannot be package names or revision ids."""
+"""Words that have a special meaning in specifiers, so they cannot be package names or revision ids."""
 
 _MAX_NAME = 200
 _STDLIB = Path(os.__file__).resolve().parent
@@ -54,9 +54,9 @@ class MigrationPackage:
 
     :ivar name: the full dotted name of the package, which is also the label of its branch.
     :ivar root: the package's own folder.
-    :ivar folder: its migrations folder.
+    :ivar folder: the package's migrations folder.
     :ivar named: whether the configuration names the migrations folder. If so, the folder must exist.
-    :ivar all_below: whether the configuration includes its subfolders, with ``/**``.
+    :ivar all_below: whether the configuration includes the subfolders of that folder, with ``/**``.
     """
 
     name: str
@@ -74,8 +74,8 @@ class MigrationPackage:
     def layout(self) -> tuple[tuple[str, ...], bool]:
         """The folders of the revision files, and whether to include their subfolders.
 
-        ``version_locations`` in the ``alembic.ini`` of the migrations folder lists them. If it lists none, the folder
-        is ``versions``, or the migrations folder itself if it contains revision files but no ``versions``. Subfolders
+        ``version_locations`` in the ``alembic.ini`` of the migrations folder lists the folders. By default, there is
+        only ``versions``, or the migrations folder if that contains revision files but no ``versions``. Subfolders
         are included if the package's entry in the configuration ends with ``/**``, or if
         ``recursive_version_locations`` in ``alembic.ini`` is true.
         """
@@ -103,7 +103,7 @@ class MigrationPackage:
             return b""
 
     def _listed(self, ini: bytes) -> dict[str, None]:
-        """Return the folders in ``version_locations`` that are inside this package's folder, without duplicates."""
+        """Return the folders in ``version_locations`` that are in the migrations folder, without duplicates."""
         match = _LOCATIONS.search(ini)
         if match is None:
             return {}
@@ -142,19 +142,19 @@ class MigrationPackage:
 
     @property
     def entry(self) -> str:
-        """The package as an entry of ``AMPHO_MIGRATION_PACKAGES``."""
+        """The entry for this package in ``AMPHO_MIGRATION_PACKAGES``."""
         if not self.named:
             return self.name
         return f"{self.name}:{self.folder.relative_to(self.root).as_posix()}{_ALL_BELOW if self.all_below else ''}"
 
     @property
     def location(self) -> str:
-        """The folder of revision files as an entry of Alembic's ``version_locations``."""
+        """The folder for new revision files, as an entry of Alembic's ``version_locations``."""
         return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
 
     def check_folder(self) -> None:
         """Raise a ``MigrationsFolderError`` if the migrations folder is a link that leads outside the package."""
-        # Python does not recognize Windows junctions as links.
+        # On Windows, always compare the paths, because Python does not recognize junctions as links.
         if (os.name == "nt" or self._has_links()) and not _real(self.folder).is_relative_to(_real(self.root)):
             raise self._error(
                 f"The migrations folder of {self.name} leads outside the package, to"
@@ -248,7 +248,7 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
 
 
 def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
-    """Return the package for an entry ``name``, ``name:folder``, or ``name:folder/**``, without importing anything.
+    """Return the package for an entry (``name``, ``name:folder``, or ``name:folder/**``) without importing anything.
 
     :param known: the names of packages that an error may suggest instead.
     :raises PackageNameError: if the name or the folder is not valid.

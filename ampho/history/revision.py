@@ -47,7 +47,7 @@ class Revision:
     :ivar doc: the docstring of the file.
     :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if the revision is
         missing.
-    :ivar is_missing: whether it has no file.
+    :ivar is_missing: whether its file is missing.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Revision:
 
     @property
     def path(self) -> Path:
-        """The path of its file."""
+        """The path of the revision's file."""
         return Path(self.file)
 
     @property
@@ -72,7 +72,7 @@ class Revision:
 
     @property
     def message(self) -> str:
-        """The first paragraph of the docstring of its file, as one line."""
+        """The first paragraph of the file's docstring, as one line."""
         return " ".join(self.doc.strip().split("\n\n")[0].split())
 
     @property
@@ -193,7 +193,7 @@ def check_function(revision: Revision, source: bytes, name: str, *, is_async: bo
 
 
 def check_syntax(revision: Revision, source: bytes) -> CodeType | None:
-    """Return the compiled file of a revision; None if it is nested too deeply to tell.
+    """Return the compiled file of a revision; None if the code is nested too deeply to be compiled here.
 
     :param source: the content of the file.
     :raises RevisionFileError: if the file cannot be compiled, with the same message as in a run.

@@ -66,7 +66,7 @@ def find_branch(graph: Graph, name: str, specifier: str) -> Branch:
 def find_target(graph: Graph, spec: Specifier, sign: str = "") -> Branch | str:
     """Return the branch, or the id of the revision, that a specifier names.
 
-    A name can be, in this order, a package, a full id, another label, or a unique prefix of an id.
+    A name is looked up first as a package, then as a full id, as another label, and as a unique prefix of an id.
 
     :param sign: the sign of offsets in this command, so that an error can suggest ``+2`` instead of ``2``.
     :raises SpecifierError: if no revision matches, several match, or the match belongs to another package.

@@ -162,7 +162,7 @@ def test_one_that_may_be_the_app_s_own_is_named_where_nothing_says_so(disk: Disk
     assert warning == (
         f"{disk.site}/blog/migrations/env.py is not used, because it is installed, and blog is not known to belong to"
         " the app's own distribution. Set AMPHO_ENV_PACKAGE=blog if it should configure every run, or"
-        f" AMPHO_ENV_PACKAGE= if none should, or replace it with a copy of {shown_path(TEMPLATE)}."
+        f" AMPHO_ENV_PACKAGE= if no env.py should, or replace it with a copy of {shown_path(TEMPLATE)}."
     )
 
 
