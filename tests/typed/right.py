@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
+from sqlalchemy import Table
+
 from ampho import (
     Ampho,
     AsyncAmpho,
@@ -25,10 +27,16 @@ from ampho import (
     RevisionRecord,
     Run,
     Stamped,
+    reflect,
 )
 
 X = ["key=value"]
 OBSERVER = Observer()
+
+
+def in_a_revision() -> None:
+    assert_type(reflect("users"), Table)
+    assert_type(reflect("users", "orders", schema="old"), tuple[Table, ...])
 
 
 def on_flask(ampho: Ampho, plan: Plan) -> None:
