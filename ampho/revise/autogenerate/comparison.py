@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alembic.autogenerate import compare, render
 from alembic.autogenerate.api import AutogenContext
@@ -21,11 +21,17 @@ from sqlalchemy import MetaData, Table
 
 from ampho.migrate.alembic import Body
 from ampho.revise.autogenerate.changes import Changes, table_key
+from ampho.revise.autogenerate.fills import Fills, questions_about_values
+from ampho.revise.autogenerate.likeness import likely_renames
 from ampho.revise.autogenerate.order import make_altering_keys, order_drops
 from ampho.revise.autogenerate.ownership import ObjectOwners, Ownership, split_key
+from ampho.revise.autogenerate.renames import RenamedInspector, resolve
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.engine import Inspector
+
+    from ampho.revise.autogenerate.questions import Question
 
 PASSES: Sequence[Callable[[Changes], None]] = (order_drops, make_altering_keys)
 """The functions that change the upgrade of each package, in this order. The user's hook follows."""
@@ -40,20 +46,44 @@ class Comparison:
     :ivar packages: the changes of each package, by its name.
     """
 
-    def __init__(self, context: MigrationContext, owners: Ownership, packages: Sequence[str]) -> None:
+    def __init__(
+        self,
+        context: MigrationContext,
+        owners: Ownership,
+        packages: Sequence[str],
+        *,
+        rename: Iterable[str] = (),
+        fill: Iterable[str] = (),
+    ) -> None:
         """Compare the models of packages with the database.
 
         :param context: the context that ``env.py`` configured, whose filters and hooks apply.
+        :param rename: renames of objects, such as ``users.name=full_name``.
+        :param fill: values for existing rows, such as ``users.age=0``.
         """
         self._context = context
         self._owners = owners
         self._names = frozenset(packages)
         self._seen: list[str] = []  # the tables in the database, without those that the user's include_name excludes
         self._autogen = AutogenContext(context, opts=self._filtered(context.opts))
+        self._renames = self._renamed(rename)
+        self._fills = Fills.parse(fill, ", ".join(packages))
         found = ops.UpgradeOps([])
         compare._produce_net_changes(self._autogen, found)
         split = self._split(found.ops)
         self.packages: Mapping[str, Changes] = {name: self._changes(name, split.get(name, [])) for name in packages}
+
+    def _renamed(self, rename: Iterable[str]) -> Sequence[tuple[str, ops.MigrateOperation]]:
+        """Let the comparison see the new names, and return the operations that rename objects, with their owners."""
+        wanted = tuple(rename)
+        if not wanted:
+            return ()
+        inspector, tables = self._autogen.inspector, self._autogen.table_key_to_table
+        own = {key: table for key, table in tables.items() if self._is_own(key)}
+        renames = resolve(wanted, inspector, own, self._autogen.dialect.default_schema_name)
+        found = [(str(self._owners.owner(each.key)), each.operation(self._autogen)) for each in renames.all]
+        self._autogen.inspector = cast("Inspector", RenamedInspector(inspector, renames))
+        return found
 
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options with filters that exclude tables of other packages, in addition to the user's."""
@@ -95,14 +125,28 @@ class Comparison:
 
     def _changes(self, package: str, operations: list[ops.MigrateOperation]) -> Changes:
         options = self._autogen.opts
-        upgrade = ops.UpgradeOps(operations, upgrade_token=options["upgrade_token"])
+        renames = [operation for owner, operation in self._renames if owner == package]
+        upgrade = ops.UpgradeOps([*renames, *operations], upgrade_token=options["upgrade_token"])
         downgrade = ops.DowngradeOps([], downgrade_token=options["downgrade_token"])
         script = ops.MigrationScript(None, upgrade, downgrade)
         changes = Changes(package, script, self._autogen, self._owners)
+        self._fills.apply(changes)
         for change in PASSES:
             change(changes)
         changes.reverse()
         return changes
+
+    def questions(self) -> Mapping[str, tuple[Question, ...]]:
+        """Return the questions that only the developer can answer, by package.
+
+        :raises RevisionInputError: if a value was given for a column that needs none.
+        """
+        found = {
+            name: (*likely_renames(changes), *questions_about_values(changes))
+            for name, changes in self.packages.items()
+        }
+        self._fills.check([each for questions in found.values() for each in questions], ", ".join(self.packages))
+        return found
 
     def unowned(self) -> list[str]:
         """Return the database's tables that no package owns, except those that the user excludes."""
@@ -131,15 +175,12 @@ def apply_users_hook(changes: Changes, rows: tuple[str, ...]) -> None:
             changes.downgrade.ops.clear()
 
 
-def descriptions(changes: Changes) -> list[str]:
-    """Return the changes as Python code, one line each."""
-    autogen = changes.autogen
+def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation]) -> list[str]:
+    """Return operations as Python code, one line each."""
     as_rendered = autogen.opts
     autogen.opts = {**as_rendered, "render_as_batch": False}
     try:
-        return [
-            " ".join(text.split()) for operation in changes.upgrade.ops for text in render.render_op(autogen, operation)
-        ]
+        return [" ".join(text.split()) for operation in operations for text in render.render_op(autogen, operation)]
     finally:
         autogen.opts = as_rendered
 

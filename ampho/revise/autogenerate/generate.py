@@ -201,10 +201,10 @@ def _comparison(owners: Ownership, packages: Sequence[str], context: MigrationCo
 
 
 def _descriptions(changes: Changes, rows: tuple[str, ...]) -> tuple[str, ...]:
-    from ampho.revise.autogenerate.comparison import apply_users_hook, descriptions
+    from ampho.revise.autogenerate.comparison import apply_users_hook, code_of
 
     apply_users_hook(changes, rows)
-    return tuple(descriptions(changes))
+    return tuple(code_of(changes.autogen, changes.upgrade.ops))
 
 
 def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:

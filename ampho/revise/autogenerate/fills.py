@@ -1,0 +1,272 @@
+"""Values for the existing rows of columns that must not be NULL: adding such a column, filling it, and altering it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from alembic.operations import ops
+
+from ampho._text import did_you_mean, listed
+from ampho.errors import RevisionInputError
+from ampho.revise.autogenerate.changes import Changes, table_key
+from ampho.revise.autogenerate.describe import Change, family, type_name
+from ampho.revise.autogenerate.questions import Question
+from ampho.revise.autogenerate.renames import literal_sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
+
+_SQL = "sql:"
+_WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+class Fill(ops.ExecuteSQLOp):
+    """Gives existing rows a value in a column. It has nothing to undo.
+
+    :ivar change: its description.
+    """
+
+    def __init__(self, sql: str, table: ops.ModifyTableOps, change: Change) -> None:
+        super().__init__(literal_sql(sql))
+        self.change = change
+        self._table = table
+
+    def reverse(self) -> ops.ModifyTableOps:
+        """Return an operation that does nothing."""
+        return ops.ModifyTableOps(self._table.table_name, [], schema=self._table.schema)
+
+
+class AfterFills(ops.ModifyTableOps):
+    """Changes a table after its new columns have been filled. Its reverse leaves out what only follows the filling."""
+
+    def reverse(self) -> ops.ModifyTableOps:
+        """Return the operation that undoes the other changes."""
+        undone = [each for each in self.ops if not isinstance(each, _SetNotNull)]
+        return ops.ModifyTableOps(self.table_name, undone, schema=self.schema).reverse()
+
+
+class _SetNotNull(ops.AlterColumnOp):
+    """Makes a new column NOT NULL, which it is in the models."""
+
+
+@dataclass
+class Fills:
+    """The values that the option ``--fill`` names, by the key of the table and the name of the column.
+
+    :ivar unused: the texts that have not named a column yet.
+    """
+
+    values: Mapping[tuple[str, str], str]
+    unused: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, texts: Iterable[str], package: str) -> Fills:
+        """Return the values in texts such as ``users.age=0``.
+
+        :raises RevisionInputError: if a text has another form.
+        """
+        values: dict[tuple[str, str], str] = {}
+        unused: dict[str, str] = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            table, _, column = name.strip().rpartition(".")
+            if not (equals and table and column):
+                raise RevisionInputError(
+                    f"--fill {text}: A value has the form TABLE.COLUMN=VALUE, as in users.age=0, or"
+                    " TABLE.COLUMN=sql:EXPRESSION.",
+                    package=package,
+                )
+            values[table, column] = value
+            unused[f"{table}.{column}"] = text
+        return cls(values, unused)
+
+    def apply(self, changes: Changes) -> None:
+        """Fill the new columns of a package that must not be NULL and have a value."""
+        found: list[ops.MigrateOperation] = []
+        for operation in changes.upgrade.ops:
+            is_change = isinstance(operation, ops.ModifyTableOps)
+            found += self._filled(operation, changes) if is_change else [operation]  # type: ignore[arg-type]
+        changes.upgrade.ops[:] = found
+
+    def _filled(self, change: ops.ModifyTableOps, changes: Changes) -> list[ops.MigrateOperation]:
+        """Return a change of a table, split where its columns have to be filled."""
+        first: list[ops.MigrateOperation] = []
+        fills: list[ops.MigrateOperation] = []
+        after: list[ops.MigrateOperation] = []
+        for operation in change.ops:
+            column = unfilled(operation)
+            value = None if column is None else self._value(change, *column, changes)
+            if column is not None and value is not None:
+                fills.append(_fill(change, column[0], value, changes.autogen.dialect))
+            if isinstance(operation, ops.AddColumnOp):
+                first.append(operation if value is None else _nullable(operation))
+                after += [] if value is None else [_not_null(operation)]
+            else:
+                after.append(operation)
+        if not fills:
+            return [change]
+        parts = [ops.ModifyTableOps(change.table_name, first, schema=change.schema)] if first else []
+        return [*parts, *fills, AfterFills(change.table_name, after, schema=change.schema)]
+
+    def _value(
+        self, change: ops.ModifyTableOps, name: str, type_: TypeEngine[Any], default: object, changes: Changes
+    ) -> str | None:
+        """Return the value of a column as SQL: the given one, or the default of the model if it is a constant."""
+        key = table_key(change)
+        given = self.values.get((key, name))
+        if given is None:
+            return None if default is None else _literal(default, type_, changes.autogen.dialect)
+        self.unused.pop(f"{key}.{name}", None)
+        return parsed(given, f"{key}.{name}", type_, changes)
+
+    def check(self, questions: Iterable[Question], package: str) -> None:
+        """Raise an error if a value was given for a column that needs none.
+
+        :raises RevisionInputError: if there is one.
+        """
+        if not self.unused:
+            return
+        name, text = next(iter(self.unused.items()))
+        needed = [question.name for question in questions if question.option == "--fill"]
+        hint = did_you_mean(name, needed) or (
+            f"These columns need one: {listed(needed)}." if needed else "No column needs one."
+        )
+        raise RevisionInputError(f"--fill {text}: {name} needs no value for existing rows. {hint}", package=package)
+
+
+def unfilled(operation: ops.MigrateOperation) -> tuple[str, TypeEngine[Any], object] | None:
+    """Return the name, the type, and the constant default of a column that becomes NOT NULL without a server default.
+
+    For any other operation, return None.
+    """
+    if isinstance(operation, ops.AddColumnOp):
+        column: Column[Any] = operation.column
+        if column.nullable or column.primary_key or column.server_default is not None or column.identity is not None:
+            return None
+        return column.name, column.type, getattr(column.default, "arg", None) if _is_constant(column) else None
+    if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable is False:
+        type_ = operation.modify_type if operation.modify_type is not None else operation.existing_type
+        return None if type_ is None else (operation.column_name, type_, None)
+    return None
+
+
+def _is_constant(column: Column[Any]) -> bool:
+    return column.default is not None and column.default.is_scalar
+
+
+def questions_about_values(changes: Changes) -> Iterator[Question]:
+    """Yield a question for each column that becomes NOT NULL and has no value for existing rows."""
+    filled = {operation.change.name for operation in changes.operations() if isinstance(operation, Fill)}
+    for change in changes.upgrade.ops:
+        if isinstance(change, ops.ModifyTableOps):
+            for operation in change.ops:
+                column = None if isinstance(operation, _SetNotNull) else unfilled(operation)
+                if column is not None and f"{table_key(change)}.{column[0]}" not in filled:
+                    kind = "new column" if isinstance(operation, ops.AddColumnOp) else "column"
+                    detail = type_name(column[1], changes.autogen.dialect)
+                    yield Question("--fill", kind, f"{table_key(change)}.{column[0]}", detail=detail)
+
+
+def _fill(change: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> Fill:
+    quote = dialect.identifier_preparer.quote
+    table = f"{quote(change.schema)}.{quote(change.table_name)}" if change.schema else quote(change.table_name)
+    sql = f"UPDATE {table} SET {quote(column)} = {value} WHERE {quote(column)} IS NULL"  # noqa: S608 (it is written to a file)
+    return Fill(sql, change, Change("~", "column", f"{table_key(change)}.{column}", f"existing rows get {value}"))
+
+
+def _nullable(operation: ops.AddColumnOp) -> ops.AddColumnOp:
+    from sqlalchemy import Column
+
+    column = operation.column
+    new: Column[Any] = Column(column.name, column.type, nullable=True, comment=column.comment)
+    return ops.AddColumnOp(operation.table_name, new, schema=operation.schema)
+
+
+def _not_null(operation: ops.AddColumnOp) -> _SetNotNull:
+    column = operation.column
+    return _SetNotNull(
+        operation.table_name,
+        column.name,
+        schema=operation.schema,
+        existing_type=column.type,
+        existing_comment=column.comment,
+        modify_nullable=False,
+    )
+
+
+def parsed(text: str, name: str, type_: TypeEngine[Any], changes: Changes) -> str:
+    """Return the value of a column as SQL, from what the user typed.
+
+    :raises RevisionInputError: if it is not a value of the column's type.
+    """
+    if text.startswith(_SQL):
+        return text.removeprefix(_SQL).strip()
+    kind = family(type_)
+    try:
+        return _literal(_PARSERS[kind](text), type_, changes.autogen.dialect)
+    except (KeyError, ValueError, ArithmeticError):
+        labels = getattr(type_, "enums", ())
+        has = f" Its labels are {listed(labels, 10)}." if labels else ""
+        raise RevisionInputError(
+            f"--fill {name}={text}: {text!r} is not a value of the type {type_name(type_, changes.autogen.dialect)}."
+            f"{has} Pass another value, or SQL, as in --fill {name}=sql:EXPRESSION.",
+            package=changes.package,
+        ) from None
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "boolean": lambda text: _WORDS[text.lower()],
+    "integer": int,
+    "number": Decimal,
+    "text": str,
+    "enum": str,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "uuid": UUID,
+    "json": json.loads,
+}
+
+
+def _literal(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """Return a value as SQL that means the same in every driver.
+
+    :raises ValueError: if there is no such SQL.
+    """
+    if family(type_) == "json":
+        return _text(json.dumps(value), dialect)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Decimal) and Decimal(value).is_finite():
+        return str(value)
+    return _text(_string(value, type_, dialect), dialect)
+
+
+def _string(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """Return a value that is a string in SQL."""
+    if isinstance(value, UUID):
+        return str(value) if dialect.supports_native_uuid and getattr(type_, "native_uuid", True) else value.hex
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "microseconds" if dialect.name == "sqlite" else "auto")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    labels = getattr(type_, "enums", None)
+    if isinstance(value, Enum):
+        value = value.name if labels and value.name in labels else value.value
+    if not isinstance(value, str) or (labels is not None and value not in labels):
+        raise ValueError(value)
+    return value
+
+
+def _text(value: str, dialect: Dialect) -> str:
+    quoted = value.replace("'", "''")
+    return f"'{quoted.replace(chr(92), chr(92) * 2) if dialect.name in ('mysql', 'mariadb') else quoted}'"

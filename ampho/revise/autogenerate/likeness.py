@@ -1,0 +1,235 @@
+"""Finding likely renames: dropped and new objects that are alike.
+
+Each dropped object gets at most one question, with the new objects that are most alike. Two objects are alike if they
+have enough points. Columns have points for the same type, nullability, foreign keys, and place between other columns,
+and for similar names. If git has an earlier version of the model, it decides about the place.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alembic.operations import ops
+
+from ampho.revise.autogenerate.changes import Changes, table_key, target
+from ampho.revise.autogenerate.describe import family
+from ampho.revise.autogenerate.earlier import Earlier
+from ampho.revise.autogenerate.questions import Question
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column, Table
+
+T = TypeVar("T")
+
+_COLUMNS = 3.5  # the points from which two columns are alike
+_TABLES = 0.5  # the share of columns from which two tables are alike
+_CLOSE = 0.75  # candidates with fewer points than the best one by this share of a point are as likely
+_SIMILAR = 0.6  # the ratio from which two names are similar
+
+
+def likely_renames(changes: Changes) -> tuple[Question, ...]:
+    """Return the questions about likely renames, with those about tables first."""
+    finder = _Finder(changes)
+    return (*finder.tables(), *finder.columns(), *finder.names())
+
+
+class _Finder:
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._autogen = changes.autogen
+        self._earlier = Earlier()
+
+    def tables(self) -> Iterator[Question]:
+        drops = [each for each in self._changes.upgrade.ops if isinstance(each, ops.DropTableOp)]
+        made = [each for each in self._changes.upgrade.ops if isinstance(each, ops.CreateTableOp)]
+        old = {table_key(each): each.to_table() for each in drops} if made else {}
+        new = {table_key(each): self._autogen.table_key_to_table[each.to_table().key] for each in made} if old else {}
+        points = {
+            (a, b): self._table_points(old[a], new[b]) for a in old for b in new if old[a].schema == new[b].schema
+        }
+        for gone, choices in _matched(points, _TABLES, 0.1):
+            yield Question("--rename", "table", gone, tuple(each.rpartition(".")[2] for each in choices))
+
+    def _table_points(self, old: Table, new: Table) -> float:
+        """Return the share of columns that two tables have in common; a rare name weighs more than a frequent one."""
+        others = [each for each in self._autogen.sorted_tables if each is not new]
+        names = [*old.columns.keys(), *new.columns.keys()]
+        weights = {name: 1 / (1 + sum(name in each.columns for each in others)) for name in names}
+        common = [each.name for each in old.columns if each.name in new.columns and self._are_similar(each, new)]
+        shared = sum(weights[name] for name in common)
+        share = 2 * shared / (sum(weights[name] for name in names) or 1)
+        if self._was_class_of(new, old.name):
+            return share + 0.4
+        return (share + (0.1 if _name_points(old.name, new.name) else 0)) if shared >= 1 else 0
+
+    def _are_similar(self, column: Column[Any], table: Table) -> bool:
+        return self._type_points(column, table.columns[column.name]) > 0
+
+    def _was_class_of(self, new: Table, old_name: str) -> bool:
+        """Return whether the class of a table belonged to another table in the last version of its module."""
+        cls = _class_of(new)
+        return cls is not None and self._earlier.tables(cls.__module__).get(cls.__name__) == old_name
+
+    def columns(self) -> Iterator[Question]:
+        for change in self._changes.upgrade.ops:
+            if isinstance(change, ops.ModifyTableOps):
+                drops = [each for each in change.ops if isinstance(each, ops.DropColumnOp)]
+                added = [each.column for each in change.ops if isinstance(each, ops.AddColumnOp)]
+                if drops and added:
+                    yield from self._columns_of(change, [each.to_column() for each in drops], added)
+
+    def _columns_of(
+        self, change: ops.ModifyTableOps, drops: Sequence[Column[Any]], added: Sequence[Column[Any]]
+    ) -> Iterator[Question]:
+        table = added[0].table
+        present = [each["name"] for each in self._autogen.inspector.get_columns(change.table_name, change.schema)]
+        points = {
+            (old.name, new.name): self._column_points(old, new, present, table)
+            for old in drops
+            for new in added
+            if old.computed is None and new.computed is None
+        }
+        for gone, choices in _matched(points, _COLUMNS, _CLOSE):
+            yield Question("--rename", "column", f"{table_key(change)}.{gone}", tuple(choices))
+
+    def _column_points(self, old: Column[Any], new: Column[Any], present: Sequence[str], table: Table) -> float:
+        type_points, keys = self._type_points(old, new), (_targets(old), _targets(new))
+        if not type_points or (keys[0] and keys[1] and keys[0] != keys[1]):
+            return 0
+        points = type_points + (0.5 if old.nullable == new.nullable else -0.5)
+        points += 0 if (old.server_default is None) == (new.server_default is None) else -0.5
+        points += 2 if keys[0] and keys[1] else -1 if keys[0] or keys[1] else 0
+        points += _name_points(old.name, new.name)
+        return points + self._place_points(old.name, new.name, present, table)
+
+    def _type_points(self, old: Column[Any], new: Column[Any]) -> float:
+        if not self._autogen.migration_context.impl.compare_type(old, new):
+            return 2
+        return 0.75 if family(old.type) == family(new.type) != "" else 0
+
+    def _place_points(self, old: str, new: str, present: Sequence[str], table: Table) -> float:
+        cls = _class_of(table)
+        known = self._earlier.versions(cls.__module__, table.name, old) if cls is not None else None
+        places = known.places(old, new) if known is not None else None
+        if places is not None:
+            in_place, is_same = places
+            return (3 if in_place else -1.5) + (1 if is_same else 0)
+        names = [column.name for column in table.columns]
+        before, after = _neighbors(present, old, names), _neighbors(names, new, present)
+        if before[:2] != after[:2]:
+            return -1
+        return 2 if before == after else 1.25
+
+    def names(self) -> Iterator[Question]:
+        """Yield the questions about indexes and constraints, which databases that can rename them rename quickly."""
+        dialect = self._autogen.dialect.name
+        if dialect == "sqlite":
+            return
+        for change in self._changes.upgrade.ops:
+            if isinstance(change, ops.ModifyTableOps):
+                yield from _renamed_names(change, dialect)
+
+
+def _renamed_names(change: ops.ModifyTableOps, dialect: str) -> Iterator[Question]:
+    """Yield a question for each index and constraint that only gets another name."""
+    for kind, dropped, created, shape in _NAMED:
+        drops = [each for each in change.ops if isinstance(each, dropped)]
+        made = [each for each in change.ops if isinstance(each, created)]
+        shapes = {_name(each): shape(each) for each in made}
+        for drop in drops:
+            same = [name for name, each in shapes.items() if each == _reversed_shape(drop, created, shape) and name]
+            is_constraint_of_mysql = dialect != "postgresql" and created is ops.CreateForeignKeyOp
+            if len(same) == 1 and _name(drop) not in ("", same[0]) and not is_constraint_of_mysql:
+                yield Question("--rename", kind, f"{table_key(change)}.{_name(drop)}", (same[0],))
+
+
+def _reversed_shape(drop: Any, created: type[Any], shape: Callable[[Any], object]) -> object:  # noqa: ANN401
+    try:
+        made = drop.reverse()
+    except ValueError:  # the operation comes from a hook
+        return object()
+    return shape(made) if isinstance(made, created) else object()
+
+
+def _name(operation: Any) -> str:  # noqa: ANN401 (any operation on an index or a constraint)
+    return str(getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None) or "")
+
+
+def _index_shape(index: ops.CreateIndexOp) -> object:
+    columns = [str(getattr(column, "name", None) or column) for column in index.columns]
+    return columns, bool(index.unique), sorted((name, str(value)) for name, value in index.kw.items() if value)
+
+
+def _unique_shape(unique: ops.CreateUniqueConstraintOp) -> object:
+    return sorted(str(getattr(column, "name", None) or column) for column in unique.columns)
+
+
+def _key_shape(key: ops.CreateForeignKeyOp) -> object:
+    rules = [(key.kw.get(name) or "").upper() for name in ("onupdate", "ondelete")]
+    return key.referent_table, key.kw.get("referent_schema"), [*key.local_cols], [*key.remote_cols], rules
+
+
+_NAMED: Sequence[tuple[str, type[Any], type[Any], Callable[[Any], object]]] = (
+    ("index", ops.DropIndexOp, ops.CreateIndexOp, _index_shape),
+    ("constraint", ops.DropConstraintOp, ops.CreateUniqueConstraintOp, _unique_shape),
+    ("constraint", ops.DropConstraintOp, ops.CreateForeignKeyOp, _key_shape),
+)
+
+
+def _matched(
+    points: Mapping[tuple[str, str], float], threshold: float, close: float
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield each dropped name that has likely new names, with these, the likeliest first.
+
+    A new name belongs to the dropped name with which it has the most points, unless another is nearly as likely.
+    """
+    left = {pair: number for pair, number in points.items() if number >= threshold}
+    while left:
+        (gone, new), best = max(left.items(), key=lambda item: item[1])
+        rivals = [
+            pair for pair, number in left.items() if best - number < close and (pair[0] == gone) != (pair[1] == new)
+        ]
+        choices = [new, *(pair[1] for pair in rivals if pair[0] == gone)]
+        yield gone, choices
+        taken = {new} if not rivals else set()
+        left = {pair: number for pair, number in left.items() if pair[0] != gone and pair[1] not in taken}
+
+
+def _neighbors(columns: Sequence[str], name: str, others: Iterable[str]) -> tuple[str, str, int]:
+    """Return the columns around a column that also exist in another list, and the distance from the first of them."""
+    place, kept = list(columns).index(name), set(others)
+    before = [number for number in range(place) if columns[number] in kept]
+    after = [number for number in range(place + 1, len(columns)) if columns[number] in kept]
+    return (
+        columns[before[-1]] if before else "",
+        columns[after[0]] if after else "",
+        place - (before[-1] if before else -1),
+    )
+
+
+def _name_points(old: str, new: str) -> float:
+    words = [{part for part in re.split(r"[\W_]+", name.lower()) if part not in _COMMON} for name in (old, new)]
+    if all(words) and (words[0] <= words[1] or words[1] <= words[0]):
+        return 3.5
+    is_similar = words[0] & words[1] or SequenceMatcher(None, old.lower(), new.lower()).ratio() >= _SIMILAR
+    return 2 if is_similar else 0
+
+
+_COMMON = frozenset(["", "id", "is", "has", "at", "of", "on", "by"])  # words that occur in the names of many columns
+
+
+def _targets(column: Column[Any]) -> list[str]:
+    return sorted(target(each) for each in column.foreign_keys)
+
+
+def _class_of(table: Table) -> type[Any] | None:
+    """Return the class in a module that is mapped to a table."""
+    for module in list(sys.modules.values()):
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if isinstance(value, type) and value.__dict__.get("__table__") is table:
+                return value
+    return None

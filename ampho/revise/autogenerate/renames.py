@@ -1,0 +1,385 @@
+"""Renames of tables, columns, indexes, and constraints: applying those that the user names, and finding likely ones.
+
+The user's renames change what the comparison sees: :class:`RenamedInspector` reflects the database as it will be after
+them. The comparison then finds all other differences, such as a new type of a renamed column, by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate import renderers
+from alembic.operations import ops
+
+from ampho._text import did_you_mean, listed
+from ampho.errors import RevisionInputError
+from ampho.revise.autogenerate.describe import Change
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+    from sqlalchemy import Table
+    from sqlalchemy.engine import Dialect, Inspector
+
+_SHOWN = 20
+_PARTS = frozenset(
+    [
+        "check_constraints",
+        "columns",
+        "foreign_keys",
+        "indexes",
+        "pk_constraint",
+        "table_comment",
+        "table_options",
+        "unique_constraints",
+    ]
+)
+_PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")  # what SQLAlchemy's text() takes for a parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A rename of a table, or of a column, an index, or a constraint of a table.
+
+    :ivar kind: ``table``, ``column``, ``index``, or ``constraint``.
+    :ivar table: the new name of the table.
+    :ivar old: the old name of the object.
+    :ivar new: the new name of the object.
+    :ivar schema: the schema of the table.
+    :ivar reflected: the column as the database has it.
+    """
+
+    kind: str
+    table: str
+    old: str
+    new: str
+    schema: str | None = None
+    reflected: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def key(self) -> str:
+        """The key of the table, with its new name."""
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+    def operation(self, autogen: AutogenContext) -> ops.MigrateOperation:
+        """Return the operation that renames the object."""
+        dialect = autogen.dialect
+        if self.kind == "table":
+            return RenameTable(self.old, self.new, schema=self.schema)
+        if self.kind == "column":
+            return _rename_column(self, of_mysql=dialect.name in ("mysql", "mariadb"))
+        return RenameObject(self, dialect)
+
+
+class RenameTable(ops.RenameTableOp):
+    """Renames a table; unlike Alembic's own operation, it has a reverse."""
+
+    def reverse(self) -> RenameTable:
+        """Return the operation that restores the old name."""
+        return RenameTable(self.new_table_name, self.table_name, schema=self.schema)
+
+
+@renderers.dispatch_for(RenameTable)
+def _render(autogen: AutogenContext, operation: RenameTable) -> str:
+    schema = f", schema={operation.schema!r}" if operation.schema else ""
+    prefix = autogen.opts["alembic_module_prefix"] or ""
+    return f"{prefix}rename_table({operation.table_name!r}, {operation.new_table_name!r}{schema})"
+
+
+class RenameColumn(ops.AlterColumnOp):
+    """Renames a column; unlike that of Alembic's own operation, its reverse restores the name."""
+
+    def reverse(self) -> RenameColumn:
+        """Return the operation that restores the old name."""
+        other = copy(self)
+        other.column_name, other.modify_name = str(self.modify_name), self.column_name
+        return other
+
+
+class RenameObject(ops.ExecuteSQLOp):
+    """Renames an index or a constraint with SQL.
+
+    :ivar change: its description.
+    """
+
+    def __init__(self, rename: Rename, dialect: Dialect) -> None:
+        super().__init__(_renaming_sql(rename, dialect))
+        self._rename, self._dialect = rename, dialect
+        self.change = Change("~", rename.kind, f"{rename.key}.{rename.old} -> {rename.new}")
+
+    def reverse(self) -> RenameObject:
+        """Return the operation that restores the old name."""
+        swapped = replace(self._rename, old=self._rename.new, new=self._rename.old)
+        return RenameObject(swapped, self._dialect)
+
+
+def _renaming_sql(rename: Rename, dialect: Dialect) -> str:
+    quote = dialect.identifier_preparer.quote
+    schema = f"{quote(rename.schema)}." if rename.schema else ""
+    old, new = quote(rename.old), quote(rename.new)
+    if dialect.name != "postgresql":
+        sql = f"ALTER TABLE {schema}{quote(rename.table)} RENAME INDEX {old} TO {new}"
+    elif rename.kind == "index":
+        sql = f"ALTER INDEX {schema}{old} RENAME TO {new}"
+    else:
+        sql = f"ALTER TABLE {schema}{quote(rename.table)} RENAME CONSTRAINT {old} TO {new}"
+    return literal_sql(sql)
+
+
+def literal_sql(sql: str) -> str:
+    """Return SQL in which ``op.execute()`` finds no parameters: a colon before a word is escaped."""
+    return _PARAMETER.sub(r"\\:\1", sql)
+
+
+@dataclass
+class Renames:
+    """The renames that the user named.
+
+    :ivar all: the renames, with the tables first.
+    """
+
+    all: Sequence[Rename] = ()
+    _tables: dict[tuple[str | None, str], str] = field(default_factory=dict)
+    _parts: dict[tuple[str | None, str], dict[tuple[str, str], str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in self.all:
+            if each.kind == "table":
+                self._tables[each.schema, each.new] = each.old
+            else:
+                parts = self._parts.setdefault((each.schema, each.table), {})
+                parts["column" if each.kind == "column" else "name", each.old] = each.new
+
+    def old_table(self, schema: str | None, name: str) -> str:
+        """Return the present name of a table."""
+        return self._tables.get((schema, name), name)
+
+    def new_table(self, schema: str | None, name: str) -> str:
+        """Return the name that a table will have."""
+        return next((new for (of, new), old in self._tables.items() if (of, old) == (schema, name)), name)
+
+    def part(self, kind: str, schema: str | None, table: str, name: Any) -> Any:  # noqa: ANN401 (a name, or None)
+        """Return the name that a part of a table will have.
+
+        :param table: the new name of the table.
+        """
+        return self._parts.get((schema, table), {}).get((kind, name), name)
+
+
+def _rename_column(rename: Rename, *, of_mysql: bool) -> RenameColumn:
+    from sqlalchemy import text
+
+    column = rename.reflected
+    default, generated = column.get("default"), column.get("autoincrement") is True
+    options: dict[str, Any] = {"autoincrement": True} if generated and of_mysql else {}
+    return RenameColumn(
+        rename.table,
+        rename.old,
+        schema=rename.schema,
+        modify_name=rename.new,
+        existing_type=column["type"],
+        existing_nullable=column["nullable"],
+        existing_server_default=text(default) if default and not generated else False,
+        existing_comment=column.get("comment"),
+        **options,
+    )
+
+
+class RenamedInspector:
+    """An inspector that reflects the database as it will be after some renames.
+
+    It has the methods of SQLAlchemy's ``Inspector``. The names of tables in their arguments and results are new names.
+    """
+
+    def __init__(self, inspector: Inspector, renames: Renames) -> None:
+        self._inspector = inspector
+        self._renames = renames
+        self.info_cache: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (attributes of the inspector have any type)
+        found = getattr(self._inspector, name)
+        if name.startswith("get_multi_") and name.removeprefix("get_multi_") in _PARTS:
+            return wraps(found)(partial(self._multi, name.removeprefix("get_multi_")))
+        if name.startswith("get_") and name.removeprefix("get_") in _PARTS:
+            return wraps(found)(partial(self._single, name.removeprefix("get_")))
+        return found
+
+    def get_table_names(self, schema: str | None = None, **kwargs: Any) -> list[str]:  # noqa: ANN401
+        """Return the new names of all tables of a schema."""
+        names = self._inspector.get_table_names(schema, **kwargs)
+        return [self._renames.new_table(schema, name) for name in names]
+
+    def has_table(self, table_name: str, schema: str | None = None, **kwargs: Any) -> bool:  # noqa: ANN401
+        """Return whether there is a table with a new name."""
+        return self._inspector.has_table(self._renames.old_table(schema, table_name), schema, **kwargs)
+
+    def _single(self, kind: str, table_name: str, schema: str | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
+        found = getattr(self._inspector, f"get_{kind}")(self._renames.old_table(schema, table_name), schema, **kwargs)
+        return self._renamed(kind, schema, table_name, found)
+
+    def _multi(
+        self,
+        kind: str,
+        schema: str | None = None,
+        filter_names: Sequence[str] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> dict[Any, Any]:
+        names = None if filter_names is None else [self._renames.old_table(schema, name) for name in filter_names]
+        found = getattr(self._inspector, f"get_multi_{kind}")(schema=schema, filter_names=names, **kwargs)
+        new = {(of, self._renames.new_table(of, name)): value for (of, name), value in found.items()}
+        return {key: self._renamed(kind, *key, value) for key, value in new.items()}
+
+    def _renamed(self, kind: str, schema: str | None, table: str, found: Any) -> Any:  # noqa: ANN401
+        """Return reflected parts of a table with the new names."""
+        if isinstance(found, list):
+            return [self._renamed(kind, schema, table, each) for each in found]
+        if not isinstance(found, dict) or kind in ("table_comment", "table_options"):
+            return found
+        new = dict(found)
+        part = partial(self._renames.part, schema=schema, table=table)
+        new["name"] = part("column" if kind == "columns" else "name", name=found.get("name"))
+        for key in ("constrained_columns", "column_names"):
+            if key in found:
+                new[key] = [part("column", name=name) for name in found[key]]
+        if kind == "columns" and new["name"] != found["name"] and found.get("autoincrement") is True:
+            new["default"] = None  # Alembic recognizes the sequence of such a column by the old name
+        if kind == "foreign_keys":
+            of, name = (
+                found["referred_schema"],
+                self._renames.new_table(found["referred_schema"], found["referred_table"]),
+            )
+            new["referred_table"] = name
+            new["referred_columns"] = [
+                self._renames.part("column", of, name, each) for each in found["referred_columns"]
+            ]
+        if "duplicates_constraint" in found:
+            new["duplicates_constraint"] = part("name", name=found["duplicates_constraint"])
+        return new
+
+
+def resolve(
+    texts: Iterable[str], inspector: Inspector, tables: Mapping[str, Table], default_schema: str | None
+) -> Renames:
+    """Return the renames that the option ``--rename`` names, such as ``users.name=full_name`` or ``carts=baskets``.
+
+    :param tables: the tables in the models, by their keys.
+    :raises RevisionInputError: if a rename names something that is not gone, or not new.
+    """
+    found = _Resolver(inspector, tables, default_schema)
+    wanted = [found.split(text) for text in dict.fromkeys(texts)]
+    renamed = [rename for each in wanted if (rename := found.table(*each))]
+    found.renames = Renames(renamed)
+    parts = [found.part(*each) for each in wanted if found.table(*each) is None]
+    every = [*renamed, *parts]
+    for each in every:
+        if twice := [
+            other
+            for other in every
+            if other is not each
+            and other.kind == each.kind
+            and (other.key, other.schema) == (each.key, each.schema)
+            and each.old == other.old
+        ]:
+            raise _error(
+                f"{each.old}={each.new}", f"{each.old} is already renamed to {twice[0].new}. Name one of them."
+            )
+    return Renames(every)
+
+
+class _Resolver:
+    """Finds what the texts of ``--rename`` mean."""
+
+    def __init__(self, inspector: Inspector, tables: Mapping[str, Table], default_schema: str | None) -> None:
+        self._inspector = inspector
+        self._tables = {_without(default_schema, key): table for key, table in tables.items()}
+        self._default = default_schema
+        self.renames = Renames()
+
+    def split(self, text: str) -> tuple[str, str, str]:
+        """Return a text of the option, and the old and the new name in it."""
+        old, _, new = (part.strip() for part in text.partition("="))
+        if not old or not new:
+            raise _error(text, "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table.")
+        return text, _without(self._default, old), _without(self._default, new)
+
+    def table(self, text: str, old: str, new: str) -> Rename | None:
+        """Return the rename of a table; None if the text does not name one."""
+        schema, _, name = old.rpartition(".")
+        if not self._has_table(schema or None, name):
+            return None
+        target = new if schema and new.startswith(f"{schema}.") else f"{schema}.{new}" if schema else new
+        if old in self._tables:
+            raise _error(text, f"The models still have the table {old}.")
+        if target not in self._tables:
+            gone = f"The models have no table {target}."
+            raise _error(text, f"{gone} {did_you_mean(target, self._tables) or self._new_tables()}")
+        new_schema, _, new_name = target.rpartition(".")
+        if self._has_table(new_schema or None, new_name):
+            raise _error(text, f"The database already has a table {target}.")
+        return Rename("table", new_name, name, new_name, schema or None)
+
+    def _has_table(self, schema: str | None, name: str) -> bool:
+        is_schema = schema is None or schema in self._inspector.get_schema_names()
+        return is_schema and name in self._inspector.get_table_names(schema)
+
+    def _new_tables(self) -> str:
+        new = [key for key in self._tables if not self._has_table(*_split(key))]
+        return f"New in the models: {listed(new, _SHOWN)}." if new else "No table is new in the models."
+
+    def part(self, text: str, old: str, new: str) -> Rename:
+        """Return the rename of a column, an index, or a constraint."""
+        table, _, name = old.rpartition(".")
+        schema, bare = _split(table)
+        bare = self.renames.new_table(schema, bare)
+        key = f"{schema}.{bare}" if schema else bare
+        present = self.renames.old_table(schema, bare)
+        if not table or key not in self._tables or not self._has_table(schema, present):
+            raise _error(text, f"There is no table {table or old} in both the models and the database.")
+        target = new.removeprefix(f"{key}.").removeprefix(f"{table}.")
+        if "." in target and target not in self._tables[key].columns:
+            raise _error(text, f"A rename does not move a column to another table. Write {old}=NEW, without a table.")
+        columns = {each["name"]: each for each in self._inspector.get_columns(present, schema)}
+        if name in columns:
+            self._check_column(text, self._tables[key], columns, name, target)
+            return Rename("column", bare, name, target, schema, columns[name])
+        if kind := self._kind(present, schema, name):
+            return Rename(kind, bare, name, target, schema)
+        gone = [each for each in columns if each not in self._tables[key].columns]
+        has = f"These columns are only in the database: {listed(gone, _SHOWN)}." if gone else ""
+        raise _error(
+            text, f"The table {table} in the database has no column, index, or constraint {name}. {has}".rstrip()
+        )
+
+    def _check_column(self, text: str, table: Table, columns: Collection[str], name: str, target: str) -> None:
+        new = [column.name for column in table.columns if column.name not in columns]
+        if name in {column.name for column in table.columns}:
+            raise _error(text, f"The models still have the column {table.key}.{name}.")
+        if target not in new:
+            has = f"New in the models: {listed(new, _SHOWN)}." if new else f"No column of {table.key} is new."
+            raise _error(text, f"{table.key}.{target} is not a new column of the models. {has}")
+
+    def _kind(self, table: str, schema: str | None, name: str) -> str:
+        """Return whether a name is that of an index or a constraint; empty if it is neither."""
+        uniques = [each["name"] for each in self._inspector.get_unique_constraints(table, schema)]
+        keys = [each["name"] for each in self._inspector.get_foreign_keys(table, schema)]
+        primary = self._inspector.get_pk_constraint(table, schema).get("name")
+        if name in [*uniques, *keys, primary]:
+            return "constraint"
+        return "index" if name in [each["name"] for each in self._inspector.get_indexes(table, schema)] else ""
+
+
+def _without(schema: str | None, name: str) -> str:
+    return name.removeprefix(f"{schema}.") if schema else name
+
+
+def _split(key: str) -> tuple[str | None, str]:
+    schema, _, name = key.rpartition(".")
+    return schema or None, name
+
+
+def _error(text: str, why: str) -> RevisionInputError:
+    return RevisionInputError(f"--rename {text}: {why}", package="")
