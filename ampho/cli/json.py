@@ -66,6 +66,7 @@ KEYS: Mapping[str, str] = {
 """The keys of results in the JSON object, by class name, except keys that equal the class name in lower case."""
 
 SHAPES: Mapping[str, Shape] = {
+    "Change": Shape(computed={"text": "text"}, or_null=["detail", "risk"]),
     "CurrentState": Shape(or_null=_REMEDIES),
     "DatabaseStatus": Shape(computed=_STATUS, or_null=_REMEDIES),
     "Deployment": Shape(computed=_STATUS),

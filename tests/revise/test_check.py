@@ -42,10 +42,10 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
     lines = shop.run("db-check", exit_code=1).stdout.splitlines()
 
     assert lines[:2] == ["accounts  matches its models", "catalog   3 differences"]
-    assert sorted(line.partition("(")[0] for line in lines[2:]) == [
-        "    op.add_column",
-        "    op.alter_column",
-        "    op.create_index",
+    assert sorted(lines[2:]) == [
+        "    + column books.more  INTEGER",
+        "    + index books.ix_books_title  (title)",
+        "    ~ column books.title  NULL",
     ]
     assert shop.run("db-check", "accounts").stdout == "accounts  matches its models\n"
     assert shop.run("db-check", "catalog", exit_code=1).stdout.splitlines()[1:] == lines[2:]
@@ -68,7 +68,7 @@ def test_check_constraints_are_compared_where_alembics_plug_in_is_asked_for(
     with_plugin.write_app()
     first, second = with_plugin.run("db-check", exit_code=1).stdout.splitlines()
     assert first == "catalog  1 difference"
-    assert second.startswith("    op.create_check_constraint(")
+    assert second == "    + check constraint books.books_titled  length(title) > 0"
     with_plugin.auto("catalog")
     with_plugin.run("db-up")
     assert with_plugin.run("db-check").stdout == "catalog  matches its models\n"

@@ -16,6 +16,7 @@ from ampho.cli.show import is_verbose, print_text
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
+    from ampho.revise.autogenerate.describe import Change
     from ampho.revise.autogenerate.generate import Drift
     from ampho.status.state import RevisionRecord
 
@@ -164,7 +165,17 @@ class Drifts(tuple["Drift", ...]):
 def _(drifts: Drifts, ctx: click.Context) -> None:
     width = max((len(drift.package) for drift in drifts), default=0)
     for drift in drifts:
-        differences = counted(len(drift.operations), "difference")
-        say(f"{drift.package:<{width}}  {differences if drift.operations else 'matches its models'}")
-        for line in drift.operations:
-            say(f"    {line}")
+        differences = counted(len(drift.changes), "difference")
+        say(f"{drift.package:<{width}}  {differences if drift.changes else 'matches its models'}")
+        print_changes(drift.changes, "    ")
+
+
+def print_changes(changes: Iterable[Change], indent: str = "") -> None:
+    """Print a line for each change of the schema."""
+    colors = {
+        f"{indent}+": "green",
+        f"{indent}-": "red",
+        f"{indent}~": "yellow",
+    }
+    for change in changes:
+        say(f"{indent}{change.text}", hang=len(indent) + len("+ "), colors=colors)

@@ -153,7 +153,7 @@ def _altered_column(operation: ops.AlterColumnOp, dialect: Dialect) -> Iterator[
     if operation.modify_name:
         yield Change("~", "column", f"{name} -> {operation.modify_name}")
     details = list(_alterations(operation, dialect))
-    if details:
+    if details or not operation.modify_name:
         yield Change("~", "column", name, ", ".join(details), risk=_risk_of_type(operation, dialect))
 
 

@@ -15,6 +15,7 @@ from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
+from ampho.revise.autogenerate.describe import Change, describe
 from ampho.revise.autogenerate.ownership import Ownership, find_owners
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import write_revision
@@ -42,10 +43,12 @@ class Drift:
     :ivar package: the name of the package.
     :ivar operations: the operations of a revision that would make the database match the models, one line each; empty
         if nothing differs.
+    :ivar changes: the same differences, for people.
     """
 
     package: str
     operations: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
 
 
 def autogenerate(
@@ -118,7 +121,7 @@ def check(
             _check_up_to_date(project.graph, rows, journal, name)
         comparison = _comparison(owners, names, context)
         _warn_of_unowned(owners, comparison.unowned(), warn)
-        drifts = tuple(Drift(name, _descriptions(changes, rows)) for name, changes in comparison.packages.items())
+        drifts = tuple(_drift(changes, rows) for changes in comparison.packages.values())
         _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], warn)
         return drifts
 
@@ -200,11 +203,11 @@ def _comparison(owners: Ownership, packages: Sequence[str], context: MigrationCo
     return Comparison(context, owners, packages)
 
 
-def _descriptions(changes: Changes, rows: tuple[str, ...]) -> tuple[str, ...]:
+def _drift(changes: Changes, rows: tuple[str, ...]) -> Drift:
     from ampho.revise.autogenerate.comparison import apply_users_hook, code_of
 
     apply_users_hook(changes, rows)
-    return tuple(code_of(changes.autogen, changes.upgrade.ops))
+    return Drift(changes.package, tuple(code_of(changes.autogen, changes.upgrade.ops)), describe(changes))
 
 
 def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
