@@ -1,4 +1,4 @@
-"""Connections to a database, and the connection that migrates it."""
+"""Open connections to a database, and prepare a connection for migrating it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ampho.settings import Settings
 
-_UNNOTICED = 0.2  # seconds to wait for SQLite's lock without a message
+_UNNOTICED = 0.2  # the seconds to wait for SQLite's lock before reporting the wait
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
 """The exceptions that a driver raises if it is misused or incomplete, as opposed to errors from a server."""
 
@@ -29,7 +29,7 @@ def connect(engine: Engine, setting: str) -> Connection:
 
     :param setting: the setting that the URL came from.
     :raises DatabaseError: if the database cannot be reached or reports an error; retrying later may help.
-    :raises ConfigurationError: if the driver does not accept these settings.
+    :raises ConfigurationError: if the driver does not accept the URL or the options of the engine.
     """
     url = engine.url
     try:
@@ -59,7 +59,7 @@ def migrating(
 
     :param connection: a new connection that has not executed anything.
     :param url: the URL of the database; errors show it with its password masked.
-    :param waiting: called with a description of the other process, if one holds the lock.
+    :param waiting: called with a description of the process that holds the lock, if there is one.
     :raises LockTimeoutError: if the lock cannot be acquired in time.
     """
     import_alembic(connection)
@@ -85,7 +85,7 @@ def migrating(
 
 @contextmanager
 def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator[None]:
-    """Raise a :exc:`LockTimeoutError`, like the locks of other databases, if SQLite's own lock times out."""
+    """Raise a :exc:`LockTimeoutError`, as on other databases, if SQLite's own lock times out."""
     try:
         yield
     except DatabaseError as exc:
@@ -99,7 +99,7 @@ def _sqlite_lock_timeout(connection: Connection, settings: Settings) -> Iterator
 
 
 def _autocommits(connection: Connection) -> bool:
-    """Return whether the driver commits each statement, which ``get_isolation_level()`` seldom reports."""
+    """Return whether the driver commits each statement. ``get_isolation_level()`` seldom reports that."""
     try:
         return connection.dialect.detect_autocommit_setting(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # never None here
     except NotImplementedError:  # raised by some third-party dialects

@@ -1,6 +1,6 @@
 """Engines that connect with the arguments, options, and listeners of the app's engine.
 
-They do not keep connections open, so processes that are forked later do not share them. Nothing is attached to the
+They do not keep connections open, so processes that are forked later share no connections. Nothing is attached to the
 app's engine, its pool, or its dialect. SQLAlchemy has no public way to find out how an engine connects, so this module
 reads private names of engines and pools.
 """
@@ -33,7 +33,7 @@ DATABASE_ARGUMENTS = frozenset({"database", "dbname", "db"})
 """The driver arguments that name the database."""
 
 _NAMING_DATABASE = DATABASE_ARGUMENTS | {"dsn", "service"}
-"""The driver arguments that can name the database, including those that also name other things."""
+"""The driver arguments that can name the database, including those that also contain other details."""
 
 _MEMORY = ":memory:"
 
@@ -55,7 +55,7 @@ WHICH_DATABASE = {
 def unpooled(engine: Engine) -> Engine:
     """Return an engine for the same database that opens a new connection each time, without pooling.
 
-    An in-memory database only exists on its connection, so this returns its own engine.
+    An in-memory database only exists on its connection, so its engine is returned unchanged.
     """
     if engine.dialect.name == "sqlite" and is_in_memory(engine.url):
         return engine
@@ -93,8 +93,8 @@ def with_database(
 
     The other database overrides any that the app's URL, ``connect_args``, or listeners name.
 
-    :param url: the URL of the engine with the name of the other database; for SQLite, the address of that database.
-    :param check: called first with each new connection; raises an error if it leads to the wrong database.
+    :param url: the engine's URL with the name of the other database; for SQLite, the address of that database.
+    :param check: called first with each new connection; raises an error if that connection is to the wrong database.
     :raises ConfigurationError: if the app opens its connections itself.
     """
     connect = _connect_of(
@@ -113,7 +113,7 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
     """Return the name of a new connection's database as the server reports it; for SQLite, the path of its file.
 
     :param backend: the name of the dialect.
-    :return: empty for an SQLite database without a file; None if the server does not report a name.
+    :return: an empty string for an SQLite database without a file; None if the server does not report a name.
     """
     if backend not in WHICH_DATABASE:
         return None
@@ -123,7 +123,7 @@ def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | No
         row = cursor.fetchone()
     finally:
         cursor.close()
-    # On SQLite, the query began no transaction, and the connection may be inside one of the app's.
+    # On SQLite, the query begins no transaction, and a rollback might end a transaction of the app.
     if backend != "sqlite":
         dbapi_connection.rollback()
     return None if row is None or row[0] is None else str(row[0])
@@ -158,7 +158,7 @@ def name_of_database(connection: Connection) -> str:
 def make_folder_first(engine: Engine, folder: Path) -> None:
     """Create the folder of an SQLite file when an engine first connects to it.
 
-    It is not created earlier, because starting an app must not write to the disk.
+    The folder is not created earlier, because starting an app must not write to the disk.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -171,7 +171,7 @@ def make_folder_first(engine: Engine, folder: Path) -> None:
 class _Connect:
     """Opens connections as an engine does, with the app's listeners.
 
-    :ivar forced: arguments that name the database; listeners cannot change them.
+    :ivar forced: the arguments that name the database, which listeners cannot change.
     """
 
     dialect: Dialect
@@ -207,7 +207,7 @@ class _Connect:
 
 
 def _connect_of(engine: Engine, consequence: str) -> _Connect:
-    """Return the function that opens an engine's connections. SQLAlchemy keeps its arguments only in a closure.
+    """Return the function that opens an engine's connections. SQLAlchemy stores its arguments only in a closure.
 
     :param consequence: the end of the error message, with the consequence and the remedy.
     :raises ConfigurationError: if the app opens its connections itself.
@@ -228,7 +228,7 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
 def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool] = NullPool) -> Engine:
     """Return an engine for another address, with its own dialect.
 
-    A dialect remembers details of the database that it first connects to, such as the default schema.
+    A dialect stores details of the database that it first connects to, such as the default schema.
     """
     dialect = _own_dialect(engine.dialect)
     twin = _twin(engine, url, dialect, replace(connect, dialect=dialect), poolclass)
@@ -255,7 +255,7 @@ def _twin(
     twin = Engine(
         pool, dialect, url, engine.logging_name, echo=cast("bool", engine.echo), hide_parameters=engine.hide_parameters
     )
-    # The engines share one dispatcher. If they were joined, SQLAlchemy 2.0 would not allow listeners on connections.
+    # Share the dispatcher. If two dispatchers were joined, SQLAlchemy 2.0 would not allow listeners on connections.
     twin.dispatch = engine.dispatch  # pyright: ignore[reportAttributeAccessIssue]
     twin._has_events = engine._has_events  # noqa: SLF001
     twin._execution_options = engine.get_execution_options()  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""One run at a time in a process.
+"""Allow only one run at a time in a process.
 
 ``alembic.op`` and ``alembic.context`` are global, so two runs at the same time would write into each other's databases.
 """
@@ -22,9 +22,9 @@ _inside: ContextVar[object | None] = ContextVar("ampho_inside_run", default=None
 def exclusive(sleep: Callable[[float], None] | None = None) -> Iterator[None]:
     """Wait until no other run is in progress in this process, then make other runs wait.
 
-    :param sleep: sleeps without blocking the event loop. If given, the lock is polled, because a task that blocked on
-        the lock would also block the task that holds it, in the same event loop.
-    :raises NestedRunError: if this is called inside a run, which would wait for itself.
+    :param sleep: a function that sleeps without blocking the event loop. If it is given, the lock is polled, because a
+        task that waited for the lock in any other way would also block the task that holds the lock.
+    :raises NestedRunError: if this is called inside a run, because that run would never end.
     """
     global _run  # noqa: PLW0603 (only the holder of the lock writes this)
     check_not_inside()
@@ -53,5 +53,5 @@ def check_not_inside() -> None:
 
 def is_inside() -> bool:
     """Return whether the caller is inside a run."""
-    # Ignore the mark of a run that has ended; a task that the run started may still have it.
+    # Ignore the mark of a run that has ended, because a task that the run started may still have this mark.
     return _run is not None and _inside.get() is _run

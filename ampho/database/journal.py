@@ -19,18 +19,18 @@ class Outcome(StrEnum):
     """What happened to the revision of an entry."""
 
     STARTED = "started"
-    """It is running, or was interrupted, on a database that cannot roll it back."""
+    """The revision is running, or was interrupted, on a database that cannot roll it back."""
     DONE = "done"
     FAILED = "failed"
-    """It failed, and was rolled back."""
+    """The revision failed, and was rolled back."""
     PARTIAL = "partial"
-    """It failed, and part of it may remain."""
+    """The revision failed, and part of it may remain."""
     STAMPED = "stamped"
-    """It was recorded as applied, or as not applied, without being run."""
+    """The revision was recorded as applied, or as not applied, without being run."""
     FORGOTTEN = "forgotten"
-    """It was missing, and its version row was removed without running anything."""
+    """The revision was missing, and its version row was removed without running anything."""
     RESOLVED = "resolved"
-    """It was unfinished, and a user has resolved it."""
+    """The revision was unfinished, and a user has resolved it."""
 
 
 EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.FORGOTTEN})
@@ -41,12 +41,12 @@ UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
 class Entry:
     """A revision that was run, stamped, or forgotten.
 
-    :ivar number: its number in the journal; later entries have higher numbers.
+    :ivar number: the number of the entry in the journal; later entries have higher numbers.
     :ivar revision: the id of the revision.
-    :ivar package: the name of its package; empty if it is unknown.
+    :ivar package: the name of the revision's package; empty if it is unknown.
     :ivar direction: ``upgrade`` or ``downgrade``.
-    :ivar outcome: what happened to it. A ``started`` revision is still running or was interrupted; a ``partial`` one
-        failed, and part of it may remain.
+    :ivar outcome: what happened to the revision. A ``started`` revision is still running or was interrupted. A
+        ``partial`` revision failed, and part of it may remain.
     :ivar parents: the ids of the revisions that it directly depended on at that time.
     :ivar started: when it started; None if that is not recorded.
     :ivar finished: when it ended; None if it did not, or if that is not recorded.
@@ -119,7 +119,7 @@ class Journal:
         self._read_brief = read_brief
 
     def load(self) -> None:
-        """Read all entries. Call this if all are needed, so that the table is read only once."""
+        """Read all entries. Call this if all of them are needed, so that the table is read only once."""
         self.entries  # noqa: B018 (it is cached)
 
     @cached_property
@@ -137,12 +137,12 @@ class Journal:
 
     @property
     def unresolved(self) -> tuple[Entry, ...]:
-        """The unfinished entries that may have changed something, so a user must resolve them."""
+        """The entries of unfinished revisions that may have changed something, so a user must resolve them."""
         return tuple(entry for entry in self.unfinished if not entry.is_untouched)
 
     @property
     def failed(self) -> str:
-        """The revision whose upgrade failed, if its entry is the last one; otherwise, an empty string."""
+        """The id of the revision whose upgrade failed, if its entry is the last one; otherwise, an empty string."""
         return self._in_brief.failed
 
     @cached_property
@@ -153,7 +153,7 @@ class Journal:
         for revision, direction, outcome in read():
             if outcome in EFFECTIVE:
                 if outcome == Outcome.DONE or directions.get(revision) != direction:
-                    directions.pop(revision, None)  # so that it moves to the end
+                    directions.pop(revision, None)  # so that the revision moves to the end
                 # Intern these, like the ids in the files, so that a long journal does not keep many equal strings.
                 directions[sys.intern(revision)] = sys.intern(direction)
             elif outcome in UNFINISHED:

@@ -3,8 +3,8 @@
 The migrating connection holds the lock, because a lock on another connection could be released while a migration runs.
 PostgreSQL's advisory lock and MariaDB's named lock belong to the session. They outlive transactions, and end with the
 connection, however it ends. Ampho polls them, and each attempt is a transaction of its own, because a process that
-waits inside a snapshot would block ``CREATE INDEX CONCURRENTLY`` forever. SQLite only allows one writer at a time, so
-on SQLite, each step checks whether another process has migrated the database in the meantime.
+waited while holding a snapshot would block ``CREATE INDEX CONCURRENTLY`` forever. SQLite only allows one writer at a
+time, so on SQLite, each step checks whether another process has migrated the database in the meantime.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _LOCK_WAIT_TIMEOUT = 1205  # MariaDB's and MySQL's error
 
 @contextmanager
 def locked(connection: Connection, settings: Settings, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the database's lock.
+    """Hold the database's lock while the body runs.
 
     :param connection: the migrating connection, outside of a transaction.
-    :param waiting: called with a description of the other process, if one holds the lock.
+    :param waiting: called with a description of the process that holds the lock, if there is one.
     :raises LockError: if the lock cannot be acquired in time, the database has none, or a pooler makes it useless.
     """
     lock = _lock_of(connection, settings)
@@ -59,7 +59,7 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
 
 
 def holder(connection: Connection, settings: Settings) -> str | None:
-    """Return a description of the process that holds the database's lock; an empty string if there is none.
+    """Return a description of the process that holds the database's lock; an empty string if the lock is free.
 
     :return: None if this cannot be determined, as on SQLite.
     """
@@ -100,8 +100,8 @@ class Limit:
     """The statements that read and set a connection's lock timeout.
 
     :ivar read: the query for the timeout, which returns one row.
-    :ivar write: the statement that sets it, with placeholders for the values of such a row.
-    :ivar convert: converts seconds to a value.
+    :ivar write: the statement that sets the timeout, with placeholders for the values of such a row.
+    :ivar convert: converts seconds to such a value.
     """
 
     read: str
@@ -157,7 +157,7 @@ def _acquire(lock: _Lock, settings: Settings, waiting: Callable[[str], None]) ->
 
 
 def _release(lock: _Lock) -> None:
-    """Release the lock. If that fails, close the connection, which also releases it."""
+    """Release the lock. If that fails, close the connection, which also releases the lock."""
     connection = lock.connection
     if connection.closed or connection.invalidated:
         return
@@ -229,7 +229,7 @@ class _Lock:
         return bool(self.connection.execute(self.FREE, self._parameters).scalar())
 
     def holder(self) -> str:
-        """Return a description of the process that holds the lock; an empty string if there is none."""
+        """Return a description of the process that holds the lock; an empty string if the lock is free."""
         row = self.connection.execute(self.HOLDER, self._parameters).first()
         return "" if row is None else self._describe(row)
 
@@ -246,7 +246,7 @@ class _MariaDBLock(_Lock):
     def __init__(self, connection: Connection) -> None:
         database = connection.execute(text("SELECT DATABASE()")).scalar()
         connection.rollback()
-        # Lock names must be short, and all databases on a server share them.
+        # The name of a lock must be short, and unique among all databases on the server.
         name = f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"
         super().__init__(connection, name=name)
 
@@ -284,7 +284,7 @@ class _PostgresLock(_Lock):
 def _check_pooler(connection: Connection) -> None:
     """Check that no pooler runs each transaction of a connection in a different session.
 
-    If one does, this connection may get a different session, or another connection may get this one's.
+    If one does, this connection may get a different session, or another connection may get this session.
     """
     for _ in range(_ROUNDS):
         pid = _server_pid(connection)
@@ -312,7 +312,7 @@ def _server_pid(connection: Connection) -> int:
 
 
 def _drivers_pid(connection: Connection) -> int | None:
-    """Return the server process of a connection according to the driver; None if the driver does not know it."""
+    """Return the id of a connection's server process, or None if the driver does not know it."""
     driver: Any = connection.connection.driver_connection
     if hasattr(driver, "get_server_pid"):  # asyncpg
         return int(driver.get_server_pid())
@@ -335,5 +335,5 @@ def _lock_of(connection: Connection, settings: Settings) -> _Lock | None:
 def _no_lock(name: str) -> LockError:
     return LockError(
         f"Ampho cannot lock {name}, so it cannot keep two processes from migrating this database at the same time. If"
-        f" you ensure that yourself, set {LOCK} to False."
+        f" you prevent that yourself, set {LOCK} to False."
     )

@@ -10,7 +10,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-# This omits indexes of constraints, and those of partitioned tables, which are invalid until each partition has one.
+# Indexes of constraints, and of partitioned tables (invalid until every partition has an index), are left out.
 _INVALID = text(
     "SELECT c.relname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"

@@ -1,6 +1,6 @@
 """The journal's table, in the schema of the version table.
 
-The first run creates the table, and each step writes to it in the step's transaction. No other module uses it.
+The first run creates the table, and each step writes to it in the step's transaction. No other module uses the table.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class JournalTable:
 
     :param connection: the migrating connection. Everything is written in its transaction, which the caller commits.
     :param schema: the schema of the version table.
-    :ivar left: whether changes of the running revision would remain if it failed.
-    :ivar aside: returns a context manager for statements that do not belong to the revision.
+    :ivar left: whether changes of the running revision would remain if the revision failed.
+    :ivar aside: a function that returns a context manager for statements that do not belong to the revision.
     """
 
     def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
@@ -80,7 +80,7 @@ class JournalTable:
             query = select(column.revision, column.direction, column.outcome).order_by(column.id)
             for rows in self._connection.execute(query).partitions(_AT_ONCE):
                 if not _are_texts(chain.from_iterable(rows)):
-                    raise self._damaged(ValueError("its revision, direction, or outcome is not text"))
+                    raise self._damaged(ValueError("the revision, direction, or outcome of a row is not text"))
                 yield from map(tuple, rows)
 
     def _damaged(self, why: Exception) -> JournalError:
@@ -105,7 +105,7 @@ class JournalTable:
         """Record the start of a revision that the database cannot roll back.
 
         :param entry: the values of ``revision``, ``package``, ``direction``, ``parents``, and ``checksum``.
-        :param counting: whether to count its statements. A database that commits DDL on its own also commits the count,
+        :param counting: whether to count the statements. A database that commits DDL on its own also commits the count,
             which then shows whether part of the revision may remain.
         """
         self.left = not counting
@@ -123,7 +123,7 @@ class JournalTable:
         self._begun += 1
         self._update(self._number, statements=self._begun)
         if self._completed and not ROLLS_BACK.match(statement):
-            self.left = True  # this statement also commits the ones before it
+            self.left = True  # this statement also commits the statements before it
 
     def _complete(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if self._is_writing or READS.match(statement):
@@ -144,7 +144,7 @@ class JournalTable:
         """Record the outcome of a revision.
 
         :param entry: as for :meth:`start`.
-        :param duration: how long it took, in seconds, without the commit.
+        :param duration: how long the revision took, in seconds, without the commit.
         """
         now = datetime.now(UTC)
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}

@@ -90,7 +90,7 @@ def _existing(url: URL, connect: Callable[[], Connection], schemas: list[str]) -
     """Create the throwaway database, and drop it at the end.
 
     :param connect: opens a connection to the app's database.
-    :param schemas: receives the schemas that a new database lacks.
+    :param schemas: a list to which this adds the schemas that a new database lacks.
     """
     is_refused = False
     try:
@@ -131,7 +131,7 @@ def _drop(connection: Connection, statement: str) -> None:
         try:
             connection.exec_driver_sql(f"{statement} WITH (FORCE)")
         except ProgrammingError:
-            # Only a superuser may end an autovacuum worker. Without FORCE, the server itself ends it and waits for it.
+            # Only a superuser may end an autovacuum worker. Without FORCE, the server ends the worker and waits for it.
             connection.rollback()
         else:
             return

@@ -38,7 +38,7 @@ def check_not_in_use(connection: Connection) -> None:
     """
     if _Dbapi(connection).in_transaction:
         fairy: Any = connection.connection
-        fairy._close_special(transaction_reset=True)  # noqa: SLF001 (closing it would roll back that transaction)
+        fairy._close_special(transaction_reset=True)  # noqa: SLF001 (close() would roll back that transaction)
         raise DatabaseError(
             "The database's only connection is inside one of the app's transactions. Commit or close the session before"
             " migrating, or use a database file instead of an in-memory database."
@@ -54,7 +54,7 @@ def dangling_keys(connection: Connection) -> list[str]:
     """Return the foreign keys to tables that do not exist, in words such as ``the table shirts to colors``."""
     try:
         return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
-    except (sqlite3.Error, DBAPIError):  # for example while another process is writing, which should not end the run
+    except (sqlite3.Error, DBAPIError):  # for example, if another process is writing; that should not end the run
         return []
 
 
@@ -70,7 +70,7 @@ def is_locked(connection: Connection, patience: float) -> bool:
         dbapi.query("BEGIN IMMEDIATE")
         dbapi.query("ROLLBACK")
     except (sqlite3.Error, connection.dialect.loaded_dbapi.Error) as exc:
-        return "locked" in str(exc)  # the migration's own transaction raises any other error
+        return "locked" in str(exc)  # the migration's own transaction will raise any other error
     finally:
         dbapi.pragma(f"busy_timeout = {before}")
     return False
@@ -169,7 +169,7 @@ class _Dbapi:
 
     @property
     def _autocommit(self) -> bool | None:
-        """The value of ``Connection.autocommit``; None in legacy mode and before Python 3.12."""
+        """The value of ``sqlite3.Connection.autocommit``; None in legacy mode and before Python 3.12."""
         value = self._in_its_thread(getattr, "autocommit", -1)
         return value if isinstance(value, bool) else None
 
@@ -179,14 +179,14 @@ class _Dbapi:
             return call(self._driver, *args)
         from sqlalchemy.util import await_only
 
-        # aiosqlite has no public names for these.
+        # aiosqlite has no public names for the method and the connection.
         return await_only(self._driver._execute(call, self._driver._conn, *args))  # noqa: SLF001
 
 
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:
     """Return a connection with real transactions and without the app's listeners, on the same DBAPI connection.
 
-    If a revision opens more connections from its ``engine``, they use the app's pool and the driver's transactions.
+    Other connections that a revision opens from its ``engine`` use the app's pool and the driver's transactions.
     """
     dialect = copy.copy(connection.dialect)
     dialect.set_isolation_level = _leave_isolation_level  # type: ignore[method-assign]  # only on this copy
@@ -235,7 +235,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
-    """Raise an error on a commit that would add foreign key violations."""
+    """Make each commit raise an error if it would add foreign key violations."""
     before = [(_violations(dbapi), _tables(dbapi))]
 
     @event.listens_for(connection, "commit")
@@ -254,7 +254,7 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:
-    """Count violations, with None in place of tables that were created or dropped."""
+    """Count violations, with None in place of the names of tables that were created or dropped."""
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for (child, parent), count in violations.items():
         counts[None if child.lower() in moved else child, None if parent.lower() in moved else parent] += count

@@ -1,7 +1,7 @@
 """The transaction of a step, which the revision may end itself.
 
-In that case, Alembic writes the version row in the next transaction, but commits the one that has ended, so the row is
-lost if no other revision follows. This module notices when a transaction ends, so that the row and the entry in the
+In that case, Alembic writes the version row in the next transaction, but commits the previous one, so the row is lost
+if no other revision follows. This module notices when a transaction ends, so that the row and the entry in the
 journal are always committed.
 """
 
@@ -27,7 +27,7 @@ TRANSACTIONAL = ("sqlite", "postgresql")
 class StepTransaction:
     """Tracks the transaction of each step on the migrating connection.
 
-    :ivar is_own: whether the current statements come from Ampho or Alembic, and not from the revision.
+    :ivar is_own: whether the current statements come from Ampho or Alembic, rather than from the revision.
     :ivar committed: whether part of the step was committed before its end.
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back the transaction.
@@ -71,7 +71,7 @@ class StepTransaction:
 
     def notice_end(self, connection: Connection) -> None:
         """Detect that the transaction ended without firing an event, as happens after SQLite's ``executescript()``."""
-        if connection.invalidated:  # Using it would hide the exception that invalidated it, such as a cancellation.
+        if connection.invalidated:  # using the connection would hide the exception that invalidated it
             return
         if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # never None here
             self.committed = self.is_over = True

@@ -1,4 +1,4 @@
-"""Database URLs: reading them from settings, checking their drivers, and showing them and errors without secrets."""
+"""Read database URLs from settings, check their drivers, and show URLs and errors without secrets."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
 def parse_url(value: object, setting: str) -> URL:
     """Return the URL in a setting.
 
-    A second unencoded ``@``, or a character that no host name can have, is an error. It is almost always part of the
-    password, and SQLAlchemy would take the rest of the password for the host or the database, which errors show.
+    A second unencoded ``@``, or a character that no host name can have, is an error. Such a character is almost always
+    part of the password, and SQLAlchemy would take the rest of it for the host or the database, which errors show.
 
     :param value: a ``str`` or a :class:`sqlalchemy.URL`.
     :raises ConfigurationError: if the value is not a database URL. The message contains no part of it.
@@ -79,7 +79,7 @@ def parse_url(value: object, setting: str) -> URL:
             if _HOST.fullmatch(url.host or ""):
                 return url
         except (ArgumentError, ValueError):
-            # These errors contain the URL, so the one below is raised outside of the handler, without them as context.
+            # These errors contain the URL, so they must not be the context of the error below, outside of the handler.
             pass
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{setting} is empty. {_FORM}.", setting=setting)
@@ -138,7 +138,7 @@ def require_driver(url: URL, *, is_async: bool, setting: str = "SQLALCHEMY_DATAB
 
 
 def display(url: URL) -> str:
-    """Return a URL as text, masking its password and the secrets in its query, which SQLAlchemy itself would show."""
+    """Return a URL as text with its password masked. Unlike SQLAlchemy, this also masks the secrets in its query."""
     masked = {key: MASK for key in url.query if _SECRET_KEY.search(key)}
     return url.update_query_dict(masked).render_as_string(hide_password=True).replace(quote_plus(MASK), MASK)
 

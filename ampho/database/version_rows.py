@@ -44,13 +44,13 @@ _LIKE_IT = {
 class Applied:
     """The revisions that are applied to a database, according to its version rows.
 
-    :ivar graph: the revisions of the files, and the missing ones.
+    :ivar graph: the revisions that have files, and the missing revisions.
     :ivar known: the ids of the applied revisions.
     :ivar missing: the ids of the applied revisions that have no file.
     :ivar uncertain: the ids of revisions that may be applied, because the dependencies of a missing revision are not
         recorded.
     :ivar unknown: the rows of missing revisions.
-    :ivar corrupt: the rows that cannot be the id of a revision, as text.
+    :ivar corrupt: the rows whose values cannot be revision ids, as text.
     :ivar rows: all rows that are not corrupt.
     """
 
@@ -93,7 +93,7 @@ class Applied:
         return frozenset(package for package in map(self.package, self.missing) if package in self.graph.packages)
 
     def superfluous(self, journal: Journal) -> tuple[str, ...]:
-        """Return the rows that are not needed, because another applied revision depended on them when it ran."""
+        """Return the rows that are not needed, because an applied revision depended on their revisions when it ran."""
         needed = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
         return tuple(sorted(needed.intersection(self.rows)))
 
@@ -110,7 +110,7 @@ class Applied:
         )
 
     def diverged(self, journal: Journal) -> tuple[str, ...]:
-        """Return the revisions that were never run, but are treated as applied because others depend on them.
+        """Return the revisions that never ran, but are treated as applied because applied revisions depend on them.
 
         The revisions in the version rows and in the journal did run, and so did those that they depended on at that
         time.
@@ -122,7 +122,7 @@ class Applied:
         return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return a revision's parents at the time it ran, plus its present ones if one of those is not in the graph."""
+        """Return the parents that a revision had when it ran; if one is not in the graph, add its present parents."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:
@@ -132,7 +132,7 @@ class Applied:
     def as_ran(self, journal: Journal) -> Applied:
         """Return this state without diverged revisions, and with the dependencies that the revisions had when they ran.
 
-        :raises HistoryError: if those dependencies do not form a graph.
+        :raises HistoryError: if those dependencies do not form a valid graph.
         """
         diverged = self.diverged(journal)
         if not diverged:
@@ -147,12 +147,12 @@ class Applied:
 
 
 def _can_be_row(row: object) -> bool:
-    """Return whether a row can be the id of a revision, from Ampho or from another tool."""
+    """Return whether the value of a row can be a revision id, from Ampho or from another tool."""
     return isinstance(row, str) and bool(row.strip()) and row not in RESERVED
 
 
 def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> tuple[list[Revision], bool]:
-    """Return the missing revisions, and whether the dependencies of any of them are not recorded."""
+    """Return the missing revisions, and whether any of them lacks a record of its dependencies."""
     found: dict[str, Revision] = {}
     labels = {name: first for name in filter(graph.is_missing, graph.ids) if (first := _first_of(name, journal))}
     todo, seen = list(seeds), set[str]()
@@ -181,7 +181,7 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
 
 
 def _first_of(package: str, journal: Journal) -> str | None:
-    """Return the first applied revision of a package, which a dependency on the package's name refers to."""
+    """Return a package's first applied revision, which a dependency on the package's name stands for."""
     own = {
         entry.revision: entry
         for entry in journal
@@ -226,7 +226,7 @@ class VersionRows:
 
 
 def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
-    """Return the version rows for applied revisions, sorted: those that no other applied revision depends on."""
+    """Return the version rows for applied revisions: the ids that no other applied revision depends on, sorted."""
     known = set(applied)
     return tuple(sorted(known - {parent for revision_id in known for parent in graph.parents(revision_id)}))
 
@@ -234,7 +234,7 @@ def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:
     """Check that no other table has version rows of this history. Call this if the version table is empty.
 
-    Another table has them if ``env.py`` used to name the version table differently; all revisions would then run
+    Another table has such rows if ``env.py`` used to name the version table differently. All revisions would then run
     again. If the version table does not have the default name, it may be one of several, such as one per tenant, so
     only the table with the default name is checked.
 
