@@ -52,7 +52,7 @@ def adapt(app: Quart, db: Any) -> Database:
     """Return a database in the form that ``AsyncAmpho`` uses.
 
     :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``.
-    :raises ConfigurationError: if it is anything else. The message says what to pass instead.
+    :raises ConfigurationError: if ``db`` is anything else. The message says what to pass instead.
     """
     if isinstance(db, AsyncSQLAlchemy):
         engine = partial(db.get_engine, app=app)
@@ -95,8 +95,8 @@ def _from_engine(
 def _alembic_options(config: Any) -> dict[str, object]:
     """Return the settings in advanced-alchemy's ``alembic_config`` as arguments for Alembic.
 
-    Its default prefix for user-defined types, ``sa.``, is left out, because it only works in files that add these types
-    to that module, like those from advanced-alchemy's template.
+    The default prefix for user-defined types, ``sa.``, is left out, because it only works in files that add these types
+    to the module ``sa``, like the files from advanced-alchemy's template.
     """
     found = {name: getattr(config, key) for key, name in _ALEMBIC_CONFIG.items() if hasattr(config, key)}
     if found.get("user_module_prefix") == "sa.":

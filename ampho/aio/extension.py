@@ -32,7 +32,7 @@ R = TypeVar("R")
 class AsyncAmpho(AsyncExtension):
     """Per-package migrations for a Quart app.
 
-    :param app: the app; with an app factory, leave it out and call :meth:`init_app` there.
+    :param app: the app; with an app factory, leave it out and call :meth:`init_app` in the factory.
     :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``. By
         default, the ``AsyncSQLAlchemy`` that is registered on the app, or otherwise a new one.
     :param metadata: the tables of the models, as one ``MetaData`` or several; needed if ``db`` is an engine.
@@ -100,7 +100,7 @@ class AsyncAmpho(AsyncExtension):
         await self._databases[app].dispose()
 
     async def call(self, function: Callable[Concatenate[Commands, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a command for the current app in its own task.
+        """Call a command for the current app in a new task.
 
         If the caller is cancelled, wait until the command has cleaned up.
         """

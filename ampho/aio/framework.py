@@ -1,4 +1,4 @@
-"""Running commands on Quart, each in its own task and greenlet, so that sync code does not block the loop."""
+"""Run commands on Quart, each in its own task and greenlet, so that sync code does not block the loop."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class QuartFramework(Framework):
             return stack.enter_context(opened)
         except Exception:  # of any kind; it is raised again
             if engine.dialect.driver == "aiosqlite":
-                # Its thread still passes a result to the loop, and prints a traceback if the loop closes before that.
+                # aiosqlite's thread still passes a result to the loop, and prints a traceback if the loop closes first.
                 self.sleep(_CLOSING_SECONDS)
             raise
 
@@ -85,7 +85,7 @@ class QuartFramework(Framework):
 
 
 async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
-    """Run work in its own task, and return its result. If the caller is cancelled, wait for the end of the task.
+    """Await work in a new task, and return its result. If the caller is cancelled, wait for the end of the task.
 
     :param cancels: whether to cancel the task in that case. The task is only cancelled once, because AnyIO cancels the
         caller again at each ``await``, which would interrupt the cleanup of SQLAlchemy and of the driver.
@@ -123,5 +123,5 @@ async def _read_ahead(project: Project) -> None:
 async def _renew_pool(engine: AsyncEngine) -> None:
     old = engine.sync_engine.pool
     await engine.dispose()
-    # The old pool would keep returned connections open. The new one, which copied its listeners, must not close them.
+    # The old pool would keep returned connections open. The new pool must not copy this listener, so add it last.
     event.listen(old, "checkin", lambda connection, entry: entry.close())

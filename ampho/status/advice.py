@@ -82,7 +82,7 @@ def about_missing(applied: Applied, ids: Sequence[str]) -> str:
 
 
 def describe_missing(applied: Applied, ids: Iterable[str] | None = None) -> str:
-    """Return a phrase with the ids and packages of missing revisions; by default, of all of them."""
+    """Return a phrase with the ids and packages of some missing revisions; by default, of all missing revisions."""
     return _with_packages(applied, applied.graph.sort(applied.missing if ids is None else ids))
 
 
@@ -126,7 +126,7 @@ def ways_out(applied: Applied, ids: Sequence[str]) -> list[str]:
 
 
 def as_ran(applied: Applied, journal: Journal) -> Applied:
-    """Return the result of :meth:`Applied.as_ran`, or raise a ``DivergedError`` if it is not a valid graph."""
+    """Return the result of :meth:`Applied.as_ran`, or raise a ``DivergedError`` if its graph would not be valid."""
     try:
         return applied.as_ran(journal)
     except HistoryError:

@@ -21,7 +21,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     """A revision is unfinished."""
     DIVERGED = "diverged"
-    """A revision counts as applied because revisions that depend on it are, but no record says that it ran."""
+    """A revision counts as applied because revisions that depend on it are applied, but no record says that it ran."""
     MISSING = "missing"
     """The database has missing revisions of a package that is not installed or not listed."""
     AHEAD = "ahead"
@@ -52,14 +52,14 @@ WAITED_FOR = {
     Status.INTERRUPTED: "{} to be finished or resolved",
     Status.CORRUPT: "the version table to be repaired: {}",
 }
-"""Descriptions of what ``db-wait`` waits for, by the status of a finding. It does not wait for other findings."""
+"""Descriptions of what ``db-wait`` waits for, by the status of a finding. It ignores all other findings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A difference between a database and the code.
 
-    :ivar status: what is wrong.
+    :ivar status: the kind of difference.
     :ivar package: the name of the package; empty if it is not known, or if the finding is not about a package.
     :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected version rows.
     :ivar means: what is wrong, and what to do about it.

@@ -18,7 +18,7 @@ from ampho.history.graph import Graph
 from ampho.status.state import Mark, marks
 
 _SHORTEST_RUN = 3
-"""The smallest number of revisions in a run, because a run of two would hide two messages and save only one line."""
+"""The smallest number of revisions in a run. A run of two would hide two messages and save only one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Node:
     :ivar mark: the state of the revisions.
     :ivar revisions: the ids of the revisions, in order.
     :ivar messages: the message of each revision.
-    :ivar rank: its distance from the beginning. It is greater than the ranks of the node's dependencies in its lane,
+    :ivar rank: its distance from the beginning. This is greater than the ranks of the node's dependencies in its lane,
         and at least as great as the ranks of its dependencies in other lanes.
     :ivar track: the number of its track in the lane, starting at 0.
     :ivar is_head: whether its last revision is a head of the package.
@@ -65,11 +65,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A line from a revision to one that depends on it, or that revises it.
+    """A line from a revision to another revision that depends on it, or that revises it.
 
     :ivar source: the id of the revision that the target depends on.
     :ivar target: the id of the revision that depends on the source.
-    :ivar is_dependency: whether the source is not a parent in the target's own package.
+    :ivar is_dependency: false if the source is a parent in the target's own package; otherwise, true.
     """
 
     source: str
@@ -144,7 +144,7 @@ def draw(
 
     :param applied: the revisions that are applied to a database; without it, the picture shows only the files.
     :param journal: the journal of that database.
-    :param packages: the packages to show, with the revisions of other packages that are connected to theirs; by
+    :param packages: the packages to show, with the revisions of other packages that are connected to them; by
         default, all packages.
     :param full: whether to draw each revision as its own node instead of collapsing chains of revisions.
     """
@@ -179,7 +179,7 @@ def draw(
 
 
 def all_packages(graph: Graph) -> Iterator[str]:
-    """Yield the listed packages in order, then the others by name, and finally an empty string for unknown ones."""
+    """Yield the listed packages in order, then others by name, and last, an empty string for unknown packages."""
     yield from graph.packages
     others = {graph[rid].package for rid in graph.ids} - set(graph.packages)
     yield from sorted(others, key=lambda name: (not name, name))

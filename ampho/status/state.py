@@ -22,18 +22,18 @@ class Mark(StrEnum):
 
     APPLIED = "applied"
     EDITED = "edited"
-    """It is applied, and its file was changed after it ran."""
+    """The revision is applied, and its file was changed after it ran."""
     DIVERGED = "diverged"
-    """It counts as applied because revisions that depend on it are, but no record says that it ran."""
+    """The revision counts as applied because revisions that depend on it are applied, but no record says it ran."""
     PENDING = "pending"
     MISSING = "missing"
-    """It is applied, and has no file."""
+    """The revision is applied, and has no file."""
     UNFINISHED = "unfinished"
-    """It was interrupted or failed halfway, and the database could not roll it back."""
+    """The revision was interrupted or failed halfway, and the database could not roll it back."""
     UNCERTAIN = "uncertain"
-    """It may be applied, because no record says what a missing revision depends on."""
+    """The revision may be applied, because no record says what a missing revision depends on."""
     ABSENT = "absent"
-    """It has no file and is not known to be applied, but another revision depends on it."""
+    """The revision has no file and is not known to be applied, but another revision depends on it."""
     UNKNOWN = "unknown"
     """Ampho did not look at a database."""
 
@@ -67,7 +67,7 @@ class RevisionRecord:
 
     @property
     def path(self) -> Path:
-        """The path of its file."""
+        """The path of the revision's file."""
         return Path(self.file)
 
 
@@ -88,7 +88,7 @@ class PackageState:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether nothing is pending."""
+        """Whether all revisions of the package that have files are applied."""
         return not self.pending
 
 
@@ -132,7 +132,7 @@ class DatabaseState(Generic[P]):
 
     It is the base of :class:`ampho.CurrentState` and :class:`ampho.DatabaseStatus`.
 
-    :ivar packages: a record for each package, in the order of the packages.
+    :ivar packages: a record for each package, in order.
     :ivar missing: a record for each package with missing revisions.
     :ivar uncertain: the ids of revisions that are shown as pending but may be applied, because no record says what a
         missing revision depends on.
@@ -298,7 +298,7 @@ def _package_state(graph: Graph, package: str, known: frozenset[str]) -> Package
 def show(graph: Graph, specifier: str | None = None) -> tuple[RevisionRecord, ...]:
     """Return the revisions that a specifier names.
 
-    :param specifier: a package or label, an id or a unique prefix of one, ``heads``, or ``PACKAGE@head(s)``; None for
+    :param specifier: a package or label, an id or a unique prefix of an id, ``heads``, or ``PACKAGE@head(s)``; None for
         all revisions.
     :raises SpecifierError: if the specifier names no revision.
     """

@@ -21,7 +21,7 @@ class RevisionStatus:
     :ivar id: the id of the revision.
     :ivar package: the name of its package; empty if it is not known.
     :ivar message: the first paragraph of the docstring of its file, as one line; empty if it has no file.
-    :ivar mark: its state.
+    :ivar mark: the state of the revision.
     :ivar is_head: whether it is a head of its package.
     :ivar when: when it was applied; None if that is not recorded.
     """
@@ -47,7 +47,7 @@ class PackageStatus:
     :ivar heads: the ids of the heads; several heads are a conflict.
     :ivar last: the id of the revision that was applied last; None if there is none, or if that is not recorded.
     :ivar when: when that revision was applied; None if that is not recorded.
-    :ivar revisions: each revision, in order; empty unless requested with ``--all``.
+    :ivar revisions: the revisions, in order; empty unless requested with ``--all``.
     :ivar remedy: how to write the first revision; empty if the package has revisions.
     """
 
@@ -175,7 +175,7 @@ class _Counter:
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:
-        """Return the tip that was applied last; None if there are none, or if the journal lacks one of them."""
+        """Return the tip that was applied last; None if there are no tips, or if the journal lacks one of them."""
         if len(tips) == 1:
             return tips[0]
         recorded = tips and all(map(self.journal.records_applied, tips))

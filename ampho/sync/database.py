@@ -19,9 +19,9 @@ _MEMORY = ":memory:"
 
 
 class QuietSQLAlchemy(SQLAlchemy):
-    """A ``SQLAlchemy`` that only creates the instance folder when it first connects.
+    """A ``SQLAlchemy`` that does not create the instance folder until it first connects.
 
-    Flask-SQLAlchemy creates it when the app starts, but the disk may be read-only in a container.
+    Flask-SQLAlchemy creates the folder when the app starts, but the disk may be read-only in a container.
     """
 
     def _apply_driver_defaults(self, options: dict[str, Any], app: Flask) -> None:

@@ -34,12 +34,12 @@ R = TypeVar("R")
 class Ampho(SyncExtension):
     """Per-package migrations for a Flask app.
 
-    :param app: the app; with an app factory, leave it out and call :meth:`init_app` there.
+    :param app: the app; with an app factory, leave it out and call :meth:`init_app` in the factory.
     :param db: the app's ``SQLAlchemy``; by default, the one that is registered on the app, or otherwise a new one.
     :param migrate: the app's ``Migrate``; by default, the one that is registered on the app, or otherwise a new one.
     :param packages: names of packages with migrations, in addition to those in ``AMPHO_MIGRATION_PACKAGES``.
-    :param options: arguments for the new ``Migrate``, such as ``compare_type`` or ``include_object``. They are an error
-        if the app already has a ``Migrate``.
+    :param options: arguments for the new ``Migrate``, such as ``compare_type`` or ``include_object``. It is an error to
+        pass them if the app already has a ``Migrate``.
 
     The methods need an app context, unless this extension serves only one app.
     """

@@ -1,4 +1,4 @@
-"""Creating Flask-Migrate's object on first use, and making its commands use the packages of the app."""
+"""Create Flask-Migrate's object on first use, and make its commands use the packages of the app."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MigrateOnDemand:
         self.__dict__.update(_app=app, _db=db, options=options)
 
     def make(self) -> Any:
-        """Create a ``Migrate``, which replaces this object, and return the new object."""
+        """Replace this object with a new ``Migrate``, and return the new object."""
         from flask_migrate import Migrate
 
         if self._app.extensions[KEY] is self:
@@ -74,7 +74,7 @@ def use_packages(migrate: Migrate) -> None:
         app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 (documented)
         project = extension.project(app)
         set_locations(config, project)
-        # Flask-Migrate's own env.py does not exclude the table of the journal, so autogenerate would drop it.
+        # Flask-Migrate's own env.py does not exclude the table of the journal, so autogenerate would drop this table.
         options = app.extensions[KEY].configure_args
         options["include_name"] = without_table(project.settings.journal_table, options.get("include_name"))
         if script_location and Path(migrate.directory).is_dir():

@@ -1,4 +1,4 @@
-"""The engines of an app: their configuration, and the engines of each event loop."""
+"""The configuration of an app's engines, and the engines for each event loop."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class Engines:
     """The engines of one app, each created when it is first used.
 
     An async engine belongs to the event loop that first used it, so each loop has engines of its own; a test suite has
-    many loops. An in-memory database only exists in its connection, so it has one engine for all loops.
+    many loops. An in-memory database only exists on its connection, so it has one engine for all loops.
     """
 
     specs: Mapping[str | None, EngineSpec]

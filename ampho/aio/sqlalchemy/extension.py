@@ -49,16 +49,16 @@ class AsyncSQLAlchemy:
             return "", 201
 
     It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS``, and ``SQLALCHEMY_ECHO``
-    from the app's config. They have the same meaning and precedence as in Flask-SQLAlchemy. The path of an
-    SQLite file is relative to the app's instance folder.
+    from the app's config. These have the same meaning and precedence as in Flask-SQLAlchemy. The path of an SQLite file
+    is relative to the app's instance folder.
 
     An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it in turn, each
     from its first statement to its commit, rollback, or close, so that no session rolls back the changes of another.
     A session that waits for more than 30 seconds (``pool_timeout`` in the engine options) raises
-    :exc:`sqlalchemy.exc.TimeoutError`, and a session that would wait for its own task raises
-    :exc:`sqlalchemy.exc.InvalidRequestError`.
+    :exc:`sqlalchemy.exc.TimeoutError`. If the same task is using the connection in another session, waiting would never
+    end, so :exc:`sqlalchemy.exc.InvalidRequestError` is raised immediately.
 
-    :param app: the app; the same as calling :meth:`init_app` with it.
+    :param app: the app; with an app factory, leave it out and call :meth:`init_app` in the factory.
     :param metadata: metadata for the default bind, for example with a naming convention.
     :param model_class: the parent of :attr:`Model`: your own :class:`~sqlalchemy.orm.DeclarativeBase`, with its
         metadata and models, or any other class.

@@ -1,4 +1,4 @@
-"""The base class of models: their table names and their bind keys."""
+"""The base class of models, which sets their table names and their metadata."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def make_model(model_class: type | None, metadatas: Metadatas) -> type[Declarati
         base = cast("type[DeclarativeBase]", model_class)
         if metadatas.setdefault(None, base.metadata) is not base.metadata:
             raise ConfigurationError(
-                f"AsyncSQLAlchemy(metadata=...) is not the metadata of model_class {base.__name__}. Omit it."
+                f"AsyncSQLAlchemy(metadata=...) is not the metadata of model_class {base.__name__}. Omit metadata=."
             )
         base.metadata.info["bind_key"] = None
         if isinstance(model_class, DeclarativeMeta):

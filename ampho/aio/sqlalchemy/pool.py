@@ -38,8 +38,8 @@ class OneConnectionPool(StaticPool):
     """Lends the only connection of an in-memory database to one session or connection at a time.
 
     :class:`sqlalchemy.pool.StaticPool` lends it to several users at once. They then share a transaction, so the
-    rollback of one user silently discards the changes of the others. It also closes the connection if its user is
-    cancelled during a statement, for example because a client disconnects, and the in-memory database is lost.
+    rollback of one user silently discards the changes of the others. That pool also closes the connection if its user
+    is cancelled during a statement, for example because a client disconnects, and the in-memory database is lost.
 
     The users may belong to different event loops and threads, and garbage collection may return the connection at any
     time. Therefore no lock is held while users wait, and a user that is woken up tries again.
@@ -136,7 +136,7 @@ class OneConnectionPool(StaticPool):
             woken = asyncio.get_running_loop().create_future()
             self._waiting.append(woken)
             try:
-                if self._turn.locked():  # otherwise, it was released before the future was in the queue
+                if self._turn.locked():  # otherwise, the turn ended before the future was in the queue
                     await asyncio.wait([woken], timeout=patience)
             except asyncio.CancelledError:
                 if not self._withdraw(woken):

@@ -1,4 +1,4 @@
-"""A session for each app context, which chooses the engine for each model and statement."""
+"""The session of each app context, and the engine that a session uses for each model and statement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LEFT = f"Either its connection was lost, or a task that outlives the request is
 class RoutingSession(Session):
     """A session that uses the engine for the bind key of a model or table, or otherwise the default engine.
 
-    A class that is passed as ``session_options={"sync_session_class": ...}`` must be a subclass of this one.
+    A class that is passed as ``session_options={"sync_session_class": ...}`` must be a subclass of this class.
     """
 
     engines: Engines
@@ -133,7 +133,7 @@ class Sessions:
         return session
 
     def reopen(self, context: AppContext) -> None:
-        """Allow a context that has ended to have a session again, because a copied context is pushed for each call."""
+        """Allow a context that has ended to have a session again. A copied context is pushed again for each call."""
         self._ended.discard(context)
 
     async def close(self, context: AppContext) -> None:
@@ -163,7 +163,7 @@ class Sessions:
 
 
 async def _end(session: AsyncSession) -> None:
-    """Close the connections of a session, once the session no longer waits for one."""
+    """Close the connections of a session, once the session no longer waits for a connection."""
     with suppress(*_IN_USE):
         while True:
             try:
