@@ -4,7 +4,7 @@ The migrating connection holds the lock, because a lock on another connection co
 PostgreSQL's advisory lock and MariaDB's named lock belong to the session. They outlive transactions, and end with the
 connection, however it ends. Ampho polls them, and each attempt is a transaction of its own, because a process that
 waited while holding a snapshot would block ``CREATE INDEX CONCURRENTLY`` forever. SQLite only allows one writer at a
-time, so on SQLite, each step checks whether another process has migrated the database in the meantime.
+time, so on SQLite, each step checks whether another process has migrated the database since the last step.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""The only module that uses private names of Alembic, besides two in ``revise/autogenerate/``.
+"""Everything that uses private names of Alembic, except for two modules in ``revise/autogenerate/``.
 
-It has five parts, which use these private names:
+This module has five parts, which use these private names:
 
 1. :class:`EnvironmentRun` runs the host's ``env.py`` and checks what it configures.
    ``MigrationContext._in_external_transaction`` and ``_transaction_per_migration`` show whether each revision has its
    own transaction; ``alembic.op._proxy`` stays bound after a failure, so it is cleared.
 2. :class:`GraphScripts` passes the revisions of the graph to Alembic, and :func:`load_steps` the steps of a plan, with
-   exact version rows. ``ScriptDirectory._load_revisions`` is overridden, so that no file is read twice, or executed
+   their version rows. ``ScriptDirectory._load_revisions`` is overridden, so that no file is read twice, or executed
    just to build the graph. ``RevisionMap`` sets ``Revision._resolved_dependencies`` and
-   ``_normalized_resolved_dependencies`` in quadratic time, so a step sets the former itself, and computes the latter on
-   demand. ``literal_column`` in ``alembic.runtime.migration`` is replaced during a run, because compiling a statement
-   for each version row takes a sixth of the time of a small step.
+   ``_normalized_resolved_dependencies`` in quadratic time, so :class:`LazyScript` sets the former and computes the
+   latter on demand. ``literal_column`` in ``alembic.runtime.migration`` is replaced during a run, because compiling a
+   statement for each version row takes a sixth of the time of a small step.
 3. Functions read and write the version table, and control the transaction of a step. They use ``_has_version_table``,
    ``_ensure_version_table``, and ``_version`` of ``MigrationContext``, because the table must not be written before the
    plan is accepted, and set ``_transaction``, which Alembic commits at the end of a step.
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect
 
 DRIVEN = "ampho"
-"""The key of the :class:`EnvironmentRun` in ``config.attributes``, which plain Alembic does not set."""
+"""The key of the :class:`EnvironmentRun` in ``config.attributes``; plain Alembic does not set this key."""
 
 ASK = ("current",)
 """The Alembic command that ``env.py`` sees when a command of Ampho changes nothing."""
@@ -251,7 +251,7 @@ class EnvironmentRun:
     def fail(self, exc: BaseException, finished: Sequence[str] = ()) -> NoReturn:
         """Raise the error for an exception that did not come from a revision.
 
-        :param finished: ids of the revisions that this run has completed.
+        :param finished: the ids of the revisions that this run has completed.
         """
         if isinstance(exc, AmphoError):
             raise exc
@@ -431,7 +431,7 @@ class GraphScripts(ScriptDirectory):
 
 
 class _StepInfo(MigrationInfo):
-    """The ``step`` of ``on_version_apply`` callbacks; it computes ``down_revision_ids`` from all revisions lazily."""
+    """The ``step`` of ``on_version_apply`` callbacks. It reads all revisions only if ``down_revision_ids`` is used."""
 
     def __init__(self, step: RevisionStep) -> None:
         super().__init__(
@@ -446,7 +446,7 @@ class _StepInfo(MigrationInfo):
 
 
 class ExactStep(RevisionStep):
-    """A step that knows its exact version rows, because Alembic's rules fail on graphs of several packages.
+    """A step that knows which version rows to write, because Alembic's rules fail on graphs of several packages.
 
     :ivar after_function: called after the revision's function, before the version rows are written.
     """
@@ -469,7 +469,7 @@ class ExactStep(RevisionStep):
         self.after_function()
 
     def rows_after(self, rows: set[str]) -> set[str]:
-        """Return the version rows after this step, given those before it."""
+        """Return the version rows after this step, given the version rows before it."""
         return (rows - set(self._removed)) | set(self._added)
 
     def should_create_branch(self, heads: set[str]) -> bool:
@@ -606,7 +606,7 @@ def follow_in_blocks(context: MigrationContext) -> None:
 
 
 class _NoResult:
-    """The result of a statement that is written, not executed. Using it raises an error, so it never looks empty."""
+    """The result of a statement that is written, not executed. Using the result raises an error."""
 
     def _refuse(self, *args: object) -> NoReturn:
         raise RuntimeError("it reads data")
@@ -640,7 +640,7 @@ def current_environment() -> EnvironmentContext:
 def show_present_folders(script: ScriptDirectory, project: Project) -> None:
     """Make a plain Alembic command see the graph of the configured packages instead of its own.
 
-    This executes no file, not even a third party's ``env.py`` next to its revision files.
+    This executes no file, not even an ``env.py`` next to the revision files of a third party.
     """
     present = GraphScripts(project)
     script.version_locations = present.version_locations
@@ -649,7 +649,7 @@ def show_present_folders(script: ScriptDirectory, project: Project) -> None:
 
 
 def with_exact_rows(fn: Work) -> Work:
-    """Wrap the work of a plain Alembic command so that its steps write exact version rows."""
+    """Wrap the work of a plain Alembic command so that its steps write the same version rows as Ampho's steps."""
 
     def work(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
         rows, script = None, context.script
@@ -780,7 +780,7 @@ class RevisionFiles:
     def run_hooks(self, path: Path) -> None:
         """Run the ``post_write_hooks`` of the package's ``alembic.ini``.
 
-        :raises RevisionInputError: if a hook fails, after the file was written.
+        :raises RevisionInputError: if a hook fails; the file has already been written.
         """
         try:
             for hook in self._config.get_hooks_list():

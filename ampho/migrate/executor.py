@@ -1,4 +1,4 @@
-"""Planning and running upgrades and downgrades."""
+"""Plan and run upgrades and downgrades."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def upgrade(
 ) -> Run:
     """Upgrade a database; see :meth:`ampho.commands.Commands.upgrade`.
 
-    :param scratch: whether the database is a throwaway one, whose runs are not logged and send no signals.
+    :param scratch: whether the database is a throwaway database, whose runs are not logged and send no signals.
     """
     project.check_migratable(specifier)
 
@@ -111,7 +111,7 @@ def downgrade(
 
 
 def revert_scratch(project: Project, connection: Connection, stops: Container[str], *, x: Sequence[str]) -> Run:
-    """Revert the revisions of a throwaway database, latest first, until the next one is irreversible.
+    """Revert the revisions of a throwaway database, latest first, until the next revision is irreversible.
 
     :param stops: the ids of irreversible revisions.
     """
@@ -168,7 +168,7 @@ class Executor:
     :ivar make_plan: makes the plan from the graph, the version rows, and the journal.
     :ivar command: the equivalent Alembic command.
     :ivar x: values for ``context.get_x_argument()``.
-    :ivar observer: receives the events of the run, as do the log and the signals unless ``is_scratch`` is true.
+    :ivar observer: receives the events of the run, like the log and the signals, unless ``is_scratch`` is true.
     :ivar is_agreed: whether the plan was confirmed, so that all of its steps must run.
     :ivar is_scratch: whether the database is a throwaway database, in which nothing needs repair.
     """
@@ -221,7 +221,7 @@ class Executor:
     def run(self) -> Run:
         """Run the plan.
 
-        :raises AmphoError: before anything is changed, or with the id of the revision that failed.
+        :raises AmphoError: if the plan cannot be made, or if a revision fails; the error then names the revision.
         """
 
         def waiting(holder: str) -> None:
@@ -336,7 +336,7 @@ class Executor:
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(connection, context, expected)
             running = RunningStep(step, self.project, migrating, context, table)
-            self._running = running  # before observers are called, which may be interrupted
+            self._running = running  # set before the observers are called, because a call may be interrupted
             self._observers.notify(Observer.started, step)
             running.begin()
             alembic_step.after_function = running.settle

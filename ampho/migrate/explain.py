@@ -1,4 +1,4 @@
-"""Explaining a plan before it runs: the cause of each step, whether it runs in a transaction, and the data it may lose.
+"""Explain a plan before it runs: the cause of each step, whether it runs in a transaction, and the data it may lose.
 
 The files of the steps are compiled, but not executed. A file is parsed only if it contains a word such as ``drop``.
 """
@@ -72,7 +72,7 @@ def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool
 
 
 def _part(source: bytes, name: str) -> bytes:
-    """Return the text of a function, or of the whole file if it defines other functions that this one may call."""
+    """Return the text of a function, or the whole file if it defines other functions that the function may call."""
     starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
     if name not in starts or starts.keys() - set(Direction):
         return source

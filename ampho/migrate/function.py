@@ -1,4 +1,4 @@
-"""Running the ``upgrade()`` or ``downgrade()`` of a revision, which may be async."""
+"""Run the ``upgrade()`` or ``downgrade()`` of a revision. These functions may be async."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("ampho")
 
 _NEVER_AWAITED = re.compile(r"coroutine .* was never awaited")
 _CREATED = re.compile(r'File "(.*)", line (\d+)')
-_ORIGIN_DEPTH = 8  # calls between the revision and the place where it creates a coroutine
+_ORIGIN_DEPTH = 8  # the maximum number of calls between the revision's code and the creation of a coroutine
 
 
 def run_function(
@@ -98,7 +98,7 @@ class _Waiting:
 def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
     """Raise an error if a revision creates a coroutine and never awaits it, so that its code does not run.
 
-    Python only issues a warning when it deletes the coroutine.
+    Python itself only issues a warning, when it deletes the coroutine.
     """
     forgotten: list[tuple[str, str]] = []
 
@@ -130,7 +130,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
 
 
 def close_coroutines(frames: Iterable[FrameType]) -> None:
-    """Close coroutines that a failed call created but never started; otherwise, Python would warn about each."""
+    """Close coroutines that a failed call created but never started; otherwise, Python would warn about them."""
     for value in [value for frame in frames for value in frame.f_locals.values()]:
         if iscoroutine(value) and getcoroutinestate(value) == CORO_CREATED:
             value.close()

@@ -46,10 +46,10 @@ class Observer:
         """Called when a step begins."""
 
     def executing(self, statement: Statement) -> None:
-        """Called before each statement. It adds no overhead unless it is overridden."""
+        """Called before each statement. This adds no overhead unless the method is overridden."""
 
     def executed(self) -> None:
-        """Called after a statement, or after its rollback if it failed."""
+        """Called after each statement, or after the rollback if the statement failed."""
 
     def applied(self, step: Step, duration: float) -> None:
         """Called when a step is committed, after ``duration`` seconds."""

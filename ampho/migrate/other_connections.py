@@ -1,9 +1,9 @@
-"""The connections that a revision opens besides the migrating one, for example through the app's session.
+"""The connections that a revision opens besides the migrating connection, for example through the app's session.
 
-Such a connection and the migrating one may each need a lock that the other holds. No database detects that deadlock,
-because the code of the revision, which holds one of the locks, is itself blocked in a statement. So while such a
-connection is open, statements on both connections wait for locks for only a few seconds. This does not affect
-connections to other databases.
+Such a connection may need a lock that the migrating connection holds, or the other way around. No database detects
+that deadlock, because the connection with the lock is idle: the code of the revision is blocked in the statement that
+waits. So while such a connection is open, statements on both connections wait for locks for only a few seconds. This
+does not affect connections to other databases.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _PATIENCE = 5.0  # seconds
 _ONLY_ONE = "in-memory SQLite database has one connection"  # part of an error from AsyncSQLAlchemy
 HINT = (
-    "the revision opened another connection, and the two connections are waiting for each other: use op.get_bind(), or"
-    " Session(op.get_bind())"
+    "the revision opened another connection besides op.get_bind(), and the two are waiting for each other: use only"
+    " op.get_bind(), or Session(op.get_bind())"
 )
 
 
@@ -99,7 +99,7 @@ class OtherConnections:
             if self._is_elsewhere(raw):
                 return
             self._opened_here.append(entry)
-            entry.invalidate(soft=True)  # so that it is not reused with this limit
+            entry.invalidate(soft=True)  # so that the connection is not reused with this limit
             self._limit_waiting(raw, self._limit)
 
     def _is_elsewhere(self, raw: Any) -> bool:  # noqa: ANN401

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from graphlib import TopologicalSorter
 
-from ampho._text import listed
+from ampho._text import counted, listed
 from ampho.database.journal import Entry, Journal, Outcome
 from ampho.database.version_rows import Applied, exact_rows
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
@@ -34,11 +34,11 @@ class Cause(StrEnum):
     """Why a step is in a plan."""
 
     ASKED = "asked for"
-    """The specifier names it."""
+    """The specifier names the revision."""
     REQUIRED = "required by"
-    """Another step of an upgrade depends on it."""
+    """Another step of an upgrade depends on the revision."""
     STANDS = "stands on"
-    """It depends on another step of a downgrade."""
+    """The revision depends on another step of a downgrade."""
 
 
 class InTransaction(StrEnum):
@@ -46,7 +46,7 @@ class InTransaction(StrEnum):
 
     WHOLE = "yes"
     PARTLY = "partly"
-    """It has an ``autocommit_block()``, which commits the statements in it and before it."""
+    """The step has an ``autocommit_block()``, which commits the statements in the block and before it."""
     NONE = "no"
     """The database commits each statement that changes the schema, as MariaDB and MySQL do."""
 
@@ -59,11 +59,11 @@ class Step:
     ``plan()``.
 
     :ivar revision: the revision.
-    :ivar direction: whether to apply or to revert it.
-    :ivar cause: why it is in the plan.
-    :ivar because_of: the ids of the steps that are the cause; empty if the specifier names it.
-    :ivar in_transaction: whether it runs in a transaction, so that a failure leaves nothing behind.
-    :ivar losses: the data that it may lose according to its file, such as ``drops the column stock``.
+    :ivar direction: whether to apply or to revert the revision.
+    :ivar cause: why the step is in the plan.
+    :ivar because_of: the ids of the revisions that are the cause; empty if the specifier names this revision.
+    :ivar in_transaction: whether the step runs in a transaction, so that a failure leaves nothing behind.
+    :ivar losses: how the step may lose data, according to its file, such as ``drops the column stock``.
     """
 
     revision: Revision
@@ -95,7 +95,7 @@ class Plan:
     :ivar failed: the revision whose upgrade just failed, if the specifier is only a number of steps to revert;
         otherwise empty.
     :ivar asked: the ids of the revisions that the specifier names; they are the cause of the other steps.
-    :ivar protected: the name of the database, if a user has to confirm the plan by typing it; otherwise empty.
+    :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
     """
 
     specifier: str
@@ -127,12 +127,12 @@ class Plan:
 
     @property
     def along(self) -> tuple[str, ...]:
-        """The packages without a step that the specifier names, in the order of the steps."""
+        """The packages whose steps the specifier does not name, in the order of the steps."""
         asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
         return tuple(package for package in self.packages if package not in asked)
 
     def check_agreed(self, agreed: Plan | None) -> None:
-        """Check that this plan has the same steps as the confirmed one.
+        """Check that this plan has the same steps as the confirmed plan.
 
         :param agreed: the plan that was confirmed; None if no confirmation was requested.
         :raises PlanChangedError: if the steps, or their files, are different.
@@ -151,7 +151,7 @@ class StepRun:
     """A step that was run.
 
     :ivar step: the step.
-    :ivar duration: how long it took, in seconds, including the commit.
+    :ivar duration: how long the step took, in seconds, including the commit.
     """
 
     step: Step
@@ -164,7 +164,7 @@ class StepRun:
 
     @property
     def direction(self) -> Direction:
-        """Whether it was an upgrade or a downgrade."""
+        """Whether the step was an upgrade or a downgrade."""
         return self.step.direction
 
 
@@ -181,7 +181,7 @@ class Run:
 
     @property
     def duration(self) -> float:
-        """How long its steps took, in seconds."""
+        """How long the steps took, in seconds."""
         return sum(step.duration for step in self.steps)
 
 
@@ -269,7 +269,7 @@ def plan_downgrade(
     :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
     :param journal: the journal of the database, which may lack changes made by other tools.
     :raises SpecifierError: if the specifier does not name revisions to revert.
-    :raises DependentsError: if other applied revisions depend on these, and ``cascade`` is not set.
+    :raises DependentsError: if other applied revisions depend on the reverted ones, and ``cascade`` is false.
     :raises UnknownRevisionsError: if missing revisions prevent the downgrade.
     :raises VersionTableError: if one of the rows cannot be a revision.
     :raises DivergedError: if the dependencies changed after the revisions ran, so that no order is possible.
@@ -313,7 +313,7 @@ def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) ->
 
 
 def rest_of(plan: Plan, applied: Applied) -> Plan:
-    """Return the remaining steps of a plan for a database that another process may have migrated in the meantime.
+    """Return the remaining steps of a plan, even if another process has migrated the database since the plan was made.
 
     :raises DatabaseError: if one of these steps no longer fits the version rows.
     """
@@ -462,7 +462,7 @@ def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequ
 
 
 def _below(graph: Graph, tips: Iterable[str], branch: Branch) -> list[str]:
-    """Return a branch's latest revision that all ``tips`` depend on, if any. A downgrade to it reverts the tips."""
+    """Return the branch's latest revision that all ``tips`` depend on, if any. A downgrade to it reverts the tips."""
     common = set.intersection(*(set(graph.ancestors([tip])) - {tip} for tip in tips)) & set(branch.ids)
     return list(graph.sort(common)[-1:])
 
@@ -485,5 +485,5 @@ def _invalid(spec: Specifier, why: str) -> SpecifierError:
 def _check_enough(spec: Specifier, ids: Sized, what: str) -> None:
     """Check that there are enough revisions for the offset of a specifier."""
     if abs(spec.offset) > len(ids):
-        only = f"{'is' if len(ids) == 1 else 'are'} only {len(ids)}" if ids else "is nothing"
+        only = f"{'is' if len(ids) == 1 else 'are'} only {counted(len(ids))}" if ids else "is nothing"
         raise _invalid(spec, f"there {only} {what}")

@@ -67,7 +67,7 @@ class Project:
         """The graph of all packages, read on first use.
 
         :raises MigrationsFolderError: if a folder that the configuration names is missing.
-        :raises HistoryError: if the files do not form a graph.
+        :raises HistoryError: if the files do not form a valid graph.
         """
         for package in self.packages:
             package.check_present()
@@ -76,9 +76,9 @@ class Project:
         return Graph(revisions, names, self.not_installed)
 
     def package(self, name: str) -> MigrationPackage:
-        """Return the configured package with that name.
+        """Return the configured package with a given name.
 
-        :raises PackageNotFoundError: if it is not configured.
+        :raises PackageNotFoundError: if no configured package has that name.
         """
         for package in self.packages:
             if package.name == name:
@@ -113,7 +113,7 @@ class Project:
         self.check_specifier(specifier)
 
     def check_addressed(self, name: str) -> None:
-        """Raise an error if a package is listed and not installed, or has no migrations folder."""
+        """Raise an error if a package is listed but not installed, or has no migrations folder."""
         self._check_installed(name)
         for package in self.packages:
             if package.name == name and not package.exists:
@@ -165,7 +165,7 @@ class Project:
 
         :param mending: the package whose parallel heads need no warning, because the command joins them.
         :param of_folders: whether to warn about packages without a migrations folder.
-        :raises HistoryError: if the files do not form a graph.
+        :raises HistoryError: if the files do not form a valid graph.
         """
         if not self.packages:
             yield _NO_PACKAGE
@@ -193,7 +193,7 @@ class Project:
     def unread(self) -> Iterator[str]:
         """Yield a warning for each package with folders of revision files that Ampho does not read.
 
-        :raises HistoryError: if the files do not form a graph.
+        :raises HistoryError: if the files do not form a valid graph.
         """
         for package in self.packages:
             folders = unread_folders(package)

@@ -1,6 +1,6 @@
-"""Questions about a database, which change nothing.
+"""Answer questions about a database, without changing it.
 
-The answers are computed from the version rows and the journal. These are read directly if ``env.py`` is unchanged since
+The answers are computed from the version rows and the journal. Both are read directly if ``env.py`` is unchanged since
 ``db-init``, and otherwise inside a run of ``env.py``, which may configure a different version table.
 """
 
@@ -136,8 +136,8 @@ def deployment(
 ) -> Deployment:
     """Return how well the database matches the deployed code.
 
-    :param read_files: whether to compare the files of applied revisions with those that ran, and to compile those of
-        pending revisions.
+    :param read_files: whether to compare the files of applied revisions with those that ran, and to compile the files
+        of pending revisions.
     """
     from ampho.status.deployment import assess
 
@@ -193,7 +193,7 @@ def has_known_table(project: Project) -> bool:
         project.is_env_pristine
         and isinstance(name, str)
         and isinstance(schema, str | None)
-        and name != project.settings.journal_table  # otherwise, journal_table() raises an error
+        and name != project.settings.journal_table  # if the names are the same, journal_table() raises an error
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading the tables of the database inside a revision, instead of importing models."""
+"""Read the tables of the database inside a revision, as a replacement for imported models."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def reflect(*names: str, schema: str | None = None) -> Table | tuple[Table, ...]
     A revision uses these instead of the models, which change later: the columns are those that the database has after
     the operations before the call.
 
-    :param names: one name, or several, for which the result is a tuple, and whose tables can be joined.
-    :param schema: the schema of the tables, if it is not the default one.
+    :param names: one or more names; for several names, the result is a tuple of tables that can be joined.
+    :param schema: the schema of the tables; None for the default schema.
     :raises RuntimeError: outside of ``upgrade()`` and ``downgrade()``, or if a revision is written as SQL, not run.
     :raises sqlalchemy.exc.NoSuchTableError: if a table does not exist.
     """

@@ -1,4 +1,4 @@
-"""Writing a plan as SQL, for the current state of a database or for given version rows.
+"""Write a plan as SQL, for the current state of a database or for given version rows.
 
 The SQL is complete; if any of it cannot be written, an error is raised.
 """
@@ -92,7 +92,7 @@ def _render(
     plan = make_plan(project.graph, state.rows, journal=state.journal)
     graph = graph_of(plan, project.graph, state.rows, state.journal)
     writer = _Writer(graph, plan, state)
-    known = [row for row in state.rows if row in project.graph]  # Alembic fails to look up the others
+    known = [row for row in state.rows if row in project.graph]  # Alembic cannot look up the other rows
     command = (plan.direction.value, "--sql", "--", plan.specifier)
     environment = EnvironmentRun(project, Offline(dialect, writer.output, known), x, command)
     environment.run(writer.work, writer.failure)
@@ -218,7 +218,7 @@ class _Writer:
             self.current = None
 
     def prepared(self, step: RevisionStep) -> RevisionStep:
-        """Return the step for Alembic."""
+        """Return the step that Alembic runs. A subclass may change it."""
         return step
 
     def failure(self, exc: BaseException) -> RenderError | None:

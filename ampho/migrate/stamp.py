@@ -1,4 +1,4 @@
-"""Recording in the version table and the journal which revisions are applied, without running them."""
+"""Record in the version table and the journal which revisions are applied, without running them."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class RunningStep:
             )
         with transaction.own():
             follow_transaction(self.context, is_over=transaction.is_over)
-            if transaction.rolled_back:  # in the first step, this also removed the tables of Alembic and Ampho
+            if transaction.rolled_back:  # in the first step, the rollback also removed the tables of Alembic and Ampho
                 ensure_version_table(self.context)
                 if self.table is not None:
                     self.table.refresh()
@@ -149,7 +149,7 @@ class RunningStep:
     ) -> tuple[RevisionFailedError, bool]:
         """Record that the step failed; return the error, and whether the whole step was rolled back.
 
-        :param finished: ids of the revisions that the run has completed.
+        :param finished: the ids of the revisions that the run has completed.
         :param is_scratch: whether the database is a throwaway database, in which nothing needs repair.
         """
         revision = self.step.revision
@@ -181,7 +181,9 @@ class RunningStep:
         elif self._transaction.committed:
             why = "The revision committed partway through (for example, in an autocommit_block())"
         elif is_lost and self._transaction.is_own:
-            return "The connection was lost during its commit. 'ampho db-current' shows whether it is applied."
+            return (
+                "The connection was lost during the commit. 'ampho db-current' shows whether the revision is applied."
+            )
         else:
             return "Its transaction was rolled back."
         if self._is_untouched:

@@ -1,4 +1,4 @@
-"""Waiting until another process has brought the database up to date."""
+"""Wait until another process has brought the database up to date."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Waiting:
     """Waits until a database has the revisions that the code needs, in several attempts.
 
     :param timeout: the maximum number of seconds to wait.
-    :param observer: receives the warnings of the first attempt, and a message whenever this waits for something else.
+    :param observer: receives the warnings of the first attempt, and a message each time the reason for waiting changes.
     """
 
     _PAUSE = 0.5  # seconds between two attempts

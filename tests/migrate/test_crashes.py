@@ -512,8 +512,8 @@ def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Sce
             assert said, line
             assert applied == [said[1]]
             scene.applied()
-            assert "The connection was lost during its commit" in line, line
-            assert " db-current' shows whether it is applied." in line
+            assert "The connection was lost during the commit" in line, line
+            assert " db-current' shows whether the revision is applied." in line
             assert "rolled back" not in line
         scene.wait_until_alone()
         with facade(scene.project, on(database), ["core"], database.url, AMPHO_LOCK_TIMEOUT=0) as each:

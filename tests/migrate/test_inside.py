@@ -462,7 +462,7 @@ def assert_waited_for_itself(each: Facade, path: Path, words: str) -> None:
     error = str(failed(each))
     assert f"{path.name}:{line}: " in error
     assert (
-        "the revision opened another connection, and the two connections are waiting for each other: use op.get_bind()"
+        "the revision opened another connection besides op.get_bind(), and the two are waiting for each other: use only"
         in error
     )
     assert "another process" not in error
