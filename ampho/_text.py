@@ -56,7 +56,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _LIBRARIES = (Path(os.__file__).parent.resolve(), Path(__file__).parent.resolve())
 
 _MOST = 3
-_CLOSE = 0.65  # a ratio of difflib, from 0 to 1, which accepts three letters with two of them swapped
+_CLOSE = 0.65  # a ratio of difflib, from 0 to 1; this value accepts three letters of which two are swapped
 _AS_CLOSE = 0.05
 _ENOUGH = 5  # the minimum number of letters for a match with the beginning or the end of a name
 
@@ -127,7 +127,7 @@ _DOWNGRADE_HINTS: dict[str, str] = {
 def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
     """Return text as a single printable line, with the credentials in URLs masked.
 
-    :param limit: the maximum number of characters; a longer text is shortened, and ends in ``...``.
+    :param limit: the maximum number of characters; a longer line is shortened, and ends in ``...``.
     """
     line = _CREDENTIALS.sub("://***@", " ".join(text.split()))
     return printable(_SECRET_ARGUMENT.sub(r"\1***", line), limit)
@@ -136,7 +136,7 @@ def one_line(text: str, limit: int = _LONGEST_MESSAGE) -> str:
 def printable(text: str, limit: int) -> str:
     """Return text as a single printable line, without masking secrets.
 
-    :param limit: the maximum number of characters; a longer text is shortened, and ends in ``...``.
+    :param limit: the maximum number of characters; a longer line is shortened, and ends in ``...``.
     """
     line = escaped(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
@@ -178,11 +178,11 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of an
     :class:`~ampho.errors.AmphoError` is returned unchanged.
 
-    :param hide: removes known secrets from a string. It is called first, because masking or cutting the string could
-        leave part of a secret.
+    :param hide: a function that removes known secrets from a string. It is called first, because masking or shortening
+        the string beforehand could leave part of a secret.
     """
     if isinstance(exc, AmphoError):
-        # This message is not masked, because it may contain an example URL, but never a real one.
+        # This message is not masked, because it may contain an example URL, but never a real URL.
         return printable(_text(exc), _LONGEST_OWN_MESSAGE) or type(exc).__name__
     if quotes_url(exc):
         return EMPTY_URL if _is_empty_url(exc) else MALFORMED_URL
@@ -324,7 +324,7 @@ def shown_path(path: Path | str) -> str:
 
 
 def _is_of_sqlalchemy(exc: BaseException, *names: str) -> bool:
-    """Return whether an exception is an instance of one of these SQLAlchemy classes, without importing SQLAlchemy."""
+    """Return whether an exception is an instance of one of the named SQLAlchemy classes, without importing them."""
     module = sys.modules.get("sqlalchemy.exc")
     return module is not None and isinstance(exc, tuple(getattr(module, name) for name in names))
 

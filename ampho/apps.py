@@ -1,7 +1,7 @@
-"""Finding the app for the command line and for a generated ``env.py``.
+"""Find the app for the command line and for a generated ``env.py``.
 
 The rules are the same as for ``flask --app``, even for Quart apps. Flask's ``ScriptInfo`` cannot be used, because it
-rejects Quart apps. Quart's rejects Flask apps, and trying both would call a factory twice.
+rejects Quart apps. Quart's ``ScriptInfo`` rejects Flask apps, and trying both would call a factory twice.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def current_or_load() -> App:
 def load_env_files() -> None:
     """Set the variables in ``.env``, ``.flaskenv``, and ``.quartenv``, in this order, unless they are already set.
 
-    As with ``flask`` and ``quart``, the files may be in the current folder or one above it, are read with
+    As with ``flask`` and ``quart``, the files may be in the current folder or a folder above it, are read with
     python-dotenv, and are ignored if ``FLASK_SKIP_DOTENV`` or ``QUART_SKIP_DOTENV`` is set.
 
     :raises ConfigurationError: if a file cannot be read.
@@ -162,9 +162,9 @@ def _load(targets: Sequence[_Target]) -> App:
 
 
 def _import(target: _Target) -> ModuleType | None:
-    """Import the module of a target; return None for one of the usual files that is not in the current folder.
+    """Import the module of a target; return None if it is one of the usual files, and not in the current folder.
 
-    A file of that name elsewhere on the path, such as in an editable install, belongs to another project.
+    A file of that name elsewhere on ``sys.path``, such as in an editable install, belongs to another project.
     """
     from flask.cli import prepare_import
 
@@ -173,7 +173,7 @@ def _import(target: _Target) -> ModuleType | None:
         if not (target.origin or file):
             return None
         if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)  # the path of a console script begins with another folder
+            sys.path.insert(0, here)  # in a console script, sys.path begins with another folder
         name = prepare_import(target.path)
         try:
             module = importlib.import_module(name)

@@ -46,10 +46,10 @@ def options(**arguments: object) -> dict[str, Any]:
 
     They contain the metadata of the models, a transaction for each revision, and the arguments of ``Migrate(...)`` or
     ``AsyncAmpho(...)``. If plain Alembic runs ``env.py``, they also make Alembic use the packages that are configured
-    now, and write exact version rows.
+    now, and write the same version rows as Ampho.
 
-    :param arguments: arguments of ``configure()`` that override these. They can also be passed next to ``**options()``
-        in the call to ``configure()``.
+    :param arguments: arguments of ``configure()`` that override the others. They can also be passed next to
+        ``**options()`` in the call to ``configure()``.
     """
     run = _run()
     project = run.project if run else _extension().project(_app())
@@ -70,7 +70,7 @@ def options(**arguments: object) -> dict[str, Any]:
 
 
 def _for_plain_alembic(project: Project) -> dict[str, Any]:
-    """Return arguments that make plain Alembic write exact version rows, and make it use the configured packages."""
+    """Return arguments that make plain Alembic use the configured packages, and write the version rows like Ampho."""
     environment = current_environment()
     show_present_folders(environment.script, project)
     hide_table(environment, project.settings.journal_table)
@@ -83,7 +83,7 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
 
 
 def _given_beside(caller: FrameType) -> frozenset[str]:
-    """Return the names of the keyword arguments next to ``**options()`` in a call, which must not be repeated.
+    """Return the names of the keyword arguments next to ``**options()`` in a call; these names must not be repeated.
 
     The caller's frame contains the position of ``options()`` in the file, from which the enclosing call is found.
     """
@@ -101,7 +101,7 @@ def _given_beside(caller: FrameType) -> frozenset[str]:
 
 
 def is_async() -> bool:
-    """Return whether ``env.py`` has to connect with an async engine, such as when plain Alembic runs it for Quart."""
+    """Return whether ``env.py`` has to connect with an async engine, for example if plain Alembic runs it for Quart."""
     given = context.config.attributes.get("connection")
     if _run() is not None or context.is_offline_mode():
         return False
@@ -110,7 +110,7 @@ def is_async() -> bool:
 
 @contextmanager
 def connect() -> Iterator[Connection | None]:
-    """Yield the connection that was passed, or otherwise a new connection from the app's engine.
+    """Yield the connection that was passed to Alembic, or otherwise a new connection from the app's engine.
 
     Yield None if plain Alembic only writes SQL.
     """
@@ -132,7 +132,7 @@ def connect() -> Iterator[Connection | None]:
 
 @asynccontextmanager
 async def connect_async() -> AsyncIterator[AsyncConnection]:
-    """Yield a connection from the async engine that was passed, or otherwise from the app's engine."""
+    """Yield a connection from the async engine that was passed to Alembic, or otherwise from the app's engine."""
     given = context.config.attributes.get("connection")
     engine = cast("AsyncEngine", given if given is not None else _extension().engine(_app()))
     try:

@@ -57,7 +57,7 @@ class EnvironmentFileError(ConfigurationError):
     """The host's ``env.py`` cannot be used for a run.
 
     :ivar path: the file.
-    :ivar line: the line that is wrong; None if the line is not known.
+    :ivar line: the number of the line that is wrong; None if it is not known.
     """
 
     def __init__(self, message: str, *, path: Path, line: int | None = None) -> None:
@@ -84,7 +84,7 @@ class PackageNameError(PackageError):
 class PackageNotFoundError(PackageError):
     """The package cannot be imported, or is not listed.
 
-    :ivar is_absent: whether the package is not installed.
+    :ivar is_absent: true if nothing with this name can be imported.
     """
 
     def __init__(self, message: str, *, package: str, is_absent: bool = False) -> None:
@@ -173,7 +173,7 @@ class SpecifierError(AmphoError):
 class NotUpToDateError(AmphoError):
     """The database is behind or ahead of the code, so it cannot be compared with the models.
 
-    :ivar package: the package.
+    :ivar package: the package of the revisions.
     :ivar revisions: the ids of the pending or the missing revisions.
     """
 
@@ -184,10 +184,10 @@ class NotUpToDateError(AmphoError):
 
 
 class DependentsError(AmphoError):
-    """A downgrade would also revert applied revisions of other packages.
+    """Other applied revisions depend on the revisions that a command would revert, forget, or mark as not applied.
 
     :ivar specifier: the specifier as you typed it.
-    :ivar dependents: the ids of those revisions.
+    :ivar dependents: the ids of the other revisions.
     """
 
     def __init__(self, message: str, *, specifier: str, dependents: Sequence[str]) -> None:
@@ -223,9 +223,9 @@ class DivergedError(AmphoError):
 
 
 class VersionTableError(AmphoError):
-    """The version table has rows that are not valid ids, or is empty although another table contains this history.
+    """The version table has invalid or repeated rows, or is empty although another table contains this history.
 
-    :ivar rows: those rows, as text.
+    :ivar rows: the invalid or repeated rows, or the rows of the other table, as text.
     """
 
     def __init__(self, message: str, *, rows: Sequence[str]) -> None:
@@ -249,9 +249,9 @@ class JournalError(AmphoError):
 class RenderError(AmphoError):
     """A revision cannot be written as SQL.
 
-    :ivar revision: its id.
-    :ivar package: its package.
-    :ivar path: its file.
+    :ivar revision: the id of the revision.
+    :ivar package: the package of the revision.
+    :ivar path: the file of the revision.
     """
 
     def __init__(self, message: str, *, revision: str, package: str, path: Path) -> None:
@@ -316,8 +316,8 @@ class WaitTimeoutError(AmphoError):
 class UnfinishedRevisionError(AmphoError):
     """A revision was interrupted, or failed halfway, and the database could not roll it back.
 
-    :ivar revision: its id.
-    :ivar package: its package.
+    :ivar revision: the id of the revision.
+    :ivar package: the package of the revision.
     """
 
     def __init__(self, message: str, *, revision: str, package: str) -> None:
@@ -329,9 +329,9 @@ class UnfinishedRevisionError(AmphoError):
 class RevisionFailedError(AmphoError):
     """A revision failed while it ran.
 
-    :ivar revision: its id.
-    :ivar package: its package.
-    :ivar path: its file.
+    :ivar revision: the id of the revision.
+    :ivar package: the package of the revision.
+    :ivar path: the file of the revision.
     :ivar applied: the ids of the revisions that the run finished before this one, in order.
     """
 

@@ -76,7 +76,7 @@ OPTIONS = _OF_EACH_RUN.union(
 
 
 class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)
-    """Makes a command a method of an extension, with the command's signature and docstring; async in ``AsyncAmpho``."""
+    """Turns a command into a method with its signature and docstring; in ``AsyncAmpho``, the method is async."""
 
     def __init__(self, function: Callable[Concatenate[Commands, P], R]) -> None:
         self._function = function
@@ -200,7 +200,7 @@ class Extension(ABC):
 
         In an app context, this adds the package to that app; otherwise, to all apps of this extension.
 
-        :param entry: the name of the package, or ``package:folder``. It is looked up when a command runs.
+        :param entry: the name of the package, or ``package:folder``. The package is looked up when a command runs.
         """
         app = self._current_app()
         added = self._added if app is None else self._added_to.setdefault(app, [])
@@ -339,7 +339,7 @@ class AsyncExtension(Extension):
 def extension_of(app: App) -> SyncExtension | AsyncExtension:
     """Return the ``Ampho`` or ``AsyncAmpho`` of an app.
 
-    :raises ConfigurationError: if it has none.
+    :raises ConfigurationError: if the app has neither of them.
     """
     extension = app.extensions.get("ampho")
     if extension is None:
@@ -365,7 +365,7 @@ def _entries(packages: Iterable[str]) -> list[str]:
 class LazyGroup(click.Group):
     """A group of commands that is imported when it is called, not when the app is created.
 
-    :param load: imports the group, and returns it.
+    :param load: a function that imports the group, and returns it.
     """
 
     def __init__(self, name: str, help: str, load: Callable[[], click.Group]) -> None:  # noqa: A002 (Click's own word)

@@ -1,7 +1,7 @@
 """The signals that a run sends, with the app as the sender. The docstring of each signal lists its arguments.
 
 ``step`` is the :class:`ampho.Step`, ``revision`` is the id of its revision, and ``package`` is the name of its package.
-``direction`` is an :class:`ampho.Direction`, because downgrades send the signals of revisions, too.
+``direction`` is an :class:`ampho.Direction`, because downgrades also send the signals about revisions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ revision_started: NamedSignal = _namespace.signal(
     "revision_started", "Sent when a revision starts, with ``step``, ``revision``, ``package``, and ``direction``."
 )
 revision_applied: NamedSignal = _namespace.signal(
-    "revision_applied", "Sent after a revision is committed, with the same arguments and its ``duration`` in seconds."
+    "revision_applied",
+    "Sent after a revision is committed, with the arguments of ``revision_started`` and the ``duration`` in seconds.",
 )
 revision_failed: NamedSignal = _namespace.signal(
     "revision_failed",
