@@ -160,7 +160,7 @@ class RevisionInputError(AmphoError):
 
 
 class SpecifierError(AmphoError):
-    """A specifier is malformed, unknown, ambiguous, or not allowed here.
+    """A specifier is malformed, unknown, ambiguous, or not allowed in the command.
 
     :ivar specifier: the specifier as you typed it.
     """
@@ -212,7 +212,7 @@ class UnknownRevisionsError(AmphoError):
 
 
 class DivergedError(AmphoError):
-    """Revisions are treated as applied because later revisions are applied, but they never ran on this database.
+    """Revisions that never ran on this database are treated as applied, because later revisions are applied.
 
     :ivar revisions: the ids of the diverged revisions.
     """

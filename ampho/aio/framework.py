@@ -69,7 +69,7 @@ class QuartFramework(Framework):
         opened = self._extension.migrating_connection(self._app, engine.sync_engine, scratch=scratch)
         try:
             return stack.enter_context(opened)
-        except Exception:  # of any kind; it is raised again
+        except Exception:  # raised again below, whatever its type
             if engine.dialect.driver == "aiosqlite":
                 # aiosqlite's thread still passes a result to the loop, and prints a traceback if the loop closes first.
                 self.sleep(_CLOSING_SECONDS)

@@ -39,7 +39,7 @@ _MEMORY = ":memory:"
 
 _ADDRESS = DATABASE_ARGUMENTS | {
     *("host", "hostaddr", "port", "unix_socket", "user", "username", "password", "passwd", "passfile"),
-    *("dsn", "service", "servicefile", "uri"),  # "uri" is SQLite's
+    *("dsn", "service", "servicefile", "uri"),  # "uri" is an argument of SQLite's driver
 }
 """The driver arguments that a URL can set."""
 
@@ -70,7 +70,7 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
     :param url: the address, with the same driver as the engine's URL.
     :param setting: the setting that the address came from.
     :raises DriverError: if the address names a different driver.
-    :raises ConfigurationError: if the app opens its connections itself.
+    :raises ConfigurationError: if the app's engine opens its connections with ``creator=`` or ``pool=``.
     """
     dialect = engine.dialect
     if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
@@ -81,7 +81,7 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
         )
     connect = _connect_of(engine, f"so Ampho cannot use {setting}. Unset it; migrations then connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
-    # If the address names no database, use the app's, not the one that PostgreSQL names after the user.
+    # If the address names no database, use the app's database, not the one that PostgreSQL names after the user.
     other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
     return _elsewhere(engine, url, connect.to(args, kwargs, other))
 
@@ -91,11 +91,11 @@ def with_database(
 ) -> Engine:
     """Return an engine for another database on the same server, with the options and listeners of the given engine.
 
-    The other database overrides any that the app's URL, ``connect_args``, or listeners name.
+    The other database overrides any database that the app's URL, ``connect_args``, or listeners name.
 
     :param url: the engine's URL with the name of the other database; for SQLite, the address of that database.
     :param check: called first with each new connection; raises an error if that connection is to the wrong database.
-    :raises ConfigurationError: if the app opens its connections itself.
+    :raises ConfigurationError: if the app's engine opens its connections with ``creator=`` or ``pool=``.
     """
     connect = _connect_of(
         engine, "so Ampho cannot connect to a throwaway database. Compare with the app's database, without --scratch"
@@ -210,7 +210,7 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
     """Return the function that opens an engine's connections. SQLAlchemy stores its arguments only in a closure.
 
     :param consequence: the end of the error message, with the consequence and the remedy.
-    :raises ConfigurationError: if the app opens its connections itself.
+    :raises ConfigurationError: if the app's engine opens its connections with ``creator=`` or ``pool=``.
     """
     creator = engine.pool._creator  # noqa: SLF001
     if isinstance(creator, _Connect):

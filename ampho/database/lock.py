@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.2
 _KEY = int.from_bytes(hashlib.blake2b(b"ampho", digest_size=8).digest(), "big", signed=True)
 _ROUNDS = 3
 _LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
-_LOCK_WAIT_TIMEOUT = 1205  # MariaDB's and MySQL's error
+_LOCK_WAIT_TIMEOUT = 1205  # the error number of MariaDB and MySQL
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def locked(connection: Connection, settings: Settings, waiting: Callable[[str], 
 
     :param connection: the migrating connection, outside of a transaction.
     :param waiting: called with a description of the process that holds the lock, if there is one.
-    :raises LockError: if the lock cannot be acquired in time, the database has none, or a pooler makes it useless.
+    :raises LockError: if the lock cannot be acquired in time, or does not exist, or is useless behind a pooler.
     """
     lock = _lock_of(connection, settings)
     if lock is None:
@@ -272,7 +272,7 @@ class _PostgresLock(_Lock):
 
     @staticmethod
     def _describe(row: Row[Any]) -> str:
-        if row.backend_start is None:  # PostgreSQL shows it only to the same role and to monitoring roles
+        if row.backend_start is None:  # PostgreSQL shows this column only to the same role and to monitoring roles
             return f"pid {row.pid}, {row.usename}"
         program = f" ({row.application_name})" if row.application_name else ""
         return (

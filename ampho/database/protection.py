@@ -1,4 +1,4 @@
-"""Protecting a database: commands that would remove something from it require the user to type its name."""
+"""Protect a database: commands that would remove something from it require the user to type its name."""
 
 from __future__ import annotations
 

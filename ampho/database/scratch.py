@@ -1,4 +1,4 @@
-"""A throwaway database on the same server as the app's; for SQLite, in memory."""
+"""A throwaway database on the server of the app's database; for SQLite, in memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def scratch_connection(engine: Engine, connect: Callable[[Engine], Connection]) 
 
 
 def _scratch_url(url: URL) -> URL:
-    """Return the URL of a new throwaway database on the same server; for SQLite, of one in memory.
+    """Return the URL of a new throwaway database on the same server; for SQLite, of an in-memory database.
 
     :raises ConfigurationError: if Ampho does not support throwaway databases for this dialect.
     """
@@ -73,7 +73,7 @@ def _scratch_url(url: URL) -> URL:
 
 
 def _check_served(url: URL, served: str | None) -> None:
-    """Check that a connection leads to the throwaway database, and not to the app's.
+    """Check that a connection leads to the throwaway database, and not to the app's database.
 
     :param served: the name of the connection's database, as reported by the server.
     """

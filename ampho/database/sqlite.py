@@ -32,7 +32,7 @@ ORDER BY 1, 2
 
 
 def check_not_in_use(connection: Connection) -> None:
-    """Check that the app has no open transaction on a connection that it shares, as with an in-memory database.
+    """Check that the app has no open transaction on a connection, which may be the only one to an in-memory database.
 
     :raises DatabaseError: if the app has an open transaction, which stays open.
     """
@@ -54,7 +54,7 @@ def dangling_keys(connection: Connection) -> list[str]:
     """Return the foreign keys to tables that do not exist, in words such as ``the table shirts to colors``."""
     try:
         return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
-    except (sqlite3.Error, DBAPIError):  # for example, if another process is writing; that should not end the run
+    except (sqlite3.Error, DBAPIError):  # an error, for example while another process is writing, must not end the run
         return []
 
 

@@ -79,7 +79,7 @@ def parse_url(value: object, setting: str) -> URL:
             if _HOST.fullmatch(url.host or ""):
                 return url
         except (ArgumentError, ValueError):
-            # These errors contain the URL, so they must not be the context of the error below, outside of the handler.
+            # These errors contain the URL, and would be the context of the error below if this handler raised it.
             pass
     if isinstance(value, str) and not value.strip():
         raise ConfigurationError(f"{setting} is empty. {_FORM}.", setting=setting)
@@ -104,7 +104,7 @@ def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
     sync, _, extra = _DRIVERS.get(url.get_backend_name(), ("", "", ""))
     if not extra:
         remedy = "Install it"
-    elif url.drivername in ("mysql", "mariadb", "postgresql"):  # these names mean a driver that no extra installs
+    elif url.drivername in ("mysql", "mariadb", "postgresql"):  # these names select a driver that no extra installs
         remedy = f"Use {sync} instead, and install its driver with pip install 'ampho[{extra}]'"
     else:
         remedy = f"Install it: pip install 'ampho[{extra}]', or use another driver"

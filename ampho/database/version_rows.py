@@ -122,7 +122,7 @@ class Applied:
         return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
-        """Return the parents that a revision had when it ran; if one is not in the graph, add its present parents."""
+        """Return the parents a revision had when it ran; if any is not in the graph, add its present parents."""
         entry = journal.applied(revision_id)
         now = self.graph.parents(revision_id) if revision_id in self.graph else ()
         if entry is None:

@@ -74,8 +74,8 @@ class MigrationPackage:
     def layout(self) -> tuple[tuple[str, ...], bool]:
         """The folders of the revision files, and whether to include their subfolders.
 
-        ``version_locations`` in the ``alembic.ini`` of the migrations folder lists the folders. By default, there is
-        only ``versions``, or the migrations folder if that contains revision files but no ``versions``. Subfolders
+        ``version_locations`` in the ``alembic.ini`` of the migrations folder lists the folders. By default, the
+        only folder is ``versions``, or the migrations folder if it has revision files but no ``versions``. Subfolders
         are included if the package's entry in the configuration ends with ``/**``, or if
         ``recursive_version_locations`` in ``alembic.ini`` is true.
         """
@@ -184,7 +184,7 @@ class MigrationPackage:
             )
 
     def check_writable(self) -> None:
-        """Raise a ``MigrationsFolderError`` if the package is installed, or if its migrations folder is outside it."""
+        """Raise a ``MigrationsFolderError`` if the package is installed, or if the folder is outside the package."""
         if self.installed:
             raise self._error(
                 f"{self.name} is installed in {shown_path(self.root)}, where Ampho does not write."

@@ -191,7 +191,7 @@ class EnvironmentRun:
             self.line = self._calling_line()
             configure(*args, **kwargs)
 
-        environment.configure = configure_here  # type: ignore[method-assign]  # a subclass loses alembic.context.config
+        environment.configure = configure_here  # type: ignore[method-assign]  # in a subclass, alembic.context.config would not work
         environment.__enter__()
         try:
             with _version_rows_as_parameters() if offline is None else nullcontext(), self._logging_untouched():
@@ -362,7 +362,7 @@ def set_locations(config: Config, project: Project) -> None:
 
 
 def _version_locations(project: Project) -> list[str]:
-    """Return every folder with revision files; Alembic's setting for subfolders would apply to all packages."""
+    """Return every folder with revision files, because Alembic's setting for subfolders applies to all packages."""
     return [folder for package in project.packages for folder in revision_folders(package)]
 
 
@@ -582,7 +582,7 @@ def write_rows(
 
 
 def follow_transaction(context: MigrationContext, *, is_over: bool = False) -> None:
-    """Make Alembic commit the connection's current transaction instead of the one that it began itself.
+    """Make Alembic commit the connection's current transaction instead of the transaction that Alembic began.
 
     :param is_over: whether a statement has ended the current transaction without SQLAlchemy noticing.
     """

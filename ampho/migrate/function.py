@@ -112,7 +112,7 @@ def _all_awaited(path: str, *, is_async: bool) -> Iterator[None]:
     depth = sys.get_coroutine_origin_tracking_depth()
     with warnings.catch_warnings():
         shown: Callable[..., None] = warnings.showwarning
-        warnings.showwarning = show  # type: ignore[assignment]  # it passes all arguments on
+        warnings.showwarning = show  # type: ignore[assignment]  # show() passes all arguments on
         warnings.filterwarnings("always", _NEVER_AWAITED.pattern, RuntimeWarning)
         sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN_DEPTH))
         try:

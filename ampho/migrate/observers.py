@@ -175,7 +175,7 @@ class LogAndSignals(Observer):
     def _report(self, event: str, level: int, text: str, step: Step, **details: object) -> None:
         """Log an event of a step, and send its signal.
 
-        :param text: the message after the direction, with placeholders for the revision, its package, and the details.
+        :param text: the rest of the message, with placeholders for the revision, its package, and the details.
         """
         revision = step.revision
         common = {"revision": revision.id, "package": revision.package, "direction": step.direction}

@@ -404,7 +404,7 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
 def _next_of_branch(graph: Graph, branch: Branch, candidates: Iterable[str], spec: Specifier) -> set[str]:
     """Return the revisions of a branch that an upgrade applies next, or that a downgrade reverts next.
 
-    :param candidates: the pending revisions for an upgrade, the applied ones for a downgrade.
+    :param candidates: the pending revisions for an upgrade, or the applied revisions for a downgrade.
     :raises SpecifierError: if several revisions may be next.
     """
 

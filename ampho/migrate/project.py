@@ -184,7 +184,7 @@ class Project:
     def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
         """Yield a warning for each listed package that is not installed.
 
-        :param raised: the error that ends the command, which needs no warning.
+        :param raised: the error that ends the command; this error needs no warning.
         """
         for error in self.not_installed.values():
             if error is not raised:

@@ -204,7 +204,7 @@ def query_known_table(
     *,
     about_change: bool = False,
 ) -> T:
-    """Return the answer without importing Alembic, which takes longer than everything else in most commands.
+    """Return the answer to a question without importing Alembic, because the import takes longer than most questions.
 
     :raises DatabaseError: if the database reports an error, or its driver cannot decode a string.
     """
@@ -251,7 +251,7 @@ def query_env(
 ) -> T:
     """Run the host's ``env.py``, and return the answer to a question that depends on its configuration.
 
-    :param command: the equivalent Alembic command; by default, the one for a question that changes nothing.
+    :param command: the equivalent Alembic command; by default, a command that changes nothing.
     """
     import_alembic(connection)
     from ampho.migrate.alembic import ASK, EnvironmentRun

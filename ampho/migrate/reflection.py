@@ -16,8 +16,8 @@ def reflect(name: str, other: str, /, *others: str, schema: str | None = None) -
 def reflect(*names: str, schema: str | None = None) -> Table | tuple[Table, ...]:
     """Return tables or views as they are in the database at this point of a revision.
 
-    A revision uses these instead of the models, which change later: the columns are those that the database has after
-    the operations before the call.
+    A revision uses these tables instead of the models, which change later. The columns are those that the database has
+    after the operations before the call.
 
     :param names: one or more names; for several names, the result is a tuple of tables that can be joined.
     :param schema: the schema of the tables; None for the default schema.
@@ -36,7 +36,7 @@ def _connection(caller: str) -> Connection:
 
     try:
         context = op.get_context()
-    except (AttributeError, NameError):  # depending on whether a run has ended in this process
+    except (AttributeError, NameError):  # which one is raised depends on whether a run has ended in this process
         context = None
     # All files of a plan are executed before its first step.
     if context is None or caller == "<module>":

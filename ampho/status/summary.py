@@ -118,7 +118,7 @@ def database_status(
     :param graph: the revisions that have files.
     :param applied: the revisions that are applied to the database.
     :param journal: the journal of the database.
-    :param packages: the packages to report, including packages that are not listed; by default all.
+    :param packages: the packages to report, including packages that are not listed; by default, all packages.
     :param all: whether to report each revision.
     :param beginning: a function that returns instructions for writing the first revision of a package.
     :raises SpecifierError: if one of ``packages`` is not a package.

@@ -46,7 +46,7 @@ class MigrateOnDemand:
 
 
 def db_group(stand_in: MigrateOnDemand) -> LazyGroup:
-    """Return the command group ``flask db``, which is imported when it is called."""
+    """Return the command group ``flask db``. Flask-Migrate is only imported when the group is called."""
 
     def load() -> click.Group:
         stand_in.make()

@@ -49,8 +49,8 @@ class AsyncSQLAlchemy:
             return "", 201
 
     It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS``, and ``SQLALCHEMY_ECHO``
-    from the app's config. These have the same meaning and precedence as in Flask-SQLAlchemy. The path of an SQLite file
-    is relative to the app's instance folder.
+    from the app's config. These settings have the same meaning and precedence as in Flask-SQLAlchemy. The path of an
+    SQLite file is relative to the app's instance folder.
 
     An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it in turn, each
     from its first statement to its commit, rollback, or close, so that no session rolls back the changes of another.
@@ -166,7 +166,7 @@ class AsyncSQLAlchemy:
     def get_engine(self, bind_key: str | None = None, *, app: Quart | None = None) -> AsyncEngine:
         """Return the engine for a bind key in the running event loop.
 
-        :param app: by default the current app.
+        :param app: the app; by default, the current app.
         :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: outside of an event loop, or outside of an app context if no app is given.
         """
@@ -175,7 +175,7 @@ class AsyncSQLAlchemy:
     def get_url(self, bind_key: str | None = None, *, app: Quart | None = None) -> URL:
         """Return the database URL for a bind key, with the defaults for its driver, without creating an engine.
 
-        :param app: by default the current app.
+        :param app: the app; by default, the current app.
         :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: outside of an app context if no app is given.
         """
@@ -184,21 +184,21 @@ class AsyncSQLAlchemy:
     async def create_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
         """Create the models' tables that do not exist yet, without migrations.
 
-        :param bind_key: one or more bind keys; by default all.
+        :param bind_key: one or more bind keys; by default, all bind keys.
         """
         await self._for_binds(bind_key, lambda metadata: metadata.create_all)
 
     async def drop_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
         """Drop all tables of the models.
 
-        :param bind_key: one or more bind keys; by default all.
+        :param bind_key: one or more bind keys; by default, all bind keys.
         """
         await self._for_binds(bind_key, lambda metadata: metadata.drop_all)
 
     async def reflect(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
         """Load the definitions of the tables in the database into the metadata.
 
-        :param bind_key: one or more bind keys; by default all.
+        :param bind_key: one or more bind keys; by default, all bind keys.
         """
         await self._for_binds(bind_key, lambda metadata: metadata.reflect)
 
@@ -208,7 +208,7 @@ class AsyncSQLAlchemy:
         The session of the current app context is closed first, without a commit. The contents of in-memory databases
         are lost; other engines connect again when they are used. A server calls this itself when it stops.
 
-        :param app: by default the current app.
+        :param app: the app; by default, the current app.
         """
         engines = self._engines_of(app or _current_context().app)
         if has_app_context() and self._engines.get(_current_context().app) is engines:

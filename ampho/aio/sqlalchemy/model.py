@@ -58,7 +58,7 @@ class _ModelMixin:
         has_key = any(isinstance(i, PrimaryKeyConstraint) or (isinstance(i, Column) and i.primary_key) for i in items)
         has_parent = any("__table__" in parent.__dict__ for parent in cls.__mro__[1:])
         if is_reflected or has_key or not has_parent:
-            return Table(name, metadata, *cast("tuple[Any, ...]", items), **options)  # they come from SQLAlchemy
+            return Table(name, metadata, *cast("tuple[Any, ...]", items), **options)  # the items come from SQLAlchemy
         if "__tablename__" in cls.__dict__:
             del cls.__tablename__
         return None
