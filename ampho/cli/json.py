@@ -85,6 +85,7 @@ SHAPES: Mapping[str, Shape] = {
         computed={name: name for name in ("packages", "warning", "along")},
         or_null=["warning", "protected"],
     ),
+    "Question": Shape(hidden=["check"], computed={"text": "text"}, or_null=["detail"]),
     "Revision": Shape(hidden=["file", "doc", "digest", "is_missing"], computed={"message": "message", "path": "path"}),
     "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}),
     "RevisionStatus": Shape(hidden=["package"]),

@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
+from comparing import ONE_EACH, compare, run
 from servers import Database
 from sqlalchemy.engine import Connection
 
-from ampho.revise.autogenerate.comparison import Comparison, body
-from ampho.revise.autogenerate.ownership import Ownership
+from ampho.revise.autogenerate.comparison import body
 
 CHANGES = int(os.environ.get("AMPHO_RENAMES", "24"))
-ONE_EACH = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 
 TYPES: dict[str, Any] = {
     "string": sa.String(50),
@@ -42,15 +38,6 @@ VALUES: dict[str, Sequence[object]] = {
     "big": (1, 2, 3),
     "number": (1, 2, 3),
     "boolean": (True, False, True),
-}
-OPTIONS = {
-    "alembic_module_prefix": "op.",
-    "compare_type": True,
-    "downgrade_token": "downgrades",
-    "render_as_batch": True,
-    "sqlalchemy_module_prefix": "sa.",
-    "upgrade_token": "upgrades",
-    "user_module_prefix": None,
 }
 WORDS = [
     "email",
@@ -182,24 +169,6 @@ def changed_columns(rng: random.Random, columns: list[Col]) -> tuple[list[Col], 
     return found, renamed
 
 
-@contextmanager
-def compared(connection: Connection, model: Model, *rename: str) -> Iterator[Comparison]:
-    metadata = model.metadata()
-    names = [*sa.inspect(connection).get_table_names(), *metadata.tables]
-    owners = Ownership(dict.fromkeys(names, "shop"), {}, {}, {})
-    context = MigrationContext.configure(connection, opts={**OPTIONS, "target_metadata": metadata})
-    yield Comparison(context, owners, ["shop"], rename=rename)
-    connection.rollback()
-
-
-def run(connection: Connection, code: str, imports: str) -> None:
-    names: dict[str, Any] = {"op": Operations(MigrationContext.configure(connection)), "sa": sa}
-    exec(imports, names)
-    exec(f"def change():\n    {code}\n", names)
-    names["change"]()
-    connection.commit()
-
-
 def rows(connection: Connection, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
     reflected = sa.Table(table, sa.MetaData(), autoload_with=connection)
     found = [
@@ -251,8 +220,8 @@ def questions(connection: Connection, new: Model) -> dict[str, str]:
     found: dict[str, str] = {}
     answers: list[str] = []
     while True:
-        with compared(connection, new, *answers) as comparison:
-            all_questions = [each for each in comparison.questions()["shop"] if each.object in ("table", "column")]
+        all_questions = compare(connection, new.metadata(), rename=answers).questions()["shop"]
+        all_questions = tuple(each for each in all_questions if each.object in ("table", "column"))
         fresh = [
             each for each in all_questions if each.option == "--rename" and each.answer(each.choices[0]) not in found
         ]
@@ -271,14 +240,12 @@ def check_rows(connection: Connection, seed: int, old: Model, new: Model) -> Non
         columns = {each.name: renamed.get(each.name, each.name) for each in old.tables[name]}
         kept[name] = {a: b for a, b in columns.items() if b in present and (a in renamed or b not in renamed.values())}
         before[name] = rows(connection, name, ["id", *kept[name]])
-    with compared(connection, new, *new.renames) as comparison:
-        changes = comparison.packages["shop"]
-        written = body(changes)
+    written = body(compare(connection, new.metadata(), rename=new.renames).packages["shop"])
     run(connection, written.upgrades, written.imports)
     for name, (other, _) in new.new_names.items():
         assert rows(connection, other, ["id", *kept[name].values()]) == before[name], (seed, written)
-    with compared(connection, new) as comparison:
-        assert comparison.packages["shop"].is_empty, (seed, body(comparison.packages["shop"]), written)
+    left = compare(connection, new.metadata()).packages["shop"]
+    assert left.is_empty, (seed, body(left), written)
     run(connection, written.downgrades, written.imports)
     for name in new.new_names:
         assert rows(connection, name, ["id", *kept[name]]) == before[name], (seed, written)

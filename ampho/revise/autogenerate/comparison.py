@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic.autogenerate import compare, render
@@ -66,6 +66,7 @@ class Comparison:
         self._names = frozenset(packages)
         self._seen: list[str] = []  # the tables in the database, without those that the user's include_name excludes
         self._autogen = AutogenContext(context, opts=self._filtered(context.opts))
+        self._dropped: Collection[str] = ()
         self._renames = self._renamed(rename)
         self._fills = Fills.parse(fill, ", ".join(packages))
         found = ops.UpgradeOps([])
@@ -83,6 +84,7 @@ class Comparison:
         renames = resolve(wanted, inspector, own, self._autogen.dialect.default_schema_name)
         found = [(str(self._owners.owner(each.key)), each.operation(self._autogen)) for each in renames.all]
         self._autogen.inspector = cast("Inspector", RenamedInspector(inspector, renames))
+        self._dropped = renames.dropped
         return found
 
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +144,7 @@ class Comparison:
         :raises RevisionInputError: if a value was given for a column that needs none.
         """
         found = {
-            name: (*likely_renames(changes), *questions_about_values(changes))
+            name: (*likely_renames(changes, self._dropped), *questions_about_values(changes))
             for name, changes in self.packages.items()
         }
         self._fills.check([each for questions in found.values() for each in questions], ", ".join(self.packages))

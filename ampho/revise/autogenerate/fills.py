@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -173,7 +174,9 @@ def questions_about_values(changes: Changes) -> Iterator[Question]:
                 if column is not None and f"{table_key(change)}.{column[0]}" not in filled:
                     kind = "new column" if isinstance(operation, ops.AddColumnOp) else "column"
                     detail = type_name(column[1], changes.autogen.dialect)
-                    yield Question("--fill", kind, f"{table_key(change)}.{column[0]}", detail=detail)
+                    name = f"{table_key(change)}.{column[0]}"
+                    check = partial(parsed, name=name, type_=column[1], changes=changes)
+                    yield Question("--fill", kind, name, detail=detail, check=check)
 
 
 def _fill(change: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> Fill:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,10 +31,14 @@ _CLOSE = 0.75  # candidates with fewer points than the best one by this share of
 _SIMILAR = 0.6  # the ratio from which two names are similar
 
 
-def likely_renames(changes: Changes) -> tuple[Question, ...]:
-    """Return the questions about likely renames, with those about tables first."""
+def likely_renames(changes: Changes, dropped: Collection[str] = ()) -> tuple[Question, ...]:
+    """Return the questions about likely renames, with those about tables first.
+
+    :param dropped: the names of objects that are known not to be renamed.
+    """
     finder = _Finder(changes)
-    return (*finder.tables(), *finder.columns(), *finder.names())
+    found = (*finder.tables(), *finder.columns(), *finder.names())
+    return tuple(question for question in found if question.name not in dropped)
 
 
 class _Finder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from shlex import quote
 
 
@@ -18,6 +19,7 @@ class Question:
     :ivar name: the object that is gone, or the column that has no value for existing rows, such as ``users.name``.
     :ivar choices: the possible new names, with the likeliest first; for a value, empty.
     :ivar detail: the type of the column, for a value.
+    :ivar check: raises a ``RevisionInputError`` if a text is not a value of the column, for a value.
     """
 
     option: str
@@ -25,6 +27,7 @@ class Question:
     name: str
     choices: tuple[str, ...] = ()
     detail: str = ""
+    check: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:

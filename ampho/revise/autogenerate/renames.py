@@ -140,9 +140,11 @@ class Renames:
     """The renames that the user named.
 
     :ivar all: the renames, with the tables first.
+    :ivar dropped: the names of objects that are gone and were not renamed.
     """
 
     all: Sequence[Rename] = ()
+    dropped: Collection[str] = ()
     _tables: dict[tuple[str | None, str], str] = field(default_factory=dict)
     _parts: dict[tuple[str | None, str], dict[tuple[str, str], str]] = field(default_factory=dict)
 
@@ -267,10 +269,13 @@ def resolve(
     """Return the renames that the option ``--rename`` names, such as ``users.name=full_name`` or ``carts=baskets``.
 
     :param tables: the tables in the models, by their keys.
+    An object without a new name, as in ``users.name=``, was not renamed.
+
     :raises RevisionInputError: if a rename names something that is not gone, or not new.
     """
     found = _Resolver(inspector, tables, default_schema)
-    wanted = [found.split(text) for text in dict.fromkeys(texts)]
+    named = [found.split(text) for text in dict.fromkeys(texts)]
+    wanted = [each for each in named if each[2]]
     renamed = [rename for each in wanted if (rename := found.table(*each))]
     found.renames = Renames(renamed)
     parts = [found.part(*each) for each in wanted if found.table(*each) is None]
@@ -287,7 +292,7 @@ def resolve(
             raise _error(
                 f"{each.old}={each.new}", f"{each.old} is already renamed to {twice[0].new}. Name one of them."
             )
-    return Renames(every)
+    return Renames(every, [old for _, old, new in named if not new])
 
 
 class _Resolver:
@@ -302,7 +307,7 @@ class _Resolver:
     def split(self, text: str) -> tuple[str, str, str]:
         """Return a text of the option, and the old and the new name in it."""
         old, _, new = (part.strip() for part in text.partition("="))
-        if not old or not new:
+        if not old or "=" not in text:
             raise _error(text, "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table.")
         return text, _without(self._default, old), _without(self._default, new)
 

@@ -1,0 +1,86 @@
+"""Asking the questions of autogenerate on a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import click
+
+from ampho._text import escaped
+from ampho.cli.json import wants_json
+from ampho.cli.lines import say
+from ampho.cli.terminal import can_ask, is_terminal
+from ampho.errors import RevisionInputError
+
+if TYPE_CHECKING:
+    from ampho.revise.autogenerate.generate import Generated  # type: ignore[attr-defined]
+    from ampho.revise.autogenerate.questions import Question
+
+Generate: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...], bool], tuple["Generated", ...]]
+"""Generates revisions, with arguments for ``--rename`` and ``--fill``, and whether questions will be asked."""
+
+
+def generated(
+    ctx: click.Context, generate: Generate, rename: tuple[str, ...], fill: tuple[str, ...]
+) -> tuple[Generated, ...]:
+    """Return what was generated after all questions have been answered; without a terminal, none is asked."""
+    asks = can_ask() and is_terminal() and not wants_json(ctx) and not os.environ.get("CI")
+    answered: set[str] = set()
+    while True:
+        found = generate(rename, fill, asks)
+        new = [each for one in found for each in one.questions if asks and each.name not in answered]
+        if not new:
+            return found if not asks or _is_written(found) else generate(rename, fill, not asks)
+        for question in list(_at_once(new)):
+            answered.add(question.name)
+            answer = _ask(question)
+            if question.option == "--rename":
+                rename += (question.answer(answer),)
+            elif answer:
+                fill += (question.answer(answer),)
+
+
+def _is_written(found: Iterable[Generated]) -> bool:
+    return not any(each.questions for each in found)
+
+
+def _at_once(questions: Iterable[Question]) -> Iterator[Question]:
+    """Yield the questions that do not depend on the answers to others: those about tables come first."""
+    tables = [each for each in questions if each.object == "table"]
+    renames = [each for each in questions if each.option == "--rename"]
+    taken: set[tuple[str, str]] = set()
+    for each in tables or renames or questions:
+        choices = {(each.name.rpartition(".")[0], choice) for choice in each.choices}
+        if taken.isdisjoint(choices):
+            yield each
+        taken |= choices
+
+
+def _ask(question: Question) -> str:
+    """Return the answer to a question; empty for none."""
+    text = escaped(question.text)
+    if question.option == "--fill":
+        return _ask_for_value(question, f"{text} (Enter for none)")
+    if len(question.choices) == 1:
+        return question.choices[0] if click.confirm(text, err=True) else ""
+    while True:
+        answer: str = click.prompt(
+            f"{text} Type the new name, or Enter for no", default="", show_default=False, err=True
+        )
+        if answer in ("", *question.choices):
+            return answer
+        say(f"{answer} is not one of {', '.join(question.choices)}.", err=True)
+
+
+def _ask_for_value(question: Question, text: str) -> str:
+    while True:
+        answer: str = click.prompt(text, default="", show_default=False, err=True)
+        try:
+            if answer and question.check is not None:
+                question.check(answer)
+        except RevisionInputError as exc:
+            say(str(exc), err=True)
+        else:
+            return answer

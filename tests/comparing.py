@@ -1,0 +1,45 @@
+"""Comparing tables of one package with a database, and running what autogenerate writes, without an app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy.engine import Connection
+
+from ampho.revise.autogenerate.comparison import Comparison
+from ampho.revise.autogenerate.ownership import Ownership
+
+ONE_EACH = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+OPTIONS = {
+    "alembic_module_prefix": "op.",
+    "compare_type": True,
+    "downgrade_token": "downgrades",
+    "render_as_batch": True,
+    "sqlalchemy_module_prefix": "sa.",
+    "upgrade_token": "upgrades",
+    "user_module_prefix": None,
+}
+
+
+def compare(
+    connection: Connection, metadata: sa.MetaData, *, rename: Iterable[str] = (), fill: Iterable[str] = ()
+) -> Comparison:
+    """Compare tables of one package with a database, as ``db-rev -a`` does."""
+    names = [*sa.inspect(connection).get_table_names(), *metadata.tables]
+    owners = Ownership(dict.fromkeys(names, "shop"), {}, {}, {})
+    context = MigrationContext.configure(connection, opts={**OPTIONS, "target_metadata": metadata})
+    return Comparison(context, owners, ["shop"], rename=rename, fill=fill)
+
+
+def run(connection: Connection, code: str, imports: str) -> None:
+    """Run the body of a function of a revision."""
+    connection.rollback()  # ends the transaction of a comparison
+    names: dict[str, Any] = {"op": Operations(MigrationContext.configure(connection)), "sa": sa}
+    exec(imports, names)
+    exec(f"def change():\n    {code}\n", names)
+    names["change"]()
+    connection.commit()

@@ -1,0 +1,130 @@
+"""Columns that must not be NULL on tables with rows: added, filled, and altered, in every database, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from comparing import ONE_EACH, compare, run
+from servers import Database
+from sqlalchemy.engine import Connection
+
+from ampho.errors import RevisionInputError
+from ampho.revise.autogenerate.comparison import body
+
+TRICKY = 'it\'s 50 % :of\\it; "so" {0}'
+VALUES: dict[str, tuple[Any, str, object]] = {
+    "integer": (sa.Integer(), "-7", -7),
+    "number": (sa.Numeric(8, 2), "1.50", 1.5),
+    "string": (sa.String(60), TRICKY, TRICKY),
+    "empty": (sa.Text(), "", ""),
+    "boolean": (sa.Boolean(), "false", False),
+    "date": (sa.Date(), "2024-02-29", "2024-02-29"),
+    "moment": (sa.DateTime(), "2024-02-29 12:30", "2024-02-29 12:30:00"),
+    "label": (sa.Enum("new", "old", name="labels", native_enum=False), "old", "old"),
+    "uuid": (sa.Uuid(), "0e984725-c51c-4bf4-9960-e1c80e27aba0", "0e984725-c51c-4bf4-9960-e1c80e27aba0"),
+    "json": (sa.JSON(), '{"a": [1, "it\'s"]}', "{'a': [1, \"it's\"]}"),
+    "sql": (sa.String(20), "sql:lower('AB:CD')", "ab:cd"),
+    "order": (sa.Integer(), "1", 1),  # a reserved word
+}
+WRONG = {"integer": "1.5", "boolean": "maybe", "date": "yesterday", "label": "middling", "uuid": "1", "number": "NaN"}
+
+
+def tables(*columns: sa.Column[Any]) -> sa.MetaData:
+    metadata = sa.MetaData(naming_convention={"uq": "uq_%(table_name)s_%(column_0_name)s"})
+    sa.Table("things", metadata, sa.Column("id", sa.Integer, primary_key=True), *columns)
+    return metadata
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    engine = sa.create_engine(database.sync_url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def with_rows(connection: Connection, metadata: sa.MetaData, **values: object) -> None:
+    metadata.create_all(connection)
+    connection.execute(metadata.tables["things"].insert(), [{"id": 1, **values}, {"id": 2, **dict.fromkeys(values)}])
+    connection.commit()
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_a_value_of_each_type_fills_the_rows_of_a_new_column(connection: Connection) -> None:
+    with_rows(connection, tables())
+    new = tables(*(sa.Column(name, type_, nullable=False) for name, (type_, _, _) in VALUES.items()))
+    asked = compare(connection, new).questions()["shop"]
+    assert sorted(question.name for question in asked) == sorted(f"things.{name}" for name in VALUES)
+    assert {question.option for question in asked} == {"--fill"}
+    texts = [f"things.{name}={text}" for name, (_, text, _) in VALUES.items()]
+
+    comparison = compare(connection, new, fill=texts)
+    written = body(comparison.packages["shop"])
+
+    assert comparison.questions()["shop"] == ()
+    for _ in range(2):
+        run(connection, written.upgrades, written.imports)
+        for row in connection.execute(sa.select(new.tables["things"])).mappings():
+            shown = {name: row[name] for name in VALUES}
+            assert {name: str(shown[name]) for name in VALUES if name != "number"} == {
+                name: str(value) for name, (_, _, value) in VALUES.items() if name != "number"
+            }
+            assert shown["number"] == 1.5
+        connection.rollback()
+        assert compare(connection, new).packages["shop"].is_empty
+        run(connection, written.downgrades, written.imports)
+        assert compare(connection, tables()).packages["shop"].is_empty
+        assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 2
+        connection.rollback()
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_only_rows_with_null_are_filled_in_an_existing_column(connection: Connection) -> None:
+    with_rows(connection, tables(sa.Column("age", sa.Integer)), age=5)
+    new = tables(sa.Column("age", sa.Integer, nullable=False))
+    (question,) = compare(connection, new).questions()["shop"]
+    assert question.text.startswith("things.age (INTEGER")
+    assert question.text.endswith(") must not be NULL any more. Which value do rows with NULL get?")
+
+    written = body(compare(connection, new, fill=["things.age=0"]).packages["shop"])
+    run(connection, written.upgrades, written.imports)
+
+    assert list(connection.execute(sa.text("SELECT id, age FROM things ORDER BY id"))) == [(1, 5), (2, 0)]
+    connection.rollback()
+    assert compare(connection, new).packages["shop"].is_empty
+    run(connection, written.downgrades, written.imports)
+    assert compare(connection, tables(sa.Column("age", sa.Integer))).packages["shop"].is_empty
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_a_constant_default_of_the_model_fills_existing_rows(connection: Connection) -> None:
+    with_rows(connection, tables())
+    new = tables(sa.Column("is_active", sa.Boolean, nullable=False, default=True))
+
+    comparison = compare(connection, new)
+    written = body(comparison.packages["shop"])
+
+    assert comparison.questions()["shop"] == ()
+    run(connection, written.upgrades, written.imports)
+    assert set(connection.scalars(sa.select(new.tables["things"].c.is_active))) == {True}
+    connection.rollback()
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_value_that_is_not_one_is_refused(connection: Connection) -> None:
+    with_rows(connection, tables())
+    new = tables(*(sa.Column(name, VALUES[name][0], nullable=False) for name in WRONG), sa.Column("free", sa.Integer))
+    for name, text in WRONG.items():
+        with pytest.raises(
+            RevisionInputError, match=f"--fill things.{name}={text}: '{text}' is not a value of the type"
+        ):
+            compare(connection, new, fill=[f"things.{name}={text}"])
+    for text in ("age", "age=0", "things.=0"):
+        with pytest.raises(RevisionInputError, match="A value has the form"):
+            compare(connection, new, fill=[text])
+    for text in ("things.free=1", "things.dates=2024-01-01", "others.age=1"):
+        with pytest.raises(RevisionInputError, match="needs no value for existing rows"):
+            compare(connection, new, fill=[text]).questions()
