@@ -50,6 +50,11 @@ def pragma(connection: Connection, name: str) -> Any:
     return _Dbapi(connection).pragma(name)[0][0]
 
 
+def query(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement, which no listener sees."""
+    return [tuple(row) for row in _Dbapi(connection).query(statement)]
+
+
 def dangling_keys(connection: Connection) -> list[str]:
     """Return the foreign keys to tables that do not exist, in words such as ``the table shirts to colors``."""
     try:

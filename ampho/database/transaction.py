@@ -7,6 +7,7 @@ journal are always committed.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from ampho.history.sql import CHANGES_NOTHING, ENDS_TRANSACTION, ROLLS_BACK
+from ampho.history.sql import CHANGES_NOTHING, CHANGES_OBJECTS, ENDS_TRANSACTION, ROLLS_BACK
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -32,6 +33,7 @@ class StepTransaction:
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back the transaction.
     :ivar lost: whether that rollback undid changes of the revision.
+    :ivar watch: called with each statement of the revision that matches ``CHANGES_OBJECTS``; None on most databases.
     """
 
     is_own: bool
@@ -39,6 +41,7 @@ class StepTransaction:
     is_over: bool
     rolled_back: bool
     lost: bool
+    watch: Callable[[re.Match[str]], None] | None = None
 
     def __init__(self, connection: Connection) -> None:
         self._is_transactional = connection.dialect.name in TRANSACTIONAL
@@ -100,7 +103,11 @@ class StepTransaction:
         self.is_over = self._has_written = False
 
     def _before_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
-        found = None if self.is_own else ENDS_TRANSACTION.match(statement)
+        if self.is_own:
+            return
+        if self.watch is not None and (change := CHANGES_OBJECTS.match(statement)):
+            self.watch(change)
+        found = ENDS_TRANSACTION.match(statement)
         if found is None:
             return
         if found[1].upper() in ("COMMIT", "END"):

@@ -62,6 +62,13 @@ CHANGES_NOTHING = re.compile(
 )
 """Matches statements that change no data, including those that control transactions."""
 
+CHANGES_OBJECTS = re.compile(
+    r"(?:\s+|--[^\n]*|/\*.*?\*/)*(?:(?P<alters>ALTER)\s+TABLE|(?P<drops>DROP)\s+(?P<dropped>TABLE|TRIGGER|INDEX)"
+    r"|CREATE\s+(?:UNIQUE\s+)?(?P<created>TRIGGER|INDEX)|(?P<copies>INSERT|REPLACE|CREATE\s+TABLE.*\bAS\s+SELECT))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Matches the statements that replace a table of SQLite by hand, or drop or create what belongs to it."""
+
 
 def without_literals(sql: str, *, mysql: bool) -> str:
     """Return SQL without comments, and with ``'...'`` in place of each literal.

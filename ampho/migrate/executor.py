@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.alembic import EnvironmentRun, GraphScripts
+    from ampho.migrate.sqlite_batch import TableKeeper
 
 MakePlan: TypeAlias = Callable[[Graph, tuple[str, ...], Journal], Plan]
 
@@ -242,10 +243,11 @@ class Executor:
             self._notify_of_statements(connection)
         run = None
         try:
-            with others.watched():
+            with others.watched(), _keeping_tables(connection, transaction) as tables:
+                migrating = MigratingConnection(connection, transaction, others, tables)
                 while run is None:
                     self._running, transaction.is_own = None, True
-                    run = self._run_once(MigratingConnection(connection, transaction, others))
+                    run = self._run_once(migrating)
         finally:
             transaction.is_own = True  # for later statements on this connection
         return run
@@ -331,6 +333,8 @@ class Executor:
         if steps and not rows:
             ensure_version_table(context)
         follow_in_blocks(context)
+        if migrating.tables is not None:
+            migrating.tables.follow(context)
         callbacks = context.on_version_apply_callbacks
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
@@ -401,6 +405,20 @@ class _OvertakenError(AmphoError):
 
 
 @contextmanager
+def _keeping_tables(connection: Connection, transaction: StepTransaction) -> Iterator[TableKeeper | None]:
+    """Yield the object that keeps what belongs to the tables of an SQLite database."""
+    if connection.dialect.name != "sqlite":
+        yield None
+        return
+    from ampho.migrate.sqlite_batch import TableKeeper
+
+    keeper = TableKeeper(connection)
+    transaction.watch = keeper.watch
+    with keeper.quiet():
+        yield keeper
+
+
+@contextmanager
 def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> Iterator[None]:
     """Warn if the run leaves foreign keys to tables that do not exist, which only SQLite accepts."""
     if connection.dialect.name != "sqlite":
@@ -415,6 +433,6 @@ def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> I
         observers.notify(
             Observer.warned,
             f"This run leaves foreign keys to tables that do not exist: from {listed(left)}. SQLite accepts that until"
-            " a row is written with foreign keys enforced. If a revision drops or renames such a table too early, add"
-            " to its depends_on the revisions that should run before it; 'ampho db-check --scratch' tests the order.",
+            " a row is written with foreign keys enforced. If a revision drops or renames the table too early, add the"
+            " revisions that it should come after to its depends_on; 'ampho db-check --scratch' tests the order.",
         )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.database.recorder import JournalTable
+    from ampho.migrate.sqlite_batch import TableKeeper
 
 _log = logging.getLogger("ampho")
 
@@ -49,6 +50,7 @@ class MigratingConnection:
     connection: Connection
     transaction: StepTransaction
     others: OtherConnections
+    tables: TableKeeper | None
 
 
 @dataclass
@@ -69,6 +71,7 @@ class RunningStep:
         self._connection = self.migrating.connection
         self._transaction = self.migrating.transaction
         self._others = self.migrating.others
+        self._tables = self.migrating.tables
         self._is_transactional = self._connection.dialect.name in TRANSACTIONAL
         self._begun = time.perf_counter()
 
@@ -93,6 +96,8 @@ class RunningStep:
         self._begun = time.perf_counter()
         self._transaction.begin_step(self._record_early_commit)
         self._others.begin_step()
+        if self._tables is not None:
+            self._tables.begin_step()
         if self.table is not None and not self._is_transactional:
             with self._transaction.own():
                 self.table.start(self._entry, counting=True)
@@ -100,13 +105,14 @@ class RunningStep:
 
     def _record_early_commit(self) -> None:
         """Record that the step has begun, because the revision is about to commit, as ``autocommit_block()`` does."""
+        self._check_tables()
         if self.table is not None and self._is_transactional:
             self.table.start(self._entry, counting=False)
 
     def settle(self) -> None:
         """Make Alembic commit the statements that follow, even if the revision has ended its transaction itself.
 
-        :raises AmphoError: if the revision rolled back its changes, or closed the connection.
+        :raises AmphoError: if the revision rolled back its changes, closed the connection, or lost part of a table.
         """
         from ampho.migrate.alembic import ensure_version_table, follow_transaction
 
@@ -122,12 +128,17 @@ class RunningStep:
                 " 'with op.get_bind().begin_nested():'"
             )
         with transaction.own():
+            self._check_tables()
             follow_transaction(self.context, is_over=transaction.is_over)
             if transaction.rolled_back:  # in the first step, the rollback also removed the tables of Alembic and Ampho
                 ensure_version_table(self.context)
                 if self.table is not None:
                     self.table.refresh()
         transaction.is_over = transaction.rolled_back = False
+
+    def _check_tables(self) -> None:
+        if self._tables is not None:
+            self._tables.check()
 
     def record_success(self, **event: object) -> None:
         """Record the step's success in its transaction, which Alembic commits next.

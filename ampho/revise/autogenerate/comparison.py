@@ -26,6 +26,7 @@ from ampho.revise.autogenerate.likeness import likely_renames
 from ampho.revise.autogenerate.order import make_altering_keys, order_drops
 from ampho.revise.autogenerate.ownership import ObjectOwners, Ownership, split_key
 from ampho.revise.autogenerate.renames import RenamedInspector, resolve
+from ampho.revise.autogenerate.sqlite import keep_indexes
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from ampho.revise.autogenerate.questions import Question
 
-PASSES: Sequence[Callable[[Changes], None]] = (order_drops, make_altering_keys)
+PASSES: Sequence[Callable[[Changes], None]] = (keep_indexes, order_drops, make_altering_keys)
 """The functions that change the upgrade of each package, in this order. The user's hook follows."""
 
 _OF_TABLES = (ops.CreateTableOp, ops.ModifyTableOps, ops.DropTableOp)

@@ -1,0 +1,34 @@
+"""Leaving alone what SQLAlchemy does not see completely in an SQLite database."""
+
+from __future__ import annotations
+
+from alembic.operations import ops
+from sqlalchemy import text
+
+from ampho.database.sqlite_table import tokens
+from ampho.revise.autogenerate.changes import Changes, is_empty_change
+
+_UNSEEN = {"DESC", "COLLATE"}
+
+
+def keep_indexes(changes: Changes) -> None:
+    """Leave out the drops of indexes with DESC or COLLATE, which a downgrade could not create again.
+
+    Alembic itself leaves out indexes on expressions for the same reason.
+    """
+    if changes.autogen.dialect.name != "sqlite":
+        return
+    for operation in [each for each in changes.upgrade.ops if isinstance(each, ops.ModifyTableOps)]:
+        kept = [each for each in operation.ops if isinstance(each, ops.DropIndexOp) and _is_unseen(changes, each)]
+        operation.ops = [each for each in operation.ops if each not in kept]
+        if kept and is_empty_change(operation):
+            changes.upgrade.ops.remove(operation)
+
+
+def _is_unseen(changes: Changes, drop: ops.DropIndexOp) -> bool:
+    connection = changes.autogen.connection
+    if connection is None:
+        return False
+    query = text("SELECT sql FROM sqlite_master WHERE type = 'index' AND name = :name")
+    sql = connection.scalar(query, {"name": str(drop.index_name)})
+    return bool(_UNSEEN & {token.keyword for token in tokens(sql or "")})
