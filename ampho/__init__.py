@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
     from ampho.migrate.reflection import reflect
     from ampho.migrate.stamp import Stamped
-    from ampho.revise.autogenerate.generate import Drift
+    from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment, Finding, Status
@@ -40,6 +40,7 @@ __all__ = [
     "Edge",
     "Entry",
     "Finding",
+    "Generated",
     "InTransaction",
     "Initialized",
     "Lane",
@@ -75,7 +76,7 @@ _NAMES = {
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
     "migrate.reflection": ("reflect",),
     "migrate.stamp": ("Stamped",),
-    "revise.autogenerate.generate": ("Drift",),
+    "revise.autogenerate.generate": ("Drift", "Generated"),
     "revise.lint": ("LintReport", "Violation"),
     "revise.writer": ("Initialized",),
     "status.deployment": ("Deployment", "Finding", "Status"),

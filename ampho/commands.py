@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Direction, Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
-    from ampho.revise.autogenerate.generate import Drift
+    from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment
@@ -88,6 +88,18 @@ class Commands:
         with without_secrets(project.url):
             return writer.init(project, package)
 
+    def init_all(self) -> tuple[Initialized, ...]:
+        """Write the migrations folders of all listed packages that have none and are not installed in site-packages.
+
+        :return: the folders that were written.
+        :raises PackageError: if a package cannot have a migrations folder. No folder is written then.
+        """
+        from ampho.revise import writer
+
+        project = self._framework.project()
+        with without_secrets(project.url):
+            return writer.init_all(project)
+
     def revision(
         self,
         package: str,
@@ -114,21 +126,84 @@ class Commands:
         :param rev_id: the id, instead of a generated one.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :return: the revision; with ``autogenerate``, None if nothing differs.
+        :return: the revision; with ``autogenerate``, None if nothing differs, and the first one if
+            ``process_revision_directives`` asks for several.
         :raises AmphoError: if the revision cannot be written; no file is left behind.
+        """
+        from ampho.revise import writer
+
+        if autogenerate:
+            (found,) = self.autogenerate(
+                message,
+                package,
+                scratch=scratch,
+                depends_on=depends_on,
+                head=head,
+                splice=splice,
+                rev_id=rev_id,
+                x=x,
+                observer=observer,
+            )
+            return next(iter(found.revisions), None)
+        project = self._framework.project()
+        with without_secrets(project.url):
+            wish = writer.Wish.of(message, depends_on, head, splice=splice, rev_id=rev_id)
+            return writer.write_revision(project, writer.prepare_revision(project, package, wish))
+
+    def autogenerate(
+        self,
+        message: str,
+        *packages: str,
+        scratch: bool = False,
+        dry_run: bool = False,
+        rename: Iterable[str] = (),
+        fill: Iterable[str] = (),
+        depends_on: Iterable[str] = (),
+        head: str | None = None,
+        splice: bool = False,
+        rev_id: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> tuple[Generated, ...]:
+        """Write the revisions that make the database match the models of packages.
+
+        Packages that match their models get no revision. If a file cannot be written, none is.
+
+        :param message: what the revisions do, for their docstrings and the names of their files.
+        :param packages: the packages; by default all, except those that are installed in site-packages.
+        :param scratch: whether to compare with a throwaway database, on which the histories run first, instead of the
+            app's database.
+        :param dry_run: whether to write nothing.
+        :param rename: renames of objects, such as ``users.name=full_name``.
+        :param fill: values for existing rows, such as ``users.age=0``.
+        :param depends_on: for one package, as for :meth:`revision`; so are ``head``, ``splice``, and ``rev_id``.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :return: a result for each package.
+        :raises NotUpToDateError: if a revision of one of the packages is not applied.
+        :raises RevisionInputError: if a revision cannot be written; no file is left behind.
         """
         from ampho.revise import writer
         from ampho.revise.autogenerate import generate
 
-        project = self._framework.project()
-        with without_secrets(project.url):
-            new = writer.prepare_revision(
-                project, package, message, depends_on=depends_on, head=head, splice=splice, rev_id=rev_id
-            )
-            if not autogenerate:
-                return writer.write_revision(project, new)
+        wish = writer.Wish.of(message, depends_on, head, splice=splice, rev_id=rev_id)
+        if len(packages) == 1:  # errors that need no database come first
+            project = self._framework.project()
+            with without_secrets(project.url):
+                writer.prepare_revision(project, packages[0], wish)
         with self._connected(observer, scratch=scratch) as (project, connection):
-            return generate.autogenerate(project, connection, new, scratch=scratch, x=x, observer=observer)
+            return generate.autogenerate(
+                project,
+                connection,
+                packages,
+                wish,
+                scratch=scratch,
+                dry_run=dry_run,
+                rename=rename,
+                fill=fill,
+                x=x,
+                observer=observer,
+            )
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.

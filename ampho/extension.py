@@ -124,7 +124,9 @@ class Extension(ABC):
     is_async: ClassVar[bool]
 
     init: Final = command(Commands.init)
+    init_all: Final = command(Commands.init_all)
     revision: Final = command(Commands.revision)
+    autogenerate: Final = command(Commands.autogenerate)
     merge: Final = command(Commands.merge)
     rebase: Final = command(Commands.rebase)
     check: Final = command(Commands.check)

@@ -30,6 +30,8 @@ Schema = dict[str, Any]
 COMMANDS = {
     "drifts": "db-check",
     "deployment": "db-check --deploy and db-wait",
+    "all_initialized": "db-init without PACKAGE",
+    "generated": "db-rev -a without PACKAGE",
     "initialized": "db-init",
     "plan": "db-up --plan and db-down --plan",
     "revision": "db-rev, db-merge, and db-rebase",

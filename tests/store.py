@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,12 @@ class OrderLine(db.Model):
     order_id = sa.Column(sa.ForeignKey("orders.id"), primary_key=True)
     book_id = sa.Column(sa.ForeignKey("books.id"), primary_key=True)
     price = sa.Column(sa.Numeric(8, 2), nullable=False)
+"""
+MUTUAL = """
+class {0}(db.Model):
+    __tablename__ = "{1}"
+    id = sa.Column(sa.Integer, primary_key=True)
+    other_id = sa.Column(sa.ForeignKey("{2}.id", name="{1}_{2}", use_alter=True))
 """
 MODELS = {"accounts": CUSTOMERS, "catalog": BOOKS, "orders": ORDERS}
 TABLES = {"accounts": {"customers"}, "catalog": {"books"}, "orders": {"orders", "order_lines"}}
@@ -159,6 +166,29 @@ class Store:
     def tables_in(self, revision: Revision) -> set[str]:
         """The tables that a revision makes."""
         return set(re.findall(r"op\.create_table\(\s*['\"](\w+)", revision.path.read_text("utf-8")))
+
+
+def random_models(seed: int) -> dict[str, str]:
+    """Packages p0, p1, ... with tables whose columns and foreign keys, to any table of any package, are random."""
+    rng = random.Random(seed)
+    packages = [f"p{number}" for number in range(rng.randint(2, 4))]
+    tables = [(package, f"{package}_t{n}") for package in packages for n in range(rng.randint(1, 3))]
+    models = dict.fromkeys(packages, "")
+    for package, name in tables:
+        columns = [
+            f"c{n} = sa.Column({rng.choice(('sa.Integer', 'sa.String(30)', 'sa.Numeric(8, 2)', 'sa.DateTime'))},"
+            f" nullable={rng.random() < 0.5}, index={rng.random() < 0.3})"
+            for n in range(rng.randint(0, 3))
+        ]
+        columns += [
+            f"f{n} = sa.Column(sa.ForeignKey('{target}.id', name='{name}_f{n}', use_alter=True))"
+            for n, (_, target) in enumerate(rng.sample(tables, min(len(tables), rng.randint(0, 2))))
+        ]
+        head = f"class {name.title()}(db.Model):\n    __tablename__ = '{name}'\n"
+        models[package] += head + "".join(
+            f"    {line}\n" for line in ["id = sa.Column(sa.Integer, primary_key=True)", *columns]
+        )
+    return models
 
 
 def open_store(

@@ -15,7 +15,7 @@ from ampho.cli.terminal import can_ask, is_terminal
 from ampho.errors import RevisionInputError
 
 if TYPE_CHECKING:
-    from ampho.revise.autogenerate.generate import Generated  # type: ignore[attr-defined]
+    from ampho.revise.autogenerate.generate import Generated
     from ampho.revise.autogenerate.questions import Question
 
 Generate: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...], bool], tuple["Generated", ...]]

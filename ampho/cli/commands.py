@@ -19,7 +19,7 @@ from ampho.cli.lines import say, warn, write
 from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
 from ampho.cli.show import is_verbose, print_text, show, version_rows
-from ampho.cli.show.lists import Drifts, Heads, Log, Revisions
+from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, Log, Revisions
 from ampho.cli.terminal import can_ask
 from ampho.commands import Commands
 from ampho.errors import ProtectedError
@@ -82,19 +82,23 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 
 @cli.command("db-init")
-@click.argument("package", shell_complete=completion.new_packages)
+@click.argument("package", required=False, shell_complete=completion.new_packages)
 @_on_files
-def db_init(ctx: click.Context, package: str) -> None:
+def db_init(ctx: click.Context, package: str | None) -> None:
     """Create the migrations folder of PACKAGE.
 
-    The folder is called 'migrations'. Use PACKAGE:FOLDER for another name.
+    The folder is called 'migrations'. Use PACKAGE:FOLDER for another name. Without PACKAGE, create the folders of all
+    listed packages that have none.
     """
-    show(ctx, call(ctx, Commands.init, package))
+    if package is None:
+        show(ctx, AllInitialized(call(ctx, Commands.init_all)))
+    else:
+        show(ctx, call(ctx, Commands.init, package))
 
 
 @cli.command("db-rev")
-@click.argument("package", shell_complete=completion.packages)
-@click.argument("message")
+@click.argument("package", required=False, shell_complete=completion.packages)
+@click.argument("message", required=False, metavar="MESSAGE")
 @click.option(
     "--depends-on",
     multiple=True,
@@ -114,15 +118,15 @@ def db_init(ctx: click.Context, package: str) -> None:
     "-a",
     "--autogenerate",
     is_flag=True,
-    help="Fill in the changes that make the database match the models of PACKAGE.",
+    help="Fill in the changes that make the database match the models. Without PACKAGE, do so for all packages.",
 )
 @_scratch
 @_on_database
 def db_rev(
     ctx: click.Context,
     /,
-    package: str,
-    message: str,
+    package: str | None,
+    message: str | None,
     *,
     depends_on: tuple[str, ...],
     head: str | None,
@@ -132,13 +136,35 @@ def db_rev(
     scratch: bool,
     x: tuple[str, ...],
 ) -> None:
-    """Create a revision of PACKAGE."""
-    new = call(
+    """Create a revision of PACKAGE.
+
+    With -a and without PACKAGE, create a revision of each package whose models differ from the database.
+    """
+    if message is None:
+        package, message = None, package
+    if message is None or (package is None and not autogenerate):
+        raise click.UsageError("PACKAGE or MESSAGE is missing. Run 'db-rev PACKAGE MESSAGE', or 'db-rev -a MESSAGE'.")
+    if package is None and (depends_on or head is not None or splice or rev_id is not None):
+        raise click.UsageError("--depends-on, --head, --splice, and --rev-id need a PACKAGE.")
+    if package is not None and not autogenerate:
+        new = call(
+            ctx,
+            Commands.revision,
+            package,
+            message,
+            depends_on=depends_on,
+            head=head,
+            splice=splice,
+            rev_id=rev_id,
+            observer=_WARNINGS,
+        )
+        show(ctx, new, _wrote(new) if new else None)
+        return
+    found = call(
         ctx,
-        Commands.revision,
-        package,
+        Commands.autogenerate,
         message,
-        autogenerate=autogenerate,
+        *filter(None, [package]),
         scratch=scratch,
         depends_on=depends_on,
         head=head,
@@ -147,7 +173,10 @@ def db_rev(
         x=x,
         observer=_WARNINGS,
     )
-    show(ctx, new, _wrote(new) if new else f"Nothing to do: the tables of {package} match its models.")
+    if package is not None and wants_json(ctx):
+        print_json(ctx, next(iter(found[0].revisions), None))
+    else:
+        show(ctx, AllGenerated(found))
 
 
 def _wrote(revision: Revision) -> str:

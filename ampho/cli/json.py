@@ -57,6 +57,8 @@ _STATUS = {"status": "status", "exit_code": "status.exit_code"}
 _STEP = {name: f"revision.{name}" for name in ("package", "message", "path")} | {"revision": "revision.id"}
 
 KEYS: Mapping[str, str] = {
+    "AllGenerated": "generated",
+    "AllInitialized": "all_initialized",
     "CurrentState": "current",
     "DatabaseStatus": "status",
     "LintReport": "lint",

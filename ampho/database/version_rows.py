@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho._text import listed
@@ -119,7 +120,7 @@ class Applied:
         if all(rid in rows or journal.records_applied(rid) for rid in self.known):
             return ()
         proven = rows.union(filter(journal.records_applied, self.known))
-        return self.graph.sort(self.known - reach(proven, lambda rid: self._parents_then(rid, journal)))
+        return self.graph.sort(self.known - reach(proven, partial(self._parents_then, journal=journal)))
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
         """Return the parents a revision had when it ran; if any is not in the graph, add its present parents."""

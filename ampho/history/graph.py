@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -18,6 +18,7 @@ from ampho.errors import CycleError, DuplicateRevisionError, HistoryError, Missi
 from ampho.history.revision import Revision, package_of_id
 
 E = TypeVar("E", bound=HistoryError)
+N = TypeVar("N", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,17 @@ class Graph:
 
         :param revisions: the missing revisions. They may depend on each other and on revisions in the graph.
         """
-        present = [revision for revision in self._revisions.values() if not revision.is_missing]
-        return Graph([*present, *revisions], self.packages, self.not_installed)
+        return Graph([*self._present(), *revisions], self.packages, self.not_installed)
+
+    def with_revision(self, revision: Revision) -> Graph:
+        """Return this graph with one more revision.
+
+        :raises HistoryError: if the result is not a valid graph.
+        """
+        return Graph([*self._present(), revision], self.packages, self.not_installed)
+
+    def _present(self) -> Iterator[Revision]:
+        return (revision for revision in self._revisions.values() if not revision.is_missing)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
         """Return this graph with different parents for some of its revisions.
@@ -372,7 +382,7 @@ def _inverted(parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
     return {parent: tuple(found) for parent, found in children.items()}
 
 
-def reach(start: Iterable[str], neighbors: Callable[[str], Iterable[str] | None]) -> set[str]:
+def reach(start: Iterable[N], neighbors: Callable[[N], Iterable[N] | None]) -> set[N]:
     """Return the given ids and all ids that can be reached from them."""
     found = set(start)
     todo = list(found)

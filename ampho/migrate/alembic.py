@@ -724,20 +724,22 @@ class RevisionFiles:
         except (CommandError, ValueError, configparser.Error, OSError) as exc:
             raise self._error(f"{shown_path(ini)} cannot be used: {describe(exc)}") from exc
 
-    def path(self, revision_id: str, message: str) -> Path:
+    def path(self, revision_id: str, message: str, below: Path) -> Path:
         """Return the path of a new file.
 
+        :param below: the package's versions folder, or a folder inside it.
         :raises RevisionInputError: if the file exists, or would be outside of the package's versions folder.
         """
         folder = self._package.versions
         try:
-            path = Path(self._script._rev_path(folder, revision_id, message, self._date))
+            path = Path(self._script._rev_path(below, revision_id, message, self._date))
         except (KeyError, TypeError, ValueError) as exc:
             raise self._error(f"file_template in alembic.ini cannot be used: {describe(exc)}") from exc
         if not re.search(r"\w", message):
-            path = folder / f"{revision_id}.py"
+            path = below / f"{revision_id}.py"
         around = [*path.resolve().parents] if self._package.is_recursive else [path.resolve().parent]
-        if folder.resolve() not in around or not folder.resolve().is_relative_to(self._package.root.resolve()):
+        folders = {Path(each).resolve() for each in self._package.layout[0]}
+        if folders.isdisjoint(around) or not path.resolve().is_relative_to(self._package.root.resolve()):
             raise self._error(
                 f"{shown_path(path)} must be in {shown_path(folder)}, which must be inside the package. Correct"
                 " file_template in alembic.ini"
@@ -777,16 +779,18 @@ class RevisionFiles:
             raise self._error(f"the template {shown_path(source)} cannot be rendered: {describe(exc)}") from exc
         return str(text).encode("utf-8")
 
-    def run_hooks(self, path: Path) -> None:
-        """Run the ``post_write_hooks`` of the package's ``alembic.ini``.
+    def run_hooks(self, path: Path, *, is_kept: bool) -> None:
+        """Run the ``post_write_hooks`` of the package's ``alembic.ini`` on a file that was written.
 
-        :raises RevisionInputError: if a hook fails; the file has already been written.
+        :param is_kept: whether the file is kept if a hook fails.
+        :raises RevisionInputError: if a hook fails.
         """
         try:
             for hook in self._config.get_hooks_list():
                 write_hooks._invoke(hook.get("type", ""), path, hook)  # _run_hooks() would also print
         except (Exception, SystemExit) as exc:
-            raise self._error(f"{shown_path(path)} was written, but a post_write_hook failed: {describe(exc)}") from exc
+            what = "was written, but" if is_kept else "and the other new files were removed again, because"
+            raise self._error(f"{shown_path(path)} {what} a post_write_hook failed: {describe(exc)}") from exc
 
     def _error(self, what: str) -> RevisionInputError:
         return RevisionInputError(f"{what}.", package=self._package.name)

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from ampho.migrate.project import Project
 from ampho.revise.autogenerate.ownership import assigned_names
 
 if TYPE_CHECKING:
-    from ampho.migrate.alembic import Body
+    from ampho.migrate.alembic import Body, RevisionFiles
 
 _MAX_MESSAGE = 1000
 _SHOWN = 3
@@ -55,12 +56,26 @@ class Initialized:
     naming_hint: str | None = None
 
 
+def init_all(project: Project) -> tuple[Initialized, ...]:
+    """Write the migrations folders of all listed packages that have none, except installed ones, for ``db-init``."""
+    project.check_migratable(None)
+    packages = [package for package in project.packages if not (package.installed or _is_used(package.folder))]
+    for package in packages:
+        package.check_writable()
+    return tuple(init(project, package.entry) for package in packages)
+
+
+def _is_used(folder: Path) -> bool:
+    """Return whether a path exists, other than as an empty folder."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
 def init(project: Project, entry: str) -> Initialized:
     """Write the migrations folder of a package, for ``db-init``."""
     package = _package_to_init(project, entry)
     package.check_writable()
     folder = package.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if _is_used(folder):
         raise MigrationsFolderError(
             f"{shown_path(folder)} already exists. Write a revision with 'ampho db-rev {package.name} MESSAGE', or move"
             " the folder away to start over.",
@@ -162,44 +177,71 @@ def merge(project: Project, package: str, message: str, *, rev_id: str | None = 
     if len(heads) <= 1:
         have = f"one head, {heads[0]}" if heads else "no revisions"
         raise RevisionInputError(f"{package} has {have}: there is nothing to merge.", package=package)
-    new = prepare_revision(project, package, message, head=heads[0], rev_id=rev_id)
+    new = prepare_revision(project, package, Wish(message, head=heads[0], rev_id=rev_id))
     return write_revision(project, replace(new, down_revisions=heads))
 
 
-def prepare_revision(
-    project: Project,
-    package: str,
-    message: str,
-    *,
-    depends_on: Iterable[str] = (),
-    head: str | None = None,
-    splice: bool = False,
-    rev_id: str | None = None,
-) -> Revision:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The revisions that the options of ``db-rev`` ask for.
+
+    :ivar message: what the revisions do.
+    :ivar depends_on: ids, or packages, which stand for their head.
+    :ivar head: the revision to revise instead of the head of the package.
+    :ivar splice: whether ``head`` may have a successor.
+    :ivar rev_id: the id, instead of a generated one.
+    """
+
+    message: str
+    depends_on: tuple[str, ...] = ()
+    head: str | None = None
+    splice: bool = False
+    rev_id: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        message: str,
+        depends_on: Iterable[str] = (),
+        head: str | None = None,
+        *,
+        splice: bool = False,
+        rev_id: str | None = None,
+    ) -> Wish:
+        """Return a wish.
+
+        :param depends_on: ids or packages, or one of these as a string.
+        """
+        needed = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
+        return cls(message, needed, head, splice, rev_id)
+
+
+def prepare_revision(project: Project, package: str, wish: Wish, graph: Graph | None = None) -> Revision:
     """Return a new revision on the branch of a package, which :func:`write_revision` writes, for ``db-rev``.
 
-    :param depends_on: ids, or packages, which stand for their head; or one of these as a string.
+    :param graph: the history, if it already contains other new revisions that are not written yet.
     :return: the revision, whose ``path`` is the folder that will contain its file.
     """
     owner = project.package(package)
     owner.check_writable()
     project.check_addressed(package)
-    _check_message(message, package)
-    graph = project.graph
-    needed = (depends_on,) if isinstance(depends_on, str) else depends_on
-    down = _down_revision(graph, package, head, splice=splice)
+    check_message(wish.message, package)
+    graph = graph or project.graph
+    down = _down_revision(graph, package, wish.head, splice=wish.splice)
+    needed = (_single_revision(graph, package, name, "--depends-on") for name in wish.depends_on)
     return Revision(
-        id=_new_id(graph, package) if rev_id is None else _checked_id(graph, package, rev_id),
+        id=new_id(graph, package) if wish.rev_id is None else _checked_id(graph, package, wish.rev_id),
         package=package,
         file=str(owner.versions),
         down_revisions=() if down is None else (down,),
-        depends_on=tuple(dict.fromkeys(_single_revision(graph, package, name, "--depends-on") for name in needed)),
+        depends_on=tuple(dict.fromkeys(needed)),
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
-        doc=message,
+        doc=wish.message,
     )
 
 
-def _check_message(message: str, package: str) -> None:
+def check_message(message: str, package: str) -> None:
+    """Raise a ``RevisionInputError`` if a message is empty, too long, or contains characters that cannot be printed."""
     if not message.strip():
         raise RevisionInputError("The message is empty. Describe what the revision does.", package=package)
     if len(message) > _MAX_MESSAGE:
@@ -277,7 +319,7 @@ def _checked_id(graph: Graph, package: str, rev_id: str) -> str:
     return rev_id
 
 
-def _new_id(graph: Graph, package: str) -> str:
+def new_id(graph: Graph, package: str) -> str:
     """Return an unused id that consists of the package's name and the time, such as ``app_1595770095``.
 
     No two ids have the same time, because revisions run in the order of these times.
@@ -291,6 +333,20 @@ def _new_id(graph: Graph, package: str) -> str:
     return f"{prefix}_{seconds}"
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A revision file that has been rendered and checked, but not written.
+
+    :ivar revision: the revision that the file defines.
+    :ivar source: the content of the file.
+    :ivar files: the names, template, and hooks of the package's files.
+    """
+
+    revision: Revision
+    source: bytes
+    files: RevisionFiles
+
+
 def write_revision(project: Project, new: Revision, body: Body | None = None) -> Revision:
     """Write the file of a revision that :func:`prepare_revision` returned, and return what the file contains.
 
@@ -298,24 +354,68 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
     :raises RevisionInputError: if the file cannot be written, or if the rendered template does not define this
         revision. No file is left behind.
     """
+    return write_drafts([draft_revision(project, new, body)])[0]
+
+
+def draft_revision(project: Project, new: Revision, body: Body | None = None) -> Draft:
+    """Return the file of a revision that :func:`prepare_revision` returned, without writing it.
+
+    :param body: the bodies of its functions; empty by default.
+    :raises RevisionInputError: if the rendered template does not define this revision.
+    """
     from ampho.migrate.alembic import Body, RevisionFiles
 
     files = RevisionFiles(project.package(new.package))
-    path = files.path(new.id, new.doc)
+    path = files.path(new.id, new.doc, new.path)
     source = files.render(new, body or Body("", "", "", project.options))
     if body is None and len(new.down_revisions) <= 1:
         source = _with_remark(source, _newest_elsewhere(project.graph, new.package))
-    written = _as_written(source, new, path)
+    return Draft(_as_written(source, new, path), source, files)
+
+
+def write_drafts(drafts: Sequence[Draft]) -> tuple[Revision, ...]:
+    """Write all files or none of them, and return the revisions that they contain.
+
+    If a hook fails after the only file was written, the file is kept.
+
+    :raises RevisionInputError: if a file cannot be written, or a hook fails.
+    """
+    written: list[Path] = []
+    made: list[Path] = []
+    try:
+        for draft in drafts:
+            path = draft.revision.path
+            made += [folder for folder in path.parents if not folder.exists()]
+            _write_draft(draft)
+            written.append(path)
+        for draft in drafts:
+            draft.files.run_hooks(draft.revision.path, is_kept=len(drafts) == 1)
+    except BaseException:
+        if len(drafts) > 1:
+            _remove(written, made)
+        raise
+    return tuple(draft.revision for draft in drafts)
+
+
+def _write_draft(draft: Draft) -> None:
+    path = draft.revision.path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            file.write(source)
+            file.write(draft.source)
     except OSError as exc:
         raise RevisionInputError(
-            f"{shown_path(path)} cannot be written: {describe(exc)}.", package=new.package
+            f"{shown_path(path)} cannot be written: {describe(exc)}.", package=draft.revision.package
         ) from exc
-    files.run_hooks(path)
-    return written
+
+
+def _remove(files: Iterable[Path], folders: Iterable[Path]) -> None:
+    for path in files:
+        with suppress(OSError):
+            path.unlink()
+    for folder in folders:
+        with suppress(OSError):  # A hook may have left a file of its own in the folder.
+            folder.rmdir()
 
 
 def _newest_elsewhere(graph: Graph, package: str) -> str:

@@ -132,6 +132,7 @@ def spoil(project: Project, each: Facade) -> None:
 STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-init extra", "initialized", 0),
     (enlist, "", 0),
+    ("db-init", "all_initialized", 0),
     ("db-rev extra First --rev-id extra_1", "revision", 0),
     ("db-current -v", "current", 0),
     ("db-log", "log", 0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -11,7 +10,7 @@ from itertools import pairwise
 import pytest
 from project import Project
 from servers import Database
-from store import BOOKS, CUSTOMERS, Store, open_store
+from store import BOOKS, CUSTOMERS, MUTUAL, Store, open_store, random_models
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -178,14 +177,6 @@ def test_two_heads(shop: Store, project: Project) -> None:
     assert "catalog has 2 heads" in shop.refused("db-rev", "catalog", "Books", "-a")
 
 
-MUTUAL = """
-class {0}(db.Model):
-    __tablename__ = "{1}"
-    id = sa.Column(sa.Integer, primary_key=True)
-    other_id = sa.Column(sa.ForeignKey("{2}.id", name="{1}_{2}", use_alter=True))
-"""
-
-
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_two_packages_that_point_at_each_other_are_split(project: Project, database: Database) -> None:
     """The first leaves its foreign key out, the second has its own, and the first adds the other afterwards."""
@@ -227,29 +218,6 @@ def test_two_tables_of_a_package_that_point_at_each_other(project: Project, data
     shop.nothing_to_do("both")
     shop.run("db-down", "base")
     assert database.tables() == ["alembic_version"]
-
-
-def random_models(seed: int) -> dict[str, str]:
-    """Packages p0, p1, ... with tables whose columns and foreign keys, to any table of any package, are random."""
-    rng = random.Random(seed)
-    packages = [f"p{number}" for number in range(rng.randint(2, 4))]
-    tables = [(package, f"{package}_t{n}") for package in packages for n in range(rng.randint(1, 3))]
-    models = dict.fromkeys(packages, "")
-    for package, name in tables:
-        columns = [
-            f"c{n} = sa.Column({rng.choice(('sa.Integer', 'sa.String(30)', 'sa.Numeric(8, 2)', 'sa.DateTime'))},"
-            f" nullable={rng.random() < 0.5}, index={rng.random() < 0.3})"
-            for n in range(rng.randint(0, 3))
-        ]
-        columns += [
-            f"f{n} = sa.Column(sa.ForeignKey('{target}.id', name='{name}_f{n}', use_alter=True))"
-            for n, (_, target) in enumerate(rng.sample(tables, min(len(tables), rng.randint(0, 2))))
-        ]
-        head = f"class {name.title()}(db.Model):\n    __tablename__ = '{name}'\n"
-        models[package] += head + "".join(
-            f"    {line}\n" for line in ["id = sa.Column(sa.Integer, primary_key=True)", *columns]
-        )
-    return models
 
 
 def write_all(shop: Store) -> None:

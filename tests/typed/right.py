@@ -18,6 +18,7 @@ from ampho import (
     Direction,
     Drift,
     Entry,
+    Generated,
     Initialized,
     LintReport,
     Observer,
@@ -41,6 +42,24 @@ def in_a_revision() -> None:
 
 def on_flask(ampho: Ampho, plan: Plan) -> None:
     assert_type(ampho.init("blog"), Initialized)
+    assert_type(ampho.init_all(), tuple[Initialized, ...])
+    assert_type(
+        ampho.autogenerate(
+            "Add posts",
+            "blog",
+            scratch=True,
+            dry_run=True,
+            rename=["posts.name=title"],
+            fill=["posts.likes=0"],
+            depends_on=["core"],
+            head="blog_1",
+            splice=True,
+            rev_id="blog_2",
+            x=X,
+            observer=OBSERVER,
+        ),
+        tuple[Generated, ...],
+    )
     assert_type(
         ampho.revision(
             "blog",
@@ -85,6 +104,24 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
 
 async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
     assert_type(await ampho.init("blog"), Initialized)
+    assert_type(await ampho.init_all(), tuple[Initialized, ...])
+    assert_type(
+        await ampho.autogenerate(
+            "Add posts",
+            "blog",
+            scratch=True,
+            dry_run=True,
+            rename=["posts.name=title"],
+            fill=["posts.likes=0"],
+            depends_on=["core"],
+            head="blog_1",
+            splice=True,
+            rev_id="blog_2",
+            x=X,
+            observer=OBSERVER,
+        ),
+        tuple[Generated, ...],
+    )
     assert_type(
         await ampho.revision(
             "blog",

@@ -17,7 +17,8 @@ from ampho.cli.show import is_verbose, print_text
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
     from ampho.revise.autogenerate.describe import Change
-    from ampho.revise.autogenerate.generate import Drift
+    from ampho.revise.autogenerate.generate import Drift, Generated
+    from ampho.revise.writer import Initialized
     from ampho.status.state import RevisionRecord
 
 _NO_REVISIONS = "There are no revisions yet. Write one with 'ampho db-rev PACKAGE MESSAGE'."
@@ -179,3 +180,34 @@ def print_changes(changes: Iterable[Change], indent: str = "") -> None:
     }
     for change in changes:
         say(f"{indent}{change.text}", hang=len(indent) + len("+ "), colors=colors)
+
+
+class AllGenerated(tuple["Generated", ...]):
+    """The revisions that were written so that the database matches its models, by package."""
+
+
+@print_text.register
+def _(found: AllGenerated, ctx: click.Context) -> None:
+    for each in found:
+        for table, package in each.moved.items():
+            say(f"The table {table} has moved from {package} to {each.package}. No revision is needed for that.")
+    revisions = [revision for each in found for revision in each.revisions]
+    for revision in revisions:
+        say(f"Wrote {shown_path(revision.path)}")
+    if not revisions:
+        one = len(found) == 1
+        whose = f"the tables of {found[0].package} match its" if one else "the tables of all packages match their"
+        say(f"Nothing to do: {whose} models.")
+
+
+class AllInitialized(tuple["Initialized", ...]):
+    """The migrations folders that were written."""
+
+
+@print_text.register
+def _(found: AllInitialized, ctx: click.Context) -> None:
+    for each in found:
+        say(f"Wrote {shown_path(each.package.folder)}: {', '.join(path.name for path in each.files)}")
+    if hint := next((each.naming_hint for each in found if each.naming_hint), None):
+        say(hint)
+    say('Next: ampho db-rev -a "Initial"' if found else "Nothing to do: all listed packages have a migrations folder.")

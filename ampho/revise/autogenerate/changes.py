@@ -29,6 +29,7 @@ class Changes:
     :ivar autogen: the context of the comparison, which all packages share.
     :ivar owners: the owners of all tables.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
+    :ivar needs: other packages whose revisions have to run first, besides those that the tables tell.
     """
 
     package: str
@@ -36,6 +37,16 @@ class Changes:
     autogen: AutogenContext
     owners: Ownership
     of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list)
+    needs: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls, package: str, operations: list[ops.MigrateOperation], autogen: AutogenContext, owners: Ownership
+    ) -> Changes:
+        """Return changes with the given operations as their upgrade, and without a downgrade."""
+        upgrade = ops.UpgradeOps(operations, upgrade_token=autogen.opts["upgrade_token"])
+        downgrade = ops.DowngradeOps([], downgrade_token=autogen.opts["downgrade_token"])
+        return cls(package, ops.MigrationScript(None, upgrade, downgrade), autogen, owners)
 
     @property
     def upgrade(self) -> ops.UpgradeOps:
@@ -50,7 +61,7 @@ class Changes:
     @property
     def is_empty(self) -> bool:
         """Whether nothing differs."""
-        return self.upgrade.is_empty()
+        return all(map(is_empty_change, self.upgrade.ops))
 
     @property
     def supports_alter(self) -> bool:

@@ -127,12 +127,8 @@ class Comparison:
         return self._owners.owner(key) or self._owners.owner(f"{self._autogen.dialect.default_schema_name}.{key}") or ""
 
     def _changes(self, package: str, operations: list[ops.MigrateOperation]) -> Changes:
-        options = self._autogen.opts
         renames = [operation for owner, operation in self._renames if owner == package]
-        upgrade = ops.UpgradeOps([*renames, *operations], upgrade_token=options["upgrade_token"])
-        downgrade = ops.DowngradeOps([], downgrade_token=options["downgrade_token"])
-        script = ops.MigrationScript(None, upgrade, downgrade)
-        changes = Changes(package, script, self._autogen, self._owners)
+        changes = Changes.of(package, [*renames, *operations], self._autogen, self._owners)
         self._fills.apply(changes)
         for change in PASSES:
             change(changes)
@@ -162,20 +158,6 @@ class Comparison:
         """Return whether the database has a table."""
         schema, name = split_key(key)
         return self._autogen.inspector.has_table(name, schema)
-
-
-def apply_users_hook(changes: Changes, rows: tuple[str, ...]) -> None:
-    """Call the user's ``process_revision_directives``, which may change or discard the changes."""
-    context = changes.autogen.migration_context
-    hook = context.opts.get("process_revision_directives")
-    if hook is not None:
-        directives = [changes.script]
-        hook(context, rows, directives)
-        if directives:
-            changes.script = directives[0]
-        else:
-            changes.upgrade.ops.clear()
-            changes.downgrade.ops.clear()
 
 
 def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation]) -> list[str]:

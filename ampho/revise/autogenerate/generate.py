@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ampho._text import listed, shown_path
@@ -16,21 +16,20 @@ from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
 from ampho.revise.autogenerate.describe import Change, describe
-from ampho.revise.autogenerate.ownership import Ownership, find_owners
+from ampho.revise.autogenerate.ownership import Ownership, find_owners, name_tables
 from ampho.revise.replay import replay, replay_back
-from ampho.revise.writer import write_revision
+from ampho.revise.writer import Draft, Wish, check_message, write_drafts
 from ampho.status import advice
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
 
-    from ampho.migrate.alembic import Body
     from ampho.revise.autogenerate.changes import Changes
     from ampho.revise.autogenerate.comparison import Comparison
+    from ampho.revise.autogenerate.questions import Question
 
 Warn: TypeAlias = Callable[[str], None]
-_Changes: TypeAlias = tuple["Body | None", Sequence[str], Sequence[str]]
 
 _COMPARE = ("revision", "--autogenerate")
 """The Alembic command that ``env.py`` sees, even during a check, so that its hooks behave the same."""
@@ -51,49 +50,115 @@ class Drift:
     changes: tuple[Change, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a package needs so that the database matches its models, and the revisions that were written for it.
+
+    :ivar package: the name of the package.
+    :ivar revisions: the revisions that were written; empty if nothing differs.
+    :ivar changes: what the revisions change.
+    :ivar questions: what only the developer can answer.
+    :ivar moved: the tables of the package that another package created, each with that package.
+    """
+
+    package: str
+    revisions: tuple[Revision, ...] = ()
+    changes: tuple[Change, ...] = ()
+    questions: tuple[Question, ...] = ()
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+
 def autogenerate(
     project: Project,
     connection: Connection,
-    new: Revision,
+    packages: Sequence[str],
+    wish: Wish,
     *,
     scratch: bool = False,
+    dry_run: bool = False,
+    rename: Iterable[str] = (),
+    fill: Iterable[str] = (),
     x: Sequence[str] = (),
     observer: Observer | None = None,
-) -> Revision | None:
-    """Write a revision that makes the tables of its package in the database match the models, for ``db-rev -a``.
+) -> tuple[Generated, ...]:
+    """Write revisions that make the tables of packages in the database match the models, for ``db-rev -a``.
 
-    Foreign keys to tables of other packages become ``depends_on``.
+    Foreign keys to tables of other packages become ``depends_on``. If a file cannot be written, none is.
 
-    :param new: the revision that :func:`ampho.revise.writer.prepare_revision` returned.
-    :param scratch: whether the database is a throwaway database, on which the history of the package runs first.
-    :return: the revision; None if nothing differs, and no file was written.
+    :param packages: the packages; if there are none, all that are not installed in site-packages.
+    :param scratch: whether the database is a throwaway database, on which the histories run first.
+    :param dry_run: whether to write nothing.
+    :param rename: renames of objects, such as ``users.name=full_name``.
+    :param fill: values for existing rows, such as ``users.age=0``.
+    :return: a result for each package; first those with revisions, in the order in which these run.
     """
+    from ampho.revise.autogenerate.drafting import Drafting
+
+    names = _names(project, packages, wish.message)
     warn = (observer or Observer()).warned
     if scratch:
-        replay(project, connection, new.package, x)
+        replay(project, connection, names[0] if len(packages) == 1 else "heads", x)
 
-    def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> _Changes:
+    def compare(
+        rows: tuple[str, ...], journal: Journal, context: MigrationContext
+    ) -> tuple[Sequence[Draft], Sequence[Generated]]:
         owners = _owners(project, context)
-        _check_up_to_date(project.graph, rows, journal, new.package)
-        comparison = _comparison(owners, [new.package], context)
+        _check_up_to_date(project.graph, rows, journal, names)
+        comparison = _comparison(owners, names, context, rename, fill)
+        questions = comparison.questions()
         _warn_of_unowned(owners, comparison.unowned(), warn)
-        _warn_of_no_models(owners, [new.package], warn)
-        return _changes(project.graph, owners, new.package, rows, comparison)
+        differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
+        _warn_of_no_models(owners, packages or differing, warn)
+        drafting = Drafting(project, owners, comparison, wish, rows, warn, project.graph)
+        drafting.add(names if packages else _writable(project, names, differing, warn))
+        moved = owners.moved()
+        in_order = dict.fromkeys([*(draft.revision.package for draft in drafting.drafts), *names])
+        return drafting.drafts, [
+            Generated(name, (), tuple(drafting.changes.get(name, ())), questions[name], moved.get(name, {}))
+            for name in in_order
+        ]
 
-    head = f"{new.package}@head" if new.down_revisions else "base"
-    needs = [f"--depends-on={name}" for name in new.depends_on]
-    command = [*_COMPARE, f"--message={new.doc}", f"--head={head}", *needs]
-    body, found, left_out = query_env(project, connection, x, compare, command)
-    if left_out:
-        warn(
-            f"The foreign keys to {_tables(left_out)} are left out, because the owner also depends on {new.package}."
-            " Write the owner's revision, apply both, and run this command again to add the foreign keys."
+    drafts, found = query_env(project, connection, x, compare, _command(project.graph, packages, wish))
+    revisions = () if dry_run else write_drafts(drafts)
+    return tuple(
+        replace(each, revisions=tuple(revision for revision in revisions if revision.package == each.package))
+        for each in found
+    )
+
+
+def _names(project: Project, packages: Sequence[str], message: str) -> list[str]:
+    """Return the names of the packages to compare, after checking that all are listed."""
+    if packages:
+        return list(dict.fromkeys(project.package(name).name for name in packages))
+    project.check_migratable(None)
+    check_message(message, "")
+    names = [package.name for package in project.packages]
+    if message in names:
+        raise RevisionInputError(
+            f"{message} is the name of a package, and there is no message. Run 'ampho db-rev {message} MESSAGE -a'.",
+            package=message,
         )
-    if body is None:
-        return None
-    depends_on = tuple(dict.fromkeys([*new.depends_on, *found]))
-    complete = replace(new, depends_on=_not_implied(project.graph, new.down_revisions, depends_on))
-    return write_revision(project, complete, body)
+    return names
+
+
+def _writable(project: Project, names: Sequence[str], differing: Sequence[str], warn: Warn) -> list[str]:
+    """Return the packages that are not installed in site-packages, and warn about the others that differ."""
+    installed = {name for name in names if project.package(name).installed}
+    if others := [name for name in differing if name in installed]:
+        warn(
+            f"The models of {listed(others)} differ from the database, but Ampho does not write revisions of installed"
+            " packages. Write them in the packages' own projects."
+        )
+    return [name for name in names if name not in installed]
+
+
+def _command(graph: Graph, packages: Sequence[str], wish: Wish) -> list[str]:
+    """Return the Alembic command that ``env.py`` sees."""
+    command = [*_COMPARE, f"--message={wish.message}", *(f"--depends-on={name}" for name in wish.depends_on)]
+    if len(packages) == 1:
+        has_parent = graph.of_package(packages[0]) and wish.head != "base"
+        command.append(f"--head={packages[0]}@head" if has_parent else "--head=base")
+    return command
 
 
 def check(
@@ -117,11 +182,10 @@ def check(
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
         owners = _owners(project, context)
-        for name in names:
-            _check_up_to_date(project.graph, rows, journal, name)
+        _check_up_to_date(project.graph, rows, journal, names)
         comparison = _comparison(owners, names, context)
         _warn_of_unowned(owners, comparison.unowned(), warn)
-        drifts = tuple(_drift(changes, rows) for changes in comparison.packages.values())
+        drifts = tuple(_drift(changes, rows, project.graph) for changes in comparison.packages.values())
         _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], warn)
         return drifts
 
@@ -152,10 +216,6 @@ def _owners(project: Project, context: MigrationContext) -> Ownership:
     return find_owners(project.packages, project.graph, metadata)
 
 
-def _tables(keys: Sequence[str]) -> str:
-    return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
-
-
 def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
     """Warn about packages without models, because the tables of models that are not imported would be dropped."""
     with_models = set(owners.models.values())
@@ -171,106 +231,52 @@ def _warn_of_unowned(owners: Ownership, keys: Iterable[str], warn: Warn) -> None
     for tables, place in ((unowned, "database"), (owners.unowned, "models")):
         if tables:
             warn(
-                f"No package owns {_tables(tables)} in the {place}. Ampho ignores such tables, unless their"
+                f"No package owns {name_tables(tables)} in the {place}. Ampho ignores such tables, unless their"
                 " info={'ampho_package': ...} names a package."
             )
 
 
-def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, package: str) -> None:
+def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packages: Sequence[str]) -> None:
+    """Raise a ``NotUpToDateError`` if revisions of the packages are missing or pending."""
     applied = Applied.from_rows(graph, rows, journal)
-    ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) == package)
+    names = frozenset(packages)
+    ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) in names)
     if ahead:
         raise NotUpToDateError(
             f"The database is ahead of the code: {advice.about_missing(applied, ahead)}, or compare with another"
             " database.",
-            package=package,
+            package=applied.package(ahead[0]),
             revisions=ahead,
         )
-    pending = [revision_id for revision_id in graph.of_package(package) if revision_id not in applied.known]
+    pending = [rid for rid in graph.ids if graph[rid].package in names and rid not in applied.known]
     advice.check_appliable(applied, pending)
     if pending:
+        behind = list(dict.fromkeys(graph[rid].package for rid in pending))
         raise NotUpToDateError(
-            f"{listed(pending)} {'is' if len(pending) == 1 else 'are'} not applied, so the models of {package} cannot"
-            f" be compared with the database. Run 'ampho db-up {package}' first.",
-            package=package,
+            f"{listed(pending)} {'is' if len(pending) == 1 else 'are'} not applied, so the models of {listed(behind)}"
+            f" cannot be compared with the database. Run 'ampho db-up{f' {behind[0]}' if len(behind) == 1 else ''}'"
+            " first.",
+            package=behind[0],
             revisions=pending,
         )
 
 
-def _comparison(owners: Ownership, packages: Sequence[str], context: MigrationContext) -> Comparison:
+def _comparison(
+    owners: Ownership,
+    packages: Sequence[str],
+    context: MigrationContext,
+    rename: Iterable[str] = (),
+    fill: Iterable[str] = (),
+) -> Comparison:
     from ampho.revise.autogenerate.comparison import Comparison
 
-    return Comparison(context, owners, packages)
+    return Comparison(context, owners, packages, rename=rename, fill=fill)
 
 
-def _drift(changes: Changes, rows: tuple[str, ...]) -> Drift:
-    from ampho.revise.autogenerate.comparison import apply_users_hook, code_of
+def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph) -> Drift:
+    from ampho.revise.autogenerate.comparison import code_of
+    from ampho.revise.autogenerate.directives import apply_hook, preset
 
-    apply_users_hook(changes, rows)
-    return Drift(changes.package, tuple(code_of(changes.autogen, changes.upgrade.ops)), describe(changes))
-
-
-def _changes(graph: Graph, owners: Ownership, package: str, rows: tuple[str, ...], comparison: Comparison) -> _Changes:
-    """Return the new revision's body, or None, its dependencies, and the tables that it cannot reference yet."""
-    from ampho.revise.autogenerate.comparison import apply_users_hook, body
-
-    changes = comparison.packages[package]
-    left_out = _not_created_yet(owners, changes, comparison)
-    if left_out:
-        changes.leave_out_references({*left_out})
-    apply_users_hook(changes, rows)
-    if changes.is_empty:
-        return None, (), left_out
-    keys = changes.references() | changes.changed()
-    needed = {maker for key in keys for maker in _makers(graph, owners, key)}
-    for key, column in changes.removed():
-        needed |= owners.users_of(key, column)  # their revisions have to run first, even on an empty database
-    depends_on = [_head(graph, name, package) for name in sorted(needed - {package})]
-    return body(changes), depends_on, left_out
-
-
-def _makers(graph: Graph, owners: Ownership, key: str) -> set[str]:
-    """Return the packages whose revisions a table depends on: the package that created it, and its current owner.
-
-    A package without revisions is only returned if neither package has any.
-    """
-    makers = {owner for owner in (owners.history.get(key), owners.models.get(key)) if owner is not None}
-    return {name for name in makers if graph.of_package(name)} or makers
-
-
-def _not_created_yet(owners: Ownership, changes: Changes, comparison: Comparison) -> list[str]:
-    """Return the referenced tables that no revision creates yet, because their packages also depend on this package.
-
-    :raises RevisionInputError: if the package of such a table does not depend on this package, so its revision can be
-        written first.
-    """
-    missing: list[str] = []
-    package = changes.package
-    for key in sorted(changes.references()):
-        owner = owners.owner(key)
-        if owner in (None, package) or key in owners.history or comparison.has_table(key):
-            continue
-        if package not in owners.needed_by(str(owner)):
-            raise RevisionInputError(
-                f"{package} has a foreign key to the table {key} of {owner}, which no revision creates yet. Write that"
-                f" revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
-                package=package,
-            )
-        missing.append(key)
-    return missing
-
-
-def _head(graph: Graph, owner: str, package: str) -> str:
-    heads = graph.heads(owner)
-    if len(heads) == 1:
-        return heads[0]
-    have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revisions: write one"
-    raise RevisionInputError(f"{package} depends on {owner}, which {have} first.", package=package)
-
-
-def _not_implied(graph: Graph, down_revisions: Sequence[str], depends_on: Sequence[str]) -> tuple[str, ...]:
-    """Return the dependencies that are not implied by the parents or by other dependencies."""
-    implied = graph.ancestors(down_revisions)
-    for revision_id in depends_on:
-        implied |= graph.ancestors([revision_id]) - {revision_id}
-    return tuple(revision_id for revision_id in depends_on if revision_id not in implied)
+    found = apply_hook(changes, rows, preset(changes, Wish(""), graph))
+    operations = tuple(line for each in found for line in code_of(each.autogen, each.upgrade.ops))
+    return Drift(changes.package, operations, tuple(change for each in found for change in describe(each)))

@@ -58,6 +58,15 @@ class Ownership:
         """Return the packages whose revisions created a foreign key to a table, or only to one of its columns."""
         return {package for package, target in self.users.get(key, ()) if column in ("", target)}
 
+    def moved(self) -> dict[str, dict[str, str]]:
+        """Return, for each package, the tables with models that another package created, each with that package."""
+        found: dict[str, dict[str, str]] = {}
+        for key, owner in sorted(self.models.items()):
+            maker = self.history.get(key, owner)
+            if maker != owner:
+                found.setdefault(owner, {})[key] = maker
+        return found
+
     def needed_by(self, package: str) -> set[str]:
         """Return the packages that a package's foreign keys reference, directly or indirectly."""
         found: set[str] = set()
@@ -114,6 +123,11 @@ class ObjectOwners:
             if name and package:
                 users.setdefault(str(name), set()).add(package)
         return users
+
+
+def name_tables(keys: Sequence[str]) -> str:
+    """Return the names of tables as a phrase."""
+    return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
 
 
 def split_key(key: str) -> tuple[str | None, str]:

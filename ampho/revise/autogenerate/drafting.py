@@ -1,0 +1,134 @@
+"""Preparing the files of new revisions from the changes of packages, before any file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from alembic.operations import ops
+
+from ampho.errors import RevisionInputError
+from ampho.history.graph import Graph
+from ampho.migrate.project import Project
+from ampho.revise.autogenerate.changes import Changes, table_key
+from ampho.revise.autogenerate.comparison import Comparison, body
+from ampho.revise.autogenerate.describe import Change, describe
+from ampho.revise.autogenerate.directives import apply_hook, prepare, preset
+from ampho.revise.autogenerate.ownership import Ownership, name_tables
+from ampho.revise.autogenerate.sequence import in_order
+from ampho.revise.writer import Draft, Wish, draft_revision
+
+
+@dataclass
+class Drafting:
+    """Prepares new revisions, each after those that it depends on.
+
+    :ivar wish: what the options ask for.
+    :ivar rows: the version rows of the database.
+    :ivar warn: reports a warning.
+    :ivar graph: the history, with the revisions that have been prepared.
+    :ivar drafts: the files of these revisions.
+    :ivar changes: what the revisions of each package change.
+    """
+
+    project: Project
+    owners: Ownership
+    comparison: Comparison
+    wish: Wish
+    rows: tuple[str, ...]
+    warn: Callable[[str], None]
+    graph: Graph
+    drafts: list[Draft] = field(default_factory=list)
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    _created: set[str] = field(default_factory=set)
+    _last: dict[str, str] = field(default_factory=dict)
+
+    def add(self, packages: Iterable[str]) -> None:
+        """Prepare the revisions that the given packages need.
+
+        :raises RevisionInputError: if a revision cannot be written.
+        """
+        for part in in_order(self.comparison.packages[name] for name in packages):
+            left_out = self._leave_out(part)
+            values = preset(part, self.wish, self.graph)
+            for changes in apply_hook(part, self.rows, values):
+                self._add(changes, values, left_out)
+
+    def _add(self, changes: Changes, values: Wish, left_out: set[str]) -> None:
+        last = self._last.get(changes.package)
+        new = prepare(self.project, self.graph, changes, self.wish, values, last=last)
+        depends_on = tuple(dict.fromkeys([*new.depends_on, *self._dependencies(changes, left_out)]))
+        new = replace(new, depends_on=_not_implied(self.graph, new.down_revisions, depends_on))
+        draft = draft_revision(self.project, new, body(changes))
+        self.drafts.append(draft)
+        self.changes.setdefault(changes.package, []).extend(describe(changes))
+        self.graph = self.graph.with_revision(draft.revision)
+        self._last[changes.package] = new.id
+        self._created |= {
+            table_key(operation) for operation in changes.upgrade.ops if isinstance(operation, ops.CreateTableOp)
+        }
+
+    def _leave_out(self, changes: Changes) -> set[str]:
+        """Remove the foreign keys to tables that no revision creates yet, and return the keys of these tables."""
+        left_out = self._not_created_yet(changes)
+        if left_out:
+            changes.leave_out_references({*left_out})
+            self.warn(
+                f"The foreign keys to {name_tables(left_out)} are left out, because the owner also depends on"
+                f" {changes.package}. Write the owner's revision, apply both, and run this command again to add the"
+                " foreign keys."
+            )
+        return {*left_out}
+
+    def _not_created_yet(self, changes: Changes) -> list[str]:
+        """Return the referenced tables that no revision creates yet, because their packages depend on this one, too.
+
+        :raises RevisionInputError: if the package of such a table does not depend on this package, so its revision can
+            be written first.
+        """
+        missing: list[str] = []
+        package = changes.package
+        for key in sorted(changes.references() - self._created - self.owners.history.keys()):
+            owner = self.owners.owner(key)
+            if owner in (None, package) or self.comparison.has_table(key):
+                continue
+            if package not in self.owners.needed_by(str(owner)):
+                raise RevisionInputError(
+                    f"{package} has a foreign key to the table {key} of {owner}, which no revision creates yet. Write"
+                    f" that revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
+                    package=package,
+                )
+            missing.append(key)
+        return missing
+
+    def _dependencies(self, changes: Changes, left_out: set[str]) -> list[str]:
+        """Return the heads of the packages whose revisions have to run first."""
+        keys = (changes.references() | changes.changed()) - left_out
+        needed = changes.needs.union(*(self._makers(key) for key in keys))
+        for key, column in changes.removed():
+            needed |= self.owners.users_of(key, column)  # their revisions have to run first, even on an empty database
+        return [self._head(name, changes.package) for name in sorted(needed - {changes.package})]
+
+    def _makers(self, key: str) -> set[str]:
+        """Return the packages whose revisions a table depends on: the one that created it, and its current owner.
+
+        A package without revisions is only returned if neither package has any.
+        """
+        makers = {self.owners.history.get(key), self.owners.models.get(key)}
+        found = {owner for owner in makers if owner is not None}
+        return {name for name in found if self.graph.of_package(name)} or found
+
+    def _head(self, owner: str, package: str) -> str:
+        heads = self.graph.heads(owner)
+        if len(heads) == 1:
+            return heads[0]
+        have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revisions: write one"
+        raise RevisionInputError(f"{package} depends on {owner}, which {have} first.", package=package)
+
+
+def _not_implied(graph: Graph, down_revisions: Sequence[str], depends_on: Sequence[str]) -> tuple[str, ...]:
+    """Return the dependencies that are not implied by the parents or by other dependencies."""
+    implied = graph.ancestors(down_revisions)
+    for revision_id in depends_on:
+        implied |= graph.ancestors([revision_id]) - {revision_id}
+    return tuple(revision_id for revision_id in depends_on if revision_id not in implied)
