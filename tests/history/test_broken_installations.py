@@ -115,10 +115,10 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "too deep": (revision("x = " + "(" * 5000 + ")" * 5000), "shop_2.py of shop cannot be parsed"),
     "an id of two files": (revision(HEADER.format("shop_1", None)), "Two files have the id shop_1"),
     "a circle": (revision(HEADER.format("shop_2", "shop_2")), "shop_2 -> shop_2"),
-    "no parent": (revision(HEADER.format("shop_2", "gone")), "gone, which does not exist"),
+    "no parent": (revision(HEADER.format("shop_2", "gone")), "gone, which no revision file defines"),
     "no dependency": (
         revision(HEADER.format("shop_2", "shop_1") + "depends_on = 'gone'\n"),
-        "gone, which does not exist",
+        "gone, which no revision file defines",
     ),
     "no down_revision": (revision("revision = 'shop_2'\n"), "has no down_revision"),
     "a label of two": (

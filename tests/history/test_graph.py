@@ -150,7 +150,7 @@ def test_dependency_by_the_name_of_a_package_without_labels_is_its_first_revisio
 
 
 def test_dependency_by_the_name_of_an_unlabelled_package_with_two_bases_is_missing() -> None:
-    with pytest.raises(MissingRevisionError, match="depends on old, which does not exist"):
+    with pytest.raises(MissingRevisionError, match="depends on old, which no revision file defines"):
         graph("""
             old: x1 =
             old: y1
@@ -334,7 +334,7 @@ def test_label_repeated_by_a_later_revision_of_the_package_is_refused() -> None:
 def test_parent_or_dependency_that_no_file_has_is_named_with_the_file(link: str) -> None:
     error = wrong(f"app: app_1\napp: app_2 {link} app_9", MissingRevisionError)
     assert (error.package, error.revision, error.path) == ("app", "app_2", Path("/srv/app/app_2.py"))
-    assert "depends on app_9, which does not exist" in str(error)
+    assert "depends on app_9, which no revision file defines" in str(error)
 
 
 @pytest.mark.parametrize("name", ["gone_9", "1f", "gone"])
@@ -344,7 +344,9 @@ def test_a_dependency_on_a_package_that_is_gone_is_refused_when_it_would_run(nam
     assert not found.has_file(name)
     assert found.of_package("app") == ("app_1", "app_2")
     found.check_files(["app_2", "blog_1"])
-    with pytest.raises(MissingRevisionError, match=rf"app_2 of app .* depends on {name}, which does not exist"):
+    with pytest.raises(
+        MissingRevisionError, match=rf"app_2 of app .* depends on {name}, which no revision file defines"
+    ):
         found.check_files([name])
 
 

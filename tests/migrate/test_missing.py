@@ -86,7 +86,9 @@ def test_the_journal_tells_which_revision_the_label_of_a_package_that_is_gone_me
     assert not applied.uncertain
     assert up(["acme_plug_2", "blog_1"], known=known, of=here) == ["blog_2"]
     assert up(["acme_plug_2"], known=known, of=here) == ["blog_1", "blog_2"]
-    with pytest.raises(MissingRevisionError, match=r"blog_1 of blog .* depends on acme\.plug, which does not exist"):
+    with pytest.raises(
+        MissingRevisionError, match=r"blog_1 of blog .* depends on acme\.plug, which no revision file defines"
+    ):
         up(["core_1"], known=journal("core_1", of=whole), of=here)
 
 
@@ -202,7 +204,7 @@ class TestNeeded:
     LEFT = graph("\n".join(line for line in WHOLE.splitlines() if "core:" not in line))
 
     def test_nothing_of_what_needs_it_is_applied_any_more(self) -> None:
-        needs = r"of acme\.billing .* depends on core_[12], which does not exist"
+        needs = r"of acme\.billing .* depends on core_[12], which no revision file defines"
         for specifier in ("heads", "acme.billing", "acme.billing@+1", "acme_reports_1", "+4"):
             with pytest.raises(MissingRevisionError, match=needs):
                 up((), specifier, of=self.LEFT)
@@ -554,7 +556,7 @@ def test_a_package_that_another_one_needs_is_uninstalled(project: Project) -> No
     (project.folder / "instance" / "app.db").unlink()
     refused = shop.run("db-up", exit_code=1).stderr
     assert "There is no package acme.reviews" in refused
-    assert "depends on acme_reviews_2, which does not exist" in shop.run("db-up", "shop", exit_code=1).stderr
+    assert "depends on acme_reviews_2, which no revision file defines" in shop.run("db-up", "shop", exit_code=1).stderr
     shop.run("db-up", "app")
 
 
