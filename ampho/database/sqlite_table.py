@@ -1,6 +1,6 @@
-"""Change the text of a CREATE TABLE statement of SQLite, and keep everything in it that a change does not ask for.
+"""Change the text of a CREATE TABLE statement of SQLite, and keep everything in it that the change does not mention.
 
-Reflection does not see all that SQLite supports, such as collations, AUTOINCREMENT, or ON CONFLICT, so a table that is
+Reflection misses some features of SQLite, such as collations, AUTOINCREMENT, or ON CONFLICT, so a table that is
 created from reflected columns loses them. This module compares two statements that SQLAlchemy wrote, one for the table
 as it was reflected and one for the table as it should be, and makes the same changes to the text in ``sqlite_master``.
 """
@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of a statement; a group in parentheses has an opening and a closing token, and all between them.
+    """A token of a statement, such as a word, a string, or a parenthesis.
 
     :ivar keyword: the token in upper case if it is a bare word; otherwise, an empty string.
     :ivar name: the token without quotes, in lower case, if it can be a name; otherwise, an empty string.
@@ -72,9 +72,9 @@ def quoted(name: str) -> str:
 class Clause:
     """A part of the definition of a column, such as its type or NOT NULL, or a constraint of the table.
 
-    :ivar kind: ``TYPE`` or the keyword that the clause begins with, after the name of a constraint.
+    :ivar kind: ``TYPE``, or the first keyword of the clause, not counting ``CONSTRAINT`` and a name.
     :ivar name: the name of a constraint in lower case, or an empty string.
-    :ivar column: the name of the column in whose definition it is, in lower case, or an empty string.
+    :ivar column: the column whose definition contains the clause, in lower case, or an empty string.
     """
 
     kind: str
@@ -94,17 +94,17 @@ class Clause:
 
     @property
     def code(self) -> Key:
-        """The tokens as they are compared between statements of one writer."""
+        """The tokens as text, to compare clauses that were both written by SQLAlchemy."""
         return tuple(token.text for token in self.tokens)
 
     @property
     def names(self) -> set[str]:
-        """Every name that a CHECK mentions."""
+        """All names that a CHECK constraint mentions."""
         return {token.name for token in next(_groups(self.tokens), []) if token.text[0] != "'"} - {""}
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of a key or a uniqueness."""
+        """The columns of a key or of a UNIQUE constraint."""
         if self.column:
             return (self.column,)
         group = next(_groups(self.tokens), [])
@@ -113,7 +113,7 @@ class Clause:
 
     @property
     def key(self) -> Key:
-        """What the constraint does, however it is written."""
+        """A value that is equal for constraints that do the same, however they are written."""
         if self.kind == "CHECK":
             group = next(_groups(self.tokens), [])
             return ("CHECK", *(token.text if token.text[0] == "'" else token.name or token.text for token in group))
@@ -125,7 +125,7 @@ class Clause:
 
 
 def _groups(found: Sequence[Token]) -> Iterator[list[Token]]:
-    """Yield the tokens of each outer group in parentheses."""
+    """Yield the tokens inside each outermost pair of parentheses."""
     group: list[Token] = []
     depth = 0
     for token in found:
@@ -158,7 +158,7 @@ class Definition:
         return self.clauses[-1].end if self.clauses else self.named
 
     def clause(self, kind: str) -> Clause | None:
-        """Return the clause of a kind."""
+        """Return the clause of a given kind, or None if there is none."""
         return next((clause for clause in self.clauses if clause.kind == kind), None)
 
 
@@ -166,7 +166,7 @@ class Definition:
 class TableText:
     """A CREATE TABLE statement as SQLite or SQLAlchemy writes it.
 
-    :raises UnreadableTableError: if it is not such a statement.
+    :raises UnreadableTableError: if the text is not such a statement.
     """
 
     sql: str
@@ -264,7 +264,7 @@ class Change:
     :ivar before: the statement that SQLAlchemy writes for the table as it was reflected.
     :ivar after: the statement that SQLAlchemy writes for the new table.
     :ivar renamed: the columns that are renamed afterwards, in lower case.
-    :ivar restates_checks: whether the change lists the CHECK constraints without a name, which Alembic leaves out.
+    :ivar restates_checks: whether the revision lists the unnamed CHECK constraints, which Alembic would leave out.
     """
 
     text: TableText
@@ -311,7 +311,7 @@ class Change:
                 self._added.append(clause)
 
     def _stays(self, clause: Clause) -> bool:
-        """Return whether a constraint that only the old table has was not removed by the change itself."""
+        """Return whether to keep a constraint that only ``before`` has, because the change does not drop it."""
         if clause.kind == "PRIMARY":
             return any(_is_same_key(clause, other) for other in self.after.constraints)
         if clause.kind != "CHECK":
@@ -323,7 +323,7 @@ class Change:
         return is_of_type and all(clause.name != other.name for other in self.after.constraints)
 
     def _exists(self, clause: Clause) -> bool:
-        """Return whether the text has a constraint that only the new table has."""
+        """Return whether the text already has a constraint that SQLAlchemy wrote only for the new table."""
         if clause.kind == "PRIMARY":
             return any(_is_same_key(other, clause) for other in self._left)
         return clause.kind == "CHECK" and any(
@@ -427,7 +427,7 @@ class LossError(AmphoError):
 
 
 def _part(text: str, start: int = 0, end: int | None = None) -> str:
-    """Return a definition without the spaces at its end, which may follow a comment."""
+    """Return a definition without the spaces at its end, unless they may be needed to end a comment."""
     part = text[start:end]
     return part if "--" in part else part.rstrip()
 
@@ -437,6 +437,6 @@ def _is_autoincrement(clause: Clause | None) -> bool:
 
 
 def _is_same_key(old: Clause, new: Clause) -> bool:
-    """Return whether two primary keys have the same columns, and the new one does not ask for AUTOINCREMENT."""
+    """Return whether two primary keys have the same columns, and the new key does not add AUTOINCREMENT."""
     asks = _is_autoincrement(new) and not _is_autoincrement(old)
     return old.kind == new.kind == "PRIMARY" and old.columns == new.columns and not asks

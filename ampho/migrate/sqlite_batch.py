@@ -2,8 +2,8 @@
 
 SQLite can change few things about a table, so Alembic's batch mode creates a new table, copies the rows, drops the old
 table, and renames the new one. That drops the triggers and indexes of the table, and everything that reflection does
-not see. Here, the new table is created from the text of the old one, and the rest is created again. If a revision does
-the same by hand, it fails if triggers or indexes are missing in the end.
+not see. Here, the new table is created from the text of the old one, and the rest is created again. A revision that
+does the same by hand fails if triggers or indexes are missing at the end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _UNTRUE = (
     "Skipped unsupported reflection of expression-based index",
     "WARNING: SQL-parsed foreign key constraint",
 )
-"""Warnings about parts of a table that reflection does not see, and that are kept."""
+"""Warnings that parts of a table cannot be reflected; Ampho keeps these parts anyway."""
 
 _OWN_TABLES = {"sqlite_sequence": "name", "sqlite_stat1": "tbl", "sqlite_stat4": "tbl"}
 _KEYS = """
@@ -110,14 +110,14 @@ class TableKeeper:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Hide the warnings about what Alembic's batches would lose."""
+        """Hide the warnings about what Alembic's batches would lose without Ampho."""
         with warnings.catch_warnings():
             for message in _UNTRUE:
                 warnings.filterwarnings("ignore", message)
             yield
 
     def begin_step(self) -> None:
-        """Forget the previous step."""
+        """Forget what was noted in the previous step."""
         self._rebuild: _Rebuild | None = None
         self._is_busy = self._copies = False
         self._restored: dict[tuple[str, str], str] = {}
@@ -127,7 +127,7 @@ class TableKeeper:
         self._defects: list[tuple[str, str]] | None = None
 
     def follow(self, context: MigrationContext) -> None:
-        """Follow the batches of a run of ``env.py``."""
+        """Take part in the batches of a run of ``env.py``."""
         impl = context.impl
         create_table, rename_table = impl.create_table, impl.rename_table
 
@@ -156,9 +156,9 @@ class TableKeeper:
         impl.rename_table = rename  # type: ignore[method-assign,assignment]
 
     def check(self) -> None:
-        """Check that the step has lost nothing that it does not mention.
+        """Check that the step has neither lost a trigger or an index nor broken a view, a trigger, or a foreign key.
 
-        :raises LossError: if it has.
+        :raises LossError: if it has, and does not mention that object.
         """
         if self._lost and self._renamed:
             self._check_replaced_by_hand()
@@ -186,7 +186,7 @@ class TableKeeper:
     def watch(self, found: re.Match[str]) -> None:
         """Note a statement of the revision.
 
-        :param found: the match of ``CHANGES_OBJECTS``.
+        :param found: the match of ``CHANGES_OBJECTS`` in the statement.
         """
         kind = (found["dropped"] or found["created"] or "table").lower()
         if self._is_busy or self._rebuild is not None:
@@ -209,7 +209,7 @@ class TableKeeper:
                 self._renamed[names[-1]] = self._renamed.get(name, name)
                 self._copies = True
         elif found["created"]:
-            if (kind, name) in self._restored:  # because batches lost it before Ampho kept it
+            if (kind, name) in self._restored:  # make room, because the revision itself creates it again
                 self._execute(f"DROP {kind} {quoted(self._restored.pop((kind, name)))}.{quoted(name)}")
         elif kind == "table":
             objects = self._objects(name, schema)
@@ -284,7 +284,7 @@ class TableKeeper:
         return query(self._connection, _select("*", f"{schema}.{own}", where))
 
     def _restore(self, rebuild: _Rebuild) -> None:
-        """Restore everything that belonged to the old table, and rename the columns of the new one."""
+        """Restore everything that belonged to the old table, and rename the columns of the new table."""
         schema = quoted(rebuild.schema or "main")
         for each in rebuild.objects:
             self._execute(_in_schema(each.sql, rebuild.schema))
@@ -318,7 +318,7 @@ class TableKeeper:
 
 
 def _is_kept(index: _Object, batch: ApplyBatchImpl, change: Change) -> bool:
-    """Return whether to create an index from its text, and not from what Alembic reflected, if at all."""
+    """Return whether to create an index again from its text; otherwise, Alembic creates or drops the index."""
     reflected = {each.name for each in batch.table.indexes}
     if index.name in batch.new_indexes or (index.name in reflected and index.name not in batch.indexes):
         return False
@@ -334,7 +334,7 @@ def _is_kept(index: _Object, batch: ApplyBatchImpl, change: Change) -> bool:
 
 
 def _transfer(batch: ApplyBatchImpl, new: TableText) -> None:
-    """Copy no generated columns, and copy the numbers of rows, which the indexes of FTS use."""
+    """Make a batch leave out generated columns, and copy the row numbers, to which full-text indexes refer."""
     transfers: dict[str, dict[str, Any]] = batch.column_transfers
     for key, transfer in transfers.items():
         column = new.columns.get(key.lower())
@@ -359,7 +359,7 @@ def _numbers_rows(table: TableText) -> bool:
 
 
 class _NoType(UserDefinedType[object]):
-    """The type of a column without a type, which SQLAlchemy refuses to write."""
+    """A stand-in for the missing type of a column. SQLAlchemy refuses to write a column without a type."""
 
     cache_ok = True
 
@@ -418,7 +418,7 @@ def _defects(connection: Connection) -> list[tuple[str, str]]:
 
 
 def _uses(connection: Connection) -> Iterator[tuple[str, str]]:
-    """Yield statements that use each view and fire each trigger, with what they test."""
+    """Yield each view and each trigger, with a statement that uses the view or fires the trigger."""
     for (view,) in query(connection, "SELECT name FROM sqlite_master WHERE type = 'view'"):
         yield f"the view {view}", _select("*", quoted(view))
     triggers = "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
@@ -430,7 +430,7 @@ def _uses(connection: Connection) -> Iterator[tuple[str, str]]:
 
 
 def _unmatched_keys(connection: Connection) -> Iterator[str]:
-    """Yield the foreign keys to columns that are not unique."""
+    """Yield a description of each foreign key that refers to columns that are not unique."""
     unique: dict[tuple[str, str], set[str]] = defaultdict(set)
     for table, index, column in query(connection, _UNIQUE):
         unique[table, index].add(column)
