@@ -165,6 +165,7 @@ class Extension(ABC):
             self._check_option(name, value)
         self._packages = None if packages is None else _entries(packages)
         self._added: list[str] = []
+        self._owner_hooks: list[Callable[[object, str, str], str | None]] = []
         self._added_to: WeakKeyDictionary[App, list[str]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
 
@@ -209,6 +210,16 @@ class Extension(ABC):
         if entry not in added:
             added.append(entry)
 
+    def owner(self, function: Callable[[object, str, str], str | None]) -> Callable[[object, str, str], str | None]:
+        """Add a function that names the package of a table, a type, a view, or another object. This is a decorator.
+
+        :param function: gets the object, or None if it is only in the database; its type, such as ``table``; and its
+            name. It returns the name of the package, an empty string for an object that Ampho is to ignore, or None if
+            the other rules apply.
+        """
+        self._owner_hooks.append(function)
+        return function
+
     def project(self, app: App) -> Project:
         """Return the migrations of an app, as they are on disk now.
 
@@ -229,6 +240,7 @@ class Extension(ABC):
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
             settings=_read(Settings, app),
+            owner_hooks=tuple(self._owner_hooks),
         )
 
     def packages(self, app: App) -> ConfiguredPackages:

@@ -94,6 +94,14 @@ def _table_name(value: object) -> str | None:
     raise ValueError
 
 
+def _owners(value: object) -> Mapping[str, str | None]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    if not all(isinstance(key, str) and isinstance(owner, str | None) for key, owner in value.items()):
+        raise TypeError
+    return dict(value)
+
+
 PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     "AMPHO_MIGRATION_PACKAGES",
     kind="a list of names, or a comma-separated string",
@@ -159,6 +167,16 @@ JOURNAL_TABLE: Setting[str | None] = Setting(
     parse=_table_name,
     in_environment=False,
 )
+OWNERS: Setting[Mapping[str, str | None]] = Setting(
+    "AMPHO_OWNERS",
+    kind="a dictionary of names or patterns such as `audit_*`, with packages or `None`",
+    meaning="the packages that own tables and other objects; `None` for an object that Ampho ignores",
+    default={},
+    parse=_owners,
+    unset=(None,),
+    by_default="found in the models and the revisions",
+    in_environment=False,
+)
 
 SETTINGS: tuple[Setting[object], ...] = tuple(each for each in globals().values() if isinstance(each, Setting))
 
@@ -183,6 +201,7 @@ class Settings:
         self.protected: Final = PROTECTED.read(config, environment)
         self.lock: Final = LOCK.read(config, environment)
         self.journal_table: Final = JOURNAL_TABLE.read(config, environment)
+        self.owners: Final = OWNERS.read(config, environment)
 
 
 def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ ANCHORS = {
     "AMPHO_PROTECTED": "a-protected-database",
     "AMPHO_LOCK": "one-process-at-a-time",
     "AMPHO_JOURNAL_TABLE": "the-journal",
+    "AMPHO_OWNERS": "owners-of-tables",
 }
 
 

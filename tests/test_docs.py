@@ -178,7 +178,17 @@ def test_every_setting_that_the_code_names_is_described() -> None:
 def test_every_method_of_the_extensions_is_described_with_its_arguments(kind: type) -> None:
     described = section("configuration", "## Methods")
     # described where they belong, or not for users
-    apart = {"init_app", "add_package", "packages", "project", "engine", "dispose", "call", "migrating_connection"}
+    apart = {
+        "init_app",
+        "add_package",
+        "owner",
+        "packages",
+        "project",
+        "engine",
+        "dispose",
+        "call",
+        "migrating_connection",
+    }
 
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if name.startswith("_") or name in apart:

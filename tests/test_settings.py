@@ -23,6 +23,7 @@ OTHER = {
     "AMPHO_PROTECTED": "1",
     "AMPHO_LOCK": "False",
     "AMPHO_JOURNAL_TABLE": "log",
+    "AMPHO_OWNERS": "{}",
 }
 # Where the value ends up, in the project of an app.
 READ = {
@@ -34,6 +35,7 @@ READ = {
     "AMPHO_PROTECTED": lambda project: project.settings.protected,
     "AMPHO_LOCK": lambda project: project.settings.lock,
     "AMPHO_JOURNAL_TABLE": lambda project: project.settings.journal_table,
+    "AMPHO_OWNERS": lambda project: project.settings.owners,
 }
 
 

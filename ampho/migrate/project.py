@@ -38,6 +38,7 @@ class Project:
     """The migrations of one app.
 
     :ivar packages: the configured packages, in order.
+    :ivar owner_hooks: the functions of the app that name the owners of tables and other objects.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
     :ivar not_installed: the errors for packages that are listed but not installed, by package name.
@@ -61,6 +62,7 @@ class Project:
     not_installed: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
     app: object | None = None
+    owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
     def graph(self) -> Graph:

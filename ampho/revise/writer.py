@@ -22,7 +22,7 @@ from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_pack
 from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
 from ampho.migrate.project import Project
-from ampho.revise.autogenerate.ownership import assigned_names
+from ampho.revise.autogenerate.declared import assigned_names
 
 if TYPE_CHECKING:
     from ampho.migrate.alembic import Body, RevisionFiles

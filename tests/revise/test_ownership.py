@@ -297,7 +297,7 @@ def test_the_histories_tell_which_packages_have_used_a_table(project: Project) -
     )
     with project.importing():
         packages = configured_packages(["b", "c"]).packages
-        owners = find_owners(packages, Migrations(packages, make_url("sqlite://"), "sync").graph, None)
+        owners = find_owners(Migrations(packages, make_url("sqlite://"), "sync"), None)
 
     assert owners.users == {
         "a.colors": {("b", "id")},

@@ -164,10 +164,11 @@ class Drifts(tuple["Drift", ...]):
 
 @print_text.register
 def _(drifts: Drifts, ctx: click.Context) -> None:
-    width = max((len(drift.package) for drift in drifts), default=0)
-    for drift in drifts:
+    names = [drift.package or "(no package)" for drift in drifts]
+    width = max(map(len, names), default=0)
+    for name, drift in zip(names, drifts, strict=True):
         differences = counted(len(drift.changes), "difference")
-        say(f"{drift.package:<{width}}  {differences if drift.changes else 'matches its models'}")
+        say(f"{name:<{width}}  {differences if drift.changes else 'matches its models'}")
         print_changes(drift.changes, "    ")
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy import ForeignKey
 
+    from ampho.revise.autogenerate.objects import ObjectOwners
     from ampho.revise.autogenerate.ownership import Ownership
 
 
@@ -28,6 +29,7 @@ class Changes:
     :ivar script: Alembic's directive with the operations, which the user's hook receives.
     :ivar autogen: the context of the comparison, which all packages share.
     :ivar owners: the owners of all tables.
+    :ivar objects: the owners of types, views, and other objects.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
     :ivar needs: other packages whose revisions have to run first, besides those that the tables tell.
     """
@@ -36,17 +38,23 @@ class Changes:
     script: ops.MigrationScript
     autogen: AutogenContext
     owners: Ownership
+    objects: ObjectOwners
     of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
 
     @classmethod
     def of(
-        cls, package: str, operations: list[ops.MigrateOperation], autogen: AutogenContext, owners: Ownership
+        cls,
+        package: str,
+        operations: list[ops.MigrateOperation],
+        autogen: AutogenContext,
+        owners: Ownership,
+        objects: ObjectOwners,
     ) -> Changes:
         """Return changes with the given operations as their upgrade, and without a downgrade."""
         upgrade = ops.UpgradeOps(operations, upgrade_token=autogen.opts["upgrade_token"])
         downgrade = ops.DowngradeOps([], downgrade_token=autogen.opts["downgrade_token"])
-        return cls(package, ops.MigrationScript(None, upgrade, downgrade), autogen, owners)
+        return cls(package, ops.MigrationScript(None, upgrade, downgrade), autogen, owners, objects)
 
     @property
     def upgrade(self) -> ops.UpgradeOps:

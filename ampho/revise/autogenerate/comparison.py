@@ -23,9 +23,11 @@ from ampho.migrate.alembic import Body
 from ampho.revise.autogenerate.changes import Changes, table_key
 from ampho.revise.autogenerate.fills import Fills, questions_about_values
 from ampho.revise.autogenerate.likeness import likely_renames
+from ampho.revise.autogenerate.objects import ObjectOwners
 from ampho.revise.autogenerate.order import make_altering_keys, order_drops
-from ampho.revise.autogenerate.ownership import ObjectOwners, Ownership, split_key
+from ampho.revise.autogenerate.ownership import Ownership, split_key
 from ampho.revise.autogenerate.renames import RenamedInspector, resolve
+from ampho.revise.autogenerate.split import split_by_owner
 from ampho.revise.autogenerate.sqlite import keep_indexes
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ _TEMPLATE_NAMES = frozenset({"op", "sa"})
 class Comparison:
     """The differences between the database and the models of packages.
 
+    :ivar owners: the owners of tables.
     :ivar packages: the changes of each package, by its name.
+    :ivar objects: the owners of types, views, and other objects.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Comparison:
         :param fill: values for existing rows, such as ``users.age=0``.
         """
         self._context = context
-        self._owners = owners
+        self.owners = owners
         self._names = frozenset(packages)
         self._seen: list[str] = []  # the tables in the database, without those that the user's include_name excludes
         self._autogen = AutogenContext(context, opts=self._filtered(context.opts))
@@ -83,7 +87,7 @@ class Comparison:
         inspector, tables = self._autogen.inspector, self._autogen.table_key_to_table
         own = {key: table for key, table in tables.items() if self._is_own(key)}
         renames = resolve(wanted, inspector, own, self._autogen.dialect.default_schema_name)
-        found = [(str(self._owners.owner(each.key)), each.operation(self._autogen)) for each in renames.all]
+        found = [(str(self.owners.owner(each.key)), each.operation(self._autogen)) for each in renames.all]
         self._autogen.inspector = cast("Inspector", RenamedInspector(inspector, renames))
         self._dropped = renames.dropped
         return found
@@ -109,26 +113,35 @@ class Comparison:
 
     def _is_own(self, key: str) -> bool:
         """Return whether one of the packages owns the table with a key."""
-        return self._owners.owner(key) in self._names
+        return not self._names.isdisjoint(self.owners.owners_in(key))
 
     def _split(self, operations: Iterable[ops.MigrateOperation]) -> dict[str, list[ops.MigrateOperation]]:
         """Return the operations of each package, in the order in which they were found."""
-        objects = ObjectOwners(self._owners, self._autogen, self._names, [*filter(self._is_own, self._seen)])
+        self.objects = ObjectOwners(self.owners, self._autogen, self._names, [*filter(self._is_own, self._seen)])
         found: dict[str, list[ops.MigrateOperation]] = {}
         for operation in operations:
-            owners = [self._table_owner(operation)] if isinstance(operation, _OF_TABLES) else objects.of(operation)
-            for owner in owners:
-                found.setdefault(owner, []).append(operation)
+            if isinstance(operation, _OF_TABLES):
+                for owner, part in split_by_owner(operation, self._key(operation), self.owners):
+                    found.setdefault(owner, []).append(part)
+            else:
+                for owner in self.objects.of(operation):
+                    found.setdefault(owner, []).append(operation)
         return found
 
-    def _table_owner(self, operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
-        """Return the owner of the table of an operation, which may omit the default schema."""
+    def _key(self, operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
+        """Return the key of the table of an operation, which may omit the default schema."""
         key = table_key(operation)
-        return self._owners.owner(key) or self._owners.owner(f"{self._autogen.dialect.default_schema_name}.{key}") or ""
+        with_schema = f"{self._autogen.dialect.default_schema_name}.{key}"
+        return with_schema if self.owners.owner(key) is None and self.owners.owner(with_schema) else key
+
+    def _owners_of(self, key: str) -> set[str]:
+        """Return the owner of a table that a revision of another package changes."""
+        return {owner for owner in [self.owners.owner(key)] if owner}
 
     def _changes(self, package: str, operations: list[ops.MigrateOperation]) -> Changes:
         renames = [operation for owner, operation in self._renames if owner == package]
-        changes = Changes.of(package, [*renames, *operations], self._autogen, self._owners)
+        changes = Changes.of(package, [*renames, *operations], self._autogen, self.owners, self.objects)
+        changes.needs = self.objects.owners_of_types(changes).union(*map(self._owners_of, changes.changed()))
         self._fills.apply(changes)
         for change in PASSES:
             change(changes)
@@ -147,12 +160,27 @@ class Comparison:
         self._fills.check([each for questions in found.values() for each in questions], ", ".join(self.packages))
         return found
 
-    def unowned(self) -> list[str]:
-        """Return the database's tables that no package owns, except those that the user excludes."""
-        include_object = self._context.opts.get("include_object") or (lambda *_: True)
-        split = {key: split_key(key) for key in self._seen if self._owners.owner(key) is None}
-        tables = {key: Table(name, MetaData(), schema=schema) for key, (schema, name) in split.items()}
-        return [key for key, table in tables.items() if include_object(table, table.name, "table", True, None)]  # noqa: FBT003 (Alembic's signature)
+    def unowned(self) -> list[tuple[str, str]]:
+        """Return the kinds and names of what no package owns in the models, without tables that the user excludes."""
+        tables = [("table", key) for key in self.owners.unowned if self._is_included(key, reflected=False)]
+        return [*tables, *self.objects.unowned]
+
+    def unowned_in_database(self) -> list[tuple[str, str]]:
+        """Return the kinds and names of what no package owns in the database, without tables that the user excludes."""
+        unowned = {key for key in self._seen if self.owners.owner(key) is None} - {*self.owners.unowned}
+        tables = [("table", key) for key in sorted(unowned) if self._is_included(key, reflected=True)]
+        return [*tables, *self.objects.unowned_in_database]
+
+    def _is_included(self, key: str, *, reflected: bool) -> bool:
+        schema, name = split_key(key)
+        options = self._context.opts
+        include_name = options.get("include_name") or (lambda *_: True)
+        include_object = options.get("include_object") or (lambda *_: True)
+        table = self._autogen.table_key_to_table.get(key)
+        if table is None:
+            table = Table(name, MetaData(), schema=schema)
+        parents = {"schema_name": schema, "schema_qualified_table_name": key}
+        return bool(include_name(name, "table", parents) and include_object(table, name, "table", reflected, None))
 
     def has_table(self, key: str) -> bool:
         """Return whether the database has a table."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,7 +16,8 @@ from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
 from ampho.revise.autogenerate.describe import Change, describe
-from ampho.revise.autogenerate.ownership import Ownership, find_owners, name_tables
+from ampho.revise.autogenerate.ownership import Ownership, find_owners
+from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import Draft, Wish, check_message, write_drafts
 from ampho.status import advice
@@ -39,9 +40,9 @@ _COMPARE = ("revision", "--autogenerate")
 class Drift:
     """How the models of a package differ from a database.
 
-    :ivar package: the name of the package.
-    :ivar operations: the operations of a revision that would make the database match the models, one line each; empty
-        if nothing differs.
+    :ivar package: the name of the package; empty for what no package owns in the models.
+    :ivar operations: the operations of a revision that would make the database match the models, one line each, and
+        what is not compared; empty if nothing differs.
     :ivar changes: the same differences, for people.
     """
 
@@ -102,11 +103,12 @@ def autogenerate(
     def compare(
         rows: tuple[str, ...], journal: Journal, context: MigrationContext
     ) -> tuple[Sequence[Draft], Sequence[Generated]]:
-        owners = _owners(project, context)
-        _check_up_to_date(project.graph, rows, journal, names)
+        applied = Applied.from_rows(project.graph, rows, journal)
+        owners = _owners(project, context, applied.known)
+        _check_up_to_date(project.graph, applied, names)
         comparison = _comparison(owners, names, context, rename, fill)
         questions = comparison.questions()
-        _warn_of_unowned(owners, comparison.unowned(), warn)
+        warn_of_uncompared(project, comparison, warn)
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
         _warn_of_no_models(owners, packages or differing, warn)
         drafting = Drafting(project, owners, comparison, wish, rows, warn, project.graph)
@@ -181,13 +183,20 @@ def check(
         replay(project, connection, "heads", x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
-        owners = _owners(project, context)
-        _check_up_to_date(project.graph, rows, journal, names)
+        applied = Applied.from_rows(project.graph, rows, journal)
+        owners = _owners(project, context, applied.known)
+        _check_up_to_date(project.graph, applied, names)
         comparison = _comparison(owners, names, context)
-        _warn_of_unowned(owners, comparison.unowned(), warn)
-        drifts = tuple(_drift(changes, rows, project.graph) for changes in comparison.packages.values())
-        _warn_of_no_models(owners, [drift.package for drift in drifts if drift.operations], warn)
-        return drifts
+        warn_of_uncompared(project, comparison, warn)
+        left_out = uncompared(comparison)
+        drifts = [
+            _drift(changes, rows, project.graph, left_out.get(name, ()))
+            for name, changes in comparison.packages.items()
+        ]
+        if "" in left_out:
+            drifts.append(Drift("", tuple(change.text for change in left_out[""]), left_out[""]))
+        _warn_of_no_models(owners, [drift.package for drift in drifts if drift.package and drift.operations], warn)
+        return tuple(drifts)
 
     drifts = query_env(project, connection, x, compare, _COMPARE)
     if scratch:
@@ -197,7 +206,7 @@ def check(
     return drifts
 
 
-def _owners(project: Project, context: MigrationContext) -> Ownership:
+def _owners(project: Project, context: MigrationContext, applied: Container[str]) -> Ownership:
     """Return the owners of the tables in the metadata that ``env.py`` configured.
 
     :raises ConfigurationError: if it did not configure any metadata.
@@ -213,12 +222,12 @@ def _owners(project: Project, context: MigrationContext) -> Ownership:
             f"{shown_path(project.env_folder / 'env.py')} passes target_metadata=None, so there are no models to"
             " compare with. Remove that argument: environment.options() contains the metadata of the models."
         )
-    return find_owners(project.packages, project.graph, metadata)
+    return find_owners(project, metadata, applied)
 
 
 def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
     """Warn about packages without models, because the tables of models that are not imported would be dropped."""
-    with_models = set(owners.models.values())
+    with_models = {*owners.models.values(), *owners.elsewhere}
     if without := [package for package in packages if package not in with_models]:
         warn(
             f"Ampho found no models in {listed(without)}. If there are any, import their module in the package's"
@@ -226,19 +235,8 @@ def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -
         )
 
 
-def _warn_of_unowned(owners: Ownership, keys: Iterable[str], warn: Warn) -> None:
-    unowned = sorted(set(keys) - set(owners.unowned))
-    for tables, place in ((unowned, "database"), (owners.unowned, "models")):
-        if tables:
-            warn(
-                f"No package owns {name_tables(tables)} in the {place}. Ampho ignores such tables, unless their"
-                " info={'ampho_package': ...} names a package."
-            )
-
-
-def _check_up_to_date(graph: Graph, rows: Iterable[str], journal: Journal, packages: Sequence[str]) -> None:
+def _check_up_to_date(graph: Graph, applied: Applied, packages: Sequence[str]) -> None:
     """Raise a ``NotUpToDateError`` if revisions of the packages are missing or pending."""
-    applied = Applied.from_rows(graph, rows, journal)
     names = frozenset(packages)
     ahead = applied.graph.sort(rid for rid in applied.missing if applied.package(rid) in names)
     if ahead:
@@ -273,10 +271,11 @@ def _comparison(
     return Comparison(context, owners, packages, rename=rename, fill=fill)
 
 
-def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph) -> Drift:
+def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph, left_out: tuple[Change, ...]) -> Drift:
     from ampho.revise.autogenerate.comparison import code_of
     from ampho.revise.autogenerate.directives import apply_hook, preset
 
     found = apply_hook(changes, rows, preset(changes, Wish(""), graph))
-    operations = tuple(line for each in found for line in code_of(each.autogen, each.upgrade.ops))
-    return Drift(changes.package, operations, tuple(change for each in found for change in describe(each)))
+    lines = [line for each in found for line in code_of(each.autogen, each.upgrade.ops)]
+    described = [change for each in found for change in describe(each)]
+    return Drift(changes.package, (*lines, *(each.text for each in left_out)), (*described, *left_out))

@@ -1,40 +1,86 @@
-"""Finding the package that owns a table.
+"""Finding the package that owns a table or another object.
 
-The owner is the first of these: the package that the table's ``info`` names; the innermost package that contains the
-module of the table's model; the package whose module defines the table; and, for a table without a model, the package
+The owner is the first of these: the package that the table's ``info`` names; the package that the app's function or
+``AMPHO_OWNERS`` names; the package of the table's model, or the package whose module defines the table; and the package
 whose revisions created it.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
-import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeAlias
 
-from ampho._text import describe
+from ampho._text import describe, did_you_mean
 from ampho.errors import ConfigurationError
-from ampho.history.graph import Graph
-from ampho.history.losses import Function, argument, string
 from ampho.history.package import SETTING, MigrationPackage
+from ampho.revise.autogenerate.created import Created
+from ampho.settings import OWNERS
 
 if TYPE_CHECKING:
-    from alembic.autogenerate.api import AutogenContext
-    from alembic.operations.ops import MigrateOperation
     from sqlalchemy import ForeignKey, MetaData, Table
-    from sqlalchemy.orm import Mapper
+
+    from ampho.migrate.project import Project
+    from ampho.revise.autogenerate.models import Models
 
 INFO_KEY = "ampho_package"
 """The key in a table's ``info`` that names its package."""
 
+NOBODY = ""
+"""The owner of an object that Ampho ignores on purpose."""
 
-@dataclass(frozen=True, slots=True)
+
+OwnerHook: TypeAlias = Callable[[object, str, str], "str | None"]
+"""A function that gets an object, its type, such as ``table``, and its name, and returns its package or None."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the app says about owners.
+
+    :ivar names: the names of the listed packages.
+    :ivar hooks: the functions that are decorated with ``owner``.
+    :ivar setting: the value of ``AMPHO_OWNERS``.
+    """
+
+    names: Sequence[str] = ()
+    hooks: Sequence[OwnerHook] = ()
+    setting: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+
+    def owner(self, item: object, type_: str, name: str, schema: str | None = None) -> str | None:
+        """Return the package that the app names for an object, ``NOBODY``, or None if it says nothing.
+
+        :raises ConfigurationError: if the package is not listed.
+        """
+        stated = getattr(item, "info", {}).get(INFO_KEY) if type_ == "table" else None
+        if stated is not None:
+            return self._checked(stated, f"The info of the table {_key(name, schema)} names {{}}")
+        for hook in self.hooks:
+            if (owner := hook(item, type_, name)) is not None:
+                where = f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', hook)}"
+                return self._checked(owner, f"{where}() returns {{}} for the {type_} {name}")
+        keys = (_key(name, schema), name)
+        patterns = [each for each in self.setting if any(fnmatchcase(key, each) for key in keys)]
+        found = next((key for key in keys if key in self.setting), None) or next(iter(patterns), None)
+        if found is None:
+            return None
+        return self._checked(self.setting[found] or NOBODY, f"{OWNERS} names {{}} for {found}")
+
+    def _checked(self, owner: object, where: str) -> str:
+        if isinstance(owner, str) and owner in (*self.names, NOBODY):
+            return owner
+        guess = did_you_mean(str(owner), self.names)
+        remedy = guess or f"The listed packages are {', '.join(self.names)}."
+        raise ConfigurationError(f"{where.format(repr(owner))}, which is not a listed package. {remedy}")
+
+
+@dataclass(frozen=True)
 class Ownership:
-    """The owners of tables. The key of a table is its name, prefixed with its schema and a dot if it has one.
+    """The owners of tables and other objects.
+
+    The key of a table is its name, prefixed with its schema and a dot if it has one.
 
     :ivar models: the owners of the tables in the metadata.
     :ivar history: the owners of tables that revisions created, with or without a model.
@@ -42,6 +88,11 @@ class Ownership:
         key no longer exists, each with the referenced column.
     :ivar references: for each package with models, the packages that its foreign keys reference.
     :ivar unowned: the tables in the metadata without an owner.
+    :ivar elsewhere: for each package, the tables of its models that are in another metadata.
+    :ivar columns: for each table, the columns that do not belong to its owner, each with its own owner.
+    :ivar rules: what the app says about owners.
+    :ivar created: what the revisions create.
+    :ivar present: what the applied revisions created.
     """
 
     models: Mapping[str, str]
@@ -49,10 +100,32 @@ class Ownership:
     users: Mapping[str, set[tuple[str, str]]]
     references: Mapping[str, frozenset[str]]
     unowned: tuple[str, ...] = ()
+    elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    rules: Rules = field(default_factory=Rules)
+    created: Created = field(default_factory=Created)
+    present: Created = field(default_factory=Created)
+    _others: dict[str, str] = field(default_factory=dict[str, str])
 
     def owner(self, key: str) -> str | None:
-        """Return the package that owns a table, or None."""
-        return self.models.get(key) or self.history.get(key)
+        """Return the package that owns a table, ``NOBODY`` if Ampho ignores the table, or None."""
+        if (known := self.models.get(key, self._others.get(key))) is not None:
+            return known
+        schema, name = split_key(key)
+        found = None if key in self.unowned else self.rules.owner(None, "table", name, schema)
+        if found is None:
+            found = self.history.get(key) or self.present.tables.get(key)
+        if found is not None:
+            self._others[key] = found
+        return found
+
+    def owners_in(self, key: str) -> set[str]:
+        """Return the packages that own a table, or one of its columns."""
+        return {owner for owner in (self.owner(key), *self.columns.get(key, {}).values()) if owner}
+
+    def owner_of_column(self, key: str, column: str) -> str | None:
+        """Return the package that owns a column, which may be that of a single-table subclass."""
+        return self.columns.get(key, {}).get(column) or self.owner(key)
 
     def users_of(self, key: str, column: str = "") -> set[str]:
         """Return the packages whose revisions created a foreign key to a table, or only to one of its columns."""
@@ -77,52 +150,11 @@ class Ownership:
             todo += new
         return found
 
-
-@dataclass
-class ObjectOwners:
-    """The packages that own objects other than tables, such as the enum types that plug-ins for Alembic compare.
-
-    A plug-in compares all types of the schema. A type belongs to each package with a table that uses the type, in the
-    models or in the database. An operation without the name of an object belongs to all packages.
-
-    :ivar owners: the owners of tables.
-    :ivar autogen: the context of the comparison.
-    :ivar packages: the packages that are compared.
-    :ivar present: the keys of their tables in the database.
-    """
-
-    owners: Ownership
-    autogen: AutogenContext
-    packages: Collection[str]
-    present: Sequence[str]
-
-    def of(self, operation: MigrateOperation) -> Collection[str]:
-        """Return the packages that need an operation."""
-        name = getattr(operation, "name", None)
-        if name is None or type(operation).__module__.startswith("alembic."):
-            return self.packages
-        return self._users_of_types.get(str(name), ())
-
-    @cached_property
-    def _users_of_types(self) -> Mapping[str, Collection[str]]:
-        """The packages that use each named type."""
-        columns = [
-            (self.owners.owner(table.key), column.type)
-            for table in self.autogen.table_key_to_table.values()
-            for column in table.columns
-        ]
-        columns += [
-            (self.owners.owner(key), column["type"])
-            for key in self.present
-            for schema, name in [split_key(key)]
-            for column in self.autogen.inspector.get_columns(name, schema)
-        ]
-        users: dict[str, set[str]] = {}
-        for package, type_ in columns:
-            name = getattr(getattr(type_, "item_type", type_), "name", None)  # an array has an item type
-            if name and package:
-                users.setdefault(str(name), set()).add(package)
-        return users
+    def first_of(self, packages: Iterable[str]) -> str | None:
+        """Return the package on which the others depend; otherwise, the first one in the list of packages."""
+        found = [name for name in self.rules.names if name in packages]
+        needed = [name for name in found if all(name in self.needed_by(other) for other in found if other != name)]
+        return next(iter(needed or found), None)
 
 
 def name_tables(keys: Sequence[str]) -> str:
@@ -137,32 +169,62 @@ def split_key(key: str) -> tuple[str | None, str]:
 
 
 def find_owners(
-    packages: Sequence[MigrationPackage], graph: Graph, metadata: MetaData | Sequence[MetaData] | None
+    project: Project, metadata: MetaData | Sequence[MetaData] | None, applied: Container[str] | None = None
 ) -> Ownership:
-    """Import each package, or its ``models`` module if there is one, and return the owners of all tables.
+    """Import the models of all packages, and return the owners of all tables.
 
-    :raises ConfigurationError: if a module cannot be imported, the ``info`` of a table names a package that is not
-        listed, or a foreign key references a table without a model.
+    :param applied: the ids of the applied revisions; all by default.
+    :raises ConfigurationError: if a module cannot be imported, the app names a package that is not listed, two tables
+        have the same name, or a foreign key references a table without a model.
     """
-    names = [package.name for package in packages]
-    for package in packages:
-        _import_models(package)
-    every = metadata if isinstance(metadata, Sequence) else [] if metadata is None else [metadata]
-    tables = {table.key: table for each in every for table in each.tables.values()}
-    mapped, defined = _mapped(names), _defined(names)
-    found = {key: _stated(table, names) or mapped.get(table) or defined.get(table) for key, table in tables.items()}
-    owners = {key: owner for key, owner in found.items() if owner is not None}
-    history = _History.of(graph)
-    unowned = tuple(sorted(tables.keys() - owners.keys()))
-    return Ownership(owners, history.tables, history.users, _references(tables.values(), owners), unowned)
+    from ampho.revise.autogenerate.models import Models
+
+    import_models(project.packages)
+    names = tuple(package.name for package in project.packages)
+    rules = Rules(names, project.owner_hooks, project.settings.owners)
+    every = list(metadata) if isinstance(metadata, Sequence) else [] if metadata is None else [metadata]
+    models = Models(names, every)
+    models.check_names()
+    created = Created.by(project.graph)
+    present = created if applied is None else Created.by(project.graph, applied.__contains__)
+    owners: dict[str, str] = {}
+    for table in models.tables:
+        owner = rules.owner(table, "table", table.name, table.schema)
+        owner = owner if owner is not None else models.owners.get(table) or created.tables.get(table.key)
+        if owner is not None:
+            owners[table.key] = owner
+    return Ownership(
+        owners,
+        created.tables,
+        created.users,
+        _references(models.tables, owners),
+        tuple(sorted(table.key for table in models.tables if table.key not in owners)),
+        {name: left for name, keys in models.elsewhere.items() if (left := _not_ignored(keys, rules))},
+        {table.key: found for table in models.tables if (found := _columns(table, models, created))},
+        rules,
+        created,
+        present,
+    )
+
+
+def _columns(table: Table, models: Models, created: Created) -> dict[str, str]:
+    """Return the columns that subclasses or revisions of other packages added to a table, each with the package."""
+    maker, added = created.tables.get(table.key), created.columns.get(table.key, {})
+    gone = {column: package for column, package in added.items() if package != maker and column not in table.columns}
+    return {**gone, **models.columns.get(table.key, {})}
+
+
+def _not_ignored(keys: Iterable[str], rules: Rules) -> tuple[str, ...]:
+    split = {key: split_key(key) for key in keys}
+    return tuple(key for key, (schema, name) in split.items() if rules.owner(None, "table", name, schema) != NOBODY)
 
 
 def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str, frozenset[str]]:
     references: dict[str, set[str]] = {}
     for table in tables:
-        for key in table.foreign_keys:
+        for key in table.foreign_keys if owners.get(table.key) != NOBODY else ():
             owner, target = owners.get(table.key), owners.get(_referred(key))
-            if owner is not None and target is not None and owner != target:
+            if owner and target and owner != target:
                 references.setdefault(owner, set()).add(target)
     return {owner: frozenset(targets) for owner, targets in references.items()}
 
@@ -179,174 +241,22 @@ def _referred(key: ForeignKey) -> str:
         ) from exc
 
 
-def _import_models(package: MigrationPackage) -> None:
-    has_models = (package.root / "models.py").is_file() or (package.root / "models" / "__init__.py").is_file()
-    name = f"{package.name}.models" if has_models else package.name
-    try:
-        importlib.import_module(name)
-    except (Exception, SystemExit) as exc:
-        raise ConfigurationError(f"The models of {package.name} cannot be imported: {describe(exc)}.") from exc
+def import_models(packages: Iterable[MigrationPackage]) -> None:
+    """Import each package, or its ``models`` module if there is one.
 
-
-def _package_of(module: str, names: Iterable[str]) -> str | None:
-    """Return the longest name that is the module itself or a package that contains it."""
-    matches = [name for name in names if module == name or module.startswith(f"{name}.")]
-    return max(matches, key=len, default=None)
-
-
-def _stated(table: Table, names: Sequence[str]) -> str | None:
-    stated = table.info.get(INFO_KEY)
-    if stated is not None and stated not in names:
-        raise ConfigurationError(
-            f"The info of the table {table.key} names {stated!r}, which is not a listed package. Correct"
-            f" info={{'{INFO_KEY}': ...}}."
-        )
-    return stated
-
-
-def _mapped(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of mapped tables. If several classes are mapped to a table, the first class decides."""
-    from sqlalchemy import Table
-
-    owners: dict[Table, str] = {}
-    for mapper in _mappers(names):
-        owner = _package_of(mapper.class_.__module__, names)
-        has_table_of_base = mapper.inherits is not None and mapper.inherits.local_table is mapper.local_table
-        if owner is not None and isinstance(mapper.local_table, Table) and not has_table_of_base:
-            owners.setdefault(mapper.local_table, owner)
-    return owners
-
-
-def _mappers(names: Sequence[str]) -> list[Mapper[Any]]:
-    """Return the mappers of all registries that the modules of the packages use, sorted by the names of the classes."""
-    registries = {
-        id(mapper.registry): mapper.registry
-        for _, module in _modules(names)
-        for value in list(vars(module).values())
-        if isinstance(value, type) and (mapper := getattr(value, "__mapper__", None)) is not None
-    }
-    mappers = [mapper for registry in registries.values() for mapper in registry.mappers]
-    return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
-
-
-def _defined(names: Sequence[str]) -> dict[Table, str]:
-    """Return the owners of Core tables: the packages of the modules that assign them, rather than only import them."""
-    from sqlalchemy import Table
-
-    found: dict[Table, str] = {}
-    for package, module in _modules(names):
-        for name, value in vars(module).items():
-            if isinstance(value, Table) and _assigns(module, name):
-                found.setdefault(value, package)
-    return found
-
-
-def _modules(names: Sequence[str]) -> Iterator[tuple[str, ModuleType]]:
-    for name, module in sorted(sys.modules.items()):
-        package = _package_of(name, names)
-        if package is not None and isinstance(module, ModuleType):
-            yield package, module
-
-
-def _assigns(module: ModuleType, name: str) -> bool:
-    try:
-        with open(module.__file__ or "", "rb") as file:  # noqa: PTH123 (__file__ is a string)
-            tree = ast.parse(file.read())
-    except (OSError, SyntaxError, ValueError):
-        return False
-    return any(name in assigned_names(node) for node in tree.body)
-
-
-def assigned_names(node: ast.stmt) -> set[str]:
-    """Return the names that an assignment assigns to; for any other statement, an empty set."""
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-@dataclass
-class _History:
-    """The tables that exist after all upgrades, according to the revision files, which are parsed but not executed.
-
-    Only calls to Alembic's operations in ``upgrade()`` count. Computed names and SQL are ignored.
-
-    :ivar tables: for each table, the package that created it.
-    :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.
+    :raises ConfigurationError: if a module cannot be imported.
     """
+    for package in packages:
+        has_models = (package.root / "models.py").is_file() or (package.root / "models" / "__init__.py").is_file()
+        name = f"{package.name}.models" if has_models else package.name
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as exc:
+            from ampho.revise.autogenerate.models import two_models
 
-    tables: dict[str, str] = field(default_factory=dict)
-    users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, graph: Graph) -> _History:
-        found = cls()
-        for revision_id in filter(graph.has_file, graph.ids):
-            revision = graph[revision_id]
-            try:
-                tree = ast.parse(revision.path.read_bytes())
-            except (OSError, SyntaxError, ValueError):
-                continue
-            for call in _calls_in_order(tree):
-                found.read(call, revision.package)
-        return found
-
-    def read(self, call: ast.Call, package: str) -> None:
-        name, schema = _name(call), string(argument(call, "schema"))
-        table, new = string(argument(call, "table_name", 0)), string(argument(call, "new_table_name", 1))
-        if name == "rename_table":
-            table = string(argument(call, "old_table_name", 0))
-        key = _key(table, schema)
-        match name:
-            case "create_table" | "drop_table" if table:
-                self.users.pop(key, None)
-                self.tables.pop(key, None)
-                if name == "create_table":
-                    self.tables[key] = package
-            case "rename_table" if table and new:
-                self.tables[_key(new, schema)] = self.tables.pop(key, package)
-                self.users[_key(new, schema)] = self.users.pop(key, set())
-            case "create_foreign_key" | "ForeignKey" | "ForeignKeyConstraint":
-                for target, column in _targets(call):
-                    self.users.setdefault(target, set()).add((package, column))
+            why = two_models(exc) or f"The models of {package.name} cannot be imported: {describe(exc)}."
+            raise ConfigurationError(why) from exc
 
 
-def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
-    calls = [
-        node
-        for function in tree.body
-        if isinstance(function, Function) and function.name == "upgrade"
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call)
-    ]
-    return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
-
-
-def _name(call: ast.Call) -> str:
-    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
-
-
-def _strings(node: ast.expr | None) -> list[str]:
-    return [string(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else []
-
-
-def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
-    """Yield the tables and columns that a call's foreign key references, if they are literals."""
-    if _name(call) == "create_foreign_key":
-        # The function in ``op`` has one more parameter than the method of a batch: the table with the foreign key.
-        of_op = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
-        table = string(argument(call, "referent_table", 2 if of_op else 1))
-        schema = string(argument(call, "referent_schema"))
-        columns = _strings(argument(call, "remote_cols", 4 if of_op else 3))
-        yield from ((_key(table, schema), column) for column in columns if table)
-        return
-    if _name(call) == "ForeignKey":
-        written = [string(argument(call, "column", 0))]
-    else:
-        written = _strings(argument(call, "refcolumns", 1))
-    for target in written:
-        table, _, column = target.rpartition(".")
-        if table:
-            yield table, column
-
-
-def _key(table: str, schema: str) -> str:
-    return f"{schema}.{table}" if schema else table
+def _key(name: str, schema: str | None) -> str:
+    return f"{schema}.{name}" if schema else name

@@ -98,7 +98,7 @@ def _split(parts: Sequence[Changes], circle: Iterable[int], position: int) -> Ch
         return None
     part.upgrade.ops[:] = [*ends, *_without(part.upgrade.ops, moved)]
     part.leave_out_references(made)
-    second = Changes.of(part.package, [*keys, *drops], part.autogen, part.owners)
+    second = Changes.of(part.package, [*keys, *drops], part.autogen, part.owners, part.objects)
     second.of_dropped_tables = part.of_dropped_tables
     second.reverse()
     return second

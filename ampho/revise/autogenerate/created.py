@@ -1,0 +1,131 @@
+"""Finding what the revisions of the packages create, from their files, which are parsed but not executed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ampho.history.graph import Graph
+from ampho.history.losses import Function, argument, string
+
+_NAMES = ("name", "enum_name", "signature")
+"""The arguments that name an object other than a table, such as a type or a view."""
+
+
+@dataclass
+class Created:
+    """What exists after the upgrades of revisions.
+
+    Only calls to operations in ``upgrade()`` count. Computed names and SQL are ignored.
+
+    :ivar tables: for each table, the package that created it.
+    :ivar columns: for each table, the columns that were added to it, each with the package that added it.
+    :ivar objects: for each type, view, or other object, the package whose revision was the first one to name it.
+    :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.
+    """
+
+    tables: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    objects: dict[str, str] = field(default_factory=dict)
+    users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    _batch: str = ""
+
+    @classmethod
+    def by(cls, graph: Graph, has_run: Callable[[str], bool] = lambda _: True) -> Created:
+        """Return what exists after the upgrades of the revisions for which a function returns true."""
+        found = cls()
+        for revision_id in filter(graph.has_file, filter(has_run, graph.ids)):
+            revision = graph[revision_id]
+            try:
+                tree = ast.parse(revision.path.read_bytes())
+            except (OSError, SyntaxError, ValueError):
+                continue
+            for call in _calls_in_order(tree):
+                found.read(call, revision.package)
+        return found
+
+    def read(self, call: ast.Call, package: str) -> None:
+        """Record what a call in a revision of a package creates, drops, or renames."""
+        self.objects |= {name: package for name in _objects(call) if name not in self.objects}
+        name, schema = _name(call), string(argument(call, "schema"))
+        table, new = string(argument(call, "table_name", 0)), string(argument(call, "new_table_name", 1))
+        if name == "rename_table":
+            table = string(argument(call, "old_table_name", 0))
+        key = _key(table, schema)
+        match name:
+            case "create_table" | "drop_table" if table:
+                self._forget(key)
+                if name == "create_table":
+                    self.tables[key] = package
+            case "rename_table" if table and new:
+                self.tables[_key(new, schema)] = self.tables.pop(key, package)
+                self.users[_key(new, schema)] = self.users.pop(key, set())
+                self.columns[_key(new, schema)] = self.columns.pop(key, {})
+            case "batch_alter_table":
+                self._batch = key
+            case "add_column":
+                self._add_columns(call, key if _is_of_op(call) else self._batch, package)
+            case "create_foreign_key" | "ForeignKey" | "ForeignKeyConstraint":
+                for target, column in _targets(call):
+                    self.users.setdefault(target, set()).add((package, column))
+
+    def _forget(self, key: str) -> None:
+        for known in (self.users, self.columns, self.tables):
+            known.pop(key, None)
+
+    def _add_columns(self, call: ast.Call, key: str, package: str) -> None:
+        names = [string(argument(each, "name", 0)) for each in call.args if isinstance(each, ast.Call)]
+        self.columns.setdefault(key, {}).update(dict.fromkeys(filter(None, names), package))
+
+
+def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
+    calls = [
+        node
+        for function in tree.body
+        if isinstance(function, Function) and function.name == "upgrade"
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+    ]
+    return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _name(call: ast.Call) -> str:
+    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
+def _objects(call: ast.Call) -> list[str]:
+    """Return the names in a call that may be those of a type, a view, or another object."""
+    return [name for each in _NAMES if (name := string(argument(call, each)))]
+
+
+def _is_of_op(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
+
+
+def _strings(node: ast.expr | None) -> list[str]:
+    return [string(item) for item in node.elts] if isinstance(node, ast.List | ast.Tuple) else []
+
+
+def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
+    """Yield the tables and columns that a call's foreign key references, if they are literals."""
+    if _name(call) == "create_foreign_key":
+        # The function in ``op`` has one more parameter than the method of a batch: the table with the foreign key.
+        of_op = _is_of_op(call)
+        table = string(argument(call, "referent_table", 2 if of_op else 1))
+        schema = string(argument(call, "referent_schema"))
+        columns = _strings(argument(call, "remote_cols", 4 if of_op else 3))
+        yield from ((_key(table, schema), column) for column in columns if table)
+        return
+    if _name(call) == "ForeignKey":
+        written = [string(argument(call, "column", 0))]
+    else:
+        written = _strings(argument(call, "refcolumns", 1))
+    for target in written:
+        table, _, column = target.rpartition(".")
+        if table:
+            yield table, column
+
+
+def _key(table: str, schema: str) -> str:
+    return f"{schema}.{table}" if schema else table

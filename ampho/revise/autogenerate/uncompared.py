@@ -1,0 +1,49 @@
+"""Reporting what the comparison leaves out: what no package owns, and models whose metadata is not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ampho.revise.autogenerate.describe import Change
+from ampho.settings import OWNERS
+
+if TYPE_CHECKING:
+    from ampho.migrate.project import Project
+    from ampho.revise.autogenerate.comparison import Comparison
+
+
+def uncompared(comparison: Comparison) -> dict[str, tuple[Change, ...]]:
+    """Return a line for each table or object in the models that is not compared, by package, which may be empty."""
+    found = {
+        package: tuple(Change("~", "table", key, "is in a metadata that is not compared") for key in keys)
+        for package, keys in comparison.owners.elsewhere.items()
+        if package in comparison.packages
+    }
+    if unowned := comparison.unowned():
+        found[""] = tuple(Change("~", kind, name, "belongs to no package") for kind, name in unowned)
+    return found
+
+
+def warn_of_uncompared(project: Project, comparison: Comparison, warn: Callable[[str], None]) -> None:
+    """Warn about what no package owns, and about models whose metadata is not compared."""
+    for items, place in ((comparison.unowned_in_database(), "database"), (comparison.unowned(), "models")):
+        for kind in dict.fromkeys(kind for kind, _ in items):
+            names = [name for each, name in items if each == kind]
+            warn(
+                f"No package owns the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)} in the {place}. Name the"
+                f" package in {OWNERS}, or write None there to ignore this."
+            )
+    for package, keys in comparison.owners.elsewhere.items():
+        if package in comparison.packages:
+            warn(
+                f"The models of {package} for the table{'s' if len(keys) > 1 else ''} {', '.join(keys)} use a metadata"
+                f" that is not compared. {_remedy(project)} If the database is another one, write None for the tables"
+                f" in {OWNERS}."
+            )
+
+
+def _remedy(project: Project) -> str:
+    if project.template == "sync":
+        return "Pass the base class, as in SQLAlchemy(model_class=Base), or all metadata, as in target_metadata=[...]."
+    return "Pass the base class, as in AsyncSQLAlchemy(model_class=Base), or all metadata, as in metadata=[...]."
