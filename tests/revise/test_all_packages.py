@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
+from typing import Any
+
 import pytest
 from project import Project
 from servers import Database
-from store import BOOKS, CUSTOMERS, MODELS, MUTUAL, TABLES, Store, open_store
+from store import BOOKS, CUSTOMERS, MODELS, MUTUAL, TABLES, Store, open_store, opened_app, random_models
 
 from ampho.history.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+PROJECTS = int(os.environ.get("AMPHO_PROPERTY_MODELS", "1"))
 MORE = "    more = sa.Column(sa.Integer)\n"
 
 
@@ -22,6 +28,23 @@ def write_all(store: Store, *options: str) -> list[Revision]:
     files = [(package, path) for package in store.packages for path in store.files(package) if path not in before]
     assert result.stdout.count("Wrote ") == len(files)
     return sorted((store.read(*each) for each in files), key=lambda revision: revision.time or 0)
+
+
+def call(app: Any, method: str, *args: object, **kwargs: object) -> Any:
+    """Call a method of the extension of an app."""
+    ampho = app.extensions["ampho"]
+    if not ampho.is_async:
+        with app.app_context():
+            return getattr(ampho, method)(*args, **kwargs)
+
+    async def call_async() -> Any:
+        async with app.app_context():
+            try:
+                return await getattr(ampho, method)(*args, **kwargs)
+            finally:
+                await ampho.dispose(app)
+
+    return asyncio.run(call_async())
 
 
 def check_up_and_down(store: Store, database: Database) -> None:
@@ -82,3 +105,165 @@ def test_a_foreign_key_and_the_column_that_it_needs_come_in_that_order(project: 
     assert [books.package, customers.package] == ["catalog", "accounts"]
     assert customers.depends_on == (books.id,)
     check_up_and_down(store, database)
+
+
+TWO_TABLES = """
+class {0}(db.Model):
+    __tablename__ = "{1}"
+    id = sa.Column(sa.Integer, primary_key=True)
+    {2}
+
+class {0}Kept(db.Model):
+    __tablename__ = "{1}_kept"
+    id = sa.Column(sa.Integer, primary_key=True)
+"""
+OTHERS_KEY = 'other_id = sa.Column(sa.ForeignKey("{0}.id", name="{1}", use_alter=True))'
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_tables_that_reference_each_other_across_packages_are_dropped(project: Project, database: Database) -> None:
+    models = {
+        "here": TWO_TABLES.format("Here", "heres", OTHERS_KEY.format("theres", "here_there")),
+        "there": TWO_TABLES.format("There", "theres", OTHERS_KEY.format("heres", "there_here")),
+    }
+    store = open_store(project, database, models)
+    assert len(write_all(store)) == 3
+    store.run("db-up")
+    before = database.schema()
+
+    for package, source in models.items():
+        store.models(package, source.split("\n\n")[1])
+    written = write_all(store)
+
+    assert {revision.package for revision in written} == {"here", "there"}
+    store.run("db-up")
+    assert database.tables() == ["alembic_version", "heres_kept", "theres_kept"]
+    for revision in reversed(written):
+        store.run("db-down", f"{revision.package}@-1", "-y")
+    assert database.schema() == before
+    store.run("db-up")
+    store.run("db-down", "base", "-y")
+    assert database.tables() == ["alembic_version"]
+
+
+@pytest.mark.parametrize("seed", range(PROJECTS))
+@pytest.mark.drivers(*ONE_EACH)
+def test_random_packages_need_one_command(project: Project, database: Database, seed: int) -> None:
+    """Random models, and then others, which share no table with them."""
+    others = {name: re.sub(r"_t(\d)", r"_u\1", source) for name, source in random_models(seed + 1000).items()}
+    models = random_models(seed)
+    store = open_store(project, database, dict.fromkeys(others, "") | models)
+    write_all(store)
+    check_up_and_down(store, database)
+
+    for package in store.packages:
+        store.models(package, others.get(package, ""))
+    write_all(store)
+    store.run("db-up")
+    assert store.run("db-check").stdout.count("matches its models") == len(store.packages)
+    store.run("db-check", "--scratch")
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_all_or_nothing(project: Project, database: Database) -> None:
+    store = open_store(project, database, MODELS)
+    project.write("orders/migrations/script.py.mako", "no revision\n")
+    assert "script.py.mako of orders does not produce a revision" in store.refused("db-rev", "-a", "First")
+
+    (project.migrations("orders") / "script.py.mako").unlink()
+    hook = "hooks = one\none.type = exec\none.executable = /no/such/program\none.options = X\n"
+    project.write("orders/migrations/alembic.ini", f"[alembic]\n[post_write_hooks]\n{hook}")
+    error = store.refused("db-rev", "-a", "First")
+    assert "and the other new files were removed again, because a post_write_hook failed" in error
+
+    (project.migrations("orders") / "alembic.ini").unlink()
+    (project.migrations("catalog") / "versions").rmdir()
+    project.write("catalog/migrations/alembic.ini", "[alembic]\ntruncate_slug_length = 900\n")
+    assert "cannot be written" in store.refused("db-rev", "-a", "word " * 150)
+    assert not (project.migrations("catalog") / "versions").exists()
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_all_pending_revisions_are_named_at_once(project: Project, database: Database) -> None:
+    store = open_store(project, database, MODELS)
+    ids = [revision.id for revision in write_all(store)]
+
+    error = store.refused("db-rev", "-a", "Again")
+
+    assert error.startswith(", ".join(ids) + " are not applied, so the models of accounts, catalog, orders cannot")
+    assert error.endswith("Run 'ampho db-up' first.")
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
+def test_scratch_needs_no_database_that_is_up_to_date(project: Project, database: Database) -> None:
+    store = open_store(project, database, MODELS)
+    write_all(store, "--scratch")
+    store.models("catalog", BOOKS + MORE)
+
+    assert [revision.package for revision in write_all(store, "--scratch")] == ["catalog"]
+    assert database.tables() == []
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_model_that_moved_is_named(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS})
+    write_all(store)
+    store.run("db-up")
+    store.models("accounts", CUSTOMERS + BOOKS)
+    store.models("catalog", "")
+
+    assert store.run("db-rev", "-a", "Nothing").stdout == (
+        "The table books has moved from catalog to accounts. No revision is needed for that.\n"
+        "Nothing to do: the tables of all packages match their models.\n"
+    )
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_a_package_without_a_migrations_folder_is_refused_if_it_differs(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS})
+    (project.migrations("catalog") / "versions").rmdir()
+    project.migrations("catalog").rmdir()
+    assert "ampho db-init catalog" in store.refused("db-rev", "-a", "First")
+    done = store.run("db-init")
+    assert done.stdout.count("Wrote ") == 1
+    assert done.stdout.endswith('Next: ampho db-rev -a "Initial"\n')
+    assert store.run("db-init").stdout == "Nothing to do: all listed packages have a migrations folder.\n"
+    assert len(write_all(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("", "Run 'db-rev PACKAGE MESSAGE', or 'db-rev -a MESSAGE'"),
+        ("Words", "Run 'db-rev PACKAGE MESSAGE', or 'db-rev -a MESSAGE'"),
+        ("Words --scratch", "Run 'db-rev PACKAGE MESSAGE', or 'db-rev -a MESSAGE'"),
+        ("-a", "PACKAGE or MESSAGE is missing"),
+        ("-a Words --head base", "need a PACKAGE"),
+        ("-a Words --splice", "need a PACKAGE"),
+        ("-a Words --rev-id new", "need a PACKAGE"),
+        ("-a Words --depends-on catalog", "need a PACKAGE"),
+    ],
+)
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_what_needs_a_package_says_so(project: Project, database: Database, command: str, error: str) -> None:
+    store = open_store(project, database, {"accounts": CUSTOMERS})
+    assert error in store.run("db-rev", *command.split(), exit_code=2).stderr
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_the_name_of_a_package_is_not_a_message(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"accounts": CUSTOMERS})
+    assert "'ampho db-rev accounts MESSAGE -a'" in store.refused("db-rev", "-a", "accounts")
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_the_method_returns_what_was_generated(project: Project, database: Database) -> None:
+    store = open_store(project, database, MODELS)
+    with opened_app(store) as app:
+        before = project.files()
+        planned = call(app, "autogenerate", "First", dry_run=True)
+        assert project.files() == before
+        written = call(app, "autogenerate", "First", "catalog", "accounts")
+    assert [each.package for each in planned] == list(MODELS)
+    assert all(each.changes and not each.revisions for each in planned)
+    assert [(each.package, len(each.revisions)) for each in written] == [("catalog", 1), ("accounts", 1)]
