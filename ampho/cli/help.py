@@ -30,8 +30,10 @@ FIRST_STEPS: Mapping[str, str] = {
 EXAMPLES: Mapping[str, str] = {
     "db-init blog": "create blog/migrations",
     "db-init acme.billing:alembic": "create acme/billing/alembic",
+    "db-init": "create those of all listed packages",
     'db-rev blog "Add tags"': "create an empty revision",
     'db-rev blog "Add tags" -a': "fill it in from the models",
+    'db-rev -a "Add tags"': "the same for all packages",
     'db-rev blog "Add likes" --depends-on shop': "depend on the head of shop",
     "db-merge blog": "merge all heads of blog",
     'db-merge blog "Join tags and likes"': "use another message",
