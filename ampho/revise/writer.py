@@ -370,7 +370,10 @@ def draft_revision(project: Project, new: Revision, body: Body | None = None) ->
     source = files.render(new, body or Body("", "", "", project.options))
     if body is None and len(new.down_revisions) <= 1:
         source = _with_remark(source, _newest_elsewhere(project.graph, new.package))
-    return Draft(_as_written(source, new, path), source, files)
+    written = _as_written(source, new, path)
+    if body is not None:
+        _check_names(source, new)
+    return Draft(written, source, files)
 
 
 def write_drafts(drafts: Sequence[Draft]) -> tuple[Revision, ...]:
@@ -453,6 +456,25 @@ def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
         if getattr(written, name) != getattr(new, name):
             raise _template_error(new, f"does not write the {name} {getattr(new, name)}")
     return written
+
+
+def _check_names(source: bytes, new: Revision) -> None:
+    """Check that everything that a revision names exists.
+
+    :raises RevisionInputError: if something does not.
+    """
+    from ampho.revise.autogenerate.names import missing_names
+
+    missing = missing_names(source.decode("utf-8"))
+    if missing:
+        names = listed([each.name for each in missing])
+        raise RevisionInputError(
+            f"The revision would not run, because {names} {'is' if len(missing) == 1 else 'are'} not defined in it, for"
+            f" example in the line {missing[0].line[:100]!r}. If the template script.py.mako of {new.package} lacks an"
+            " import or ${imports}, add it. If render_item returned this code, let render_item add the import to"
+            " autogen_context.imports.",
+            package=new.package,
+        )
 
 
 def _template_error(new: Revision, what: str) -> AmphoError:

@@ -30,6 +30,7 @@ class Changes:
     :ivar autogen: the context of the comparison, which all packages share.
     :ivar owners: the owners of all tables.
     :ivar objects: the owners of types, views, and other objects.
+    :ivar warnings: what the developer should know about the revision, as sentences.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
     :ivar needs: other packages whose revisions have to run first, besides those that the tables tell.
     """
@@ -39,6 +40,7 @@ class Changes:
     autogen: AutogenContext
     owners: Ownership
     objects: ObjectOwners
+    warnings: list[str] = field(default_factory=list)
     of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
 

@@ -1,16 +1,11 @@
 """Running Alembic's autogenerate once for all packages of a command, and splitting its operations by package.
 
-This is the only file that uses private names of autogenerate:
-
-- ``compare._produce_net_changes`` compares the models with the database. The public ``produce_migrations`` does, too,
-  but does not return its context, which rendering needs.
-- ``render._render_python_into_templatevars`` renders the result.
+It uses a private name of autogenerate: ``compare._produce_net_changes`` compares the models with the database. The
+public ``produce_migrations`` does, too, but does not return its context, which rendering needs.
 """
 
 from __future__ import annotations
 
-import ast
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,16 +14,18 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from sqlalchemy import MetaData, Table
 
-from ampho.migrate.alembic import Body
 from ampho.revise.autogenerate.changes import Changes, table_key
+from ampho.revise.autogenerate.constraints import keep_keys_of_default_schema, name_constraints
 from ampho.revise.autogenerate.fills import Fills, questions_about_values
 from ampho.revise.autogenerate.likeness import likely_renames
 from ampho.revise.autogenerate.objects import ObjectOwners
 from ampho.revise.autogenerate.order import make_altering_keys, order_drops
 from ampho.revise.autogenerate.ownership import Ownership, split_key
 from ampho.revise.autogenerate.renames import RenamedInspector, resolve
+from ampho.revise.autogenerate.render import ItemRenderer
 from ampho.revise.autogenerate.split import split_by_owner
 from ampho.revise.autogenerate.sqlite import keep_indexes
+from ampho.revise.autogenerate.types import change_enums, create_schemas, schemas_of
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -36,11 +33,18 @@ if TYPE_CHECKING:
 
     from ampho.revise.autogenerate.questions import Question
 
-PASSES: Sequence[Callable[[Changes], None]] = (keep_indexes, order_drops, make_altering_keys)
+PASSES: Sequence[Callable[[Changes], None]] = (
+    keep_indexes,
+    keep_keys_of_default_schema,
+    order_drops,
+    make_altering_keys,
+    name_constraints,
+    change_enums,
+    create_schemas,
+)
 """The functions that change the upgrade of each package, in this order. The user's hook follows."""
 
 _OF_TABLES = (ops.CreateTableOp, ops.ModifyTableOps, ops.DropTableOp)
-_TEMPLATE_NAMES = frozenset({"op", "sa"})
 
 
 class Comparison:
@@ -95,8 +99,11 @@ class Comparison:
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options with filters that exclude tables of other packages, in addition to the user's."""
         users_name, users_object = options.get("include_name"), options.get("include_object")
+        schemas = self._own_schemas() if not options.get("include_schemas") else set[str]()
 
         def include_name(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
+            if type_ == "schema" and schemas:
+                return name is None or name in schemas
             wanted = users_name is None or bool(users_name(name, type_, parents))
             if type_ != "table" or not wanted:
                 return wanted
@@ -109,11 +116,27 @@ class Comparison:
                 return False
             return users_object is None or bool(users_object(item, name, type_, reflected, other))
 
-        return {**options, "include_name": include_name, "include_object": include_object}
+        return {
+            **options,
+            "include_schemas": bool(schemas) or options.get("include_schemas", False),
+            "include_name": include_name,
+            "include_object": include_object,
+            "render_item": ItemRenderer(options.get("render_item")),
+        }
+
+    def _own_schemas(self) -> set[str]:
+        """Return the schemas of the tables that the packages own, except the default schema."""
+        keys = [key for key in {**self.owners.models, **self.owners.history} if self._is_own(key)]
+        return schemas_of(keys) - {str(self._context.dialect.default_schema_name)}
 
     def _is_own(self, key: str) -> bool:
         """Return whether one of the packages owns the table with a key."""
-        return not self._names.isdisjoint(self.owners.owners_in(key))
+        return not self._names.isdisjoint(self.owners.owners_in(self._qualified(key)))
+
+    def _qualified(self, key: str) -> str:
+        """Return the key of a table with the default schema, if only the models name this schema."""
+        with_schema = f"{self._context.dialect.default_schema_name}.{key}"
+        return with_schema if self.owners.owner(key) is None and self.owners.owner(with_schema) else key
 
     def _split(self, operations: Iterable[ops.MigrateOperation]) -> dict[str, list[ops.MigrateOperation]]:
         """Return the operations of each package, in the order in which they were found."""
@@ -129,10 +152,7 @@ class Comparison:
         return found
 
     def _key(self, operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
-        """Return the key of the table of an operation, which may omit the default schema."""
-        key = table_key(operation)
-        with_schema = f"{self._autogen.dialect.default_schema_name}.{key}"
-        return with_schema if self.owners.owner(key) is None and self.owners.owner(with_schema) else key
+        return self._qualified(table_key(operation))
 
     def _owners_of(self, key: str) -> set[str]:
         """Return the owner of a table that a revision of another package changes."""
@@ -167,7 +187,9 @@ class Comparison:
 
     def unowned_in_database(self) -> list[tuple[str, str]]:
         """Return the kinds and names of what no package owns in the database, without tables that the user excludes."""
-        unowned = {key for key in self._seen if self.owners.owner(key) is None} - {*self.owners.unowned}
+        unowned = {key for key in self._seen if self.owners.owner(self._qualified(key)) is None} - {
+            *self.owners.unowned
+        }
         tables = [("table", key) for key in sorted(unowned) if self._is_included(key, reflected=True)]
         return [*tables, *self.objects.unowned_in_database]
 
@@ -196,39 +218,3 @@ def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation])
         return [" ".join(text.split()) for operation in operations for text in render.render_op(autogen, operation)]
     finally:
         autogen.opts = as_rendered
-
-
-def body(changes: Changes) -> Body:
-    """Return the changes as the bodies of a revision's functions."""
-    autogen = changes.autogen
-    texts: dict[str, Any] = {}
-    autogen.imports = set(changes.script.imports)
-    render._render_python_into_templatevars(autogen, changes.script, texts)
-    upgrades = _without_remarks(texts[changes.upgrade.upgrade_token])
-    downgrades = _without_remarks(texts[changes.downgrade.downgrade_token])
-    imports = {line for line in texts["imports"].splitlines() if line}
-    for code in (upgrades, downgrades):
-        imports |= _missing_imports(code, imports)
-    return Body(upgrades, downgrades, "\n".join(sorted(imports)), autogen.migration_context.opts)
-
-
-def _without_remarks(text: str) -> str:
-    """Return rendered code without the comments that Alembic puts around it."""
-    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("# ###")).strip()
-
-
-def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
-    """Return the missing imports of modules that the code names in full, such as those of the app's own types."""
-    bound = set(_TEMPLATE_NAMES)
-    for node in ast.walk(ast.parse("\n".join(imports))):
-        if isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).partition(".")[0])
-    found: set[str] = set()
-    tree = ast.parse(f"if True:\n    {code}")  # the first line of a body lacks the indentation of the others
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            dotted = ast.unparse(node)
-            if dotted.partition(".")[0] not in bound | stored and dotted in sys.modules:
-                found.add(f"import {dotted}")
-    return {line for line in found if not any(other.startswith(f"{line}.") for other in found)}

@@ -11,10 +11,11 @@ from ampho.errors import RevisionInputError
 from ampho.history.graph import Graph
 from ampho.migrate.project import Project
 from ampho.revise.autogenerate.changes import Changes, table_key
-from ampho.revise.autogenerate.comparison import Comparison, body
+from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.describe import Change, describe
 from ampho.revise.autogenerate.directives import apply_hook, prepare, preset
 from ampho.revise.autogenerate.ownership import Ownership, name_tables
+from ampho.revise.autogenerate.render import body
 from ampho.revise.autogenerate.sequence import in_order
 from ampho.revise.writer import Draft, Wish, draft_revision
 
@@ -60,6 +61,8 @@ class Drafting:
         depends_on = tuple(dict.fromkeys([*new.depends_on, *self._dependencies(changes, left_out)]))
         new = replace(new, depends_on=_not_implied(self.graph, new.down_revisions, depends_on))
         draft = draft_revision(self.project, new, body(changes))
+        for text in changes.warnings:
+            self.warn(text)
         self.drafts.append(draft)
         self.changes.setdefault(changes.package, []).extend(describe(changes))
         self.graph = self.graph.with_revision(draft.revision)

@@ -1,0 +1,110 @@
+"""Naming constraints that the models leave unnamed, and comparing foreign keys in the default schema."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.render import render_op
+from alembic.operations import ops
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+
+    from ampho.revise.autogenerate.changes import Changes
+
+CONVENTION = {"fk": "%(table_name)s_%(column_0_N_name)s_fkey", "uq": "%(table_name)s_%(column_0_N_name)s_key"}
+"""The names that PostgreSQL gives to constraints, as a naming convention of SQLAlchemy."""
+
+_MAX_NAME = 63
+_SUFFIXES = {"foreignkey": "fkey", "unique": "key"}
+
+
+class UnnamedTableOps(ops.ModifyTableOps):
+    """Changes a table with unnamed constraints, to which a batch gives names by :data:`CONVENTION`."""
+
+    def reverse(self) -> ops.ModifyTableOps:
+        """Return the operation of the downgrade, which creates the constraints with these names."""
+        return ops.ModifyTableOps(self.table_name, [each.reverse() for each in reversed(self.ops)], schema=self.schema)
+
+
+@renderers.dispatch_for(UnnamedTableOps)
+def _render_unnamed(autogen: AutogenContext, operation: UnnamedTableOps) -> list[str]:
+    plain = ops.ModifyTableOps(operation.table_name, operation.ops, schema=operation.schema)
+    lines = render_op(autogen, plain)
+    ending = ") as batch_op:"
+    return [
+        line.replace(ending, f", naming_convention={CONVENTION!r}{ending}") if line.endswith(ending) else line
+        for line in lines
+    ]
+
+
+def name_constraints(changes: Changes) -> None:
+    """Name the unnamed foreign keys and unique constraints that are added to, or dropped from, existing tables.
+
+    Without a name, the downgrade could not drop a constraint. The names are those that PostgreSQL would give.
+    """
+    for number, table in enumerate(changes.upgrade.ops):
+        if not isinstance(table, ops.ModifyTableOps):
+            continue
+        unnamed = False
+        for each in table.ops:
+            if isinstance(each, ops.CreateForeignKeyOp) and each.constraint_name is None:
+                each.constraint_name = _name(table.table_name, each.local_cols, "fkey")
+            elif isinstance(each, ops.CreateUniqueConstraintOp) and each.constraint_name is None:
+                each.constraint_name = _name(table.table_name, each.columns, "key")
+            elif isinstance(each, ops.DropConstraintOp) and each.constraint_name is None:
+                suffix = _SUFFIXES.get(str(each.constraint_type))
+                if suffix is not None:
+                    columns = [column.name for column in each.to_constraint().columns]  # type: ignore[attr-defined]
+                    each.constraint_name = "_".join([table.table_name, *columns, suffix])
+                    unnamed = True
+        if unnamed:
+            changes.upgrade.ops[number] = UnnamedTableOps(table.table_name, table.ops, schema=table.schema)
+
+
+def _name(table: str, columns: object, suffix: str) -> str:
+    name = "_".join([table, *map(str, columns), suffix])  # type: ignore[call-overload]
+    if len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: _MAX_NAME - len(suffix) - 10]}_{digest}_{suffix}"
+
+
+def keep_keys_of_default_schema(changes: Changes) -> None:
+    """Leave out foreign keys that only differ in the default schema, which the database does not name."""
+    default = changes.autogen.dialect.default_schema_name
+    for table in changes.upgrade.ops:
+        if isinstance(table, ops.ModifyTableOps):
+            same = {id(each) for pair in _same_keys(table, default) for each in pair}
+            table.ops[:] = [each for each in table.ops if id(each) not in same]
+    changes.upgrade.ops[:] = [
+        each for each in changes.upgrade.ops if not (isinstance(each, ops.ModifyTableOps) and each.is_empty())
+    ]
+
+
+def _same_keys(table: ops.ModifyTableOps, default: str | None) -> Iterator[tuple[object, object]]:
+    created = [each for each in table.ops if isinstance(each, ops.CreateForeignKeyOp)]
+    for end in table.ops:
+        if isinstance(end, ops.DropConstraintOp) and end.constraint_type == "foreignkey":
+            old = end.reverse()
+            for key in created:
+                if isinstance(old, ops.CreateForeignKeyOp) and _shape(old, default) == _shape(key, default):
+                    yield end, key
+
+
+def _shape(key: ops.CreateForeignKeyOp, default: str | None) -> tuple[object, ...]:
+    """Return what a foreign key references and how, without the default schema and the defaults of its options."""
+    schema = key.kw.get("referent_schema")
+    actions = [str(key.kw.get(name) or "NO ACTION").upper() for name in ("onupdate", "ondelete")]
+    options = [key.kw.get(name) or None for name in ("deferrable", "initially")]
+    return (
+        key.referent_table,
+        None if schema == default else schema,
+        tuple(key.local_cols),
+        tuple(key.remote_cols),
+        *actions,
+        *options,
+    )

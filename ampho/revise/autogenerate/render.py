@@ -1,0 +1,202 @@
+"""Rendering the changes of a package as Python code that runs.
+
+It uses these private names of Alembic and SQLAlchemy:
+
+- ``render._render_python_into_templatevars`` renders the operations.
+- ``render._repr_type``, ``_user_autogenerate_prefix``, and ``_sqlalchemy_autogenerate_prefix`` render a type.
+- ``TypeEngine._variant_mapping`` contains the variants of a type.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from alembic.autogenerate import render
+from sqlalchemy import TypeDecorator
+from sqlalchemy.dialects.postgresql import ENUM
+from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.sqltypes import Enum
+from sqlalchemy.util import immutabledict
+
+from ampho._text import listed
+from ampho.errors import RevisionInputError
+from ampho.migrate.alembic import Body
+from ampho.revise.autogenerate.types import commit_used_labels, native_enum, renders_enums
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
+
+    from ampho.revise.autogenerate.changes import Changes
+
+RenderItem: TypeAlias = Callable[[str, Any, "AutogenContext"], "str | bool"]
+"""The function that Alembic calls for each column, type, and constraint, before it renders the item itself."""
+
+_TEMPLATE_NAMES = frozenset({"op", "sa"})
+
+
+class ItemRenderer:
+    """Renders the types that Alembic would render as code that does not run, as Alembic's ``render_item`` does.
+
+    :ivar warnings: the types that were replaced, in words.
+    :ivar failures: the types that cannot be rendered, in words.
+    """
+
+    def __init__(self, users: RenderItem | None) -> None:
+        """Take the user's ``render_item``, which comes first."""
+        self._users = users
+        self._column = ""
+        self.warnings: list[str] = []
+        self.failures: list[str] = []
+
+    def __call__(self, kind: str, item: Any, autogen: AutogenContext) -> str | bool:  # noqa: ANN401 (Alembic's signature)
+        """Return the code of an item; False if Alembic should render it."""
+        text = self._users(kind, item, autogen) if self._users else False
+        if kind == "column":
+            self._column = str(item)
+        return self._render_type(item, autogen) if kind == "type" and text is False else text
+
+    def _render_type(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str | bool:
+        if type_._variant_mapping:
+            return self._render_variants(type_, autogen)
+        if renders_enums(autogen) and (enum := native_enum(type_, autogen.dialect)) is not None:
+            if getattr(type_, "item_type", None) is None:
+                return _enum_text(enum, autogen)
+        elif isinstance(type_, Enum) and type_.metadata is not None:
+            shown = repr(type_).replace(", metadata=MetaData()", "")  # SQLAlchemy 2.1 does not show it
+            return f"{render._sqlalchemy_autogenerate_prefix(autogen)}{shown}"
+        if getattr(type_, "item_type", None) is not None and _is_sqlalchemys(type_):
+            return _array_text(type_, autogen)
+        return False if _is_sqlalchemys(type_) else self._render_users_type(type_, autogen)
+
+    def _render_variants(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str:
+        base = type_.copy()
+        base._variant_mapping = immutabledict()
+        text = render._repr_type(base, autogen)
+        for dialect, variant in sorted(type_._variant_mapping.items()):
+            text += f".with_variant({render._repr_type(variant, autogen)}, {dialect!r})"
+        return text
+
+    def _render_users_type(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str | bool:
+        """Return the code that creates a type of the app or of a library, or else the type that it uses."""
+        shown, name = repr(type_), type(type_).__name__
+        arguments = shown.removeprefix(name)
+        same = shown != arguments and _creates(type_, arguments, autogen.dialect)
+        if same and "<locals>" not in type(type_).__qualname__:
+            prefix = str(render._user_autogenerate_prefix(autogen, type_))  # type: ignore[no-untyped-call]
+            outer = type(type_).__qualname__.removesuffix(name) if prefix == f"{type(type_).__module__}." else ""
+            return f"{prefix}{outer}{shown}"
+        where = f"the type {name} of {self._place(type_, autogen)}"
+        if (plain := _plain_type(type_, autogen)) is None:
+            self.failures.append(where)
+            return False
+        self.warnings.append(
+            f"The code that creates {where} is not known, so the revision contains {plain} instead, which the database"
+            " stores in the same way. To write other code, pass render_item."
+        )
+        return plain
+
+    def _place(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str:
+        columns = [column for table in autogen.table_key_to_table.values() for column in table.columns]
+        return next((str(column) for column in columns if column.type is type_), self._column)
+
+
+def body(changes: Changes) -> Body:
+    """Return the changes as the bodies of a revision's functions.
+
+    :raises RevisionInputError: if a type cannot be rendered.
+    """
+    autogen, texts = changes.autogen, dict[str, Any]()
+    renderer = autogen.opts["render_item"]
+    renderer.warnings.clear()
+    renderer.failures.clear()
+    commit_used_labels(changes)
+    autogen.imports = set(changes.script.imports)
+    render._render_python_into_templatevars(autogen, changes.script, texts)
+    if failures := [*dict.fromkeys(renderer.failures)]:
+        raise RevisionInputError(
+            f"The code that creates {listed(failures)} is not known. Pass a function render_item to"
+            " context.configure() that returns the code, or give the type's class a __repr__() that does.",
+            package=changes.package,
+        )
+    changes.warnings += dict.fromkeys(renderer.warnings)
+    upgrades = _without_remarks(texts[changes.upgrade.upgrade_token])
+    downgrades = _without_remarks(texts[changes.downgrade.downgrade_token])
+    imports = {line for line in texts["imports"].splitlines() if line}
+    for code in (upgrades, downgrades):
+        imports |= _missing_imports(code, imports)
+    return Body(upgrades, downgrades, "\n".join(sorted(imports)), autogen.migration_context.opts)
+
+
+def _is_sqlalchemys(type_: TypeEngine[Any]) -> bool:
+    return type(type_).__module__.startswith("sqlalchemy.")
+
+
+def _enum_text(enum: ENUM, autogen: AutogenContext) -> str:
+    """Return the code of an enum type, without the creation of the type, which is an operation of its own."""
+    autogen.imports.add("from sqlalchemy.dialects import postgresql")
+    schema = f", schema={str(enum.schema)!r}" if enum.schema else ""
+    return f"postgresql.ENUM({', '.join(map(repr, enum.enums))}, name={str(enum.name)!r}{schema}, create_type=False)"
+
+
+def _array_text(type_: Any, autogen: AutogenContext) -> str:  # noqa: ANN401 (an array type of any dialect)
+    item, shown = type_.item_type, repr(type_)
+    is_dialects = type(type_).__module__.startswith("sqlalchemy.dialects.")
+    prefix = "postgresql." if is_dialects else render._sqlalchemy_autogenerate_prefix(autogen)
+    if is_dialects:
+        autogen.imports.add("from sqlalchemy.dialects import postgresql")
+    return f"{prefix}{shown.replace(f'({item!r}', f'({render._repr_type(item, autogen)}', 1)}"
+
+
+def _creates(type_: TypeEngine[Any], arguments: str, dialect: Dialect) -> bool:
+    """Return whether the class of a type, called with arguments that are Python code, creates the same type again."""
+    try:
+        made = eval(f"type_{arguments}", {"type_": type(type_)})  # noqa: S307  # the revision would contain this code
+    except Exception:  # noqa: BLE001  # the class belongs to the user
+        return False
+    return isinstance(made, type(type_)) and _ddl(made, dialect) == _ddl(type_, dialect)
+
+
+def _ddl(type_: TypeEngine[Any], dialect: Dialect) -> str | None:
+    try:
+        return type_.compile(dialect=dialect)
+    except (CompileError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def _plain_type(type_: TypeEngine[Any], autogen: AutogenContext) -> str | None:
+    """Return the code of the type of SQLAlchemy that a decorator uses on the database."""
+    if not isinstance(type_, TypeDecorator):
+        return None
+    for plain in (type_.impl_instance, type_.load_dialect_impl(autogen.dialect)):
+        public = next((cls for cls in type(plain).__mro__ if not cls.__name__.startswith("_")), object)
+        same = _ddl(plain, autogen.dialect) == _ddl(type_, autogen.dialect)
+        if same and public.__module__.startswith("sqlalchemy.") and public is type(plain):
+            return str(render._repr_type(plain, autogen))
+    return None
+
+
+def _without_remarks(text: str) -> str:
+    """Return rendered code without the comments that Alembic puts around it."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("# ###")).strip()
+
+
+def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
+    """Return the missing imports of modules that the code names in full, such as those of the app's own types."""
+    bound = set(_TEMPLATE_NAMES)
+    for node in ast.walk(ast.parse("\n".join(imports))):
+        if isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+    found: set[str] = set()
+    tree = ast.parse(f"if True:\n    {code}")  # the first line of a body lacks the indentation of the others
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            dotted = ast.unparse(node)
+            if dotted.partition(".")[0] not in bound | stored and dotted in sys.modules:
+                found.add(f"import {dotted}")
+    return {line for line in found if not any(other.startswith(f"{line}.") for other in found)}
