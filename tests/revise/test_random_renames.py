@@ -15,7 +15,7 @@ from comparing import ONE_EACH, compare, run
 from servers import Database
 from sqlalchemy.engine import Connection
 
-from ampho.revise.autogenerate.comparison import body
+from ampho.revise.autogenerate.render import body
 
 CHANGES = int(os.environ.get("AMPHO_RENAMES", "24"))
 

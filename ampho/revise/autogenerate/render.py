@@ -66,7 +66,7 @@ class ItemRenderer:
         if renders_enums(autogen) and (enum := native_enum(type_, autogen.dialect)) is not None:
             if getattr(type_, "item_type", None) is None:
                 return _enum_text(enum, autogen)
-        elif isinstance(type_, Enum) and type_.metadata is not None:
+        elif type(type_) is Enum and type_.metadata is not None:
             shown = repr(type_).replace(", metadata=MetaData()", "")  # SQLAlchemy 2.1 does not show it
             return f"{render._sqlalchemy_autogenerate_prefix(autogen)}{shown}"
         if getattr(type_, "item_type", None) is not None and _is_sqlalchemys(type_):
