@@ -229,12 +229,7 @@ def change_enums(changes: Changes) -> None:
     catalog = _catalog(changes.autogen)
     new = _named(catalog, changes.upgrade.ops)
     gone = _named(catalog, changes.upgrade.ops, dropped=True)
-    owners = {name: _owner(changes, catalog, name) for name in new}
-    changes.needs |= {
-        owner
-        for name, owner in owners.items()
-        if owner != changes.package and (name not in catalog.labels or owner in changes.owners.history.values())
-    }
+    owners = {name: _owner(changes, name) for name in new}
     created = [
         CreateEnumOp(enum, is_owned=owners[name] == changes.package)
         for name, enum in new.items()
@@ -286,11 +281,8 @@ def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
     return [each for each in columns if dropped.isdisjoint({(each.table, ""), (each.table, each.name)})]
 
 
-def _owner(changes: Changes, catalog: _Catalog, name: Name) -> str:
-    """Return the package that owns a type: of the packages that use it, the one that needs the fewest others."""
-    users = {str(changes.owners.owner(table.key)) for table, _ in catalog.of_models.get(name, ())}
-    users = users or {changes.package}
-    return min(users, key=lambda package: (len(changes.owners.needed_by(package) & users), package))
+def _owner(changes: Changes, name: Name) -> str:
+    return changes.objects.owner_of_type(name[1], name[0]) or changes.package
 
 
 def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLabelsOp], list[ChangeLabelsOp]]:
@@ -299,7 +291,7 @@ def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLab
     removed: list[ChangeLabelsOp] = []
     for name, users in catalog.of_models.items():
         enum = users[0][1]
-        if not getattr(enum, "create_type", True) or _owner(changes, catalog, name) != changes.package:
+        if not getattr(enum, "create_type", True) or _owner(changes, name) != changes.package:
             continue
         old = catalog.labels.get(name)
         if old is None or set(old) == set(enum.enums):
