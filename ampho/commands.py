@@ -156,6 +156,7 @@ class Commands:
         *packages: str,
         scratch: bool = False,
         dry_run: bool = False,
+        asks: bool = False,
         rename: Iterable[str] = (),
         fill: Iterable[str] = (),
         depends_on: Iterable[str] = (),
@@ -174,7 +175,9 @@ class Commands:
         :param scratch: whether to compare with a throwaway database, on which the histories run first, instead of the
             app's database.
         :param dry_run: whether to write nothing.
-        :param rename: renames of objects, such as ``users.name=full_name``.
+        :param asks: whether you ask the questions of the result, and call this method again with the answers. If there
+            are questions, nothing is written; otherwise, they become warnings.
+        :param rename: renames, such as ``users.name=full_name``; ``users.name=`` says that the column was not renamed.
         :param fill: values for existing rows, such as ``users.age=0``.
         :param depends_on: for one package, as for :meth:`revision`; so are ``head``, ``splice``, and ``rev_id``.
         :param x: values for ``context.get_x_argument()``.
@@ -199,6 +202,7 @@ class Commands:
                 wish,
                 scratch=scratch,
                 dry_run=dry_run,
+                asks=asks,
                 rename=rename,
                 fill=fill,
                 x=x,

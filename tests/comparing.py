@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from servers import Database
 from sqlalchemy.engine import Connection
 
 from ampho.revise.autogenerate.comparison import Comparison
@@ -23,6 +25,15 @@ OPTIONS = {
     "upgrade_token": "upgrades",
     "user_module_prefix": None,
 }
+
+
+@contextmanager
+def connected(database: Database) -> Iterator[Connection]:
+    """A connection that needs no app, and whose engine is disposed of afterwards."""
+    engine = sa.create_engine(database.sync_url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
 
 
 def compare(

@@ -26,7 +26,7 @@ def generated(
     ctx: click.Context, generate: Generate, rename: tuple[str, ...], fill: tuple[str, ...]
 ) -> tuple[Generated, ...]:
     """Return what was generated after all questions have been answered; without a terminal, none is asked."""
-    asks = can_ask() and is_terminal() and not wants_json(ctx) and not os.environ.get("CI")
+    asks = _can_ask(ctx)
     answered: set[str] = set()
     while True:
         found = generate(rename, fill, asks)
@@ -40,6 +40,11 @@ def generated(
                 rename += (question.answer(answer),)
             elif answer:
                 fill += (question.answer(answer),)
+
+
+def _can_ask(ctx: click.Context) -> bool:
+    is_interactive = can_ask() and is_terminal() and not os.environ.get("CI")
+    return is_interactive and not wants_json(ctx) and not ctx.params["dry_run"]
 
 
 def _is_written(found: Iterable[Generated]) -> bool:

@@ -11,6 +11,7 @@ import click
 
 from ampho._text import shown_path
 from ampho.cli import completion
+from ampho.cli.asking import generated
 from ampho.cli.call import call
 from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
@@ -120,6 +121,19 @@ def db_init(ctx: click.Context, package: str | None) -> None:
     is_flag=True,
     help="Fill in the changes that make the database match the models. Without PACKAGE, do so for all packages.",
 )
+@click.option("--dry-run", is_flag=True, help="With -a, print what differs, without writing a file.")
+@click.option(
+    "--rename",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="With -a, a rename, such as users.name=full_name, or carts=baskets for a table. Repeatable.",
+)
+@click.option(
+    "--fill",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="With -a, a value for existing rows of a column that must not be NULL, such as users.age=0. Repeatable.",
+)
 @_scratch
 @_on_database
 def db_rev(
@@ -133,6 +147,9 @@ def db_rev(
     splice: bool,
     rev_id: str | None,
     autogenerate: bool,
+    dry_run: bool,
+    rename: tuple[str, ...],
+    fill: tuple[str, ...],
     scratch: bool,
     x: tuple[str, ...],
 ) -> None:
@@ -146,6 +163,9 @@ def db_rev(
         raise click.UsageError("PACKAGE or MESSAGE is missing. Run 'db-rev PACKAGE MESSAGE', or 'db-rev -a MESSAGE'.")
     if package is None and (depends_on or head is not None or splice or rev_id is not None):
         raise click.UsageError("--depends-on, --head, --splice, and --rev-id need a PACKAGE.")
+    if (dry_run or rename or fill) and not autogenerate:
+        given = "--dry-run" if dry_run else "--rename" if rename else "--fill"
+        raise click.UsageError(f"{given} requires --autogenerate.")
     if package is not None and not autogenerate:
         new = call(
             ctx,
@@ -160,20 +180,29 @@ def db_rev(
         )
         show(ctx, new, _wrote(new) if new else None)
         return
-    found = call(
+    found = generated(
         ctx,
-        Commands.autogenerate,
-        message,
-        *filter(None, [package]),
-        scratch=scratch,
-        depends_on=depends_on,
-        head=head,
-        splice=splice,
-        rev_id=rev_id,
-        x=x,
-        observer=_WARNINGS,
+        lambda rename, fill, asks: call(
+            ctx,
+            Commands.autogenerate,
+            message,
+            *filter(None, [package]),
+            scratch=scratch,
+            dry_run=dry_run,
+            asks=asks,
+            rename=rename,
+            fill=fill,
+            depends_on=depends_on,
+            head=head,
+            splice=splice,
+            rev_id=rev_id,
+            x=x,
+            observer=_WARNINGS,
+        ),
+        rename,
+        fill,
     )
-    if package is not None and wants_json(ctx):
+    if package is not None and wants_json(ctx) and not dry_run:
         print_json(ctx, next(iter(found[0].revisions), None))
     else:
         show(ctx, AllGenerated(found))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from comparing import ONE_EACH, compare, run
+from comparing import ONE_EACH, compare, connected, run
 from servers import Database
 from sqlalchemy.engine import Connection
 
@@ -40,10 +40,8 @@ def tables(*columns: sa.Column[Any]) -> sa.MetaData:
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[Connection]:
-    engine = sa.create_engine(database.sync_url)
-    with engine.connect() as connection:
+    with connected(database) as connection:
         yield connection
-    engine.dispose()
 
 
 def with_rows(connection: Connection, metadata: sa.MetaData, **values: object) -> None:

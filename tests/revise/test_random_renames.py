@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from comparing import ONE_EACH, compare, run
+from comparing import ONE_EACH, compare, connected, run
 from servers import Database
 from sqlalchemy.engine import Connection
 
@@ -197,7 +197,7 @@ def fill(connection: Connection, model: Model) -> None:
 def test_planted_renames_are_asked_for_and_keep_all_rows(database: Database) -> None:
     asked = right = planted = 0
     wrong: list[str] = []
-    with sa.create_engine(database.sync_url).connect() as connection:
+    with connected(database) as connection:
         for seed in range(CHANGES):
             rng = random.Random(seed)
             old = random_model(rng)

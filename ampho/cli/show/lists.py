@@ -174,11 +174,7 @@ def _(drifts: Drifts, ctx: click.Context) -> None:
 
 def print_changes(changes: Iterable[Change], indent: str = "") -> None:
     """Print a line for each change of the schema."""
-    colors = {
-        f"{indent}+": "green",
-        f"{indent}-": "red",
-        f"{indent}~": "yellow",
-    }
+    colors = {f"{indent}+": "green", f"{indent}-": "red", f"{indent}~": "yellow"}
     for change in changes:
         say(f"{indent}{change.text}", hang=len(indent) + len("+ "), colors=colors)
 
@@ -192,10 +188,12 @@ def _(found: AllGenerated, ctx: click.Context) -> None:
     for each in found:
         for table, package in each.moved.items():
             say(f"The table {table} has moved from {package} to {each.package}. No revision is needed for that.")
-    revisions = [revision for each in found for revision in each.revisions]
-    for revision in revisions:
-        say(f"Wrote {shown_path(revision.path)}")
-    if not revisions:
+        print_changes(each.changes)
+        for revision in each.revisions:
+            say(f"Wrote {shown_path(revision.path)}")
+        for path in () if each.revisions else each.paths:
+            say(f"Would write {shown_path(path)}")
+    if not any(each.paths for each in found):
         one = len(found) == 1
         whose = f"the tables of {found[0].package} match its" if one else "the tables of all packages match their"
         say(f"Nothing to do: {whose} models.")

@@ -17,7 +17,7 @@ from sqlalchemy import MetaData, Table
 from ampho.revise.autogenerate.changes import Changes, table_key
 from ampho.revise.autogenerate.constraints import keep_keys_of_default_schema, name_constraints
 from ampho.revise.autogenerate.fills import Fills, questions_about_values
-from ampho.revise.autogenerate.likeness import likely_renames
+from ampho.revise.autogenerate.likeness import likely_renames, rename_along
 from ampho.revise.autogenerate.objects import ObjectOwners
 from ampho.revise.autogenerate.order import make_altering_keys, order_drops
 from ampho.revise.autogenerate.ownership import Ownership, split_key
@@ -76,6 +76,7 @@ class Comparison:
         self._seen: list[str] = []  # the tables in the database, without those that the user's include_name excludes
         self._autogen = AutogenContext(context, opts=self._filtered(context.opts))
         self._dropped: Collection[str] = ()
+        self._renamed_tables: Collection[str] = ()
         self._renames = self._renamed(rename)
         self._fills = Fills.parse(fill, ", ".join(packages))
         found = ops.UpgradeOps([])
@@ -94,6 +95,7 @@ class Comparison:
         found = [(str(self.owners.owner(each.key)), each.operation(self._autogen)) for each in renames.all]
         self._autogen.inspector = cast("Inspector", RenamedInspector(inspector, renames))
         self._dropped = renames.dropped
+        self._renamed_tables = {each.key for each in renames.all}
         return found
 
     def _filtered(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +164,8 @@ class Comparison:
         renames = [operation for owner, operation in self._renames if owner == package]
         changes = Changes.of(package, [*renames, *operations], self._autogen, self.owners, self.objects)
         changes.needs = self.objects.owners_of_types(changes).union(*map(self._owners_of, changes.changed()))
+        if self._renames:
+            rename_along(changes, self._renamed_tables)
         self._fills.apply(changes)
         for change in PASSES:
             change(changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ampho._text import listed, shown_path
@@ -15,7 +16,7 @@ from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
-from ampho.revise.autogenerate.describe import Change, describe
+from ampho.revise.autogenerate.describe import Change, describe, risks
 from ampho.revise.autogenerate.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.replay import replay, replay_back
@@ -59,6 +60,7 @@ class Generated:
     :ivar revisions: the revisions that were written; empty if nothing differs.
     :ivar changes: what the revisions change.
     :ivar questions: what only the developer can answer.
+    :ivar paths: the files of the revisions, even if they were not written.
     :ivar moved: the tables of the package that another package created, each with that package.
     """
 
@@ -67,6 +69,7 @@ class Generated:
     changes: tuple[Change, ...] = ()
     questions: tuple[Question, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[Path, ...] = ()
 
 
 def autogenerate(
@@ -77,6 +80,7 @@ def autogenerate(
     *,
     scratch: bool = False,
     dry_run: bool = False,
+    asks: bool = False,
     rename: Iterable[str] = (),
     fill: Iterable[str] = (),
     x: Sequence[str] = (),
@@ -89,6 +93,7 @@ def autogenerate(
     :param packages: the packages; if there are none, all that are not installed in site-packages.
     :param scratch: whether the database is a throwaway database, on which the histories run first.
     :param dry_run: whether to write nothing.
+    :param asks: whether the caller asks the questions, so that nothing is written if there are any, and no warning.
     :param rename: renames of objects, such as ``users.name=full_name``.
     :param fill: values for existing rows, such as ``users.age=0``.
     :return: a result for each package; first those with revisions, in the order in which these run.
@@ -121,11 +126,31 @@ def autogenerate(
         ]
 
     drafts, found = query_env(project, connection, x, compare, _command(project.graph, packages, wish))
-    revisions = () if dry_run else write_drafts(drafts)
-    return tuple(
-        replace(each, revisions=tuple(revision for revision in revisions if revision.package == each.package))
-        for each in found
-    )
+    if not (asks and any(each.questions for each in found)):
+        _warn_of_changes(found, warn)
+        drafted = [draft.revision for draft in drafts]
+        written = () if dry_run else write_drafts(drafts)
+        return tuple(
+            replace(each, revisions=_of(each.package, written), paths=_paths(each.package, drafted)) for each in found
+        )
+    return tuple(found)
+
+
+def _of(package: str, revisions: Iterable[Revision]) -> tuple[Revision, ...]:
+    return tuple(revision for revision in revisions if revision.package == package)
+
+
+def _paths(package: str, revisions: Iterable[Revision]) -> tuple[Path, ...]:
+    return tuple(revision.path for revision in _of(package, revisions))
+
+
+def _warn_of_changes(found: Iterable[Generated], warn: Warn) -> None:
+    """Warn about questions without an answer, and about changes that may lose data or fail on tables with rows."""
+    for each in found:
+        for question in each.questions:
+            warn(question.warning)
+        for risk in risks(each.changes):
+            warn(risk)
 
 
 def _names(project: Project, packages: Sequence[str], message: str) -> list[str]:

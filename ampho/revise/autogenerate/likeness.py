@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from alembic.operations import ops
 
-from ampho.revise.autogenerate.changes import Changes, table_key, target
+from ampho.revise.autogenerate.changes import Changes, is_empty_change, table_key, target
 from ampho.revise.autogenerate.describe import family
 from ampho.revise.autogenerate.earlier import Earlier
 from ampho.revise.autogenerate.questions import Question
+from ampho.revise.autogenerate.renames import Rename, RenameColumn, RenameObject, RenameTable, can_rename
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table
@@ -129,26 +130,44 @@ class _Finder:
         return 2 if before == after else 1.25
 
     def names(self) -> Iterator[Question]:
-        """Yield the questions about indexes and constraints, which databases that can rename them rename quickly."""
-        dialect = self._autogen.dialect.name
-        if dialect == "sqlite":
-            return
+        """Yield the questions about indexes and constraints that only get another name."""
         for change in self._changes.upgrade.ops:
             if isinstance(change, ops.ModifyTableOps):
-                yield from _renamed_names(change, dialect)
+                for kind, drop, made in _renamed_names(change, self._autogen.dialect.name):
+                    yield Question("--rename", kind, f"{table_key(change)}.{_name(drop)}", (_name(made),))
 
 
-def _renamed_names(change: ops.ModifyTableOps, dialect: str) -> Iterator[Question]:
-    """Yield a question for each index and constraint that only gets another name."""
+def rename_along(changes: Changes, tables: Collection[str]) -> None:
+    """Rename the indexes and constraints of renamed tables and columns whose names contain the old name.
+
+    :param tables: the keys of the tables that were renamed, or of which columns were renamed.
+    """
+    dialect = changes.autogen.dialect
+    renames: list[ops.MigrateOperation] = []
+    for change in changes.upgrade.ops:
+        if isinstance(change, ops.ModifyTableOps) and table_key(change) in tables:
+            for kind, drop, made in list(_renamed_names(change, dialect.name)):
+                change.ops[:] = [each for each in change.ops if each is not drop and each is not made]
+                rename = Rename(kind, change.table_name, _name(drop), _name(made), change.schema)
+                renames.append(RenameObject(rename, dialect))
+    done = sum(isinstance(each, RenameTable | RenameColumn | RenameObject) for each in changes.upgrade.ops)
+    left = [each for each in changes.upgrade.ops[done:] if not is_empty_change(each)]
+    changes.upgrade.ops[done:] = [*renames, *left]
+
+
+def _renamed_names(change: ops.ModifyTableOps, dialect: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the indexes and constraints that only get another name: the kind, what is dropped, and what is created.
+
+    Those that the database cannot rename are left out.
+    """
     for kind, dropped, created, shape in _NAMED:
-        drops = [each for each in change.ops if isinstance(each, dropped)]
+        if not can_rename(dialect, is_key=created is ops.CreateForeignKeyOp):
+            continue
         made = [each for each in change.ops if isinstance(each, created)]
-        shapes = {_name(each): shape(each) for each in made}
-        for drop in drops:
-            same = [name for name, each in shapes.items() if each == _reversed_shape(drop, created, shape) and name]
-            is_constraint_of_mysql = dialect != "postgresql" and created is ops.CreateForeignKeyOp
-            if len(same) == 1 and _name(drop) not in ("", same[0]) and not is_constraint_of_mysql:
-                yield Question("--rename", kind, f"{table_key(change)}.{_name(drop)}", (same[0],))
+        for drop in [each for each in change.ops if isinstance(each, dropped)]:
+            same = [each for each in made if shape(each) == _reversed_shape(drop, created, shape) and _name(each)]
+            if len(same) == 1 and _name(drop) not in ("", _name(same[0])):
+                yield kind, drop, same[0]
 
 
 def _reversed_shape(drop: Any, created: type[Any], shape: Callable[[Any], object]) -> object:  # noqa: ANN401

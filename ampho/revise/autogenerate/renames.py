@@ -130,6 +130,14 @@ def _renaming_sql(rename: Rename, dialect: Dialect) -> str:
     return literal_sql(sql)
 
 
+def can_rename(dialect: str, *, is_key: bool) -> bool:
+    """Return whether a database can rename an index or a constraint.
+
+    :param is_key: whether it is a foreign key or the primary key.
+    """
+    return dialect == "postgresql" or (dialect in ("mysql", "mariadb") and not is_key)
+
+
 def literal_sql(sql: str) -> str:
     """Return SQL in which ``op.execute()`` finds no parameters: a colon before a word is escaped."""
     return _PARAMETER.sub(r"\\:\1", sql)
@@ -351,7 +359,7 @@ class _Resolver:
         if name in columns:
             self._check_column(text, self._tables[key], columns, name, target)
             return Rename("column", bare, name, target, schema, columns[name])
-        if kind := self._kind(present, schema, name):
+        if kind := self._kind(text, present, schema, name):
             return Rename(kind, bare, name, target, schema)
         gone = [each for each in columns if each not in self._tables[key].columns]
         has = f"These columns are only in the database: {listed(gone, _SHOWN)}." if gone else ""
@@ -367,14 +375,21 @@ class _Resolver:
             has = f"New in the models: {listed(new, _SHOWN)}." if new else f"No column of {table.key} is new."
             raise _error(text, f"{table.key}.{target} is not a new column of the models. {has}")
 
-    def _kind(self, table: str, schema: str | None, name: str) -> str:
+    def _kind(self, text: str, table: str, schema: str | None, name: str) -> str:
         """Return whether a name is that of an index or a constraint; empty if it is neither."""
-        uniques = [each["name"] for each in self._inspector.get_unique_constraints(table, schema)]
         keys = [each["name"] for each in self._inspector.get_foreign_keys(table, schema)]
-        primary = self._inspector.get_pk_constraint(table, schema).get("name")
-        if name in [*uniques, *keys, primary]:
-            return "constraint"
-        return "index" if name in [each["name"] for each in self._inspector.get_indexes(table, schema)] else ""
+        keys.append(self._inspector.get_pk_constraint(table, schema).get("name"))
+        uniques = [each["name"] for each in self._inspector.get_unique_constraints(table, schema)]
+        indexes = [each["name"] for each in self._inspector.get_indexes(table, schema)]
+        if name not in [*keys, *uniques, *indexes]:
+            return ""
+        if not can_rename(self._inspector.dialect.name, is_key=name in keys):
+            raise _error(
+                text,
+                f"{self._inspector.dialect.name} cannot rename {name}. Leave this option out. The revision then drops"
+                f" {name}, and creates it with the new name.",
+            )
+        return "index" if name not in [*keys, *uniques] else "constraint"
 
 
 def _without(schema: str | None, name: str) -> str:

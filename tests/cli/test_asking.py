@@ -1,0 +1,187 @@
+"""What ``db-rev -a`` prints and asks, on a real terminal and in a pipe."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from project import Project
+from screen import Screen
+from servers import Database
+from store import Store, open_store
+
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
+USERS = """
+class User(db.Model):
+    __tablename__ = "users"
+    id = sa.Column(sa.Integer, primary_key=True)
+    name = sa.Column(sa.String(50))
+    city = sa.Column(sa.String(30))
+"""
+RENAMED = USERS.replace("name =", "full_name =")
+FILLED = USERS + "    age = sa.Column(sa.Integer, nullable=False)\n"
+RENAME = "users.name is gone and users.full_name is new: a rename? [y/N]"
+VALUE = "Which value do existing rows get? (Enter for none)"
+
+
+@pytest.fixture
+def shop(project: Project, database: Database) -> Store:
+    """A package with a table that has a row."""
+    shop = open_store(project, database, {"people": USERS})
+    shop.auto("people")
+    shop.run("db-up")
+    database.run("INSERT INTO users (id, name, city) VALUES (1, 'Ada', 'London')")
+    return shop
+
+
+def screen(shop: Store, *options: str, **env: str) -> Screen:
+    return Screen(shop.project, "ampho", "db-rev", "people", "Change", "-a", *options, columns=100, env=env)
+
+
+def body(shop: Store) -> str:
+    return shop.newest("people").partition("def upgrade")[2]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+@pytest.mark.parametrize("answer", ["y", "n", "", "\x03", "\x04"], ids=["y", "n", "Enter", "Ctrl-C", "Ctrl-D"])
+def test_a_rename_is_asked_for(shop: Store, database: Database, answer: str) -> None:
+    shop.models("people", RENAMED)
+    before = shop.files("people")
+    seen = screen(shop)
+    seen.wait(lambda shown: RENAME in shown)
+    seen.type(answer if answer in ("\x03", "\x04") else f"{answer}\r")
+    code = seen.end()
+
+    if answer in ("\x03", "\x04"):
+        assert (code, shop.files("people")) == (1, before)
+        assert "Traceback" not in seen.shown
+        return
+    assert code == 0, seen.shown
+    assert ("rename" in body(shop) or "new_column_name='full_name'" in body(shop)) == (answer == "y")
+    assert ("~ column users.name -> full_name" in seen.shown) == (answer == "y")
+    assert ("- column users.name  loses its values" in seen.shown) == (answer != "y")
+    assert "--rename" not in seen.shown
+    shop.run("db-up")
+    assert database.query("SELECT full_name, city FROM users") == [("Ada" if answer == "y" else None, "London")]
+    assert "matches its models" in shop.run("db-check").stdout
+    shop.run("db-down", "people@-1")
+    assert database.query("SELECT name, city FROM users") == [("Ada" if answer == "y" else None, "London")]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_a_value_is_asked_for_until_it_is_one(shop: Store, database: Database) -> None:
+    shop.models("people", FILLED)
+    seen = screen(shop)
+    seen.wait(lambda shown: VALUE in shown)
+    seen.type("many\r")
+    seen.wait(lambda shown: "'many' is not a value of the type INTEGER" in " ".join(shown.split()))
+    seen.wait(lambda shown: " ".join(shown.split()).count(VALUE) == 2)
+    seen.type("7\r")
+    assert seen.end() == 0, seen.shown
+    assert "existing rows get 7" in seen.shown
+    shop.run("db-up")
+    assert database.query("SELECT id, age FROM users") == [(1, 7)]
+    assert "matches its models" in shop.run("db-check").stdout
+    shop.run("db-down", "people@-1")
+    assert database.columns("users") == ["id", "name", "city"]
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_no_value_leaves_the_warning(shop: Store) -> None:
+    shop.models("people", FILLED)
+    seen = screen(shop)
+    seen.wait(lambda shown: VALUE in shown)
+    seen.type("\r")
+    assert seen.end() == 0, seen.shown
+    assert "--fill users.age=VALUE" in " ".join(seen.shown.split())
+    assert "UPDATE" not in body(shop)
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_of_several_new_names_one_is_chosen(shop: Store) -> None:
+    several = RENAMED.replace("    city", "    nickname = sa.Column(sa.String(50))\n    city")
+    shop.models("people", several.replace("full_name", "moniker"))
+    seen = screen(shop)
+    seen.wait(lambda shown: "Type the new name" in shown)
+    seen.type("city\r")
+    seen.wait(lambda shown: "city is not one of" in shown)
+    seen.type("moniker\r")
+    assert seen.end() == 0, seen.shown
+    assert "~ column users.name -> moniker" in seen.shown
+    assert "+ column users.nickname  VARCHAR(50)" in seen.shown
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+@pytest.mark.parametrize("why", ["pipe", "--json", "CI", "--dry-run"])
+def test_nothing_is_asked_where_nobody_can_answer(shop: Store, why: str) -> None:
+    shop.models("people", RENAMED)
+    if why == "pipe":
+        done = shop.project.run("ampho", "db-rev", "people", "Change", "-a")
+        said = done.stderr
+        assert "[y/N]" not in done.output
+        assert done.stdout.startswith(
+            "+ column users.full_name  VARCHAR(50)\n- column users.name  loses its values\nWrote "
+        )
+    else:
+        seen = screen(shop, *([why] if why != "CI" else []), **({"CI": "true"} if why == "CI" else {}))
+        assert seen.end() == 0, seen.shown
+        said = seen.shown
+        assert "[y/N]" not in said
+    assert "a rename? If so, add --rename users.name=full_name." in " ".join(said.split())
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_dry_run_writes_nothing_and_shows_everything(shop: Store) -> None:
+    shop.models("people", RENAMED)
+    before = shop.project.files()
+    done = shop.run("db-rev", "people", "Change", "-a", "--dry-run", "--rename", "users.name=full_name")
+    assert done.stdout.splitlines()[0] == "~ column users.name -> full_name"
+    assert done.stdout.splitlines()[1].startswith("Would write people/migrations/versions/people_")
+    printed = shop.run("db-rev", "people", "Change", "-a", "--dry-run", "--json").stdout
+    (generated,) = json.loads(printed)["generated"]
+    assert [change["text"] for change in generated["changes"]] == [
+        "+ column users.full_name  VARCHAR(50)",
+        "- column users.name  loses its values",
+    ]
+    assert generated["questions"][0]["choices"] == ["full_name"]
+    assert generated["revisions"] == []
+    assert shop.project.files() == before
+    assert shop.run("db-rev", "people", "Change", "--dry-run", exit_code=2).stderr.count("--dry-run requires") == 1
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("--rename=users.nam=full_name", "The table users in the database has no column, index, or constraint nam."),
+        (
+            "--rename=users.name=fullname",
+            "users.fullname is not a new column of the models. New in the models: full_name.",
+        ),
+        ("--rename=users.city=full_name", "The models still have the column users.city."),
+        ("--rename=people.name=full_name", "There is no table people in both the models and the database."),
+        ("--rename=users=people", "The models still have the table users."),
+        ("--rename=users.name", "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table."),
+        ("--fill=users.city=x", "users.city needs no value for existing rows. No column needs one."),
+    ],
+)
+def test_an_answer_to_nothing_is_refused(shop: Store, option: str, error: str) -> None:
+    shop.models("people", RENAMED)
+    said = shop.refused("db-rev", "people", "Change", "-a", option)
+    assert said.startswith(option.replace("=", " ", 1))
+    assert error in said
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_what_loses_data_is_warned_of(shop: Store, database: Database) -> None:
+    shop.models(
+        "people",
+        USERS.replace("50", "20").replace("    city = sa.Column(sa.String(30)", "    town = sa.Column(sa.String(30)"),
+    )
+    said = shop.run("db-rev", "people", "Change", "-a", "--rename", "users.city=").stderr
+    assert "Warning: The revision drops the column users.city. The data in it is lost." in said
+    assert (
+        "users.name changes from VARCHAR(50) to VARCHAR(20). Values that do not fit are rejected, or cut off." in said
+    )
+    assert "a rename?" not in said
