@@ -65,27 +65,25 @@ def _at_once(questions: Iterable[Question]) -> Iterator[Question]:
 
 def _ask(question: Question) -> str:
     """Return the answer to a question; empty for none."""
-    text = escaped(question.text)
-    if question.option == "--fill":
-        return _ask_for_value(question, f"{text} (Enter for none)")
     if len(question.choices) == 1:
-        return question.choices[0] if click.confirm(text, err=True) else ""
+        return question.choices[0] if click.confirm(escaped(question.text), err=True) else ""
+    say(question.text, err=True)
+    prompt = "The new name, or Enter for no" if question.choices else "The value, or Enter for none"
     while True:
-        answer: str = click.prompt(
-            f"{text} Type the new name, or Enter for no", default="", show_default=False, err=True
-        )
-        if answer in ("", *question.choices):
+        answer: str = click.prompt(prompt, default="", show_default=False, err=True)
+        problem = _problem(question, answer)
+        if not problem:
             return answer
-        say(f"{answer} is not one of {', '.join(question.choices)}.", err=True)
+        say(problem, err=True)
 
 
-def _ask_for_value(question: Question, text: str) -> str:
-    while True:
-        answer: str = click.prompt(text, default="", show_default=False, err=True)
-        try:
-            if answer and question.check is not None:
-                question.check(answer)
-        except RevisionInputError as exc:
-            say(str(exc), err=True)
-        else:
-            return answer
+def _problem(question: Question, answer: str) -> str:
+    """Return what is wrong with an answer, as a sentence; empty if it is possible."""
+    if question.choices and answer not in ("", *question.choices):
+        return f"{answer} is not one of {', '.join(question.choices)}."
+    try:
+        if answer and question.check is not None:
+            question.check(answer)
+    except RevisionInputError as exc:
+        return str(exc)
+    return ""

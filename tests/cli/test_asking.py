@@ -22,7 +22,7 @@ class User(db.Model):
 RENAMED = USERS.replace("name =", "full_name =")
 FILLED = USERS + "    age = sa.Column(sa.Integer, nullable=False)\n"
 RENAME = "users.name is gone and users.full_name is new: a rename? [y/N]"
-VALUE = "Which value do existing rows get? (Enter for none)"
+VALUE = "The value, or Enter for none:"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_rename_is_asked_for(shop: Store, database: Database, answer: str) -> 
     code = seen.end()
 
     if answer in ("\x03", "\x04"):
-        assert (code, shop.files("people")) == (1, before)
+        assert (code, shop.files("people")) == (130 if answer == "\x03" else 1, before)
         assert "Traceback" not in seen.shown
         return
     assert code == 0, seen.shown
@@ -100,16 +100,16 @@ def test_no_value_leaves_the_warning(shop: Store) -> None:
 
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_of_several_new_names_one_is_chosen(shop: Store) -> None:
-    several = RENAMED.replace("    city", "    nickname = sa.Column(sa.String(50))\n    city")
+    several = RENAMED.replace("    city", "    alias = sa.Column(sa.String(50))\n    city")
     shop.models("people", several.replace("full_name", "moniker"))
     seen = screen(shop)
-    seen.wait(lambda shown: "Type the new name" in shown)
+    seen.wait(lambda shown: "The new name, or Enter for no:" in shown)
     seen.type("city\r")
     seen.wait(lambda shown: "city is not one of" in shown)
     seen.type("moniker\r")
     assert seen.end() == 0, seen.shown
     assert "~ column users.name -> moniker" in seen.shown
-    assert "+ column users.nickname  VARCHAR(50)" in seen.shown
+    assert "+ column users.alias  VARCHAR(50)" in seen.shown
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
@@ -137,7 +137,7 @@ def test_a_dry_run_writes_nothing_and_shows_everything(shop: Store) -> None:
     before = shop.project.files()
     done = shop.run("db-rev", "people", "Change", "-a", "--dry-run", "--rename", "users.name=full_name")
     assert done.stdout.splitlines()[0] == "~ column users.name -> full_name"
-    assert done.stdout.splitlines()[1].startswith("Would write people/migrations/versions/people_")
+    assert done.stdout.splitlines()[1].startswith("Would write ")
     printed = shop.run("db-rev", "people", "Change", "-a", "--dry-run", "--json").stdout
     (generated,) = json.loads(printed)["generated"]
     assert [change["text"] for change in generated["changes"]] == [

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _COLUMNS = 3.5  # the points from which two columns are alike
 _TABLES = 0.5  # the share of columns from which two tables are alike
-_CLOSE = 0.75  # candidates with fewer points than the best one by this share of a point are as likely
+_CLOSE = 1  # candidates that have less than this many points fewer than the best one are as likely
 _SIMILAR = 0.6  # the ratio from which two names are similar
 
 
