@@ -230,9 +230,19 @@ def _reporting(target: _Target, doing: str) -> Iterator[None]:
     except (Exception, SystemExit) as exc:  # noqa: BLE001 (an app may raise anything)
         where = location(exc, None)
         place = f" (at {where})" if where else ""
-        why = with_hint(describe(exc))
+        why = _two_models(exc) or with_hint(describe(exc))
         error = target.error(f"{doing}: {why}{place}; fix it, or name another app with --app or AMPHO_APP")
         raise error from (None if quotes_url(exc) else exc)
+
+
+def _two_models(exc: BaseException) -> str | None:
+    """Return what to do if two models have tables of the same name, which SQLAlchemy says in other words."""
+    if "sqlalchemy" not in sys.modules:
+        return None
+    from ampho.revise.autogenerate.models import two_models
+
+    message = two_models(exc)
+    return message and message.removesuffix(".")
 
 
 def _best_app(module: ModuleType, target: _Target) -> App:

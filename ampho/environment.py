@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -30,13 +30,20 @@ from ampho.migrate.alembic import (
 if TYPE_CHECKING:
     from types import FrameType
 
+    from alembic.runtime.migration import MigrationContext, RevisionStep
     from flask.sansio.app import App
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ampho.extension import AsyncExtension, SyncExtension
+    from ampho.migrate.alembic import Work
     from ampho.migrate.project import Project
 
 _APP = "ampho_app"
+_WITHOUT_MODELS = (
+    *("upgrade", "downgrade", "do_stamp", "do_ensure_version"),
+    *("display_version", "show_current", "edit_current", "_display_current_history", "nothing"),
+)
+"""The functions of Alembic's commands that do not compare the models with the database."""
 
 __all__ = ["connect", "connect_async", "is_async", "options"]
 
@@ -76,10 +83,24 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
     hide_table(environment, project.settings.journal_table)
     found: dict[str, Any] = {}
     if "fn" in environment.context_opts:
-        found["fn"] = with_exact_rows(environment.context_opts["fn"])
+        found["fn"] = with_exact_rows(_with_models(environment.context_opts["fn"], project))
     if context.is_offline_mode():
         found |= {"dialect_name": project.url.get_dialect().name, "dialect_opts": {"paramstyle": "named"}}
     return found
+
+
+def _with_models(fn: Work, project: Project) -> Work:
+    """Let the work of a plain Alembic command import the models first, if it may compare them with the database."""
+    if getattr(fn, "__name__", "") in _WITHOUT_MODELS:
+        return fn
+
+    def work(heads: tuple[str, ...], context: MigrationContext) -> Iterable[RevisionStep]:
+        from ampho.revise.autogenerate.ownership import import_models
+
+        import_models(project.packages)
+        return fn(heads, context)
+
+    return work
 
 
 def _given_beside(caller: FrameType) -> frozenset[str]:

@@ -228,7 +228,7 @@ def prepare_revision(project: Project, package: str, wish: Wish, graph: Graph | 
     check_message(wish.message, package)
     graph = graph or project.graph
     down = _down_revision(graph, package, wish.head, splice=wish.splice)
-    needed = (_single_revision(graph, package, name, "--depends-on") for name in wish.depends_on)
+    needed = (single_revision(graph, package, name, "--depends-on") for name in wish.depends_on)
     return Revision(
         id=new_id(graph, package) if wish.rev_id is None else _checked_id(graph, package, wish.rev_id),
         package=package,
@@ -268,7 +268,7 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
         return heads[0] if heads else None
     if head == "base":
         return None
-    target = _single_revision(graph, package, head, "--head")
+    target = single_revision(graph, package, head, "--head")
     if graph[target].package != package:
         raise RevisionInputError(
             f"--head {head} is {target}, which belongs to {graph[target].package}. To depend on it, pass"
@@ -283,7 +283,7 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
     return target
 
 
-def _single_revision(graph: Graph, package: str, name: str, option: str) -> str:
+def single_revision(graph: Graph, package: str, name: str, option: str) -> str:
     """Return the id of the revision that an option names: an id, or a package, which stands for its head."""
     spec = parse(name)
     if spec.branch is not None and spec.target in ("head", "heads"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from project import Project
 from servers import Database
@@ -295,6 +297,17 @@ def test_two_models_of_one_name_are_named_with_their_modules(project: Project, d
     )
 
 
+def test_two_models_of_one_name_that_the_app_imports(project: Project, database: Database) -> None:
+    open_store(project, database, {"accounts": CUSTOMERS, "people": CUSTOMERS})
+    app = project.folder / "wsgi.py"
+    app.write_text("import accounts.models, people.models\n" + app.read_text("utf-8"), "utf-8")
+
+    error = project.run("ampho", "--app", "wsgi", "db-check", check=False).stderr
+
+    assert "customers: those in accounts.models and people.models. Rename one" in error
+    assert "extend_existing" not in error
+
+
 def test_two_metadata_with_a_table_of_one_name_are_refused(project: Project, database: Database) -> None:
     second = ELSEWHERE.replace("notes", "customers")
     options = "dict(target_metadata=[db.metadata, __import__('notes.models').models.Base.metadata])"
@@ -314,3 +327,37 @@ def test_a_table_that_a_pending_revision_drops_is_not_reported(project: Project,
     shop.auto("catalog")
 
     assert shop.run("db-check", "accounts").stderr == ""
+
+
+PLACES = "class Place(db.Model):\n    __tablename__ = 'places'\n    id = sa.Column(sa.Integer, primary_key=True)\n"
+SHOPS = PLACES.replace("Place", "Shop").replace("places", "shops") + (
+    "    place_id = sa.Column(sa.ForeignKey('places.id', name='shops_place'))\n"
+)
+
+
+@pytest.mark.parametrize("options", [("--scratch", "--depends-on", "geo"), ("--scratch",), ("--depends-on", "geo")])
+def test_a_table_that_sql_creates_can_be_referenced(project: Project, database: Database, options: list[str]) -> None:
+    shop = open_store(project, database, {"geo": PLACES, "shops": SHOPS})
+    project.revision("geo", "geo_1", upgrade="op.execute('CREATE TABLE places (id INTEGER NOT NULL PRIMARY KEY)')")
+
+    assert "creates the table in another way, add --depends-on geo." in shop.refused("db-rev", "shops", "New", "-a")
+    assert shop.auto("shops", *options).depends_on == ("geo_1",)
+    shop.run("db-up")
+    shop.run("db-check")
+
+
+def test_plain_alembic_compares_models_that_the_app_does_not_import(project: Project, database: Database) -> None:
+    shop = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS})
+    for package in shop.packages:
+        shutil.rmtree(project.migrations(package))
+        shop.run("db-init", package)
+        shop.auto(package)
+    shop.run("db-up")
+
+    ini = ("-c", "accounts/migrations/alembic.ini")
+    assert "No new upgrade operations" in project.run("alembic", *ini, "check", env={"AMPHO_APP": "wsgi"}).output
+    project.run("alembic", *ini, "revision", "--autogenerate", "-m", "x", "--head", "accounts@head")
+    assert "drop_table" not in shop.newest("accounts").partition("def downgrade")[0]
+    shop.models("catalog", "raise RuntimeError('not imported')")
+    project.run("alembic", *ini, "current")
+    assert "The models of catalog cannot be imported" in project.run("alembic", *ini, "check", check=False).output

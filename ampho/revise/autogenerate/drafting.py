@@ -17,7 +17,7 @@ from ampho.revise.autogenerate.directives import apply_hook, prepare, preset
 from ampho.revise.autogenerate.ownership import Ownership, name_tables
 from ampho.revise.autogenerate.render import body
 from ampho.revise.autogenerate.sequence import in_order
-from ampho.revise.writer import Draft, Wish, draft_revision
+from ampho.revise.writer import Draft, Wish, draft_revision, single_revision
 
 
 @dataclass
@@ -93,16 +93,23 @@ class Drafting:
         package = changes.package
         for key in sorted(changes.references() - self._created - self.owners.history.keys()):
             owner = self.owners.owner(key)
-            if owner in (None, package) or self.comparison.has_table(key):
+            if owner in (None, package) or owner in self._stated(package) or self.comparison.has_table(key):
                 continue
             if package not in self.owners.needed_by(str(owner)):
+                stated = f" If a revision of {owner} creates the table in another way, add --depends-on {owner}."
                 raise RevisionInputError(
                     f"{package} has a foreign key to the table {key} of {owner}, which no revision creates yet. Write"
-                    f" that revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'.",
+                    f" that revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'."
+                    f"{stated if self.graph.of_package(str(owner)) else ''}",
                     package=package,
                 )
             missing.append(key)
         return missing
+
+    def _stated(self, package: str) -> set[str]:
+        """Return the packages whose revisions create tables in a way that Ampho does not see, as depends_on tells."""
+        names = [single_revision(self.graph, package, name, "--depends-on") for name in self.wish.depends_on]
+        return {self.graph[name].package for name in self.graph.ancestors(names)}
 
     def _dependencies(self, changes: Changes, left_out: set[str]) -> list[str]:
         """Return the heads of the packages whose revisions have to run first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ampho._text import listed, shown_path
 from ampho.database.journal import Journal
@@ -20,11 +20,12 @@ from ampho.revise.autogenerate.describe import Change, describe, risks
 from ampho.revise.autogenerate.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.replay import replay, replay_back
-from ampho.revise.writer import Draft, Wish, check_message, write_drafts
+from ampho.revise.writer import Draft, Wish, check_message, single_revision, write_drafts
 from ampho.status import advice
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import MetaData
     from sqlalchemy.engine import Connection
 
     from ampho.revise.autogenerate.changes import Changes
@@ -103,7 +104,7 @@ def autogenerate(
     names = _names(project, packages, wish.message)
     warn = (observer or Observer()).warned
     if scratch:
-        replay(project, connection, names[0] if len(packages) == 1 else "heads", x)
+        _replay(project, connection, names[0] if len(packages) == 1 else "heads", wish.depends_on, x)
 
     def compare(
         rows: tuple[str, ...], journal: Journal, context: MigrationContext
@@ -177,6 +178,19 @@ def _writable(project: Project, names: Sequence[str], differing: Sequence[str], 
             " packages. Write them in the packages' own projects."
         )
     return [name for name in names if name not in installed]
+
+
+def _replay(
+    project: Project, connection: Connection, specifier: str, depends_on: Sequence[str], x: Sequence[str]
+) -> None:
+    """Run the history of a package, and what creates the other tables that its new revision needs."""
+    replay(project, connection, specifier, x)
+    if specifier != "heads":
+        metadata = cast("MetaData | None", project.options.get("target_metadata", project.metadata))
+        makers = find_owners(project, metadata).unseen_makers(specifier)
+        stated = [single_revision(project.graph, specifier, name, "--depends-on") for name in depends_on]
+        for needed in (*stated, *makers):
+            replay(project, connection, needed, x)
 
 
 def _command(graph: Graph, packages: Sequence[str], wish: Wish) -> list[str]:

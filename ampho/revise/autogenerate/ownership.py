@@ -150,6 +150,11 @@ class Ownership:
             todo += new
         return found
 
+    def unseen_makers(self, package: str) -> list[str]:
+        """Return the referenced packages with tables that their revisions create in a way that Ampho does not see."""
+        unseen = {owner for key, owner in self.models.items() if key not in self.history}
+        return sorted(self.references.get(package, frozenset()) & unseen)
+
     def first_of(self, packages: Iterable[str]) -> str | None:
         """Return the package on which the others depend; otherwise, the first one in the list of packages."""
         found = [name for name in self.rules.names if name in packages]
