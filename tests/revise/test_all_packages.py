@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from typing import Any
@@ -104,6 +105,14 @@ def test_a_foreign_key_and_the_column_that_it_needs_come_in_that_order(project: 
 
     assert [books.package, customers.package] == ["catalog", "accounts"]
     assert customers.depends_on == (books.id,)
+    store.run("db-up")
+
+    store.models("catalog", BOOKS)
+    store.models("accounts", CUSTOMERS)
+    customers, books = write_all(store)
+
+    assert [customers.package, books.package] == ["accounts", "catalog"]
+    assert customers.id in books.depends_on
     check_up_and_down(store, database)
 
 
@@ -267,3 +276,41 @@ def test_the_method_returns_what_was_generated(project: Project, database: Datab
     assert [each.package for each in planned] == list(MODELS)
     assert all(each.changes and not each.revisions for each in planned)
     assert [(each.package, len(each.revisions)) for each in written] == [("catalog", 1), ("accounts", 1)]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_installed_packages_are_named_and_not_written(
+    project: Project, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(project, database, {"catalog": BOOKS}, packages=["plugin", "catalog"])
+    installed = Project(project.folder / "site-packages")
+    installed.package("plugin", f"import sqlalchemy as sa\nfrom database import db\n{CUSTOMERS}")
+    installed.revision("plugin", "plugin_1")
+    monkeypatch.syspath_prepend(installed.folder)
+    store.run("db-up")
+    before = installed.files()
+
+    result = store.run("db-rev", "-a", "First")
+
+    assert (
+        "The models of plugin differ from the database, but Ampho does not write revisions of installed"
+        in result.stderr
+    )
+    assert result.stdout.count("Wrote ") == 1
+    assert installed.files() == before
+    assert "is installed in" in store.refused("db-rev", "plugin", "First", "-a")
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_the_result_as_json(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS})
+    write_all(store)
+    store.run("db-up")
+    store.models("catalog", BOOKS + MORE)
+
+    catalog, accounts = json.loads(store.run("db-rev", "-a", "More", "--json").stdout)["generated"]
+
+    assert (catalog["package"], accounts["package"]) == ("catalog", "accounts")
+    assert [change["name"] for change in catalog["changes"]] == ["books.more"]
+    assert [revision["message"] for revision in catalog["revisions"]] == ["More"]
+    assert accounts["revisions"] == accounts["changes"] == []
