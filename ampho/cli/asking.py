@@ -1,4 +1,4 @@
-"""Asking the questions of autogenerate on a terminal."""
+"""Ask the questions of autogenerate on a terminal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from ampho.revise.autogenerate.questions import Question
 
 Generate: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...], bool], tuple["Generated", ...]]
-"""Generates revisions, with arguments for ``--rename`` and ``--fill``, and whether questions will be asked."""
+"""A function that generates revisions.
+
+Its arguments are the values of ``--rename``, the values of ``--fill``, and whether the user will be asked questions.
+"""
 
 
 def generated(
     ctx: click.Context, generate: Generate, rename: tuple[str, ...], fill: tuple[str, ...]
 ) -> tuple[Generated, ...]:
-    """Return what was generated after all questions have been answered; without a terminal, none is asked."""
+    """Generate revisions, and ask the user all open questions. Without a terminal, ask nothing."""
     asks = _can_ask(ctx)
     answered: set[str] = set()
     while True:
@@ -52,7 +55,7 @@ def _is_written(found: Iterable[Generated]) -> bool:
 
 
 def _at_once(questions: Iterable[Question]) -> Iterator[Question]:
-    """Yield the questions that do not depend on the answers to others: those about tables come first."""
+    """Yield the questions that can be asked before any others are answered; questions about tables come first."""
     tables = [each for each in questions if each.object == "table"]
     renames = [each for each in questions if each.option == "--rename"]
     taken: set[tuple[str, str]] = set()
@@ -64,7 +67,7 @@ def _at_once(questions: Iterable[Question]) -> Iterator[Question]:
 
 
 def _ask(question: Question) -> str:
-    """Return the answer to a question; empty for none."""
+    """Ask a question, and return the answer; empty if there is none."""
     if len(question.choices) == 1:
         return question.choices[0] if click.confirm(escaped(question.text), err=True) else ""
     say(question.text, err=True)
@@ -78,7 +81,7 @@ def _ask(question: Question) -> str:
 
 
 def _problem(question: Question, answer: str) -> str:
-    """Return what is wrong with an answer, as a sentence; empty if it is possible."""
+    """Return what is wrong with an answer, as a sentence; empty if the answer is valid."""
     if question.choices and answer not in ("", *question.choices):
         return f"{answer} is not one of {', '.join(question.choices)}."
     try:

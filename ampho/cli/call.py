@@ -83,7 +83,7 @@ _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
 
 @contextmanager
 def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
-    """Call ``end`` when a signal arrives, unless the app handles that signal or this is not the main thread.
+    """Call ``end`` when SIGTERM or SIGINT arrives, unless the app handles that signal or this is not the main thread.
 
     :param end: a function that is called with the class of the signal's exception.
     """

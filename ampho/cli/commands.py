@@ -1,4 +1,4 @@
-"""The commands. Each one parses its arguments, calls the method of the same name, and shows the result."""
+"""The commands. Each one parses its arguments, calls a method of ``Commands``, and shows the result."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ _start = click.option(
 
 
 def _on_files(command: Callable[..., object]) -> Callable[..., object]:
-    """Add ``--json`` to a command, and pass it the context."""
+    """Add ``--json`` to a command that receives Click's context."""
     return json_option(click.pass_context(command))
 
 
 def _on_database(command: Callable[..., object]) -> Callable[..., object]:
-    """Add ``-x`` and ``--json`` to a command, and pass it the context."""
+    """Add ``-x`` and ``--json`` to a command that receives Click's context."""
     return _x(_on_files(command))
 
 
@@ -160,7 +160,9 @@ def db_rev(
     if message is None:
         package, message = None, package
     if message is None or (package is None and not autogenerate):
-        raise click.UsageError("PACKAGE or MESSAGE is missing. Run 'db-rev PACKAGE MESSAGE', or 'db-rev -a MESSAGE'.")
+        raise click.UsageError(
+            "PACKAGE or MESSAGE is missing. Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE'."
+        )
     if package is None and (depends_on or head is not None or splice or rev_id is not None):
         raise click.UsageError("--depends-on, --head, --splice, and --rev-id need a PACKAGE.")
     if (dry_run or rename or fill) and not autogenerate:
@@ -337,7 +339,7 @@ def _show_plan(ctx: click.Context, plan: Plan) -> None:
 def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
     """Return the result of ``change``. If the database is protected, ask the user to type its name.
 
-    :param change: a function that changes the database; its argument is the name of the database, or None.
+    :param change: a function that changes the database; its argument is the name that confirms the change, or None.
     """
     try:
         return change(confirm)
@@ -377,7 +379,7 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """Move one of two parallel lines of PACKAGE after the other.
 
-    The later line moves, so none of its revisions may already be applied to the database.
+    The later line moves, so its revisions must not have been applied to the database.
     """
     moved = call(ctx, Commands.rebase, package, x=x, observer=_WARNINGS)
     show(ctx, moved, f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
@@ -466,7 +468,7 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
     """Compare the models with the database.
 
-    By default, it compares the models of all packages. The exit code is 1 if there are differences.
+    By default, compare the models of all packages. The exit code is 1 if there are differences.
     """
     if deploy:
         if packages or scratch:
@@ -487,7 +489,7 @@ def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deplo
 def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
     """Check revisions for dangerous operations before they run.
 
-    By default, it checks all pending revisions. PACKAGE limits this to the pending revisions of a package, and REV to a
+    By default, check all pending revisions. PACKAGE limits this to the pending revisions of a package, and REV to a
     single revision, even if it has already been applied. The exit code is 1 if there are findings.
     """
     report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=_WARNINGS)
@@ -521,7 +523,7 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
     """Print what is applied and pending, one row per package.
 
-    By default, it prints all packages.
+    By default, print all packages.
     """
     status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=_WARNINGS)
     show(ctx, status)
@@ -571,8 +573,8 @@ def db_graph(
 ) -> None:
     """Draw the history, and mark what is applied.
 
-    Each package has a lane. If you name packages, it draws only these, and the revisions of other packages that are
-    connected to them.
+    Each package has a lane. If you name packages, the drawing contains only these, and the revisions of other packages
+    that are connected to them.
     """
     if mermaid and form not in (None, "mermaid"):
         raise click.UsageError(f"--mermaid and --format {form} are mutually exclusive.")
@@ -590,7 +592,7 @@ def db_graph(
 @click.argument("spec", type=_SPEC, required=False)
 @_on_files
 def db_show(ctx: click.Context, spec: str | None) -> None:
-    """Print all revisions, a package's revisions, or one in full."""
+    """Print all revisions, a package's revisions, or one revision in full."""
     show(ctx, Revisions(call(ctx, Commands.show, spec, observer=_WARNINGS)))
 
 

@@ -33,7 +33,7 @@ _OTHER_NAMES = {
     "history": "show",
     "showmigrations": "status",
 }
-"""Names of commands in other tools, each with the name of the equivalent command without its prefix."""
+"""Names of commands in other tools, each with the name of Ampho's equivalent command without ``db-``."""
 _MINUS = "\N{MINUS SIGN}"
 _PREFIX = "db-"
 _TYPED = "ampho.typed"
@@ -112,7 +112,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _no_app(exc: AppNotFoundError) -> str:
-    """Return the message that no app was found. It has several lines, because its readers are often new to Ampho."""
+    """Return the error message if no app is found. It has several lines, because its readers are often new to Ampho."""
     context = click.get_current_context(silent=True)
     typed = one_line(shlex.join(context.meta.get(_TYPED, ())), 200) if context else ""
     command = f" {typed or 'COMMAND'}"

@@ -38,7 +38,7 @@ _STDOUT = "ampho.stdout"
 
 @dataclass(frozen=True)
 class Shape:
-    """How the JSON of a class differs from the fields of the class.
+    """The differences between the JSON of a class and its fields.
 
     :ivar hidden: fields that are omitted.
     :ivar computed: paths of attributes, such as ``revision.id``, by JSON name; each adds a field or replaces one.

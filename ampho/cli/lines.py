@@ -25,7 +25,7 @@ from ampho.cli.terminal import is_terminal, refuses_colors
 
 _HANG = 2  # the indentation of continuation lines, in columns
 _LEAST = 20  # the minimum width of a continuation line, in columns
-_COLUMNS = 80  # the width to assume if that of the terminal is unknown
+_COLUMNS = 80  # the width to assume if the width of the terminal is unknown
 # Quoted text, such as a command, is not broken, so that it can be copied.
 _WORD = re.compile(r"\s*(?:'[^'\n]{1,60}'\S*|\S+)")
 
@@ -47,7 +47,7 @@ def say(
     text = escaped(text)
     if is_terminal(stderr=err):
         text = _colored(wrap(text, _columns(stream), hang), colors)
-    click.echo(text, file=stream)  # noqa: TID251 (this is the one place)
+    click.echo(text, file=stream)  # noqa: TID251 (the only call with text that may need escaping)
 
 
 def _colored(text: str, colors: Mapping[str, str]) -> str:

@@ -295,5 +295,5 @@ def _writes_to_the_terminal(handler: logging.Handler) -> bool:
     try:
         is_controlling = getattr(stream, "name", None) == "/dev/tty"  # another name for the same terminal
         return bool(stream.isatty()) and (is_controlling or os.path.sameopenfile(stream.fileno(), _OUT))
-    except (AttributeError, OSError, ValueError):  # it has no stream, or its stream is closed or has no descriptor
+    except (AttributeError, OSError, ValueError):  # there is no stream, or it is closed, or it has no descriptor
         return False

@@ -114,7 +114,7 @@ def _writing_to(descriptor: int, encoding: str, errors: str | None = None, *, is
 
 
 def _safe(stream: TextIO) -> TextIO:
-    """Return a safe stream for ``stream``. A stream that a test replaced, and Windows' console, stay unchanged."""
+    """Return a safe stream for ``stream``, or ``stream`` itself if a test replaced it or it is Windows' console."""
     file = _raw(stream)
     if not isinstance(file, io.FileIO) or isinstance(file, SafeFile):
         return stream

@@ -139,5 +139,5 @@ def cut(text: str, room: int, ellipsis: str = "…") -> str:
 
 def _clean(text: str, limit: int) -> str:
     if len(text) <= limit and text.isprintable() and text.strip() == text and "  " not in text:
-        return text  # the usual case, checked first because there may be thousands of texts
+        return text  # the usual case, checked first because there may be thousands of ids and messages
     return printable(text, limit)

@@ -1,7 +1,7 @@
 """Draw a picture for a terminal: a row for each node, with the lanes to the left of the text.
 
 A lane takes up a column from its first node to its last. If revisions of other packages depend on a revision, a dashed
-line in another column leads from that revision to the last of them.
+line in another column leads from it to the last of these revisions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COLORS = ("blue", "magenta", "cyan", "bright_blue", "bright_magenta", "bright_c
 _ASCII = str.maketrans("●○◆≠×–•│┆─┄╰╯╭╮├┤┴┼╷", "*o~=x-*|:--`'..++++.")  # noqa: RUF001 (signs, not letters)
 _WIDE = 80
 _SHOWN = 3  # the maximum number of dependencies that a row lists
-_OF_NODE = 3  # the parts of a node's text; a lane's text has two, a name and counts
+_OF_NODE = 3  # the number of parts of a node's text; a lane's text has two, a name and counts
 _MESSAGE = 36  # the width to which a message is cut before its remark is cut
 
 
@@ -49,7 +49,7 @@ class _Row:
 
     :ivar cells: what is drawn in each column.
     :ivar links: what is drawn between each column and the next one.
-    :ivar shorter: replaces ``text`` if there is too little room; may be empty.
+    :ivar shorter: a replacement for ``text`` if there is too little room; may be empty.
     """
 
     cells: list[Part]
@@ -194,7 +194,7 @@ class _Painter:
         yield row
 
     def _column(self, incoming: Mapping[int, _Strand]) -> int:
-        """Return the column of a node: its parent's column if the node is the last one that the parent's line reaches.
+        """Return the parent's column if a node is the last one that the parent's line reaches; otherwise a free column.
 
         :param incoming: the strands that reach the node, by their columns.
         """

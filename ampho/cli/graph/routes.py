@@ -172,7 +172,7 @@ class Layout:
         return self._rank_starts[node.rank], self._column_starts[self._column(node)]
 
     def edges(self) -> Iterator[tuple[Edge, list[Point]]]:
-        """Yield each edge with the points that it connects, from its source to its target."""
+        """Yield each edge with the ends and corners of its line, from its source to its target."""
         for route in self._routes:
             start, end = self._ends(route)
             points = [start]

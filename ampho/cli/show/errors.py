@@ -23,13 +23,13 @@ _ITEM = re.compile(r"\n(?=[-*] |\d+\. |\|)")
 def print_entry(name: str) -> None:
     """Print the entry of an error.
 
-    :param name: the name of its class, in upper or lower case.
+    :param name: the name of the error's class; upper and lower case are equivalent.
     :raises click.UsageError: if no error has that name.
     """
     entries = _entries()
     known = {each.lower(): each for each in entries}
     if name.lower() not in known:
-        meant = did_you_mean(name.lower(), known) or "'ampho explain' lists them."
+        meant = did_you_mean(name.lower(), known) or "'ampho explain' lists all errors."
         raise click.UsageError(sentences(f"No such error {name!a}.", meant))
     found = known[name.lower()]
     say(found)
@@ -69,11 +69,11 @@ def _paragraphs(markdown: str) -> Iterator[str]:
 
 
 def _linked(link: re.Match[str]) -> str:
-    """Return the text of a link, followed by its target if that is another page and the text is not a command."""
+    """Return the text of a link, followed by its target if the target is another page and the text is not a command."""
     text, page = link.groups()
     return text if not page or text.startswith("`") else f"{text} ({page})"
 
 
 def _quoted(code: re.Match[str]) -> str:
-    """Return code as messages show it: several words in quotes, unless they contain quotes themselves."""
+    """Return code as messages show it: in quotes if it has several words and contains no quotes itself."""
     return f"'{code[1]}'" if " " in code[1] and "'" not in code[1] else code[1]

@@ -30,7 +30,7 @@ class Revisions(tuple["RevisionRecord", ...]):
 
 @print_text.register
 def _(revisions: Revisions, ctx: click.Context) -> None:
-    """Print the revisions of each package; if the specifier names a single one, print it in full."""
+    """Print the revisions of each package. If the specifier names a single revision, print that revision in full."""
     spec = ctx.params["spec"]
     if spec and len(revisions) == 1 and spec not in {revisions[0].package, "heads", *revisions[0].labels}:
         _print_in_full(revisions[0])
@@ -159,7 +159,7 @@ def _(log: Log, ctx: click.Context) -> None:
 
 
 class Drifts(tuple["Drift", ...]):
-    """The differences between models and a database, by package."""
+    """The differences between the models and a database, by package."""
 
 
 @print_text.register
@@ -180,7 +180,7 @@ def print_changes(changes: Iterable[Change], indent: str = "") -> None:
 
 
 class AllGenerated(tuple["Generated", ...]):
-    """The revisions that were written so that the database matches its models, by package."""
+    """The revisions that were generated to make the database match the models, by package."""
 
 
 @print_text.register

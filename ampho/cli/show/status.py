@@ -144,7 +144,7 @@ def _wide(status: DatabaseStatus) -> Layout:
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
     """Return a table that only shows a head if it is not the revision that was applied last.
 
-    :param stacked: print the time of the last revision below its id.
+    :param stacked: print the time of the last applied revision below its id, instead of in its own column.
     """
     has_missing = any(package.missing for package in status)
     titles = ["Package", ">Applied", ">Implied", ">Pending", *([">Missing"] if has_missing else ()), "Last applied"]

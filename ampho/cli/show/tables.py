@@ -84,8 +84,9 @@ def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> in
 
 
 def _table(terminal: Console, layout: Layout, begin: int, widths: Sequence[int] | None) -> Table:
-    """Return a table of the rows from ``begin`` on, which looks like a part of the whole table.
+    """Return a part of the table, with at most ``_ROWS`` rows; only the first part has titles.
 
+    :param begin: the index of the first row.
     :param widths: the widths of the columns; None if Rich should choose them.
     """
     from rich.table import Table
