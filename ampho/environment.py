@@ -26,6 +26,7 @@ from ampho.migrate.alembic import (
     show_present_folders,
     with_exact_rows,
 )
+from ampho.revise.autogenerate.comparators import NAME
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,6 +46,9 @@ _WITHOUT_MODELS = (
 )
 """The functions of Alembic's commands that do not compare the models with the database."""
 
+_PLUGINS = ("alembic.autogenerate.*", NAME)
+"""The plug-ins that compare the models with the database: Alembic's own, and Ampho's corrections to what they find."""
+
 __all__ = ["connect", "connect_async", "is_async", "options"]
 
 
@@ -63,6 +67,8 @@ def options(**arguments: object) -> dict[str, Any]:
     found: dict[str, Any] = {
         "target_metadata": project.metadata,
         "transaction_per_migration": True,
+        "compare_server_default": True,
+        "autogenerate_plugins": list(_PLUGINS),
         **project.options,
     }
     if context.is_offline_mode():

@@ -52,25 +52,45 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
 
 
 @pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
-def test_check_constraints_are_compared_where_alembics_plug_in_is_asked_for(
-    project: Project, database: Database
+@pytest.mark.parametrize("plugin", ["ampho.comparators", "alembic.ext.checkconstraint_byname", "none"])
+def test_check_constraints_are_compared_unless_the_list_of_plug_ins_leaves_that_out(
+    project: Project, database: Database, plugin: str
 ) -> None:
-    pytest.importorskip("alembic.ext.checkconstraint_byname")
-    plugins = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"]
+    if plugin.startswith("alembic"):
+        pytest.importorskip(plugin)
+    plugins = ["alembic.autogenerate.*", *([plugin] if plugin != "none" else [])]
     checked = BOOKS + '    __table_args__ = (sa.CheckConstraint("length(title) > 0", name="books_titled"),)\n'
-    shop = open_store(project, database, {"catalog": BOOKS})
+    shop = replace(
+        open_store(project, database, {"catalog": BOOKS}),
+        options=repr({} if plugin.startswith("ampho") else {"autogenerate_plugins": plugins}),
+    )
+    shop.write_app()
     shop.auto("catalog")
     shop.run("db-up")
     shop.models("catalog", checked)
-    assert shop.run("db-check").stdout == "catalog  matches its models\n"
-    with_plugin = replace(shop, options=repr({"autogenerate_plugins": plugins}))
-    with_plugin.write_app()
-    first, second = with_plugin.run("db-check", exit_code=1).stdout.splitlines()
+    if plugin == "none":
+        assert shop.run("db-check").stdout == "catalog  matches its models\n"
+        return
+    first, second = shop.run("db-check", exit_code=1).stdout.splitlines()
     assert first == "catalog  1 difference"
-    assert second == "    + check constraint books.books_titled  length(title) > 0"
-    with_plugin.auto("catalog")
-    with_plugin.run("db-up")
-    assert with_plugin.run("db-check").stdout == "catalog  matches its models\n"
+    assert "check constraint books.books_titled" in second
+    shop.auto("catalog")
+    shop.run("db-up")
+    assert shop.run("db-check").stdout == "catalog  matches its models\n"
+
+
+@pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
+def test_server_defaults_are_compared_unless_that_is_turned_off(project: Project, database: Database) -> None:
+    column = '    kind = sa.Column(sa.String(20), server_default="it\'s new")\n'
+    shop = open_store(project, database, {"catalog": BOOKS + column})
+    shop.auto("catalog")
+    shop.run("db-up")
+    assert shop.run("db-check").stdout == "catalog  matches its models\n"
+    shop.models("catalog", BOOKS + column.replace("new", "old"))
+    assert "books.kind" in shop.run("db-check", exit_code=1).stdout
+    without = replace(shop, options=repr({"compare_server_default": False}))
+    without.write_app()
+    assert without.run("db-check").stdout == "catalog  matches its models\n"
 
 
 @pytest.mark.drivers(*ONE_EACH)

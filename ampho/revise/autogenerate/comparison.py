@@ -15,6 +15,7 @@ from alembic.operations import ops
 from sqlalchemy import MetaData, Table
 
 from ampho.revise.autogenerate.changes import Changes, table_key
+from ampho.revise.autogenerate.comparators import make_checks_of_columns, without_warnings
 from ampho.revise.autogenerate.constraints import keep_keys_of_default_schema, name_constraints
 from ampho.revise.autogenerate.fills import Fills, questions_about_values
 from ampho.revise.autogenerate.likeness import likely_renames, rename_along
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ampho.revise.autogenerate.questions import Question
 
 PASSES: Sequence[Callable[[Changes], None]] = (
+    make_checks_of_columns,
     keep_indexes,
     keep_keys_of_default_schema,
     order_drops,
@@ -80,7 +82,8 @@ class Comparison:
         self._renames = self._renamed(rename)
         self._fills = Fills.parse(fill, ", ".join(packages))
         found = ops.UpgradeOps([])
-        compare._produce_net_changes(self._autogen, found)
+        with without_warnings():
+            compare._produce_net_changes(self._autogen, found)
         split = self._split(found.ops)
         self.packages: Mapping[str, Changes] = {name: self._changes(name, split.get(name, [])) for name in packages}
 

@@ -182,9 +182,14 @@ def _name(operation: Any) -> str:  # noqa: ANN401 (any operation on an index or 
     return str(getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None) or "")
 
 
+_NOT_GIVEN = frozenset(["", "None", "False", "[]", "()", "{}"])
+
+
 def _index_shape(index: ops.CreateIndexOp) -> object:
     columns = [str(getattr(column, "name", None) or column) for column in index.columns]
-    return columns, bool(index.unique), sorted((name, str(value)) for name, value in index.kw.items() if value)
+    options = {name: str(value) for name, value in index.kw.items()}  # an SQL expression has no truth value
+    given = sorted((name, text) for name, text in options.items() if text not in _NOT_GIVEN)
+    return columns, bool(index.unique), given
 
 
 def _unique_shape(unique: ops.CreateUniqueConstraintOp) -> object:

@@ -172,6 +172,10 @@ class Renames:
         """Return the name that a table will have."""
         return next((new for (of, new), old in self._tables.items() if (of, old) == (schema, name)), name)
 
+    def has_parts(self, schema: str | None, table: str) -> bool:
+        """Return whether parts of a table, which is given by its new name, were renamed."""
+        return (schema, table) in self._parts
+
     def part(self, kind: str, schema: str | None, table: str, name: Any) -> Any:  # noqa: ANN401 (a name, or None)
         """Return the name that a part of a table will have.
 
@@ -226,6 +230,10 @@ class RenamedInspector:
     def has_table(self, table_name: str, schema: str | None = None, **kwargs: Any) -> bool:  # noqa: ANN401
         """Return whether there is a table with a new name."""
         return self._inspector.has_table(self._renames.old_table(schema, table_name), schema, **kwargs)
+
+    def is_renamed(self, schema: str | None, table_name: str) -> bool:
+        """Return whether a table, or a part of it, has a new name."""
+        return self._renames.old_table(schema, table_name) != table_name or self._renames.has_parts(schema, table_name)
 
     def _single(self, kind: str, table_name: str, schema: str | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
         found = getattr(self._inspector, f"get_{kind}")(self._renames.old_table(schema, table_name), schema, **kwargs)

@@ -5,13 +5,15 @@ It uses these private names of Alembic and SQLAlchemy:
 - ``render._render_python_into_templatevars`` renders the operations.
 - ``render._repr_type``, ``_user_autogenerate_prefix``, and ``_sqlalchemy_autogenerate_prefix`` render a type.
 - ``TypeEngine._variant_mapping`` contains the variants of a type.
+- ``IdentifierPreparer._double_percents`` tells whether SQL contains two percent signs instead of one.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alembic.autogenerate import render
@@ -105,6 +107,17 @@ class ItemRenderer:
         return next((str(column) for column in columns if column.type is type_), self._column)
 
 
+@contextmanager
+def _single_percents(dialect: Any) -> Iterator[None]:  # noqa: ANN401 (private names of a dialect)
+    """Write a percent sign in SQL once; some drivers need two, which are added when the revision runs."""
+    preparer = dialect.identifier_preparer
+    before, preparer._double_percents = preparer._double_percents, False
+    try:
+        yield
+    finally:
+        preparer._double_percents = before
+
+
 def body(changes: Changes) -> Body:
     """Return the changes as the bodies of a revision's functions.
 
@@ -116,7 +129,8 @@ def body(changes: Changes) -> Body:
     renderer.failures.clear()
     commit_used_labels(changes)
     autogen.imports = set(changes.script.imports)
-    render._render_python_into_templatevars(autogen, changes.script, texts)
+    with _single_percents(autogen.dialect):
+        render._render_python_into_templatevars(autogen, changes.script, texts)
     if failures := [*dict.fromkeys(renderer.failures)]:
         raise RevisionInputError(
             f"The code that creates {listed(failures)} is not known. Pass a function render_item to"

@@ -1,0 +1,79 @@
+"""What autogenerate sees: no differences after an upgrade, for all kinds, and each change, apart from those listed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import kinds
+import pytest
+from project import Project, Result
+from servers import Database
+
+DOCS = Path(__file__).parents[2] / "docs"
+DRIVERS = ["sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql"]
+if os.environ.get("AMPHO_ZOO") == "all":
+    DRIVERS += ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy"]
+
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
+
+@pytest.mark.drivers(*DRIVERS)
+def test_what_was_just_migrated_does_not_differ_and_changes_are_found(project: Project, database: Database) -> None:
+    zoo = kinds.kinds(database.backend)
+    assert len(zoo) >= 290
+    _write(project, database, [kind.before for kind in zoo])
+    _run(project, "db-init", "zoo")
+    _run(project, "db-rev", "zoo", "Begin", "-a")
+    _run(project, "db-up")
+    assert len(database.tables()) > 20
+
+    assert _run(project, "db-check").stdout == "zoo  matches its models\n"
+
+    _write_models(project, [kind.after for kind in zoo])
+    found = _run(project, "db-check", check=False).stdout
+    seen = {kind.name for kind in zoo if re.search(rf"{kind.id}(?!\d)", found)}
+    assert seen == {kind.name for kind in zoo if kind.seen}
+
+
+def _write(project: Project, database: Database, sources: list[str]) -> None:
+    framework = "quart" if database.is_async else "flask"
+    extension = "AsyncAmpho, AsyncSQLAlchemy" if database.is_async else "Ampho"
+    project.package("zoo")
+    project.write(
+        "app.py",
+        f"""\
+        from {framework} import {framework.capitalize()}
+        from ampho import {extension}
+        {"" if database.is_async else "from flask_sqlalchemy import SQLAlchemy"}
+        from zoo.models import metadata
+
+        app = {framework.capitalize()}("app")
+        app.config["SQLALCHEMY_DATABASE_URI"] = {database.url.render_as_string(hide_password=False)!r}
+        app.config["AMPHO_MIGRATION_PACKAGES"] = ["zoo"]
+        db = {"Async" if database.is_async else ""}SQLAlchemy(app, metadata=metadata)
+        {extension.split(",", maxsplit=1)[0]}(app, db)
+        """,
+    )
+    _write_models(project, sources)
+
+
+def _write_models(project: Project, sources: list[str]) -> None:
+    (project.folder / "zoo" / "models.py").write_text(kinds.module(sources), "utf-8")
+
+
+def _run(project: Project, *command: str, check: bool = True) -> Result:
+    return project.run("ampho", *command, check=check, timeout=120)
+
+
+def test_the_page_lists_what_is_not_seen() -> None:
+    page = (DOCS / "autogenerate.md").read_text("utf-8")
+    begin = page.index("| change |")
+    assert page[begin : page.index("\n\n", begin)] == kinds.table()
+
+
+def test_each_kind_has_a_name_of_its_own() -> None:
+    for database in kinds.DATABASES:
+        names = [kind.name for kind in kinds.kinds(database)]
+        assert sorted(set(names)) == sorted(names)
