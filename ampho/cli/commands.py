@@ -160,8 +160,10 @@ def db_rev(
     if message is None:
         package, message = None, package
     if message is None or (package is None and not autogenerate):
+        name = message if message and message.replace(".", "").isidentifier() else "PACKAGE"
         raise click.UsageError(
-            "PACKAGE or MESSAGE is missing. Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE'."
+            f"PACKAGE or MESSAGE is missing. Run 'ampho db-rev {name} MESSAGE', or 'ampho db-rev -a MESSAGE' for all"
+            " packages."
         )
     if package is None and (depends_on or head is not None or splice or rev_id is not None):
         raise click.UsageError("--depends-on, --head, --splice, and --rev-id need a PACKAGE.")

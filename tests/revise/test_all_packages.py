@@ -243,9 +243,9 @@ def test_a_package_without_a_migrations_folder_is_refused_if_it_differs(project:
 @pytest.mark.parametrize(
     ("command", "error"),
     [
-        ("", "Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE'"),
-        ("Words", "Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE'"),
-        ("Words --scratch", "Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE'"),
+        ("", "Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE' for all packages"),
+        ("accounts", "Run 'ampho db-rev accounts MESSAGE', or 'ampho db-rev -a MESSAGE' for all packages"),
+        ("Two_words! --scratch", "Run 'ampho db-rev PACKAGE MESSAGE', or 'ampho db-rev -a MESSAGE' for all packages"),
         ("-a", "PACKAGE or MESSAGE is missing"),
         ("-a Words --head base", "need a PACKAGE"),
         ("-a Words --splice", "need a PACKAGE"),
