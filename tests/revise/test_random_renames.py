@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from ampho.revise.autogenerate.render import body
 
-CHANGES = int(os.environ.get("AMPHO_RENAMES", "24"))
+CHANGES = int(os.environ.get("AMPHO_RENAMES", "12"))
 
 TYPES: dict[str, Any] = {
     "string": sa.String(50),

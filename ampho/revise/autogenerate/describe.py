@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampho._text import counted, listed, one_line
@@ -21,6 +22,7 @@ LOSES_ROWS = "loses its rows"
 LOSES_VALUES = "loses its values"
 
 _SHOWN = 10
+_UNIQUE = " UNIQUE"
 _KINDS = {
     "foreignkey": "foreign key",
     "unique": "unique constraint",
@@ -66,11 +68,18 @@ def _described(operations: Iterable[ops.MigrateOperation], changes: Changes) -> 
     for operation in operations:
         names = [kind.__name__ for kind in type(operation).__mro__]
         if "OpContainer" in names:
-            yield from _described(operation.ops, changes)  # type: ignore[attr-defined]
+            found = list(_described(operation.ops, changes))  # type: ignore[attr-defined]
+            yield from map(partial(_without_old_risk, others=found), found)
         elif describer := next((_DESCRIBERS[name] for name in names if name in _DESCRIBERS), None):
             yield from describer(operation, changes.autogen.dialect)
         else:
             yield Change("~", "operation", _code(operation, changes))
+
+
+def _without_old_risk(change: Change, others: Iterable[Change]) -> Change:
+    """Return a change without its risk, if the same columns of the table were unique before."""
+    before = {each.detail for each in others if each.kind == "-" and each.detail.endswith(_UNIQUE)}
+    return replace(change, risk="") if change.detail in before else change
 
 
 def _code(operation: ops.MigrateOperation, changes: Changes) -> str:
@@ -269,8 +278,12 @@ def _names(columns: Iterable[object]) -> str:
     return f"({', '.join(one_line(str(getattr(column, 'name', None) or column)) for column in columns)})"
 
 
+def _unique(columns: Iterable[object]) -> str:
+    return f"{_names(columns)}{_UNIQUE}"
+
+
 def _created_index(operation: ops.CreateIndexOp, dialect: Dialect) -> Iterator[Change]:
-    detail = f"{_names(operation.columns)}{' UNIQUE' if operation.unique else ''}"
+    detail = _unique(operation.columns) if operation.unique else _names(operation.columns)
     risk = _risk_of_unique(operation, operation.columns) if operation.unique else ""
     yield Change("+", "index", _key(operation, operation.index_name), detail, risk=risk)
 
@@ -283,7 +296,11 @@ def _risk_of_unique(operation: ops.CreateIndexOp | ops.CreateUniqueConstraintOp,
 
 
 def _dropped_index(operation: ops.DropIndexOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("-", "index", _key(operation, operation.index_name))
+    unique = ""
+    with suppress(ValueError):  # an operation of a hook does not know what it drops
+        made = operation.reverse()
+        unique = _unique(made.columns) if made.unique else ""
+    yield Change("-", "index", _key(operation, operation.index_name), unique)
 
 
 def _created_key(operation: ops.CreateForeignKeyOp, dialect: Dialect) -> Iterator[Change]:
@@ -300,7 +317,7 @@ def _foreign_key(operation: ops.CreateForeignKeyOp) -> str:
 def _created_unique(operation: ops.CreateUniqueConstraintOp, dialect: Dialect) -> Iterator[Change]:
     name = operation.constraint_name or ""
     risk = _risk_of_unique(operation, operation.columns)
-    yield Change("+", "unique constraint", _key(operation, name).rstrip("."), _names(operation.columns), risk=risk)
+    yield Change("+", "unique constraint", _key(operation, name).rstrip("."), _unique(operation.columns), risk=risk)
 
 
 def _created_check(operation: ops.CreateCheckConstraintOp, dialect: Dialect) -> Iterator[Change]:
@@ -315,10 +332,13 @@ def _created_primary_key(operation: ops.CreatePrimaryKeyOp, dialect: Dialect) ->
 def _dropped_constraint(operation: ops.DropConstraintOp, dialect: Dialect) -> Iterator[Change]:
     kind = _KINDS.get(operation.constraint_type or "", "constraint")
     name = _key(operation, operation.constraint_name or "").rstrip(".")
-    if kind == "foreign key":
-        with suppress(ValueError, AttributeError):  # an operation of a hook does not know what it drops
+    detail = ""
+    with suppress(ValueError, AttributeError):  # an operation of a hook does not know what it drops
+        if kind == "foreign key":
             name = _foreign_key(operation.reverse())  # type: ignore[arg-type]
-    yield Change("-", kind, name)
+        elif kind == "unique constraint":
+            detail = _unique(operation.reverse().columns)  # type: ignore[attr-defined]
+    yield Change("-", kind, name, detail)
 
 
 def _executed(operation: ops.ExecuteSQLOp, dialect: Dialect) -> Iterator[Change]:

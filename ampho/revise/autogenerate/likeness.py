@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -160,22 +160,23 @@ def _renamed_names(change: ops.ModifyTableOps, dialect: str) -> Iterator[tuple[s
 
     Those that the database cannot rename are left out.
     """
-    for kind, dropped, created, shape in _NAMED:
-        if not can_rename(dialect, is_key=created is ops.CreateForeignKeyOp):
-            continue
-        made = [each for each in change.ops if isinstance(each, created)]
-        for drop in [each for each in change.ops if isinstance(each, dropped)]:
-            same = [each for each in made if shape(each) == _reversed_shape(drop, created, shape) and _name(each)]
-            if len(same) == 1 and _name(drop) not in ("", _name(same[0])):
-                yield kind, drop, same[0]
+    made = [(each, _shape(each)) for each in change.ops if isinstance(each, _CREATED)]
+    for drop in [each for each in change.ops if isinstance(each, ops.DropIndexOp | ops.DropConstraintOp)]:
+        shape = _dropped_shape(drop)
+        same = [each for each, other in made if shape is not None and other == shape and _name(each)]
+        is_key = getattr(drop, "constraint_type", "") == "foreignkey"
+        if len(same) == 1 and _name(drop) not in ("", _name(same[0])) and can_rename(dialect, is_key=is_key):
+            yield "index" if isinstance(drop, ops.DropIndexOp) else "constraint", drop, same[0]
 
 
-def _reversed_shape(drop: Any, created: type[Any], shape: Callable[[Any], object]) -> object:  # noqa: ANN401
+_CREATED = (ops.CreateIndexOp, ops.CreateUniqueConstraintOp, ops.CreateForeignKeyOp)
+
+
+def _dropped_shape(drop: ops.DropIndexOp | ops.DropConstraintOp) -> object:
     try:
-        made = drop.reverse()
+        return _shape(drop.reverse())
     except ValueError:  # the operation comes from a hook
-        return object()
-    return shape(made) if isinstance(made, created) else object()
+        return None
 
 
 def _name(operation: Any) -> str:  # noqa: ANN401 (any operation on an index or a constraint)
@@ -185,27 +186,23 @@ def _name(operation: Any) -> str:  # noqa: ANN401 (any operation on an index or 
 _NOT_GIVEN = frozenset(["", "None", "False", "[]", "()", "{}"])
 
 
-def _index_shape(index: ops.CreateIndexOp) -> object:
-    columns = [str(getattr(column, "name", None) or column) for column in index.columns]
-    options = {name: str(value) for name, value in index.kw.items()}  # an SQL expression has no truth value
-    given = sorted((name, text) for name, text in options.items() if text not in _NOT_GIVEN)
-    return columns, bool(index.unique), given
+def _shape(operation: ops.MigrateOperation) -> object:
+    """Return what an index or a constraint consists of, besides its name; None for anything else."""
+    if isinstance(operation, ops.CreateForeignKeyOp):
+        rules = [(operation.kw.get(name) or "").upper() for name in ("onupdate", "ondelete")]
+        target = operation.kw.get("referent_schema"), operation.referent_table
+        return target, [*operation.local_cols], [*operation.remote_cols], rules
+    if isinstance(operation, ops.CreateUniqueConstraintOp):
+        return True, _columns(operation), []
+    if isinstance(operation, ops.CreateIndexOp):
+        options = {name: str(value) for name, value in operation.kw.items()}  # an SQL expression has no truth value
+        given = sorted((name, text) for name, text in options.items() if text not in _NOT_GIVEN)
+        return bool(operation.unique), _columns(operation), given
+    return None
 
 
-def _unique_shape(unique: ops.CreateUniqueConstraintOp) -> object:
-    return sorted(str(getattr(column, "name", None) or column) for column in unique.columns)
-
-
-def _key_shape(key: ops.CreateForeignKeyOp) -> object:
-    rules = [(key.kw.get(name) or "").upper() for name in ("onupdate", "ondelete")]
-    return key.referent_table, key.kw.get("referent_schema"), [*key.local_cols], [*key.remote_cols], rules
-
-
-_NAMED: Sequence[tuple[str, type[Any], type[Any], Callable[[Any], object]]] = (
-    ("index", ops.DropIndexOp, ops.CreateIndexOp, _index_shape),
-    ("constraint", ops.DropConstraintOp, ops.CreateUniqueConstraintOp, _unique_shape),
-    ("constraint", ops.DropConstraintOp, ops.CreateForeignKeyOp, _key_shape),
-)
+def _columns(operation: ops.CreateIndexOp | ops.CreateUniqueConstraintOp) -> list[str]:
+    return [str(getattr(column, "name", None) or column) for column in operation.columns]
 
 
 def _matched(

@@ -1,0 +1,143 @@
+"""Renames with ``db-rev -a --rename``: what references the objects, names of constraints, schemas; both directions."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from project import Project
+from servers import Database
+from store import Store, open_store
+
+pytestmark = pytest.mark.usefixtures("unmeasured_processes")
+
+PEOPLE = """
+BOTH = "%(table_name)s_%(column_0_name)s"
+db.metadata.naming_convention = {{"ix": f"ix_{{BOTH}}", "uq": f"uq_{{BOTH}}"}}
+
+
+class Person(db.Model):
+    __tablename__ = "{table}"
+    __table_args__ = (sa.UniqueConstraint("{email}"),)
+    id = sa.Column(sa.Integer, primary_key=True)
+    {email} = sa.Column(sa.String(50), nullable=False, comment="It's 100 %")
+    city = sa.Column(sa.String({length}), index=True, server_default="Rome")
+    boss_id = sa.Column(sa.ForeignKey("{table}.id", name="{table}_boss"))
+"""
+PETS = """
+class Pet(db.Model):
+    __tablename__ = "pets"
+    id = sa.Column(sa.Integer, primary_key=True)
+    owner_id = sa.Column(sa.ForeignKey("{table}.id", name="pets_owner"))
+    owner_email = sa.Column(sa.ForeignKey("{table}.{email}", name="pets_email"))
+"""
+OLD = {"table": "people", "email": "email", "length": 100}
+NEW = {"table": "persons", "email": "mail", "length": 120}
+ROWS = "SELECT id, {email}, city, boss_id FROM {table} ORDER BY id"
+
+
+def models(shop: Store, values: dict[str, object]) -> None:
+    shop.models("people", PEOPLE.format(**values))
+    shop.models("pets", PETS.format(**values))
+
+
+@pytest.mark.drivers(
+    "sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql"
+)
+def test_a_renamed_table_with_a_renamed_column_keeps_rows_and_references(project: Project, database: Database) -> None:
+    shop = open_store(project, database, {"people": PEOPLE.format(**OLD), "pets": PETS.format(**OLD)})
+    shop.run("db-rev", "-a", "Initial")
+    shop.run("db-up")
+    database.run(
+        "INSERT INTO people (id, email, boss_id) VALUES (1, 'a@b', NULL)",
+        "INSERT INTO people (id, email, boss_id) VALUES (2, 'c@d', 1)",
+        "INSERT INTO pets (id, owner_id, owner_email) VALUES (1, 2, 'c@d')",
+    )
+    rows, schema = database.query(ROWS.format(**OLD)), database.schema()
+    models(shop, NEW)
+    assert (
+        "Warning: The table people is gone and the table persons is new: a rename?"
+        in shop.run("db-rev", "-a", "Change", "--dry-run").stderr
+    )
+    options = ["--rename", "people=persons", "--rename", "persons.email=mail"]
+
+    done = shop.run("db-rev", "-a", "Change", *options)
+
+    assert "~ table people -> persons\n~ column persons.email -> mail\n" in done.stdout
+    assert "Warning" not in done.stderr
+    assert re.search("VARCHAR.100.* -> VARCHAR.120", done.stdout)
+    assert len(shop.files("pets")) == 1, shop.newest("pets")
+    shop.run("db-up")
+    assert database.query(ROWS.format(**NEW)) == rows
+    assert database.query("SELECT owner_id, owner_email FROM pets") == [(2, "c@d")]
+    assert shop.run("db-check").stdout.count("matches its models") == 2, shop.newest("people")
+    shop.run("db-down", "people@-1")
+    assert database.query(ROWS.format(**OLD)) == rows
+    assert database.query("SELECT owner_id, owner_email FROM pets") == [(2, "c@d")]
+    assert database.schema() == schema
+    database.run("DELETE FROM pets", "DELETE FROM people WHERE id = 2", "DELETE FROM people")
+    shop.run("db-down", "base")
+    shop.run("db-up")
+    assert shop.run("db-check").stdout.count("matches its models") == 2
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_objects_in_a_schema_are_renamed(project: Project, database: Database) -> None:
+    source = """
+    class Cart(db.Model):
+        __tablename__ = "{table}"
+        __table_args__ = ({{"schema": "sales"}},)
+        id = sa.Column(sa.Integer, primary_key=True)
+        {total} = sa.Column(sa.Integer, nullable=False)
+        note = sa.Column(sa.String(20))
+        state = sa.Column(sa.String(20))
+    """
+    database.run("CREATE SCHEMA sales")
+    shop = open_store(project, database, {"carts": source.format(table="carts", total="total")})
+    shop.auto("carts")
+    shop.run("db-up")
+    database.run("INSERT INTO sales.carts (id, total) VALUES (1, 7)")
+    shop.models("carts", source.format(table="bas kets", total="sum"))
+
+    shop.auto("carts", "--rename", "sales.carts=bas kets", "--rename", "sales.bas kets.total=sum")
+    shop.run("db-up")
+
+    assert database.query('SELECT id, sum FROM sales."bas kets"') == [(1, 7)]
+    assert shop.run("db-check").stdout == "carts  matches its models\n"
+    shop.run("db-down", "carts@-1")
+    assert database.query("SELECT id, total FROM sales.carts") == [(1, 7)]
+
+
+INDEXED = """
+class Note(db.Model):
+    __tablename__ = "notes"
+    __table_args__ = (sa.Index("{index}", "text"), sa.UniqueConstraint("code", name="{unique}"))
+    id = sa.Column(sa.Integer, primary_key=True)
+    text = sa.Column(sa.String(20))
+    code = sa.Column(sa.String(20))
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_indexes_and_constraints_are_renamed_where_the_database_can(project: Project, database: Database) -> None:
+    shop = open_store(project, database, {"notes": INDEXED.format(index="ix_old", unique="uq_old")})
+    shop.auto("notes")
+    shop.run("db-up")
+    schema = database.schema()
+    shop.models("notes", INDEXED.format(index="ix_new", unique="uq_new"))
+    options = ["--rename", "notes.ix_old=ix_new", "--rename", "notes.uq_old=uq_new"]
+    if database.backend == "sqlite":
+        assert "sqlite cannot rename ix_old." in shop.refused("db-rev", "notes", "Change", "-a", *options)
+        assert "--rename" not in shop.run("db-rev", "notes", "Change", "-a", "--dry-run").stderr
+        return
+    asked = shop.run("db-rev", "notes", "Change", "-a", "--dry-run").stderr
+    assert all(f"If so, add {rename}." in asked for rename in (" ".join(options[:2]), " ".join(options[2:])))
+
+    shop.auto("notes", *options)
+
+    assert "create_index" not in shop.newest("notes")
+    assert "create_unique" not in shop.newest("notes")
+    shop.run("db-up")
+    assert shop.run("db-check").stdout == "notes  matches its models\n"
+    shop.run("db-down", "notes@-1")
+    assert database.schema() == schema
