@@ -13,6 +13,7 @@ from project import Project
 from servers import Database
 from store import BOOKS, CUSTOMERS, MODELS, MUTUAL, TABLES, Store, open_store, opened_app, random_models
 
+from ampho.errors import RevisionInputError
 from ampho.history.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
@@ -272,6 +273,8 @@ def test_the_method_returns_what_was_generated(project: Project, database: Datab
         before = project.files()
         planned = call(app, "autogenerate", "First", dry_run=True)
         assert project.files() == before
+        with pytest.raises(RevisionInputError, match="need exactly one package"):
+            call(app, "autogenerate", "First", "catalog", "accounts", head="base")
         written = call(app, "autogenerate", "First", "catalog", "accounts")
     assert [each.package for each in planned] == list(MODELS)
     assert all(each.changes and not each.revisions for each in planned)
@@ -314,3 +317,34 @@ def test_the_result_as_json(project: Project, database: Database) -> None:
     assert [change["name"] for change in catalog["changes"]] == ["books.more"]
     assert [revision["message"] for revision in catalog["revisions"]] == ["More"]
     assert accounts["revisions"] == accounts["changes"] == []
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
+def test_four_real_commands(project: Project, database: Database) -> None:
+    store = open_store(project, database, MODELS)
+    for package in MODELS:
+        (project.migrations(package) / "versions").rmdir()
+        project.migrations(package).rmdir()
+    assert project.run("ampho", "db-init").stdout.count("Wrote ") == len(MODELS)
+    written = project.run("ampho", "db-rev", "-a", "Tables").stdout
+    assert re.findall(r"^Wrote (\w+)/", written, re.MULTILINE) == ["accounts", "catalog", "orders"]
+    project.run("ampho", "db-up")
+    again = project.run("ampho", "db-rev", "-a", "Tables")
+    assert again.stdout == "Nothing to do: the tables of all packages match their models.\n"
+    assert set().union(*TABLES.values()) < set(database.tables())
+    assert len(store.packages) == len(project.run("ampho", "db-check").stdout.splitlines())
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_two_heads_only_matter_where_something_is_written(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS})
+    first = {revision.package: revision.id for revision in write_all(store)}
+    for number in (8, 9):
+        project.revision("catalog", f"catalog_{number}", first["catalog"])
+    store.run("db-up")
+    store.models("accounts", CUSTOMERS + MORE)
+    assert [revision.package for revision in write_all(store)] == ["accounts"]
+    store.run("db-up")
+
+    store.models("catalog", BOOKS + MORE)
+    assert "catalog has 2 heads" in store.refused("db-rev", "-a", "More")

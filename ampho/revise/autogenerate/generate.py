@@ -101,7 +101,7 @@ def autogenerate(
     """
     from ampho.revise.autogenerate.drafting import Drafting
 
-    names = _names(project, packages, wish.message)
+    names = _names(project, packages, wish)
     warn = (observer or Observer()).warned
     if scratch:
         _replay(project, connection, names[0] if len(packages) == 1 else "heads", wish.depends_on, x)
@@ -154,17 +154,20 @@ def _warn_of_changes(found: Iterable[Generated], warn: Warn) -> None:
             warn(risk)
 
 
-def _names(project: Project, packages: Sequence[str], message: str) -> list[str]:
+def _names(project: Project, packages: Sequence[str], wish: Wish) -> list[str]:
     """Return the names of the packages to compare, after checking that all are listed."""
+    if len(packages) != 1 and wish != Wish(wish.message):
+        raise RevisionInputError("depends_on, head, splice, and rev_id need exactly one package.", package="")
     if packages:
         return list(dict.fromkeys(project.package(name).name for name in packages))
     project.check_migratable(None)
-    check_message(message, "")
+    check_message(wish.message, "")
     names = [package.name for package in project.packages]
-    if message in names:
+    if wish.message in names:
         raise RevisionInputError(
-            f"{message} is the name of a package, and there is no message. Run 'ampho db-rev {message} MESSAGE -a'.",
-            package=message,
+            f"{wish.message} is the name of a package, and there is no message. Run 'ampho db-rev {wish.message}"
+            " MESSAGE -a'.",
+            package=wish.message,
         )
     return names
 

@@ -42,7 +42,7 @@ def _needs(parts: Sequence[Changes]) -> Iterator[tuple[int, set[int]]]:
     """Yield the position of each change, and the positions of those that have to run first."""
     packages, makers, users = _positions(parts)
     for position, part in enumerate(parts):
-        needed = {other for package in part.needs for other in packages[package]}
+        needed = {other for package in part.needs for other in packages[package][:1]}
         needed |= {maker for key in part.references() for maker in makers[key]}
         needed |= {user for key, _ in part.removed() for user in users[key]}
         needed -= set(packages[part.package])
