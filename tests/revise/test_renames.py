@@ -18,7 +18,11 @@ db.metadata.naming_convention = {{"ix": f"ix_{{BOTH}}", "uq": f"uq_{{BOTH}}"}}
 
 class Person(db.Model):
     __tablename__ = "{table}"
-    __table_args__ = (sa.UniqueConstraint("{email}"),)
+    __table_args__ = (
+        sa.UniqueConstraint("{email}"),
+        sa.CheckConstraint("{email} <> 'email'", name="{email}_given"),
+        sa.Index("by_{email}", "{email}", postgresql_where=sa.text("{email} <> 'email'")),
+    )
     id = sa.Column(sa.Integer, primary_key=True)
     {email} = sa.Column(sa.String(50), nullable=False, comment="It's 100 %")
     city = sa.Column(sa.String({length}), index=True, server_default="Rome")
@@ -87,22 +91,23 @@ def test_objects_in_a_schema_are_renamed(project: Project, database: Database) -
     class Cart(db.Model):
         __tablename__ = "{table}"
         __table_args__ = ({{"schema": "sales"}},)
-        id = sa.Column(sa.Integer, primary_key=True)
+        {id} = sa.Column(sa.Integer, primary_key=True)
         {total} = sa.Column(sa.Integer, nullable=False)
         note = sa.Column(sa.String(20))
         state = sa.Column(sa.String(20))
     """
     database.run("CREATE SCHEMA sales")
-    shop = open_store(project, database, {"carts": source.format(table="carts", total="total")})
+    shop = open_store(project, database, {"carts": source.format(table="carts", total="total", id="id")})
     shop.auto("carts")
     shop.run("db-up")
     database.run("INSERT INTO sales.carts (id, total) VALUES (1, 7)")
-    shop.models("carts", source.format(table="bas kets", total="sum"))
+    shop.models("carts", source.format(table="bas kets", total="sum", id="cart_id"))
 
-    shop.auto("carts", "--rename", "sales.carts=bas kets", "--rename", "sales.bas kets.total=sum")
+    renames = ["sales.carts=bas kets", "sales.bas kets.total=sum", "sales.carts.id=cart_id"]
+    shop.auto("carts", *(f"--rename={each}" for each in renames))
     shop.run("db-up")
 
-    assert database.query('SELECT id, sum FROM sales."bas kets"') == [(1, 7)]
+    assert database.query('SELECT cart_id, sum FROM sales."bas kets"') == [(1, 7)]
     assert shop.run("db-check").stdout == "carts  matches its models\n"
     shop.run("db-down", "carts@-1")
     assert database.query("SELECT id, total FROM sales.carts") == [(1, 7)]

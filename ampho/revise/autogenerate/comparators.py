@@ -260,9 +260,10 @@ def _compare_table(
         _make_skipped_indexes(found, declared)
     if present is None or declared is None or _dialect(context).name not in _INDEXES:
         return _CONTINUE
-    if isinstance(context.inspector, RenamedInspector) and context.inspector.is_renamed(schema, present.name):
-        return _CONTINUE  # the database still has the old names
     comparison = _TableComparison(context, found, present, declared)
+    if isinstance(context.inspector, RenamedInspector) and context.inspector.is_renamed(schema, present.name):
+        list(comparison.checks())  # only the names: in expressions, the database still has the old ones
+        return _CONTINUE
     differences = [
         *comparison.defaults(),
         *comparison.computed(),

@@ -38,6 +38,8 @@ _PARTS = frozenset(
         "unique_constraints",
     ]
 )
+_SQL = ("sqltext", "expressions", "dialect_options", "computed")
+_WORD = re.compile(r"'(?:[^']|'')*'|[^\W\d]\w*")  # literals match, too, so that no word inside a literal does
 _PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")  # what SQLAlchemy's text() takes for a parameter
 
 
@@ -274,9 +276,20 @@ class RenamedInspector:
             new["referred_columns"] = [
                 self._renames.part("column", of, name, each) for each in found["referred_columns"]
             ]
+        new |= {key: self._renamed_sql(schema, table, found[key]) for key in _SQL if key in found}
         if "duplicates_constraint" in found:
             new["duplicates_constraint"] = part("name", name=found["duplicates_constraint"])
         return new
+
+    def _renamed_sql(self, schema: str | None, table: str, sql: Any) -> Any:  # noqa: ANN401 (SQL, or a container)
+        """Return the SQL of a check, an index, or a computed column with the new names of columns."""
+        if isinstance(sql, dict):
+            return {key: self._renamed_sql(schema, table, value) for key, value in sql.items()}
+        if isinstance(sql, list):
+            return [self._renamed_sql(schema, table, value) for value in sql]
+        if not isinstance(sql, str):
+            return sql
+        return _WORD.sub(lambda word: self._renames.part("column", schema, table, word[0]), sql)
 
 
 def resolve(
