@@ -81,6 +81,7 @@ class Comparison:
         self._renamed_tables: Collection[str] = ()
         self._renames = self._renamed(rename)
         self._fills = Fills.parse(fill, ", ".join(packages))
+        self.objects = ObjectOwners(owners, self._autogen, self._names, self._seen)
         found = ops.UpgradeOps([])
         with without_warnings():
             compare._produce_net_changes(self._autogen, found)
@@ -145,7 +146,6 @@ class Comparison:
 
     def _split(self, operations: Iterable[ops.MigrateOperation]) -> dict[str, list[ops.MigrateOperation]]:
         """Return the operations of each package, in the order in which they were found."""
-        self.objects = ObjectOwners(self.owners, self._autogen, self._names, [*filter(self._is_own, self._seen)])
         found: dict[str, list[ops.MigrateOperation]] = {}
         for operation in operations:
             if isinstance(operation, _OF_TABLES):

@@ -31,7 +31,7 @@ class ObjectOwners:
     :ivar owners: the owners of tables.
     :ivar autogen: the context of the comparison.
     :ivar packages: the packages that are compared.
-    :ivar present: the keys of their tables in the database.
+    :ivar seen: the keys of the tables in the database, which the comparison adds.
     :ivar unowned: the kinds and names of the objects in the models for which :meth:`of` found no owner.
     :ivar unowned_in_database: those that are only in the database.
     """
@@ -39,10 +39,13 @@ class ObjectOwners:
     owners: Ownership
     autogen: AutogenContext
     packages: Collection[str]
-    present: Sequence[str]
+    seen: Sequence[str]
 
     def __post_init__(self) -> None:
         self._modules = Modules(self.owners.rules.names)
+        # Plug-ins may replace the types during the comparison, so they are read before.
+        self._in_models = list(self._used_in_models())
+        self._types = {name: type_ for _, name, type_ in self._in_models}
         self.unowned: list[tuple[str, str]] = []
         self.unowned_in_database: list[tuple[str, str]] = []
 
@@ -98,15 +101,10 @@ class ObjectOwners:
         return None
 
     @cached_property
-    def _types(self) -> Mapping[str, object]:
-        """The named types in the models, by their names."""
-        return {name: type_ for _, name, type_ in self._used_in_models()}
-
-    @cached_property
     def users_of_types(self) -> Mapping[str, Collection[str]]:
         """The packages that use each named type, in the models or in the database."""
         users: dict[str, set[str]] = {}
-        for package, name, _ in (*self._used_in_models(), *self._used_in_database()):
+        for package, name, _ in (*self._in_models, *self._used_in_database()):
             users.setdefault(name, set()).add(package)
         return users
 
@@ -117,7 +115,9 @@ class ObjectOwners:
                 yield from _named(owner, column.type)
 
     def _used_in_database(self) -> Iterator[tuple[str, str, object]]:
-        for key in self.present:
+        for key in self.seen:
+            if self.owners.owners_in(key).isdisjoint(self.packages):
+                continue
             schema, name = split_key(key)
             for column in self.autogen.inspector.get_columns(name, schema):
                 yield from _named(self.owners.owner_of_column(key, column["name"]), column["type"])
