@@ -594,7 +594,10 @@ def db_graph(
 @click.argument("spec", type=_SPEC, required=False)
 @_on_files
 def db_show(ctx: click.Context, spec: str | None) -> None:
-    """Print all revisions, a package's revisions, or one revision in full."""
+    """List revisions, or print one revision in full.
+
+    By default, list the revisions of all packages.
+    """
     show(ctx, Revisions(call(ctx, Commands.show, spec, observer=_WARNINGS)))
 
 

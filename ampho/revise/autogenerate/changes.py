@@ -32,7 +32,7 @@ class Changes:
     :ivar objects: the owners of types, views, and other objects.
     :ivar warnings: what the developer should know about the revision, as sentences.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
-    :ivar needs: other packages whose revisions have to run first, besides those that the tables tell.
+    :ivar needs: other packages whose revisions have to run first, besides those that follow from the tables.
     """
 
     package: str
@@ -154,7 +154,7 @@ def references(item: object, keys: set[str]) -> TypeGuard[ForeignKeyConstraint]:
 
 
 def is_empty_change(operation: ops.MigrateOperation) -> bool:
-    """Return whether an operation changes a table and has nothing left to change."""
+    """Return whether an operation is a change of a table with nothing left to change."""
     return isinstance(operation, ops.ModifyTableOps) and operation.is_empty()
 
 

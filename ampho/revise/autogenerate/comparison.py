@@ -1,7 +1,7 @@
 """Running Alembic's autogenerate once for all packages of a command, and splitting its operations by package.
 
-It uses a private name of autogenerate: ``compare._produce_net_changes`` compares the models with the database. The
-public ``produce_migrations`` does, too, but does not return its context, which rendering needs.
+This module uses a private name of autogenerate: ``compare._produce_net_changes`` compares the models with the database.
+The public ``produce_migrations`` does, too, but does not return its context, which rendering needs.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Comparison:
         return not self._names.isdisjoint(self.owners.owners_in(self._qualified(key)))
 
     def _qualified(self, key: str) -> str:
-        """Return the key of a table with the default schema, if only the models name this schema."""
+        """Return the key of a table, with the default schema if the models name this schema explicitly."""
         with_schema = f"{self._context.dialect.default_schema_name}.{key}"
         return with_schema if self.owners.owner(key) is None and self.owners.owner(with_schema) else key
 
@@ -160,7 +160,7 @@ class Comparison:
         return self._qualified(table_key(operation))
 
     def _owners_of(self, key: str) -> set[str]:
-        """Return the owner of a table that a revision of another package changes."""
+        """Return a set with the owner of a table; empty if the table has none."""
         return {owner for owner in [self.owners.owner(key)] if owner}
 
     def _changes(self, package: str, operations: list[ops.MigrateOperation]) -> Changes:

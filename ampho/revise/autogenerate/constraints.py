@@ -74,7 +74,7 @@ def _name(table: str, columns: object, suffix: str) -> str:
 
 
 def keep_keys_of_default_schema(changes: Changes) -> None:
-    """Leave out foreign keys that only differ in the default schema, which the database does not name."""
+    """Leave out changes of foreign keys that differ only in the default schema, which the database does not name."""
     default = changes.autogen.dialect.default_schema_name
     for table in changes.upgrade.ops:
         if isinstance(table, ops.ModifyTableOps):

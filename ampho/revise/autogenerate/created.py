@@ -15,7 +15,7 @@ _NAMES = ("name", "enum_name", "signature")
 
 @dataclass
 class Created:
-    """What exists after the upgrades of revisions.
+    """The tables and other objects that exist after the upgrades of revisions.
 
     Only calls to operations in ``upgrade()`` count. Computed names and SQL are ignored.
 

@@ -20,7 +20,7 @@ _LOOKUPS = ("get", "getattr")
 
 
 class Claim(IntEnum):
-    """How a module has an object, from the weakest reason why the module declares it to the strongest."""
+    """The ways in which a module can have an object, from the weakest sign that the module declares it."""
 
     IMPORTED = 0
     RENAMED = 1
@@ -35,7 +35,7 @@ class Place:
     """A module that has an object.
 
     :ivar module: the name of the module.
-    :ivar package: the package that contains the module; None if it is not listed.
+    :ivar package: the listed package that contains the module, or None.
     """
 
     module: str
@@ -44,7 +44,7 @@ class Place:
 
 
 class Modules:
-    """The imported modules, and which of them declares an object.
+    """Finds the imported modules that declare objects.
 
     :param names: the names of the listed packages.
     """
@@ -71,7 +71,7 @@ class Modules:
         return found
 
     def writing(self, kind: str, name: str) -> str | None:
-        """Return the only package with a call to a function of that kind with this literal name, such as ``Table``."""
+        """Return the package that calls a function, such as ``Table``, with a literal name, if it is only one."""
         return only(
             package_of(module.__name__, self._names)
             for module in _modules()
@@ -111,9 +111,9 @@ def _items(value: object, module: ModuleType) -> Iterable[object]:
 
 
 class _Source:
-    """What the source of a module says about the names in it.
+    """The source of a module, which shows how the module binds its names.
 
-    A module without a readable source only renames what it has.
+    If the source cannot be read, all objects are considered renamed.
     """
 
     def __init__(self, module: ModuleType) -> None:
@@ -173,7 +173,7 @@ def _of_module(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, Claim]]:
-    """Yield the names that a statement or an expression binds."""
+    """Yield the names that a statement or an expression binds, each with the claim."""
     match node:
         case ast.Import(names=names) | ast.ImportFrom(names=names):
             yield from (((alias.asname or alias.name).partition(".")[0], Claim.IMPORTED) for alias in names)
@@ -209,7 +209,7 @@ def _makes(value: ast.expr | None) -> bool:
 
 
 def _filled(node: ast.AST) -> Iterator[str]:
-    """Yield the container or the class that a statement fills."""
+    """Yield the names of the containers or classes that a statement fills."""
     match node:
         case ast.Assign(targets=targets, value=value) if _makes(value):
             yield from _names(targets)

@@ -98,10 +98,10 @@ def risks(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def type_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
-    """Return a type in the database's SQL; if it cannot be compiled, as Python code."""
+    """Return a type as SQL of the database, or as Python code if the type cannot be compiled."""
     try:
         return type_.compile(dialect=dialect)
-    except Exception:  # noqa: BLE001 (an own type may raise anything)
+    except Exception:  # noqa: BLE001 (a type of the app may raise anything)
         return repr(type_)
 
 
@@ -201,7 +201,7 @@ def _risk_of_type(operation: ops.AlterColumnOp, dialect: Dialect) -> str:
 
 
 def narrows(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:
-    """Return whether values of one type may not fit into another type of the same family."""
+    """Return whether some values of one type may be too large or too precise for another type."""
     old, new = _plain(old), _plain(new)
     if family(old) == family(new) == "integer":
         return _width(new) < _width(old)

@@ -25,7 +25,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
 def preset(changes: Changes, wish: Wish, graph: Graph) -> Wish:
-    """Return a wish with the id and the head that Ampho chooses, unless the options do."""
+    """Return a wish with the id and the head that Ampho chooses if the options do not name them."""
     head = f"{changes.package}@head" if graph.of_package(changes.package) else "base"
     return replace(wish, rev_id=wish.rev_id or new_id(graph, changes.package), head=wish.head or head)
 

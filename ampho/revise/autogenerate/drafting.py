@@ -26,7 +26,7 @@ class Drafting:
 
     :ivar wish: what the options ask for.
     :ivar rows: the version rows of the database.
-    :ivar warn: reports a warning.
+    :ivar warn: a function that reports a warning.
     :ivar graph: the history, with the revisions that have been prepared.
     :ivar drafts: the files of these revisions.
     :ivar changes: what the revisions of each package change.
@@ -107,7 +107,10 @@ class Drafting:
         return missing
 
     def _stated(self, package: str) -> set[str]:
-        """Return the packages whose revisions create tables in a way that Ampho does not see, as depends_on tells."""
+        """Return the packages of all revisions that ``--depends-on`` requires.
+
+        Their revisions may create tables in a way that Ampho does not see.
+        """
         names = [single_revision(self.graph, package, name, "--depends-on") for name in self.wish.depends_on]
         return {self.graph[name].package for name in self.graph.ancestors(names)}
 

@@ -31,7 +31,7 @@ class Versions:
     def places(self, gone: str, new: str) -> tuple[bool, bool] | None:
         """Return whether a column is in the place of another, and whether its definition is the same.
 
-        :return: None if the versions do not contain both columns.
+        :return: None unless only the earlier version has the old column, and only the present one has the new column.
         """
         if gone not in self.before or gone in self.now or new not in self.now or new in self.before:
             return None
@@ -40,7 +40,7 @@ class Versions:
 
 
 def _place(columns: Mapping[str, str], name: str, others: Mapping[str, str]) -> tuple[str, int]:
-    """Return the last column before a column that exists in both versions, and the distance from it."""
+    """Return the last of the columns before a column that both versions have, and the distance from it."""
     before = list(columns)[: list(columns).index(name)]
     kept = [number for number, each in enumerate(before) if each in others]
     return (before[kept[-1]], len(before) - kept[-1]) if kept else ("", len(before) + 1)

@@ -31,9 +31,9 @@ _WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no"
 
 
 class Fill(ops.ExecuteSQLOp):
-    """Gives existing rows a value in a column. It has nothing to undo.
+    """Gives existing rows a value in a column. The downgrade has nothing to undo.
 
-    :ivar change: its description.
+    :ivar change: the description of the change.
     """
 
     def __init__(self, sql: str, table: ops.ModifyTableOps, change: Change) -> None:
@@ -47,23 +47,23 @@ class Fill(ops.ExecuteSQLOp):
 
 
 class AfterFills(ops.ModifyTableOps):
-    """Changes a table after its new columns have been filled. Its reverse leaves out what only follows the filling."""
+    """Changes a table after its new columns have been filled. The downgrade does not make these columns nullable."""
 
     def reverse(self) -> ops.ModifyTableOps:
-        """Return the operation that undoes the other changes."""
+        """Return the operation that undoes the changes, except those that make new columns NOT NULL."""
         undone = [each for each in self.ops if not isinstance(each, _SetNotNull)]
         return ops.ModifyTableOps(self.table_name, undone, schema=self.schema).reverse()
 
 
 class _SetNotNull(ops.AlterColumnOp):
-    """Makes a new column NOT NULL, which it is in the models."""
+    """Makes a new column NOT NULL, as it is in the models."""
 
 
 @dataclass
 class Fills:
     """The values that the option ``--fill`` names, by the key of the table and the name of the column.
 
-    :ivar unused: the texts that have not named a column yet.
+    :ivar unused: the values of the option that no column has used yet, by the name of the column.
     """
 
     values: Mapping[tuple[str, str], str]
@@ -91,7 +91,7 @@ class Fills:
         return cls(values, unused)
 
     def apply(self, changes: Changes) -> None:
-        """Fill the new columns of a package that must not be NULL and have a value."""
+        """Fill the columns of a package that become NOT NULL and have a value for existing rows."""
         found: list[ops.MigrateOperation] = []
         for operation in changes.upgrade.ops:
             is_change = isinstance(operation, ops.ModifyTableOps)
@@ -255,7 +255,7 @@ def _literal(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
 
 
 def _string(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
-    """Return a value that is a string in SQL."""
+    """Return the text of a value that is a string in SQL."""
     if isinstance(value, UUID):
         return str(value) if dialect.supports_native_uuid and getattr(type_, "native_uuid", True) else value.hex
     if isinstance(value, datetime):

@@ -40,7 +40,7 @@ _COMPARE = ("revision", "--autogenerate")
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How the models of a package differ from a database.
+    """The differences between the models of a package and a database.
 
     :ivar package: the name of the package; empty for what no package owns in the models.
     :ivar operations: the operations of a revision that would make the database match the models, one line each, and
@@ -60,7 +60,7 @@ class Generated:
     :ivar package: the name of the package.
     :ivar revisions: the revisions that were written; empty if nothing differs.
     :ivar changes: what the revisions change.
-    :ivar questions: what only the developer can answer.
+    :ivar questions: the questions that only the developer can answer.
     :ivar paths: the files of the revisions, even if they were not written.
     :ivar moved: the tables of the package that another package created, each with that package.
     """
@@ -89,12 +89,12 @@ def autogenerate(
 ) -> tuple[Generated, ...]:
     """Write revisions that make the tables of packages in the database match the models, for ``db-rev -a``.
 
-    Foreign keys to tables of other packages become ``depends_on``. If a file cannot be written, none is.
+    Foreign keys to tables of other packages become ``depends_on``. If one file cannot be written, no file is.
 
     :param packages: the packages; if there are none, all that are not installed in site-packages.
     :param scratch: whether the database is a throwaway database, on which the histories run first.
     :param dry_run: whether to write nothing.
-    :param asks: whether the caller asks the questions, so that nothing is written if there are any, and no warning.
+    :param asks: whether the caller asks the questions; if there are any, write nothing, and do not warn.
     :param rename: renames of objects, such as ``users.name=full_name``.
     :param fill: values for existing rows, such as ``users.age=0``.
     :return: a result for each package; first those with revisions, in the order in which these run.
@@ -186,7 +186,7 @@ def _writable(project: Project, names: Sequence[str], differing: Sequence[str], 
 def _replay(
     project: Project, connection: Connection, specifier: str, depends_on: Sequence[str], x: Sequence[str]
 ) -> None:
-    """Run the history of a package, and what creates the other tables that its new revision needs."""
+    """Run the history of a package, and the revisions that create the other tables that its new revision needs."""
     replay(project, connection, specifier, x)
     if specifier != "heads":
         metadata = cast("MetaData | None", project.options.get("target_metadata", project.metadata))
@@ -251,7 +251,7 @@ def check(
 def _owners(project: Project, context: MigrationContext, applied: Container[str]) -> Ownership:
     """Return the owners of the tables in the metadata that ``env.py`` configured.
 
-    :raises ConfigurationError: if it did not configure any metadata.
+    :raises ConfigurationError: if ``env.py`` did not configure any metadata.
     """
     metadata = context.opts.get("target_metadata")
     if metadata is None and project.metadata is None:

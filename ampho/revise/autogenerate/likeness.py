@@ -2,7 +2,7 @@
 
 Each dropped object gets at most one question, with the new objects that are most alike. Two objects are alike if they
 have enough points. Columns have points for the same type, nullability, foreign keys, and place between other columns,
-and for similar names. If git has an earlier version of the model, it decides about the place.
+and for similar names. If git has an earlier version of the model, the place in that version counts.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COLUMNS = 3.5  # the points from which two columns are alike
-_TABLES = 0.5  # the share of columns from which two tables are alike
-_CLOSE = 1  # candidates that have less than this many points fewer than the best one are as likely
-_SIMILAR = 0.6  # the ratio from which two names are similar
+_COLUMNS = 3.5  # the minimum number of points of columns that are alike
+_TABLES = 0.5  # the minimum share of common columns of tables that are alike
+_CLOSE = 1  # a candidate that is less than this many points behind the best one is as likely
+_SIMILAR = 0.6  # the minimum ratio of similar names
 
 
 def likely_renames(changes: Changes, dropped: Collection[str] = ()) -> tuple[Question, ...]:
@@ -208,7 +208,7 @@ def _columns(operation: ops.CreateIndexOp | ops.CreateUniqueConstraintOp) -> lis
 def _matched(
     points: Mapping[tuple[str, str], float], threshold: float, close: float
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each dropped name that has likely new names, with these, the likeliest first.
+    """Yield each dropped name that has likely new names, and these new names, with the likeliest first.
 
     A new name belongs to the dropped name with which it has the most points, unless another is nearly as likely.
     """
@@ -225,7 +225,7 @@ def _matched(
 
 
 def _neighbors(columns: Sequence[str], name: str, others: Iterable[str]) -> tuple[str, str, int]:
-    """Return the columns around a column that also exist in another list, and the distance from the first of them."""
+    """Return the nearest columns before and after a column that are in another list, too, and the distance before."""
     place, kept = list(columns).index(name), set(others)
     before = [number for number in range(place) if columns[number] in kept]
     after = [number for number in range(place + 1, len(columns)) if columns[number] in kept]
@@ -252,7 +252,7 @@ def _targets(column: Column[Any]) -> list[str]:
 
 
 def _class_of(table: Table) -> type[Any] | None:
-    """Return the class in a module that is mapped to a table."""
+    """Return the class that is mapped to a table, if a module contains it."""
     for module in list(sys.modules.values()):
         for value in list(getattr(module, "__dict__", {}).values()):
             if isinstance(value, type) and value.__dict__.get("__table__") is table:

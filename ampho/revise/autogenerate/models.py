@@ -52,12 +52,12 @@ class Models:
             if not _is_of_single_table(mapper):
                 self._mapped.setdefault(id(mapper.local_table), []).append(mapper)
         self.owners: dict[Table, str] = {}
-        self._foreign: set[Table] = set()  # the tables that a module of no listed package declares
+        self._foreign: set[Table] = set()  # the tables that are declared outside the listed packages
         self._find()
         self.columns: dict[str, dict[str, str]] = self._columns_of_subclasses()
 
     def check_names(self) -> None:
-        """Raise an error if two of the metadata have a table with the same name."""
+        """Raise an error if two ``MetaData`` objects have a table with the same name."""
         seen: dict[str, Table] = {}
         for table in self.tables:
             if (other := seen.setdefault(table.key, table)) is not table:
@@ -95,7 +95,7 @@ class Models:
             self._follow()
 
     def _settle(self, table: Table) -> None:
-        """Note the package whose module declares the class of a table, or otherwise the table."""
+        """Record the owner of a table: the package that declares its class or, if there is none, the table itself."""
         places = [place for mapper in self._mapped_to(table) for place in self._of_class(mapper)]
         best = _strongest(places) or self._declaring(table)
         if only(place.package for place in best) is None:  # two classes, or none
@@ -126,7 +126,7 @@ class Models:
         return [table for table in self.tables if table not in self.owners and table not in self._foreign]
 
     def _claimants(self, table: Table, claim: Claim) -> Iterator[str | None]:
-        """Yield the packages that have a table or its class in a certain way."""
+        """Yield the packages whose modules have a certain claim to a table or its class."""
         for item in (table, *(mapper.class_ for mapper in self._mapped_to(table))):
             yield from (place.package for place in self._places.get(id(item), ()) if place.claim == claim)
 
@@ -136,7 +136,7 @@ class Models:
             yield package_of(mapper.class_.__module__, self._names)
 
     def _follow(self) -> None:
-        """Find the owners of tables to which the relationships and attributes of a single package's classes lead."""
+        """Record the owners of tables to which relationships and attributes of the classes of only one package lead."""
         while True:
             loose: dict[int, Table] = {id(table): table for table in self._loose()}
             for mapper in self._mappers:
@@ -221,7 +221,7 @@ def _mappers() -> list[Mapper[Any]]:
 
 
 def _configure(metadata: Sequence[MetaData]) -> None:
-    """Configure the mappers of the metadata, because extensions may create further tables then.
+    """Configure the mappers of the metadata, because extensions may create further tables when this happens.
 
     Mappers with errors are skipped: their tables can be compared, but their relationships lead nowhere.
     """

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A name that a file uses, and that does not exist.
+    """A name that a file uses, although it does not exist.
 
     :ivar name: the name, with dots.
     :ivar line: the line of the file that uses the name.

@@ -33,7 +33,7 @@ class ObjectOwners:
     :ivar packages: the packages that are compared.
     :ivar seen: the keys of the tables in the database, which the comparison adds.
     :ivar unowned: the kinds and names of the objects in the models for which :meth:`of` found no owner.
-    :ivar unowned_in_database: those that are only in the database.
+    :ivar unowned_in_database: the kinds and names of the objects without an owner that are only in the database.
     """
 
     owners: Ownership
@@ -77,7 +77,7 @@ class ObjectOwners:
         return declared if declared in users else self.owners.first_of(users)
 
     def owners_of_types(self, changes: Changes) -> set[str]:
-        """Return the owners of the types that new or altered columns use, on a database that has named types."""
+        """Return the owners of the types that new or altered columns use; empty if the database has no named types."""
         if self.autogen.dialect.name != "postgresql":
             return set()
         used = [type_ for operation in changes.operations() for type_ in _types_in(operation)]
@@ -92,7 +92,7 @@ class ObjectOwners:
         return declared or self.owners.created.objects.get(name)
 
     def _declarer(self, *items: object) -> str | None:
-        """Return the only package whose modules declare one of the objects; the first object comes first."""
+        """Return the package that declares the first of the objects that any module declares, if it is only one."""
         places = self._modules.places([item for item in items if item is not None])
         for item in items:
             found = [place for place in places.get(id(item), ()) if place.claim > Claim.RENAMED]
@@ -136,7 +136,7 @@ def _kind(item: object) -> str:
 
 
 def _named(owner: str | None, type_: object) -> Iterator[tuple[str, str, object]]:
-    """Yield an owner, the name of a type, and the type, if both exist."""
+    """Yield an owner, the name of a type, and the type, if the owner and the name exist."""
     item = getattr(type_, "item_type", type_)  # an array has an item type
     name = getattr(item, "name", None)
     if name and owner not in (None, NOBODY):

@@ -1,6 +1,6 @@
 """Ordering operations so that a database accepts them, and creating foreign keys that Alembic omits.
 
-It uses these private names: ``DropTableOp._reverse``, the table as the comparison found it, and
+This module uses these private names: ``DropTableOp._reverse``, the table as the comparison found it, and
 ``ForeignKeyConstraint._copy``.
 """
 

@@ -84,11 +84,11 @@ class Ownership:
 
     :ivar models: the owners of the tables in the metadata.
     :ivar history: the owners of tables that revisions created, with or without a model.
-    :ivar users: for each of these tables, the packages whose revisions created a foreign key to it, even if the foreign
-        key no longer exists, each with the referenced column.
+    :ivar users: for each table, the packages whose revisions created a foreign key to it, even if the foreign key no
+        longer exists, each with the referenced column.
     :ivar references: for each package with models, the packages that its foreign keys reference.
     :ivar unowned: the tables in the metadata without an owner.
-    :ivar elsewhere: for each package, the tables of its models that are in another metadata.
+    :ivar elsewhere: for each package, the tables of its models that are in other metadata.
     :ivar columns: for each table, the columns that do not belong to its owner, each with its own owner.
     :ivar rules: what the app says about owners.
     :ivar created: what the revisions create.
@@ -108,7 +108,7 @@ class Ownership:
     _others: dict[str, str] = field(default_factory=dict[str, str])
 
     def owner(self, key: str) -> str | None:
-        """Return the package that owns a table, ``NOBODY`` if Ampho ignores the table, or None."""
+        """Return the package that owns a table, ``NOBODY`` if Ampho ignores the table, or None if nobody owns it."""
         if (known := self.models.get(key, self._others.get(key))) is not None:
             return known
         schema, name = split_key(key)
@@ -124,7 +124,7 @@ class Ownership:
         return {owner for owner in (self.owner(key), *self.columns.get(key, {}).values()) if owner}
 
     def owner_of_column(self, key: str, column: str) -> str | None:
-        """Return the package that owns a column, which may be that of a single-table subclass."""
+        """Return the package that owns a column, which may be the package of a single-table subclass."""
         return self.columns.get(key, {}).get(column) or self.owner(key)
 
     def users_of(self, key: str, column: str = "") -> set[str]:
@@ -156,7 +156,7 @@ class Ownership:
         return sorted(self.references.get(package, frozenset()) & unseen)
 
     def first_of(self, packages: Iterable[str]) -> str | None:
-        """Return the package on which the others depend; otherwise, the first one in the list of packages."""
+        """Return the package on which all others depend; if there is none, the first in the app's list of packages."""
         found = [name for name in self.rules.names if name in packages]
         needed = [name for name in found if all(name in self.needed_by(other) for other in found if other != name)]
         return next(iter(needed or found), None)

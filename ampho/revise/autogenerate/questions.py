@@ -1,4 +1,4 @@
-"""Questions that only the developer can answer: whether an object was renamed, and which value old rows get."""
+"""Questions that only the developer can answer: whether an object was renamed, and which value existing rows get."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Question:
 
     The command line asks it on a terminal. The answer is an argument of the option ``--rename`` or ``--fill``.
 
-    :ivar option: the option that answers it, ``--rename`` or ``--fill``.
-    :ivar object: the kind of the object: ``table``, ``column``, ``index``, or ``constraint``; for a value, also
-        ``new column``.
+    :ivar option: the option that takes the answer, ``--rename`` or ``--fill``.
+    :ivar object: the kind of the object: ``table``, ``column``, ``index``, or ``constraint``; for ``--fill``,
+        ``column`` or ``new column``.
     :ivar name: the object that is gone, or the column that has no value for existing rows, such as ``users.name``.
-    :ivar choices: the possible new names, with the likeliest first; for a value, empty.
-    :ivar detail: the type of the column, for a value.
-    :ivar check: raises a ``RevisionInputError`` if a text is not a value of the column, for a value.
+    :ivar choices: the possible new names, with the likeliest first; empty for ``--fill``.
+    :ivar detail: the type of the column; empty for ``--rename``.
+    :ivar check: for ``--fill``, a function that raises a ``RevisionInputError`` if a text is not a value of the column.
     """
 
     option: str
@@ -44,7 +44,7 @@ class Question:
 
     @property
     def warning(self) -> str:
-        """What to do if the command cannot ask."""
+        """The question as a warning, for a command that cannot ask, with the option that answers it."""
         if self.option == "--fill":
             return (
                 f"{self._rule}, so the revision may fail on a table with rows. To give {self._rows} a value, add --fill"

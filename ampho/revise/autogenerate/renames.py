@@ -1,7 +1,7 @@
-"""Renames of tables, columns, indexes, and constraints: applying those that the user names, and finding likely ones.
+"""Applying the renames of tables, columns, indexes, and constraints that the user names.
 
-The user's renames change what the comparison sees: :class:`RenamedInspector` reflects the database as it will be after
-them. The comparison then finds all other differences, such as a new type of a renamed column, by itself.
+The renames change what the comparison sees: :class:`RenamedInspector` reflects the database as it will be after the
+renames. The comparison then finds all other differences, such as a new type of a renamed column, by itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Rename:
     :ivar old: the old name of the object.
     :ivar new: the new name of the object.
     :ivar schema: the schema of the table.
-    :ivar reflected: the column as the database has it.
+    :ivar reflected: the reflected column, if a column is renamed.
     """
 
     kind: str
@@ -93,7 +93,7 @@ def _render(autogen: AutogenContext, operation: RenameTable) -> str:
 
 
 class RenameColumn(ops.AlterColumnOp):
-    """Renames a column; unlike that of Alembic's own operation, its reverse restores the name."""
+    """Renames a column; unlike the reverse of Alembic's own operation, its reverse restores the name."""
 
     def reverse(self) -> RenameColumn:
         """Return the operation that restores the old name."""
@@ -105,7 +105,7 @@ class RenameColumn(ops.AlterColumnOp):
 class RenameObject(ops.ExecuteSQLOp):
     """Renames an index or a constraint with SQL.
 
-    :ivar change: its description.
+    :ivar change: the description of the rename.
     """
 
     def __init__(self, rename: Rename, dialect: Dialect) -> None:
@@ -167,11 +167,11 @@ class Renames:
                 parts["column" if each.kind == "column" else "name", each.old] = each.new
 
     def old_table(self, schema: str | None, name: str) -> str:
-        """Return the present name of a table."""
+        """Return the present name of a table, by its new name."""
         return self._tables.get((schema, name), name)
 
     def new_table(self, schema: str | None, name: str) -> str:
-        """Return the name that a table will have."""
+        """Return the new name of a table, by its present name."""
         return next((new for (of, new), old in self._tables.items() if (of, old) == (schema, name)), name)
 
     def has_parts(self, schema: str | None, table: str) -> bool:
@@ -179,7 +179,7 @@ class Renames:
         return (schema, table) in self._parts
 
     def part(self, kind: str, schema: str | None, table: str, name: Any) -> Any:  # noqa: ANN401 (a name, or None)
-        """Return the name that a part of a table will have.
+        """Return the new name of a part of a table, such as a column, by its present name.
 
         :param table: the new name of the table.
         """
@@ -230,7 +230,7 @@ class RenamedInspector:
         return [self._renames.new_table(schema, name) for name in names]
 
     def has_table(self, table_name: str, schema: str | None = None, **kwargs: Any) -> bool:  # noqa: ANN401
-        """Return whether there is a table with a new name."""
+        """Return whether a table exists, by its new name."""
         return self._inspector.has_table(self._renames.old_table(schema, table_name), schema, **kwargs)
 
     def is_renamed(self, schema: str | None, table_name: str) -> bool:
@@ -297,10 +297,10 @@ def resolve(
 ) -> Renames:
     """Return the renames that the option ``--rename`` names, such as ``users.name=full_name`` or ``carts=baskets``.
 
-    :param tables: the tables in the models, by their keys.
     An object without a new name, as in ``users.name=``, was not renamed.
 
-    :raises RevisionInputError: if a rename names something that is not gone, or not new.
+    :param tables: the tables in the models, by their keys.
+    :raises RevisionInputError: if an old name is not gone from the models, or a new name is not new.
     """
     found = _Resolver(inspector, tables, default_schema)
     named = [found.split(text) for text in dict.fromkeys(texts)]
@@ -325,7 +325,7 @@ def resolve(
 
 
 class _Resolver:
-    """Finds what the texts of ``--rename`` mean."""
+    """Finds the objects that the values of ``--rename`` name."""
 
     def __init__(self, inspector: Inspector, tables: Mapping[str, Table], default_schema: str | None) -> None:
         self._inspector = inspector
@@ -334,14 +334,14 @@ class _Resolver:
         self.renames = Renames()
 
     def split(self, text: str) -> tuple[str, str, str]:
-        """Return a text of the option, and the old and the new name in it."""
+        """Return a value of the option, and the old and the new name in it."""
         old, _, new = (part.strip() for part in text.partition("="))
         if not old or "=" not in text:
             raise _error(text, "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table.")
         return text, _without(self._default, old), _without(self._default, new)
 
     def table(self, text: str, old: str, new: str) -> Rename | None:
-        """Return the rename of a table; None if the text does not name one."""
+        """Return the rename of a table; None if the old name is not that of a table."""
         schema, _, name = old.rpartition(".")
         if not self._has_table(schema or None, name):
             return None

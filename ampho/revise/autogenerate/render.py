@@ -1,6 +1,6 @@
 """Rendering the changes of a package as Python code that runs.
 
-It uses these private names of Alembic and SQLAlchemy:
+This module uses these private names of Alembic and SQLAlchemy:
 
 - ``render._render_python_into_templatevars`` renders the operations.
 - ``render._repr_type``, ``_user_autogenerate_prefix``, and ``_sqlalchemy_autogenerate_prefix`` render a type.
@@ -42,14 +42,14 @@ _TEMPLATE_NAMES = frozenset({"op", "sa"})
 
 
 class ItemRenderer:
-    """Renders the types that Alembic would render as code that does not run, as Alembic's ``render_item`` does.
+    """A ``render_item`` for Alembic that renders types for which Alembic's own code would not run.
 
-    :ivar warnings: the types that were replaced, in words.
-    :ivar failures: the types that cannot be rendered, in words.
+    :ivar warnings: sentences about the types that were replaced.
+    :ivar failures: descriptions of the types that cannot be rendered.
     """
 
     def __init__(self, users: RenderItem | None) -> None:
-        """Take the user's ``render_item``, which comes first."""
+        """Call the user's ``render_item`` first, if there is one."""
         self._users = users
         self._column = ""
         self.warnings: list[str] = []
@@ -84,7 +84,7 @@ class ItemRenderer:
         return text
 
     def _render_users_type(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str | bool:
-        """Return the code that creates a type of the app or of a library, or else the type that it uses."""
+        """Return the code that creates a type of the app or of a library, or else the type that it decorates."""
         shown, name = repr(type_), type(type_).__name__
         arguments = shown.removeprefix(name)
         same = shown != arguments and _creates(type_, arguments, autogen.dialect)
@@ -183,7 +183,7 @@ def _ddl(type_: TypeEngine[Any], dialect: Dialect) -> str | None:
 
 
 def _plain_type(type_: TypeEngine[Any], autogen: AutogenContext) -> str | None:
-    """Return the code of the type of SQLAlchemy that a decorator uses on the database."""
+    """Return the code of the SQLAlchemy type that a ``TypeDecorator`` uses on the database; None if it is not known."""
     if not isinstance(type_, TypeDecorator):
         return None
     for plain in (type_.impl_instance, type_.load_dialect_impl(autogen.dialect)):

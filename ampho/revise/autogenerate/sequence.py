@@ -17,7 +17,7 @@ _NOTHING_NEW = (ops.CreateForeignKeyOp, ops.DropColumnOp, ops.DropConstraintOp, 
 
 
 def in_order(found: Iterable[Changes]) -> list[Changes]:
-    """Return changes in an order in which they can run, and otherwise in the given order.
+    """Return changes in an order in which they can run; where any order is possible, keep the given one.
 
     If packages need each other, some changes are split: foreign keys to tables of the other packages, and drops that
     the other packages have to prepare, come in a second revision.
@@ -39,7 +39,7 @@ def in_order(found: Iterable[Changes]) -> list[Changes]:
 
 
 def _needs(parts: Sequence[Changes]) -> Iterator[tuple[int, set[int]]]:
-    """Yield the position of each change, and the positions of those that have to run first."""
+    """Yield the position of each change, and the positions of the changes that have to run before it."""
     packages, makers, users = _positions(parts)
     for position, part in enumerate(parts):
         needed = {other for package in part.needs for other in packages[package][:1]}
@@ -50,7 +50,7 @@ def _needs(parts: Sequence[Changes]) -> Iterator[tuple[int, set[int]]]:
 
 
 def _positions(parts: Sequence[Changes]) -> tuple[defaultdict[str, list[int]], ...]:
-    """Return the positions of changes by package, by the tables they make, and by the tables they stop referencing."""
+    """Return the positions of changes by package, by the tables that they make, and by those they stop referencing."""
     packages: defaultdict[str, list[int]] = defaultdict(list)
     makers: defaultdict[str, list[int]] = defaultdict(list)
     users: defaultdict[str, list[int]] = defaultdict(list)
@@ -64,7 +64,7 @@ def _positions(parts: Sequence[Changes]) -> tuple[defaultdict[str, list[int]], .
 
 
 def _made(part: Changes) -> Iterator[str]:
-    """Yield the keys of new tables, and of tables with something new that a foreign key may need."""
+    """Yield the keys of new tables, and of tables with additions that a foreign key may need."""
     for operation in part.upgrade.ops:
         if isinstance(operation, ops.CreateTableOp) or (
             isinstance(operation, ops.ModifyTableOps)
@@ -81,9 +81,9 @@ def _no_longer_referenced(part: Changes) -> Iterator[str]:
 
 
 def _split(parts: Sequence[Changes], circle: Iterable[int], position: int) -> Changes | None:
-    """Move what the other changes of a circle have to prepare out of a change, and return it as another change.
+    """Split off the part of a change that must run after the other changes of a circle, and return that part.
 
-    Return None if that is nothing, or everything.
+    Return None if that part would be empty, or the whole change.
     """
     part = parts[position]
     others = [parts[other] for other in circle if other != position]
@@ -127,7 +127,7 @@ def _late_keys(part: Changes, made: set[str]) -> Iterator[ops.ModifyTableOps]:
 
 
 def _named(table: str, constraint: ForeignKeyConstraint) -> ops.CreateForeignKeyOp:
-    """Return the operation that creates a foreign key, with a name, without which it could not be dropped again."""
+    """Return the operation that creates a foreign key, with a name, so that the key can be dropped again."""
     operation = ops.CreateForeignKeyOp.from_constraint(constraint)
     operation.constraint_name = operation.constraint_name or "_".join([table, *constraint.column_keys, "fkey"])
     operation.kw.pop("use_alter", None)
@@ -135,7 +135,10 @@ def _named(table: str, constraint: ForeignKeyConstraint) -> ops.CreateForeignKey
 
 
 def _late_drops(part: Changes, used: set[str]) -> list[ops.DropTableOp | ops.ModifyTableOps]:
-    """Return the operations that drop the given tables or columns of them, and then all operations that drop tables."""
+    """Return the operations that drop columns of the given tables, and then all operations that drop tables.
+
+    Return nothing if none of the given tables is dropped or loses a column.
+    """
     columns: list[ops.DropTableOp | ops.ModifyTableOps] = []
     for change in part.upgrade.ops:
         if isinstance(change, ops.ModifyTableOps) and table_key(change) in used:

@@ -1,4 +1,4 @@
-"""Splitting the changes to a table by the owners of its columns, some of which may come from subclasses elsewhere."""
+"""Splitting the changes to a table by the owners of its columns, because subclasses in other packages may add some."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TableOp: TypeAlias = ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp
 
 
 def split_by_owner(operation: TableOp, key: str, owners: Ownership) -> Iterator[tuple[str, TableOp]]:
-    """Yield the parts of an operation on a table, each with its owner, the owner of the table first.
+    """Yield the parts of an operation on a table, each with its owner.
 
     :param key: the key of the table in the models.
     """
@@ -49,7 +49,7 @@ def _names(item: object) -> set[str]:
 
 
 def _addition(item: object, table: ops.CreateTableOp) -> Iterator[ops.MigrateOperation]:
-    """Yield the operation that adds a column or a constraint to a table that exists."""
+    """Yield the operation that adds a column or a constraint to an existing table."""
     if isinstance(item, Column):
         yield ops.AddColumnOp.from_column_and_tablename(table.schema, table.table_name, item)
     elif isinstance(item, ForeignKeyConstraint):
@@ -59,7 +59,7 @@ def _addition(item: object, table: ops.CreateTableOp) -> Iterator[ops.MigrateOpe
 
 
 def _columns(operation: ops.MigrateOperation) -> list[str]:
-    """Return the columns that an operation on a table changes, as far as they are known by name."""
+    """Return the names of the columns that an operation on a table changes, as far as they are known."""
     match operation:
         case ops.AddColumnOp(column=column):
             return [column.name]

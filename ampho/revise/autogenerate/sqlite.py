@@ -1,4 +1,4 @@
-"""Leaving alone what SQLAlchemy does not see completely in an SQLite database."""
+"""Keeping the indexes of SQLite that SQLAlchemy does not reflect completely."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNSEEN = {"DESC", "COLLATE"}
 
 
 def keep_indexes(changes: Changes) -> None:
-    """Leave out the drops of indexes with DESC or COLLATE, which a downgrade could not create again.
+    """Remove the operations that drop indexes with DESC or COLLATE, because a downgrade could not restore these.
 
     Alembic itself leaves out indexes on expressions for the same reason.
     """

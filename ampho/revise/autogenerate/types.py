@@ -52,7 +52,7 @@ Name: TypeAlias = tuple[str, str]
 class EnumColumn:
     """A column that has an enum type, or an array of an enum type.
 
-    :ivar default: its default as SQL; None if it has none.
+    :ivar default: the default of the column as SQL, or None.
     """
 
     table: Name
@@ -64,7 +64,7 @@ class EnumColumn:
 class CreateEnumOp(ops.ExecuteSQLOp):
     """Creates an enum type, and drops it in the downgrade.
 
-    :ivar is_owned: whether the package owns the type; otherwise, the downgrade leaves the type.
+    :ivar is_owned: whether the package owns the type; if not, the downgrade keeps the type.
     """
 
     def __init__(self, enum: ENUM, *, is_owned: bool = True) -> None:
@@ -127,7 +127,7 @@ class ChangeLabelsOp(ops.ExecuteSQLOp):
 
 
 class CreateSchemaOp(ops.ExecuteSQLOp):
-    """Creates a schema. The downgrade leaves it, because it may contain other objects."""
+    """Creates a schema. The downgrade keeps the schema, because it may contain other objects."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"CREATE SCHEMA {name}")
@@ -209,7 +209,7 @@ def renders_enums(autogen: AutogenContext) -> bool:
 
 
 def native_enum(type_: TypeEngine[Any], dialect: Dialect) -> ENUM | None:
-    """Return the enum type of PostgreSQL that a column's type, or its items, use; None if there is none."""
+    """Return the enum type of PostgreSQL that a column's type is or contains; None if there is none."""
     used = type_.dialect_impl(dialect)
     if isinstance(used, TypeDecorator):
         used = used.type_engine(dialect)
@@ -220,9 +220,9 @@ def native_enum(type_: TypeEngine[Any], dialect: Dialect) -> ENUM | None:
 
 
 def change_enums(changes: Changes) -> None:
-    """Create the enum types of new columns, change those with other labels, and drop those that are no longer used.
+    """Create the enum types of new columns, change types whose labels differ, and drop types that are no longer used.
 
-    The type of columns in several packages belongs to one of them, on which the others depend.
+    A type that several packages use belongs to one of them, on which the others depend.
     """
     if not renders_enums(changes.autogen):
         return
@@ -307,7 +307,7 @@ def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLab
 
 
 def _union(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Return the old labels and the new ones, each new one at its place."""
+    """Return the old and the new labels, with each new label in its place."""
     labels = [*old]
     for number, label in enumerate(new):
         if label not in labels:
@@ -316,7 +316,7 @@ def _union(old: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def _with_new_default(column: EnumColumn, changes: Changes, catalog: _Catalog) -> EnumColumn:
-    """Return a column with the default that the upgrade gives it."""
+    """Return a column with the default that it has after the upgrade."""
     for operation in changes.operations():
         if isinstance(operation, ops.AlterColumnOp) and operation.modify_server_default is not False:
             key = ((operation.schema or catalog.default_schema, operation.table_name), operation.column_name)

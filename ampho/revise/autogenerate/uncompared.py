@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def uncompared(comparison: Comparison) -> dict[str, tuple[Change, ...]]:
-    """Return a line for each table or object in the models that is not compared, by package, which may be empty."""
+    """Return what the models contain that is not compared, by package; an empty name stands for no owner."""
     found = {
         package: tuple(Change("~", "table", key, "is in a metadata that is not compared") for key in keys)
         for package, keys in comparison.owners.elsewhere.items()
