@@ -181,7 +181,7 @@ CHANGES = [
     ),
     Change(
         "add a label to the enum",
-        [('    paid = "paid"\n', '{0}    sent = "sent by post"\n')],
+        [('    paid = "paid"\n', '{0}    delivered = "delivered"\n')],
         ("SELECT id, status FROM {order}", [(7, "paid")]),
     ),
     Change(
@@ -219,7 +219,6 @@ CHANGES = [
         ("SELECT full_name, email FROM customer", [("Ann", "a@b")]),
     ),
 ]
-NOTHING_ON_SQLITE = {"add a table in a schema", "add a label to the enum"}  # it has neither schemas nor enums
 FIRST = ("SELECT id, name FROM customer", [(1, "Ann")])
 
 
@@ -302,8 +301,8 @@ def test_the_changes_are_made_by_editing_models_only(project: Project, database:
     framework = "quart" if database.is_async else "flask"
     with schema(database), facade(project, framework, ["shop"], database.url) as each:
         for change in CHANGES:
-            if database.backend == "sqlite" and change.message in NOTHING_ON_SQLITE:
-                continue
+            if database.backend == "sqlite" and "schema" in change.message:
+                continue  # SQLite has none
             walk(project, database, each, change, before)
             before = change.found
         project.run("ampho", "db-check")
