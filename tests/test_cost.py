@@ -14,6 +14,8 @@ import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import listening
+from sqlalchemy import make_url
+from store import Store, opened_app
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -195,3 +197,41 @@ def test_what_is_printed_for_each_revision_costs_little(typed: str, tmp_path: Pa
             assert len(result.stdout.splitlines()) >= 6 * packages
             calls.append(counts["calls"])
     assert calls[2] - calls[1] < PRINTED[typed] * MORE * 24, (typed, calls)
+
+
+MODEL = """
+class {0}(db.Model):
+    __tablename__ = "{0}"
+    id = sa.Column(sa.Integer, primary_key=True)
+    name = sa.Column(sa.String(50), nullable=False, index=True)
+    below = sa.Column(sa.ForeignKey("{1}.id"))
+"""
+CORE = """
+{0} = sa.Table(
+    "{0}", db.metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("below", sa.ForeignKey("{1}.id"))
+)
+"""
+
+
+def cost_of_check(folder: Path, tables: int) -> dict[str, int]:
+    """Return what ``db-check`` costs with a number of tables, half of which have no model."""
+    folder.mkdir()
+    project = Project(folder)
+    store = Store(project, "flask", ("core",), make_url(f"sqlite:///{folder}/site.db"))
+    store.write_app()
+    sources = [(CORE if number % 2 else MODEL).format(f"t{number}", f"t{number // 2}") for number in range(tables)]
+    store.models("core", "".join(sources))
+    store.auto("core")
+    store.run("db-up")
+    with opened_app(store) as app, counting(calls=True) as counts:
+        result = app.test_cli_runner().invoke(args=["ampho", "db-check"])
+    assert result.exit_code == 0, result.output
+    return counts
+
+
+def test_the_cost_of_a_comparison_grows_with_the_tables(tmp_path: Path) -> None:
+    cost_of_check(tmp_path / "first", 2)  # which imports what is imported once
+    small, middle, large = (cost_of_check(tmp_path / f"of{tables}", tables) for tables in (30, 60, 120))
+    for counted in ("statements", "calls"):
+        more = middle[counted] - small[counted]
+        assert large[counted] - middle[counted] < 2.1 * more, (counted, small, middle, large)

@@ -12,6 +12,9 @@ from ampho.history.losses import Function, argument, string
 _NAMES = ("name", "enum_name", "signature")
 """The arguments that name an object other than a table, such as a type or a view."""
 
+_READ = {"create_table", "drop_table", "rename_table", "batch_alter_table", "add_column"}
+_READ |= {"create_foreign_key", "ForeignKey", "ForeignKeyConstraint"}
+
 
 @dataclass
 class Created:
@@ -47,8 +50,11 @@ class Created:
 
     def read(self, call: ast.Call, package: str) -> None:
         """Record what a call in a revision of a package creates, drops, or renames."""
-        self.objects |= {name: package for name in _objects(call) if name not in self.objects}
-        name, schema = _name(call), string(argument(call, "schema"))
+        self._add_objects(call, package)
+        name = _name(call)
+        if name not in _READ:
+            return
+        schema = string(argument(call, "schema"))
         table, new = string(argument(call, "table_name", 0)), string(argument(call, "new_table_name", 1))
         if name == "rename_table":
             table = string(argument(call, "old_table_name", 0))
@@ -74,6 +80,10 @@ class Created:
         for known in (self.users, self.columns, self.tables):
             known.pop(key, None)
 
+    def _add_objects(self, call: ast.Call, package: str) -> None:
+        for name in _objects(call):
+            self.objects.setdefault(name, package)
+
     def _add_columns(self, call: ast.Call, key: str, package: str) -> None:
         names = [string(argument(each, "name", 0)) for each in call.args if isinstance(each, ast.Call)]
         self.columns.setdefault(key, {}).update(dict.fromkeys(filter(None, names), package))
@@ -96,7 +106,7 @@ def _name(call: ast.Call) -> str:
 
 def _objects(call: ast.Call) -> list[str]:
     """Return the names in a call that may be those of a type, a view, or another object."""
-    return [name for each in _NAMES if (name := string(argument(call, each)))]
+    return [name for each in call.keywords if each.arg in _NAMES and (name := string(each.value))]
 
 
 def _is_of_op(call: ast.Call) -> bool:

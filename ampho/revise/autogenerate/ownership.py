@@ -191,7 +191,8 @@ def find_owners(
     models = Models(names, every)
     models.check_names()
     created = Created.by(project.graph)
-    present = created if applied is None else Created.by(project.graph, applied.__contains__)
+    is_whole = applied is None or all(revision_id in applied for revision_id in project.graph.ids)
+    present = created if is_whole or applied is None else Created.by(project.graph, applied.__contains__)
     owners: dict[str, str] = {}
     for table in models.tables:
         owner = rules.owner(table, "table", table.name, table.schema)
