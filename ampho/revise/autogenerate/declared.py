@@ -117,10 +117,10 @@ class _Source:
     """
 
     def __init__(self, module: ModuleType) -> None:
-        self._file = module.__file__ or "" if hasattr(module, "__file__") else ""
+        self._file = str(getattr(module, "__file__", None) or "")
 
-    @cached_property
-    def _tree(self) -> ast.Module | None:
+    def _parsed(self) -> ast.Module | None:
+        """Return the syntax tree, which is not kept: many large trees would slow down Python's garbage collector."""
         try:
             with open(self._file, "rb") as file:  # noqa: PTH123 (__file__ is a string)
                 return ast.parse(file.read())
@@ -128,25 +128,29 @@ class _Source:
             return None
 
     @cached_property
-    def _claims(self) -> Mapping[str, Claim]:
-        """The strongest claim to each name that a statement of the module binds."""
+    def _claims(self) -> Mapping[str, Claim] | None:
+        """The strongest claim to each name that a statement of the module binds; None if there is no source."""
+        tree = self._parsed()
+        if tree is None:
+            return None
         claims: dict[str, Claim] = {}
-        for node in _of_module(self._tree) if self._tree else ():
-            for name, claim in _bound(node):
-                claims[name] = max(claim, claims.get(name, claim))
+        for name, claim in (bound for node in _of_module(tree) for bound in _bound(node)):
+            claims[name] = max(claim, claims.get(name, claim))
         return claims
 
     @cached_property
     def _filled(self) -> frozenset[str]:
         """The names of the containers and classes into which the module puts what a call returns."""
-        return frozenset(name for node in ast.walk(self._tree or ast.Module([], [])) for name in _filled(node))
+        tree = self._parsed()
+        return frozenset(name for node in (ast.walk(tree) if tree else ()) for name in _filled(node))
 
     @cached_property
     def calls(self) -> frozenset[tuple[str, str]]:
         """The names of the called functions, each with a string that is an argument."""
+        tree = self._parsed()
         return frozenset(
             (getattr(call.func, "attr", "") or getattr(call.func, "id", ""), value.value)
-            for call in ast.walk(self._tree or ast.Module([], []))
+            for call in (ast.walk(tree) if tree else ())
             if isinstance(call, ast.Call)
             for value in (*call.args, *(word.value for word in call.keywords))
             if isinstance(value, ast.Constant) and isinstance(value.value, str)
@@ -154,7 +158,7 @@ class _Source:
 
     def claim(self, name: str, *, is_held: bool) -> Claim:
         """Return the claim to a variable, or to what a variable holds."""
-        if self._tree is None:
+        if self._claims is None:
             return Claim.RENAMED
         if is_held:
             return Claim.HELD if name in self._filled else Claim.IMPORTED
