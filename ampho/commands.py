@@ -45,7 +45,7 @@ class Framework(ABC):
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
-        """Wait until no other run is in progress in this process, and keep others waiting.
+        """Wait until no other run is in progress in this process, and keep other runs waiting.
 
         :raises NestedRunError: if this is called inside a run.
         """
@@ -64,7 +64,7 @@ class Framework(ABC):
 
     @abstractmethod
     def in_thread(self, function: Callable[[], T]) -> T:
-        """Run a slow function that does not use the database, without blocking a loop, and return its result."""
+        """Run a slow function that does not use the database, without blocking an event loop, and return its result."""
 
 
 class Commands:
@@ -123,7 +123,7 @@ class Commands:
         :param depends_on: ids of revisions, or packages, which stand for their current heads.
         :param head: the revision to revise instead of the head of the package; ``base`` to start another line.
         :param splice: whether ``head`` may be a revision that has a successor.
-        :param rev_id: the id, instead of a generated one.
+        :param rev_id: the id of the revision, instead of a generated one.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: the revision; with ``autogenerate``, None if nothing differs, and the first one if
@@ -168,18 +168,19 @@ class Commands:
     ) -> tuple[Generated, ...]:
         """Write the revisions that make the database match the models of packages.
 
-        Packages that match their models get no revision. If a file cannot be written, none is.
+        Packages that match their models get no revision. If one file cannot be written, no file is.
 
         :param message: what the revisions do, for their docstrings and the names of their files.
         :param packages: the packages; by default all, except those that are installed in site-packages.
         :param scratch: whether to compare with a throwaway database, on which the histories run first, instead of the
             app's database.
         :param dry_run: whether to write nothing.
-        :param asks: whether you ask the questions of the result, and call this method again with the answers. If there
-            are questions, nothing is written; otherwise, they become warnings.
+        :param asks: whether you ask the questions in the result, and call this method again with the answers. If so,
+            and if there are questions, nothing is written. If not, the questions become warnings.
         :param rename: renames, such as ``users.name=full_name``; ``users.name=`` says that the column was not renamed.
         :param fill: values for existing rows, such as ``users.age=0``.
-        :param depends_on: for one package, as for :meth:`revision`; so are ``head``, ``splice``, and ``rev_id``.
+        :param depends_on: as for :meth:`revision`, only for a single package. The same applies to ``head``, ``splice``,
+            and ``rev_id``.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: a result for each package.
@@ -213,7 +214,7 @@ class Commands:
         """Write a revision that merges the heads of a package.
 
         :param message: what the revision does, for its docstring and the name of its file.
-        :param rev_id: the id, instead of a generated one.
+        :param rev_id: the id of the revision, instead of a generated one.
         :raises RevisionInputError: if the package has fewer than two heads.
         """
         from ampho.revise import writer
@@ -291,7 +292,7 @@ class Commands:
         :param cascade: as for :meth:`downgrade`.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :raises AmphoError: if the command itself would fail before its first step. The files are not imported for this.
+        :raises AmphoError: if the command itself would fail before its first step. To find out, no file is imported.
         """
         from ampho.migrate import executor
 
@@ -313,7 +314,7 @@ class Commands:
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
-        :raises AmphoError: if the run cannot start, which changes nothing, or if a revision fails.
+        :raises AmphoError: if the run cannot start, in which case nothing changes, or if a revision fails.
         """
         from ampho.migrate import executor
 
@@ -338,7 +339,7 @@ class Commands:
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
-        :raises AmphoError: if the run cannot start, which changes nothing, or if a revision fails.
+        :raises AmphoError: if the run cannot start, in which case nothing changes, or if a revision fails.
         """
         from ampho.migrate import executor
 
@@ -401,7 +402,7 @@ class Commands:
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Stamped:
-        """Mark revisions as applied, without running them.
+        """Mark revisions as applied or not applied, without running them.
 
         :param specifier: ``heads``, a package, an id, ``PACKAGE@head``, ``PACKAGE@heads``, ``PACKAGE@base``, or
             ``base``.
@@ -424,7 +425,7 @@ class Commands:
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the package has no missing revision, or the id is not missing.
-        :raises DependentsError: if other missing revisions depend on them.
+        :raises DependentsError: if other missing revisions depend on the named ones.
         """
         from ampho.migrate import stamp
 
@@ -467,7 +468,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        with self._connected(observer, of_folders=False) as (project, connection):  # the result says so
+        with self._connected(observer, of_folders=False) as (project, connection):  # the result contains them
             return queries.status(project, connection, packages=packages, all=all, check=check, x=x, observer=observer)
 
     def current(
@@ -498,7 +499,7 @@ class Commands:
             return queries.deployment(project, connection, x=x, observer=observer)
 
     def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
-        """Wait until the database has at least the revisions that the code needs, without changing it.
+        """Wait, without changing the database, until it has at least the revisions that the code needs.
 
         If the database does not answer yet, try again.
 
@@ -558,7 +559,7 @@ class Commands:
     ) -> Picture:
         """Return the history as a picture: a lane per package, revisions as nodes, and dependencies as edges.
 
-        :param packages: the packages to show, and the revisions of other packages that they refer to; all by default.
+        :param packages: the packages to show, with the revisions of other packages that they refer to; all by default.
         :param full: whether to draw each revision as its own node, instead of collapsing chains of revisions.
         :param database: whether to show which revisions are applied. If not, no database is needed.
         :param x: values for ``context.get_x_argument()``.

@@ -34,7 +34,7 @@ class Setting(Generic[T_co]):
     :ivar parse: converts a value to the right type, or raises an exception if the value is not valid.
     :ivar by_default: a description of the default, in Markdown, if the value alone does not explain it.
     :ivar unset: the values that are treated as not set.
-    :ivar in_environment: whether an environment variable of that name is used if the app's configuration lacks the key.
+    :ivar in_environment: whether to use an environment variable of the same name if ``app.config`` lacks the key.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Setting(Generic[T_co]):
         return self.name
 
     def read(self, config: Mapping[str, object], environment: Mapping[str, str]) -> T_co:
-        """Return the value from an app's configuration, or otherwise from the environment.
+        """Return the value from an app's configuration or the environment, or the default if neither has a value.
 
         :raises ConfigurationError: if the value is not valid.
         """
@@ -114,7 +114,7 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
 ENV_PACKAGE: Setting[str | None] = Setting(
     "AMPHO_ENV_PACKAGE",
     kind="a string",
-    meaning="the package whose `env.py` configures every run; an empty string turns off the warning that there is none",
+    meaning="the package whose `env.py` configures every run; an empty string turns off the warning that none does",
     default=None,
     parse=str,
     unset=(None,),
@@ -169,7 +169,7 @@ JOURNAL_TABLE: Setting[str | None] = Setting(
 )
 OWNERS: Setting[Mapping[str, str | None]] = Setting(
     "AMPHO_OWNERS",
-    kind="a dictionary of names or patterns such as `audit_*`, with packages or `None`",
+    kind="a dictionary that maps names, or patterns such as `audit_*`, to packages or `None`",
     meaning="the packages that own tables and other objects; `None` for an object that Ampho ignores",
     default={},
     parse=_owners,

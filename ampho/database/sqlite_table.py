@@ -84,12 +84,12 @@ class Clause:
 
     @property
     def start(self) -> int:
-        """Where the clause begins in the statement."""
+        """The position in the statement where the clause begins."""
         return self.tokens[0].start
 
     @property
     def end(self) -> int:
-        """Where the clause ends in the statement."""
+        """The position in the statement where the clause ends."""
         return self.tokens[-1].end
 
     @property
@@ -99,7 +99,7 @@ class Clause:
 
     @property
     def names(self) -> set[str]:
-        """All names that a CHECK constraint mentions."""
+        """The names that a CHECK constraint mentions."""
         return {token.name for token in next(_groups(self.tokens), []) if token.text[0] != "'"} - {""}
 
     @property
@@ -140,10 +140,10 @@ def _groups(found: Sequence[Token]) -> Iterator[list[Token]]:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What is between two commas of a CREATE TABLE statement: a column, or constraints of the table.
+    """The text between two commas of a CREATE TABLE statement: a column, or constraints of the table.
 
     :ivar column: the name of the column in lower case, or an empty string.
-    :ivar named: where the name of the column ends.
+    :ivar named: the position where the name of the column ends.
     """
 
     start: int
@@ -154,7 +154,7 @@ class Definition:
 
     @property
     def last(self) -> int:
-        """Where the last clause ends."""
+        """The position where the last clause ends."""
         return self.clauses[-1].end if self.clauses else self.named
 
     def clause(self, kind: str) -> Clause | None:
@@ -264,7 +264,7 @@ class Change:
     :ivar before: the statement that SQLAlchemy writes for the table as it was reflected.
     :ivar after: the statement that SQLAlchemy writes for the new table.
     :ivar renamed: the columns that are renamed afterwards, in lower case.
-    :ivar restates_checks: whether the revision lists the unnamed CHECK constraints, which Alembic would leave out.
+    :ivar restates_checks: whether the revision itself lists the unnamed CHECK constraints that the new table keeps.
     """
 
     text: TableText

@@ -2,8 +2,8 @@
 
 SQLite can change few things about a table, so Alembic's batch mode creates a new table, copies the rows, drops the old
 table, and renames the new one. That drops the triggers and indexes of the table, and everything that reflection does
-not see. Here, the new table is created from the text of the old one, and the rest is created again. A revision that
-does the same by hand fails if triggers or indexes are missing at the end.
+not see. Ampho instead creates the new table from the text of the old one, and creates the rest again. A revision that
+replaces a table by hand fails if triggers or indexes are missing at the end.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class TableKeeper:
         self._defects: list[tuple[str, str]] | None = None
 
     def follow(self, context: MigrationContext) -> None:
-        """Take part in the batches of a run of ``env.py``."""
+        """Replace the methods of Alembic that a batch calls, for a run of ``env.py``."""
         impl = context.impl
         create_table, rename_table = impl.create_table, impl.rename_table
 
@@ -158,7 +158,7 @@ class TableKeeper:
     def check(self) -> None:
         """Check that the step has neither lost a trigger or an index nor broken a view, a trigger, or a foreign key.
 
-        :raises LossError: if it has, and does not mention that object.
+        :raises LossError: if the step has lost or broken an object that it does not drop explicitly.
         """
         if self._lost and self._renamed:
             self._check_replaced_by_hand()
@@ -184,7 +184,7 @@ class TableKeeper:
         self._lost.clear()
 
     def watch(self, found: re.Match[str]) -> None:
-        """Note a statement of the revision.
+        """Note what a statement of the revision does to tables and to what belongs to them.
 
         :param found: the match of ``CHANGES_OBJECTS`` in the statement.
         """
@@ -241,7 +241,7 @@ class TableKeeper:
             return
         if not definition.upper().startswith("CREATE TABLE"):
             raise LossError(
-                f"{table.name} is a virtual table, which a batch would make an ordinary one. Use op.execute()"
+                f"{table.name} is a virtual table, which a batch would turn into an ordinary table. Use op.execute()"
             )
         if self._defects is None:
             self._defects = _defects(self._connection)
@@ -387,7 +387,7 @@ def _with_targets(table: Table) -> Table:
 
 
 def _in_schema(sql: str, schema: str | None) -> str:
-    """Return the statement of a trigger or an index with the schema of its table."""
+    """Return the statement that creates a trigger or an index, with the schema of its table."""
     if schema is None:
         return sql
     found = tokens(sql)

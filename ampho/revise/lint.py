@@ -72,7 +72,7 @@ class LintReport:
 
     :ivar revisions: the ids of the revisions that were checked, in order.
     :ivar violations: the dangerous changes in them, in the same order.
-    :ivar has_squawk: whether squawk checked their SQL; it only checks SQL for PostgreSQL.
+    :ivar has_squawk: whether squawk checked the SQL of the revisions; squawk only checks SQL for PostgreSQL.
     """
 
     revisions: tuple[str, ...]
@@ -170,7 +170,7 @@ def _find_squawk() -> str | None:
 
 
 def _allowed(source: bytes) -> set[str]:
-    """Return the rules that comments in a revision's file allow it to break."""
+    """Return the rules that the comments in a revision's file allow the revision to break."""
     text = source.decode("utf-8", errors="replace")
     return {rule for allowed in _ALLOWS.findall(text) for rule in re.split(r"[\s,]+", allowed)}
 
@@ -203,7 +203,7 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
 def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
     """Return why a revision cannot be reverted, as a sentence; empty if it can.
 
-    :param defined: the functions in its file, as returned by :func:`ampho.history.losses.functions`.
+    :param defined: the functions in the revision's file, as returned by :func:`ampho.history.losses.functions`.
     """
     if "*" in defined:
         return ""
@@ -235,8 +235,8 @@ def _squawk(drafted: Draft) -> Iterator[Violation]:
     program = _find_squawk()
     if program is None:
         raise LinterError(
-            "db-lint needs squawk to check the SQL for PostgreSQL, and it is not installed. Install it with pip install"
-            " 'ampho[lint]'."
+            "db-lint needs squawk to check the SQL for PostgreSQL, but squawk is not installed. Install it with pip"
+            " install 'ampho[lint]'."
         )
     seconds = drafted.project.settings.statement_lock_timeout
     head = f"SET lock_timeout = '{round(seconds * 1000)}ms';\nBEGIN;\n" if seconds else "BEGIN;\n"

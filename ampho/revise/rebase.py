@@ -70,7 +70,7 @@ def _two_heads(graph: Graph, package: str) -> tuple[str, str]:
 
 
 def _later_line(graph: Graph, package: str) -> tuple[str, str]:
-    """Return the first revision of the later line, and the head of the other."""
+    """Return the first revision of the later line, and the head of the other line."""
     one, other = _two_heads(graph, package)
     lines = []
     for head, onto in ((one, other), (other, one)):
@@ -186,6 +186,6 @@ def _is_literal(node: ast.expr) -> bool:
 
 
 def _literal(text: str, old: bytes, file: bytes) -> bytes:
-    """Return text as a literal with the quotes of the old value, or, if that is None, with those of other ids."""
+    """Return text as a literal with the quotes of the old value or, if that is None, of the ids in the file."""
     is_double = b'"' in old or (b"'" not in old and b'revision = "' in file)
     return (f'"{text}"' if is_double and repr(text) == f"'{text}'" else repr(text)).encode("utf-8")

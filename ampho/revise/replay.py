@@ -50,8 +50,8 @@ def _check_keys(connection: Connection) -> None:
 def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> str:
     """Revert the revisions that :func:`replay` ran, down to the last one that is irreversible by design.
 
-    Such a revision has no ``downgrade()``, or one that raises an exception immediately, raises NotImplementedError
-    anywhere, or does nothing although ``upgrade()`` changes the schema.
+    Such a revision has no ``downgrade()``, or its ``downgrade()`` raises an exception immediately, raises
+    NotImplementedError anywhere, or does nothing although ``upgrade()`` changes the schema.
 
     :return: a warning if some revisions could not be reverted; otherwise, an empty string.
     :raises RevisionFailedError: if a downgrade fails.

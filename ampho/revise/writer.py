@@ -46,7 +46,8 @@ class Initialized:
     :ivar files: the files in the folder, sorted by name.
     :ivar hint: how to add the package to ``AMPHO_MIGRATION_PACKAGES``; None if it is already listed.
     :ivar updated: the ``alembic.ini`` files of other packages that now also list this package.
-    :ivar naming_hint: how to name constraints, for the first package, if the metadata does not; otherwise, None.
+    :ivar naming_hint: how to name constraints, if the metadata does not name them and there are no revisions yet;
+        otherwise, None.
     """
 
     package: MigrationPackage
@@ -108,7 +109,7 @@ def _naming_hint(project: Project) -> str | None:
 def _has_revisions(project: Project) -> bool:
     try:
         return bool(project.graph.ids)
-    except AmphoError:  # The history of another package is broken, so there is one.
+    except AmphoError:  # The history of another package is broken, so there are revisions.
         return True
 
 
@@ -208,8 +209,7 @@ class Wish:
         splice: bool = False,
         rev_id: str | None = None,
     ) -> Wish:
-        """Return a wish.
-
+        """Return the wish for the arguments of a command.
         :param depends_on: ids or packages, or one of these as a string.
         """
         needed = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
@@ -217,7 +217,7 @@ class Wish:
 
 
 def prepare_revision(project: Project, package: str, wish: Wish, graph: Graph | None = None) -> Revision:
-    """Return a new revision on the branch of a package, which :func:`write_revision` writes, for ``db-rev``.
+    """Return a new revision on the branch of a package, for ``db-rev``; :func:`write_revision` writes its file.
 
     :param graph: the history, if it already contains other new revisions that are not written yet.
     :return: the revision, whose ``path`` is the folder that will contain its file.
@@ -350,7 +350,7 @@ class Draft:
 def write_revision(project: Project, new: Revision, body: Body | None = None) -> Revision:
     """Write the file of a revision that :func:`prepare_revision` returned, and return what the file contains.
 
-    :param body: the bodies of its functions; empty by default.
+    :param body: the bodies of the revision's functions; empty by default.
     :raises RevisionInputError: if the file cannot be written, or if the rendered template does not define this
         revision. No file is left behind.
     """
@@ -360,7 +360,7 @@ def write_revision(project: Project, new: Revision, body: Body | None = None) ->
 def draft_revision(project: Project, new: Revision, body: Body | None = None) -> Draft:
     """Return the file of a revision that :func:`prepare_revision` returned, without writing it.
 
-    :param body: the bodies of its functions; empty by default.
+    :param body: the bodies of the revision's functions; empty by default.
     :raises RevisionInputError: if the rendered template does not define this revision.
     """
     from ampho.migrate.alembic import Body, RevisionFiles

@@ -205,7 +205,7 @@ def test_the_setting_and_the_function_name_owners(project: Project, database: Da
             {"hidden_a": "acounts"},
             "AMPHO_OWNERS names 'acounts' for hidden_a, which is not a listed package. Did",
         ),
-        ({"hidden_a": 1}, "AMPHO_OWNERS is {'hidden_a': 1}. Set it to a dictionary of names or patterns"),
+        ({"hidden_a": 1}, "AMPHO_OWNERS is {'hidden_a': 1}. Set it to a dictionary that maps names, or patterns"),
         (["hidden_a"], "AMPHO_OWNERS is ['hidden_a']. Set it to a dictionary"),
     ],
 )
@@ -270,8 +270,8 @@ def test_models_whose_metadata_is_not_compared_are_reported(project: Project, da
 
     found = shop.run("db-check", exit_code=1)
 
-    assert found.stdout.splitlines()[1:] == ["    ~ table notes  is in a metadata that is not compared"]
-    assert "The models of notes for the table notes use a metadata that is not compared. Pass the base" in found.stderr
+    assert found.stdout.splitlines()[1:] == ["    ~ table notes  is in metadata that is not compared"]
+    assert "The models of notes for the table notes use metadata that is not compared. Pass the base" in found.stderr
     assert "found no models" not in found.stderr
     shop = open_store(project, database, {"notes": ELSEWHERE}, AMPHO_OWNERS={"notes": None})
     shop.run("db-check")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def uncompared(comparison: Comparison) -> dict[str, tuple[Change, ...]]:
     """Return what the models contain that is not compared, by package; an empty name stands for no owner."""
     found = {
-        package: tuple(Change("~", "table", key, "is in a metadata that is not compared") for key in keys)
+        package: tuple(Change("~", "table", key, "is in metadata that is not compared") for key in keys)
         for package, keys in comparison.owners.elsewhere.items()
         if package in comparison.packages
     }
@@ -37,9 +37,9 @@ def warn_of_uncompared(project: Project, comparison: Comparison, warn: Callable[
     for package, keys in comparison.owners.elsewhere.items():
         if package in comparison.packages:
             warn(
-                f"The models of {package} for the table{'s' if len(keys) > 1 else ''} {', '.join(keys)} use a metadata"
-                f" that is not compared. {_remedy(project)} If the database is another one, write None for the tables"
-                f" in {OWNERS}."
+                f"The models of {package} for the table{'s' if len(keys) > 1 else ''} {', '.join(keys)} use metadata"
+                f" that is not compared. {_remedy(project)} If the tables are in another database, write None for"
+                f" them in {OWNERS}."
             )
 
 
