@@ -210,6 +210,7 @@ class Wish:
         rev_id: str | None = None,
     ) -> Wish:
         """Return the wish for the arguments of a command.
+
         :param depends_on: ids or packages, or one of these as a string.
         """
         needed = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
