@@ -321,3 +321,15 @@ def test_a_check_goes_back_as_far_as_there_is_a_way(
     assert f"Warning: {revision} of {revision[0]} cannot be reverted, so Ampho reverted {words}." in " ".join(
         result.stderr.split()
     )
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
+def test_a_history_with_a_schema_does_not_run_where_that_is_another_database(
+    project: Project, database: Database
+) -> None:
+    project.package("blog")
+    project.revision("blog", "blog_1", upgrade="op.drop_table('posts', schema='archive')")
+    with facade(project, "flask", ["blog"], database.url) as each:
+        line = each.error_line("db-check", "--scratch")
+
+    assert "blog_1_by_hand.py names a schema, which is a database of its own here" in line
