@@ -37,10 +37,18 @@ def connected(database: Database) -> Iterator[Connection]:
 
 
 def compare(
-    connection: Connection, metadata: sa.MetaData, *, rename: Iterable[str] = (), fill: Iterable[str] = ()
+    connection: Connection,
+    metadata: sa.MetaData,
+    *,
+    rename: Iterable[str] = (),
+    fill: Iterable[str] = (),
+    known: Iterable[str] = (),
 ) -> Comparison:
-    """Compare tables of one package with a database, as ``db-rev -a`` does."""
-    names = [*sa.inspect(connection).get_table_names(), *metadata.tables]
+    """Compare tables of one package with a database, as ``db-rev -a`` does.
+
+    :param known: the keys of tables in other schemas that the package had before.
+    """
+    names = [*sa.inspect(connection).get_table_names(), *metadata.tables, *known]
     owners = Ownership(dict.fromkeys(names, "shop"), {}, {}, {})
     context = MigrationContext.configure(connection, opts={**OPTIONS, "target_metadata": metadata})
     return Comparison(context, owners, ["shop"], rename=rename, fill=fill)

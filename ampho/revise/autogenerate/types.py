@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -53,12 +53,14 @@ class EnumColumn:
     """A column that has an enum type, or an array of an enum type.
 
     :ivar default: the default of the column as SQL, or None.
+    :ivar had_default: whether the column has another default before its type changes.
     """
 
     table: Name
     name: str
     is_array: bool
     default: str | None
+    had_default: bool = False
 
 
 class CreateEnumOp(ops.ExecuteSQLOp):
@@ -170,9 +172,13 @@ class _Catalog:
         found: dict[Name, list[tuple[Table, ENUM]]] = {}
         for table in self.tables:
             for column in table.columns:
-                if (enum := native_enum(column.type, self.connection.dialect)) is not None:
+                if (enum := native_enum(column.type, self.dialect)) is not None:
                     found.setdefault(self.name(enum), []).append((table, enum))
         self.of_models = found
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.connection.dialect
 
     def name(self, enum: ENUM) -> Name:
         return str(enum.schema or self.default_schema), str(enum.name)
@@ -245,8 +251,7 @@ def change_enums(changes: Changes) -> None:
 
 
 def _named(catalog: _Catalog, operations: Iterable[ops.MigrateOperation], *, dropped: bool = False) -> dict[Name, ENUM]:
-    dialect = catalog.connection.dialect
-    enums = [native_enum(type_, dialect) for type_ in _types(operations, dropped=dropped)]
+    enums = [native_enum(type_, catalog.dialect) for type_ in _types(operations, dropped=dropped)]
     return {catalog.name(enum): enum for enum in enums if enum is not None}
 
 
@@ -274,9 +279,12 @@ def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
     """Return the columns that still have a type after an upgrade that drops some columns."""
     dropped: set[tuple[Name, str]] = set()
     for operation in changes.operations():
-        if isinstance(operation, ops.DropTableOp | ops.DropColumnOp | ops.AlterColumnOp):
-            column = "" if isinstance(operation, ops.DropTableOp) else operation.column_name
-            dropped.add(((operation.schema or catalog.default_schema, operation.table_name), column))
+        if isinstance(operation, ops.DropTableOp):
+            dropped.add(((operation.schema or catalog.default_schema, operation.table_name), ""))
+        elif isinstance(operation, ops.DropColumnOp) or (
+            isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None
+        ):
+            dropped.add(((operation.schema or catalog.default_schema, operation.table_name), operation.column_name))
     columns = catalog.columns.get(name, ())
     return [each for each in columns if dropped.isdisjoint({(each.table, ""), (each.table, each.name)})]
 
@@ -296,13 +304,12 @@ def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLab
         old = catalog.labels.get(name)
         if old is None or set(old) == set(enum.enums):
             continue
-        columns = [_with_new_default(each, changes, catalog) for each in catalog.columns.get(name, ())]
         union = _union(old, enum.enums)
         if union != [*old]:
             added.append(ChangeLabelsOp(enum, old, union, catalog.columns.get(name, ())))
         final = [label for label in union if label in enum.enums]
         if final != union:
-            removed.append(ChangeLabelsOp(enum, union, final, columns))
+            removed.append(ChangeLabelsOp(enum, union, final, _later_columns(name, final, changes, catalog)))
     return added, removed
 
 
@@ -315,15 +322,53 @@ def _union(old: Sequence[str], new: Sequence[str]) -> list[str]:
     return labels
 
 
-def _with_new_default(column: EnumColumn, changes: Changes, catalog: _Catalog) -> EnumColumn:
-    """Return a column with the default that it has after the upgrade."""
-    for operation in changes.operations():
-        if isinstance(operation, ops.AlterColumnOp) and operation.modify_server_default is not False:
-            key = ((operation.schema or catalog.default_schema, operation.table_name), operation.column_name)
-            if key == (column.table, column.name):
-                default = getattr(operation.modify_server_default, "arg", operation.modify_server_default)
-                shown = _literal(default) if isinstance(default, str) else default and str(default)
-                return EnumColumn(column.table, column.name, column.is_array, shown)
+def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> list[EnumColumn]:
+    """Return the columns that have a type after an upgrade."""
+    left = _left(catalog, name, changes)
+    known = {(each.table, each.name) for each in left}
+    new = [
+        EnumColumn(table, column.name, _is_array(column.type, catalog), None)
+        for table, column in _new_columns(changes.operations(), catalog)
+        if (enum := native_enum(column.type, catalog.dialect)) is not None and catalog.name(enum) == name
+    ]
+    new = [each for each in new if (each.table, each.name) not in known]
+    return [_with_models_default(each, labels, changes, catalog) for each in (*left, *new)]
+
+
+def _is_array(type_: TypeEngine[Any], catalog: _Catalog) -> bool:
+    return getattr(type_.dialect_impl(catalog.dialect), "item_type", None) is not None
+
+
+def _new_columns(operations: Iterable[ops.MigrateOperation], catalog: _Catalog) -> Iterator[tuple[Name, Column[Any]]]:
+    for operation in operations:
+        if isinstance(operation, ops.CreateTableOp):
+            columns = [item for item in operation.columns if isinstance(item, Column)]
+        elif isinstance(operation, ops.AddColumnOp):
+            columns = [operation.column]
+        elif isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
+            columns = [Column(operation.column_name, operation.modify_type)]
+        else:
+            continue
+        table = (str(operation.schema or catalog.default_schema), operation.table_name)
+        yield from ((table, column) for column in columns)
+
+
+def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> EnumColumn:
+    """Return a column with the default that it has after an upgrade, which may replace a label that is removed."""
+    changed = any(
+        isinstance(each, ops.AlterColumnOp)
+        and each.modify_server_default is not False
+        and (str(each.schema or catalog.default_schema), each.table_name, each.column_name)
+        == (*column.table, column.name)
+        for each in changes.operations()
+    )
+    if not changed and column.default is not None and any(_literal(label) in column.default for label in labels):
+        return column
+    for table in catalog.tables:
+        if (str(table.schema or catalog.default_schema), table.name) == column.table and column.name in table.columns:
+            default = getattr(table.columns[column.name].server_default, "arg", None)
+            shown = _literal(default) if isinstance(default, str) else None if default is None else str(default)
+            return replace(column, default=shown, had_default=column.default is not None)
     return column
 
 
@@ -332,7 +377,7 @@ def commit_used_labels(changes: Changes) -> None:
     for container in (changes.upgrade, changes.downgrade):
         added = [each for each in container.ops if isinstance(each, ChangeLabelsOp) and each.added]
         if added:
-            others = [each for each in container.ops if each not in added]
+            others = [each for each in container.ops if not isinstance(each, ChangeLabelsOp)]
             code = "\n".join(render_op_text(changes.autogen, each) for each in others)
             code = re.sub(r"postgresql\.ENUM\(.*?create_type=False\)", "", code)
             for each in added:
@@ -383,11 +428,11 @@ class _Sql:
         self._prefix = autogen.opts["alembic_module_prefix"] or ""
 
     def name(self, schema: str | None, name: str) -> str:
-        quoted = self._quote(name)
-        return quoted if schema in (None, self._default) else f"{self._quote(str(schema))}.{quoted}"
+        quoted = self.column(name)
+        return quoted if schema in (None, self._default) else f"{self.column(str(schema))}.{quoted}"
 
     def column(self, name: str) -> str:
-        return self._quote(name)
+        return self._quote(name).replace("%%", "%")  # op.execute() doubles it if the driver needs that
 
     def execute(self, sql: str) -> str:
         return f"{self._prefix}execute({_NOT_A_PARAMETER.sub(chr(92) + ':', sql)!r})"
@@ -456,7 +501,7 @@ def _replace_type(operation: ChangeLabelsOp, sql: _Sql) -> Iterator[str]:
     for each in operation.columns:
         alter = f"ALTER TABLE {sql.name(*each.table)} ALTER COLUMN {sql.column(each.name)}"
         many = "[]" if each.is_array else ""
-        if each.default is not None:
+        if each.had_default or each.default is not None:
             yield f"{alter} DROP DEFAULT"
         yield f"{alter} TYPE {new}{many} USING {sql.column(each.name)}::text{many}::{new}{many}"
         if each.default is not None:

@@ -1,0 +1,194 @@
+"""Types, schemas, and constraints in written revisions, and the names in them that do not exist."""
+
+from __future__ import annotations
+
+import pytest
+from project import Project
+from servers import Database
+from store import Store, open_store
+
+STATES = """
+class {class_}(db.Model):
+    __tablename__ = "{table}"
+    id = sa.Column(sa.Integer, primary_key=True)
+    {columns}
+"""
+SHOP = STATES.format(class_="Order", table="orders", columns="state = sa.Column({type})")
+ENUM = "sa.Enum({labels}, name='order_state'){more}"
+
+
+def up_down_up(store: Store, package: str) -> None:
+    store.run("db-up")
+    store.run("db-down", f"{package}@-1")
+    store.run("db-up")
+    assert "differs" not in store.run("db-check").stdout
+
+
+def types(database: Database) -> dict[str, list[str]]:
+    found = database.query(
+        "SELECT typname, array_agg(enumlabel::text ORDER BY enumsortorder)"
+        " FROM pg_type JOIN pg_enum ON enumtypid = pg_type.oid GROUP BY 1"
+    )
+    return {name: list(labels) for name, labels in found}
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_an_enum_type_comes_changes_and_goes_with_its_columns(project: Project, database: Database) -> None:
+    def models(labels: str, more: str = "", extra: str = "") -> str:
+        return SHOP.format(type=ENUM.format(labels=labels, more=more)) + extra
+
+    store = open_store(project, database, {"shop": models("'new', 'paid'", ", server_default='new'")})
+    store.auto("shop")
+    up_down_up(store, "shop")
+    assert types(database) == {"order_state": ["new", "paid"]}
+    database.run("INSERT INTO orders (id, state) VALUES (1, 'paid')")
+
+    # A label that is added in its place; the downgrade refuses to lose rows that use it.
+    store.models("shop", models("'new', 'it''s: 5 %', 'paid'".replace("''", "\\'"), ", server_default='new'"))
+    added = store.auto("shop")
+    assert "autocommit_block" not in added.path.read_text("utf-8")
+    up_down_up(store, "shop")
+    assert types(database) == {"order_state": ["new", "it's: 5 %", "paid"]}
+    database.run("UPDATE orders SET state = 'it''s: 5 %'")
+    assert "invalid input value for enum" in store.run("db-down", "shop@-1", exit_code=1).stderr
+    assert database.query("SELECT state::text FROM orders") == [("it's: 5 %",)]
+    database.run("UPDATE orders SET state = 'paid'")
+
+    # A label that is used in the same revision is committed first; others are removed.
+    store.models("shop", models("'new', 'paid', 'sent'", ", server_default='sent'", "    old = sa.Column(sa.Text)\n"))
+    store.auto("shop")
+    store.run("db-up")
+    assert types(database) == {"order_state": ["new", "paid", "sent"]}
+    assert database.query("SELECT state::text FROM orders") == [("paid",)]
+
+    store.models("shop", "")
+    store.auto("shop")
+    up_down_up(store, "shop")
+    assert types(database) == {}
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_type_that_two_packages_use_is_created_once(project: Project, database: Database) -> None:
+    used = ENUM.format(labels="'a', 'b'", more="")
+    shop = SHOP.format(type=used)
+    mail = STATES.format(
+        class_="Mail",
+        table="mails",
+        columns=f"order_id = sa.Column(sa.ForeignKey('orders.id'))\n    states = sa.Column(sa.ARRAY({used}))",
+    )
+    store = open_store(project, database, {"shop": shop, "mail": mail})
+    first, second = store.auto("shop"), store.auto("mail")
+    assert ".create(op.get_bind()" in first.path.read_text("utf-8")
+    assert second.depends_on == (first.id,)
+    store.run("db-up")
+    store.run("db-down", "mail@-1")
+    store.run("db-down", "shop@-1")
+    assert types(database) == {}
+    store.run("db-up")
+    assert store.run("db-check").stdout.count("matches its models") == 2
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_schema_is_created_and_compared_without_a_switch(project: Project, database: Database) -> None:
+    table = """
+    class Entry(db.Model):
+        __tablename__ = "entries"
+        __table_args__ = {"schema": "audit"}
+        id = sa.Column(sa.Integer, primary_key=True)
+        parent_id = sa.Column(sa.ForeignKey("audit.entries.id"))
+        tag_id = sa.Column(sa.ForeignKey("public.tags.id"))
+
+
+    class Tag(db.Model):
+        __tablename__ = "tags"
+        __table_args__ = {"schema": "public"}
+        id = sa.Column(sa.Integer, primary_key=True)
+        parent_id = sa.Column(sa.ForeignKey("public.tags.id"))
+    """
+    store = open_store(project, database, {"shop": table})
+    assert "CREATE SCHEMA IF NOT EXISTS audit" in store.auto("shop").path.read_text("utf-8")
+    up_down_up(store, "shop")
+    store.nothing_to_do("shop")
+    store.models("shop", "")
+    assert "op.drop_table('entries', schema='audit')" in store.auto("shop").path.read_text("utf-8")
+    up_down_up(store, "shop")
+
+
+KINDS = """
+import sqlalchemy as sa
+
+
+class Outer:
+    class Inner(sa.types.TypeDecorator):
+        impl = sa.String(20)
+        cache_ok = True
+
+
+class Money(sa.types.TypeDecorator):
+    impl = sa.Numeric(9, 2)
+    cache_ok = True
+
+    def __init__(self, digits):
+        super().__init__()
+
+
+class Point(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def __init__(self, axes):
+        self.lost = axes + 1
+
+    def get_col_spec(self, **kw):
+        return "TEXT"
+
+
+def local():
+    class Local(sa.types.TypeDecorator):
+        impl = sa.Text
+        cache_ok = True
+
+    return Local()
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
+def test_types_are_written_so_that_they_run_or_are_refused(project: Project, database: Database) -> None:
+    columns = "\n    ".join(
+        f"{name} = sa.Column({type_})"
+        for name, type_ in {
+            "inner": "kinds.Outer.Inner()",
+            "money": "kinds.Money(12)",
+            "local": "kinds.local()",
+            "variant": "kinds.Money(12).with_variant(sa.String(9), 'oracle')",
+        }.items()
+    )
+    imports = "from shop import kinds\n"
+    store = open_store(project, database, {"shop": imports + STATES.format(class_="A", table="a", columns=columns)})
+    project.write("shop/kinds.py", KINDS)
+    result = store.run("db-rev", "shop", "First", "-a")
+    assert "the type Money of a.money is not known" in result.stderr
+    source = store.newest("shop")
+    assert "shop.kinds.Outer.Inner(" in source
+    assert "import shop.kinds" in source
+    assert "sa.Numeric(precision=9, scale=2).with_variant(sa.String(length=9), 'oracle')" in source
+    up_down_up(store, "shop")
+
+    point = columns + "\n    point = sa.Column(kinds.Point(2))"
+    store.models("shop", imports + STATES.format(class_="A", table="a", columns=point))
+    error = store.refused("db-rev", "shop", "Second", "-a")
+    assert "the type Point of a.point is not known" in error
+    assert "render_item" in error
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_template_without_an_import_is_refused(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"shop": SHOP.format(type="sa.Integer")})
+    template = (
+        "revision = ${repr(up_revision)}\\ndown_revision = ${repr(down_revision)}\\n"
+        "branch_labels = ${repr(branch_labels)}\\ndepends_on = ${repr(depends_on)}\\n"
+        "def upgrade():\\n    ${upgrades}\\ndef downgrade():\\n    ${downgrades}\\n"
+    ).replace("\\n", "\n")
+    project.write("shop/migrations/script.py.mako", "from alembic import op\n" + template)
+    error = store.refused("db-rev", "shop", "First", "-a")
+    assert "sa.Column" in error or " sa is not defined" in error
+    assert "script.py.mako of shop" in error
