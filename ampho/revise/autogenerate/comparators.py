@@ -115,6 +115,30 @@ def make_checks_of_columns(changes: Changes) -> None:
             ]
 
 
+def separate_indexes(changes: Changes) -> None:
+    """Change indexes on expressions apart from the rest of their table; a batch of SQLite cannot do both."""
+    if changes.autogen.migration_context.dialect.name != "sqlite":
+        return
+    found: list[ops.MigrateOperation] = []
+    for operation in changes.upgrade.ops:
+        parts = [operation]
+        if isinstance(operation, ops.ModifyTableOps):
+            drops = [item for item in operation.ops if isinstance(item, ops.DropIndexOp)]
+            makes = [item for item in operation.ops if isinstance(item, ops.CreateIndexOp)]
+            rest = [item for item in operation.ops if not isinstance(item, (ops.DropIndexOp, ops.CreateIndexOp))]
+            if rest and any(_is_on_expression(item) for item in (*drops, *makes)):
+                name, schema = operation.table_name, operation.schema
+                parts = [ops.ModifyTableOps(name, each, schema=schema) for each in (drops, rest, makes) if each]
+        found.extend(parts)
+    changes.upgrade.ops[:] = found
+
+
+def _is_on_expression(operation: ops.MigrateOperation) -> bool:
+    return isinstance(operation, (ops.DropIndexOp, ops.CreateIndexOp)) and any(
+        not isinstance(item, Column) for item in operation.to_index().expressions
+    )
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Hide the warnings of SQLAlchemy and Alembic that they do not compare what is compared here."""
@@ -168,6 +192,9 @@ def _compare_default(
         return _STOP
     here, there = _present_default(present, context), _default(declared, context)
     found, expected = (_default_tokens(sql, declared, context) for sql in (here, there))
+    if found and here is not None and _dialect(context).name in _MYSQL and here != _default(present, context):
+        present.server_default = DefaultClause(text(f"({here})" if "(" in here and "current" not in here else here))
+        operation.existing_server_default = present.server_default
     if not expected and isinstance(present.type, DOMAIN):
         expected = _default_tokens(present.type.default, declared, context)  # which is reflected as the column's
     if _is_written_so(found, declared, context):
@@ -316,9 +343,30 @@ class _TableComparison:
                 operation.modify_nullable = None
                 if not operation.has_changes():
                     self._unfounded.append(operation)
+        if self._database == "sqlite":
+            self.found.ops[:] = [self._reversible(operation) for operation in self.found.ops]
         if self._database in _MYSQL:
+            self._drop_indexes_of_keys()
             self._unfounded += [item for item in self.found.ops if self._is_needed(item)]
         self.found.ops[:] = [operation for operation in self.found.ops if not _is_in(operation, self._unfounded)]
+
+    def _reversible(self, operation: ops.MigrateOperation) -> ops.MigrateOperation:
+        """Return a drop of an index with the definition of the database, if SQLAlchemy reflects only part of that."""
+        if not isinstance(operation, ops.DropIndexOp):
+            return operation
+        name = str(operation.index_name)
+        sql = _definitions(self._context).get((None, self._present.name), {}).get(name, "")
+        partly = {"desc", "collate"} & {*tokens(sql, self._database)}
+        return ops.DropIndexOp.from_index(self._read_index(name, sql)) if partly else operation
+
+    def _drop_indexes_of_keys(self) -> None:
+        """Drop the indexes that MariaDB and MySQL created for foreign keys that are dropped; they would stay."""
+        drops = [item for item in self.found.ops if isinstance(item, ops.DropConstraintOp)]
+        names = {item.constraint_name for item in drops if item.constraint_type == "foreignkey"}
+        declared = {str(index.name) for index in self._declared.indexes}
+        for index in self._present.indexes:
+            if index.name in names and index.name not in declared and not self._pair(str(index.name)):
+                self._drop_index(index)
 
     def _is_needed(self, operation: ops.MigrateOperation) -> bool:
         """Return whether an operation drops the only index of a foreign key, which MariaDB and MySQL refuse."""

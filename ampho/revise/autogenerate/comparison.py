@@ -15,7 +15,7 @@ from alembic.operations import ops
 from sqlalchemy import MetaData, Table
 
 from ampho.revise.autogenerate.changes import Changes, table_key
-from ampho.revise.autogenerate.comparators import make_checks_of_columns, without_warnings
+from ampho.revise.autogenerate.comparators import make_checks_of_columns, separate_indexes, without_warnings
 from ampho.revise.autogenerate.constraints import keep_keys_of_default_schema, name_constraints
 from ampho.revise.autogenerate.fills import Fills, questions_about_values
 from ampho.revise.autogenerate.likeness import likely_renames, rename_along
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PASSES: Sequence[Callable[[Changes], None]] = (
     make_checks_of_columns,
     keep_indexes,
+    separate_indexes,
     keep_keys_of_default_schema,
     order_drops,
     make_altering_keys,

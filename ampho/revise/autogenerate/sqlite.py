@@ -19,7 +19,9 @@ def keep_indexes(changes: Changes) -> None:
     if changes.autogen.dialect.name != "sqlite":
         return
     for operation in [each for each in changes.upgrade.ops if isinstance(each, ops.ModifyTableOps)]:
-        kept = [each for each in operation.ops if isinstance(each, ops.DropIndexOp) and _is_unseen(changes, each)]
+        made = {each.index_name for each in operation.ops if isinstance(each, ops.CreateIndexOp)}
+        drops = [each for each in operation.ops if isinstance(each, ops.DropIndexOp) and each.index_name not in made]
+        kept = [each for each in drops if _is_unseen(changes, each)]
         operation.ops = [each for each in operation.ops if each not in kept]
         if kept and is_empty_change(operation):
             changes.upgrade.ops.remove(operation)
