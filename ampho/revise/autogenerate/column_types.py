@@ -1,4 +1,4 @@
-"""Comparing the types of columns, where Alembic finds differences that are none, or does not find some.
+"""Comparing the types of columns in cases in which Alembic reports differences that do not exist, or misses some.
 
 Alembic compares the names of types, and their arguments if both have the same number of arguments.
 """
@@ -19,8 +19,8 @@ from sqlalchemy.types import TypeEngine
 
 _BLOBS = {"tinyblob": 255, "blob": 65_535, "mediumblob": 16_777_215, "longblob": 4_294_967_295}
 _TEXTS = {"tinytext": 255, "text": 65_535, "mediumtext": 16_777_215, "longtext": 4_294_967_295}
-_MAXIMUM_BYTES = 4  # of a character
-_SINGLE = 24  # the largest precision of a number of single precision
+_MAXIMUM_BYTES = 4  # the maximum number of bytes in a character
+_SINGLE = 24  # the largest precision of a single-precision number, in bits
 
 
 def differs(present: Column[Any], declared: Column[Any], dialect: Dialect) -> bool | None:
@@ -38,7 +38,7 @@ def differs(present: Column[Any], declared: Column[Any], dialect: Dialect) -> bo
 
 
 def _of_database(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
-    """Return the type that a type has in a database, without decorators and variants."""
+    """Return the type that a database uses for a model's type, without decorators and variants."""
     type_ = type_._variant_mapping.get(dialect.name, type_)  # noqa: SLF001 (it has no public name)
     return _of_database(type_.load_dialect_impl(dialect), dialect) if isinstance(type_, TypeDecorator) else type_
 
@@ -48,7 +48,7 @@ def _name(type_: TypeEngine[Any], dialect: Dialect) -> str:
 
 
 def _is_affinity(here: TypeEngine[Any], there: TypeEngine[Any], dialect: Any) -> bool:  # noqa: ANN401 (a method of SQLite's dialect)
-    """Return whether SQLAlchemy, which reads unknown names as one of SQLite's five types, reads the model's so."""
+    """Return whether SQLAlchemy, which reads unknown names as one of five types, reads the model's type as ``here``."""
     try:
         read = dialect._resolve_type_affinity(_name(there, dialect).upper())  # noqa: SLF001 (only this function knows)
     except AttributeError:  # pragma: no cover (in another version of SQLAlchemy)
@@ -57,7 +57,7 @@ def _is_affinity(here: TypeEngine[Any], there: TypeEngine[Any], dialect: Any) ->
 
 
 def _has_other_size(here: TypeEngine[Any], there: TypeEngine[Any], dialect: Dialect) -> bool:
-    """Return whether the lengths or precisions of two texts or two numbers differ, also if only one has them."""
+    """Return whether the lengths of two text types, or the precisions of two number types, differ."""
     sizes = [_size(type_, dialect) for type_ in (here, there)]
     return None not in sizes and sizes[0] != sizes[1]
 
@@ -112,14 +112,14 @@ def _is_double(type_: TypeEngine[Any]) -> bool:
 
 
 def _names_for(type_: LargeBinary | Text) -> set[str]:
-    """Return the names of the types that MariaDB and MySQL may choose for a length, which depend on the charset."""
+    """Return the names of the types that MariaDB and MySQL may choose for a length, depending on the character set."""
     sizes = _TEXTS if isinstance(type_, Text) else _BLOBS
     lengths = {(type_.length or 0) * factor for factor in ((1, 2, 3, _MAXIMUM_BYTES) if sizes is _TEXTS else (1,))}
     return {next((name for name, most in sizes.items() if length <= most), "") for length in lengths}
 
 
 def _has_new_collation(here: TypeEngine[Any], there: TypeEngine[Any], present: Column[Any]) -> bool:
-    """Return whether the model has a collation, and the column has that of its table."""
+    """Return whether the model has another collation than the table, if the column has none of its own."""
     if not isinstance(here, String) or not isinstance(there, String) or not there.collation or here.collation:
         return False
     options = {name.partition("_")[2]: value for name, value in present.table.kwargs.items()}

@@ -1,12 +1,12 @@
 """Corrections to what Alembic's comparison finds, and comparisons that it does not make.
 
-They are an Alembic plug-in, which the configuration of ``env.py`` names, so that plain Alembic uses them, too. Alembic
-calls the functions for each column and each table that exists both in the database and in the models:
+This module is an Alembic plug-in that the configuration of ``env.py`` names, so plain Alembic uses it, too. Alembic
+calls its functions for each column and each table that exists both in the database and in the models:
 
-- Types and server defaults are compared in one form for all ways to write them.
+- Types and server defaults are compared in a uniform spelling.
 - Expressions of computed columns, check constraints with a name, and definitions of indexes are compared as well.
-- PostgreSQL prints expressions in its own form. If one differs from the model's, a temporary table is created with the
-  model's, and PostgreSQL is asked how it prints that. The table is rolled back, at most once for each table.
+- PostgreSQL prints expressions in its own form. If an expression differs from the model's, a temporary table is created
+  with the model's expression, to see how PostgreSQL prints it. This happens at most once per table, and is rolled back.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _TEMPORARY = "ampho_compared"
 
 
 def setup(plugin: Plugin) -> None:
-    """Register the functions; Alembic calls this."""
+    """Register the functions of this plug-in, for Alembic."""
     plugin.add_autogenerate_comparator(_compare_type, "column", "types")
     plugin.add_autogenerate_comparator(_compare_default, "column", "server_default")
     for database in _COMPUTED:  # before Alembic's function for all databases, which only warns
@@ -141,7 +141,7 @@ def _is_on_expression(operation: ops.MigrateOperation) -> bool:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Hide the warnings of SQLAlchemy and Alembic that they do not compare what is compared here."""
+    """Hide the warnings that SQLAlchemy and Alembic skip certain indexes, because this module compares these."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index")
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
@@ -187,7 +187,7 @@ def _compare_default(
 ) -> PriorityDispatchResult:
     wanted = declared.server_default
     if isinstance(wanted, FetchedValue) and not isinstance(wanted, DefaultClause):
-        return _STOP  # the database fills the column, in a way that the model does not say
+        return _STOP  # the database fills the column, in a way that the model does not state
     if _is_serial(declared, context):
         return _STOP
     here, there = _present_default(present, context), _default(declared, context)
@@ -205,14 +205,14 @@ def _compare_default(
 
 
 def _is_written_so(found: list[str], column: Column[Any], context: AutogenContext) -> bool:
-    """Return whether the default is a text with quotes around it, which Alembic writes without them."""
+    """Return whether the model's default is a string in quotes, and the database has it without these quotes."""
     text_ = column.server_default.arg if isinstance(column.server_default, DefaultClause) else None
     quoted = isinstance(text_, str) and re.fullmatch("'[^']*'", text_)
     return bool(quoted) and found == _default_tokens(text_, column, context)
 
 
 def _is_same_on_mysql(here: str | None, there: str | None, context: AutogenContext) -> bool:
-    """Return whether two expressions with functions, which MariaDB and MySQL rename, are equal as far as is known."""
+    """Return whether two expressions are equal apart from the functions, which MariaDB and MySQL may rename."""
     database = _dialect(context).name
     if database not in _MYSQL or here is None or there is None or "(" not in tokens(here, database):
         return False
@@ -221,7 +221,7 @@ def _is_same_on_mysql(here: str | None, there: str | None, context: AutogenConte
 
 
 def _present_default(column: Column[Any], context: AutogenContext) -> str | None:
-    """Return the server default of a column in the database, on MariaDB and MySQL also those that are not reflected."""
+    """Return the server default of a column in the database, even one of MariaDB or MySQL that is not reflected."""
     if _dialect(context).name not in _MYSQL:
         return _default(column, context)
     schema = column.table.schema or _dialect(context).default_schema_name
@@ -253,19 +253,19 @@ def _default(column: Column[Any], context: AutogenContext) -> str | None:
 
 
 def _single_percent(sql: str | None, context: AutogenContext) -> str | None:
-    """Return SQL without the second of two percent signs, which some drivers need."""
+    """Return SQL with single percent signs in place of the doubled ones that some drivers need."""
     return sql.replace("%%", "%") if sql and _dialect(context).paramstyle in ("format", "pyformat") else sql
 
 
 @dataclass
 class _Difference:
-    """An expression that may differ.
+    """An expression that may differ between the database and the model.
 
     :ivar present: the expression as the database prints it.
     :ivar declared: the expression in the model.
     :ivar statement: for PostgreSQL, the statement that adds the model's expression to a temporary table, as ``{name}``.
-    :ivar equal: called if the expressions are equal.
-    :ivar different: called otherwise.
+    :ivar equal: a function to call if the expressions are equal.
+    :ivar different: a function to call if the expressions differ.
     """
 
     present: str
@@ -306,7 +306,7 @@ def _compare_table(
 
 
 def _make_skipped_indexes(found: ops.ModifyTableOps, declared: Table) -> None:
-    """Create the indexes of a new table on expressions, which Alembic omits on SQLite."""
+    """Create the indexes on expressions of a new table, because Alembic omits them on SQLite."""
     made = {operation.index_name for operation in found.ops if isinstance(operation, ops.CreateIndexOp)}
     left = sorted((index for index in declared.indexes if index.name not in made), key=lambda index: str(index.name))
     found.ops.extend(map(ops.CreateIndexOp.from_index, left))
@@ -336,7 +336,7 @@ class _TableComparison:
         self._unfounded: list[ops.MigrateOperation] = []
 
     def finish(self) -> None:
-        """Remove the operations for what turned out to be equal, and for what a primary key does not allow."""
+        """Remove the operations on what turned out to be equal, and the operations that a key does not allow."""
         key = {column.name for column in self._present.primary_key}
         for operation in self.found.ops:
             if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable and operation.column_name in key:
@@ -385,7 +385,7 @@ class _TableComparison:
                 yield item
 
     def defaults(self) -> Iterator[_Difference]:
-        """Yield the server defaults that Alembic's comparison, with the function above, found to differ."""
+        """Yield the server defaults that ``_compare_default()`` found to differ."""
         for operation in self.found.ops:
             if not isinstance(operation, ops.AlterColumnOp) or not isinstance(
                 operation.modify_server_default, DefaultClause
@@ -417,7 +417,7 @@ class _TableComparison:
         return _escaped(self._dialect.type_compiler_instance.process(column.type, type_expression=column))
 
     def computed(self) -> Iterator[_Difference]:
-        """Yield the computed columns whose expression, or whose storage, may differ."""
+        """Yield the computed columns whose expressions may differ, and replace those whose storage differs."""
         for column in self._declared.columns:
             here = self._present.columns.get(column.name)
             wanted = column.server_default
@@ -452,7 +452,7 @@ class _TableComparison:
         return _single_percent(compiled, self._context) or ""
 
     def _may_differ(self, present: str, declared: str) -> bool:
-        """Return whether expressions differ as far as is known without the database.
+        """Return whether expressions differ, as far as can be told without the database.
 
         MariaDB and MySQL print other expressions than the models contain, so only some of their tokens are compared.
         """
@@ -462,7 +462,7 @@ class _TableComparison:
         return tokens(present, self._database) != tokens(declared, self._database)
 
     def checks(self) -> Iterator[_Difference]:
-        """Yield the check constraints whose expression may differ, and find those that were added or dropped."""
+        """Yield the check constraints whose expressions may differ, and add operations for new and dropped ones."""
         if any(
             _CHECKS_OF_ALEMBIC in name for name in self._context.migration_context.opts.get("autogenerate_plugins", ())
         ):
@@ -527,12 +527,12 @@ class _TableComparison:
         return rule is None or bool(rule(self._dialect.ddl_compiler(self._dialect, None)))
 
     def _is_name_of_database(self, name: str) -> bool:
-        """Return whether the database names a constraint like this if the model has no name for it."""
+        """Return whether a name looks like one that the database chooses for an unnamed constraint."""
         columns = {column.name for column in self._present.columns}
         return name in columns or re.fullmatch(r".*_check\d*|CONSTRAINT_\d+|.*_chk_\d+", name) is not None
 
     def indexes(self) -> Iterator[_Difference]:
-        """Yield the indexes whose definition may differ, and find those on expressions in SQLite."""
+        """Yield the indexes whose definitions may differ, and drop those on expressions of SQLite that models lack."""
         present = _definitions(self._context).get((self._schema(), self._present.name), {})
         for index in self._declared.indexes:
             name = self._unquoted(self._preparer.format_index(index))
@@ -614,7 +614,7 @@ class _TableComparison:
         return [item for item in tokens(found, self._database) if item != "asc"]
 
     def _read_index(self, name: str, sql: str) -> Index:
-        """Return an index on expressions of SQLite, which SQLAlchemy does not reflect."""
+        """Return an SQLite index on expressions, which SQLAlchemy does not reflect, from the SQL that creates it."""
         items, _, where = sql[sql.index("(") + 1 :].rpartition(")")[0].partition(") WHERE ")
         if not where and ") WHERE " in sql:
             items, _, where = sql[sql.index("(") + 1 :].partition(") WHERE ")
@@ -645,7 +645,7 @@ def _mysql_defaults(context: AutogenContext) -> Mapping[tuple[str, str, str], st
     cache = context.inspector.info_cache
     if "ampho_defaults" not in cache:
         rows = _connection(context).execute(text(_MYSQL_DEFAULTS)).all()
-        literals = not _dialect(context).is_mariadb  # MySQL returns a text without its quotes
+        literals = not _dialect(context).is_mariadb  # MySQL returns a string without its quotes
         cache["ampho_defaults"] = {
             tuple(key): _mysql_default(sql, extra, literals=literals) for *key, sql, extra in rows
         }
@@ -671,7 +671,7 @@ def _definitions(context: AutogenContext) -> Mapping[tuple[str | None, str], Map
 
 
 def _printed(context: AutogenContext, table: Table, differences: list[_Difference]) -> dict[int, str]:
-    """Return how PostgreSQL prints the models' expressions, without those that it does not accept.
+    """Return the models' expressions as PostgreSQL prints them, by their numbers, except those that it rejects.
 
     One statement creates a temporary table and adds each expression, and one reads them. Both are rolled back.
     """
@@ -692,7 +692,7 @@ def _printed(context: AutogenContext, table: Table, differences: list[_Differenc
             rows: Any = connection.execute(_literal(_PRINTED.format(table=_TEMPORARY))).all()
             nested.rollback()
     except DBAPIError:
-        return {}  # such as on a server that is read-only
+        return {}  # for example because the server is read-only
     printed: dict[str, str] = dict(rows)
     return {number: printed[name] for name, number in names.items() if name in printed}
 

@@ -20,7 +20,7 @@ _LOOKUPS = ("get", "getattr")
 
 
 class Claim(IntEnum):
-    """The ways in which a module can have an object, from the weakest sign that the module declares it."""
+    """The ways in which a module can have an object, from the weakest to the strongest claim to declare it."""
 
     IMPORTED = 0
     RENAMED = 1

@@ -40,7 +40,7 @@ class Versions:
 
 
 def _place(columns: Mapping[str, str], name: str, others: Mapping[str, str]) -> tuple[str, int]:
-    """Return the last of the columns before a column that both versions have, and the distance from it."""
+    """Return the nearest preceding column that both versions have, and the distance from it."""
     before = list(columns)[: list(columns).index(name)]
     kept = [number for number, each in enumerate(before) if each in others]
     return (before[kept[-1]], len(before) - kept[-1]) if kept else ("", len(before) + 1)

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
 _PATTERN = r"""
-    [BENXbenx]?'(?:[^']|'')*'                 # a text, bits, or bytes
+    [BENXbenx]?'(?:[^']|'')*'                 # a string, bits, or bytes
     | "(?:[^"]|"")*" | `(?:[^`]|``)*`         # a quoted name
     | \d+(?:\.\d+)?(?:[Ee][+-]?\d+)?          # a number
     | [^\W\d]\w* | :: | <> | != | [<>]=? | \|\| | \S
@@ -33,7 +33,7 @@ _MYSQL_WORDS = {"true": "1", "false": "0", "curdate": "current_date", "curtime":
 
 
 def tokens(sql: str, database: str) -> list[str]:
-    """Return the tokens of an expression without the parentheses around it, in one form for all ways to write them.
+    """Return the tokens of an expression in a uniform spelling, without parentheses around the whole expression.
 
     :param database: the name of the dialect.
     """
@@ -95,10 +95,10 @@ def _is_empty_call(found: list[str], number: int) -> bool:
 
 
 def default_tokens(sql: str | None, database: str, *, is_text: bool) -> list[str]:
-    """Return the tokens of a server default; of NULL, and of no default, an empty list.
+    """Return the tokens of a server default; empty for NULL, or if there is no default.
 
-    A cast of a text to the type of the column and the quotes around a number are omitted, and a number that is not the
-    default of a text is written in one way.
+    A cast of a string to the type of the column, and the quotes around a number, are omitted. A number has a uniform
+    spelling, unless the column contains text.
     """
     if sql is None:
         return []
@@ -116,9 +116,9 @@ def default_tokens(sql: str | None, database: str, *, is_text: bool) -> list[str
 
 
 def parts(sql: str, database: str, names: Iterable[str] = ()) -> tuple[Counter[str], int]:
-    """Return the texts, the numbers, and the names of columns in an expression, and the number of function calls.
+    """Return the strings, the numbers, and the names of columns in an expression, and the number of function calls.
 
-    MariaDB and MySQL, which print other operators and functions than they are given, keep these.
+    MariaDB and MySQL may print other operators and functions than they are given, but they keep these parts.
     """
     columns = {name.lower() for name in names}
     found = tokens(sql, database)

@@ -225,7 +225,7 @@ def _matched(
 
 
 def _neighbors(columns: Sequence[str], name: str, others: Iterable[str]) -> tuple[str, str, int]:
-    """Return the nearest columns before and after a column that are in another list, too, and the distance before."""
+    """Return the nearest neighbors of a column that another list has, too, and the distance from the one before it."""
     place, kept = list(columns).index(name), set(others)
     before = [number for number in range(place) if columns[number] in kept]
     after = [number for number in range(place + 1, len(columns)) if columns[number] in kept]

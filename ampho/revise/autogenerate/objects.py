@@ -43,7 +43,7 @@ class ObjectOwners:
 
     def __post_init__(self) -> None:
         self._modules = Modules(self.owners.rules.names)
-        # Plug-ins may replace the types during the comparison, so they are read before.
+        # Plug-ins may replace the types during the comparison, so the types are read before it.
         self._in_models = list(self._used_in_models())
         self._types = {name: type_ for _, name, type_ in self._in_models}
         self.unowned: list[tuple[str, str]] = []

@@ -175,7 +175,7 @@ class Renames:
         return next((new for (of, new), old in self._tables.items() if (of, old) == (schema, name)), name)
 
     def has_parts(self, schema: str | None, table: str) -> bool:
-        """Return whether parts of a table, which is given by its new name, were renamed."""
+        """Return whether parts of a table were renamed, by the new name of the table."""
         return (schema, table) in self._parts
 
     def part(self, kind: str, schema: str | None, table: str, name: Any) -> Any:  # noqa: ANN401 (a name, or None)
