@@ -176,7 +176,9 @@ def _alterations(operation: ops.AlterColumnOp, dialect: Dialect) -> Iterator[str
         default = operation.modify_server_default
         yield "no DEFAULT" if default is None else f"DEFAULT {default_name(default)}"
     if operation.modify_comment is not False:
-        yield "no comment" if operation.modify_comment is None else f"comment {one_line(operation.modify_comment)!r}"
+        yield (
+            "no comment" if operation.modify_comment is None else f"comment {one_line(str(operation.modify_comment))!r}"
+        )
     if not (operation.modify_type or operation.modify_nullable is not None or operation.modify_name):
         yield from (f"{name.removeprefix('modify_')} {one_line(str(value))}" for name, value in operation.kw.items())
 
