@@ -177,9 +177,10 @@ class TableKeeper:
             is_replaced = ("table", table) in present and (table in self._renamed or table in self._renamed.values())
             lost = [each for each in objects if each.key not in present | self._dropped]
             if is_replaced and lost:
+                them = "it" if len(lost) == 1 else "them"
                 raise LossError(
                     f"It replaces the table {table} with another one, and loses {listed([*map(str, lost)])}. Create"
-                    f" the {lost[0].type} again, or drop it explicitly before the table"
+                    f" {them} again, or drop {them} explicitly before the table"
                 )
         self._lost.clear()
 
