@@ -17,7 +17,7 @@ from alembic.operations import ops
 
 from ampho.revise.autogenerate.changes import Changes, is_empty_change, table_key, target
 from ampho.revise.autogenerate.describe import family
-from ampho.revise.autogenerate.earlier import Earlier
+from ampho.revise.autogenerate.earlier import Earlier, Versions
 from ampho.revise.autogenerate.questions import Question
 from ampho.revise.autogenerate.renames import Rename, RenameColumn, RenameObject, RenameTable, can_rename
 
@@ -47,6 +47,8 @@ class _Finder:
         self._changes = changes
         self._autogen = changes.autogen
         self._earlier = Earlier()
+        self._classes: dict[str, type[Any] | None] = {}
+        self._known: dict[tuple[str, str], Versions | None] = {}
 
     def tables(self) -> Iterator[Question]:
         drops = [each for each in self._changes.upgrade.ops if isinstance(each, ops.DropTableOp)]
@@ -76,7 +78,7 @@ class _Finder:
 
     def _was_class_of(self, new: Table, old_name: str) -> bool:
         """Return whether the class of a table belonged to another table in the last version of its module."""
-        cls = _class_of(new)
+        cls = self._class_of(new)
         return cls is not None and self._earlier.tables(cls.__module__).get(cls.__name__) == old_name
 
     def columns(self) -> Iterator[Question]:
@@ -117,8 +119,7 @@ class _Finder:
         return 0.75 if family(old.type) == family(new.type) != "" else 0
 
     def _place_points(self, old: str, new: str, present: Sequence[str], table: Table) -> float:
-        cls = _class_of(table)
-        known = self._earlier.versions(cls.__module__, table.name, old) if cls is not None else None
+        known = self._versions(table, old)
         places = known.places(old, new) if known is not None else None
         if places is not None:
             in_place, is_same = places
@@ -128,6 +129,19 @@ class _Finder:
         if before[:2] != after[:2]:
             return -1
         return 2 if before == after else 1.25
+
+    def _versions(self, table: Table, old: str) -> Versions | None:
+        """Return the columns of a table in its module, now and in the newest version in git that has a column."""
+        key = table.key, old
+        if key not in self._known:
+            cls = self._class_of(table)
+            self._known[key] = None if cls is None else self._earlier.versions(cls.__module__, table.name, old)
+        return self._known[key]
+
+    def _class_of(self, table: Table) -> type[Any] | None:
+        if table.key not in self._classes:
+            self._classes[table.key] = _class_of(table)
+        return self._classes[table.key]
 
     def names(self) -> Iterator[Question]:
         """Yield the questions about indexes and constraints that only get another name."""
