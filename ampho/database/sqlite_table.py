@@ -292,6 +292,8 @@ class Change:
             raise LossError(
                 f"copy_from= lacks the columns {', '.join(sorted(unknown))}. Add them, or drop them explicitly"
             )
+        if self.restates_checks:
+            self._remove_old_checks()
         self._compare_constraints()
         self._remove_with_columns()
         self._give_names()
@@ -310,16 +312,21 @@ class Change:
             if (not clause.column or clause.column in self.text.columns) and not self._exists(clause):
                 self._added.append(clause)
 
+    def _remove_old_checks(self) -> None:
+        """Remove the CHECK constraints without a name that the change does not list."""
+        listed = [clause.key for clause in self.after.constraints if clause.kind == "CHECK"]
+        unnamed = [clause for clause in self.text.constraints if clause.kind == "CHECK" and not clause.name]
+        self._removed += [clause for clause in unnamed if clause.key not in listed]
+
     def _stays(self, clause: Clause) -> bool:
         """Return whether to keep a constraint that only ``before`` has, because the change does not drop it."""
         if clause.kind == "PRIMARY":
             return any(_is_same_key(clause, other) for other in self.after.constraints)
         if clause.kind != "CHECK":
             return False
-        if not clause.name:
-            return not self.restates_checks or any(clause.key == other.key for other in self.after.constraints)
         # Alembic drops the CHECK of an Enum or a Boolean when it renames the column.
-        is_of_type = clause.key[1] in self.renamed and clause.key[2:3] == ("in",)
+        keys = [other.key for other in self._matches(clause)]
+        is_of_type = any(key[1] in self.renamed and key[2:3] == ("in",) for key in keys)
         return is_of_type and all(clause.name != other.name for other in self.after.constraints)
 
     def _exists(self, clause: Clause) -> bool:
@@ -358,7 +365,11 @@ class Change:
     def _give_names(self) -> None:
         """Name the constraints that have a name only in the new table, for example from a naming convention."""
         for clause in self.after.constraints:
-            if not clause.name or clause in self._added or any(other.name == clause.name for other in self._left):
+            if (
+                not _is_a_name(clause.name)
+                or clause in self._added
+                or any(other.name == clause.name for other in self._left)
+            ):
                 continue
             name = clause.tokens[1].text
             for other in (other for other in self._left if other.key == clause.key):
@@ -430,6 +441,11 @@ def _part(text: str, start: int = 0, end: int | None = None) -> str:
     """Return a definition without the spaces at its end, unless they may be needed to end a comment."""
     part = text[start:end]
     return part if "--" in part else part.rstrip()
+
+
+def _is_a_name(name: str) -> bool:
+    """Return whether the name of a reflected constraint is one; SQLAlchemy 2.0 may report other parts of the SQL."""
+    return bool(name) and not {*"(),"} & {*name}
 
 
 def _is_autoincrement(clause: Clause | None) -> bool:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, literal_column
+from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, literal_column, text
 from sqlalchemy.exc import DBAPIError, NoReferenceError
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import NullType, UserDefinedType
@@ -250,6 +250,8 @@ class TableKeeper:
         renames = {transfer["name"]: new_table.c[key] for key, transfer in transfers.items() if "name" in transfer}
         for column in renames.values():
             column.name = column.key
+        if batch.reflected:
+            _leave_out_checks(table, new_table)
         change = Change(
             TableText(definition),
             TableText(
@@ -373,6 +375,18 @@ def _create_table(table: Table, dialect: Dialect) -> str:
         if isinstance(column.type, NullType):
             column.type = _NoType()
     return str(CreateTable(table).compile(dialect=dialect))
+
+
+def _leave_out_checks(table: Table, new_table: Table) -> None:
+    """Leave out the text of reflected CHECK constraints, which is kept, and which SQLAlchemy 2.0 may read wrongly."""
+    reflected = [each for each in table.constraints if isinstance(each, CheckConstraint)]
+    texts = {(each.name, str(each.sqltext)) for each in reflected}
+    for each in reflected:
+        if not each.name:
+            table.constraints.remove(each)
+    for constraint in (*table.constraints, *new_table.constraints):
+        if isinstance(constraint, CheckConstraint) and (constraint.name, str(constraint.sqltext)) in texts:
+            constraint.sqltext = text("1")
 
 
 def _with_targets(table: Table) -> Table:

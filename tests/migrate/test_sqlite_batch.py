@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy
 from facade import Facade, facade
 from project import Project
 from servers import Database
@@ -231,6 +232,7 @@ CHANGES = {
 
 
 CONVENTION = ", naming_convention={'uq': 'uq_%(table_name)s_%(column_0_name)s', 'pk': 'pk_%(table_name)s'}"
+READS_NAMES = pytest.mark.skipif(sqlalchemy.__version__ < "2.1", reason="reads no names of constraints in columns")
 KEYS = ", naming_convention={'pk': 'pk_%(table_name)s'}"
 
 
@@ -245,7 +247,9 @@ def same(found: list[str], wanted: str) -> bool:
 
 
 @PYSQLITE
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", [pytest.param(change, marks=READS_NAMES if "'pos'" in change else ()) for change in CHANGES]
+)
 def test_change_changes_nothing_else(change: str, open_core: Any, database: Database) -> None:
     with open_core((code(NOTES), "pass"), (batch(change, KEYS * ("pk_t" in change)), "pass")) as each:
         each.call("upgrade")
@@ -259,6 +263,7 @@ def batch(change: str, options: str = "") -> str:
 
 
 @PYSQLITE
+@READS_NAMES
 def test_constraints_without_a_name_get_it_from_a_naming_convention(open_core: Any, database: Database) -> None:
     table = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a INT UNIQUE, b INT, UNIQUE (b))"
     drop = batch("drop_constraint('uq_t_a', type_='unique')", CONVENTION)
