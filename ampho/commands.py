@@ -468,7 +468,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        with self._connected(observer, of_folders=False) as (project, connection):  # the result contains them
+        with self._connected(observer, of_folders=False) as (project, connection):  # the result contains these packages
             return queries.status(project, connection, packages=packages, all=all, check=check, x=x, observer=observer)
 
     def current(

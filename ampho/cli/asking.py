@@ -71,7 +71,7 @@ def _ask(question: Question) -> str:
     if len(question.choices) == 1:
         return question.choices[0] if click.confirm(escaped(question.text), err=True) else ""
     say(question.text, err=True)
-    prompt = "The new name, or Enter for no" if question.choices else "The value, or Enter for none"
+    prompt = "The new name, or Enter if it was not renamed" if question.choices else "The value, or Enter for no value"
     while True:
         answer: str = click.prompt(prompt, default="", show_default=False, err=True)
         problem = _problem(question, answer)

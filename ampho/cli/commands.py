@@ -49,14 +49,14 @@ _confirm = click.option(
     "--confirm", metavar="DATABASE", help="The name of the protected database (AMPHO_PROTECTED), to confirm the change."
 )
 _scratch = click.option(
-    "--scratch", is_flag=True, help="Compare with a temporary database built from all revisions, not with the app's."
+    "--scratch", is_flag=True, help="Compare with a temporary database built from all revisions, instead of the app's."
 )
 _start = click.option(
     "--start",
     multiple=True,
     type=_SPEC,
     metavar="REV",
-    help="With --sql, start from this revision or 'base', not the current state of the database. Repeatable.",
+    help="With --sql, start from this revision or 'base', not from the current state of the database. Repeatable.",
 )
 
 

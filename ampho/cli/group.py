@@ -105,7 +105,7 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt as exc:
         raise Failure("Interrupted. The revision was rolled back if the database supports that.", 130) from exc
     except click.Abort as exc:
-        if not isinstance(exc.__context__, KeyboardInterrupt):  # the input has ended
+        if not isinstance(exc.__context__, KeyboardInterrupt):  # standard input has ended
             raise
         say(err=True)  # end the line on which the terminal shows ^C
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__

@@ -210,7 +210,7 @@ class TableKeeper:
                 self._renamed[names[-1]] = self._renamed.get(name, name)
                 self._copies = True
         elif found["created"]:
-            if (kind, name) in self._restored:  # make room, because the revision itself creates it again
+            if (kind, name) in self._restored:  # make room, because the revision itself creates this object
                 self._execute(f"DROP {kind} {quoted(self._restored.pop((kind, name)))}.{quoted(name)}")
         elif kind == "table":
             objects = self._objects(name, schema)

@@ -38,7 +38,7 @@ def replay(project: Project, connection: Connection, specifier: str, x: Sequence
         _check_schemas(project)
     upgrade(project, connection, specifier, scratch=True, x=x)
     connection.rollback()  # ends the transaction of a run that had nothing to do
-    if connection.dialect.name == "sqlite" and specifier == "heads":  # one package may need tables of another
+    if connection.dialect.name == "sqlite" and specifier == "heads":  # a single package may reference tables of others
         _check_keys(connection)
 
 

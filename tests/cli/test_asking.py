@@ -22,7 +22,7 @@ class User(db.Model):
 RENAMED = USERS.replace("name =", "full_name =")
 FILLED = USERS + "    age = sa.Column(sa.Integer, nullable=False)\n"
 RENAME = "users.name is gone and users.full_name is new: a rename? [y/N]"
-VALUE = "The value, or Enter for none:"
+VALUE = "The value, or Enter for no value:"
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_of_several_new_names_one_is_chosen(shop: Store) -> None:
     several = RENAMED.replace("    city", "    alias = sa.Column(sa.String(50))\n    city")
     shop.models("people", several.replace("full_name", "moniker"))
     seen = screen(shop)
-    seen.wait(lambda shown: "The new name, or Enter for no:" in shown)
+    seen.wait(lambda shown: "The new name, or Enter if it was not renamed:" in shown)
     seen.type("city\r")
     seen.wait(lambda shown: "city is not one of" in shown)
     seen.type("moniker\r")

@@ -24,7 +24,7 @@ from ampho.status.summary import DatabaseStatus, PackageStatus, RevisionStatus
 if TYPE_CHECKING:
     from rich.text import Text
 
-_LEAST_MESSAGE = 12  # columns
+_LEAST_MESSAGE = 12  # the minimum width of a message, in columns
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _UP_TO_DATE = "The database is up to date with the code."
 _STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}

@@ -50,7 +50,7 @@ def _name(type_: TypeEngine[Any], dialect: Dialect) -> str:
 def _is_affinity(here: TypeEngine[Any], there: TypeEngine[Any], dialect: Any) -> bool:  # noqa: ANN401 (a method of SQLite's dialect)
     """Return whether SQLAlchemy, which reads unknown names as one of five types, reads the model's type as ``here``."""
     try:
-        read = dialect._resolve_type_affinity(_name(there, dialect).upper())  # noqa: SLF001 (only this function knows)
+        read = dialect._resolve_type_affinity(_name(there, dialect).upper())  # noqa: SLF001 (there is no public function)
     except AttributeError:  # pragma: no cover (in another version of SQLAlchemy)
         return False
     return _name(read, dialect) == _name(here, dialect)
@@ -79,7 +79,7 @@ def _differs_on_postgresql(here: TypeEngine[Any], there: TypeEngine[Any]) -> boo
         return _is_single(here) != (there.precision <= _SINGLE)
     if isinstance(here, String) and isinstance(there, String) and here.collation and not there.collation:
         return True
-    reads_collations = hasattr(String(), "collation_schema")  # SQLAlchemy 2.1
+    reads_collations = hasattr(String(), "collation_schema")  # from SQLAlchemy 2.1 on
     if isinstance(here, String) and isinstance(there, String) and there.collation and not here.collation:
         return reads_collations or None
     return None

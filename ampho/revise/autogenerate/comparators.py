@@ -196,7 +196,7 @@ def _compare_default(
         present.server_default = DefaultClause(text(f"({here})" if "(" in here and "current" not in here else here))
         operation.existing_server_default = present.server_default
     if not expected and isinstance(present.type, DOMAIN):
-        expected = _default_tokens(present.type.default, declared, context)  # which is reflected as the column's
+        expected = _default_tokens(present.type.default, declared, context)  # reflected as the column's default
     if _is_written_so(found, declared, context):
         return _STOP
     if found != expected and not _is_same_on_mysql(here, there, context):

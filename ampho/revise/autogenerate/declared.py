@@ -95,7 +95,7 @@ def package_of(module: str, names: Iterable[str]) -> str | None:
 
 
 def _modules() -> Iterator[ModuleType]:
-    modules: Mapping[str, object] = sys.modules  # which may contain anything
+    modules: Mapping[str, object] = sys.modules  # sys.modules may contain anything
     for name, module in sorted(modules.items()):
         if isinstance(module, ModuleType) and module.__name__ == name:
             yield module

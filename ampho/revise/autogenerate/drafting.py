@@ -99,7 +99,7 @@ class Drafting:
                 stated = f" If a revision of {owner} creates the table in another way, add --depends-on {owner}."
                 raise RevisionInputError(
                     f"{package} has a foreign key to the table {key} of {owner}, which no revision creates yet. Write"
-                    f" that revision first, with 'ampho db-rev {owner} MESSAGE --autogenerate'."
+                    f" a revision of {owner} first, with 'ampho db-rev {owner} MESSAGE --autogenerate'."
                     f"{stated if self.graph.of_package(str(owner)) else ''}",
                     package=package,
                 )

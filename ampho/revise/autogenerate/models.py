@@ -98,7 +98,7 @@ class Models:
         """Record the owner of a table: the package that declares its class or, if there is none, the table itself."""
         places = [place for mapper in self._mapped_to(table) for place in self._of_class(mapper)]
         best = _strongest(places) or self._declaring(table)
-        if only(place.package for place in best) is None:  # two classes, or none
+        if only(place.package for place in best) is None:  # the classes are in several packages, or there is none
             best = self._declaring(table) or best
         if owner := only(place.package for place in best):
             self.owners[table] = owner

@@ -318,9 +318,7 @@ def resolve(
             and (other.key, other.schema) == (each.key, each.schema)
             and each.old == other.old
         ]:
-            raise _error(
-                f"{each.old}={each.new}", f"{each.old} is already renamed to {twice[0].new}. Name one of them."
-            )
+            raise _error(f"{each.old}={each.new}", f"{each.old} is already renamed to {twice[0].new}. Name only one.")
     return Renames(every, [old for _, old, new in named if not new])
 
 
@@ -375,7 +373,7 @@ class _Resolver:
             raise _error(text, f"There is no table {table or old} in both the models and the database.")
         target = new.removeprefix(f"{key}.").removeprefix(f"{table}.")
         if "." in target and target not in self._tables[key].columns:
-            raise _error(text, f"A rename does not move a column to another table. Write {old}=NEW, without a table.")
+            raise _error(text, f"A rename cannot move a column to another table. Write {old}=NEW, without a table.")
         columns = {each["name"]: each for each in self._inspector.get_columns(present, schema)}
         if name in columns:
             self._check_column(text, self._tables[key], columns, name, target)

@@ -69,7 +69,7 @@ class ItemRenderer:
             if getattr(type_, "item_type", None) is None:
                 return _enum_text(enum, autogen)
         elif type(type_) is Enum and type_.metadata is not None:
-            shown = repr(type_).replace(", metadata=MetaData()", "")  # SQLAlchemy 2.1 does not show it
+            shown = repr(type_).replace(", metadata=MetaData()", "")  # SQLAlchemy 2.1 does not show the metadata
             return f"{render._sqlalchemy_autogenerate_prefix(autogen)}{shown}"
         if getattr(type_, "item_type", None) is not None and _is_sqlalchemys(type_):
             return _array_text(type_, autogen)
@@ -133,8 +133,8 @@ def body(changes: Changes) -> Body:
         render._render_python_into_templatevars(autogen, changes.script, texts)
     if failures := [*dict.fromkeys(renderer.failures)]:
         raise RevisionInputError(
-            f"The code that creates {listed(failures)} is not known. Pass a function render_item to"
-            " context.configure() that returns the code, or give the type's class a __repr__() that does.",
+            f"The code that creates {listed(failures)} is not known. Pass context.configure() a render_item"
+            " function that returns the code, or give the type's class a __repr__() that does.",
             package=changes.package,
         )
     changes.warnings += dict.fromkeys(renderer.warnings)

@@ -432,7 +432,7 @@ class _Sql:
         return quoted if schema in (None, self._default) else f"{self.column(str(schema))}.{quoted}"
 
     def column(self, name: str) -> str:
-        return self._quote(name).replace("%%", "%")  # op.execute() doubles it if the driver needs that
+        return self._quote(name).replace("%%", "%")  # op.execute() doubles the sign if the driver needs that
 
     def execute(self, sql: str) -> str:
         return f"{self._prefix}execute({_NOT_A_PARAMETER.sub(chr(92) + ':', sql)!r})"
