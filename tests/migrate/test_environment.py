@@ -299,7 +299,7 @@ def run_migrations""",
     edit(opened, OPTIONS, f"{OPTIONS}        process_revision_directives=hook,\n")
     opened.run("db-up")
 
-    assert "op.execute('SELECT 42')" in opened.run("db-check", exit_code=1).stdout
+    assert "~ SQL SELECT 42" in opened.run("db-check", exit_code=1).stdout
     opened.run("db-rev", "app", "Hooked", "-a")
     (written,) = (opened.project.migrations("app") / "versions").glob("*_hooked.py")
     assert "op.execute('SELECT 42')" in written.read_text("utf-8")

@@ -129,7 +129,7 @@ class _Source:
 
     @cached_property
     def _claims(self) -> Mapping[str, Claim] | None:
-        """The strongest claim to each name that a statement of the module binds; None if there is no source."""
+        """The strongest claim to each name that a statement of the module binds; None without a source."""
         tree = self._parsed()
         if tree is None:
             return None

@@ -32,7 +32,7 @@ class Models:
     name of the table.
 
     :ivar tables: the tables in the metadata.
-    :ivar owners: the owners of tables, as far as they are known.
+    :ivar owners: the known owners of tables.
     :ivar columns: for each table, the columns that subclasses in other packages add to it, each with the package.
     :ivar elsewhere: for each package, the tables of its mapped classes that are in none of the metadata.
     """

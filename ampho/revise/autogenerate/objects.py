@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ampho.revise.autogenerate.declared import Claim, Modules, only
-from ampho.revise.autogenerate.ownership import NOBODY, Ownership, split_key
+from ampho.revise.autogenerate.ownership import IGNORED, Ownership, split_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -66,7 +66,7 @@ class ObjectOwners:
         return [owner] if owner else ()
 
     def owner_of_type(self, name: str, schema: str | None = None) -> str | None:
-        """Return the package that owns a type, ``NOBODY`` if Ampho ignores the type, or None if no package uses it."""
+        """Return the package that owns a type, ``IGNORED`` if Ampho ignores the type, or None if no package uses it."""
         users = self.users_of_types.get(name, ())
         if (stated := self.owners.rules.owner(self._types.get(name), "type", name, schema)) is not None:
             return stated
@@ -139,5 +139,5 @@ def _named(owner: str | None, type_: object) -> Iterator[tuple[str, str, object]
     """Yield an owner, the name of a type, and the type, if the owner and the name exist."""
     item = getattr(type_, "item_type", type_)  # an array has an item type
     name = getattr(item, "name", None)
-    if name and owner not in (None, NOBODY):
+    if name and owner not in (None, IGNORED):
         yield str(owner), str(name), item

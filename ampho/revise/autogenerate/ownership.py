@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 INFO_KEY = "ampho_package"
 """The key in a table's ``info`` that names its package."""
 
-NOBODY = ""
+IGNORED = ""
 """The owner of an object that Ampho ignores on purpose."""
 
 
@@ -52,7 +52,7 @@ class Rules:
     setting: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
 
     def owner(self, item: object, type_: str, name: str, schema: str | None = None) -> str | None:
-        """Return the package that the app names for an object, ``NOBODY``, or None if it says nothing.
+        """Return the package that the app names for an object, ``IGNORED``, or None if it says nothing.
 
         :raises ConfigurationError: if the package is not listed.
         """
@@ -68,10 +68,10 @@ class Rules:
         found = next((key for key in keys if key in self.setting), None) or next(iter(patterns), None)
         if found is None:
             return None
-        return self._checked(self.setting[found] or NOBODY, f"{OWNERS} names {{}} for {found}")
+        return self._checked(self.setting[found] or IGNORED, f"{OWNERS} names {{}} for {found}")
 
     def _checked(self, owner: object, where: str) -> str:
-        if isinstance(owner, str) and owner in (*self.names, NOBODY):
+        if isinstance(owner, str) and owner in (*self.names, IGNORED):
             return owner
         guess = did_you_mean(str(owner), self.names)
         remedy = guess or f"The listed packages are {', '.join(self.names)}."
@@ -110,7 +110,7 @@ class Ownership:
     _others: dict[str, str] = field(default_factory=dict[str, str])
 
     def owner(self, key: str) -> str | None:
-        """Return the package that owns a table, ``NOBODY`` if Ampho ignores the table, or None if nobody owns it."""
+        """Return the package that owns a table, ``IGNORED`` if Ampho ignores the table, or None without an owner."""
         if (known := self.models.get(key, self._others.get(key))) is not None:
             return known
         schema, name = split_key(key)
@@ -237,13 +237,13 @@ def _columns(table: Table, models: Models, created: Created) -> dict[str, str]:
 
 def _not_ignored(keys: Iterable[str], rules: Rules) -> tuple[str, ...]:
     split = {key: split_key(key) for key in keys}
-    return tuple(key for key, (schema, name) in split.items() if rules.owner(None, "table", name, schema) != NOBODY)
+    return tuple(key for key, (schema, name) in split.items() if rules.owner(None, "table", name, schema) != IGNORED)
 
 
 def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str, frozenset[str]]:
     references: dict[str, set[str]] = {}
     for table in tables:
-        for key in table.foreign_keys if owners.get(table.key) != NOBODY else ():
+        for key in table.foreign_keys if owners.get(table.key) != IGNORED else ():
             owner, target = owners.get(table.key), owners.get(_referred(key))
             if owner and target and owner != target:
                 references.setdefault(owner, set()).add(target)

@@ -59,7 +59,7 @@ def _addition(item: object, table: ops.CreateTableOp) -> Iterator[ops.MigrateOpe
 
 
 def _columns(operation: ops.MigrateOperation) -> list[str]:
-    """Return the names of the columns that an operation on a table changes, as far as they are known."""
+    """Return the names of the columns that an operation on a table changes."""
     match operation:
         case ops.AddColumnOp(column=column):
             return [column.name]
