@@ -68,6 +68,22 @@ def test_an_enum_type_comes_changes_and_goes_with_its_columns(project: Project, 
 
 
 @pytest.mark.drivers("postgresql+psycopg")
+def test_a_text_becomes_an_enum(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"shop": SHOP.format(type="sa.String(20), server_default='new'")})
+    store.auto("shop")
+    store.run("db-up")
+    database.run("INSERT INTO orders (id, state) VALUES (1, 'paid')")
+    enum = ENUM.format(labels="'new', 'paid'", more=", server_default='new'")
+    store.models("shop", SHOP.format(type=enum))
+    store.auto("shop")
+    up_down_up(store, "shop")
+    database.run("INSERT INTO orders (id) VALUES (2)")
+    assert database.query("SELECT state::text FROM orders ORDER BY id") == [("paid",), ("new",)]
+    store.run("db-down", "shop@-1")
+    assert types(database) == {}
+
+
+@pytest.mark.drivers("postgresql+psycopg")
 def test_a_type_that_two_packages_use_is_created_once(project: Project, database: Database) -> None:
     used = ENUM.format(labels="'a', 'b'", more="")
     shop = SHOP.format(type=used)

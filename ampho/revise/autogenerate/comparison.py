@@ -26,7 +26,7 @@ from ampho.revise.autogenerate.renames import RenamedInspector, resolve
 from ampho.revise.autogenerate.render import ItemRenderer
 from ampho.revise.autogenerate.split import split_by_owner
 from ampho.revise.autogenerate.sqlite import keep_indexes
-from ampho.revise.autogenerate.types import change_enums, create_schemas, schemas_of
+from ampho.revise.autogenerate.types import cast_enums, change_enums, create_schemas, schemas_of
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -43,6 +43,7 @@ PASSES: Sequence[Callable[[Changes], None]] = (
     make_altering_keys,
     name_constraints,
     change_enums,
+    cast_enums,
     create_schemas,
 )
 """The functions that change the upgrade of each package, in this order. The user's hook follows."""

@@ -42,6 +42,7 @@ _COLUMNS_OF_ENUMS = text("""
     WHERE t.typtype = 'e'
     ORDER BY n.nspname, c.relname, a.attnum
 """)
+_TEXT = re.compile(r"('(?:[^']|'')*')::[\w \".]+$")
 _NOT_A_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w)")
 
 Name: TypeAlias = tuple[str, str]
@@ -406,6 +407,82 @@ def create_schemas(changes: Changes) -> None:
     ]
 
 
+class CastColumnOp(ops.AlterColumnOp):
+    """Changes the type of a column to or from an enum type, which PostgreSQL does not do without ``USING``.
+
+    :ivar using: the SQL that converts the values.
+    :ivar back: the SQL that converts the values in the downgrade.
+    """
+
+    using = ""
+    back = ""
+
+    def reverse(self) -> CastColumnOp:
+        """Return the operation of the downgrade."""
+        return _cast(super().reverse(), self.back, self.using)
+
+
+def _cast(operation: ops.AlterColumnOp, using: str, back: str) -> CastColumnOp:
+    found = CastColumnOp(operation.table_name, operation.column_name)
+    vars(found).update(vars(operation))
+    found.using, found.back = using, back
+    return found
+
+
+def cast_enums(changes: Changes) -> None:
+    """Convert the values of columns whose type becomes an enum type, or no longer is one."""
+    if not renders_enums(changes.autogen):
+        return
+    for table in changes.upgrade.ops:
+        if isinstance(table, ops.ModifyTableOps):
+            table.ops[:] = [part for each in table.ops for part in _with_cast(each, changes.autogen)]
+
+
+def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[ops.MigrateOperation]:
+    """Yield an operation, or those that convert a column and its default, which PostgreSQL does not convert."""
+    if not isinstance(operation, ops.AlterColumnOp) or operation.modify_type is None or operation.existing_type is None:
+        yield operation
+        return
+    old, new = operation.existing_type, operation.modify_type
+    if all(native_enum(type_, autogen.dialect) is None for type_ in (old, new)):
+        yield operation
+        return
+    column = _Sql(autogen).column(operation.column_name)
+    before: Any = operation.existing_server_default
+    after: Any = operation.modify_server_default
+    after = _without_cast(before) if after is False else getattr(after, "arg", after)
+    if before is not None and before is not False:
+        yield ops.AlterColumnOp(
+            operation.table_name,
+            operation.column_name,
+            existing_type=old,
+            existing_server_default=before,
+            modify_server_default=None,
+            schema=operation.schema,
+            existing_nullable=operation.existing_nullable,
+        )
+    operation.existing_server_default, operation.modify_server_default = False, False
+    dialect = autogen.dialect
+    using, back = (f"{column}::text::{type_.compile(dialect=dialect)}".replace("%%", "%") for type_ in (new, old))
+    yield _cast(operation, using, back)
+    if after is not None and after is not False:
+        yield ops.AlterColumnOp(
+            operation.table_name,
+            operation.column_name,
+            existing_type=new,
+            existing_server_default=None,
+            modify_server_default=after,
+            schema=operation.schema,
+            existing_nullable=operation.existing_nullable,
+        )
+
+
+def _without_cast(default: Any) -> Any:  # noqa: ANN401 (a default of any form)
+    """Return a default that is a text without the type that PostgreSQL adds to it."""
+    found = _TEXT.match(str(getattr(default, "arg", default)))
+    return text(found[1]) if found else default
+
+
 def schemas_of(keys: Iterable[str]) -> set[str]:
     """Return the schemas in the keys of tables."""
     return {schema for schema, _ in map(split_key, keys) if schema}
@@ -463,6 +540,14 @@ def _render_drop(autogen: AutogenContext, operation: DropEnumOp) -> str:
 def _render_schema(autogen: AutogenContext, operation: CreateSchemaOp) -> str:
     sql = _Sql(autogen)
     return sql.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.column(operation.name)}")
+
+
+@renderers.dispatch_for(CastColumnOp)
+def _render_cast(autogen: AutogenContext, operation: CastColumnOp) -> str:
+    plain = ops.AlterColumnOp(operation.table_name, operation.column_name)
+    vars(plain).update({name: value for name, value in vars(operation).items() if name not in ("using", "back")})
+    text = render_op_text(autogen, plain).rstrip()
+    return f"{text.removesuffix(')')},\n{' ' * 15}postgresql_using={operation.using!r})"
 
 
 @renderers.dispatch_for(NoOp)
