@@ -77,7 +77,7 @@ def packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Fou
 
 @_quietly
 def new_packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete the name of a package in the current folder that has no migrations folder."""
+    """Complete the name of a package without a migrations folder in the current folder."""
     from ampho.history.package import FOLDER, packages_in
 
     for name in packages_in(Path.cwd()):

@@ -52,7 +52,7 @@ else:
 class Failure(click.ClickException):
     """An error that Click prints as one line. On a terminal, a hint to use ``ampho explain`` follows.
 
-    :ivar entry: the name of the error for ``ampho explain``; empty if its message is enough.
+    :ivar entry: the name of the error for ``ampho explain``; empty if the message is enough.
     """
 
     def __init__(self, message: str, exit_code: int, entry: str = "") -> None:

@@ -39,7 +39,7 @@ def say(
 ) -> None:
     """Write one line, escaped.
 
-    :param err: write to standard error.
+    :param err: whether to write to standard error.
     :param hang: the column where continuation lines begin if the line is too long for the terminal.
     :param colors: colors, by the words at the beginning or the end of the line, for a terminal that shows colors.
     """

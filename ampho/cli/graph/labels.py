@@ -23,9 +23,9 @@ FEW_LANES = 6
 class Look:
     """The appearance of revisions with a certain mark.
 
-    :ivar style: the style of their text in a terminal.
-    :ivar fill: the color of their box.
-    :ivar border: the color of its border.
+    :ivar style: the style of the revisions' text in a terminal.
+    :ivar fill: the color of the revisions' boxes.
+    :ivar border: the color of the boxes' borders.
     :ivar dash: the lengths of dashes and gaps of the border; empty for a continuous line.
     :ivar is_bold: whether the border is thick.
     """

@@ -1,7 +1,7 @@
 """Draw a picture for a terminal: a row for each node, with the lanes to the left of the text.
 
 A lane takes up a column from its first node to its last. If revisions of other packages depend on a revision, a dashed
-line in another column leads from it to the last of these revisions.
+line in another column leads from that revision to the last one that depends on it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _legend(picture: Picture, width: int) -> list[str]:
 class _Painter:
     """Draws the rows of a picture one by one.
 
-    :param columns: the largest number of columns, at least 2.
+    :param columns: the maximum number of columns, at least 2.
     """
 
     def __init__(self, picture: Picture, columns: int) -> None:

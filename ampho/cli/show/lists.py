@@ -91,7 +91,7 @@ class PackageHeads:
     """The heads of one package.
 
     :ivar package: the name of the package.
-    :ivar revisions: its heads.
+    :ivar revisions: the heads of the package.
     """
 
     package: str

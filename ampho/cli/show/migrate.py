@@ -54,7 +54,7 @@ def _(plan: Plan, ctx: click.Context) -> None:
 def print_plan(plan: Plan, *, before_question: bool = False) -> None:
     """Print the steps of a plan, and a summary.
 
-    :param before_question: print to standard error, and omit all but the first steps, because a question follows.
+    :param before_question: whether to print only the first steps, to standard error, because a question follows.
     """
     stderr = before_question
     if not plan.steps:
@@ -101,7 +101,7 @@ def _middle(plan: Plan) -> Layout:
 def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
     """Return a table with notes on anything unusual below each message.
 
-    :param stacked: print each message below the id of its revision, instead of in its own column.
+    :param stacked: whether to print each message below the id of its revision, instead of in its own column.
     """
     rows: list[tuple[Cell, ...]] = []
     for number, step in enumerate(plan.steps, 1):

@@ -87,7 +87,7 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool) -> bool:
     """Print the missing revisions that ``db-forget`` would forget; return whether there are any.
 
     :param name: the name of the package, or the id of one revision.
-    :param stderr: print to standard error, because a question follows.
+    :param stderr: whether to print to standard error, because a question follows.
     """
     forgotten = [(missing, ids) for missing in state.missing if (ids := missing.named(name))]
     for missing, ids in forgotten:
@@ -144,7 +144,7 @@ def _wide(status: DatabaseStatus) -> Layout:
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
     """Return a table that only shows a head if it is not the revision that was applied last.
 
-    :param stacked: print the time of the last applied revision below its id, instead of in its own column.
+    :param stacked: whether to print the time of the last applied revision below its id, instead of in its own column.
     """
     has_missing = any(package.missing for package in status)
     titles = ["Package", ">Applied", ">Implied", ">Pending", *([">Missing"] if has_missing else ()), "Last applied"]

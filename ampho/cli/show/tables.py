@@ -67,7 +67,7 @@ def draw(layouts: Sequence[Callable[[], Layout]], *, stderr: bool = False) -> in
     In a pipe, always use the first layout.
 
     :param layouts: functions that return the layouts, the widest first.
-    :param stderr: draw on standard error.
+    :param stderr: whether to draw on standard error.
     :return: the index of the layout.
     """
     if not is_terminal(stderr=stderr):

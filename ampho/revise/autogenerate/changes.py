@@ -70,7 +70,7 @@ class Changes:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing differs."""
+        """Whether the upgrade changes nothing."""
         return all(map(is_empty_change, self.upgrade.ops))
 
     @property

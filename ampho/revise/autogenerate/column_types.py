@@ -1,4 +1,4 @@
-"""Comparing the types of columns in cases in which Alembic reports differences that do not exist, or misses some.
+"""Comparing the types of columns in cases in which Alembic misses differences, or reports some that do not exist.
 
 Alembic compares the names of types, and their arguments if both have the same number of arguments.
 """
@@ -48,7 +48,7 @@ def _name(type_: TypeEngine[Any], dialect: Dialect) -> str:
 
 
 def _is_affinity(here: TypeEngine[Any], there: TypeEngine[Any], dialect: Any) -> bool:  # noqa: ANN401 (a method of SQLite's dialect)
-    """Return whether SQLAlchemy, which reads unknown names as one of five types, reads the model's type as ``here``."""
+    """Return whether SQLAlchemy, which does not know all of SQLite's type names, reads the model's type as ``here``."""
     try:
         read = dialect._resolve_type_affinity(_name(there, dialect).upper())  # noqa: SLF001 (there is no public function)
     except AttributeError:  # pragma: no cover (in another version of SQLAlchemy)

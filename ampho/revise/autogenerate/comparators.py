@@ -104,7 +104,7 @@ def setup(plugin: Plugin) -> None:
 
 
 def make_checks_of_columns(changes: Changes) -> None:
-    """Create the check constraints of the columns of new tables, which Alembic omits."""
+    """Create the check constraints of the columns of new tables, because Alembic omits them."""
     for operation in changes.upgrade.ops:
         if isinstance(operation, ops.CreateTableOp):
             items = [item for column in operation.columns if isinstance(column, Column) for item in column.constraints]
@@ -116,7 +116,7 @@ def make_checks_of_columns(changes: Changes) -> None:
 
 
 def separate_indexes(changes: Changes) -> None:
-    """Change indexes on expressions apart from the rest of their table; a batch of SQLite cannot do both."""
+    """Change indexes on expressions separately from their table, because a batch of SQLite cannot change both."""
     if changes.autogen.migration_context.dialect.name != "sqlite":
         return
     found: list[ops.MigrateOperation] = []
@@ -351,7 +351,7 @@ class _TableComparison:
         self.found.ops[:] = [operation for operation in self.found.ops if not _is_in(operation, self._unfounded)]
 
     def _reversible(self, operation: ops.MigrateOperation) -> ops.MigrateOperation:
-        """Return a drop of an index with the definition of the database, if SQLAlchemy reflects only part of that."""
+        """Return an operation that can be reverted, even if SQLAlchemy reflects the dropped index only in part."""
         if not isinstance(operation, ops.DropIndexOp):
             return operation
         name = str(operation.index_name)
@@ -360,7 +360,7 @@ class _TableComparison:
         return ops.DropIndexOp.from_index(self._read_index(name, sql)) if partly else operation
 
     def _drop_indexes_of_keys(self) -> None:
-        """Drop the indexes that MariaDB and MySQL created for foreign keys that are dropped; they would stay."""
+        """Drop the indexes that MariaDB and MySQL created for dropped foreign keys, because they would stay."""
         drops = [item for item in self.found.ops if isinstance(item, ops.DropConstraintOp)]
         names = {item.constraint_name for item in drops if item.constraint_type == "foreignkey"}
         declared = {str(index.name) for index in self._declared.indexes}

@@ -44,7 +44,7 @@ def _render_unnamed(autogen: AutogenContext, operation: UnnamedTableOps) -> list
 def name_constraints(changes: Changes) -> None:
     """Name the unnamed foreign keys and unique constraints that are added to, or dropped from, existing tables.
 
-    Without a name, the downgrade could not drop a constraint. The names are those that PostgreSQL would give.
+    Without a name, the downgrade could not drop a constraint. The names are those that PostgreSQL would choose.
     """
     for number, table in enumerate(changes.upgrade.ops):
         if not isinstance(table, ops.ModifyTableOps):

@@ -71,7 +71,7 @@ class Modules:
         return found
 
     def writing(self, kind: str, name: str) -> str | None:
-        """Return the package that calls a function, such as ``Table``, with a literal name, if it is only one."""
+        """Return the package that calls a function, such as ``Table``, with a literal name; None if several do."""
         return only(
             package_of(module.__name__, self._names)
             for module in _modules()

@@ -40,7 +40,7 @@ class Change:
     :ivar name: the name of the object, such as ``users.email``.
     :ivar detail: what is added or changed, such as a type.
     :ivar loses: whether data is lost.
-    :ivar risk: why the revision may lose data or fail on a table with rows, as a sentence; empty if it does not.
+    :ivar risk: why the revision may lose data or fail on a table with rows, as a sentence; empty if there is no risk.
     """
 
     kind: str

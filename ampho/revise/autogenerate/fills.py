@@ -132,7 +132,7 @@ class Fills:
     def check(self, questions: Iterable[Question], package: str) -> None:
         """Raise an error if a value was given for a column that needs none.
 
-        :raises RevisionInputError: if there is one.
+        :raises RevisionInputError: if there is such a value.
         """
         if not self.unused:
             return
@@ -209,7 +209,7 @@ def _not_null(operation: ops.AddColumnOp) -> _SetNotNull:
 def parsed(text: str, name: str, type_: TypeEngine[Any], changes: Changes) -> str:
     """Return the value of a column as SQL, from what the user typed.
 
-    :raises RevisionInputError: if it is not a value of the column's type.
+    :raises RevisionInputError: if the text is not a value of the column's type.
     """
     if text.startswith(_SQL):
         return text.removeprefix(_SQL).strip()

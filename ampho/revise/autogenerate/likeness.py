@@ -154,7 +154,7 @@ class _Finder:
 def rename_along(changes: Changes, tables: Collection[str]) -> None:
     """Rename the indexes and constraints of renamed tables and columns whose names contain the old name.
 
-    :param tables: the keys of the tables that were renamed, or of which columns were renamed.
+    :param tables: the keys of the tables that were renamed, or that have renamed columns.
     """
     dialect = changes.autogen.dialect
     renames: list[ops.MigrateOperation] = []

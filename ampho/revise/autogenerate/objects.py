@@ -92,7 +92,7 @@ class ObjectOwners:
         return declared or self.owners.created.objects.get(name)
 
     def _declarer(self, *items: object) -> str | None:
-        """Return the package that declares the first of the objects that any module declares, if it is only one."""
+        """Return the only package that declares the first of the objects that modules declare; None if several do."""
         places = self._modules.places([item for item in items if item is not None])
         for item in items:
             found = [place for place in places.get(id(item), ()) if place.claim > Claim.RENAMED]

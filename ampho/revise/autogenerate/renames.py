@@ -135,7 +135,7 @@ def _renaming_sql(rename: Rename, dialect: Dialect) -> str:
 def can_rename(dialect: str, *, is_key: bool) -> bool:
     """Return whether a database can rename an index or a constraint.
 
-    :param is_key: whether it is a foreign key or the primary key.
+    :param is_key: whether the constraint is a foreign key or the primary key.
     """
     return dialect == "postgresql" or (dialect in ("mysql", "mariadb") and not is_key)
 

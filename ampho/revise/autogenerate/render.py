@@ -49,7 +49,7 @@ class ItemRenderer:
     """
 
     def __init__(self, users: RenderItem | None) -> None:
-        """Call the user's ``render_item`` first, if there is one."""
+        """Create a renderer that calls the user's ``render_item`` first, if there is one."""
         self._users = users
         self._column = ""
         self.warnings: list[str] = []
@@ -109,7 +109,7 @@ class ItemRenderer:
 
 @contextmanager
 def _single_percents(dialect: Any) -> Iterator[None]:  # noqa: ANN401 (private names of a dialect)
-    """Write a percent sign in SQL once; some drivers need two, which are added when the revision runs."""
+    """Write each percent sign in SQL once; some drivers need two, but the second is added when the revision runs."""
     preparer = dialect.identifier_preparer
     before, preparer._double_percents = preparer._double_percents, False
     try:
