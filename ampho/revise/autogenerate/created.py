@@ -12,8 +12,11 @@ from ampho.history.losses import Function, argument, string
 _NAMES = ("name", "enum_name", "signature")
 """The arguments that name an object other than a table, such as a type or a view."""
 
-_READ = {"create_table", "drop_table", "rename_table", "batch_alter_table", "add_column"}
-_READ |= {"create_foreign_key", "ForeignKey", "ForeignKeyConstraint"}
+_READ = {
+    *("create_table", "drop_table", "rename_table", "batch_alter_table", "add_column"),
+    *("create_foreign_key", "ForeignKey", "ForeignKeyConstraint"),
+}
+"""The functions in a revision that create, drop, or rename tables, columns, or foreign keys."""
 
 
 @dataclass
