@@ -313,7 +313,7 @@ class Change:
                 self._added.append(clause)
 
     def _remove_old_checks(self) -> None:
-        """Remove the CHECK constraints without a name that the change does not list."""
+        """Remove the unnamed CHECK constraints that the change does not list."""
         listed = [clause.key for clause in self.after.constraints if clause.kind == "CHECK"]
         unnamed = [clause for clause in self.text.constraints if clause.kind == "CHECK" and not clause.name]
         self._removed += [clause for clause in unnamed if clause.key not in listed]
@@ -444,7 +444,7 @@ def _part(text: str, start: int = 0, end: int | None = None) -> str:
 
 
 def _is_a_name(name: str) -> bool:
-    """Return whether the name of a reflected constraint is one; SQLAlchemy 2.0 may report other parts of the SQL."""
+    """Return whether a reflected name is the name of a constraint; SQLAlchemy 2.0 may report other parts of the SQL."""
     return bool(name) and not {*"(),"} & {*name}
 
 

@@ -378,7 +378,7 @@ def _create_table(table: Table, dialect: Dialect) -> str:
 
 
 def _leave_out_checks(table: Table, new_table: Table) -> None:
-    """Leave out the text of reflected CHECK constraints, which is kept, and which SQLAlchemy 2.0 may read wrongly."""
+    """Blank reflected CHECK constraints, because SQLAlchemy 2.0 may read them wrongly; the table keeps their text."""
     reflected = [each for each in table.constraints if isinstance(each, CheckConstraint)]
     texts = {(each.name, str(each.sqltext)) for each in reflected}
     for each in reflected:

@@ -408,7 +408,7 @@ def create_schemas(changes: Changes) -> None:
 
 
 class CastColumnOp(ops.AlterColumnOp):
-    """Changes the type of a column to or from an enum type, which PostgreSQL does not do without ``USING``.
+    """Changes the type of a column to or from an enum type, for which PostgreSQL requires ``USING``.
 
     :ivar using: the SQL that converts the values.
     :ivar back: the SQL that converts the values in the downgrade.
@@ -430,7 +430,7 @@ def _cast(operation: ops.AlterColumnOp, using: str, back: str) -> CastColumnOp:
 
 
 def cast_enums(changes: Changes) -> None:
-    """Convert the values of columns whose type becomes an enum type, or no longer is one."""
+    """Convert the values of columns whose type becomes, or is no longer, an enum type."""
     if not renders_enums(changes.autogen):
         return
     for table in changes.upgrade.ops:
@@ -439,7 +439,7 @@ def cast_enums(changes: Changes) -> None:
 
 
 def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[ops.MigrateOperation]:
-    """Yield an operation, or those that convert a column and its default, which PostgreSQL does not convert."""
+    """Yield an operation or, in its place, those that convert a column and its default, because PostgreSQL does not."""
     if not isinstance(operation, ops.AlterColumnOp) or operation.modify_type is None or operation.existing_type is None:
         yield operation
         return
@@ -478,7 +478,7 @@ def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iter
 
 
 def _without_cast(default: Any) -> Any:  # noqa: ANN401 (a default of any form)
-    """Return a default that is a text without the type that PostgreSQL adds to it."""
+    """Return a default; if it is a string, without the type that PostgreSQL adds to it."""
     found = _TEXT.match(str(getattr(default, "arg", default)))
     return text(found[1]) if found else default
 
