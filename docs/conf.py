@@ -29,7 +29,7 @@ nitpicky = True
 smartquotes = False
 # Classes of other projects. Links to them would want the network, or copies of their indexes.
 nitpick_ignore_regex = [
-    (r"py:\w+", r"(sqlalchemy|quart|flask|pathlib)\..+"),
+    (r"py:\w+", r"(collections|sqlalchemy|quart|flask|pathlib)\..+"),
     ("py:class", "AsyncEngine|AsyncSession|DeclarativeBase|Engine|Flask|MetaData|Migrate|Quart|SQLAlchemy|Table|URL"),
 ]
 
