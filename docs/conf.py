@@ -22,7 +22,7 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
-autodoc_type_aliases = {"Initialized": "ampho.Initialized", "Revision": "ampho.Revision"}
+autodoc_type_aliases = {"Revision": "ampho.Revision"}
 
 nitpicky = True
 # Options have two hyphens, and keep them.
