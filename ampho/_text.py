@@ -217,7 +217,7 @@ def _running_line() -> str | None:
 
 
 def _library(category: type[Warning], file: str) -> str:
-    """Return the library that defines the class of a warning, or otherwise the library that contains the file."""
+    """Return the library that defines the class of a warning; for a built-in class, the library of the file."""
     defined_in = category.__module__.partition(".")[0]
     if defined_in != "builtins":
         return defined_in

@@ -1,4 +1,4 @@
-"""Ampho's settings: definitions, functions that read them, and a check for misspelt names.
+"""Ampho's settings: definitions, functions that read them, and a check for misspelled names.
 
 To add a setting, define it here, read it in :class:`Settings`, describe it in ``docs/configuration.md``, and add the
 anchor of that section to ``docs/settings.py``, which writes the table in the documentation.
@@ -114,7 +114,7 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
 ENV_PACKAGE: Setting[str | None] = Setting(
     "AMPHO_ENV_PACKAGE",
     kind="a string",
-    meaning="the package whose `env.py` configures every run; an empty string turns off the warning that none does",
+    meaning="the package whose `env.py` configures every run; an empty string turns off the warning if no package does",
     default=None,
     parse=str,
     unset=(None,),
@@ -204,7 +204,7 @@ class Settings:
         self.owners: Final = OWNERS.read(config, environment)
 
 
-def misspelt(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
+def misspelled(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each name that looks like a setting but is not one.
 
     Other programs may use environment variables with the same prefix. Therefore, a name in the environment is only

@@ -11,7 +11,7 @@ from documents import script
 from facade import facade
 from project import Project
 
-from ampho.settings import SETTINGS, Setting, misspelt
+from ampho.settings import SETTINGS, Setting, misspelled
 
 # A value that is not the default, as the environment can hold it.
 OTHER = {
@@ -75,16 +75,16 @@ CLOSE = {
 def test_a_setting_that_is_misspelt_is_asked_about_wherever_it_stands(name: str, meant: str) -> None:
     said = f"it is ignored. Did you mean {meant}?"
 
-    assert list(misspelt({name: 1}, {})) == [f"Unknown setting {name} in app.config; {said}"]
-    assert list(misspelt({}, {name: "1"})) == [f"Unknown setting {name} in the environment; {said}"]
+    assert list(misspelled({name: 1}, {})) == [f"Unknown setting {name} in app.config; {said}"]
+    assert list(misspelled({}, {name: "1"})) == [f"Unknown setting {name} in the environment; {said}"]
 
 
 def test_a_name_that_is_close_to_no_setting_is_told_of_in_the_configuration_alone() -> None:
-    (said,) = misspelt({"AMPHO_COLOUR": 1, "SQLALCHEMY_ECHO": True, "PROTECTD": 1}, {})
+    (said,) = misspelled({"AMPHO_COLOUR": 1, "SQLALCHEMY_ECHO": True, "PROTECTD": 1}, {})
     assert said.startswith("Unknown setting AMPHO_COLOUR in app.config; it is ignored. The settings are AMPHO_")
     assert all(setting.name in said for setting in SETTINGS)
-    assert list(misspelt({}, {"AMPHO_COLOUR": "1"})) == []
-    assert list(misspelt({"AMPHO_COLOUR": "1"}, {"AMPHO_COLOUR": "1"})) == []  # which holds the environment
+    assert list(misspelled({}, {"AMPHO_COLOUR": "1"})) == []
+    assert list(misspelled({"AMPHO_COLOUR": "1"}, {"AMPHO_COLOUR": "1"})) == []  # which holds the environment
 
 
 def test_no_name_that_is_set_for_ampho_is_taken_for_a_mistake() -> None:
@@ -95,7 +95,7 @@ def test_no_name_that_is_set_for_ampho_is_taken_for_a_mistake() -> None:
     names = {name for text in texts for name in re.findall(r"\bAMPHO_[A-Z_]+\b", text)}
 
     assert {"AMPHO_REQUIRE_SERVERS", "AMPHO_APP", "AMPHO_LOCK"} <= names
-    assert list(misspelt({}, dict.fromkeys(names, "1"))) == []
+    assert list(misspelled({}, dict.fromkeys(names, "1"))) == []
 
 
 def test_every_command_tells_once_of_a_setting_that_is_misspelt(core: Project) -> None:

@@ -17,7 +17,7 @@ from ampho._text import describe, with_hint
 from ampho.cli.lines import warn
 from ampho.commands import Commands
 from ampho.errors import AmphoError, AppNotFoundError
-from ampho.settings import misspelt
+from ampho.settings import misspelled
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -44,7 +44,7 @@ def call(
     from ampho.extension import SyncExtension, extension_of
 
     app = _load(ctx.obj)
-    for message in misspelt(app.config, os.environ):
+    for message in misspelled(app.config, os.environ):
         warn(message)
     extension = extension_of(app)
     if isinstance(extension, SyncExtension):

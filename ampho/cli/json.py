@@ -149,7 +149,7 @@ def key_of(kind: type) -> str:
 
 @contextmanager
 def json_errors(ctx: click.Context) -> Iterator[None]:
-    """Print the error that ends a command as JSON, if the command prints JSON, and raise it again."""
+    """Raise the error that ends a command again; if the command prints JSON, print the error as JSON first."""
     try:
         yield
     except (click.ClickException, click.Abort) as exc:

@@ -209,7 +209,7 @@ def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:
 
         def stop(self) -> None:
             super().stop()
-            # Older versions of Rich end with a newline. On some terminals, restoring the cursor hides it again.
+            # Older versions of Rich print a final newline. On some terminals, restoring the cursor's position hides it.
             console.file.write(_RESTORE_CURSOR)
             console.show_cursor()
 

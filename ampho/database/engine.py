@@ -81,7 +81,7 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
         )
     connect = _connect_of(engine, f"so Ampho cannot use {setting}. Unset it; migrations then connect as the app does")
     args, kwargs = dialect.create_connect_args(url)
-    # If the address names no database, use the app's database, not the one that PostgreSQL names after the user.
+    # If the address names no database, use the app's, not PostgreSQL's default, which is named after the user.
     other = _ADDRESS if kwargs.keys() & _NAMING_DATABASE else _ADDRESS - DATABASE_ARGUMENTS
     return _elsewhere(engine, url, connect.to(args, kwargs, other))
 

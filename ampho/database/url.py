@@ -32,7 +32,7 @@ _DRIVERS = {
     "oracle": ("oracle+oracledb://", "oracle+oracledb_async://", ""),
     "mssql": ("mssql+pyodbc://", "mssql+aioodbc://", ""),
 }
-"""For each kind of database, suitable sync and async drivers, and the extra of Ampho that installs them."""
+"""For each kind of database, suitable sync and async drivers, and the Ampho extra that installs them."""
 
 _RENAMED = {"postgres": "postgresql"}  # libpq accepts this name, but SQLAlchemy does not
 
@@ -100,7 +100,7 @@ def _splits_password(value: str) -> bool:
 
 
 def missing_driver(url: URL, error: ImportError, setting: str) -> DriverError:
-    """Return the error for a driver that is not installed, with the extra of Ampho that installs a suitable one."""
+    """Return the error for a driver that is not installed, naming the Ampho extra that installs a suitable driver."""
     sync, _, extra = _DRIVERS.get(url.get_backend_name(), ("", "", ""))
     if not extra:
         remedy = "Install it"

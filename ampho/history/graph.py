@@ -104,7 +104,7 @@ class Graph:
         return self._heads[package]
 
     def parallel_heads(self, package: str) -> tuple[str, ...]:
-        """Return the heads of a package that has several; none if each of them is the only head of a labeled branch.
+        """Return the heads of a package if it has several, unless each is the only head of a labeled branch.
 
         A package may have several branches on purpose, such as OpenStack's ``expand`` and ``contract``.
         """

@@ -134,7 +134,7 @@ _watching: OtherConnections | None = None
 # This listener is never removed, because other threads iterate over the listeners while they check connections out.
 @event.listens_for(Pool, "checkout")
 def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401
-    watching = _watching  # in a variable, because another thread may end the run
+    watching = _watching  # a local copy, because another thread may end the run
     if watching is not None and is_inside():
         watching.opened(raw, entry, proxy)
 

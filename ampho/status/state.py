@@ -1,4 +1,4 @@
-"""The results of ``db-current`` and ``db-show``: the existing revisions, and the applied ones."""
+"""The results of ``db-show`` and ``db-current``: the existing revisions, and the applied revisions."""
 
 from __future__ import annotations
 

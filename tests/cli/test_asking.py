@@ -160,7 +160,7 @@ def test_a_dry_run_writes_nothing_and_shows_everything(shop: Store) -> None:
             "users.fullname is not a new column of the models. New in the models: full_name.",
         ),
         ("--rename=users.city=full_name", "The models still have the column users.city."),
-        ("--rename=people.name=full_name", "There is no table people in both the models and the database."),
+        ("--rename=people.name=full_name", "The table people has to be in both the models and the database."),
         ("--rename=users=people", "The models still have the table users."),
         ("--rename=users.name", "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table."),
         ("--fill=users.city=x", "users.city needs no value for existing rows. No column needs one."),

@@ -154,7 +154,7 @@ def _draw_edge(root: ET.Element, kind: str, points: Sequence[Point], title: str)
 
 
 def _before_shadow(before: Point, end: Point) -> Point:
-    """Return the end of an edge at a run, whose second box extends further to the right and downwards."""
+    """Return the end of an edge at a run, moved to the run's second box, which is offset to the right and down."""
     return end[0] + _RUN * (before[0] > end[0]), end[1] + _RUN * (before[1] > end[1])
 
 

@@ -98,7 +98,7 @@ def setup(plugin: Plugin) -> None:
     """Register the functions of this plug-in, for Alembic."""
     plugin.add_autogenerate_comparator(_compare_type, "column", "types")
     plugin.add_autogenerate_comparator(_compare_default, "column", "server_default")
-    for database in _COMPUTED:  # before Alembic's function for all databases, which only warns
+    for database in _COMPUTED:  # runs before Alembic's general function, which only warns
         plugin.add_autogenerate_comparator(_skip_computed, "column", "server_default", qualifier=database)
     plugin.add_autogenerate_comparator(_compare_table, "table", "ampho")
 

@@ -83,7 +83,7 @@ class Comparison:
         self._renamed_tables: Collection[str] = ()
         self._renames = self._renamed(rename)
         self._fills = Fills.parse(fill, ", ".join(packages))
-        self.objects = ObjectOwners(owners, self._autogen, self._names, self._seen)
+        self.objects: ObjectOwners = ObjectOwners(owners, self._autogen, self._names, self._seen)
         found = ops.UpgradeOps([])
         with without_warnings():
             compare._produce_net_changes(self._autogen, found)
@@ -190,7 +190,7 @@ class Comparison:
         return found
 
     def unowned(self) -> list[tuple[str, str]]:
-        """Return the kinds and names of what no package owns in the models, without tables that the user excludes."""
+        """Return the kind and name of each object of the models without an owner, except excluded tables."""
         tables = [("table", key) for key in self.owners.unowned if self._is_included(key, reflected=False)]
         return [*tables, *self.objects.unowned]
 

@@ -20,7 +20,7 @@ _LOOKUPS = ("get", "getattr")
 
 
 class Claim(IntEnum):
-    """The ways in which a module can have an object, from the weakest to the strongest claim to declare it."""
+    """How a module came to contain an object, from the weakest to the strongest evidence of a declaration."""
 
     IMPORTED = 0
     RENAMED = 1
@@ -166,7 +166,7 @@ class _Source:
 
 
 def _of_module(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that run when the module is imported, and those of functions with ``global`` statements."""
+    """Yield the nodes of a module that run on import, and the nodes in functions that bind ``global`` names."""
     for child in ast.iter_child_nodes(node):
         yield child
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):

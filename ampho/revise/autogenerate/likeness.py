@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COLUMNS = 3.5  # the minimum number of points of columns that are alike
-_TABLES = 0.5  # the minimum share of common columns of tables that are alike
-_CLOSE = 1  # a candidate that is less than this many points behind the best one is as likely
+_COLUMNS = 3.5  # two columns are alike if they have this many points or more
+_TABLES = 0.5  # two tables are alike if they have at least this share of columns in common
+_CLOSE = 1  # a candidate less than this many points behind the best is considered equally likely
 _SIMILAR = 0.6  # the minimum ratio of similar names
 
 

@@ -229,7 +229,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def _columns(table: Table, models: Models, created: Created) -> dict[str, str]:
-    """Return the columns that subclasses or revisions of other packages added to a table, each with the package."""
+    """Return the columns that subclasses or revisions of other packages added to a table, each with that package."""
     maker, added = created.tables.get(table.key), created.columns.get(table.key, {})
     gone = {column: package for column, package in added.items() if package != maker and column not in table.columns}
     return {**gone, **models.columns.get(table.key, {})}

@@ -111,7 +111,7 @@ class RenameObject(ops.ExecuteSQLOp):
     def __init__(self, rename: Rename, dialect: Dialect) -> None:
         super().__init__(_renaming_sql(rename, dialect))
         self._rename, self._dialect = rename, dialect
-        self.change = Change("~", rename.kind, f"{rename.key}.{rename.old} -> {rename.new}")
+        self.change: Change = Change("~", rename.kind, f"{rename.key}.{rename.old} -> {rename.new}")
 
     def reverse(self) -> RenameObject:
         """Return the operation that restores the old name."""
@@ -370,7 +370,7 @@ class _Resolver:
         key = f"{schema}.{bare}" if schema else bare
         present = self.renames.old_table(schema, bare)
         if not table or key not in self._tables or not self._has_table(schema, present):
-            raise _error(text, f"There is no table {table or old} in both the models and the database.")
+            raise _error(text, f"The table {table or old} has to be in both the models and the database.")
         target = new.removeprefix(f"{key}.").removeprefix(f"{table}.")
         if "." in target and target not in self._tables[key].columns:
             raise _error(text, f"A rename cannot move a column to another table. Write {old}=NEW, without a table.")

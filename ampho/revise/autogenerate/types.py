@@ -72,9 +72,9 @@ class CreateEnumOp(ops.ExecuteSQLOp):
 
     def __init__(self, enum: ENUM, *, is_owned: bool = True) -> None:
         super().__init__(f"CREATE TYPE {enum.name}")
-        self.enum = enum
+        self.enum: ENUM = enum
         self.is_owned = is_owned
-        self.change = Change("+", "enum type", _shown(enum), ", ".join(enum.enums))
+        self.change: Change = Change("+", "enum type", _shown(enum), ", ".join(enum.enums))
 
     def reverse(self) -> ops.MigrateOperation:
         """Return the operation of the downgrade."""
@@ -86,8 +86,8 @@ class DropEnumOp(ops.ExecuteSQLOp):
 
     def __init__(self, enum: ENUM) -> None:
         super().__init__(f"DROP TYPE {enum.name}")
-        self.enum = enum
-        self.change = Change("-", "enum type", _shown(enum))
+        self.enum: ENUM = enum
+        self.change: Change = Change("-", "enum type", _shown(enum))
 
     def reverse(self) -> CreateEnumOp:
         """Return the operation of the downgrade."""
@@ -108,7 +108,10 @@ class ChangeLabelsOp(ops.ExecuteSQLOp):
 
     def __init__(self, enum: ENUM, old: Sequence[str], new: Sequence[str], columns: Sequence[EnumColumn]) -> None:
         super().__init__(f"ALTER TYPE {enum.name}")
-        self.enum, self.old, self.new, self.columns = enum, tuple(old), tuple(new), columns
+        self.enum: ENUM = enum
+        self.old: tuple[str, ...] = tuple(old)
+        self.new: tuple[str, ...] = tuple(new)
+        self.columns: Sequence[EnumColumn] = columns
         self.commits = False
         detail = [f"+ {label}" for label in self.added] + [f"- {label}" for label in old if label not in new]
         risk = ""
@@ -117,7 +120,7 @@ class ChangeLabelsOp(ops.ExecuteSQLOp):
                 f"The enum type {_shown(enum)} loses the labels {', '.join(each[2:] for each in detail)}. The revision"
                 " fails if rows contain them. If a label was renamed, write ALTER TYPE ... RENAME VALUE instead."
             )
-        self.change = Change("~", "enum type", _shown(enum), ", ".join(detail), risk=risk)
+        self.change: Change = Change("~", "enum type", _shown(enum), ", ".join(detail), risk=risk)
 
     @property
     def added(self) -> list[str]:
@@ -135,7 +138,7 @@ class CreateSchemaOp(ops.ExecuteSQLOp):
     def __init__(self, name: str) -> None:
         super().__init__(f"CREATE SCHEMA {name}")
         self.name = name
-        self.change = Change("+", "schema", name)
+        self.change: Change = Change("+", "schema", name)
 
     def reverse(self) -> NoOp:
         """Return the operation of the downgrade."""

@@ -38,8 +38,7 @@ def warn_of_uncompared(project: Project, comparison: Comparison, warn: Callable[
         if package in comparison.packages:
             warn(
                 f"The models of {package} for the table{'s' if len(keys) > 1 else ''} {', '.join(keys)} use metadata"
-                f" that is not compared. {_remedy(project)} If the tables are in another database, write None for"
-                f" them in {OWNERS}."
+                f" that is not compared. {_remedy(project)} For tables in another database, write None in {OWNERS}."
             )
 
 
