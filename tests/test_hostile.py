@@ -236,7 +236,7 @@ def test_what_looks_like_an_option_is_one(witness: Witness, framework: str) -> N
         for option in ("--cascad", "--revid", "-9x", "--start"):
             assert "option" in each.error_line("db-down", option, exit_code=2).lower()
         assert "--start requires --sql" in each.error_line("db-up", "--start", "base", exit_code=2)
-        assert "Missing argument" in each.error_line("db-init", exit_code=2)
+        assert "Missing argument" in each.error_line("db-merge", exit_code=2)
         assert "No such command" in each.error_line("db-nonsense", exit_code=2)
 
 
