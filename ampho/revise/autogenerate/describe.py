@@ -292,7 +292,7 @@ def _created_index(operation: ops.CreateIndexOp, dialect: Dialect) -> Iterator[C
 
 def _risk_of_unique(operation: ops.CreateIndexOp | ops.CreateUniqueConstraintOp, columns: Sequence[object]) -> str:
     return (
-        f"{_key(operation, _names(columns))} must be unique. The revision fails if rows of {_table(operation)} have"
+        f"{_table(operation)} {_names(columns)} must be unique. The revision fails if rows of {_table(operation)} have"
         " equal values."
     )
 
