@@ -360,7 +360,7 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
 
 def _missing(revision: Revision, parent: str) -> MissingRevisionError:
     message = (
-        f"{_located(revision)} depends on {parent}, which does not exist in any file. Restore its file, list its"
+        f"{_located(revision)} depends on {parent}, which no revision file defines. Restore its file, list its"
         " package, or correct the dependency."
     )
     return _error(MissingRevisionError, revision, message)

@@ -433,6 +433,6 @@ def _warning_of_dangling_keys(connection: Connection, observers: Observers) -> I
         observers.notify(
             Observer.warned,
             f"This run leaves foreign keys to tables that do not exist: from {listed(left)}. SQLite accepts that until"
-            " a row is written with foreign keys enforced. If a revision drops or renames the table too early, add the"
-            " revisions that it should come after to its depends_on; 'ampho db-check --scratch' tests the order.",
+            " a row is written with foreign keys enforced. If a revision drops or renames such a table too early, add"
+            " to its depends_on the revisions that should run before it; 'ampho db-check --scratch' tests the order.",
         )

@@ -43,8 +43,8 @@ _EXIT_CODES = dict(zip(Status, (16, 15, 14, 13, 12, 11, 10, 0), strict=True))
 _UNREADABLE = f"in the version table, but cannot be a revision id; {advice.ROWS_REMEDY}"
 _REPEATED = f"more than once in the version table; {advice.ROWS_REMEDY}"
 _SUPERFLUOUS = (
-    "not needed in the version table, which has a row that depends on it; this is harmless, and the next upgrade,"
-    " downgrade, or 'ampho db-stamp' removes the row"
+    "not needed in the version table, which has the row of a revision that depends on it; this is harmless, and the"
+    " next upgrade, downgrade, or 'ampho db-stamp' removes the row"
 )
 
 WAITED_FOR = {

@@ -339,7 +339,7 @@ def test_a_row_beside_one_that_stands_on_it_is_told_and_does_no_harm(opened: Fac
     result = opened.run("db-check", "--deploy")
     assert result.exit_code == 16
     assert result.stdout.startswith(
-        "corrupt: core_1: not needed in the version table, which has a row that depends on it; this is"
+        "corrupt: core_1: not needed in the version table, which has the row of a revision that depends on it;"
     )
     assert [state.is_up_to_date for state in opened.call("current")] == [True, True]
     assert opened.call("wait", timeout=0).status is Status.CORRUPT
