@@ -99,7 +99,9 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        measuring.end()  # since a worker that ends slowly is stopped, and loses what it has not saved
+    else:
         stop_servers(config.stash[RUN][0])
 
 
