@@ -455,29 +455,26 @@ def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iter
     after: Any = operation.modify_server_default
     after = _without_cast(before) if after is False else getattr(after, "arg", after)
     if before is not None and before is not False:
-        yield ops.AlterColumnOp(
-            operation.table_name,
-            operation.column_name,
-            existing_type=old,
-            existing_server_default=before,
-            modify_server_default=None,
-            schema=operation.schema,
-            existing_nullable=operation.existing_nullable,
-        )
+        yield _change_of_default(operation, old, before, None)
     operation.existing_server_default, operation.modify_server_default = False, False
     dialect = autogen.dialect
     using, back = (f"{column}::text::{type_.compile(dialect=dialect)}".replace("%%", "%") for type_ in (new, old))
     yield _cast(operation, using, back)
     if after is not None and after is not False:
-        yield ops.AlterColumnOp(
-            operation.table_name,
-            operation.column_name,
-            existing_type=new,
-            existing_server_default=None,
-            modify_server_default=after,
-            schema=operation.schema,
-            existing_nullable=operation.existing_nullable,
-        )
+        yield _change_of_default(operation, new, None, after)
+
+
+def _change_of_default(operation: ops.AlterColumnOp, type_: Any, before: Any, after: Any) -> ops.AlterColumnOp:  # noqa: ANN401 (Alembic's types)
+    """Return an operation that changes the default of the column that an operation changes."""
+    return ops.AlterColumnOp(
+        operation.table_name,
+        operation.column_name,
+        existing_type=type_,
+        existing_server_default=before,
+        modify_server_default=after,
+        schema=operation.schema,
+        existing_nullable=operation.existing_nullable,
+    )
 
 
 def _without_cast(default: Any) -> Any:  # noqa: ANN401 (a default of any form)
