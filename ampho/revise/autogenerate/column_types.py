@@ -51,7 +51,7 @@ def _is_affinity(here: TypeEngine[Any], there: TypeEngine[Any], dialect: Any) ->
     """Return whether SQLAlchemy, which does not know all of SQLite's type names, reads the model's type as ``here``."""
     try:
         read = dialect._resolve_type_affinity(_name(there, dialect).upper())  # noqa: SLF001 (there is no public function)
-    except AttributeError:  # pragma: no cover (in another version of SQLAlchemy)
+    except AttributeError:  # pragma: no cover (every tested version has this private method; a later one may not)
         return False
     return _name(read, dialect) == _name(here, dialect)
 
