@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from facade import Facade, facade
+from packaging.version import Version
 from project import Project
 from servers import Database
 from store import open_store
@@ -232,7 +233,11 @@ CHANGES = {
 
 
 CONVENTION = ", naming_convention={'uq': 'uq_%(table_name)s_%(column_0_name)s', 'pk': 'pk_%(table_name)s'}"
-READS_NAMES = pytest.mark.skipif(sqlalchemy.__version__ < "2.1", reason="reads no names of constraints in columns")
+# Alembic can only drop a constraint whose name SQLAlchemy reads.
+READS_NAMES = pytest.mark.skipif(
+    Version(sqlalchemy.__version__) < Version("2.1"),
+    reason="SQLAlchemy 2.0 does not read the names of constraints in the columns of SQLite's tables",
+)
 KEYS = ", naming_convention={'pk': 'pk_%(table_name)s'}"
 
 
