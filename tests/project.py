@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 PROGRAMS = Path(sys.executable).parent
 # What a developer's own shell may set, and a test must not see.
-FOREIGN = re.compile(r"(AMPHO|FLASK|QUART|SQLALCHEMY|ALEMBIC|SHOP)_")
+FOREIGN = re.compile(r"(AMPHO|FLASK|QUART|SQLALCHEMY|ALEMBIC|SHOP)_|CI$")
 
 _APP = """\
 from {module} import {app_class}
