@@ -239,7 +239,7 @@ def _two_models(exc: BaseException) -> str | None:
     """Return what to do if two models have tables of the same name, which SQLAlchemy says in other words."""
     if "sqlalchemy" not in sys.modules:
         return None
-    from ampho.revise.autogenerate.models import two_models
+    from ampho.revise.autogenerate.owners.models import two_models
 
     message = two_models(exc)
     return message and message.removesuffix(".")

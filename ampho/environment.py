@@ -26,7 +26,7 @@ from ampho.migrate.alembic import (
     show_present_folders,
     with_exact_rows,
 )
-from ampho.revise.autogenerate.comparators import NAME
+from ampho.revise.autogenerate.compare.comparators import NAME
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -101,7 +101,7 @@ def _with_models(fn: Work, project: Project) -> Work:
         return fn
 
     def work(heads: tuple[str, ...], context: MigrationContext) -> Iterable[RevisionStep]:
-        from ampho.revise.autogenerate.ownership import import_models
+        from ampho.revise.autogenerate.owners.ownership import import_models
 
         import_models(project.packages)
         return fn(heads, context)

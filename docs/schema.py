@@ -80,7 +80,11 @@ SIMPLE: Mapping[object, Schema] = {
 }
 PATHS: Mapping[object, Any] = {Path: str, Path | None: str | None}
 """What the schema of an error has for a path, which another error may not know."""
-ROOMS = ("history", "database", "migrate", "status", "revise", "revise.autogenerate", "cli.show")
+AUTOGENERATE = ("owners", "operations", "ask", "compare", "write")
+ROOMS = (
+    *("history", "database", "migrate", "status", "revise", "revise.autogenerate", "cli.show"),
+    *(f"revise.autogenerate.{room}" for room in AUTOGENERATE),
+)
 
 
 def _classes() -> Iterator[type]:

@@ -13,7 +13,7 @@ from servers import Database
 from sqlalchemy.engine import Connection
 
 from ampho.revise.autogenerate.comparison import Comparison
-from ampho.revise.autogenerate.ownership import Ownership
+from ampho.revise.autogenerate.owners.ownership import Ownership
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 OPTIONS = {

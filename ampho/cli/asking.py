@@ -15,8 +15,8 @@ from ampho.cli.terminal import can_ask, is_terminal
 from ampho.errors import RevisionInputError
 
 if TYPE_CHECKING:
+    from ampho.revise.autogenerate.ask.questions import Question
     from ampho.revise.autogenerate.generate import Generated
-    from ampho.revise.autogenerate.questions import Question
 
 Generate: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...], bool], tuple["Generated", ...]]
 """A function that generates revisions.

@@ -1,4 +1,4 @@
-"""Everything that uses private names of Alembic, except for two modules in ``revise/autogenerate/``.
+"""Everything that uses private names of Alembic, except for three modules of autogenerate.
 
 This module has five parts, which use these private names:
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ampho.revise.autogenerate.earlier import Earlier, Versions, model_columns
+from ampho.revise.autogenerate.ask.earlier import Earlier, Versions, model_columns
 
 MODEL = """
 class UserNote(Base):
@@ -98,7 +98,7 @@ def test_without_git_nothing_is_known(state: str, module: Path, monkeypatch: pyt
         (fake / "git").write_text("#!/bin/sh\nexec sleep 60\n", "utf-8")
         (fake / "git").chmod(0o755)
         monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
-        monkeypatch.setattr("ampho.revise.autogenerate.earlier._SECONDS", 0.1)
+        monkeypatch.setattr("ampho.revise.autogenerate.ask.earlier._SECONDS", 0.1)
     elif state == "no file":
         module.unlink()
 

@@ -12,7 +12,7 @@ from servers import Database
 from sqlalchemy.engine import Connection
 
 from ampho.errors import RevisionInputError
-from ampho.revise.autogenerate.render import body
+from ampho.revise.autogenerate.write.render import body
 
 TRICKY = 'it\'s 50 % :of\\it; "so" {0}'
 VALUES: dict[str, tuple[Any, str, object]] = {

@@ -10,7 +10,7 @@ from store import BOOKS, CUSTOMERS, Store, open_store
 
 from ampho.history.package import configured_packages
 from ampho.migrate.project import Project as Migrations
-from ampho.revise.autogenerate.ownership import find_owners
+from ampho.revise.autogenerate.owners.ownership import find_owners
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+asyncpg")
 HAND_MADE = "CREATE TABLE by_hand (id INTEGER PRIMARY KEY)"

@@ -17,8 +17,8 @@ from servers import Database
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from ampho.revise.autogenerate.names import missing_names
-from ampho.revise.autogenerate.render import body
+from ampho.revise.autogenerate.write.render import body
+from ampho.revise.names import missing_names
 
 MODELS = int(os.environ.get("AMPHO_MODELS", "33"))
 """How many random models are tried on each database."""

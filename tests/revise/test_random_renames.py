@@ -15,7 +15,7 @@ from comparing import ONE_EACH, compare, connected, run
 from servers import Database
 from sqlalchemy.engine import Connection
 
-from ampho.revise.autogenerate.render import body
+from ampho.revise.autogenerate.write.render import body
 
 CHANGES = int(os.environ.get("AMPHO_RENAMES", "12"))
 AT_ONCE = 12

@@ -16,8 +16,8 @@ from ampho.cli.show import is_verbose, print_text
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
-    from ampho.revise.autogenerate.describe import Change
     from ampho.revise.autogenerate.generate import Drift, Generated
+    from ampho.revise.autogenerate.operations.describe import Change
     from ampho.revise.writer import Initialized
     from ampho.status.state import RevisionRecord
 

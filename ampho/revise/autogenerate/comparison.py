@@ -14,25 +14,25 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from sqlalchemy import MetaData, Table
 
-from ampho.revise.autogenerate.changes import Changes, table_key
-from ampho.revise.autogenerate.comparators import make_checks_of_columns, separate_indexes, without_warnings
-from ampho.revise.autogenerate.constraints import keep_keys_of_default_schema, name_constraints
-from ampho.revise.autogenerate.fills import Fills, questions_about_values
-from ampho.revise.autogenerate.likeness import likely_renames, rename_along
-from ampho.revise.autogenerate.objects import ObjectOwners
-from ampho.revise.autogenerate.order import make_altering_keys, order_drops
-from ampho.revise.autogenerate.ownership import Ownership, split_key
-from ampho.revise.autogenerate.renames import RenamedInspector, resolve
-from ampho.revise.autogenerate.render import ItemRenderer
-from ampho.revise.autogenerate.split import split_by_owner
-from ampho.revise.autogenerate.sqlite import keep_indexes
-from ampho.revise.autogenerate.types import cast_enums, change_enums, create_schemas, schemas_of
+from ampho.revise.autogenerate.ask.fills import Fills, questions_about_values
+from ampho.revise.autogenerate.ask.likeness import likely_renames, rename_along
+from ampho.revise.autogenerate.ask.renames import RenamedInspector, resolve
+from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
+from ampho.revise.autogenerate.operations.changes import Changes, table_key
+from ampho.revise.autogenerate.operations.constraints import keep_keys_of_default_schema, name_constraints
+from ampho.revise.autogenerate.operations.enums import cast_enums, change_enums, create_schemas, schemas_of
+from ampho.revise.autogenerate.operations.order import make_altering_keys, order_drops
+from ampho.revise.autogenerate.operations.sqlite_indexes import keep_indexes
+from ampho.revise.autogenerate.owners.objects import ObjectOwners
+from ampho.revise.autogenerate.owners.ownership import Ownership, split_key
+from ampho.revise.autogenerate.owners.split import split_by_owner
+from ampho.revise.autogenerate.write.render import ItemRenderer
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Inspector
 
-    from ampho.revise.autogenerate.questions import Question
+    from ampho.revise.autogenerate.ask.questions import Question
 
 PASSES: Sequence[Callable[[Changes], None]] = (
     make_checks_of_columns,

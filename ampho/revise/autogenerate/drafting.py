@@ -10,13 +10,13 @@ from alembic.operations import ops
 from ampho.errors import RevisionInputError
 from ampho.history.graph import Graph
 from ampho.migrate.project import Project
-from ampho.revise.autogenerate.changes import Changes, table_key
 from ampho.revise.autogenerate.comparison import Comparison
-from ampho.revise.autogenerate.describe import Change, describe
-from ampho.revise.autogenerate.directives import apply_hook, prepare, preset
-from ampho.revise.autogenerate.ownership import Ownership, name_tables
-from ampho.revise.autogenerate.render import body
-from ampho.revise.autogenerate.sequence import in_order
+from ampho.revise.autogenerate.operations.changes import Changes, table_key
+from ampho.revise.autogenerate.operations.describe import Change, describe
+from ampho.revise.autogenerate.owners.ownership import Ownership, name_tables
+from ampho.revise.autogenerate.write.directives import apply_hook, prepare, preset
+from ampho.revise.autogenerate.write.render import body
+from ampho.revise.autogenerate.write.sequence import in_order
 from ampho.revise.writer import Draft, Wish, draft_revision, single_revision
 
 

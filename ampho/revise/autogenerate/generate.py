@@ -16,8 +16,8 @@ from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
-from ampho.revise.autogenerate.describe import Change, describe, risks
-from ampho.revise.autogenerate.ownership import Ownership, find_owners
+from ampho.revise.autogenerate.operations.describe import Change, describe, risks
+from ampho.revise.autogenerate.owners.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import Draft, Wish, check_message, single_revision, write_drafts
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
     from sqlalchemy.engine import Connection
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.ask.questions import Question
     from ampho.revise.autogenerate.comparison import Comparison
-    from ampho.revise.autogenerate.questions import Question
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 Warn: TypeAlias = Callable[[str], None]
 
@@ -315,7 +315,7 @@ def _comparison(
 
 def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph, left_out: tuple[Change, ...]) -> Drift:
     from ampho.revise.autogenerate.comparison import code_of
-    from ampho.revise.autogenerate.directives import apply_hook, preset
+    from ampho.revise.autogenerate.write.directives import apply_hook, preset
 
     found = apply_hook(changes, rows, preset(changes, Wish(""), graph))
     lines = [line for each in found for line in code_of(each.autogen, each.upgrade.ops)]

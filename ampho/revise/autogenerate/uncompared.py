@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ampho.revise.autogenerate.describe import Change
+from ampho.revise.autogenerate.operations.describe import Change
 from ampho.settings import OWNERS
 
 if TYPE_CHECKING:

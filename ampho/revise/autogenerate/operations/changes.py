@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy import ForeignKey
 
-    from ampho.revise.autogenerate.objects import ObjectOwners
-    from ampho.revise.autogenerate.ownership import Ownership
+    from ampho.revise.autogenerate.owners.objects import ObjectOwners
+    from ampho.revise.autogenerate.owners.ownership import Ownership
 
 
 @dataclass

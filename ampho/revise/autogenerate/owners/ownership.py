@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from ampho._text import describe, did_you_mean
 from ampho.errors import ConfigurationError
 from ampho.history.package import SETTING, MigrationPackage
-from ampho.revise.autogenerate.created import Created
+from ampho.revise.autogenerate.owners.created import Created
 from ampho.settings import OWNERS
 
 if TYPE_CHECKING:
     from sqlalchemy import ForeignKey, MetaData, Table
 
     from ampho.migrate.project import Project
-    from ampho.revise.autogenerate.models import Models
+    from ampho.revise.autogenerate.owners.models import Models
 
 INFO_KEY = "ampho_package"
 """The key in a table's ``info`` that names its package."""
@@ -184,7 +184,7 @@ def find_owners(
     :raises ConfigurationError: if a module cannot be imported, the app names a package that is not listed, two tables
         have the same name, or a foreign key references a table without a model.
     """
-    from ampho.revise.autogenerate.models import Models
+    from ampho.revise.autogenerate.owners.models import Models
 
     import_models(project.packages)
     names = tuple(package.name for package in project.packages)
@@ -273,7 +273,7 @@ def import_models(packages: Iterable[MigrationPackage]) -> None:
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as exc:
-            from ampho.revise.autogenerate.models import two_models
+            from ampho.revise.autogenerate.owners.models import two_models
 
             why = two_models(exc) or f"The models of {package.name} cannot be imported: {describe(exc)}."
             raise ConfigurationError(why) from exc

@@ -16,7 +16,7 @@ from ampho.history.graph import Graph
 from ampho.history.package import RESERVED, MigrationPackage
 from ampho.history.revision import Revision
 from ampho.migrate.project import Project
-from ampho.revise.autogenerate.changes import Changes
+from ampho.revise.autogenerate.operations.changes import Changes
 from ampho.revise.writer import Wish, new_id, prepare_revision
 
 _HOOK = "process_revision_directives"

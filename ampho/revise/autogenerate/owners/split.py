@@ -9,7 +9,7 @@ from alembic.operations import ops
 from sqlalchemy import Column, ForeignKeyConstraint, UniqueConstraint
 
 if TYPE_CHECKING:
-    from ampho.revise.autogenerate.ownership import Ownership
+    from ampho.revise.autogenerate.owners.ownership import Ownership
 
 TableOp: TypeAlias = ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp
 

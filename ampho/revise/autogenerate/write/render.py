@@ -26,14 +26,14 @@ from sqlalchemy.util import immutabledict
 from ampho._text import listed
 from ampho.errors import RevisionInputError
 from ampho.migrate.alembic import Body
-from ampho.revise.autogenerate.types import commit_used_labels, native_enum, renders_enums
+from ampho.revise.autogenerate.operations.enums import commit_used_labels, native_enum, renders_enums
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 RenderItem: TypeAlias = Callable[[str, Any, "AutogenContext"], "str | bool"]
 """The function that Alembic calls for each column, type, and constraint, before it renders the item itself."""

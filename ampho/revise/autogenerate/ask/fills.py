@@ -16,10 +16,10 @@ from alembic.operations import ops
 
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
-from ampho.revise.autogenerate.changes import Changes, table_key
-from ampho.revise.autogenerate.describe import Change, family, type_name
-from ampho.revise.autogenerate.questions import Question
-from ampho.revise.autogenerate.renames import literal_sql
+from ampho.revise.autogenerate.ask.questions import Question
+from ampho.revise.autogenerate.ask.renames import literal_sql
+from ampho.revise.autogenerate.operations.changes import Changes, table_key
+from ampho.revise.autogenerate.operations.describe import Change, family, type_name
 
 if TYPE_CHECKING:
     from sqlalchemy import Column

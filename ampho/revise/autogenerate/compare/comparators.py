@@ -41,14 +41,14 @@ from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql.elements import conv
 
-from ampho.revise.autogenerate import column_types
-from ampho.revise.autogenerate.expressions import default_tokens, parts, tokens
-from ampho.revise.autogenerate.renames import RenamedInspector
+from ampho.revise.autogenerate.ask.renames import RenamedInspector
+from ampho.revise.autogenerate.compare import column_types
+from ampho.revise.autogenerate.compare.expressions import default_tokens, parts, tokens
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 NAME = "ampho.comparators"
 """The name of the plug-in, for ``autogenerate_plugins``."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from alembic.operations import ops
 
-from ampho.revise.autogenerate.changes import Changes, is_empty_change, table_key, target
-from ampho.revise.autogenerate.describe import family
-from ampho.revise.autogenerate.earlier import Earlier, Versions
-from ampho.revise.autogenerate.questions import Question
-from ampho.revise.autogenerate.renames import Rename, RenameColumn, RenameObject, RenameTable, can_rename
+from ampho.revise.autogenerate.ask.earlier import Earlier, Versions
+from ampho.revise.autogenerate.ask.questions import Question
+from ampho.revise.autogenerate.ask.renames import Rename, RenameColumn, RenameObject, RenameTable, can_rename
+from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change, table_key, target
+from ampho.revise.autogenerate.operations.describe import family
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table

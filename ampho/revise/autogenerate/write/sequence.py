@@ -10,8 +10,8 @@ from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
 
 from ampho.history.graph import reach
-from ampho.revise.autogenerate.changes import Changes, is_empty_change, references, table_key, targets
-from ampho.revise.autogenerate.order import drop_keys, drops_key
+from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change, references, table_key, targets
+from ampho.revise.autogenerate.operations.order import drop_keys, drops_key
 
 _NOTHING_NEW = (ops.CreateForeignKeyOp, ops.DropColumnOp, ops.DropConstraintOp, ops.DropIndexOp)
 

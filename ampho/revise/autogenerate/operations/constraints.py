@@ -13,7 +13,7 @@ from alembic.operations import ops
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 CONVENTION = {"fk": "%(table_name)s_%(column_0_N_name)s_fkey", "uq": "%(table_name)s_%(column_0_N_name)s_key"}
 """The names that PostgreSQL gives to constraints, as a naming convention of SQLAlchemy."""

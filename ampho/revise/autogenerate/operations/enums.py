@@ -20,15 +20,15 @@ from alembic.operations import ops
 from sqlalchemy import Column, Table, TypeDecorator, inspect, text
 from sqlalchemy.dialects.postgresql import ENUM
 
-from ampho.revise.autogenerate.describe import Change
-from ampho.revise.autogenerate.ownership import split_key
+from ampho.revise.autogenerate.operations.describe import Change
+from ampho.revise.autogenerate.owners.ownership import split_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.types import TypeEngine
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 _PLUGIN = "alembic_postgresql_enum"
 _COLUMNS_OF_ENUMS = text("""

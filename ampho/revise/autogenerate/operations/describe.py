@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 LOSES_ROWS = "loses its rows"
 LOSES_VALUES = "loses its values"

@@ -6,7 +6,7 @@ from alembic.operations import ops
 from sqlalchemy import text
 
 from ampho.database.sqlite_table import tokens
-from ampho.revise.autogenerate.changes import Changes, is_empty_change
+from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change
 
 _UNSEEN = {"DESC", "COLLATE"}
 

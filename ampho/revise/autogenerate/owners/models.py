@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
 from ampho.errors import ConfigurationError
-from ampho.revise.autogenerate.declared import Claim, Modules, Place, only, package_of
+from ampho.revise.autogenerate.owners.declared import Claim, Modules, Place, only, package_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import RelationshipProperty

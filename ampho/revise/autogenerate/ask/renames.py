@@ -18,7 +18,7 @@ from alembic.operations import ops
 
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
-from ampho.revise.autogenerate.describe import Change
+from ampho.revise.autogenerate.operations.describe import Change
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

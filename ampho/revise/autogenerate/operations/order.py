@@ -13,7 +13,14 @@ from typing import cast
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
 
-from ampho.revise.autogenerate.changes import Changes, is_empty_change, references, table_key, target, targets
+from ampho.revise.autogenerate.operations.changes import (
+    Changes,
+    is_empty_change,
+    references,
+    table_key,
+    target,
+    targets,
+)
 
 
 def order_drops(changes: Changes) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ampho.revise.autogenerate.declared import Claim, Modules, only
-from ampho.revise.autogenerate.ownership import IGNORED, Ownership, split_key
+from ampho.revise.autogenerate.owners.declared import Claim, Modules, only
+from ampho.revise.autogenerate.owners.ownership import IGNORED, Ownership, split_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import MigrateOperation
 
-    from ampho.revise.autogenerate.changes import Changes
+    from ampho.revise.autogenerate.operations.changes import Changes
 
 _NAMES = ("name", "signature", "object_name")
 """The attributes in which plug-ins for Alembic keep the name of an object."""
