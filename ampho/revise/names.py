@@ -1,4 +1,4 @@
-"""Finding the names in a new revision file that do not exist, before the file is written."""
+"""Finding the names in a Python file that an assignment binds, and those that do not exist."""
 
 from __future__ import annotations
 
@@ -122,3 +122,9 @@ def _exists(dotted: str, objects: Mapping[str, object]) -> bool:
             return False
         found = getattr(found, name)
     return True
+
+
+def assigned_names(node: ast.stmt) -> set[str]:
+    """Return the names that an assignment assigns to; for any other statement, an empty set."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -22,7 +22,7 @@ from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_pack
 from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
 from ampho.migrate.project import Project
-from ampho.revise.autogenerate.owners.declared import assigned_names
+from ampho.revise.names import assigned_names, missing_names
 
 if TYPE_CHECKING:
     from ampho.migrate.alembic import Body, RevisionFiles
@@ -464,8 +464,6 @@ def _check_names(source: bytes, new: Revision) -> None:
 
     :raises RevisionInputError: if something does not.
     """
-    from ampho.revise.names import missing_names
-
     missing = missing_names(source.decode("utf-8"))
     if missing:
         names = listed([each.name for each in missing])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from alembic.autogenerate import compare, render
+from alembic.autogenerate import compare
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from sqlalchemy import MetaData, Table
@@ -161,14 +161,11 @@ class Comparison:
     def _key(self, operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp) -> str:
         return self._qualified(table_key(operation))
 
-    def _owners_of(self, key: str) -> set[str]:
-        """Return a set with the owner of a table; empty if the table has none."""
-        return {owner for owner in [self.owners.owner(key)] if owner}
-
     def _changes(self, package: str, operations: list[ops.MigrateOperation]) -> Changes:
         renames = [operation for owner, operation in self._renames if owner == package]
         changes = Changes.of(package, [*renames, *operations], self._autogen, self.owners, self.objects)
-        changes.needs = self.objects.owners_of_types(changes).union(*map(self._owners_of, changes.changed()))
+        changes.needs = self.objects.owners_of_types(package, changes.operations())
+        changes.needs.update(owner for key in changes.changed() if (owner := self.owners.owner(key)))
         if self._renames:
             rename_along(changes, self._renamed_tables)
         self._fills.apply(changes)
@@ -217,13 +214,3 @@ class Comparison:
         """Return whether the database has a table."""
         schema, name = split_key(key)
         return self._autogen.inspector.has_table(name, schema)
-
-
-def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation]) -> list[str]:
-    """Return operations as Python code, one line each."""
-    as_rendered = autogen.opts
-    autogen.opts = {**as_rendered, "render_as_batch": False}
-    try:
-        return [" ".join(text.split()) for operation in operations for text in render.render_op(autogen, operation)]
-    finally:
-        autogen.opts = as_rendered

@@ -16,7 +16,7 @@ from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
-from ampho.revise.autogenerate.operations.describe import Change, describe, risks
+from ampho.revise.autogenerate.operations.describe import Change, code_of, describe, risks
 from ampho.revise.autogenerate.owners.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.replay import replay, replay_back
@@ -314,7 +314,6 @@ def _comparison(
 
 
 def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph, left_out: tuple[Change, ...]) -> Drift:
-    from ampho.revise.autogenerate.comparison import code_of
     from ampho.revise.autogenerate.write.directives import apply_hook, preset
 
     found = apply_hook(changes, rows, preset(changes, Wish(""), graph))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ampho._text import counted, listed, one_line
 
 if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
     from alembic.operations import ops
     from sqlalchemy import Column
     from sqlalchemy.engine import Dialect
@@ -84,9 +85,19 @@ def _without_old_risk(change: Change, others: Iterable[Change]) -> Change:
 
 def _code(operation: ops.MigrateOperation, changes: Changes) -> str:
     """Return an operation that Alembic does not know, such as one of a plug-in, as Python code in one line."""
-    from ampho.revise.autogenerate.comparison import code_of
-
     return one_line(" ".join(code_of(changes.autogen, [operation]))) or type(operation).__name__
+
+
+def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation]) -> list[str]:
+    """Return operations as Python code, one line each."""
+    from alembic.autogenerate import render
+
+    as_rendered = autogen.opts
+    autogen.opts = {**as_rendered, "render_as_batch": False}
+    try:
+        return [" ".join(text.split()) for operation in operations for text in render.render_op(autogen, operation)]
+    finally:
+        autogen.opts = as_rendered
 
 
 def risks(changes: Iterable[Change]) -> Iterator[str]:

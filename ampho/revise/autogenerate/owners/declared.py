@@ -15,6 +15,8 @@ from functools import cached_property
 from types import ModuleType
 from typing import cast
 
+from ampho.revise.names import assigned_names
+
 _LOOKUPS = ("get", "getattr")
 """Functions that return an object that was declared elsewhere."""
 
@@ -198,12 +200,6 @@ def _names(targets: Iterable[ast.AST]) -> set[str]:
     """Return the variables among the targets of an assignment."""
     parts = [part for target in targets for part in ast.walk(target)]
     return {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-
-
-def assigned_names(node: ast.stmt) -> set[str]:
-    """Return the names that an assignment assigns to; for any other statement, an empty set."""
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _makes(value: ast.expr | None) -> bool:

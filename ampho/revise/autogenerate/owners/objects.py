@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,8 +13,6 @@ from ampho.revise.autogenerate.owners.ownership import IGNORED, Ownership, split
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import MigrateOperation
-
-    from ampho.revise.autogenerate.operations.changes import Changes
 
 _NAMES = ("name", "signature", "object_name")
 """The attributes in which plug-ins for Alembic keep the name of an object."""
@@ -76,12 +74,12 @@ class ObjectOwners:
         declared = self._declarer(getattr(self._types.get(name), "enum_class", None), self._types.get(name))
         return declared if declared in users else self.owners.first_of(users)
 
-    def owners_of_types(self, changes: Changes) -> set[str]:
+    def owners_of_types(self, package: str, operations: Iterable[MigrateOperation]) -> set[str]:
         """Return the owners of the types that new or altered columns use; empty if the database has no named types."""
         if self.autogen.dialect.name != "postgresql":
             return set()
-        used = [type_ for operation in changes.operations() for type_ in _types_in(operation)]
-        names = {name for type_ in used for _, name, _ in _named(changes.package, type_)}
+        used = [type_ for operation in operations for type_ in _types_in(operation)]
+        names = {name for type_ in used for _, name, _ in _named(package, type_)}
         return {owner for name in names if (owner := self.owner_of_type(name))}
 
     def _owner_of_object(self, item: object, name: str, schema: str | None) -> str | None:
