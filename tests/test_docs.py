@@ -232,11 +232,16 @@ def test_every_error_is_described_with_its_attributes(kind: type[errors.AmphoErr
         assert f"`{attribute}`" in described, attribute
 
 
-def test_the_rooms_are_described_in_the_order_that_the_import_contract_holds_them_to() -> None:
+@pytest.mark.parametrize(
+    ("contract", "heading"), [("rooms", "## Rooms"), ("autogenerate", "## How autogenerate works")]
+)
+def test_the_rooms_are_described_in_the_order_that_the_import_contract_holds_them_to(
+    contract: str, heading: str
+) -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
-    (layers,) = [contract["layers"] for contract in contracts if contract["id"] == "rooms"]
+    (layers,) = [each["layers"] for each in contracts if each["id"] == contract]
 
-    rows = re.findall(r"^\| (`.+?) \|", section("contributing", "## Rooms"), re.MULTILINE)
+    rows = re.findall(r"^\| (`.+?) \|", section("contributing", heading), re.MULTILINE)
 
     described = [set(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in rows]
     assert described == [set(re.findall(r"\w+", layer)) for layer in reversed(layers)]
