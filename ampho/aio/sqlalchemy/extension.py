@@ -254,8 +254,8 @@ class AsyncSQLAlchemy:
 def _current_context() -> AppContext:
     if not has_app_context():
         raise RuntimeError(
-            "This needs the app context of a Quart app. Requests, websockets, and commands have one; "
-            "elsewhere, use 'async with app.app_context():'."
+            "This needs the app context of a Quart app. Requests, websockets, and commands have one. A generator that "
+            "streams a response needs quart.stream_with_context; elsewhere, use 'async with app.app_context():'."
         )
     # Quart annotates this proxy with the type of `g`, so a cast is needed.
     return cast("AppContext", app_ctx._get_current_object())  # noqa: SLF001 (werkzeug's documented way)

@@ -7,6 +7,7 @@ import types
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table
+from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, DeclarativeMeta, declared_attr
 
 from ampho.errors import ConfigurationError
@@ -95,10 +96,10 @@ def make_model(model_class: type | None, metadatas: Metadatas) -> type[Declarati
         base.metadata.info["bind_key"] = None
         if isinstance(model_class, DeclarativeMeta):
             return base
-        return _new_class((_ModelMixin, base), {"__abstract__": True, "__metadatas__": metadatas})
-    parents = () if model_class is None or model_class is DeclarativeBase else (model_class,)
+        return _new_class((_ModelMixin, base, AsyncAttrs), {"__abstract__": True, "__metadatas__": metadatas})
+    parents = () if model_class in (None, DeclarativeBase, AsyncAttrs) else (model_class,)
     content: dict[str, object] = {"metadata": metadatas[None], "__abstract__": True, "__metadatas__": metadatas}
-    return _new_class((_ModelMixin, *parents, DeclarativeBase), content)
+    return _new_class((_ModelMixin, *parents, AsyncAttrs, DeclarativeBase), content)
 
 
 def _is_declarative(model_class: type | None) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.util import greenlet_spawn
 
 from ampho._text import describe
+from ampho.aio.sqlalchemy.guard import awaited, for_one_task
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ _REMEDY = (
     "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
     "function in quart.copy_current_app_context."
 )
-_ENDED = f"The app context of this database session has ended. {_REMEDY}"
+_ENDED = (
+    f"The app context of this database session has ended. {_REMEDY} A generator that streams a response needs "
+    "quart.stream_with_context, and db.session inside it."
+)
 _LEFT = f"Either its connection was lost, or a task that outlives the request is using the session. {_REMEDY}"
 
 
@@ -48,6 +52,17 @@ class RoutingSession(Session):
 
     engines: Engines
     ended: bool = False
+    user: asyncio.Task[object] | None = None
+
+    if not TYPE_CHECKING:  # which keeps the signatures of Session
+        execute = awaited(Session.execute)
+        scalar = awaited(Session.scalar)
+        scalars = awaited(Session.scalars)
+        connection = for_one_task(Session.connection)
+        begin_nested = for_one_task(Session.begin_nested)
+        flush = for_one_task(Session.flush)
+        commit = for_one_task(Session.commit)
+        rollback = for_one_task(Session.rollback)
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAlchemy's own arguments)
         super().__init__(*args, **options)
