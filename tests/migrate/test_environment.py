@@ -302,7 +302,7 @@ def run_migrations""",
     assert "~ SQL SELECT 42" in opened.run("db-check", exit_code=1).stdout
     opened.run("db-rev", "app", "Hooked", "-a")
     (written,) = (opened.project.migrations("app") / "versions").glob("*_hooked.py")
-    assert "op.execute('SELECT 42')" in written.read_text("utf-8")
+    assert 'op.execute("SELECT 42")' in written.read_text("utf-8")
 
 
 @pytest.mark.drivers(*BOTH)

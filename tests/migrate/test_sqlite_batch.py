@@ -503,7 +503,7 @@ def test_autogenerate_leaves_an_index_alone_that_it_does_not_see_completely(
     shop.nothing_to_do("core")
     database.run("CREATE INDEX plain ON notes (title)")
     shop.auto("core")
-    assert re.findall(r"drop_index\(.*?'(\w+)'", shop.newest("core").partition("def downgrade")[0]) == ["plain"]
+    assert re.findall(r'drop_index\(.*?"(\w+)"', shop.newest("core").partition("def downgrade")[0]) == ["plain"]
 
 
 # ---- Random tables ----

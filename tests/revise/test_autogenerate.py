@@ -458,7 +458,7 @@ def test_what_env_py_configures_applies(project: Project, database: Database) ->
 
     source = shop.auto("things").path.read_text("utf-8")
 
-    assert "op.execute('SELECT 1')" in source
+    assert 'op.execute("SELECT 1")' in source
     shop.run("db-up")
     shop.nothing_to_do("things")
     shop.models("things", things(more="secret = sa.Column(sa.String(9))\n    seen = sa.Column(sa.Integer)"))

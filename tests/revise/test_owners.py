@@ -246,7 +246,7 @@ def test_a_column_of_a_subclass_belongs_to_the_package_of_the_subclass(project: 
     shop.models("kennel", DOGS.replace("    breed = sa.Column(sa.String(20))\n", ""))
     shop.nothing_to_do("zoo")
     gone = shop.auto("kennel").path.read_text("utf-8")
-    assert "drop_column('breed')" in gone
+    assert 'drop_column("breed")' in gone
     shop.run("db-up")
     shop.run("db-check")
 

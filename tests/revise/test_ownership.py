@@ -209,7 +209,7 @@ def test_tables_in_another_schema(project: Project, database: Database) -> None:
     shop.models("security", table("guards", "Guard"))
     shop.auto("security")
     shop.auto("bank")
-    assert "op.drop_table('secrets', schema='vault')" in shop.newest("bank")
+    assert 'op.drop_table("secrets", schema="vault")' in shop.newest("bank")
 
 
 @pytest.mark.drivers(*ONE_EACH)
@@ -225,8 +225,8 @@ def test_history_tells_whose_a_table_without_a_model_is(project: Project, databa
 
     assert "owns the table gone in the database" in shop.nothing_to_do("catalog").stderr
     source = shop.auto("accounts").path.read_text("utf-8")
-    assert "op.drop_table('new')" in source
-    assert "'gone'" not in source
+    assert 'op.drop_table("new")' in source
+    assert '"gone"' not in source
 
 
 @pytest.mark.drivers(*ONE_EACH)
@@ -246,7 +246,7 @@ def test_what_another_package_has_used_is_dropped_after_it(project: Project, dat
     gone = shop.auto("colors", "--scratch")
 
     assert gone.depends_on == (last.id,)
-    assert "op.drop_table('colors')" in gone.path.read_text("utf-8")
+    assert 'op.drop_table("colors")' in gone.path.read_text("utf-8")
     shop.run("db-up")
     assert database.tables() == ["alembic_version", "shops"]
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
+import tokenize
+
 import pytest
 from project import Project
 from servers import Database
@@ -126,7 +131,7 @@ def test_a_schema_is_created_and_compared_without_a_switch(project: Project, dat
     up_down_up(store, "shop")
     store.nothing_to_do("shop")
     store.models("shop", "")
-    assert "op.drop_table('entries', schema='audit')" in store.auto("shop").path.read_text("utf-8")
+    assert 'op.drop_table("entries", schema="audit")' in store.auto("shop").path.read_text("utf-8")
     up_down_up(store, "shop")
 
 
@@ -167,6 +172,18 @@ def local():
 """
 
 
+def strings(code: str) -> list[str]:
+    """Return the strings in code, with their quotes."""
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    return [token.string for token in tokens if token.type == tokenize.STRING]
+
+
+def formatted(code: str) -> str:
+    """Return code as ruff formats it."""
+    ruff = [sys.executable, "-m", "ruff", "format", "--isolated", "-"]
+    return subprocess.run(ruff, input=code, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
 def test_types_are_written_so_that_they_run_or_are_refused(project: Project, database: Database) -> None:
     columns = "\n    ".join(
@@ -176,6 +193,7 @@ def test_types_are_written_so_that_they_run_or_are_refused(project: Project, dat
             "money": "kinds.Money(12)",
             "local": "kinds.local()",
             "variant": "kinds.Money(12).with_variant(sa.String(9), 'oracle')",
+            "quoted": r"""sa.String(9), server_default='it\'s "\\n"'""",
         }.items()
     )
     imports = "from shop import kinds\n"
@@ -186,7 +204,8 @@ def test_types_are_written_so_that_they_run_or_are_refused(project: Project, dat
     source = store.newest("shop")
     assert "shop.kinds.Outer.Inner(" in source
     assert "import shop.kinds" in source
-    assert "sa.Numeric(precision=9, scale=2).with_variant(sa.String(length=9), 'oracle')" in source
+    assert 'sa.Numeric(precision=9, scale=2).with_variant(sa.String(length=9), "oracle")' in source
+    assert strings(source) == strings(formatted(source))
     up_down_up(store, "shop")
 
     point = columns + "\n    point = sa.Column(kinds.Point(2))"

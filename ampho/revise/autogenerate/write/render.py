@@ -11,9 +11,13 @@ This module uses these private names of Alembic and SQLAlchemy:
 from __future__ import annotations
 
 import ast
+import io
+import re
 import sys
+import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alembic.autogenerate import render
@@ -39,6 +43,8 @@ RenderItem: TypeAlias = Callable[[str, Any, "AutogenContext"], "str | bool"]
 """The function that Alembic calls for each column, type, and constraint, before it renders the item itself."""
 
 _TEMPLATE_NAMES = frozenset({"op", "sa"})
+_INDENTED = "if True:\n    "  # the first line of a body lacks the indentation of the others
+_SINGLE_QUOTED = re.compile(r"""([a-zA-Z]*)('''|')((?:\\[^'"]|[^\\"])*)\2""")
 
 
 class ItemRenderer:
@@ -143,7 +149,8 @@ def body(changes: Changes) -> Body:
     imports = {line for line in texts["imports"].splitlines() if line}
     for code in (upgrades, downgrades):
         imports |= _missing_imports(code, imports)
-    return Body(upgrades, downgrades, "\n".join(sorted(imports)), autogen.migration_context.opts)
+    imports_text = "\n".join(sorted(imports))
+    return Body(_double_quoted(upgrades), _double_quoted(downgrades), imports_text, autogen.migration_context.opts)
 
 
 def _is_sqlalchemys(type_: TypeEngine[Any]) -> bool:
@@ -199,6 +206,26 @@ def _without_remarks(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("# ###")).strip()
 
 
+def _double_quoted(code: str) -> str:
+    """Return rendered code with its strings in double quotes, as code formatters write them.
+
+    Strings that contain double quotes or escaped single quotes, and those inside f-strings, stay as they are.
+    """
+    code = f"{_INDENTED}{code}"
+    starts = [0, *accumulate(map(len, io.StringIO(code)))]
+    pieces: list[str] = []
+    end = depth = 0
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        kind = tokenize.tok_name[token.type]
+        depth += kind.endswith("STRING_START") - kind.endswith("STRING_END")
+        if kind == "STRING" and not depth and (match := _SINGLE_QUOTED.fullmatch(token.string)):
+            begin = starts[token.start[0] - 1] + token.start[1]
+            quotes = '"' * len(match[2])
+            pieces += [code[end:begin], f"{match[1]}{quotes}{match[3]}{quotes}"]
+            end = begin + len(token.string)
+    return "".join([*pieces, code[end:]]).removeprefix(_INDENTED)
+
+
 def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
     """Return the missing imports of modules that the code names in full, such as those of the app's own types."""
     bound = set(_TEMPLATE_NAMES)
@@ -206,7 +233,7 @@ def _missing_imports(code: str, imports: Iterable[str]) -> set[str]:
         if isinstance(node, ast.alias):
             bound.add((node.asname or node.name).partition(".")[0])
     found: set[str] = set()
-    tree = ast.parse(f"if True:\n    {code}")  # the first line of a body lacks the indentation of the others
+    tree = ast.parse(f"{_INDENTED}{code}")
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute | ast.Name):
