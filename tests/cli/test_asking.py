@@ -58,7 +58,7 @@ def test_a_rename_is_asked_for(shop: Store, database: Database, answer: str) -> 
         assert "Traceback" not in seen.shown
         return
     assert code == 0, seen.shown
-    assert ("rename" in body(shop) or "new_column_name='full_name'" in body(shop)) == (answer == "y")
+    assert ("rename" in body(shop) or 'new_column_name="full_name"' in body(shop)) == (answer == "y")
     assert ("~ column users.name -> full_name" in seen.shown) == (answer == "y")
     assert ("- column users.name  loses its values" in seen.shown) == (answer != "y")
     assert "--rename" not in seen.shown
@@ -150,27 +150,56 @@ def test_a_dry_run_writes_nothing_and_shows_everything(shop: Store) -> None:
     assert shop.run("db-rev", "people", "Change", "--dry-run", exit_code=2).stderr.count("--dry-run requires") == 1
 
 
+HAS_FORM = "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table."
+REFUSED = {
+    "users.nam=full_name": "The table users in the database has no column, index, or constraint nam. These columns are"
+    " only in the database: name, age.",
+    "users.nam=": "The table users in the database has no column, index, or constraint nam.",
+    "users.name=fullname": "users.fullname is not a new column of the models. New in the models: full_name, years.",
+    "users.name=city": "users.city is not a new column of the models. New in the models: full_name, years.",
+    "users.city=full_name": "The models still have the column users.city.",
+    "user.name=full_name": "The database has no table user. Did you mean users?",
+    "users=people": "The models still have the table users.",
+    "people=teams": "The database has no table people. These tables are only in the database: groups.",
+    "groups=team": "The models have no table team. Did you mean teams?",
+    "groups.name=title": "The models have no table groups. If it was renamed, too, add --rename groups=NEW.",
+    "users.name": HAS_FORM,
+    "users.=full_name": HAS_FORM,
+    "users.name=full_name users.name=years": "--rename users.name=full_name has the same old name.",
+    "users.name=years users.age=years": "--rename users.name=years has the same new name.",
+    "users.name=full_name users.name=": "--rename users.name=full_name gives users.name a new name.",
+    "users.name=full_name users.full_name=years": "The table users in the database has no column, index, or constraint"
+    " full_name.",
+    "users.name=city users.city=name": "users.city is not a new column of the models.",
+}
+NO_VALUES = {
+    "groups.id=1": "groups.id needs no value for existing rows. These columns need one: users.years.",
+    "users.year=1": "users.year needs no value for existing rows. Did you mean users.years?",
+    "users.years": "A value has the form TABLE.COLUMN=VALUE",
+    "users.years=": "'' is not a value of the type INTEGER.",
+    "users.years=sql:": "The SQL expression is missing.",
+    "users.years=1 users.years=2": "--fill users.years=1 is for the same column. Pass only one of them.",
+}
+
+
 @pytest.mark.drivers("sqlite+pysqlite")
-@pytest.mark.parametrize(
-    ("option", "error"),
-    [
-        ("--rename=users.nam=full_name", "The table users in the database has no column, index, or constraint nam."),
-        (
-            "--rename=users.name=fullname",
-            "users.fullname is not a new column of the models. New in the models: full_name.",
-        ),
-        ("--rename=users.city=full_name", "The models still have the column users.city."),
-        ("--rename=people.name=full_name", "The table people has to be in both the models and the database."),
-        ("--rename=users=people", "The models still have the table users."),
-        ("--rename=users.name", "A rename has the form TABLE.COLUMN=NEW, or TABLE=NEW for a table."),
-        ("--fill=users.city=x", "users.city needs no value for existing rows. No column needs one."),
-    ],
-)
-def test_an_answer_to_nothing_is_refused(shop: Store, option: str, error: str) -> None:
-    shop.models("people", RENAMED)
-    said = shop.refused("db-rev", "people", "Change", "-a", option)
-    assert said.startswith(option.replace("=", " ", 1))
-    assert error in said
+def test_an_answer_to_nothing_is_refused(project: Project, database: Database) -> None:
+    groups = USERS.replace("User", "Group").replace("users", "groups")
+    age = "    age = sa.Column(sa.Integer, nullable=False)\n"
+    shop = open_store(project, database, {"people": f"{USERS}{age}{groups}"})
+    shop.auto("people")
+    shop.run("db-up")
+    teams = groups.replace("Group", "Team").replace("groups", "teams")
+    shop.models("people", f"{RENAMED}{age.replace('age', 'years')}{teams}")
+    files = shop.files("people")
+
+    for option, cases in (("--rename", REFUSED), ("--fill", NO_VALUES)):
+        for values, error in cases.items():
+            said = shop.refused("db-rev", "people", "Change", "-a", *(f"{option}={each}" for each in values.split()))
+            assert said.startswith(f"{option} {values.split()[-1]}:") or " " in values, values
+            assert error in said
+
+    assert shop.files("people") == files
 
 
 @pytest.mark.drivers("sqlite+pysqlite")

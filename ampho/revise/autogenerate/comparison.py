@@ -97,7 +97,8 @@ class Comparison:
             return ()
         inspector, tables = self._autogen.inspector, self._autogen.table_key_to_table
         own = {key: table for key, table in tables.items() if self._is_own(key)}
-        renames = resolve(wanted, inspector, own, self._autogen.dialect.default_schema_name)
+        gone = [name for name in inspector.get_table_names() if name not in own and self._is_own(name)]
+        renames = resolve(wanted, inspector, own, self._autogen.dialect.default_schema_name, gone)
         found = [(str(self.owners.owner(each.key)), each.operation(self._autogen)) for each in renames.all]
         self._autogen.inspector = cast("Inspector", RenamedInspector(inspector, renames))
         self._dropped = renames.dropped

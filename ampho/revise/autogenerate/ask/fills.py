@@ -86,6 +86,11 @@ class Fills:
                     " TABLE.COLUMN=sql:EXPRESSION.",
                     package=package,
                 )
+            other = unused.get(f"{table}.{column}", text)
+            if other != text:
+                raise RevisionInputError(
+                    f"--fill {text}: --fill {other} is for the same column. Pass only one of them.", package=package
+                )
             values[table, column] = value
             unused[f"{table}.{column}"] = text
         return cls(values, unused)
@@ -212,7 +217,9 @@ def parsed(text: str, name: str, type_: TypeEngine[Any], changes: Changes) -> st
     :raises RevisionInputError: if the text is not a value of the column's type.
     """
     if text.startswith(_SQL):
-        return text.removeprefix(_SQL).strip()
+        if expression := text.removeprefix(_SQL).strip():
+            return expression
+        raise RevisionInputError(f"--fill {name}={text}: The SQL expression is missing.", package=changes.package)
     kind = family(type_)
     try:
         return _literal(_PARSERS[kind](text), type_, changes.autogen.dialect)
