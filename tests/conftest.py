@@ -16,6 +16,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+import forks
 import measuring
 import pytest
 from project import Project
@@ -88,8 +89,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     gc.unfreeze()  # for Hypothesis, which its plug-in imports now if no test has
+    forks.end()
+    if hasattr(session.config, "workerinput"):
+        measuring.end()  # since a worker may be stopped as soon as all have said that they are at their end
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -99,9 +103,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):
-        measuring.end()  # since a worker that ends slowly is stopped, and loses what it has not saved
-    else:
+    if not hasattr(config, "workerinput"):
         stop_servers(config.stash[RUN][0])
 
 

@@ -7,6 +7,7 @@ commands, and is the console script, or Python, for each in a child of its own.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib
 import json
 import os
@@ -17,12 +18,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import measuring
 
@@ -49,6 +51,10 @@ FIXED = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
 UNBUFFERED = "PYTHONUNBUFFERED"
 LARGEST = 2**20
 """The bytes of a command with its environment, at most."""
+ENDING = 30
+"""The seconds in which a process that forks others has to end."""
+
+_servers: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
 
 
 def can_run(program: str, env: Mapping[str, str]) -> bool:
@@ -225,13 +231,21 @@ def _started(measured: bool) -> socket.socket:
         )
     its.close()
 
-    def end() -> None:
-        with process:
-            process.kill()
-        mine.close()
-
-    atexit.register(end)
+    _servers.append((mine, process))
     return mine
+
+
+@atexit.register
+def end() -> None:
+    """End the processes that fork others, which save then what these have run."""
+    while _servers:
+        connection, process = _servers.pop()
+        connection.close()
+        try:
+            process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _serve() -> None:
@@ -243,7 +257,7 @@ def _serve() -> None:
     # Or each child would write down anew what importing ran, which takes as long as the command.
     measuring.end()
     commands, listener = socket.socket(fileno=os.dup(0)), socket.socket(fileno=int(sys.argv[1]))
-    running: dict[int, tuple[int, int]] = {}
+    running: dict[int, tuple[int, int, BinaryIO]] = {}
     while True:
         for ready in select.select([commands, listener, *running], [], [])[0]:
             if isinstance(ready, int):
@@ -251,16 +265,18 @@ def _serve() -> None:
                 continue
             told, descriptors = _told(commands if ready is commands else ready.accept()[0])
             if not told:
+                measuring.save_known()
                 return
+            note = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the child has ended)
             child = os.fork()
             if not child:
-                measuring.start()
+                measuring.start_child(note)
                 parents = [commands.fileno(), listener.fileno(), *running, *descriptors]
                 _run(mains, json.loads(told), descriptors[:3], parents)
             os.write(descriptors[3], f"{child}\n".encode())
             for number in descriptors[:3]:
                 os.close(number)
-            running[os.pidfd_open(child)] = (child, descriptors[3])
+            running[os.pidfd_open(child)] = (child, descriptors[3], note)
 
 
 def _told(source: socket.socket) -> tuple[bytes, list[int]]:
@@ -268,9 +284,11 @@ def _told(source: socket.socket) -> tuple[bytes, list[int]]:
     return told, descriptors
 
 
-def _end(handle: int, child: int, status: int) -> None:
+def _end(handle: int, child: int, status: int, note: BinaryIO) -> None:
     os.close(handle)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with note:
+        measuring.learn(note)
     with suppress(BrokenPipeError):  # who started it has given up
         os.write(status, f"{code}\n".encode())
     os.close(status)
@@ -289,6 +307,11 @@ def _run(
     for number in parents:
         os.close(number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.isatty(0):
+        os.setsid()
+        with suppress(OSError):  # the terminal of a shell that runs the program
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if UNBUFFERED in os.environ:
         sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     importlib.invalidate_caches()
@@ -302,6 +325,7 @@ def _run(
     except BaseException:  # noqa: BLE001 (shown as the interpreter would)
         sys.excepthook(*sys.exc_info())
     with suppress(Exception):
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import os
 import pty
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -237,11 +239,7 @@ class Project:
 
     def type(self, *command: str, answer: str, env: Mapping[str, str] | None = None) -> Result:
         """Run a program on a terminal, and type an answer to what it asks; the terminal shows what was typed, too."""
-        mine, its = pty.openpty()
-        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **(env or {})}
-        process = self._start(command, environment, [its] * 3, fresh=False)
-        os.close(its)
+        process, mine = self.start_on_terminal(*command, env={"NO_COLOR": "1", **(env or {})})
         os.write(mine, f"{answer}\n".encode())
         shown = b""
         with contextlib.suppress(OSError):  # which is how a terminal says that nobody is at the other end any more
@@ -249,6 +247,22 @@ class Project:
                 shown += block
         os.close(mine)
         return Result(command, process.wait(30), shown.decode("utf-8").replace("\r\n", "\n"), "")
+
+    def start_on_terminal(
+        self, *command: str, env: Mapping[str, str] | None = None, size: tuple[int, int] | None = None
+    ) -> tuple[subprocess.Popen[str] | forks.Process, int]:
+        """Start a program on a terminal of its own, and return it with the other end of the terminal.
+
+        :param size: lines and columns.
+        """
+        mine, its = pty.openpty()
+        if size:
+            termios.tcsetwinsize(its, size)
+        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", **(env or {})}
+        process = self._start(command, environment, [its] * 3, fresh=False)
+        os.close(its)
+        return process, mine
 
     def start(
         self, *command: str, env: Mapping[str, str] | None = None, fresh: bool = False
@@ -277,7 +291,8 @@ class Project:
             stderr=err,
             encoding="utf-8",
             start_new_session=streams is not None,
-            preexec_fn=hear_interruptions,  # noqa: PLW1509 (no thread of the tests holds a lock then)
+            # No thread of the tests holds a lock then.
+            preexec_fn=control_terminal if streams else hear_interruptions,  # noqa: PLW1509
         )
 
     @contextmanager
@@ -301,6 +316,12 @@ class Project:
         path = getattr(module, "__path__", ())
         places = [getattr(module, "__file__", None), *(path if isinstance(path, Iterable) else ())]
         return any(isinstance(place, str) and Path(place).is_relative_to(self.folder) for place in places)
+
+
+def control_terminal() -> None:
+    """Let Ctrl-C on the terminal of a new session interrupt what runs on it."""
+    hear_interruptions()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def hear_interruptions() -> None:

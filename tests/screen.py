@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping
 
 import pexpect
 import pyte
-from project import FOREIGN, PROGRAMS, Project, hear_interruptions
+from pexpect.fdpexpect import fdspawn
+from project import Project
 
 
 class Screen:
@@ -21,16 +21,10 @@ class Screen:
     def __init__(
         self, project: Project, *command: str, columns: int = 80, lines: int = 24, env: Mapping[str, str] | None = None
     ) -> None:
-        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "TERM": "xterm-256color"}
-        self._process = pexpect.spawn(
-            str(PROGRAMS / command[0]),
-            list(command[1:]),
-            cwd=str(project.folder),
-            env={**environment, **(env or {})},  # type: ignore[arg-type]  # its stubs want os._Environ
-            dimensions=(lines, columns),
-            preexec_fn=hear_interruptions,
+        self._program, terminal = project.start_on_terminal(
+            *command, env={"TERM": "xterm-256color", **(env or {})}, size=(lines, columns)
         )
+        self._process = fdspawn(terminal)
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self.raw = b""
@@ -67,12 +61,11 @@ class Screen:
         self._process.send(text)
 
     def signal(self, number: signal.Signals) -> None:
-        self._process.kill(number)
+        self._program.send_signal(number)
 
     def end(self) -> int:
         """Wait for the command, and return its exit code."""
         while self._read():
             pass
         self._process.close()
-        code: int = self._process.exitstatus
-        return code
+        return self._program.wait(30)
