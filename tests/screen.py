@@ -5,11 +5,20 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pexpect
 import pyte
 from pexpect.fdpexpect import fdspawn
 from project import Project
+
+
+def spawn(
+    project: Project, *command: str, env: Mapping[str, str] | None = None, size: tuple[int, int] = (24, 80)
+) -> tuple[Any, Any]:
+    """Start a command on a terminal; return what pexpect has for its text, and the process."""
+    program, terminal = project.start_on_terminal(*command, env=env, size=size)
+    return fdspawn(terminal, encoding="utf-8", timeout=30), program
 
 
 class Screen:

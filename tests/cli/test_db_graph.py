@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-import pexpect
 import pyte
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
-from project import FOREIGN, PROGRAMS, Project
+from project import Project
+from screen import spawn
 
 from ampho import Mark
 from ampho.cli.graph.lanes import plain
@@ -182,26 +181,15 @@ def test_where_the_output_is_ascii_so_is_the_picture(project: Project) -> None:
 def test_on_a_terminal_it_is_as_wide_as_that(project: Project) -> None:
     write(project)
     project.app("flask", PACKAGES, "sqlite:///app.db", path="wsgi.py", import_name="wsgi")
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not FOREIGN.match(name) and name not in ("NO_COLOR", "COLUMNS")
-    }
-    environment |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "COVERAGE_PROCESS_CONFIG": ""}
+    environment = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": ""}
     before, after = ["--no-color", "db-graph", "--no-database"], ["db-graph", "--no-database", "--no-color"]
     for columns, command in ((50, ["db-graph", "--no-database"]), (200, before), (200, after)):
-        child = pexpect.spawn(
-            str(PROGRAMS / "ampho"),
-            command,
-            cwd=project.folder,
-            env=environment,
-            dimensions=(40, columns),
-            timeout=60,
-        )
-        child.expect(pexpect.EOF)
-        assert (b"\x1b[1;34m" in child.before) == ("--no-color" not in command)
+        child, process = spawn(project, "ampho", *command, env=environment, size=(40, columns))
+        written = child.read()
+        assert process.wait(30) == 0
+        assert ("\x1b[1;34m" in written) == ("--no-color" not in command)
         screen = pyte.Screen(columns, 40)
-        pyte.ByteStream(screen).feed(child.before)
+        pyte.Stream(screen).feed(written)
         lines = [line.rstrip() for line in screen.display]
         assert lines[0] == "╷     core  4 revisions"
         assert lines[2].startswith("•┄╮   core_2  Write things down")

@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
-import pexpect
 import pytest
 from click.testing import _NamedTextIOWrapper
 from facade import FRAMEWORKS, URLS, Facade, facade
-from project import PROGRAMS, Project, hear_interruptions
+from project import Project
 from revisions import graph
+from screen import spawn
 from servers import Database
 
 import ampho
@@ -528,19 +528,11 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
     project.app("flask", write(project), URLS["flask"])
     up(project)
     for command in (["db-down", "base"], ["db-down", "base", "--json"]):
-        child = pexpect.spawn(
-            str(Path(PROGRAMS, "ampho")),
-            command,
-            cwd=str(project.folder),
-            encoding="utf-8",
-            timeout=30,
-            preexec_fn=hear_interruptions,
-        )
+        child, process = spawn(project, "ampho", *command)
         child.expect("Revert these.*: ")
         child.send(typed)
         shown = re.sub(r"\x1b\[\d+m", "", child.read())
-        child.wait()
-        assert child.exitstatus == exit_code
+        assert process.wait(30) == exit_code
         assert said in shown
         assert (f'"exit_code": {exit_code}' in shown) is ("--json" in command)
         assert ('"type": "KeyboardInterrupt"' in shown) is ("--json" in command and exit_code == 130)
@@ -552,14 +544,11 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
 def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)
-    child = pexpect.spawn(
-        str(Path(PROGRAMS, "ampho")), ["db-down", "base"], cwd=str(project.folder), encoding="utf-8", timeout=30
-    )
+    child, process = spawn(project, "ampho", "db-down", "base")
     child.expect("Revert these.*: ")
     child.sendline("y")
     shown = child.read()
-    child.wait()
-    assert child.exitstatus == 0
+    assert process.wait(30) == 0
     begin = shown[: shown.index("Reverted")]
     assert "Downgrading (base)" in begin
     assert "\r\n\r\n" not in re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\x1b[78D]", "", begin)
@@ -568,16 +557,13 @@ def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
 def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)
-    child = pexpect.spawn(
-        str(Path(PROGRAMS, "ampho")), ["db-down", "base"], cwd=str(project.folder), encoding="utf-8", timeout=30
-    )
+    child, process = spawn(project, "ampho", "db-down", "base")
     child.expect("Revert these")
     with facade(project, "flask", ["accounts", "shop"], URLS["flask"]) as here:
         here.call("downgrade", "shop@base")
         child.sendline("y")
         said = " ".join(child.read().split())
-        child.wait()
-        assert child.exitstatus == 1
+        assert process.wait(30) == 1
         said = re.sub(r"\x1b\[\d+m", "", said)
         assert (
             "Error: The plan of 'ampho db-down base' changed after you confirmed it, from 'downgrade"

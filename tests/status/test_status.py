@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
 from click.testing import _NamedTextIOWrapper
 from facade import FRAMEWORKS, URLS, facade
-from project import FOREIGN, PROGRAMS, Project
+from project import Project
 from revisions import graph
+from screen import spawn
 
 from ampho import Status
 from ampho.database.journal import Entry, Journal, Outcome
@@ -344,20 +342,10 @@ def test_a_terminal_shows_all_of_each_id_at_its_width(
 def test_a_real_terminal(project: Project, width: int) -> None:
     project.app("flask", write(project), URLS["flask"])
     project.run("ampho", "db-up", "accounts")
-    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    environment |= {"TERM": "xterm-256color", "NO_COLOR": "1"}
-    environment.pop("COLUMNS", None)
-    child = pexpect.spawn(
-        str(Path(PROGRAMS, "ampho")),
-        ["db-status"],
-        cwd=str(project.folder),
-        env=environment,  # type: ignore[arg-type]  # its stub wants os.environ's own class
-        dimensions=(50, width),
-        encoding="utf-8",
-        timeout=30,
-    )
+    environment = {"TERM": "xterm-256color", "NO_COLOR": "1", "COLUMNS": ""}
+    child, process = spawn(project, "ampho", "db-status", env=environment, size=(50, width))
     shown = re.sub(r"\x1b\[[0-9;]*m", "", child.read()).replace("\r\n", "\n")
-    child.wait()
+    assert process.wait(30) == 0
     lines = [line.rstrip() for line in without_dates(shown).splitlines()]
     row = next(line for line in lines if line.startswith("accounts"))
     assert ("Heads" in shown) is (width == 200)
