@@ -61,6 +61,8 @@ class Modules:
         found: dict[int, list[Place]] = {}
         for module in _modules():
             package = package_of(module.__name__, self._names)
+            if package is None and ids.isdisjoint(map(id, list(vars(module).values()))):
+                continue  # as most modules, whose names would otherwise take most of the time of a comparison
             for name, value in list(vars(module).items()):
                 is_held = id(value) not in ids
                 items = [value] if not is_held else _items(value, module) if package else ()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData, Table, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
@@ -40,9 +40,8 @@ class Models:
     def __init__(self, names: Sequence[str], metadata: Sequence[MetaData]) -> None:
         self._names = names
         self._modules = Modules(names)
-        _configure(metadata)
+        mappers = _configured(metadata)
         self.tables: list[Table] = [table for each in metadata for table in each.tables.values()]
-        mappers = _mappers()
         self._places: dict[int, list[Place]] = self._modules.places([*self.tables, *(each.class_ for each in mappers)])
         self.elsewhere: dict[str, list[str]] = self._elsewhere(mappers, metadata)
         tables = set(map(id, self.tables))
@@ -206,29 +205,42 @@ def _strongest(places: Iterable[Place]) -> list[Place]:
     return list(best)
 
 
+def _configured(metadata: Sequence[MetaData]) -> list[Mapper[Any]]:
+    """Configure the mappers of the metadata, because extensions may create further tables when this happens.
+
+    Mappers with errors are skipped: their tables can be compared, but their relationships lead nowhere. Return the
+    mappers of all classes.
+    """
+    mappers = _mappers()
+    registries = {id(mapper.registry): mapper.registry for mapper in mappers if _is_in(mapper.local_table, metadata)}
+
+    def add(mapper: Mapper[Any], _: type[Any]) -> None:
+        mappers.append(mapper)
+
+    event.listen(Mapper, "after_mapper_constructed", add)
+    try:
+        for registry in registries.values():
+            with suppress(SQLAlchemyError):
+                registry.configure(cascade=True)
+    finally:
+        event.remove(Mapper, "after_mapper_constructed", add)
+    return _sorted(mappers)
+
+
 def _mappers() -> list[Mapper[Any]]:
     """Return the mappers of all classes, sorted by the names of the classes."""
     found: dict[int, type] = {}
-    todo: list[type] = [object]
-    while todo:
-        subclasses: list[type] = type.__subclasses__(todo.pop())
-        for cls in subclasses:
-            if id(cls) not in found:
-                found[id(cls)] = cls
-                todo.append(cls)
-    mappers = [mapper for cls in found.values() if isinstance(mapper := vars(cls).get("__mapper__"), Mapper)]
+    level: dict[int, type] = {id(object): object}
+    while level:
+        found |= level
+        below: Iterator[type] = chain.from_iterable(map(type.__subclasses__, level.values()))
+        level = {id(cls): cls for cls in below if id(cls) not in found}
+    mapped = [vars(cls)["__mapper__"] for cls in found.values() if "__mapper__" in vars(cls)]
+    return _sorted(mapper for mapper in mapped if isinstance(mapper, Mapper))
+
+
+def _sorted(mappers: Iterable[Mapper[Any]]) -> list[Mapper[Any]]:
     return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
-
-
-def _configure(metadata: Sequence[MetaData]) -> None:
-    """Configure the mappers of the metadata, because extensions may create further tables when this happens.
-
-    Mappers with errors are skipped: their tables can be compared, but their relationships lead nowhere.
-    """
-    registries = {id(mapper.registry): mapper.registry for mapper in _mappers() if _is_in(mapper.local_table, metadata)}
-    for registry in registries.values():
-        with suppress(SQLAlchemyError):
-            registry.configure(cascade=True)
 
 
 def _is_in(table: object, metadata: Sequence[MetaData]) -> bool:
