@@ -102,9 +102,4 @@ class Shop:
 
         async def send(event: ASGISendEvent) -> None: ...
 
-        try:
-            await self.app(scope, receive, send)
-        except BaseExceptionGroup as group:
-            # Quart 0.23 makes one of a cancellation that meets the end of a context.
-            if group.split(asyncio.CancelledError)[1] is not None:
-                raise
+        await self.app(scope, receive, send)

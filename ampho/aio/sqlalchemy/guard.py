@@ -27,24 +27,35 @@ _SHARED = (
     "after the other, or give each task a session of its own: use db.session inside 'async with app.app_context():' in "
     "the function of the task."
 )
+REMEDY = (
+    "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
+    "function in quart.copy_current_app_context."
+)
+ENDED = (
+    f"The app context of this database session has ended. {REMEDY} A generator that streams a response needs "
+    "quart.stream_with_context, and db.session inside it."
+)
 
 Method = TypeVar("Method", bound=Callable[..., object])
 
 
 class Guarded(Protocol):
-    """A session, with the task that is using it."""
+    """A session, with the task that is using it, and whether its app context has ended."""
 
     user: asyncio.Task[object] | None
+    ended: bool
 
 
 def for_one_task(method: Method) -> Method:
-    """Return a method of a session that raises an error while another task is using the session."""
+    """Return a method of a session that raises an error while another task is using the session, or after its end."""
 
     @wraps(method)
     def call(self: Guarded, *args: object, **options: object) -> object:
         task = asyncio.current_task()
         if self.user is task:
             return method(self, *args, **options)
+        if self.ended:
+            raise RuntimeError(ENDED)
         if self.user is not None:
             raise InvalidRequestError(_SHARED)
         self.user = task

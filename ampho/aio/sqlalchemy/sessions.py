@@ -17,7 +17,7 @@ from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.util import greenlet_spawn
 
 from ampho._text import describe
-from ampho.aio.sqlalchemy.guard import awaited, for_one_task
+from ampho.aio.sqlalchemy.guard import ENDED, REMEDY, awaited, for_one_task
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -31,17 +31,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ampho")
 _POLL_SECONDS = 0.05
-_IN_USE = (IllegalStateChangeError, DBAPIError, RuntimeError)
-"""The errors that SQLAlchemy and drivers raise if a session is closed while a task executes a statement with it."""
-_REMEDY = (
-    "A task that outlives its request needs a context of its own: start it with app.add_background_task, or wrap its "
-    "function in quart.copy_current_app_context."
-)
-_ENDED = (
-    f"The app context of this database session has ended. {_REMEDY} A generator that streams a response needs "
-    "quart.stream_with_context, and db.session inside it."
-)
-_LEFT = f"Either its connection was lost, or a task that outlives the request is using the session. {_REMEDY}"
+_UNUSABLE = (DBAPIError, RuntimeError)
+"""The errors that SQLAlchemy and drivers raise if a connection is lost, or a task is still reading from it."""
+_LOST = f"Either its connection was lost, or a task that outlives the request is using it. {REMEDY}"
 
 
 class RoutingSession(Session):
@@ -85,7 +77,7 @@ class RoutingSession(Session):
         if bind is not None:
             return bind
         if self.ended:
-            raise RuntimeError(_ENDED)
+            raise RuntimeError(ENDED)
         for table in _tables(mapper, clause):
             if "bind_key" in table.metadata.info:
                 return self.engines.get(table.metadata.info["bind_key"]).sync_engine
@@ -132,7 +124,7 @@ class Sessions:
         self._options: dict[str, Any] = {**given, "sync_session_class": sync_class}
         self._open: WeakKeyDictionary[AppContext, AsyncSession] = WeakKeyDictionary()
         self._ended: WeakSet[AppContext] = WeakSet()
-        self._ending: set[asyncio.Future[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     def get(self, context: AppContext, engines: Engines) -> AsyncSession:
         """Return the session of a context, which is created when it is first used.
@@ -140,7 +132,7 @@ class Sessions:
         :raises RuntimeError: if the context has ended.
         """
         if context in self._ended:
-            raise RuntimeError(_ENDED)
+            raise RuntimeError(ENDED)
         session = self._open.get(context)
         if session is None:
             session = self._open[context] = self._class(**self._options)
@@ -152,43 +144,61 @@ class Sessions:
         self._ended.discard(context)
 
     async def close(self, context: AppContext) -> None:
-        """Close the session of a context that ends."""
+        """Close the session of a context that ends.
+
+        If the task is cancelled in the meantime, the cancellation takes effect when the task next waits. Otherwise,
+        Quart would skip the other teardown functions, or turn the cancellation into an error.
+        """
         self._ended.add(context)
-        await self.discard(context)
+        try:
+            await self.discard(context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise
+            task.uncancel()
+            task.cancel()
 
     async def discard(self, context: AppContext) -> None:
         """Close the session of a context, even if the task is cancelled in the meantime.
 
-        If a task that outlives the request is still executing a statement, the connection is closed instead of being
-        returned to the pool. The response to the request is not affected.
+        If a task that outlives the request is using the session, the session is closed when that call ends. The
+        response to the request is not affected.
         """
         session = self._open.pop(context, None)
         if session is None:
             return
-        cast("RoutingSession", session.sync_session).ended = True
-        try:
-            await asyncio.shield(session.close())
-        except _IN_USE as exc:
-            _log.warning("A database session could not be closed: %s. %s", describe(exc), _LEFT)
-            ending = asyncio.ensure_future(_end(session))
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
-            if not isinstance(exc, IllegalStateChangeError):
-                await asyncio.shield(ending)
+        sync_session = cast("RoutingSession", session.sync_session)
+        sync_session.ended = True
+        ending = asyncio.create_task(_end(session))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        if sync_session.user is None:
+            await asyncio.shield(ending)
+        else:
+            _log.warning("A database session could not be closed yet: another task is using it. %s", REMEDY)
 
 
 async def _end(session: AsyncSession) -> None:
-    """Close the connections of a session, once the session no longer waits for a connection."""
-    with suppress(*_IN_USE):
-        while True:
-            try:
+    """Close a session once no task is using it, and close its connections if they cannot be reused.
+
+    Closing it earlier would empty the objects that the task is writing.
+    """
+    sync_session = cast("RoutingSession", session.sync_session)
+    while True:
+        try:
+            if sync_session.user is None:
                 await session.close()
-                break
-            except IllegalStateChangeError:
-                await asyncio.sleep(_POLL_SECONDS)
-    for connection in cast("RoutingSession", session.sync_session).connections:
+                return
+        except IllegalStateChangeError:
+            pass  # A task is ending a transaction.
+        except _UNUSABLE as exc:
+            _log.warning("A database session could not be closed: %s. %s", describe(exc), _LOST)
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    for connection in sync_session.connections:
         if not connection.closed:
-            with suppress(*_IN_USE):
+            with suppress(*_UNUSABLE):
                 await greenlet_spawn(connection.invalidate)
-            with suppress(*_IN_USE):
+            with suppress(*_UNUSABLE):
                 await greenlet_spawn(connection.close)
