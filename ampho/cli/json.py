@@ -94,7 +94,7 @@ SHAPES: Mapping[str, Shape] = {
     "Run": Shape(computed={"duration": "duration"}),
     "Step": Shape(
         computed=_STEP | {"reason": "reason"},
-        optional=["cause", "because_of", "reason", "in_transaction", "losses"],
+        optional=["cause", "because_of", "reason", "in_transaction", "losses", "risks"],
     ),
     "StepRun": Shape(
         hidden=["step"],

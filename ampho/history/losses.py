@@ -35,7 +35,7 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
     """
     if not isinstance(function, Function):
         return
-    created = _created(function)
+    created = created_in(function)
     statements = [node for node in function.body if not _is_docstring(node)]
     for node in (part for statement in statements for part in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -50,7 +50,7 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
             yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
 
 
-def _created(function: Function) -> dict[tuple[str, str], int]:
+def created_in(function: Function) -> dict[tuple[str, str], int]:
     """Return the name and schema of each table that a function creates, with the first line that creates it."""
     created: dict[tuple[str, str], int] = {}
     for node in ast.walk(function):

@@ -15,13 +15,14 @@ from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
 from ampho.history.losses import Function, functions, lost_in_code
+from ampho.history.required import required_in_code
 from ampho.history.revision import check_function
 from ampho.history.sql import ENDS_TRANSACTION
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
 
 _AUTOCOMMIT = "autocommit_block"
 _ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
-_DANGER = re.compile(rb"drop|truncate|delete|commit|rollback|abort|\bend\b", re.IGNORECASE)
+_DANGER = re.compile(rb"drop|truncate|delete|add_column|alter_column|commit|rollback|abort|\bend\b", re.IGNORECASE)
 _FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 
 
@@ -48,27 +49,30 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
             source = read_bytes(step.revision.file)
         if source:
             check_function(step.revision, source, name, is_async=is_async)
-        losses, commits = _losses_and_commits(source, name)
+        losses, risks, commits = _dangers(source, name)
         in_transaction = InTransaction.PARTLY if commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE
-        return replace(step, cause=cause, because_of=because_of, in_transaction=in_transaction, losses=losses)
+        return replace(
+            step, cause=cause, because_of=because_of, in_transaction=in_transaction, losses=losses, risks=risks
+        )
 
     return replace(plan, steps=tuple(map(explain, plan.steps)))
 
 
-def _losses_and_commits(source: bytes, name: str) -> tuple[tuple[str, ...], bool]:
-    """Return the data that a function of a file may lose, and whether the function ends its transaction early."""
+def _dangers(source: bytes, name: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Return what a function may lose, why it may fail on rows, and whether it ends its transaction early."""
     if not _DANGER.search(_part(source, name)):
-        return (), False
+        return (), (), False
     try:
         defined = functions(source)
     except RecursionError:  # nested too deeply
-        return (), False
+        return (), (), False
     reached = list(_reached(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
-    return tuple(lost), commits
+    required = dict.fromkeys(what for function in reached for what in required_in_code(function))
+    return tuple(lost), tuple(required), commits
 
 
 def _part(source: bytes, name: str) -> bytes:

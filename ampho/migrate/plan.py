@@ -64,6 +64,8 @@ class Step:
     :ivar because_of: the ids of the revisions that are the cause; empty if the specifier names this revision.
     :ivar in_transaction: whether the step runs in a transaction, so that a failure leaves nothing behind.
     :ivar losses: how the step may lose data, according to its file, such as ``drops the column stock``.
+    :ivar risks: how the step may fail on a table with rows, according to its file, such as ``makes the column stock
+        NOT NULL``.
     """
 
     revision: Revision
@@ -72,6 +74,7 @@ class Step:
     because_of: tuple[str, ...] = field(default=(), compare=False)
     in_transaction: InTransaction | None = field(default=None, compare=False)
     losses: tuple[str, ...] = field(default=(), compare=False)
+    risks: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def reason(self) -> str:

@@ -26,6 +26,7 @@ from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.losses import Function, functions, lost_in_code
+from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
 from ampho.history.sql import lost_in_sql
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 DATA_LOSS = "data-loss"
 IRREVERSIBLE = "irreversible"
 NO_SQL = "no-sql"
-OWN = (DATA_LOSS, IRREVERSIBLE, NO_SQL)
+NOT_NULL = "not-null"
+OWN = (DATA_LOSS, IRREVERSIBLE, NO_SQL, NOT_NULL)
 
 _ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
 
@@ -51,7 +53,7 @@ class Violation:
     :ivar revision: the id of the revision.
     :ivar package: the name of its package.
     :ivar path: the path of its file.
-    :ivar rule: ``data-loss``, ``irreversible``, ``no-sql``, or the name of a rule of squawk.
+    :ivar rule: ``data-loss``, ``irreversible``, ``no-sql``, ``not-null``, or the name of a rule of squawk.
     :ivar message: what is dangerous.
     :ivar help: what to do instead, if squawk suggests something.
     :ivar statement: the SQL statement, if the violation is about a single one.
@@ -195,6 +197,9 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
         lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade")) if name}
     for what, statement in lost.values():
         yield violation(DATA_LOSS, f"It {what}, and the data in it is lost.", statement)
+    if drafted.server is None or isinstance(sql, RenderError):  # squawk has rules for such columns
+        for what in required_in_code(defined.get("upgrade")):
+            yield violation(NOT_NULL, f"It {what}, so it may fail on a table with rows.")
     why = why_irreversible(defined)
     if why:
         yield violation(IRREVERSIBLE, why)

@@ -185,6 +185,71 @@ def test_lost_data_is_told_for_every_database(project: Project, framework: str) 
         )
 
 
+ADDS = "op.add_column('author', {})"
+AGE = ADDS.format("sa.Column('age', sa.Integer, nullable=False)")
+NULL = ADDS.format("sa.Column('age', sa.Integer)")
+ALTER = "with op.batch_alter_table('author') as batch_op:\n    batch_op.alter_column('age', nullable=False)"
+IS_ADDED = "adds the column age that must not be NULL and has no default"
+IS_ALTERED = "makes the column age NOT NULL"
+REQUIRES = {
+    AGE: IS_ADDED,
+    "with op.batch_alter_table('author') as b:\n    b.add_column(sa.Column('age', sa.INT, nullable=False))": IS_ADDED,
+    ADDS.format(
+        "sa.Column('age', sa.Integer, sa.CheckConstraint('age > 1'), nullable=False, server_default=None)"
+    ): IS_ADDED,
+    "name = 'a' + 'ge'\n" + ADDS.format("sa.Column(name, sa.Integer, nullable=False)"): "adds a column that must not be"
+    " NULL and has no default",
+    ALTER: IS_ALTERED,
+    "op.alter_column('author', 'age', existing_type=sa.Integer, nullable=False)": IS_ALTERED,
+    f"{NULL}\nop.execute('UPDATE author SET size = 0')\n{ALTER}": IS_ALTERED,
+    f"{ALTER}\nop.execute('UPDATE author SET age = 0')": IS_ALTERED,
+    f"op.execute('CREATE INDEX i ON author (id)')\n{ALTER}": IS_ALTERED,
+    f"op.create_table('book', sa.Column('id', sa.Integer))\n{ALTER}": IS_ALTERED,
+}
+REQUIRES_NOTHING = (
+    NULL,
+    ADDS.format("sa.Column('age', sa.Integer, nullable=False, server_default='0')"),
+    ADDS.format("sa.Column('age', sa.Integer, nullable=False, server_default=sa.text('0'))"),
+    ADDS.format("sa.Column('age', sa.Integer, sa.Computed('id + 1'), nullable=False)"),
+    ADDS.format("sa.Column('age', sa.Integer, sa.Identity(always=True), nullable=False)"),
+    f"op.create_table('author', sa.Column('id', sa.Integer))\n{AGE}",
+    f"op.create_table('author', sa.Column('age', sa.Integer))\n{ALTER}",
+    f"{NULL}\nop.execute('UPDATE author SET age = 0')\n{ALTER}",
+    f"author = sa.table('author', sa.column('age'))\nop.execute(author.update().values(age=0))\n{ALTER}",
+    f"author = sa.table('author', sa.column('age'))\nop.execute(author.update().values({{author.c.age: 0}}))\n{ALTER}",
+    f"statement = 'UPDATE author SET ' + 'age = 0'\nop.get_bind().execute(sa.text(statement))\n{ALTER}",
+    f"for name in ['age']:\n    op.execute(f'UPDATE author SET {{name}} = 0')\n{ALTER}",
+    f"fill_ages(op.get_bind())\n{ALTER}",
+    f"for author in authors:\n    author.age = 0\n{ALTER}",
+    ADDS.format("sa.Column('age', sa.Integer, server_default='0')") + f"\n{ALTER}",
+    "op.alter_column('author', 'age', nullable=False, existing_nullable=False, type_=sa.BigInteger)",
+    "op.alter_column('author', 'age', new_column_name='years', existing_nullable=False)",
+    "op.alter_column('author', 'age', nullable=True)",
+)
+
+
+def test_columns_that_fail_on_rows_are_told(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        for upgrade, what in REQUIRES.items():
+            write_one(project, upgrade)
+            report = each.call("lint", "core_2")
+            assert [(one.rule, one.message) for one in report.violations] == [
+                ("not-null", f"It {what}, so it may fail on a table with rows.")
+            ], upgrade
+            assert each.call("plan").steps[-1].risks == (what,), upgrade
+        shown = each.run("db-up", "--plan").stdout
+        assert "May fail on rows" in shown
+        assert what in shown
+        assert shown.endswith("\nMay fail on a table with rows: 1 revision\n")
+        for upgrade in REQUIRES_NOTHING:
+            write_one(project, upgrade)
+            assert found(each.call("lint", "core_2")) == [], upgrade
+            assert each.call("plan").steps[-1].risks == (), upgrade
+        assert "May fail" not in each.run("db-up", "--plan").stdout
+
+
 IRREVERSIBLE = {
     "raise NotImplementedError": "Its downgrade() raises an exception.",
     "pass": "Its downgrade() does nothing, but its upgrade() does something.",

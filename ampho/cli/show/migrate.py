@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -74,14 +74,24 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
 
 
 def _wide(plan: Plan) -> Layout:
-    titles = (">#", "Revision", "Package", "Why", "Transaction", "May lose data", "Message")
+    titles = (">#", "Revision", "Package", "Why", "Transaction", "May lose data", "May fail on rows", "Message")
     rows: list[tuple[Cell, ...]] = []
     for number, step in enumerate(plan.steps, 1):
         revision = step.revision
         transaction = [(step.in_transaction or "-", _color(step))]
         losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
-        rows.append((str(number), revision.id, revision.package, step.reason, transaction, losses, revision.message))
-    return Layout(titles, rows)
+        risks = [("; ".join(step.risks) or "-", "yellow" if step.risks else "")]
+        rows.append(
+            (str(number), revision.id, revision.package, step.reason, transaction, losses, risks, revision.message)
+        )
+    return _without(Layout(titles, rows), () if any(step.risks for step in plan.steps) else ("May fail on rows",))
+
+
+def _without(layout: Layout, titles: Collection[str]) -> Layout:
+    """Return a table without some of its columns."""
+    kept = [number for number, title in enumerate(layout.titles) if title not in titles]
+    rows = [[row[number] for number in kept] for row in layout.rows]
+    return Layout([layout.titles[number] for number in kept], rows, least=layout.least)
 
 
 def _middle(plan: Plan) -> Layout:
@@ -93,9 +103,8 @@ def _middle(plan: Plan) -> Layout:
         usual["Why"] &= step.cause is Cause.ASKED
         usual["Transaction"] &= step.in_transaction not in _TRANSACTIONS
         usual["May lose data"] &= not step.losses
-    kept = [number for number, title in enumerate(wide.titles) if not usual.get(title)]
-    rows = [[row[number] for number in kept] for row in wide.rows]
-    return Layout([wide.titles[number] for number in kept], rows, least=_WIDE_MESSAGE)
+    unusual = _without(wide, [title for title, is_usual in usual.items() if is_usual])
+    return replace(unusual, least=_WIDE_MESSAGE)
 
 
 def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
@@ -121,6 +130,8 @@ def _notes(step: Step) -> list[tuple[str, str]]:
         notes.append((_TRANSACTIONS[step.in_transaction], _color(step)))
     if step.losses:
         notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
+    if step.risks:
+        notes.append((f"may fail on a table with rows: {'; '.join(step.risks)}", "yellow"))
     return notes
 
 
@@ -145,6 +156,8 @@ def _summary(plan: Plan) -> list[str]:
     lossy = sum(bool(step.losses) for step in plan.steps)
     if lossy:
         lines.append(f"May lose data: {counted(lossy)}")
+    if risky := sum(bool(step.risks) for step in plan.steps):
+        lines.append(f"May fail on a table with rows: {counted(risky)}")
     open_ = sum(step.in_transaction in _TRANSACTIONS for step in plan.steps)
     if open_:
         do, them = ("does", "it") if open_ == 1 else ("do", "them")
