@@ -306,7 +306,7 @@ def test_plain_tools_put_the_differences_of_all_packages_into_one_file(command: 
 
     (written,) = (path for path in shop.folder.glob("*/migrations/versions/*.py") if path.stem.endswith("_both"))
     assert written.parts[-4] == "accounts"
-    assert re.findall(r'batch_alter_table\("(\w+)"', written.read_text("utf-8").partition("def down")[0]) == [
+    assert re.findall(r"batch_alter_table\('(\w+)'", written.read_text("utf-8").partition("def down")[0]) == [
         "books",
         "customers",
     ]

@@ -163,6 +163,28 @@ class Point(sa.types.UserDefinedType):
         return "TEXT"
 
 
+class Secret(sa.types.TypeDecorator):
+    impl = sa.VARBINARY(99)
+    cache_ok = True
+
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+
+    def load_dialect_impl(self, dialect):
+        return dialect.type_descriptor(sa.BLOB({"scheme": 99}[next(iter(self.options))]))
+
+
+class Shape(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def __init__(self, srid=-1, spatial_index=True):
+        self.srid, self.spatial_index = srid, spatial_index
+
+    def get_col_spec(self, **kw):
+        return "TEXT"
+
+
 def local():
     class Local(sa.types.TypeDecorator):
         impl = sa.Text
@@ -192,6 +214,9 @@ def test_types_are_written_so_that_they_run_or_are_refused(project: Project, dat
             "inner": "kinds.Outer.Inner()",
             "money": "kinds.Money(12)",
             "local": "kinds.local()",
+            "secret": "kinds.Secret(scheme='plain')",
+            "shape": "kinds.Shape()",
+            "place": "kinds.Shape(4326)",
             "variant": "kinds.Money(12).with_variant(sa.String(9), 'oracle')",
             "quoted": r"""sa.String(9), server_default='it\'s "\\n"'""",
         }.items()
@@ -205,6 +230,9 @@ def test_types_are_written_so_that_they_run_or_are_refused(project: Project, dat
     assert "shop.kinds.Outer.Inner(" in source
     assert "import shop.kinds" in source
     assert 'sa.Numeric(precision=9, scale=2).with_variant(sa.String(length=9), "oracle")' in source
+    assert "sa.LargeBinary(length=99)" in source
+    assert "shop.kinds.Shape(spatial_index=False)" in source
+    assert "shop.kinds.Shape(srid=4326, spatial_index=False)" in source
     assert strings(source) == strings(formatted(source))
     up_down_up(store, "shop")
 

@@ -16,14 +16,13 @@ import re
 import sys
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alembic.autogenerate import render
 from sqlalchemy import TypeDecorator
 from sqlalchemy.dialects.postgresql import ENUM
-from sqlalchemy.exc import CompileError
 from sqlalchemy.sql.sqltypes import Enum
 from sqlalchemy.util import immutabledict
 
@@ -91,12 +90,14 @@ class ItemRenderer:
 
     def _render_users_type(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str | bool:
         """Return the code that creates a type of the app or of a library, or else the type that it decorates."""
-        shown, name = repr(type_), type(type_).__name__
+        shown, name = _shown(type_), type(type_).__name__
         arguments = shown.removeprefix(name)
         same = shown != arguments and _creates(type_, arguments, autogen.dialect)
         if same and "<locals>" not in type(type_).__qualname__:
             prefix = str(render._user_autogenerate_prefix(autogen, type_))  # type: ignore[no-untyped-call]
             outer = type(type_).__qualname__.removesuffix(name) if prefix == f"{type(type_).__module__}." else ""
+            if getattr(type_, "spatial_index", False):  # the revision creates the index, so GeoAlchemy2 must not
+                shown = f"{shown[:-1]}{'' if shown.endswith('()') else ', '}spatial_index=False)"
             return f"{prefix}{outer}{shown}"
         where = f"the type {name} of {self._place(type_, autogen)}"
         if (plain := _plain_type(type_, autogen)) is None:
@@ -157,6 +158,14 @@ def _is_sqlalchemys(type_: TypeEngine[Any]) -> bool:
     return type(type_).__module__.startswith("sqlalchemy.")
 
 
+def _shown(type_: TypeEngine[Any]) -> str:
+    """Return the ``repr()`` of a type, or that of a plain object if the type's own fails."""
+    try:
+        return repr(type_)
+    except Exception:  # noqa: BLE001  # the class belongs to the user
+        return object.__repr__(type_)
+
+
 def _enum_text(enum: ENUM, autogen: AutogenContext) -> str:
     """Return the code of an enum type, without the creation of the type, which is an operation of its own."""
     autogen.imports.add("from sqlalchemy.dialects import postgresql")
@@ -185,7 +194,7 @@ def _creates(type_: TypeEngine[Any], arguments: str, dialect: Dialect) -> bool:
 def _ddl(type_: TypeEngine[Any], dialect: Dialect) -> str | None:
     try:
         return type_.compile(dialect=dialect)
-    except (CompileError, AttributeError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001  # the class belongs to the user
         return None
 
 
@@ -193,7 +202,11 @@ def _plain_type(type_: TypeEngine[Any], autogen: AutogenContext) -> str | None:
     """Return the code of the SQLAlchemy type that a ``TypeDecorator`` uses on the database; None if it is not known."""
     if not isinstance(type_, TypeDecorator):
         return None
-    for plain in (type_.impl_instance, type_.load_dialect_impl(autogen.dialect)):
+    of_dialect = type_.load_dialect_impl(autogen.dialect)
+    candidates = [type_.impl_instance, of_dialect]
+    with suppress(NotImplementedError):  # a type such as BLOB is LargeBinary on any database
+        candidates.insert(1, of_dialect.as_generic())
+    for plain in candidates:
         public = next((cls for cls in type(plain).__mro__ if not cls.__name__.startswith("_")), object)
         same = _ddl(plain, autogen.dialect) == _ddl(type_, autogen.dialect)
         if same and public.__module__.startswith("sqlalchemy.") and public is type(plain):
