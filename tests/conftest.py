@@ -38,6 +38,9 @@ STDERR = pytest.StashKey[int]()
 TIMEOUT, GRACE = 120, 60
 # The files with the longest tests.
 FIRST = {"test_benchmarks.py", "test_cost.py", "test_docs.py", "test_examples.py", "test_order.py", "test_secrets.py"}
+# What is only in these folders depends on more of a driver than its database, and whether it is async.
+DRIVERS_DIFFER = {"aio", "database"}
+UNMEASURED_DRIVERS = {"postgresql+psycopg_async", "mariadb+asyncmy"}
 PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
 
 
@@ -67,11 +70,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if timeout := marker.args[0] if marker else TIMEOUT:
         faulthandler.dump_traceback_later(timeout + GRACE, exit=True, file=item.config.stash[STDERR])
     measuring.restart()
-    with measuring.paused() if "unmeasured" in getattr(item, "fixturenames", ()) else nullcontext():
+    with nullcontext() if _is_measured(item) else measuring.paused():
         try:
             return (yield)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+def _is_measured(item: pytest.Item) -> bool:
+    if "unmeasured" in getattr(item, "fixturenames", ()):
+        return False
+    drivers = getattr(getattr(item, "callspec", None), "params", {}).values()
+    return item.path.parent.name in DRIVERS_DIFFER or UNMEASURED_DRIVERS.isdisjoint(map(str, drivers))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
@@ -28,18 +30,13 @@ from typing import Any, BinaryIO, Self
 
 import measuring
 
+import ampho
+
 PROGRAMS = Path(sys.executable).parent
 SCRIPTS = ("ampho", "alembic", "flask", "quart")
 MODULES = (
-    *("aiosqlite", "alembic.command", "ampho.aio", "ampho.cli", "ampho.environment", "ampho.revise.writer"),
-    *(
-        "ampho.migrate.stamp",
-        "ampho.sync",
-        "ampho.revise.autogenerate.generate",
-        "flask_migrate",
-        "mako.template",
-        "rich.console",
-    ),
+    *("aiosqlite", "alembic.command", "anyio._backends._asyncio", "concurrent.futures.thread", "encodings.utf_8_sig"),
+    *("flask_migrate", "flask_sqlalchemy", "mako.template", "rich.console"),
     *("sqlite3", "sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.mysql.asyncmy"),
     *("sqlalchemy.dialects.mysql.pymysql", "sqlalchemy.dialects.postgresql.asyncpg"),
     "sqlalchemy.dialects.postgresql.psycopg",
@@ -250,10 +247,12 @@ def end() -> None:
 
 def _serve() -> None:
     sys.path[0] = str(PROGRAMS)  # as for a console script
-    for name in MODULES:
+    for name in (*MODULES, *_modules_of_ampho()):
         importlib.import_module(name)
     scripts = {script.name: script for script in entry_points(group="console_scripts") if script.name in SCRIPTS}
     mains = {name: script.load() for name, script in scripts.items()}
+    gc.collect()
+    gc.freeze()  # or the first collection of each child would copy the memory that they share
     # Or each child would write down anew what importing ran, which takes as long as the command.
     measuring.end()
     commands, listener = socket.socket(fileno=os.dup(0)), socket.socket(fileno=int(sys.argv[1]))
@@ -277,6 +276,13 @@ def _serve() -> None:
             for number in descriptors[:3]:
                 os.close(number)
             running[os.pidfd_open(child)] = (child, descriptors[3], note)
+
+
+def _modules_of_ampho() -> Iterator[str]:
+    """Yield all modules, which most commands import late and in part."""
+    for module in pkgutil.walk_packages(ampho.__path__, "ampho."):
+        if not module.name.startswith(("ampho.templates", "ampho.__main__")):
+            yield module.name
 
 
 def _told(source: socket.socket) -> tuple[bytes, list[int]]:

@@ -10,8 +10,6 @@ from screen import Screen
 from servers import Database
 from store import Store, open_store
 
-pytestmark = pytest.mark.usefixtures("unmeasured_processes")
-
 USERS = """
 class User(db.Model):
     __tablename__ = "users"

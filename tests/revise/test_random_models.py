@@ -183,6 +183,7 @@ def differences(connection: Connection, metadata: sa.MetaData, known: Sequence[s
     return sorted({*written.upgrades.splitlines()} - {"pass"})
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(60 + 10 * MODELS)
 @pytest.mark.drivers(*ONE_EACH)
 def test_every_revision_of_random_models_runs_in_both_directions(database: Database) -> None:

@@ -113,6 +113,7 @@ THEFTS = (
 )
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 @pytest.mark.parametrize("seed", range(PROGRAMS))
 def test_every_table_has_the_expected_owner_or_is_reported(seed: int, project: Project, database: Database) -> None:

@@ -194,6 +194,7 @@ def fill(connection: Connection, model: Model) -> None:
     connection.commit()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 @pytest.mark.parametrize("first", range(0, CHANGES, AT_ONCE))
 def test_planted_renames_are_asked_for_and_keep_all_rows(database: Database, first: int) -> None:

@@ -16,8 +16,6 @@ DRIVERS = ["sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql"]
 if os.environ.get("AMPHO_ZOO") == "all":
     DRIVERS += ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy"]
 
-pytestmark = pytest.mark.usefixtures("unmeasured_processes")
-
 
 @pytest.mark.drivers(*DRIVERS)
 def test_what_was_just_migrated_does_not_differ_and_changes_are_found(project: Project, database: Database) -> None:
