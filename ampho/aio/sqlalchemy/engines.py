@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from traceback import clear_frames
@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config
 
 from ampho.aio.sqlalchemy.pool import OneConnectionPool
+from ampho.aio.sqlalchemy.queries import record_queries
 from ampho.database.engine import make_folder_first
 from ampho.database.url import (
     in_folder,
@@ -39,6 +40,7 @@ URI = "SQLALCHEMY_DATABASE_URI"
 BINDS = "SQLALCHEMY_BINDS"
 OPTIONS = "SQLALCHEMY_ENGINE_OPTIONS"
 ECHO = "SQLALCHEMY_ECHO"
+RECORD = "SQLALCHEMY_RECORD_QUERIES"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class EngineSpec:
     :ivar options: the other arguments of :func:`sqlalchemy.create_engine`.
     :ivar folder: a folder to create before the engine connects.
     :ivar in_memory: whether the database only exists while its connection is open.
+    :ivar record: whether to record the statements, for :func:`get_recorded_queries`.
     """
 
     setting: str
@@ -57,6 +60,7 @@ class EngineSpec:
     options: Mapping[str, object]
     folder: Path | None = None
     in_memory: bool = False
+    record: bool = False
 
     def make(self) -> AsyncEngine:
         """Create the engine, without connecting.
@@ -75,6 +79,8 @@ class EngineSpec:
                 make_folder_first(engine.sync_engine, self.folder)
             if self.url.get_backend_name() == "sqlite":
                 event.listen(engine.sync_engine, "handle_error", _end_statement)
+            if self.record:
+                record_queries(engine.sync_engine)
             return engine
         raise ConfigurationError(fault, setting=self.setting)
 
@@ -120,8 +126,9 @@ def read_specs(
         found[None] = setting, {**(found[None][1] if None in found else {}), **default}
     if not found:
         raise ConfigurationError(f"No database URL is set. Set {URI} or {BINDS} before init_app.", setting=URI)
+    record = bool(config.setdefault(RECORD, False))
     return {
-        key: _spec(setting, {"echo": echo, "echo_pool": echo, **options}, instance_path)
+        key: replace(_spec(setting, {"echo": echo, "echo_pool": echo, **options}, instance_path), record=record)
         for key, (setting, options) in found.items()
     }
 

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
-from quart import Quart, has_app_context
+from quart import Quart, abort, has_app_context
 from quart.globals import app_ctx
 from quart.signals import appcontext_pushed
+from sqlalchemy.exc import MultipleResultsFound, NoResultFound
+from sqlalchemy.util import greenlet_spawn
 
 from ampho.aio.sqlalchemy.engines import Engines, read_specs
 from ampho.aio.sqlalchemy.model import Metadatas, make_model
+from ampho.aio.sqlalchemy.names import SQLAlchemyNames
+from ampho.aio.sqlalchemy.pagination import Pagination, page_arguments
 from ampho.aio.sqlalchemy.sessions import Sessions
+from ampho.aio.sqlalchemy.table import make_table_class
+from ampho.database.url import display
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from quart.ctx import AppContext
-    from sqlalchemy import URL, MetaData
+    from sqlalchemy import URL, MetaData, Select
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
     from sqlalchemy.orm import DeclarativeBase
+
+    from ampho.aio.sqlalchemy.table import BindTable
+
+T = TypeVar("T")
 
 ALL = "__all__"
 
 
-class AsyncSQLAlchemy:
+class AsyncSQLAlchemy(SQLAlchemyNames):
     """Connects Quart apps to SQLAlchemy, as Flask-SQLAlchemy does for Flask.
 
     ::
@@ -48,9 +59,11 @@ class AsyncSQLAlchemy:
             await db.session.commit()
             return "", 201
 
-    It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS``, and ``SQLALCHEMY_ECHO``
-    from the app's config. These settings have the same meaning and precedence as in Flask-SQLAlchemy. The path of an
-    SQLite file is relative to the app's instance folder.
+    It reads ``SQLALCHEMY_DATABASE_URI``, ``SQLALCHEMY_BINDS``, ``SQLALCHEMY_ENGINE_OPTIONS``, ``SQLALCHEMY_ECHO``, and
+    ``SQLALCHEMY_RECORD_QUERIES`` from the app's config. These settings have the same meaning and precedence as in
+    Flask-SQLAlchemy. The path of an SQLite file is relative to the app's instance folder.
+
+    The names of ``sqlalchemy`` and ``sqlalchemy.orm`` are attributes, such as ``db.select`` and ``db.relationship``.
 
     An in-memory SQLite database (``sqlite+aiosqlite://``) has one connection. Concurrent sessions use it in turn, each
     from its first statement to its commit, rollback, or close, so that no session rolls back the changes of another.
@@ -65,6 +78,8 @@ class AsyncSQLAlchemy:
     :param engine_options: default arguments for all engines; the configuration overrides them.
     :param session_options: arguments for each session; ``class_`` is a subclass of ``AsyncSession``. By default,
         ``expire_on_commit`` is off, because an expired attribute cannot be loaded without ``await``.
+    :param add_models_to_shell: make this object and the models available in ``quart shell``.
+    :param disable_autonaming: do not name tables after the classes of their models.
     :raises ConfigurationError: if an argument or the app's configuration is invalid.
     """
 
@@ -76,12 +91,16 @@ class AsyncSQLAlchemy:
         model_class: type | None = None,
         engine_options: Mapping[str, object] | None = None,
         session_options: Mapping[str, object] | None = None,
+        add_models_to_shell: bool = True,
+        disable_autonaming: bool = False,
     ) -> None:
         self._metadatas = Metadatas()
         if metadata is not None:
             metadata.info["bind_key"] = None
             self._metadatas[None] = metadata
-        self._model = make_model(model_class, self._metadatas)
+        self._model = make_model(model_class, self._metadatas, disable_autonaming=disable_autonaming)
+        self._table = make_table_class(self._metadatas)
+        self._add_models_to_shell = add_models_to_shell
         self._engine_options = dict(engine_options or {})
         self._sessions = Sessions(session_options or {})
         self._engines: WeakKeyDictionary[Quart, Engines] = WeakKeyDictionary()
@@ -109,6 +128,8 @@ class AsyncSQLAlchemy:
             self._metadatas[key]
         self._engines[app] = Engines(specs)
         app.extensions["sqlalchemy"] = self
+        if self._add_models_to_shell:
+            app.shell_context_processor(self._shell_context)
         appcontext_pushed.connect(self._reopen_session, app)
         app.teardown_appcontext(self._close_session)
         app.after_serving(self._end_serving)
@@ -122,6 +143,11 @@ class AsyncSQLAlchemy:
         selects its metadata and its engine.
         """
         return self._model
+
+    @property
+    def Table(self) -> type[BindTable]:  # noqa: N802 (Flask-SQLAlchemy's name)
+        """The class of tables. Metadata is not required as an argument: ``bind_key`` selects it."""
+        return self._table
 
     @property
     def metadata(self) -> MetaData:
@@ -181,6 +207,92 @@ class AsyncSQLAlchemy:
         """
         return self._engines_of(app or _current_context().app).spec(bind_key).url
 
+    async def get_or_404(self, entity: type[T], ident: object, *, description: str | None = None, **options: Any) -> T:  # noqa: ANN401 (SQLAlchemy's own options)
+        """Return the object with a primary key, as ``session.get()`` does, or answer with 404 if there is none.
+
+        :param description: the message of the error page.
+        :param options: arguments for :meth:`AsyncSession.get() <sqlalchemy.ext.asyncio.AsyncSession.get>`.
+        """
+        found = await self.session.get(entity, ident, **options)
+        if found is None:
+            abort(404, description=description)
+        return found
+
+    # The first signature is for SQLAlchemy 2.0, which types the columns of a statement as one tuple.
+    @overload
+    async def first_or_404(self, statement: Select[tuple[T]], *, description: str | None = None) -> T: ...
+    @overload
+    async def first_or_404(self, statement: Select[T], *, description: str | None = None) -> T: ...
+    async def first_or_404(self, statement: Select[Any], *, description: str | None = None) -> object:
+        """Return the first result of a statement, or answer with 404 if there is none.
+
+        :param description: the message of the error page.
+        """
+        found = await self.session.scalar(statement)
+        if found is None:
+            abort(404, description=description)
+        return found
+
+    @overload
+    async def one_or_404(self, statement: Select[tuple[T]], *, description: str | None = None) -> T: ...
+    @overload
+    async def one_or_404(self, statement: Select[T], *, description: str | None = None) -> T: ...
+    async def one_or_404(self, statement: Select[Any], *, description: str | None = None) -> object:
+        """Return the only result of a statement, or answer with 404 if there is none, or more than one.
+
+        :param description: the message of the error page.
+        """
+        try:
+            return (await self.session.execute(statement)).scalar_one()
+        except (NoResultFound, MultipleResultsFound):
+            abort(404, description=description)
+
+    @overload
+    async def paginate(
+        self,
+        select: Select[tuple[T]],
+        *,
+        page: int | None = None,
+        per_page: int | None = None,
+        max_per_page: int | None = None,
+        error_out: bool = True,
+        count: bool = True,
+    ) -> Pagination[T]: ...
+    @overload
+    async def paginate(
+        self,
+        select: Select[T],
+        *,
+        page: int | None = None,
+        per_page: int | None = None,
+        max_per_page: int | None = None,
+        error_out: bool = True,
+        count: bool = True,
+    ) -> Pagination[T]: ...
+    async def paginate(
+        self,
+        select: Select[Any],
+        *,
+        page: int | None = None,
+        per_page: int | None = None,
+        max_per_page: int | None = None,
+        error_out: bool = True,
+        count: bool = True,
+    ) -> Pagination[Any]:
+        """Return one page of the results of a statement, which selects a model or one column.
+
+        :param page: the number of the page; by default, the argument ``page`` of the request, or 1.
+        :param per_page: the number of items on a page; by default, the argument ``per_page`` of the request, or 20.
+        :param max_per_page: a limit of ``per_page``; by default, there is none.
+        :param error_out: answer with 404 if the page is empty and not the first one, or if ``page`` or ``per_page`` is
+            not a positive number; otherwise, use their defaults.
+        :param count: count the items of all pages, with a second query.
+        """
+        number, size = page_arguments(page, per_page, max_per_page, error_out=error_out)
+        found: Pagination[Any] = Pagination(self, select, page=number, per_page=size, max_per_page=max_per_page)
+        await found.load(error_out=error_out, count=count)
+        return found
+
     async def create_all(self, bind_key: str | Iterable[str | None] | None = ALL) -> None:
         """Create the models' tables that do not exist yet, without migrations.
 
@@ -225,8 +337,25 @@ class AsyncSQLAlchemy:
         else:
             keys = [bind_key] if isinstance(bind_key, str) or bind_key is None else bind_key
         for key in keys:
-            async with engines.get(key).begin() as connection:
-                await connection.run_sync(action(self._metadatas[key]))
+            engine, work = engines.get(key), action(self._metadatas[key])
+            idle = self._sessions.idle_connection(engine)
+            if idle is not None:
+                await greenlet_spawn(work, idle)
+            else:
+                async with engine.begin() as connection:
+                    await connection.run_sync(work)
+
+    def __repr__(self) -> str:
+        if not has_app_context() or _current_context().app not in self._engines:
+            return f"<{type(self).__name__}>"
+        specs = self._engines[_current_context().app].specs
+        shown = specs.get(None) or next(iter(specs.values()))
+        others = f" +{len(specs) - 1}" if len(specs) > 1 else ""
+        return f"<{type(self).__name__} {display(shown.url)}{others}>"
+
+    def _shell_context(self) -> dict[str, object]:
+        models = (mapper.class_ for mapper in self._model.registry.mappers)
+        return {**{model.__name__: model for model in models}, "db": self}
 
     def _engines_of(self, app: Quart) -> Engines:
         try:

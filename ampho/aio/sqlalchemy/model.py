@@ -6,7 +6,7 @@ import re
 import types
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table, inspect
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, DeclarativeMeta, declared_attr
 
@@ -14,6 +14,8 @@ from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from typing import Any, ClassVar
+
+    from sqlalchemy.orm import InstanceState
 
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])")
 
@@ -27,21 +29,30 @@ class Metadatas(dict[str | None, MetaData]):
         return metadata
 
 
-class _ModelMixin:
-    """Sets the table names of models from their class names, and the metadata from their ``__bind_key__``."""
+class _BindMixin:
+    """Sets the metadata of models from their ``__bind_key__``."""
 
     __metadatas__: ClassVar[Metadatas]
 
     if TYPE_CHECKING:
         __bind_key__: ClassVar[str | None]
         metadata: ClassVar[MetaData]
-        __tablename__: str
 
     def __init_subclass__(cls, **options: object) -> None:
         if hasattr(cls, "__bind_key__") and not {"metadata", "__table__"} & cls.__dict__.keys():
             metadata = cls.__metadatas__[cls.__bind_key__]
             if metadata is not cls.metadata:
                 cls.metadata = metadata
+        super().__init_subclass__(**options)
+
+
+class _NameMixin(_BindMixin):
+    """Sets the table names of models from their class names, too."""
+
+    if TYPE_CHECKING:
+        __tablename__: str
+
+    def __init_subclass__(cls, **options: object) -> None:
         if _wants_name(cls):
             cls.__tablename__ = table_name(cls.__name__)
         super().__init_subclass__(**options)
@@ -80,14 +91,23 @@ def table_name(class_name: str) -> str:
     return _WORD_STARTS.sub("_", class_name).lower().lstrip("_")
 
 
-def make_model(model_class: type | None, metadatas: Metadatas) -> type[DeclarativeBase]:
+def make_model(
+    model_class: type | None, metadatas: Metadatas, *, disable_autonaming: bool = False
+) -> type[DeclarativeBase]:
     """Return the base class of models. Its metadata becomes the metadata of the default bind.
 
     :param model_class: a declarative base, whose existing models and metadata are used; or any other class, which
         becomes a parent of the result.
-    :raises ConfigurationError: if the default metadata is not the metadata of the declarative base.
+    :param disable_autonaming: do not name tables after their classes.
+    :raises ConfigurationError: if the default metadata is not the metadata of the declarative base, or if the class
+        has several declarative bases.
     """
-    if isinstance(model_class, DeclarativeMeta) or _is_declarative(model_class):
+    roots = [root for root in (DeclarativeBase, DeclarativeBaseNoMeta) if model_class and issubclass(model_class, root)]
+    if model_class is not None and len(roots) > 1:
+        message = f"model_class {model_class.__name__} has two declarative bases. Use one of them."
+        raise ConfigurationError(message)
+    mixin = _BindMixin if disable_autonaming else _NameMixin
+    if isinstance(model_class, DeclarativeMeta) or (roots and model_class not in roots):
         base = cast("type[DeclarativeBase]", model_class)
         if metadatas.setdefault(None, base.metadata) is not base.metadata:
             raise ConfigurationError(
@@ -96,16 +116,21 @@ def make_model(model_class: type | None, metadatas: Metadatas) -> type[Declarati
         base.metadata.info["bind_key"] = None
         if isinstance(model_class, DeclarativeMeta):
             return base
-        return _new_class((_ModelMixin, base, AsyncAttrs), {"__abstract__": True, "__metadatas__": metadatas})
-    parents = () if model_class in (None, DeclarativeBase, AsyncAttrs) else (model_class,)
+        return _new_class((mixin, base, AsyncAttrs), {"__abstract__": True, "__metadatas__": metadatas})
+    parents = () if model_class in (None, AsyncAttrs, *roots) else (model_class,)
+    root = roots[0] if roots else DeclarativeBase
     content: dict[str, object] = {"metadata": metadatas[None], "__abstract__": True, "__metadatas__": metadatas}
-    return _new_class((_ModelMixin, *parents, AsyncAttrs, DeclarativeBase), content)
-
-
-def _is_declarative(model_class: type | None) -> bool:
-    roots = (DeclarativeBase, DeclarativeBaseNoMeta)
-    return model_class is not None and issubclass(model_class, roots) and model_class not in roots
+    return _new_class((mixin, *parents, AsyncAttrs, root), content)
 
 
 def _new_class(bases: tuple[type, ...], content: dict[str, object]) -> type[DeclarativeBase]:
+    if not any("__repr__" in parent.__dict__ for base in bases for parent in base.__mro__[:-1]):
+        content["__repr__"] = _represent
     return cast("type[DeclarativeBase]", types.new_class("Model", bases, exec_body=lambda names: names.update(content)))
+
+
+def _represent(self: object) -> str:
+    """Return the class and the primary key of an object, or its state if it has no primary key yet."""
+    state: InstanceState[object] = inspect(self)
+    key = ", ".join(map(str, state.identity or ())) or f"({'pending' if state.pending else 'transient'} {id(self)})"
+    return f"<{type(self).__name__} {key}>"

@@ -34,6 +34,11 @@ def treat_as_current(task: asyncio.Task[Any]) -> None:
     _callers[task] = asyncio.current_task()
 
 
+def _current_user() -> asyncio.Task[object] | None:
+    task = asyncio.current_task()
+    return None if task is None else _callers.get(task, task)
+
+
 class OneConnectionPool(StaticPool):
     """Lends the only connection of an in-memory database to one session or connection at a time.
 
@@ -63,6 +68,10 @@ class OneConnectionPool(StaticPool):
     def checkedout(self) -> int:
         """Return the number of connections in use: 0 or 1."""
         return int(self._turn.locked())
+
+    def is_used_by_current_task(self) -> bool:
+        """Return whether the current task is using the connection, so that waiting for it would never end."""
+        return self._turn.locked() and self._user is _current_user()
 
     def recreate(self) -> OneConnectionPool:
         """Return a new pool with the same options, for an engine that was disposed of."""
@@ -111,9 +120,7 @@ class OneConnectionPool(StaticPool):
         self._interrupted = None
 
     def _take_turn(self) -> None:
-        user = asyncio.current_task()
-        if user is not None:
-            user = _callers.get(user, user)
+        user = _current_user()
         if not self._turn.acquire(blocking=False):
             if user is self._user or (self._is_of_a_run and is_inside()):
                 raise InvalidRequestError(

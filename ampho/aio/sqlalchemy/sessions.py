@@ -18,6 +18,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from ampho._text import describe
 from ampho.aio.sqlalchemy.guard import ENDED, REMEDY, awaited, for_one_task
+from ampho.aio.sqlalchemy.pool import OneConnectionPool
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from quart.ctx import AppContext
     from sqlalchemy import ClauseElement, Connection, Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ampho.aio.sqlalchemy.engines import Engines
 
@@ -138,6 +140,20 @@ class Sessions:
             session = self._open[context] = self._class(**self._options)
             cast("RoutingSession", session.sync_session).engines = engines
         return session
+
+    def idle_connection(self, engine: AsyncEngine) -> Connection | None:
+        """Return the connection of an in-memory database if the current task uses it without a transaction.
+
+        A session keeps its connection after it has read something, until it ends its transaction.
+        """
+        if not isinstance(engine.pool, OneConnectionPool) or not engine.pool.is_used_by_current_task():
+            return None
+        for session in self._open.values():
+            for connection in cast("RoutingSession", session.sync_session).connections:
+                if not connection.closed and connection.engine is engine.sync_engine:
+                    driver_connection = connection.connection.driver_connection
+                    return None if driver_connection is None or driver_connection.in_transaction else connection
+        return None
 
     def reopen(self, context: AppContext) -> None:
         """Allow a context that has ended to have a session again. A copied context is pushed again for each call."""
