@@ -78,6 +78,27 @@ async def test_a_task_that_a_request_leaves_behind_costs_neither_the_answer_nor_
     await shop.db.dispose(shop.app)
 
 
+async def test_a_task_that_a_request_leaves_behind_writes_its_row_whole(async_database: Database) -> None:
+    shop = Shop(async_database.url, pool_size=1, max_overflow=0)
+    await shop.create()
+    left: list[asyncio.Task[None]] = []
+
+    @shop.app.get("/left")
+    async def leave() -> str:
+        shop.db.session.add(shop.Note(number=7))
+        left.append(asyncio.create_task(shop.db.session.commit()))
+        await asyncio.sleep(0.01)
+        return "ok"
+
+    async with shop.app.app_context():
+        async with shop.db.engine.connect():
+            assert (await shop.app.test_client().get("/left")).status_code == 200
+            await asyncio.sleep(0.1)
+        await left[0]
+    assert await shop.numbers() == [7]
+    await shop.db.dispose(shop.app)
+
+
 async def test_in_memory_no_answered_write_is_lost() -> None:
     shop = Shop(MEMORY)
     await shop.create()
