@@ -31,7 +31,7 @@ COMMANDS = {
     "drifts": "db-check",
     "deployment": "db-check --deploy and db-wait",
     "all_initialized": "db-init without PACKAGE",
-    "generated": "db-rev -a without PACKAGE",
+    "generated": "db-rev -a",
     "initialized": "db-init",
     "plan": "db-up --plan and db-down --plan",
     "revision": "db-rev, db-merge, and db-rebase",
@@ -40,6 +40,9 @@ COMMANDS = {
     "stamped": "db-stamp, db-forget, and db-resolve",
 }
 """The commands that print each key of the object, where these are not ``db-`` and the key."""
+
+WITHOUT: Schema = {"revision": {"not": {"required": ["generated"]}}}
+"""What rules out a key as the only result: ``db-rev -a PACKAGE`` prints two."""
 
 ERROR = {
     "type": "The class of Ampho's error, or UsageError, KeyboardInterrupt, Terminated, or Abort.",
@@ -115,9 +118,10 @@ def schema() -> Schema:
         "$id": f"urn:ampho:output:{VERSION}",
         "title": "What the commands of Ampho print with --json",
         "description": (
-            "One object with the version of this schema, the command, and one more key for the result. New fields may"
-            " be added anywhere without a new version, and so may new kinds of results, errors, and lint rules. The"
-            " existing fields keep their types, values, and meanings."
+            "One object with the version of this schema, the command, and one more key for the result; only db-rev -a"
+            " PACKAGE prints two, revision and generated. New fields may be added anywhere without a new version, and"
+            " so may new kinds of results, errors, and lint rules. The existing fields keep their types, values, and"
+            " meanings."
         ),
         "type": "object",
         "required": ["version", "command"],
@@ -129,7 +133,7 @@ def schema() -> Schema:
             },
             **properties,
         },
-        "oneOf": [{"required": [key]} for key in properties],
+        "oneOf": [{"required": [key], **WITHOUT.get(key, {})} for key in properties],
         "$defs": dict(sorted(definitions.items())),
     }
 

@@ -207,7 +207,7 @@ def db_rev(
         fill,
     )
     if package is not None and wants_json(ctx) and not dry_run:
-        print_json(ctx, next(iter(found[0].revisions), None))
+        print_json(ctx, next(iter(found[0].revisions), None), AllGenerated(found))
     else:
         show(ctx, AllGenerated(found))
 

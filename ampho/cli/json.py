@@ -137,9 +137,9 @@ def reserving_stdout(ctx: click.Context) -> Iterator[None]:
         yield
 
 
-def print_json(ctx: click.Context, result: object) -> None:
-    """Print the result of a command as JSON."""
-    _print(ctx, ctx.info_name, {key_of(type(result)): encode(result)})
+def print_json(ctx: click.Context, *results: object) -> None:
+    """Print the results of a command as JSON."""
+    _print(ctx, ctx.info_name, {key_of(type(result)): encode(result) for result in results})
 
 
 def key_of(kind: type) -> str:

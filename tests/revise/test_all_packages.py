@@ -6,13 +6,16 @@ import asyncio
 import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from project import Project
 from servers import Database
 from store import BOOKS, CUSTOMERS, MODELS, MUTUAL, TABLES, Store, open_store, opened_app, random_models
 
+from ampho.cli.json import SCHEMA
 from ampho.errors import RevisionInputError
 from ampho.history.revision import Revision
 
@@ -310,6 +313,13 @@ def test_the_result_as_json(project: Project, database: Database) -> None:
     write_all(store)
     store.run("db-up")
     store.models("catalog", BOOKS + MORE)
+
+    one = json.loads(store.run("db-rev", "catalog", "More", "-a", "--json").stdout)
+    Draft202012Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(one)
+    (generated,) = one["generated"]
+    assert generated["revisions"] == [one["revision"]]
+    assert [change["text"] for change in generated["changes"]] == ["+ column books.more  INTEGER"]
+    Path(one["revision"]["path"]).unlink()
 
     catalog, accounts = json.loads(store.run("db-rev", "-a", "More", "--json").stdout)["generated"]
 

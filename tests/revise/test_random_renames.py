@@ -19,6 +19,8 @@ from ampho.revise.autogenerate.write.render import body
 
 CHANGES = int(os.environ.get("AMPHO_RENAMES", "12"))
 AT_ONCE = 12
+COUNTS: dict[str, list[tuple[int, int, int]]] = {}
+"""The numbers of planted renames, of questions, and of right questions in each dozen, by the driver."""
 
 TYPES: dict[str, Any] = {
     "string": sa.String(50),
@@ -214,8 +216,22 @@ def test_planted_renames_are_asked_for_and_keep_all_rows(database: Database, fir
             check_rows(connection, seed, old, new)
             drop_everything(connection)
     sys.stdout.write(f"\n{database.driver}: from {first}, {planted} renames, {asked} questions, {right} right\n")
+    COUNTS.setdefault(database.driver, []).append((planted, asked, right))
     assert right >= 0.9 * planted, wrong
     assert right >= 0.9 * asked, wrong
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_hardly_any_question_is_missing_or_wrong(database: Database) -> None:
+    """Recall and precision of all changes; the test above compares the rows of each."""
+    counts = COUNTS.get(database.driver, [])
+    if len(counts) < len(range(0, CHANGES, AT_ONCE)):
+        pytest.skip("not all changes ran in this process")
+    planted, asked, right = (sum(numbers) for numbers in zip(*counts, strict=True))
+    sys.stdout.write(f"\n{database.driver}: recall {right}/{planted}, precision {right}/{asked}\n")
+    least = 0.95 if CHANGES >= 200 else 0.9
+    assert right >= least * planted
+    assert right >= least * asked
 
 
 def questions(connection: Connection, new: Model) -> dict[str, str]:
