@@ -13,7 +13,7 @@ from ampho.migrate.project import Project
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, describe
-from ampho.revise.autogenerate.owners.ownership import Ownership, name_tables
+from ampho.revise.autogenerate.owners.ownership import name_tables
 from ampho.revise.autogenerate.write.directives import apply_hook, prepare, preset
 from ampho.revise.autogenerate.write.render import body
 from ampho.revise.autogenerate.write.sequence import in_order
@@ -33,7 +33,6 @@ class Drafting:
     """
 
     project: Project
-    owners: Ownership
     comparison: Comparison
     wish: Wish
     rows: tuple[str, ...]
@@ -91,11 +90,11 @@ class Drafting:
         """
         missing: list[str] = []
         package = changes.package
-        for key in sorted(changes.references() - self._created - self.owners.history.keys()):
-            owner = self.owners.owner(key)
+        for key in sorted(changes.references() - self._created - self.comparison.owners.history.keys()):
+            owner = self.comparison.owners.owner(key)
             if owner in (None, package) or owner in self._stated(package) or self.comparison.has_table(key):
                 continue
-            if package not in self.owners.needed_by(str(owner)):
+            if package not in self.comparison.owners.needed_by(str(owner)):
                 stated = f" If a revision of {owner} creates the table in another way, add --depends-on {owner}."
                 raise RevisionInputError(
                     f"{package} has a foreign key to the table {key} of {owner}, which no revision creates yet. Write"
@@ -119,7 +118,8 @@ class Drafting:
         keys = (changes.references() | changes.changed()) - left_out
         needed = changes.needs.union(*(self._makers(key) for key in keys))
         for key, column in changes.removed():
-            needed |= self.owners.users_of(key, column)  # their revisions have to run first, even on an empty database
+            # Their revisions have to run first, even on an empty database.
+            needed |= self.comparison.owners.users_of(key, column)
         return [self._head(name, changes.package) for name in sorted(needed - {changes.package})]
 
     def _makers(self, key: str) -> set[str]:
@@ -127,7 +127,7 @@ class Drafting:
 
         A package without revisions is only returned if neither package has any.
         """
-        makers = {self.owners.history.get(key), self.owners.models.get(key)}
+        makers = {self.comparison.owners.history.get(key), self.comparison.owners.models.get(key)}
         found = {owner for owner in makers if owner is not None}
         return {name for name in found if self.graph.of_package(name)} or found
 

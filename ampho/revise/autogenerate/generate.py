@@ -16,9 +16,12 @@ from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
+from ampho.revise.autogenerate.comparison import Comparison
+from ampho.revise.autogenerate.drafting import Drafting
 from ampho.revise.autogenerate.operations.describe import Change, code_of, describe, risks
 from ampho.revise.autogenerate.owners.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
+from ampho.revise.autogenerate.write.directives import apply_hook, preset
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import Draft, Wish, check_message, single_revision, write_drafts
 from ampho.status import advice
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.revise.autogenerate.ask.questions import Question
-    from ampho.revise.autogenerate.comparison import Comparison
     from ampho.revise.autogenerate.operations.changes import Changes
 
 Warn: TypeAlias = Callable[[str], None]
@@ -99,8 +101,6 @@ def autogenerate(
     :param fill: values for existing rows, such as ``users.age=0``.
     :return: a result for each package; first those with revisions, in the order in which these run.
     """
-    from ampho.revise.autogenerate.drafting import Drafting
-
     names = _names(project, packages, wish)
     warn = (observer or Observer()).warned
     if scratch:
@@ -108,41 +108,36 @@ def autogenerate(
 
     def compare(
         rows: tuple[str, ...], journal: Journal, context: MigrationContext
-    ) -> tuple[Sequence[Draft], Sequence[Generated]]:
+    ) -> tuple[Sequence[Draft], tuple[Generated, ...]]:
         applied = Applied.from_rows(project.graph, rows, journal)
-        owners = _owners(project, context, applied.known)
-        _check_up_to_date(project.graph, applied, names)
-        comparison = _comparison(owners, names, context, rename, fill)
+        comparison = _compare(project, names, applied, context, rename=rename, fill=fill)
         questions = comparison.questions()
         warn_of_uncompared(project, comparison, warn)
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
-        _warn_of_no_models(owners, packages or differing, warn)
-        drafting = Drafting(project, owners, comparison, wish, rows, warn, project.graph)
+        _warn_of_no_models(comparison.owners, packages or differing, warn)
+        drafting = Drafting(project, comparison, wish, rows, warn, project.graph)
         drafting.add(names if packages else _writable(project, names, differing, warn))
-        moved = owners.moved()
+        moved = comparison.owners.moved()
         in_order = dict.fromkeys([*(draft.revision.package for draft in drafting.drafts), *names])
-        return drafting.drafts, [
-            Generated(name, (), tuple(drafting.changes.get(name, ())), questions[name], moved.get(name, {}))
+        return drafting.drafts, tuple(
+            Generated(
+                name,
+                changes=tuple(drafting.changes.get(name, ())),
+                questions=questions[name],
+                moved=moved.get(name, {}),
+                paths=tuple(draft.revision.path for draft in drafting.drafts if draft.revision.package == name),
+            )
             for name in in_order
-        ]
+        )
 
     drafts, found = query_env(project, connection, x, compare, _command(project.graph, packages, wish))
-    if not (asks and any(each.questions for each in found)):
-        _warn_of_changes(found, warn)
-        drafted = [draft.revision for draft in drafts]
-        written = () if dry_run else write_drafts(drafts)
-        return tuple(
-            replace(each, revisions=_of(each.package, written), paths=_paths(each.package, drafted)) for each in found
-        )
-    return tuple(found)
-
-
-def _of(package: str, revisions: Iterable[Revision]) -> tuple[Revision, ...]:
-    return tuple(revision for revision in revisions if revision.package == package)
-
-
-def _paths(package: str, revisions: Iterable[Revision]) -> tuple[Path, ...]:
-    return tuple(revision.path for revision in _of(package, revisions))
+    if asks and any(each.questions for each in found):
+        return found
+    _warn_of_changes(found, warn)
+    written = () if dry_run else write_drafts(drafts)
+    return tuple(
+        replace(each, revisions=tuple(new for new in written if new.package == each.package)) for each in found
+    )
 
 
 def _warn_of_changes(found: Iterable[Generated], warn: Warn) -> None:
@@ -225,10 +220,7 @@ def check(
         replay(project, connection, "heads", x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
-        applied = Applied.from_rows(project.graph, rows, journal)
-        owners = _owners(project, context, applied.known)
-        _check_up_to_date(project.graph, applied, names)
-        comparison = _comparison(owners, names, context)
+        comparison = _compare(project, names, Applied.from_rows(project.graph, rows, journal), context)
         warn_of_uncompared(project, comparison, warn)
         left_out = uncompared(comparison)
         drifts = [
@@ -237,7 +229,9 @@ def check(
         ]
         if "" in left_out:
             drifts.append(Drift("", tuple(change.text for change in left_out[""]), left_out[""]))
-        _warn_of_no_models(owners, [drift.package for drift in drifts if drift.package and drift.operations], warn)
+        _warn_of_no_models(
+            comparison.owners, [drift.package for drift in drifts if drift.package and drift.operations], warn
+        )
         return tuple(drifts)
 
     drifts = query_env(project, connection, x, compare, _COMPARE)
@@ -246,6 +240,22 @@ def check(
         if warning := replay_back(project, connection, x):
             warn(warning)
     return drifts
+
+
+def _compare(
+    project: Project,
+    packages: Sequence[str],
+    applied: Applied,
+    context: MigrationContext,
+    **answers: Iterable[str],
+) -> Comparison:
+    """Compare the models of packages with the database, after checking that all their revisions are applied.
+
+    :param answers: the values of ``--rename`` and ``--fill``.
+    """
+    owners = _owners(project, context, applied.known)
+    _check_up_to_date(project.graph, applied, packages)
+    return Comparison(context, owners, packages, **answers)
 
 
 def _owners(project: Project, context: MigrationContext, applied: Container[str]) -> Ownership:
@@ -301,21 +311,7 @@ def _check_up_to_date(graph: Graph, applied: Applied, packages: Sequence[str]) -
         )
 
 
-def _comparison(
-    owners: Ownership,
-    packages: Sequence[str],
-    context: MigrationContext,
-    rename: Iterable[str] = (),
-    fill: Iterable[str] = (),
-) -> Comparison:
-    from ampho.revise.autogenerate.comparison import Comparison
-
-    return Comparison(context, owners, packages, rename=rename, fill=fill)
-
-
 def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph, left_out: tuple[Change, ...]) -> Drift:
-    from ampho.revise.autogenerate.write.directives import apply_hook, preset
-
     found = apply_hook(changes, rows, preset(changes, Wish(""), graph))
     lines = [line for each in found for line in code_of(each.autogen, each.upgrade.ops)]
     described = [change for each in found for change in describe(each)]

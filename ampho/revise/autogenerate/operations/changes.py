@@ -10,6 +10,8 @@ from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
 from sqlalchemy.exc import InvalidRequestError
 
+from ampho.revise.autogenerate.owners.ownership import join_key
+
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy import ForeignKey
@@ -138,7 +140,7 @@ def _containers(container: ops.OpContainer) -> Iterator[ops.OpContainer]:
 
 def table_key(operation: ops.CreateTableOp | ops.ModifyTableOps | ops.DropTableOp | ops.AlterTableOp) -> str:
     """Return the key of the table that an operation changes."""
-    return f"{operation.schema}.{operation.table_name}" if operation.schema else operation.table_name
+    return join_key(operation.schema, operation.table_name)
 
 
 def _drops_indexes(operation: ops.MigrateOperation, tables: set[str]) -> bool:
@@ -161,8 +163,7 @@ def is_empty_change(operation: ops.MigrateOperation) -> bool:
 def targets(operation: ops.MigrateOperation) -> Iterable[str]:
     """Return the keys of the tables that an operation references."""
     if isinstance(operation, ops.CreateForeignKeyOp):
-        schema = operation.kw.get("referent_schema")
-        return [f"{schema}.{operation.referent_table}" if schema else operation.referent_table]
+        return [join_key(operation.kw.get("referent_schema"), operation.referent_table)]
     if isinstance(operation, ops.CreateTableOp):
         keys = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint)]
         return [target(element) for key in keys for element in key.elements]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate import render
+from alembic.operations import ops
+from sqlalchemy import Column, types
 
 from ampho._text import counted, listed, one_line
+from ampho.revise.autogenerate.operations.changes import table_key
+from ampho.revise.autogenerate.owners.ownership import join_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
-    from alembic.operations import ops
-    from sqlalchemy import Column
     from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
@@ -30,6 +33,14 @@ _KINDS = {
     "check": "check constraint",
     "primary": "primary key",
 }
+_FAMILIES: Sequence[tuple[type[Any], str]] = (
+    *((types.Enum, "enum"), (types.Boolean, "boolean"), (types.Integer, "integer")),
+    *((types.Float, "number"), (types.Numeric, "number"), (types.LargeBinary, "binary"), (types.String, "text")),
+    *((types.DateTime, "datetime"), (types.Date, "date"), (types.Time, "time"), (types.Interval, "interval")),
+    *((types.JSON, "json"), (types.Uuid, "uuid")),
+)
+_WIDTHS = {"TINYINT": 1, "SMALLINT": 2, "SmallInteger": 2, "MEDIUMINT": 3, "INTEGER": 4, "BIGINT": 8, "BigInteger": 8}
+"""The number of bytes of an integer, by the name of its type's class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +68,18 @@ class Change:
         return f"{self.kind} {self.object} {self.name}{self.detail and f'  {self.detail}'}"
 
 
-_Describe: TypeAlias = Callable[[Any, "Dialect"], Iterable[Change]]
-
-
 def describe(changes: Changes) -> tuple[Change, ...]:
     """Return the changes that the upgrade of a revision makes, in its order."""
-    return tuple(_described(changes.upgrade.ops, changes))
+    return tuple(_described(changes.upgrade.ops, changes.autogen))
 
 
-def _described(operations: Iterable[ops.MigrateOperation], changes: Changes) -> Iterator[Change]:
+def _described(operations: Iterable[ops.MigrateOperation], autogen: AutogenContext) -> Iterator[Change]:
     for operation in operations:
-        names = [kind.__name__ for kind in type(operation).__mro__]
-        if "OpContainer" in names:
-            found = list(_described(operation.ops, changes))  # type: ignore[attr-defined]
-            yield from map(partial(_without_old_risk, others=found), found)
-        elif describer := next((_DESCRIBERS[name] for name in names if name in _DESCRIBERS), None):
-            yield from describer(operation, changes.autogen.dialect)
+        if isinstance(operation, ops.OpContainer):
+            found = list(_described(operation.ops, autogen))
+            yield from (_without_old_risk(each, found) for each in found)
         else:
-            yield Change("~", "operation", _code(operation, changes))
+            yield from _of_table(operation, autogen)
 
 
 def _without_old_risk(change: Change, others: Iterable[Change]) -> Change:
@@ -83,15 +88,77 @@ def _without_old_risk(change: Change, others: Iterable[Change]) -> Change:
     return replace(change, risk="") if change.detail in before else change
 
 
-def _code(operation: ops.MigrateOperation, changes: Changes) -> str:
-    """Return an operation that Alembic does not know, such as one of a plug-in, as Python code in one line."""
-    return one_line(" ".join(code_of(changes.autogen, [operation]))) or type(operation).__name__
+def _of_table(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[Change]:
+    """Yield what an operation changes: a table or, in the functions that follow, anything else."""
+    match operation:
+        case ops.CreateTableOp(columns=items):
+            columns = [item for item in items if isinstance(item, Column)]
+            yield Change("+", "table", table_key(operation), counted(len(columns), "column"))
+        case ops.DropTableOp():
+            yield Change("-", "table", table_key(operation), LOSES_ROWS, loses=True)
+        case ops.RenameTableOp(new_table_name=new):
+            yield Change("~", "table", f"{table_key(operation)} -> {new}")
+        case ops.CreateTableCommentOp() | ops.DropTableCommentOp():
+            comment = one_line(str(getattr(operation, "comment", None)))
+            yield Change("~", "table", table_key(operation), f"comment {comment!r}")
+        case _:
+            yield from _of_column(operation, autogen)
+
+
+def _of_column(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[Change]:
+    match operation:
+        case ops.AddColumnOp(column=column):
+            yield Change("+", "column", _name(operation, column.name), _definition(column, autogen.dialect))
+        case ops.DropColumnOp(column_name=name):
+            yield Change("-", "column", _name(operation, name), LOSES_VALUES, loses=True)
+        case ops.AlterColumnOp(column_name=name, modify_name=new):
+            if new:
+                yield Change("~", "column", f"{_name(operation, name)} -> {new}")
+            details = ", ".join(_alterations(operation, autogen.dialect))
+            if details or not new:
+                risk = _risk_of_type(operation, autogen.dialect)
+                yield Change("~", "column", _name(operation, name), details, risk=risk)
+        case _:
+            yield from _of_constraint(operation, autogen)
+
+
+def _of_constraint(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[Change]:
+    match operation:
+        case ops.CreateIndexOp(index_name=name, columns=columns):
+            detail, risk = _unique(operation) if operation.unique else (_names(columns), "")
+            yield Change("+", "index", _name(operation, name), detail, risk=risk)
+        case ops.CreateUniqueConstraintOp(constraint_name=name):
+            detail, risk = _unique(operation)
+            yield Change("+", "unique constraint", _name(operation, name), detail, risk=risk)
+        case ops.CreateForeignKeyOp():
+            yield Change("+", "foreign key", _foreign_key(operation))
+        case ops.CreateCheckConstraintOp(constraint_name=name, condition=condition):
+            yield Change("+", "check constraint", _name(operation, name), one_line(str(condition)))
+        case ops.CreatePrimaryKeyOp(columns=columns):
+            yield Change("+", "primary key", _name(operation, None), _names(columns))
+        case ops.DropIndexOp(index_name=name):
+            yield _dropped(operation, "index", name)
+        case ops.DropConstraintOp(constraint_name=name, constraint_type=kind):
+            yield _dropped(operation, _KINDS.get(kind or "", "constraint"), name)
+        case ops.ExecuteSQLOp(sqltext=sql):
+            yield getattr(operation, "change", None) or Change("~", "SQL", one_line(str(sql)))
+        case _:  # an operation of a plug-in
+            code = one_line(" ".join(code_of(autogen, [operation])))
+            yield Change("~", "operation", code or type(operation).__name__)
+
+
+def _dropped(operation: ops.DropIndexOp | ops.DropConstraintOp, kind: str, name: object) -> Change:
+    with suppress(ValueError, AttributeError):  # an operation of a hook does not know what it drops
+        match operation.reverse():
+            case ops.CreateForeignKeyOp() as made:
+                return Change("-", kind, _foreign_key(made))
+            case ops.CreateUniqueConstraintOp() | ops.CreateIndexOp(unique=True) as made:
+                return Change("-", kind, _name(operation, name), _unique(made)[0])
+    return Change("-", kind, _name(operation, name))
 
 
 def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation]) -> list[str]:
     """Return operations as Python code, one line each."""
-    from alembic.autogenerate import render
-
     as_rendered = autogen.opts
     autogen.opts = {**as_rendered, "render_as_batch": False}
     try:
@@ -122,37 +189,6 @@ def default_name(default: object) -> str:
     return one_line(str(getattr(argument, "text", argument)))
 
 
-def _key(operation: Any, name: object) -> str:  # noqa: ANN401 (any operation on a table)
-    schema = getattr(operation, "schema", None)
-    return f"{schema + '.' if schema else ''}{operation.table_name}.{name}"
-
-
-def _table(operation: Any) -> str:  # noqa: ANN401
-    return f"{operation.schema}.{operation.table_name}" if operation.schema else str(operation.table_name)
-
-
-def _created_table(operation: ops.CreateTableOp, dialect: Dialect) -> Iterator[Change]:
-    columns = [item for item in operation.columns if getattr(item, "__visit_name__", "") == "column"]
-    yield Change("+", "table", _table(operation), counted(len(columns), "column"))
-
-
-def _dropped_table(operation: ops.DropTableOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("-", "table", _table(operation), LOSES_ROWS, loses=True)
-
-
-def _renamed_table(operation: ops.RenameTableOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("~", "table", f"{_table(operation)} -> {operation.new_table_name}")
-
-
-def _commented_table(operation: ops.CreateTableCommentOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("~", "table", _table(operation), f"comment {one_line(str(getattr(operation, 'comment', None)))!r}")
-
-
-def _added_column(operation: ops.AddColumnOp, dialect: Dialect) -> Iterator[Change]:
-    column = operation.column
-    yield Change("+", "column", _key(operation, column.name), _definition(column, dialect))
-
-
 def _definition(column: Column[Any], dialect: Dialect) -> str:
     parts = [type_name(column.type, dialect)]
     if not column.nullable:
@@ -162,19 +198,6 @@ def _definition(column: Column[Any], dialect: Dialect) -> str:
         computed = {"computed_column": "GENERATED", "identity_column": "IDENTITY"}.get(kind)
         parts.append(computed or f"DEFAULT {default_name(column.server_default)}")
     return " ".join(parts)
-
-
-def _dropped_column(operation: ops.DropColumnOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("-", "column", _key(operation, operation.column_name), LOSES_VALUES, loses=True)
-
-
-def _altered_column(operation: ops.AlterColumnOp, dialect: Dialect) -> Iterator[Change]:
-    name = _key(operation, operation.column_name)
-    if operation.modify_name:
-        yield Change("~", "column", f"{name} -> {operation.modify_name}")
-    details = list(_alterations(operation, dialect))
-    if details or not operation.modify_name:
-        yield Change("~", "column", name, ", ".join(details), risk=_risk_of_type(operation, dialect))
 
 
 def _alterations(operation: ops.AlterColumnOp, dialect: Dialect) -> Iterator[str]:
@@ -200,7 +223,7 @@ def _risk_of_type(operation: ops.AlterColumnOp, dialect: Dialect) -> str:
     if old is None or new is None:
         return ""
     change = (
-        f"{_key(operation, operation.column_name)} changes from {type_name(old, dialect)} to {type_name(new, dialect)}"
+        f"{_name(operation, operation.column_name)} changes from {type_name(old, dialect)} to {type_name(new, dialect)}"
     )
     if narrows(old, new):
         return f"{change}. Values that do not fit are rejected, or cut off."
@@ -230,31 +253,14 @@ def narrows(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:
 
 def casts(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:
     """Return whether PostgreSQL converts the values of a column without USING."""
-    before, after = family(_plain(old)), family(_plain(new))
+    before, after = family(old), family(new)
     numbers = {"integer", "number"}
     return "" in (before, after) or after in (before, "text") or {before, after} in (numbers, {"date", "datetime"})
 
 
 def family(type_: TypeEngine[Any]) -> str:
     """Return the family of a type, such as ``integer`` or ``text``; empty if it is not known."""
-    from sqlalchemy import types
-
-    families: Sequence[tuple[type[Any], str]] = (
-        (types.Enum, "enum"),
-        (types.Boolean, "boolean"),
-        (types.Integer, "integer"),
-        (types.Float, "number"),
-        (types.Numeric, "number"),
-        (types.LargeBinary, "binary"),
-        (types.String, "text"),
-        (types.DateTime, "datetime"),
-        (types.Date, "date"),
-        (types.Time, "time"),
-        (types.Interval, "interval"),
-        (types.JSON, "json"),
-        (types.Uuid, "uuid"),
-    )
-    return next((name for kind, name in families if isinstance(_plain(type_), kind)), "")
+    return next((name for kind, name in _FAMILIES if isinstance(_plain(type_), kind)), "")
 
 
 def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -264,16 +270,7 @@ def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def _width(type_: TypeEngine[Any]) -> int:
-    names = {"TINYINT": 1, "SMALLINT": 2, "MEDIUMINT": 3, "INTEGER": 4, "INT": 4, "BIGINT": 8}
-    kinds = {"BigInteger": 8, "SmallInteger": 2}
-    return next(
-        (
-            names.get(kind.__name__, kinds.get(kind.__name__, 0))
-            for kind in type(type_).__mro__
-            if kind.__name__ in names or kind.__name__ in kinds
-        ),
-        4,
-    )
+    return next((_WIDTHS[kind.__name__] for kind in type(type_).__mro__ if kind.__name__ in _WIDTHS), 4)
 
 
 def _scale(type_: TypeEngine[Any]) -> float:
@@ -287,93 +284,24 @@ def _digits(type_: TypeEngine[Any]) -> float:
     return float("inf") if precision is None else precision - (getattr(type_, "scale", None) or 0)
 
 
+def _name(operation: Any, name: object) -> str:  # noqa: ANN401 (any operation on a table)
+    """Return the name of a part of a table; for a part without a name, the name of the table."""
+    table = join_key(operation.schema, operation.table_name)
+    return f"{table}.{name}" if name else table
+
+
 def _names(columns: Iterable[object]) -> str:
     return f"({', '.join(one_line(str(getattr(column, 'name', None) or column)) for column in columns)})"
 
 
-def _unique(columns: Iterable[object]) -> str:
-    return f"{_names(columns)}{_UNIQUE}"
-
-
-def _created_index(operation: ops.CreateIndexOp, dialect: Dialect) -> Iterator[Change]:
-    detail = _unique(operation.columns) if operation.unique else _names(operation.columns)
-    risk = _risk_of_unique(operation, operation.columns) if operation.unique else ""
-    yield Change("+", "index", _key(operation, operation.index_name), detail, risk=risk)
-
-
-def _risk_of_unique(operation: ops.CreateIndexOp | ops.CreateUniqueConstraintOp, columns: Sequence[object]) -> str:
-    return (
-        f"{_table(operation)} {_names(columns)} must be unique. The revision fails if rows of {_table(operation)} have"
-        " equal values."
-    )
-
-
-def _dropped_index(operation: ops.DropIndexOp, dialect: Dialect) -> Iterator[Change]:
-    unique = ""
-    with suppress(ValueError):  # an operation of a hook does not know what it drops
-        made = operation.reverse()
-        unique = _unique(made.columns) if made.unique else ""
-    yield Change("-", "index", _key(operation, operation.index_name), unique)
-
-
-def _created_key(operation: ops.CreateForeignKeyOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("+", "foreign key", _foreign_key(operation))
+def _unique(operation: ops.CreateIndexOp | ops.CreateUniqueConstraintOp) -> tuple[str, str]:
+    """Return the columns of a unique index or constraint, and why the revision may fail, as a sentence."""
+    table, columns = _name(operation, None), _names(operation.columns)
+    risk = f"{table} {columns} must be unique. The revision fails if rows of {table} have equal values."
+    return f"{columns}{_UNIQUE}", risk
 
 
 def _foreign_key(operation: ops.CreateForeignKeyOp) -> str:
-    schema, target = operation.kw.get("source_schema"), operation.kw.get("referent_schema")
     local, remote = (", ".join(map(str, names)) for names in (operation.local_cols, operation.remote_cols))
-    source = f"{schema + '.' if schema else ''}{operation.source_table}.{local}"
-    return f"{source} -> {target + '.' if target else ''}{operation.referent_table}.{remote}"
-
-
-def _created_unique(operation: ops.CreateUniqueConstraintOp, dialect: Dialect) -> Iterator[Change]:
-    name = operation.constraint_name or ""
-    risk = _risk_of_unique(operation, operation.columns)
-    yield Change("+", "unique constraint", _key(operation, name).rstrip("."), _unique(operation.columns), risk=risk)
-
-
-def _created_check(operation: ops.CreateCheckConstraintOp, dialect: Dialect) -> Iterator[Change]:
-    name = _key(operation, operation.constraint_name or "").rstrip(".")
-    yield Change("+", "check constraint", name, one_line(str(operation.condition)))
-
-
-def _created_primary_key(operation: ops.CreatePrimaryKeyOp, dialect: Dialect) -> Iterator[Change]:
-    yield Change("+", "primary key", _table(operation), _names(operation.columns))
-
-
-def _dropped_constraint(operation: ops.DropConstraintOp, dialect: Dialect) -> Iterator[Change]:
-    kind = _KINDS.get(operation.constraint_type or "", "constraint")
-    name = _key(operation, operation.constraint_name or "").rstrip(".")
-    detail = ""
-    with suppress(ValueError, AttributeError):  # an operation of a hook does not know what it drops
-        if kind == "foreign key":
-            name = _foreign_key(operation.reverse())  # type: ignore[arg-type]
-        elif kind == "unique constraint":
-            detail = _unique(operation.reverse().columns)  # type: ignore[attr-defined]
-    yield Change("-", kind, name, detail)
-
-
-def _executed(operation: ops.ExecuteSQLOp, dialect: Dialect) -> Iterator[Change]:
-    yield getattr(operation, "change", None) or Change("~", "SQL", one_line(str(operation.sqltext)))
-
-
-_DESCRIBERS: Mapping[str, _Describe] = {
-    "CreateTableOp": _created_table,
-    "DropTableOp": _dropped_table,
-    "RenameTableOp": _renamed_table,
-    "CreateTableCommentOp": _commented_table,
-    "DropTableCommentOp": _commented_table,
-    "AddColumnOp": _added_column,
-    "DropColumnOp": _dropped_column,
-    "AlterColumnOp": _altered_column,
-    "CreateIndexOp": _created_index,
-    "DropIndexOp": _dropped_index,
-    "CreateForeignKeyOp": _created_key,
-    "CreateUniqueConstraintOp": _created_unique,
-    "CreateCheckConstraintOp": _created_check,
-    "CreatePrimaryKeyOp": _created_primary_key,
-    "DropConstraintOp": _dropped_constraint,
-    "ExecuteSQLOp": _executed,
-}
-"""The functions that describe an operation, by the name of its class, so that this module does not import Alembic."""
+    source = join_key(operation.kw.get("source_schema"), operation.source_table)
+    return f"{source}.{local} -> {join_key(operation.kw.get('referent_schema'), operation.referent_table)}.{remote}"

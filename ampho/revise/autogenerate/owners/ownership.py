@@ -58,12 +58,12 @@ class Rules:
         """
         stated = getattr(item, "info", {}).get(INFO_KEY) if type_ == "table" else None
         if stated is not None:
-            return self._checked(stated, f"The info of the table {_key(name, schema)} names {{}}")
+            return self._checked(stated, f"The info of the table {join_key(schema, name)} names {{}}")
         for hook in self.hooks:
             if (owner := hook(item, type_, name)) is not None:
                 where = f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', hook)}"
                 return self._checked(owner, f"{where}() returns {{}} for the {type_} {name}")
-        keys = (_key(name, schema), name)
+        keys = (join_key(schema, name), name)
         patterns = [each for each in self.setting if any(fnmatchcase(key, each) for key in keys)]
         found = next((key for key in keys if key in self.setting), None) or next(iter(patterns), None)
         if found is None:
@@ -167,6 +167,11 @@ class Ownership:
 def name_tables(keys: Sequence[str]) -> str:
     """Return the names of tables as a phrase."""
     return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
+
+
+def join_key(schema: str | None, name: str) -> str:
+    """Return the key of a table: its name, after its schema and a dot if it has one."""
+    return f"{schema}.{name}" if schema else name
 
 
 def split_key(key: str) -> tuple[str | None, str]:
@@ -277,7 +282,3 @@ def import_models(packages: Iterable[MigrationPackage]) -> None:
 
             why = two_models(exc) or f"The models of {package.name} cannot be imported: {describe(exc)}."
             raise ConfigurationError(why) from exc
-
-
-def _key(name: str, schema: str | None) -> str:
-    return f"{schema}.{name}" if schema else name
