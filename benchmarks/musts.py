@@ -56,39 +56,49 @@ def _noop(look: _Look) -> Iterator[Must]:
             for operation, what in (("noop", "nothing to do"), ("fresh", "nothing to do, no bytecode")):
                 other = look.cpu(size, "sqlite", "Flask-Migrate", operation)
                 value = _ratio(look.cpu(size, driver, tool, operation), other)
-                yield _must(1, f"{size}: {what}, {tool}, {driver}, to Flask-Migrate", bound, value)
+                yield _must(1, f"{size}: {what}, {tool}, {driver}, compared with Flask-Migrate", bound, value)
 
 
 def _long(look: _Look) -> Iterator[Must]:
     for size, operation, bound in ((LONG, "current", 0.1), (LONG, "downgrade", 0.15), (DEEP, "downgrade", 0.15)):
         value = _ratio(look.cpu(size, "sqlite", FLASK, operation), look.cpu(size, "sqlite", "Alembic", operation))
-        yield _must(2, f"{size}: {operation}, sqlite, to Alembic", bound, value)
+        yield _must(2, f"{size}: {operation}, sqlite, compared with Alembic", bound, value)
         if operation == "downgrade":
             # Where the tables themselves take most of it, no tool can be that much faster.
             floor = look.cpu(size, "sqlite", "floor", operation)
             ampho, alembic = (_minus(look.cpu(size, "sqlite", tool, operation), floor) for tool in (FLASK, "Alembic"))
-            yield _must(2, f"{size}: {operation}, sqlite, without the floor, to Alembic", bound, _ratio(ampho, alembic))
+            yield _must(
+                2,
+                f"{size}: {operation}, sqlite, without the floor, compared with Alembic",
+                bound,
+                _ratio(ampho, alembic),
+            )
 
 
 def _upgrade(look: _Look) -> Iterator[Must]:
     for size in (SMALL, LARGE):
         for tool, driver in ((FLASK, "sqlite"), (FLASK, "psycopg"), (QUART, "asyncpg")):
-            for floor in ("floor", "floor with a journal", "floor by Alembic"):
+            for floor in ("floor", "floor with a journal", "floor with Alembic"):
                 # 1.3 times the floor, and the start-up once; and the softer 1.3 times both.
                 value = _ratio(look.net(size, driver, tool), look.net(size, driver, floor))
-                yield _must(3, f"{size}: upgrade, {driver}, without start-up, to the {floor}", 1.3, value)
+                yield _must(3, f"{size}: upgrade, {driver}, without start-up, compared with the {floor}", 1.3, value)
                 whole = _ratio(look.cpu(size, driver, tool, "upgrade"), look.cpu(size, driver, floor, "upgrade"))
-                yield _must(3, f"{size}: upgrade, {driver}, with start-up, to the {floor}", 1.3, whole)
+                yield _must(3, f"{size}: upgrade, {driver}, with start-up, compared with the {floor}", 1.3, whole)
         for driver in ("sqlite", "psycopg"):
             value = _ratio(look.cpu(size, driver, FLASK, "upgrade"), look.cpu(size, driver, "Django", "upgrade"))
-            yield _must(3, f"{size}: upgrade, {driver}, to Django", 0.5, value)
+            yield _must(3, f"{size}: upgrade, {driver}, compared with Django", 0.5, value)
 
 
 def _growth(look: _Look) -> Iterator[Must]:
     for tool, driver in ((FLASK, "sqlite"), (FLASK, "psycopg"), (QUART, "asyncpg")):
         small, large = (_each(look, size, driver, tool) for size in (SMALL, LARGE))
         floor = _minus(*(_each(look, size, driver, "floor") for size in (LARGE, SMALL)))
-        yield _must(4, f"a revision of {LARGE}, {driver}, to one of {SMALL}", 1.2, _ratio(_minus(large, floor), small))
+        yield _must(
+            4,
+            f"a revision of {LARGE}, {driver}, compared with one of {SMALL}",
+            1.2,
+            _ratio(_minus(large, floor), small),
+        )
 
 
 def _each(look: _Look, size: str, driver: str, tool: str) -> float | None:
@@ -111,4 +121,4 @@ def _worker(results: Results) -> Iterator[Must]:
 def _memory(look: _Look) -> Iterator[Must]:
     for tool, driver in ((FLASK, "sqlite"), (FLASK, "psycopg")):
         value = _ratio(look.memory(LARGE, driver, tool, "noop"), look.memory(LARGE, driver, "bare app", "noop"))
-        yield _must(6, f"{LARGE}: peak memory, nothing to do, {driver}, to the bare app", 1.3, value)
+        yield _must(6, f"{LARGE}: peak memory, nothing to do, {driver}, compared with the bare app", 1.3, value)

@@ -178,7 +178,7 @@ def _figures(results: Results) -> Iterator[str]:
     yield f"Python {results.machine['python']}, {results.machine['processors']} processors, {results.made}"
     yield f"SQLite files in {place}"
     yield ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    yield f"medians of at most {results.rounds} rounds; ratio: CPU, to {REFERENCE}"
+    yield f"medians of at most {results.rounds} rounds; ratio: CPU time compared with {REFERENCE}"
     for (size, backend, operation), figures in _grouped(results.figures):
         yield f"\n{size}, {backend}: {TITLES[operation]}"
         yield f"  {'':<32}{'CPU s':>9}{'wall s':>9}{'MiB':>8}{'ratio':>8}{'rounds':>8}"

@@ -418,7 +418,7 @@ class FloorWithJournal(Floor):
 class FloorByFiles(FloorWithJournal):
     """The same by the functions of the revision files: the least for a tool that executes Alembic's operations."""
 
-    name = "floor by Alembic"
+    name = "floor with Alembic"
     options = ("--journal", "--files")
 
 

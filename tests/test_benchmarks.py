@@ -99,7 +99,7 @@ def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> No
         "--sizes",
         "2x10+deps",
         "--tools",
-        "floor with,floor by,bare",
+        "floor with,bare",
         "--only",
         "upgrade,downgrade",
         "--no-worker",
@@ -107,7 +107,7 @@ def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> No
     found = run(tmp_path / "out.json", *arguments)
     done = {(figure["tool"], figure["operation"], figure["driver"]) for figure in found["figures"]}
     drivers = ("sqlite", "aiosqlite")
-    floor = product(["floor with a journal", "floor by Alembic"], ["upgrade", "downgrade"], drivers)
+    floor = product(["floor with a journal", "floor with Alembic"], ["upgrade", "downgrade"], drivers)
     assert done == {*floor, *product(["bare app"], ["noop"], drivers)}
 
 
@@ -188,6 +188,6 @@ def test_promises_are_judged_by_the_ratios_of_medians(modules: Any) -> None:
     add("50x20", "sqlite", "Ampho on Flask", "upgrade", 1.8)
     add("50x20", "sqlite", "floor", "upgrade", 1.3)
     judged = {must.claim: (must.value, must.passed) for must in musts.judge(results)}
-    assert judged["50x20: nothing to do, Ampho on Flask, sqlite, to Flask-Migrate"] == (0.4, True)
-    assert judged["200x50: nothing to do, Ampho on Flask, sqlite, to Flask-Migrate"] == (None, None)
-    assert judged["50x20: upgrade, sqlite, without start-up, to the floor"] == (1.5, False)
+    assert judged["50x20: nothing to do, Ampho on Flask, sqlite, compared with Flask-Migrate"] == (0.4, True)
+    assert judged["200x50: nothing to do, Ampho on Flask, sqlite, compared with Flask-Migrate"] == (None, None)
+    assert judged["50x20: upgrade, sqlite, without start-up, compared with the floor"] == (1.5, False)

@@ -159,9 +159,10 @@ def diverged_remedy(applied: Applied, ids: Sequence[str]) -> str:
     return f"revert what depends on {them} ({listed(above)}), and upgrade again; or {by_hand}, and {stamp}"
 
 
-def edited_remedy(applied: Applied, ids: Iterable[str]) -> str:
+def edited_remedy(applied: Applied, ids: Sequence[str]) -> str:
     """Return the remedy for edited revisions, as text."""
-    return f"if the edit makes no difference, accept it with {stamp_commands(applied, ids)}"
+    edit, it = ("the edit makes", "it") if len(ids) == 1 else ("the edits make", "them")
+    return f"if {edit} no difference, accept {it} with {stamp_commands(applied, ids)}"
 
 
 def stamp_commands(applied: Applied, ids: Iterable[str]) -> str:

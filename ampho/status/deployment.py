@@ -127,14 +127,18 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: b
 
 def _means(status: Status, applied: Applied, ids: list[str]) -> str:
     """Return what is wrong with some revisions, and what to do about it."""
+    one = len(ids) == 1
+    it = "it" if one else "them"
     match status:
         case Status.INTERRUPTED:
-            return "unfinished; see 'ampho db-log -v', and mark it as applied or not applied with 'ampho db-resolve'"
+            return f"unfinished; see 'ampho db-log -v', and mark {it} as applied or not applied with 'ampho db-resolve'"
         case Status.DIVERGED:
+            counts, ran = ("counts", "it ran") if one else ("count", "they ran")
             remedy = advice.diverged_remedy(applied, ids)
-            return f"counts as applied because a later revision is applied, but no record says that it ran; {remedy}"
+            return f"{counts} as applied because a later revision is applied, but no record says that {ran}; {remedy}"
         case Status.EDITED:
-            return f"applied, but its file was edited afterwards; {advice.edited_remedy(applied, ids)}"
+            edited = "its file was edited" if one else "their files were edited"
+            return f"applied, but {edited} afterwards; {advice.edited_remedy(applied, ids)}"
         case Status.BEHIND:
-            return "pending; apply it with 'ampho db-up'"
+            return f"pending; apply {it} with 'ampho db-up'"
     return f"applied but missing: {advice.explain_missing(applied, ids)}"
