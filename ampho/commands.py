@@ -147,7 +147,7 @@ class Commands:
             return next(iter(found.revisions), None)
         project = self._framework.project()
         with without_secrets(project.url):
-            wish = writer.Wish.of(message, depends_on, head, splice=splice, rev_id=rev_id)
+            wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
             return writer.write_revision(project, writer.prepare_revision(project, package, wish))
 
     def autogenerate(
@@ -190,7 +190,7 @@ class Commands:
         from ampho.revise import writer
         from ampho.revise.autogenerate import generate
 
-        wish = writer.Wish.of(message, depends_on, head, splice=splice, rev_id=rev_id)
+        wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
         if len(packages) == 1:  # errors that need no database come first
             project = self._framework.project()
             with without_secrets(project.url):
@@ -665,3 +665,7 @@ def without_secrets(url: URL) -> Iterator[None]:
         exc.args = (redact(str(exc), url),)
         exc.__context__ = None
         raise exc from None
+
+
+def _as_tuple(names: Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

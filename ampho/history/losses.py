@@ -68,6 +68,11 @@ def argument(call: ast.Call, keyword: str, position: int | None = None) -> ast.e
     return next(iter(given), None)
 
 
+def called(call: ast.Call) -> str:
+    """Return the name of the function or method that is called; empty if the function has no name."""
+    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
 def string(node: ast.expr | None) -> str:
     """Return the value of a string literal, or an empty string for anything else."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""

@@ -22,6 +22,7 @@ from ampho.history.graph import Graph
 from ampho.history.revision import Revision, parse_revision
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
+from ampho.revise.names import assigned_names
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -169,20 +170,18 @@ def _places(tree: ast.Module) -> Iterator[ast.expr]:
     """Yield the docstring, and the value of ``down_revision`` if it is a literal."""
     for node in tree.body:
         match node:
-            case ast.Assign(targets=[ast.Name(id="down_revision")], value=value) if _is_literal(value):
-                yield value
-            case ast.AnnAssign(target=ast.Name(id="down_revision"), value=ast.expr() as value) if _is_literal(value):
-                yield value
+            case ast.Assign(value=ast.expr() as value) | ast.AnnAssign(value=ast.expr() as value):
+                if assigned_names(node) == {"down_revision"} and _is_literal(value):
+                    yield value
             case ast.Expr(value=ast.Constant(value=str()) as docstring) if node is tree.body[0]:
                 yield docstring
 
 
 def _is_literal(node: ast.expr) -> bool:
-    try:
+    with suppress(ValueError):
         ast.literal_eval(node)
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _literal(text: str, old: bytes, file: bytes) -> bytes:

@@ -199,23 +199,6 @@ class Wish:
     splice: bool = False
     rev_id: str | None = None
 
-    @classmethod
-    def of(
-        cls,
-        message: str,
-        depends_on: Iterable[str] = (),
-        head: str | None = None,
-        *,
-        splice: bool = False,
-        rev_id: str | None = None,
-    ) -> Wish:
-        """Return the wish for the arguments of a command.
-
-        :param depends_on: ids or packages, or one of these as a string.
-        """
-        needed = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
-        return cls(message, needed, head, splice, rev_id)
-
 
 def prepare_revision(project: Project, package: str, wish: Wish, graph: Graph | None = None) -> Revision:
     """Return a new revision on the branch of a package, for ``db-rev``; :func:`write_revision` writes its file.

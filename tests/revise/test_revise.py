@@ -55,7 +55,7 @@ def init(entry: str, *packages: str) -> revise.Initialized:
 
 
 def write(project: Migrations, package: str, message: str, **options: object) -> Revision:
-    new = revise.prepare_revision(project, package, revise.Wish.of(message, **options))  # type: ignore[arg-type]
+    new = revise.prepare_revision(project, package, revise.Wish(message, **options))  # type: ignore[arg-type]
     return revise.write_revision(project, new)
 
 

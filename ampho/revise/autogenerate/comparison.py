@@ -20,11 +20,12 @@ from ampho.revise.autogenerate.ask.renames import RenamedInspector, resolve
 from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.constraints import keep_keys_of_default_schema, name_constraints
-from ampho.revise.autogenerate.operations.enums import cast_enums, change_enums, create_schemas, schemas_of
+from ampho.revise.autogenerate.operations.enums import cast_enums, change_enums, create_schemas
 from ampho.revise.autogenerate.operations.order import make_altering_keys, order_drops
 from ampho.revise.autogenerate.operations.sqlite_indexes import keep_indexes
+from ampho.revise.autogenerate.owners.keys import split_key
 from ampho.revise.autogenerate.owners.objects import ObjectOwners
-from ampho.revise.autogenerate.owners.ownership import Ownership, split_key
+from ampho.revise.autogenerate.owners.ownership import Ownership
 from ampho.revise.autogenerate.owners.split import split_by_owner
 from ampho.revise.autogenerate.write.render import ItemRenderer
 
@@ -91,7 +92,7 @@ class Comparison:
         self.packages: Mapping[str, Changes] = {name: self._changes(name, split.get(name, [])) for name in packages}
 
     def _renamed(self, rename: Iterable[str]) -> Sequence[tuple[str, ops.MigrateOperation]]:
-        """Let the comparison see the new names, and return the operations that rename objects, with their owners."""
+        """Return the operations that rename objects, with their owners, and make the comparison use the new names."""
         wanted = tuple(rename)
         if not wanted:
             return ()
@@ -135,8 +136,8 @@ class Comparison:
 
     def _own_schemas(self) -> set[str]:
         """Return the schemas of the tables that the packages own, except the default schema."""
-        keys = [key for key in {**self.owners.models, **self.owners.history} if self._is_own(key)]
-        return schemas_of(keys) - {str(self._context.dialect.default_schema_name)}
+        found = {split_key(key)[0] for key in {**self.owners.models, **self.owners.history} if self._is_own(key)}
+        return {schema for schema in found if schema not in (None, self._context.dialect.default_schema_name)}
 
     def _is_own(self, key: str) -> bool:
         """Return whether one of the packages owns the table with a key."""

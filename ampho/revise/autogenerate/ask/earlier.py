@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from ampho.history.losses import argument, string
+from ampho.history.losses import argument, called, string
 
 _SECONDS = 2  # the time that each call of git may take
 _VERSIONS = 3
@@ -130,7 +130,7 @@ def _column(item: ast.stmt) -> Iterator[tuple[str, str]]:
         return
     name, rest = target.id, ast.dump(value) if value else ""
     if isinstance(value, ast.Call):
-        if getattr(value.func, "attr", getattr(value.func, "id", "")) in ("relationship", "backref"):
+        if called(value) in ("relationship", "backref"):
             return
         first = string(argument(value, "name", 0))
         if first:

@@ -17,9 +17,9 @@ from alembic.operations import ops
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
 from ampho.revise.autogenerate.ask.questions import Question
-from ampho.revise.autogenerate.ask.renames import literal_sql
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, family, type_name
+from ampho.revise.autogenerate.operations.statements import Statement, quoted
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
@@ -30,20 +30,8 @@ _SQL = "sql:"
 _WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
-class Fill(ops.ExecuteSQLOp):
-    """Gives existing rows a value in a column. The downgrade has nothing to undo.
-
-    :ivar change: the description of the change.
-    """
-
-    def __init__(self, sql: str, table: ops.ModifyTableOps, change: Change) -> None:
-        super().__init__(literal_sql(sql))
-        self.change = change
-        self._table = table
-
-    def reverse(self) -> ops.ModifyTableOps:
-        """Return an operation that does nothing."""
-        return ops.ModifyTableOps(self._table.table_name, [], schema=self._table.schema)
+class Fill(Statement):
+    """Gives existing rows a value in a column. The downgrade has nothing to undo."""
 
 
 class AfterFills(ops.ModifyTableOps):
@@ -185,10 +173,10 @@ def questions_about_values(changes: Changes) -> Iterator[Question]:
 
 
 def _fill(change: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> Fill:
-    quote = dialect.identifier_preparer.quote
-    table = f"{quote(change.schema)}.{quote(change.table_name)}" if change.schema else quote(change.table_name)
-    sql = f"UPDATE {table} SET {quote(column)} = {value} WHERE {quote(column)} IS NULL"  # noqa: S608 (it is written to a file)
-    return Fill(sql, change, Change("~", "column", f"{table_key(change)}.{column}", f"existing rows get {value}"))
+    schema = f"{quoted(change.schema, dialect)}." if change.schema else ""
+    table, name = f"{schema}{quoted(change.table_name, dialect)}", quoted(column, dialect)
+    sql = f"UPDATE {table} SET {name} = {value} WHERE {name} IS NULL"  # noqa: S608 (it is written to a file)
+    return Fill(sql, Change("~", "column", f"{table_key(change)}.{column}", f"existing rows get {value}"))
 
 
 def _nullable(operation: ops.AddColumnOp) -> ops.AddColumnOp:

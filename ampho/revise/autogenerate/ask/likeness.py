@@ -1,16 +1,16 @@
-"""Finding likely renames: dropped and new objects that are alike.
+"""Finding likely renames: dropped and new objects that are similar.
 
-Each dropped object gets at most one question, with the new objects that are most alike. Two objects are alike if they
-have enough points. Columns have points for the same type, nullability, foreign keys, and place between other columns,
+Each dropped object gets at most one question, with the most similar new objects. Two objects are similar if they have
+enough points. Columns get points for the same type, nullability, foreign keys, and place between other columns,
 and for similar names. If git has an earlier version of the model, the place in that version counts.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from alembic.operations import ops
@@ -19,17 +19,22 @@ from ampho.revise.autogenerate.ask.earlier import Earlier, Versions
 from ampho.revise.autogenerate.ask.questions import Question
 from ampho.revise.autogenerate.ask.renames import Rename, RenameColumn, RenameObject, RenameTable, can_rename
 from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change, table_key, target
+from ampho.revise.autogenerate.operations.constraints import shape_of_key
 from ampho.revise.autogenerate.operations.describe import family
+from ampho.revise.autogenerate.owners.models import all_mappers
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table
 
 T = TypeVar("T")
 
-_COLUMNS = 3.5  # two columns are alike if they have this many points or more
-_TABLES = 0.5  # two tables are alike if they have at least this share of columns in common
+_COLUMNS = 3.5  # two columns are similar if they have this many points or more
+_TABLES = 0.5  # two tables are similar if they have at least this share of columns in common
 _CLOSE = 1  # a candidate less than this many points behind the best is considered equally likely
 _SIMILAR = 0.6  # the minimum ratio of similar names
+_COMMON = frozenset(["", "id", "is", "has", "at", "of", "on", "by"])  # words that occur in the names of many columns
+_NOT_GIVEN = frozenset(["", "None", "False", "[]", "()", "{}"])
+_CREATED = (ops.CreateIndexOp, ops.CreateUniqueConstraintOp, ops.CreateForeignKeyOp)
 
 
 def likely_renames(changes: Changes, dropped: Collection[str] = ()) -> tuple[Question, ...]:
@@ -47,7 +52,6 @@ class _Finder:
         self._changes = changes
         self._autogen = changes.autogen
         self._earlier = Earlier()
-        self._classes: dict[str, type[Any] | None] = {}
         self._known: dict[tuple[str, str], Versions | None] = {}
 
     def tables(self) -> Iterator[Question]:
@@ -78,7 +82,7 @@ class _Finder:
 
     def _was_class_of(self, new: Table, old_name: str) -> bool:
         """Return whether the class of a table belonged to another table in the last version of its module."""
-        cls = self._class_of(new)
+        cls = self._classes.get(new)
         return cls is not None and self._earlier.tables(cls.__module__).get(cls.__name__) == old_name
 
     def columns(self) -> Iterator[Question]:
@@ -134,14 +138,14 @@ class _Finder:
         """Return the columns of a table in its module, now and in the newest version in git that has a column."""
         key = table.key, old
         if key not in self._known:
-            cls = self._class_of(table)
+            cls = self._classes.get(table)
             self._known[key] = None if cls is None else self._earlier.versions(cls.__module__, table.name, old)
         return self._known[key]
 
-    def _class_of(self, table: Table) -> type[Any] | None:
-        if table.key not in self._classes:
-            self._classes[table.key] = _class_of(table)
-        return self._classes[table.key]
+    @cached_property
+    def _classes(self) -> Mapping[object, type]:
+        """The mapped class of each table."""
+        return {mapper.local_table: mapper.class_ for mapper in all_mappers() if "__table__" in vars(mapper.class_)}
 
     def names(self) -> Iterator[Question]:
         """Yield the questions about indexes and constraints that only get another name."""
@@ -183,9 +187,6 @@ def _renamed_names(change: ops.ModifyTableOps, dialect: str) -> Iterator[tuple[s
             yield "index" if isinstance(drop, ops.DropIndexOp) else "constraint", drop, same[0]
 
 
-_CREATED = (ops.CreateIndexOp, ops.CreateUniqueConstraintOp, ops.CreateForeignKeyOp)
-
-
 def _dropped_shape(drop: ops.DropIndexOp | ops.DropConstraintOp) -> object:
     try:
         return _shape(drop.reverse())
@@ -197,15 +198,10 @@ def _name(operation: Any) -> str:  # noqa: ANN401 (any operation on an index or 
     return str(getattr(operation, "index_name", None) or getattr(operation, "constraint_name", None) or "")
 
 
-_NOT_GIVEN = frozenset(["", "None", "False", "[]", "()", "{}"])
-
-
 def _shape(operation: ops.MigrateOperation) -> object:
     """Return what an index or a constraint consists of, besides its name; None for anything else."""
     if isinstance(operation, ops.CreateForeignKeyOp):
-        rules = [(operation.kw.get(name) or "").upper() for name in ("onupdate", "ondelete")]
-        target = operation.kw.get("referent_schema"), operation.referent_table
-        return target, [*operation.local_cols], [*operation.remote_cols], rules
+        return shape_of_key(operation)
     if isinstance(operation, ops.CreateUniqueConstraintOp):
         return True, _columns(operation), []
     if isinstance(operation, ops.CreateIndexOp):
@@ -258,17 +254,5 @@ def _name_points(old: str, new: str) -> float:
     return 2 if is_similar else 0
 
 
-_COMMON = frozenset(["", "id", "is", "has", "at", "of", "on", "by"])  # words that occur in the names of many columns
-
-
 def _targets(column: Column[Any]) -> list[str]:
     return sorted(target(each) for each in column.foreign_keys)
-
-
-def _class_of(table: Table) -> type[Any] | None:
-    """Return the class that is mapped to a table, if a module contains it."""
-    for module in list(sys.modules.values()):
-        for value in list(getattr(module, "__dict__", {}).values()):
-            if isinstance(value, type) and value.__dict__.get("__table__") is table:
-                return value
-    return None

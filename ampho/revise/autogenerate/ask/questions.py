@@ -16,7 +16,8 @@ class Question:
     :ivar option: the option that takes the answer, ``--rename`` or ``--fill``.
     :ivar object: the kind of the object: ``table``, ``column``, ``index``, or ``constraint``; for ``--fill``,
         ``column`` or ``new column``.
-    :ivar name: the object that is gone, or the column that has no value for existing rows, such as ``users.name``.
+    :ivar name: the object that is gone from the models, or the column that has no value for existing rows, such as
+        ``users.name``.
     :ivar choices: the possible new names, with the likeliest first; empty for ``--fill``.
     :ivar detail: the type of the column; empty for ``--rename``.
     :ivar check: for ``--fill``, a function that raises a ``RevisionInputError`` if a text is not a value of the column.

@@ -1,7 +1,7 @@
 """Applying the renames of tables, columns, indexes, and constraints that the user names.
 
 The renames change what the comparison sees: :class:`RenamedInspector` reflects the database as it will be after the
-renames. The comparison then finds all other differences, such as a new type of a renamed column, by itself.
+renames. The comparison then also finds all other differences, such as a new type of a renamed column.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from alembic.operations import ops
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
 from ampho.revise.autogenerate.operations.describe import Change
+from ampho.revise.autogenerate.operations.statements import Statement, quoted
+from ampho.revise.autogenerate.owners.keys import join_key, split_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -40,7 +42,6 @@ _PARTS = frozenset(
 )
 _SQL = ("sqltext", "expressions", "dialect_options", "computed")
 _WORD = re.compile(r"'(?:[^']|'')*'|[^\W\d]\w*")  # literals match, too, so that no word inside a literal does
-_PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")  # what SQLAlchemy's text() takes for a parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Rename:
     @property
     def key(self) -> str:
         """The key of the table, with its new name."""
-        return f"{self.schema}.{self.table}" if self.schema else self.table
+        return join_key(self.schema, self.table)
 
     def operation(self, autogen: AutogenContext) -> ops.MigrateOperation:
         """Return the operation that renames the object."""
@@ -102,16 +103,13 @@ class RenameColumn(ops.AlterColumnOp):
         return other
 
 
-class RenameObject(ops.ExecuteSQLOp):
-    """Renames an index or a constraint with SQL.
-
-    :ivar change: the description of the rename.
-    """
+class RenameObject(Statement):
+    """Renames an index or a constraint."""
 
     def __init__(self, rename: Rename, dialect: Dialect) -> None:
-        super().__init__(_renaming_sql(rename, dialect))
+        change = Change("~", rename.kind, f"{rename.key}.{rename.old} -> {rename.new}")
+        super().__init__(_renaming_sql(rename, dialect), change)
         self._rename, self._dialect = rename, dialect
-        self.change: Change = Change("~", rename.kind, f"{rename.key}.{rename.old} -> {rename.new}")
 
     def reverse(self) -> RenameObject:
         """Return the operation that restores the old name."""
@@ -120,16 +118,13 @@ class RenameObject(ops.ExecuteSQLOp):
 
 
 def _renaming_sql(rename: Rename, dialect: Dialect) -> str:
-    quote = dialect.identifier_preparer.quote
-    schema = f"{quote(rename.schema)}." if rename.schema else ""
-    old, new = quote(rename.old), quote(rename.new)
+    schema = f"{quoted(rename.schema, dialect)}." if rename.schema else ""
+    table, old, new = (quoted(name, dialect) for name in (rename.table, rename.old, rename.new))
     if dialect.name != "postgresql":
-        sql = f"ALTER TABLE {schema}{quote(rename.table)} RENAME INDEX {old} TO {new}"
-    elif rename.kind == "index":
-        sql = f"ALTER INDEX {schema}{old} RENAME TO {new}"
-    else:
-        sql = f"ALTER TABLE {schema}{quote(rename.table)} RENAME CONSTRAINT {old} TO {new}"
-    return literal_sql(sql)
+        return f"ALTER TABLE {schema}{table} RENAME INDEX {old} TO {new}"
+    if rename.kind == "index":
+        return f"ALTER INDEX {schema}{old} RENAME TO {new}"
+    return f"ALTER TABLE {schema}{table} RENAME CONSTRAINT {old} TO {new}"
 
 
 def can_rename(dialect: str, *, is_key: bool) -> bool:
@@ -138,11 +133,6 @@ def can_rename(dialect: str, *, is_key: bool) -> bool:
     :param is_key: whether the constraint is a foreign key or the primary key.
     """
     return dialect == "postgresql" or (dialect in ("mysql", "mariadb") and not is_key)
-
-
-def literal_sql(sql: str) -> str:
-    """Return SQL in which ``op.execute()`` finds no parameters: a colon before a word is escaped."""
-    return _PARAMETER.sub(r"\\:\1", sql)
 
 
 @dataclass
@@ -301,7 +291,7 @@ def resolve(
 ) -> Renames:
     """Return the renames that the option ``--rename`` names, such as ``users.name=full_name`` or ``carts=baskets``.
 
-    An object without a new name, as in ``users.name=``, was not renamed.
+    A value without a new name, such as ``users.name=``, says that the object was not renamed.
 
     :param tables: the tables in the models, by their keys.
     :param gone: the tables that are only in the database, for error messages.
@@ -354,32 +344,32 @@ class _Resolver:
 
     def table(self, text: str, old: str, new: str) -> Rename | None:
         """Return the rename of a table; None if the old name is not that of a table."""
-        schema, _, name = old.rpartition(".")
-        if not self._has_table(schema or None, name):
+        schema, name = split_key(old)
+        if not self._has_table(schema, name):
             return None
-        target = new if schema and new.startswith(f"{schema}.") else f"{schema}.{new}" if schema else new
+        target = new if schema and new.startswith(f"{schema}.") else join_key(schema, new)
         if old in self._tables:
             raise _error(text, f"The models still have the table {old}.")
         if target not in self._tables:
             gone = f"The models have no table {target}."
             raise _error(text, f"{gone} {did_you_mean(target, [*self._tables]) or self._new_tables()}")
-        new_schema, _, new_name = target.rpartition(".")
-        if self._has_table(new_schema or None, new_name):
+        new_schema, new_name = split_key(target)
+        if self._has_table(new_schema, new_name):
             raise _error(text, f"The database already has a table {target}.")
-        return Rename("table", new_name, name, new_name, schema or None)
+        return Rename("table", new_name, name, new_name, schema)
 
     def _has_table(self, schema: str | None, name: str) -> bool:
         is_schema = schema is None or schema in self._inspector.get_schema_names()
         return is_schema and name in self._inspector.get_table_names(schema)
 
     def _new_tables(self) -> str:
-        new = [key for key in self._tables if not self._has_table(*_split(key))]
+        new = [key for key in self._tables if not self._has_table(*split_key(key))]
         return f"New in the models: {listed(new, _SHOWN)}." if new else "No table is new in the models."
 
     def part(self, text: str, old: str, new: str) -> Rename:
         """Return the rename of a column, an index, or a constraint."""
         schema, bare, present, name = self._place(text, old)
-        key = f"{schema}.{bare}" if schema else bare
+        key = join_key(schema, bare)
         table = old.rpartition(".")[0]
         target = new.removeprefix(f"{key}.").removeprefix(f"{table}.")
         if "." in target and target not in self._tables[key].columns:
@@ -398,12 +388,12 @@ class _Resolver:
 
         :raises RevisionInputError: if it is not.
         """
-        if self._has_table(*_split(old)):
+        if self._has_table(*split_key(old)):
             return
         schema, bare, present, name = self._place(text, old)
         columns = [each["name"] for each in self._inspector.get_columns(present, schema)]
         if name not in columns and name not in self._named(present, schema):
-            raise self._no_part(text, f"{schema}.{bare}" if schema else bare, name, columns)
+            raise self._no_part(text, join_key(schema, bare), name, columns)
 
     def _place(self, text: str, old: str) -> tuple[str | None, str, str, str]:
         """Return the schema, the new name, and the present name of the table of a part, and the name of the part."""
@@ -411,9 +401,9 @@ class _Resolver:
         if not table:
             gone = f"These tables are only in the database: {listed(self._gone, _SHOWN)}." if self._gone else ""
             raise _error(text, f"The database has no table {old}. {did_you_mean(old, self._gone) or gone}".rstrip())
-        schema, bare = _split(table)
+        schema, bare = split_key(table)
         bare = self.renames.new_table(schema, bare)
-        key, present = f"{schema}.{bare}" if schema else bare, self.renames.old_table(schema, bare)
+        key, present = join_key(schema, bare), self.renames.old_table(schema, bare)
         if not self._has_table(schema, present):
             raise _error(text, f"The database has no table {table}. {did_you_mean(table, [*self._tables])}".rstrip())
         if key not in self._tables:
@@ -475,11 +465,6 @@ class _Resolver:
 
 def _without(schema: str | None, name: str) -> str:
     return name.removeprefix(f"{schema}.") if schema else name
-
-
-def _split(key: str) -> tuple[str | None, str]:
-    schema, _, name = key.rpartition(".")
-    return schema or None, name
 
 
 def _error(text: str, why: str) -> RevisionInputError:

@@ -10,7 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
 from sqlalchemy.exc import InvalidRequestError
 
-from ampho.revise.autogenerate.owners.ownership import join_key
+from ampho.revise.autogenerate.owners.keys import join_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

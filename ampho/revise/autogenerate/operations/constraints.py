@@ -91,11 +91,11 @@ def _same_keys(table: ops.ModifyTableOps, default: str | None) -> Iterator[tuple
         if isinstance(end, ops.DropConstraintOp) and end.constraint_type == "foreignkey":
             old = end.reverse()
             for key in created:
-                if isinstance(old, ops.CreateForeignKeyOp) and _shape(old, default) == _shape(key, default):
+                if isinstance(old, ops.CreateForeignKeyOp) and shape_of_key(old, default) == shape_of_key(key, default):
                     yield end, key
 
 
-def _shape(key: ops.CreateForeignKeyOp, default: str | None) -> tuple[object, ...]:
+def shape_of_key(key: ops.CreateForeignKeyOp, default: str | None = None) -> tuple[object, ...]:
     """Return what a foreign key references and how, without the default schema and the defaults of its options."""
     schema = key.kw.get("referent_schema")
     actions = [str(key.kw.get(name) or "NO ACTION").upper() for name in ("onupdate", "ondelete")]

@@ -13,7 +13,7 @@ from sqlalchemy import Column, types
 
 from ampho._text import counted, listed, one_line
 from ampho.revise.autogenerate.operations.changes import table_key
-from ampho.revise.autogenerate.owners.ownership import join_key
+from ampho.revise.autogenerate.owners.keys import join_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

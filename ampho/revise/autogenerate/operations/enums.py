@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,7 +21,7 @@ from sqlalchemy import Column, Table, TypeDecorator, inspect, text
 from sqlalchemy.dialects.postgresql import ENUM
 
 from ampho.revise.autogenerate.operations.describe import Change
-from ampho.revise.autogenerate.owners.ownership import split_key
+from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -43,7 +43,6 @@ _COLUMNS_OF_ENUMS = text("""
     ORDER BY n.nspname, c.relname, a.attnum
 """)
 _TEXT = re.compile(r"('(?:[^']|'')*')::[\w \".]+$")
-_NOT_A_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w)")
 
 Name: TypeAlias = tuple[str, str]
 """The schema and the name of an object in the database."""
@@ -64,37 +63,26 @@ class EnumColumn:
     had_default: bool = False
 
 
-class CreateEnumOp(ops.ExecuteSQLOp):
-    """Creates an enum type, and drops it in the downgrade.
+class EnumOp(Statement):
+    """Creates or drops an enum type, and does the opposite in the downgrade.
 
+    :ivar creates: whether the type is created.
     :ivar is_owned: whether the package owns the type; if not, the downgrade keeps the type.
     """
 
-    def __init__(self, enum: ENUM, *, is_owned: bool = True) -> None:
-        super().__init__(f"CREATE TYPE {enum.name}")
+    def __init__(self, enum: ENUM, *, creates: bool, is_owned: bool = True) -> None:
+        detail = ", ".join(enum.enums) if creates else ""
+        super().__init__("", Change("+" if creates else "-", "enum type", _shown(enum), detail))
         self.enum: ENUM = enum
+        self.creates = creates
         self.is_owned = is_owned
-        self.change: Change = Change("+", "enum type", _shown(enum), ", ".join(enum.enums))
 
     def reverse(self) -> ops.MigrateOperation:
         """Return the operation of the downgrade."""
-        return DropEnumOp(self.enum) if self.is_owned else NoOp()
+        return EnumOp(self.enum, creates=not self.creates) if self.is_owned else super().reverse()
 
 
-class DropEnumOp(ops.ExecuteSQLOp):
-    """Drops an enum type, and creates it in the downgrade."""
-
-    def __init__(self, enum: ENUM) -> None:
-        super().__init__(f"DROP TYPE {enum.name}")
-        self.enum: ENUM = enum
-        self.change: Change = Change("-", "enum type", _shown(enum))
-
-    def reverse(self) -> CreateEnumOp:
-        """Return the operation of the downgrade."""
-        return CreateEnumOp(self.enum)
-
-
-class ChangeLabelsOp(ops.ExecuteSQLOp):
+class ChangeLabelsOp(Statement):
     """Adds labels to an enum type or removes labels, and does the opposite in the downgrade.
 
     PostgreSQL has no statement that removes a label. The type is replaced by a new one, which fails if a row contains a
@@ -107,20 +95,19 @@ class ChangeLabelsOp(ops.ExecuteSQLOp):
     """
 
     def __init__(self, enum: ENUM, old: Sequence[str], new: Sequence[str], columns: Sequence[EnumColumn]) -> None:
-        super().__init__(f"ALTER TYPE {enum.name}")
         self.enum: ENUM = enum
         self.old: tuple[str, ...] = tuple(old)
         self.new: tuple[str, ...] = tuple(new)
         self.columns: Sequence[EnumColumn] = columns
         self.commits = False
-        detail = [f"+ {label}" for label in self.added] + [f"- {label}" for label in old if label not in new]
-        risk = ""
-        if not self.added:
-            risk = (
-                f"The enum type {_shown(enum)} loses the labels {', '.join(each[2:] for each in detail)}. The revision"
-                " fails if rows contain them. If a label was renamed, write ALTER TYPE ... RENAME VALUE instead."
-            )
-        self.change: Change = Change("~", "enum type", _shown(enum), ", ".join(detail), risk=risk)
+        removed = [label for label in old if label not in new]
+        detail = [f"+ {label}" for label in self.added] + [f"- {label}" for label in removed]
+        risk = (
+            f"The enum type {_shown(enum)} loses the labels {', '.join(removed)}. The revision fails if rows contain"
+            " them. If a label was renamed, write ALTER TYPE ... RENAME VALUE instead."
+        )
+        shown = ", ".join(detail)
+        super().__init__("", Change("~", "enum type", _shown(enum), shown, risk="" if self.added else risk))
 
     @property
     def added(self) -> list[str]:
@@ -130,30 +117,6 @@ class ChangeLabelsOp(ops.ExecuteSQLOp):
     def reverse(self) -> ChangeLabelsOp:
         """Return the operation of the downgrade."""
         return ChangeLabelsOp(self.enum, self.new, self.old, self.columns)
-
-
-class CreateSchemaOp(ops.ExecuteSQLOp):
-    """Creates a schema. The downgrade keeps the schema, because it may contain other objects."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"CREATE SCHEMA {name}")
-        self.name = name
-        self.change: Change = Change("+", "schema", name)
-
-    def reverse(self) -> NoOp:
-        """Return the operation of the downgrade."""
-        return NoOp()
-
-
-class NoOp(ops.ExecuteSQLOp):
-    """Does nothing."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def reverse(self) -> NoOp:
-        """Return the operation of the downgrade."""
-        return self
 
 
 def _shown(enum: ENUM) -> str:
@@ -186,6 +149,9 @@ class _Catalog:
 
     def name(self, enum: ENUM) -> Name:
         return str(enum.schema or self.default_schema), str(enum.name)
+
+    def table(self, operation: Any) -> Name:  # noqa: ANN401 (any operation on a table)
+        return str(operation.schema or self.default_schema), operation.table_name
 
     @cached_property
     def labels(self) -> Mapping[Name, Sequence[str]]:
@@ -237,60 +203,51 @@ def change_enums(changes: Changes) -> None:
     if not renders_enums(changes.autogen):
         return
     catalog = _catalog(changes.autogen)
-    new = _named(catalog, changes.upgrade.ops)
-    gone = _named(catalog, changes.upgrade.ops, dropped=True)
-    owners = {name: _owner(changes, name) for name in new}
     created = [
-        CreateEnumOp(enum, is_owned=owners[name] == changes.package)
-        for name, enum in new.items()
+        EnumOp(enum, creates=True, is_owned=_owner(changes, name) == changes.package)
+        for name, enum in _named(changes, catalog).items()
         if getattr(enum, "create_type", True) and name not in catalog.labels
     ]
     dropped = [
-        DropEnumOp(enum)
-        for name, enum in gone.items()
+        EnumOp(enum, creates=False)
+        for name, enum in _named(changes, catalog, dropped=True).items()
         if name in catalog.labels and name not in catalog.of_models and not _left(catalog, name, changes)
     ]
     added, removed = _changed_labels(changes, catalog)
     changes.upgrade.ops[:] = [*created, *added, *changes.upgrade.ops, *removed, *dropped]
 
 
-def _named(catalog: _Catalog, operations: Iterable[ops.MigrateOperation], *, dropped: bool = False) -> dict[Name, ENUM]:
-    enums = [native_enum(type_, catalog.dialect) for type_ in _types(operations, dropped=dropped)]
+def _named(changes: Changes, catalog: _Catalog, *, dropped: bool = False) -> dict[Name, ENUM]:
+    enums = [native_enum(type_, catalog.dialect) for _, _, type_ in _columns(changes, catalog, dropped=dropped)]
     return {catalog.name(enum): enum for enum in enums if enum is not None}
 
 
-def _types(operations: Iterable[ops.MigrateOperation], *, dropped: bool) -> Iterator[TypeEngine[Any]]:
-    """Yield the types of the columns that operations create or drop."""
-    for operation in operations:
-        found = operation
-        if isinstance(operation, ops.OpContainer):
-            yield from _types(operation.ops, dropped=dropped)
-        elif isinstance(operation, ops.AlterColumnOp):
+def _columns(
+    changes: Changes, catalog: _Catalog, *, dropped: bool = False
+) -> Iterator[tuple[Name, str, TypeEngine[Any]]]:
+    """Yield the columns that an upgrade creates or drops: the table, the name, and the type of each.
+
+    A column whose type changes counts as dropped with the old type, and as created with the new one.
+    """
+    for operation in changes.operations():
+        drops = isinstance(operation, ops.DropTableOp | ops.DropColumnOp)
+        columns: list[Column[Any]] = []
+        if isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
             type_ = operation.existing_type if dropped else operation.modify_type
-            if operation.modify_type is not None and type_ is not None:
-                yield type_
-        elif isinstance(operation, ops.DropTableOp | ops.DropColumnOp):
-            found = operation.reverse() if dropped else operation
-        elif dropped:
-            continue
-        if isinstance(found, ops.CreateTableOp):
-            yield from (item.type for item in found.columns if isinstance(item, Column))
-        elif isinstance(found, ops.AddColumnOp):
-            yield found.column.type
+            columns = [Column(operation.column_name, type_)]
+        elif drops == dropped:
+            match operation.reverse() if drops else operation:
+                case ops.CreateTableOp(columns=items):
+                    columns = [item for item in items if isinstance(item, Column)]
+                case ops.AddColumnOp(column=added):
+                    columns = [added]
+        yield from ((catalog.table(operation), column.name, column.type) for column in columns)
 
 
 def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
     """Return the columns that still have a type after an upgrade that drops some columns."""
-    dropped: set[tuple[Name, str]] = set()
-    for operation in changes.operations():
-        if isinstance(operation, ops.DropTableOp):
-            dropped.add(((operation.schema or catalog.default_schema, operation.table_name), ""))
-        elif isinstance(operation, ops.DropColumnOp) or (
-            isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None
-        ):
-            dropped.add(((operation.schema or catalog.default_schema, operation.table_name), operation.column_name))
-    columns = catalog.columns.get(name, ())
-    return [each for each in columns if dropped.isdisjoint({(each.table, ""), (each.table, each.name)})]
+    dropped = {(table, column) for table, column, _ in _columns(changes, catalog, dropped=True)}
+    return [each for each in catalog.columns.get(name, ()) if (each.table, each.name) not in dropped]
 
 
 def _owner(changes: Changes, name: Name) -> str:
@@ -331,30 +288,12 @@ def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog:
     left = _left(catalog, name, changes)
     known = {(each.table, each.name) for each in left}
     new = [
-        EnumColumn(table, column.name, _is_array(column.type, catalog), None)
-        for table, column in _new_columns(changes.operations(), catalog)
-        if (enum := native_enum(column.type, catalog.dialect)) is not None and catalog.name(enum) == name
+        EnumColumn(table, column, getattr(type_.dialect_impl(catalog.dialect), "item_type", None) is not None, None)
+        for table, column, type_ in _columns(changes, catalog)
+        if (enum := native_enum(type_, catalog.dialect)) is not None and catalog.name(enum) == name
     ]
     new = [each for each in new if (each.table, each.name) not in known]
     return [_with_models_default(each, labels, changes, catalog) for each in (*left, *new)]
-
-
-def _is_array(type_: TypeEngine[Any], catalog: _Catalog) -> bool:
-    return getattr(type_.dialect_impl(catalog.dialect), "item_type", None) is not None
-
-
-def _new_columns(operations: Iterable[ops.MigrateOperation], catalog: _Catalog) -> Iterator[tuple[Name, Column[Any]]]:
-    for operation in operations:
-        if isinstance(operation, ops.CreateTableOp):
-            columns = [item for item in operation.columns if isinstance(item, Column)]
-        elif isinstance(operation, ops.AddColumnOp):
-            columns = [operation.column]
-        elif isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
-            columns = [Column(operation.column_name, operation.modify_type)]
-        else:
-            continue
-        table = (str(operation.schema or catalog.default_schema), operation.table_name)
-        yield from ((table, column) for column in columns)
 
 
 def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> EnumColumn:
@@ -362,8 +301,7 @@ def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Cha
     changed = any(
         isinstance(each, ops.AlterColumnOp)
         and each.modify_server_default is not False
-        and (str(each.schema or catalog.default_schema), each.table_name, each.column_name)
-        == (*column.table, column.name)
+        and (catalog.table(each), each.column_name) == (column.table, column.name)
         for each in changes.operations()
     )
     if not changed and column.default is not None and any(_literal(label) in column.default for label in labels):
@@ -394,13 +332,16 @@ def create_schemas(changes: Changes) -> None:
     made = [operation for operation in changes.upgrade.ops if isinstance(operation, ops.CreateTableOp)]
     wanted = {str(each.schema) for each in made if each.schema} - {str(autogen.dialect.default_schema_name)}
     if autogen.dialect.name == "postgresql":
-        enums = [each.enum for each in changes.upgrade.ops if isinstance(each, CreateEnumOp)]
+        enums = [each.enum for each in changes.upgrade.ops if isinstance(each, EnumOp)]
         wanted |= {str(enum.schema) for enum in enums if enum.schema}
     if not wanted:
         return
     missing = sorted(wanted.difference(autogen.inspector.get_schema_names()))
     if autogen.dialect.name == "postgresql":
-        changes.upgrade.ops[:0] = [CreateSchemaOp(name) for name in missing]
+        changes.upgrade.ops[:0] = [
+            Statement(f"CREATE SCHEMA IF NOT EXISTS {quoted(name, autogen.dialect)}", Change("+", "schema", name))
+            for name in missing
+        ]
         return
     how = "Attach it before the revision runs" if autogen.dialect.name == "sqlite" else "Create it first"
     changes.warnings += [
@@ -483,11 +424,6 @@ def _without_cast(default: Any) -> Any:  # noqa: ANN401 (a default of any form)
     return text(found[1]) if found else default
 
 
-def schemas_of(keys: Iterable[str]) -> set[str]:
-    """Return the schemas in the keys of tables."""
-    return {schema for schema, _ in map(split_key, keys) if schema}
-
-
 # ---- Rendering ----
 
 
@@ -500,7 +436,7 @@ class _Sql:
     """Quotes names, and renders statements as calls."""
 
     def __init__(self, autogen: AutogenContext) -> None:
-        self._quote = autogen.dialect.identifier_preparer.quote
+        self._dialect = autogen.dialect
         self._default = autogen.dialect.default_schema_name
         self._prefix = autogen.opts["alembic_module_prefix"] or ""
 
@@ -509,50 +445,28 @@ class _Sql:
         return quoted if schema in (None, self._default) else f"{self.column(str(schema))}.{quoted}"
 
     def column(self, name: str) -> str:
-        return self._quote(name).replace("%%", "%")  # op.execute() doubles the sign if the driver needs that
+        return quoted(name, self._dialect)
 
     def execute(self, sql: str) -> str:
-        return f"{self._prefix}execute({_NOT_A_PARAMETER.sub(chr(92) + ':', sql)!r})"
+        return f"{self._prefix}execute({literal_sql(sql)!r})"
 
 
-def _enum(enum: ENUM, autogen: AutogenContext, labels: Sequence[str] = ()) -> str:
-    prefix = autogen.opts["sqlalchemy_module_prefix"] or ""
+@renderers.dispatch_for(EnumOp)
+def _render_enum(autogen: AutogenContext, operation: EnumOp) -> str:
+    enum, prefix = operation.enum, autogen.opts["sqlalchemy_module_prefix"] or ""
+    labels = map(repr, enum.enums if operation.creates else ())
     schema = [f"schema={str(enum.schema)!r}"] if enum.schema else []
-    return f"{prefix}Enum({', '.join([*map(repr, labels), f'name={str(enum.name)!r}', *schema])})"
-
-
-def _bind(autogen: AutogenContext) -> str:
-    return f"{autogen.opts['alembic_module_prefix'] or ''}get_bind()"
-
-
-@renderers.dispatch_for(CreateEnumOp)
-def _render_create(autogen: AutogenContext, operation: CreateEnumOp) -> str:
-    enum = _enum(operation.enum, autogen, operation.enum.enums)
-    return f"{enum}.create({_bind(autogen)}, checkfirst=True)"
-
-
-@renderers.dispatch_for(DropEnumOp)
-def _render_drop(autogen: AutogenContext, operation: DropEnumOp) -> str:
-    return f"{_enum(operation.enum, autogen)}.drop({_bind(autogen)}, checkfirst=True)"
-
-
-@renderers.dispatch_for(CreateSchemaOp)
-def _render_schema(autogen: AutogenContext, operation: CreateSchemaOp) -> str:
-    sql = _Sql(autogen)
-    return sql.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.column(operation.name)}")
+    arguments = ", ".join([*labels, f"name={str(enum.name)!r}", *schema])
+    bind = f"{autogen.opts['alembic_module_prefix'] or ''}get_bind()"
+    return f"{prefix}Enum({arguments}).{'create' if operation.creates else 'drop'}({bind}, checkfirst=True)"
 
 
 @renderers.dispatch_for(CastColumnOp)
 def _render_cast(autogen: AutogenContext, operation: CastColumnOp) -> str:
     plain = ops.AlterColumnOp(operation.table_name, operation.column_name)
-    vars(plain).update({name: value for name, value in vars(operation).items() if name not in ("using", "back")})
+    vars(plain).update(vars(operation))
     text = render_op_text(autogen, plain).rstrip()
     return f"{text.removesuffix(')')},\n{' ' * 15}postgresql_using={operation.using!r})"
-
-
-@renderers.dispatch_for(NoOp)
-def _render_nothing(autogen: AutogenContext, operation: NoOp) -> list[str]:
-    return []
 
 
 @renderers.dispatch_for(ChangeLabelsOp)

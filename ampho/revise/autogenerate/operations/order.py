@@ -35,7 +35,7 @@ def order_drops(changes: Changes) -> None:
     modified = [operation for operation in found if isinstance(operation, ops.ModifyTableOps)]
     changes.of_dropped_tables = [operation for operation in modified if table_key(operation) in drops]
     for operation in modified:
-        operation.ops.sort(key=drops_key, reverse=True)
+        operation.ops.sort(key=drops_foreign_key, reverse=True)
     if drops:
         moved = {*map(id, drops.values()), *map(id, changes.of_dropped_tables)}
         first = next(number for number, operation in enumerate(found) if id(operation) in moved)
@@ -43,7 +43,7 @@ def order_drops(changes: Changes) -> None:
         keys = [end for item in after if isinstance(item, ops.ModifyTableOps) for end in _dropped_keys(item, drops)]
         order, circular = _children_first(drops)
         if changes.supports_alter:
-            keys += [drop_keys(drops[key], target) for key, target in circular]
+            keys += [drop_foreign_keys(drops[key], target) for key, target in circular]
         left = [operation for operation in after if not is_empty_change(operation)]
         found[first:] = [*keys, *(drops[key] for key in order), *left]
 
@@ -69,14 +69,14 @@ def make_altering_keys(changes: Changes) -> None:
             operation.columns = items
 
 
-def drops_key(operation: ops.MigrateOperation) -> bool:
+def drops_foreign_key(operation: ops.MigrateOperation) -> bool:
     """Return whether an operation drops a foreign key."""
     return isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "foreignkey"
 
 
 def _dropped_keys(change: ops.ModifyTableOps, drops: Mapping[str, object]) -> Iterator[ops.ModifyTableOps]:
     """Move operations that drop foreign keys to dropped tables out of a change, and yield them as a new change."""
-    ends = [end for end in change.ops if drops_key(end) and not drops.keys().isdisjoint(targets(end.reverse()))]
+    ends = [end for end in change.ops if drops_foreign_key(end) and not drops.keys().isdisjoint(targets(end.reverse()))]
     if ends:
         change.ops[:] = [other for other in change.ops if other not in ends]
         yield ops.ModifyTableOps(change.table_name, ends, schema=change.schema)
@@ -102,7 +102,7 @@ def _children_first(drops: Mapping[str, ops.DropTableOp]) -> tuple[Sequence[str]
             circular.append((key, referenced))
 
 
-def drop_keys(drop: ops.DropTableOp, key: str) -> ops.ModifyTableOps:
+def drop_foreign_keys(drop: ops.DropTableOp, key: str) -> ops.ModifyTableOps:
     """Return an operation that drops the foreign keys from a dropped table to another, before both are dropped."""
     table = cast("ops.CreateTableOp", drop._reverse)
     ends = [ops.DropConstraintOp.from_constraint(item) for item in table.columns if references(item, {key})]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ampho.history.graph import Graph
-from ampho.history.losses import Function, argument, string
+from ampho.history.losses import Function, argument, called, string
+from ampho.revise.autogenerate.owners.keys import join_key
 
 _NAMES = ("name", "enum_name", "signature")
 """The arguments that name an object other than a table, such as a type or a view."""
@@ -54,23 +55,24 @@ class Created:
     def read(self, call: ast.Call, package: str) -> None:
         """Record what a call in a revision of a package creates, drops, or renames."""
         self._add_objects(call, package)
-        name = _name(call)
+        name = called(call)
         if name not in _READ:
             return
         schema = string(argument(call, "schema"))
-        table, new = string(argument(call, "table_name", 0)), string(argument(call, "new_table_name", 1))
-        if name == "rename_table":
-            table = string(argument(call, "old_table_name", 0))
-        key = _key(table, schema)
+        table = string(argument(call, "old_table_name" if name == "rename_table" else "table_name", 0))
+        new = string(argument(call, "new_table_name", 1))
+        key = join_key(schema, table)
         match name:
             case "create_table" | "drop_table" if table:
-                self._forget(key)
+                for known in (self.users, self.columns, self.tables):
+                    known.pop(key, None)
                 if name == "create_table":
                     self.tables[key] = package
             case "rename_table" if table and new:
-                self.tables[_key(new, schema)] = self.tables.pop(key, package)
-                self.users[_key(new, schema)] = self.users.pop(key, set())
-                self.columns[_key(new, schema)] = self.columns.pop(key, {})
+                new = join_key(schema, new)
+                self.tables[new] = self.tables.pop(key, package)
+                self.users[new] = self.users.pop(key, set())
+                self.columns[new] = self.columns.pop(key, {})
             case "batch_alter_table":
                 self._batch = key
             case "add_column":
@@ -79,13 +81,10 @@ class Created:
                 for target, column in _targets(call):
                     self.users.setdefault(target, set()).add((package, column))
 
-    def _forget(self, key: str) -> None:
-        for known in (self.users, self.columns, self.tables):
-            known.pop(key, None)
-
     def _add_objects(self, call: ast.Call, package: str) -> None:
-        for name in _objects(call):
-            self.objects.setdefault(name, package)
+        for word in call.keywords:
+            if word.arg in _NAMES and (name := string(word.value)):
+                self.objects.setdefault(name, package)
 
     def _add_columns(self, call: ast.Call, key: str, package: str) -> None:
         names = [string(argument(each, "name", 0)) for each in call.args if isinstance(each, ast.Call)]
@@ -103,15 +102,6 @@ def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
     return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
 
 
-def _name(call: ast.Call) -> str:
-    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
-
-
-def _objects(call: ast.Call) -> list[str]:
-    """Return the names in a call that may be those of a type, a view, or another object."""
-    return [name for each in call.keywords if each.arg in _NAMES and (name := string(each.value))]
-
-
 def _is_of_op(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "op"
 
@@ -122,15 +112,15 @@ def _strings(node: ast.expr | None) -> list[str]:
 
 def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
     """Yield the tables and columns that a call's foreign key references, if they are literals."""
-    if _name(call) == "create_foreign_key":
+    if called(call) == "create_foreign_key":
         # The function in ``op`` has one more parameter than the method of a batch: the table with the foreign key.
         of_op = _is_of_op(call)
         table = string(argument(call, "referent_table", 2 if of_op else 1))
         schema = string(argument(call, "referent_schema"))
         columns = _strings(argument(call, "remote_cols", 4 if of_op else 3))
-        yield from ((_key(table, schema), column) for column in columns if table)
+        yield from ((join_key(schema, table), column) for column in columns if table)
         return
-    if _name(call) == "ForeignKey":
+    if called(call) == "ForeignKey":
         written = [string(argument(call, "column", 0))]
     else:
         written = _strings(argument(call, "refcolumns", 1))
@@ -138,7 +128,3 @@ def _targets(call: ast.Call) -> Iterator[tuple[str, str]]:
         table, _, column = target.rpartition(".")
         if table:
             yield table, column
-
-
-def _key(table: str, schema: str) -> str:
-    return f"{schema}.{table}" if schema else table

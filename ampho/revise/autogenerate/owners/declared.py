@@ -15,6 +15,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import cast
 
+from ampho.history.losses import called
 from ampho.revise.names import assigned_names
 
 _LOOKUPS = ("get", "getattr")
@@ -153,7 +154,7 @@ class _Source:
         """The names of the called functions, each with a string that is an argument."""
         tree = self._parsed()
         return frozenset(
-            (getattr(call.func, "attr", "") or getattr(call.func, "id", ""), value.value)
+            (called(call), value.value)
             for call in (ast.walk(tree) if tree else ())
             if isinstance(call, ast.Call)
             for value in (*call.args, *(word.value for word in call.keywords))
@@ -207,7 +208,7 @@ def _names(targets: Iterable[ast.AST]) -> set[str]:
 def _makes(value: ast.expr | None) -> bool:
     """Return whether a value contains a call that may make an object, rather than look one up."""
     calls = [part for part in ast.walk(value) if isinstance(part, ast.Call)] if value else []
-    return any((getattr(call.func, "attr", "") or getattr(call.func, "id", "")) not in _LOOKUPS for call in calls)
+    return any(called(call) not in _LOOKUPS for call in calls)
 
 
 def _filled(node: ast.AST) -> Iterator[str]:

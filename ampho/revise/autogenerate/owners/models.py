@@ -186,7 +186,7 @@ def two_models(exc: BaseException) -> str | None:
     second = [module for module in modules if module.partition(".")[0] not in _LIBRARIES]
     metadata = frames[-1].f_locals.get("metadata")
     table = metadata.tables.get(found[1]) if isinstance(metadata, MetaData) else None
-    items = [table, *(mapper.class_ for mapper in _mappers() if mapper.local_table is table)]
+    items = [table, *(mapper.class_ for mapper in all_mappers() if mapper.local_table is table)]
     places = [place for held in Modules(()).places(items).values() for place in held] if table is not None else []
     first = [place.module for place in _strongest(places)]
     return _two_tables(found[1], [*first[:1], *second[-1:]])
@@ -206,12 +206,12 @@ def _strongest(places: Iterable[Place]) -> list[Place]:
 
 
 def _configured(metadata: Sequence[MetaData]) -> list[Mapper[Any]]:
-    """Configure the mappers of the metadata, because extensions may create further tables when this happens.
+    """Configure the mappers of the metadata, and return the mappers of all classes.
 
-    Mappers with errors are skipped: their tables can be compared, but their relationships lead nowhere. Return the
-    mappers of all classes.
+    Extensions may create further tables when mappers are configured. Mappers with errors are skipped: their tables can
+    be compared, but their relationships lead nowhere.
     """
-    mappers = _mappers()
+    mappers = all_mappers()
     registries = {id(mapper.registry): mapper.registry for mapper in mappers if _is_in(mapper.local_table, metadata)}
 
     def add(mapper: Mapper[Any], _: type[Any]) -> None:
@@ -227,7 +227,7 @@ def _configured(metadata: Sequence[MetaData]) -> list[Mapper[Any]]:
     return _sorted(mappers)
 
 
-def _mappers() -> list[Mapper[Any]]:
+def all_mappers() -> list[Mapper[Any]]:
     """Return the mappers of all classes, sorted by the names of the classes."""
     found: dict[int, type] = {}
     level: dict[int, type] = {id(object): object}

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ampho.revise.autogenerate.owners.declared import Claim, Modules, only
-from ampho.revise.autogenerate.owners.ownership import IGNORED, Ownership, split_key
+from ampho.revise.autogenerate.owners.keys import split_key
+from ampho.revise.autogenerate.owners.ownership import IGNORED, Ownership
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

@@ -19,6 +19,7 @@ from ampho._text import describe, did_you_mean
 from ampho.errors import ConfigurationError
 from ampho.history.package import SETTING, MigrationPackage
 from ampho.revise.autogenerate.owners.created import Created
+from ampho.revise.autogenerate.owners.keys import join_key, split_key
 from ampho.settings import OWNERS
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ OwnerHook: TypeAlias = Callable[[object, str, str], "str | None"]
 
 @dataclass(frozen=True)
 class Rules:
-    """What the app says about owners.
+    """The owners that the app names explicitly.
 
     :ivar names: the names of the listed packages.
     :ivar hooks: the functions that are decorated with ``owner``.
@@ -92,7 +93,7 @@ class Ownership:
     :ivar unowned: the tables in the metadata without an owner.
     :ivar elsewhere: for each package, the tables of its models that are in other metadata.
     :ivar columns: for each table, the columns that do not belong to its owner, each with its own owner.
-    :ivar rules: what the app says about owners.
+    :ivar rules: the owners that the app names.
     :ivar created: what the revisions create.
     :ivar present: what the applied revisions created.
     """
@@ -167,17 +168,6 @@ class Ownership:
 def name_tables(keys: Sequence[str]) -> str:
     """Return the names of tables as a phrase."""
     return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
-
-
-def join_key(schema: str | None, name: str) -> str:
-    """Return the key of a table: its name, after its schema and a dot if it has one."""
-    return f"{schema}.{name}" if schema else name
-
-
-def split_key(key: str) -> tuple[str | None, str]:
-    """Return the schema and the name in the key of a table."""
-    schema, _, name = key.rpartition(".")
-    return schema or None, name
 
 
 def find_owners(

@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKeyConstraint
 
 from ampho.history.graph import reach
 from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change, references, table_key, targets
-from ampho.revise.autogenerate.operations.order import drop_keys, drops_key
+from ampho.revise.autogenerate.operations.order import drop_foreign_keys, drops_foreign_key
 
 _NOTHING_NEW = (ops.CreateForeignKeyOp, ops.DropColumnOp, ops.DropConstraintOp, ops.DropIndexOp)
 
@@ -19,8 +19,8 @@ _NOTHING_NEW = (ops.CreateForeignKeyOp, ops.DropColumnOp, ops.DropConstraintOp, 
 def in_order(found: Iterable[Changes]) -> list[Changes]:
     """Return changes in an order in which they can run; where any order is possible, keep the given one.
 
-    If packages need each other, some changes are split: foreign keys to tables of the other packages, and drops that
-    the other packages have to prepare, come in a second revision.
+    If packages depend on each other, some changes are split: foreign keys to tables of the other packages, and drops
+    that the other packages have to prepare, are left to a second revision.
     """
     parts = list(found)
     ignored: set[tuple[int, int]] = set()
@@ -30,8 +30,8 @@ def in_order(found: Iterable[Changes]) -> list[Changes]:
             return [parts[position] for position in TopologicalSorter(needs).static_order()]
         except CycleError as exc:
             needed, part = exc.args[1][:2]
-            circle = [other for other in reach([part], needs.get) if part in reach([other], needs.get)]
-            late = next(filter(None, (_split(parts, circle, position) for position in sorted(circle))), None)
+            cycle = [other for other in reach([part], needs.get) if part in reach([other], needs.get)]
+            late = next(filter(None, (_split(parts, cycle, position) for position in sorted(cycle))), None)
             if late:
                 parts.append(late)
             else:
@@ -76,17 +76,17 @@ def _made(part: Changes) -> Iterator[str]:
 def _no_longer_referenced(part: Changes) -> Iterator[str]:
     """Yield the keys of the tables to which foreign keys are dropped."""
     for operation in part.operations():
-        if isinstance(operation, ops.DropTableOp) or drops_key(operation):
+        if isinstance(operation, ops.DropTableOp) or drops_foreign_key(operation):
             yield from targets(operation.reverse())
 
 
-def _split(parts: Sequence[Changes], circle: Iterable[int], position: int) -> Changes | None:
-    """Split off the part of a change that must run after the other changes of a circle, and return that part.
+def _split(parts: Sequence[Changes], cycle: Iterable[int], position: int) -> Changes | None:
+    """Split off the part of a change that must run after the other changes of a cycle, and return that part.
 
     Return None if that part would be empty, or the whole change.
     """
     part = parts[position]
-    others = [parts[other] for other in circle if other != position]
+    others = [parts[other] for other in cycle if other != position]
     made = {key for other in others for key in _made(other)}
     used = {key for other in others for key in _no_longer_referenced(other)}
     gone = {key for other in others for key, column in other.removed() if not column}
@@ -153,4 +153,4 @@ def _ends_of_dropped(part: Changes, drops: Iterable[object], gone: set[str]) -> 
     tables = [operation for operation in drops if isinstance(operation, ops.DropTableOp)] if part.supports_alter else []
     for table in tables:
         for key in gone.intersection(targets(table.reverse())):
-            yield drop_keys(table, key)
+            yield drop_foreign_keys(table, key)
