@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ENUM
 
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted
+from ampho.revise.autogenerate.owners.keys import join_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -71,8 +72,8 @@ class EnumOp(Statement):
     """
 
     def __init__(self, enum: ENUM, *, creates: bool, is_owned: bool = True) -> None:
-        detail = ", ".join(enum.enums) if creates else ""
-        super().__init__("", Change("+" if creates else "-", "enum type", _shown(enum), detail))
+        name, labels = join_key(enum.schema, str(enum.name)), ", ".join(enum.enums)
+        super().__init__("", Change("+", "enum type", name, labels) if creates else Change("-", "enum type", name))
         self.enum: ENUM = enum
         self.creates = creates
         self.is_owned = is_owned
@@ -100,14 +101,13 @@ class ChangeLabelsOp(Statement):
         self.new: tuple[str, ...] = tuple(new)
         self.columns: Sequence[EnumColumn] = columns
         self.commits = False
-        removed = [label for label in old if label not in new]
-        detail = [f"+ {label}" for label in self.added] + [f"- {label}" for label in removed]
+        name, removed = join_key(enum.schema, str(enum.name)), [label for label in old if label not in new]
+        detail = ", ".join([*(f"+ {label}" for label in self.added), *(f"- {label}" for label in removed)])
         risk = (
-            f"The enum type {_shown(enum)} loses the labels {', '.join(removed)}. The revision fails if rows contain"
-            " them. If a label was renamed, write ALTER TYPE ... RENAME VALUE instead."
+            f"The enum type {name} loses the labels {', '.join(removed)}. The revision fails if rows contain them. If a"
+            " label was renamed, write ALTER TYPE ... RENAME VALUE instead."
         )
-        shown = ", ".join(detail)
-        super().__init__("", Change("~", "enum type", _shown(enum), shown, risk="" if self.added else risk))
+        super().__init__("", Change("~", "enum type", name, detail, risk="" if self.added else risk))
 
     @property
     def added(self) -> list[str]:
@@ -117,10 +117,6 @@ class ChangeLabelsOp(Statement):
     def reverse(self) -> ChangeLabelsOp:
         """Return the operation of the downgrade."""
         return ChangeLabelsOp(self.enum, self.new, self.old, self.columns)
-
-
-def _shown(enum: ENUM) -> str:
-    return f"{enum.schema}.{enum.name}" if enum.schema else str(enum.name)
 
 
 # ---- Finding what differs ----
@@ -133,25 +129,22 @@ class _Catalog:
     connection: Connection
     default_schema: str
     tables: Collection[Table]
-    of_models: Mapping[Name, list[tuple[Table, ENUM]]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        found: dict[Name, list[tuple[Table, ENUM]]] = {}
-        for table in self.tables:
-            for column in table.columns:
-                if (enum := native_enum(column.type, self.dialect)) is not None:
-                    found.setdefault(self.name(enum), []).append((table, enum))
-        self.of_models = found
+    @cached_property
+    def of_models(self) -> Mapping[Name, ENUM]:
+        """The enum types of the models; of several with the same name, the first."""
+        found: dict[Name, ENUM] = {}
+        for type_ in (column.type for table in self.tables for column in table.columns):
+            if (enum := native_enum(type_, self.dialect)) is not None:
+                found.setdefault(self.key(enum.schema, enum.name), enum)
+        return found
 
     @property
     def dialect(self) -> Dialect:
         return self.connection.dialect
 
-    def name(self, enum: ENUM) -> Name:
-        return str(enum.schema or self.default_schema), str(enum.name)
-
-    def table(self, operation: Any) -> Name:  # noqa: ANN401 (any operation on a table)
-        return str(operation.schema or self.default_schema), operation.table_name
+    def key(self, schema: str | None, name: str | None) -> Name:
+        return str(schema or self.default_schema), str(name)
 
     @cached_property
     def labels(self) -> Mapping[Name, Sequence[str]]:
@@ -219,7 +212,7 @@ def change_enums(changes: Changes) -> None:
 
 def _named(changes: Changes, catalog: _Catalog, *, dropped: bool = False) -> dict[Name, ENUM]:
     enums = [native_enum(type_, catalog.dialect) for _, _, type_ in _columns(changes, catalog, dropped=dropped)]
-    return {catalog.name(enum): enum for enum in enums if enum is not None}
+    return {catalog.key(enum.schema, enum.name): enum for enum in enums if enum is not None}
 
 
 def _columns(
@@ -230,6 +223,8 @@ def _columns(
     A column whose type changes counts as dropped with the old type, and as created with the new one.
     """
     for operation in changes.operations():
+        if not isinstance(operation, ops.CreateTableOp | ops.DropTableOp | ops.AlterTableOp):
+            continue
         drops = isinstance(operation, ops.DropTableOp | ops.DropColumnOp)
         columns: list[Column[Any]] = []
         if isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
@@ -241,7 +236,8 @@ def _columns(
                     columns = [item for item in items if isinstance(item, Column)]
                 case ops.AddColumnOp(column=added):
                     columns = [added]
-        yield from ((catalog.table(operation), column.name, column.type) for column in columns)
+        for column in columns:
+            yield catalog.key(operation.schema, operation.table_name), column.name, column.type
 
 
 def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
@@ -258,8 +254,7 @@ def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLab
     """Return the operations that add labels, which come first, and those that remove labels, which come last."""
     added: list[ChangeLabelsOp] = []
     removed: list[ChangeLabelsOp] = []
-    for name, users in catalog.of_models.items():
-        enum = users[0][1]
+    for name, enum in catalog.of_models.items():
         if not getattr(enum, "create_type", True) or _owner(changes, name) != changes.package:
             continue
         old = catalog.labels.get(name)
@@ -290,7 +285,7 @@ def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog:
     new = [
         EnumColumn(table, column, getattr(type_.dialect_impl(catalog.dialect), "item_type", None) is not None, None)
         for table, column, type_ in _columns(changes, catalog)
-        if (enum := native_enum(type_, catalog.dialect)) is not None and catalog.name(enum) == name
+        if (enum := native_enum(type_, catalog.dialect)) is not None and catalog.key(enum.schema, enum.name) == name
     ]
     new = [each for each in new if (each.table, each.name) not in known]
     return [_with_models_default(each, labels, changes, catalog) for each in (*left, *new)]
@@ -301,13 +296,13 @@ def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Cha
     changed = any(
         isinstance(each, ops.AlterColumnOp)
         and each.modify_server_default is not False
-        and (catalog.table(each), each.column_name) == (column.table, column.name)
+        and (catalog.key(each.schema, each.table_name), each.column_name) == (column.table, column.name)
         for each in changes.operations()
     )
     if not changed and column.default is not None and any(_literal(label) in column.default for label in labels):
         return column
     for table in catalog.tables:
-        if (str(table.schema or catalog.default_schema), table.name) == column.table and column.name in table.columns:
+        if catalog.key(table.schema, table.name) == column.table and column.name in table.columns:
             default = getattr(table.columns[column.name].server_default, "arg", None)
             shown = _literal(default) if isinstance(default, str) else None if default is None else str(default)
             return replace(column, default=shown, had_default=column.default is not None)
