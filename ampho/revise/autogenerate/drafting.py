@@ -13,7 +13,6 @@ from ampho.migrate.project import Project
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, describe
-from ampho.revise.autogenerate.owners.ownership import name_tables
 from ampho.revise.autogenerate.write.directives import apply_hook, prepare, preset
 from ampho.revise.autogenerate.write.render import body
 from ampho.revise.autogenerate.write.sequence import in_order
@@ -75,10 +74,10 @@ class Drafting:
         left_out = self._not_created_yet(changes)
         if left_out:
             changes.leave_out_references({*left_out})
+            tables = f"the table{'s' if len(left_out) > 1 else ''} {', '.join(left_out)}"
             self.warn(
-                f"The foreign keys to {name_tables(left_out)} are left out, because the owner also depends on"
-                f" {changes.package}. Write the owner's revision, apply both, and run this command again to add the"
-                " foreign keys."
+                f"The foreign keys to {tables} are left out, because the owner also depends on {changes.package}."
+                " Write the owner's revision, apply both, and run this command again to add the foreign keys."
             )
         return {*left_out}
 

@@ -93,12 +93,8 @@ def autogenerate(
 
     Foreign keys to tables of other packages become ``depends_on``. If one file cannot be written, no file is.
 
-    :param packages: the packages; if there are none, all that are not installed in site-packages.
-    :param scratch: whether the database is a throwaway database, on which the histories run first.
-    :param dry_run: whether to write nothing.
-    :param asks: whether the caller asks the questions; if there are any, write nothing, and do not warn.
-    :param rename: renames of objects, such as ``users.name=full_name``.
-    :param fill: values for existing rows, such as ``users.age=0``.
+    The parameters are those of ``Commands.autogenerate``.
+
     :return: a result for each package; first those with revisions, in the order in which these run.
     """
     names = _names(project, packages, wish)

@@ -165,11 +165,6 @@ class Ownership:
         return next(iter(needed or found), None)
 
 
-def name_tables(keys: Sequence[str]) -> str:
-    """Return the names of tables as a phrase."""
-    return f"the table{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
-
-
 def find_owners(
     project: Project, metadata: MetaData | Sequence[MetaData] | None, applied: Container[str] | None = None
 ) -> Ownership:

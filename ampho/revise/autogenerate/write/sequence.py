@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from alembic.operations import ops
@@ -40,7 +40,8 @@ def in_order(found: Iterable[Changes]) -> list[Changes]:
 
 def _needs(parts: Sequence[Changes]) -> Iterator[tuple[int, set[int]]]:
     """Yield the position of each change, and the positions of the changes that have to run before it."""
-    packages, makers, users = _positions(parts)
+    packages = _positions(parts, lambda part: [part.package])
+    makers, users = _positions(parts, _made), _positions(parts, _no_longer_referenced)
     for position, part in enumerate(parts):
         needed = {other for package in part.needs for other in packages[package][:1]}
         needed |= {maker for key in part.references() for maker in makers[key]}
@@ -49,18 +50,13 @@ def _needs(parts: Sequence[Changes]) -> Iterator[tuple[int, set[int]]]:
         yield position, needed | {other for other in packages[part.package] if other < position}
 
 
-def _positions(parts: Sequence[Changes]) -> tuple[defaultdict[str, list[int]], ...]:
-    """Return the positions of changes by package, by the tables that they make, and by those they stop referencing."""
-    packages: defaultdict[str, list[int]] = defaultdict(list)
-    makers: defaultdict[str, list[int]] = defaultdict(list)
-    users: defaultdict[str, list[int]] = defaultdict(list)
+def _positions(parts: Sequence[Changes], names: Callable[[Changes], Iterable[str]]) -> defaultdict[str, list[int]]:
+    """Return the positions of the changes for which a function returns a name, by that name."""
+    positions: defaultdict[str, list[int]] = defaultdict(list)
     for position, part in enumerate(parts):
-        packages[part.package].append(position)
-        for key in _made(part):
-            makers[key].append(position)
-        for key in _no_longer_referenced(part):
-            users[key].append(position)
-    return packages, makers, users
+        for name in names(part):
+            positions[name].append(position)
+    return positions
 
 
 def _made(part: Changes) -> Iterator[str]:
