@@ -65,9 +65,7 @@ class Drafting:
         self.changes.setdefault(changes.package, []).extend(describe(changes))
         self.graph = self.graph.with_revision(draft.revision)
         self._last[changes.package] = new.id
-        self._created |= {
-            table_key(operation) for operation in changes.upgrade.ops if isinstance(operation, ops.CreateTableOp)
-        }
+        self._created.update(map(table_key, changes.only(ops.CreateTableOp)))
 
     def _leave_out(self, changes: Changes) -> set[str]:
         """Remove the foreign keys to tables that no revision creates yet, and return the keys of these tables."""

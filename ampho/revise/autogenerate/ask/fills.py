@@ -160,16 +160,14 @@ def _is_constant(column: Column[Any]) -> bool:
 def questions_about_values(changes: Changes) -> Iterator[Question]:
     """Yield a question for each column that becomes NOT NULL and has no value for existing rows."""
     filled = {operation.change.name for operation in changes.operations() if isinstance(operation, Fill)}
-    for change in changes.upgrade.ops:
-        if isinstance(change, ops.ModifyTableOps):
-            for operation in change.ops:
-                column = None if isinstance(operation, _SetNotNull) else unfilled(operation)
-                if column is not None and f"{table_key(change)}.{column[0]}" not in filled:
-                    kind = "new column" if isinstance(operation, ops.AddColumnOp) else "column"
-                    detail = type_name(column[1], changes.autogen.dialect)
-                    name = f"{table_key(change)}.{column[0]}"
-                    check = partial(parsed, name=name, type_=column[1], changes=changes)
-                    yield Question("--fill", kind, name, detail=detail, check=check)
+    for change in changes.only(ops.ModifyTableOps):
+        for operation in change.ops:
+            column = None if isinstance(operation, _SetNotNull) else unfilled(operation)
+            if column is not None and (name := f"{table_key(change)}.{column[0]}") not in filled:
+                kind = "new column" if isinstance(operation, ops.AddColumnOp) else "column"
+                detail = type_name(column[1], changes.autogen.dialect)
+                check = partial(parsed, name=name, type_=column[1], changes=changes)
+                yield Question("--fill", kind, name, detail=detail, check=check)
 
 
 def _fill(change: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> Fill:

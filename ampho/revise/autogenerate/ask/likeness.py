@@ -55,8 +55,7 @@ class _Finder:
         self._known: dict[tuple[str, str], Versions | None] = {}
 
     def tables(self) -> Iterator[Question]:
-        drops = [each for each in self._changes.upgrade.ops if isinstance(each, ops.DropTableOp)]
-        made = [each for each in self._changes.upgrade.ops if isinstance(each, ops.CreateTableOp)]
+        drops, made = self._changes.only(ops.DropTableOp), self._changes.only(ops.CreateTableOp)
         old = {table_key(each): each.to_table() for each in drops} if made else {}
         new = {table_key(each): self._autogen.table_key_to_table[each.to_table().key] for each in made} if old else {}
         points = {
@@ -86,12 +85,11 @@ class _Finder:
         return cls is not None and self._earlier.tables(cls.__module__).get(cls.__name__) == old_name
 
     def columns(self) -> Iterator[Question]:
-        for change in self._changes.upgrade.ops:
-            if isinstance(change, ops.ModifyTableOps):
-                drops = [each for each in change.ops if isinstance(each, ops.DropColumnOp)]
-                added = [each.column for each in change.ops if isinstance(each, ops.AddColumnOp)]
-                if drops and added:
-                    yield from self._columns_of(change, [each.to_column() for each in drops], added)
+        for change in self._changes.only(ops.ModifyTableOps):
+            drops = [each for each in change.ops if isinstance(each, ops.DropColumnOp)]
+            added = [each.column for each in change.ops if isinstance(each, ops.AddColumnOp)]
+            if drops and added:
+                yield from self._columns_of(change, [each.to_column() for each in drops], added)
 
     def _columns_of(
         self, change: ops.ModifyTableOps, drops: Sequence[Column[Any]], added: Sequence[Column[Any]]
@@ -149,10 +147,9 @@ class _Finder:
 
     def names(self) -> Iterator[Question]:
         """Yield the questions about indexes and constraints that only get another name."""
-        for change in self._changes.upgrade.ops:
-            if isinstance(change, ops.ModifyTableOps):
-                for kind, drop, made in _renamed_names(change, self._autogen.dialect.name):
-                    yield Question("--rename", kind, f"{table_key(change)}.{_name(drop)}", (_name(made),))
+        for change in self._changes.only(ops.ModifyTableOps):
+            for kind, drop, made in _renamed_names(change, self._autogen.dialect.name):
+                yield Question("--rename", kind, f"{table_key(change)}.{_name(drop)}", (_name(made),))
 
 
 def rename_along(changes: Changes, tables: Collection[str]) -> None:
@@ -162,8 +159,8 @@ def rename_along(changes: Changes, tables: Collection[str]) -> None:
     """
     dialect = changes.autogen.dialect
     renames: list[ops.MigrateOperation] = []
-    for change in changes.upgrade.ops:
-        if isinstance(change, ops.ModifyTableOps) and table_key(change) in tables:
+    for change in changes.only(ops.ModifyTableOps):
+        if table_key(change) in tables:
             for kind, drop, made in list(_renamed_names(change, dialect.name)):
                 change.ops[:] = [each for each in change.ops if each is not drop and each is not made]
                 rename = Rename(kind, change.table_name, _name(drop), _name(made), change.schema)

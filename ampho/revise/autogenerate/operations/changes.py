@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ampho.revise.autogenerate.owners.objects import ObjectOwners
     from ampho.revise.autogenerate.owners.ownership import Ownership
+
+T = TypeVar("T", bound=ops.MigrateOperation)
 
 
 @dataclass
@@ -100,8 +102,7 @@ class Changes:
 
     def changed(self) -> set[str]:
         """Return the keys of the existing tables that change or are dropped."""
-        found = [item for item in self.upgrade.ops if isinstance(item, (ops.ModifyTableOps, ops.DropTableOp))]
-        return set(map(table_key, found))
+        return {*map(table_key, self.only(ops.ModifyTableOps)), *map(table_key, self.only(ops.DropTableOp))}
 
     def removed(self) -> Iterator[tuple[str, str]]:
         """Yield the table and the name of each dropped or renamed column; for a whole table, the name is empty."""
@@ -122,8 +123,16 @@ class Changes:
             for operation in container.ops:
                 if isinstance(operation, ops.CreateTableOp):
                     operation.columns = [item for item in operation.columns if not references(item, keys)]
-        self.upgrade.ops[:] = [operation for operation in self.upgrade.ops if not is_empty_change(operation)]
+        self.remove_empty()
         self.reverse()
+
+    def remove_empty(self) -> None:
+        """Remove the changes of tables from which other functions have removed everything."""
+        self.upgrade.ops[:] = [operation for operation in self.upgrade.ops if not is_empty_change(operation)]
+
+    def only(self, kind: type[T]) -> list[T]:
+        """Return the operations of one kind that are not inside others, such as those that create tables."""
+        return [operation for operation in self.upgrade.ops if isinstance(operation, kind)]
 
     def operations(self) -> Iterator[ops.MigrateOperation]:
         """Yield the operations of the upgrade, and those that they contain."""

@@ -76,13 +76,10 @@ def _name(table: str, columns: object, suffix: str) -> str:
 def keep_keys_of_default_schema(changes: Changes) -> None:
     """Leave out changes of foreign keys that differ only in the default schema, which the database does not name."""
     default = changes.autogen.dialect.default_schema_name
-    for table in changes.upgrade.ops:
-        if isinstance(table, ops.ModifyTableOps):
-            same = {id(each) for pair in _same_keys(table, default) for each in pair}
-            table.ops[:] = [each for each in table.ops if id(each) not in same]
-    changes.upgrade.ops[:] = [
-        each for each in changes.upgrade.ops if not (isinstance(each, ops.ModifyTableOps) and each.is_empty())
-    ]
+    for table in changes.only(ops.ModifyTableOps):
+        same = {id(each) for pair in _same_keys(table, default) for each in pair}
+        table.ops[:] = [each for each in table.ops if id(each) not in same]
+    changes.remove_empty()
 
 
 def _same_keys(table: ops.ModifyTableOps, default: str | None) -> Iterator[tuple[object, object]]:

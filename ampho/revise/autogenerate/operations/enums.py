@@ -324,11 +324,10 @@ def commit_used_labels(changes: Changes) -> None:
 def create_schemas(changes: Changes) -> None:
     """Create the missing schemas of new tables, or warn about them where a schema is a database of its own."""
     autogen = changes.autogen
-    made = [operation for operation in changes.upgrade.ops if isinstance(operation, ops.CreateTableOp)]
-    wanted = {str(each.schema) for each in made if each.schema} - {str(autogen.dialect.default_schema_name)}
+    wanted = {str(each.schema) for each in changes.only(ops.CreateTableOp) if each.schema}
+    wanted -= {str(autogen.dialect.default_schema_name)}
     if autogen.dialect.name == "postgresql":
-        enums = [each.enum for each in changes.upgrade.ops if isinstance(each, EnumOp)]
-        wanted |= {str(enum.schema) for enum in enums if enum.schema}
+        wanted |= {str(each.enum.schema) for each in changes.only(EnumOp) if each.enum.schema}
     if not wanted:
         return
     missing = sorted(wanted.difference(autogen.inspector.get_schema_names()))
@@ -372,9 +371,8 @@ def cast_enums(changes: Changes) -> None:
     """Convert the values of columns whose type becomes, or is no longer, an enum type."""
     if not renders_enums(changes.autogen):
         return
-    for table in changes.upgrade.ops:
-        if isinstance(table, ops.ModifyTableOps):
-            table.ops[:] = [part for each in table.ops for part in _with_cast(each, changes.autogen)]
+    for table in changes.only(ops.ModifyTableOps):
+        table.ops[:] = [part for each in table.ops for part in _with_cast(each, changes.autogen)]
 
 
 def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[ops.MigrateOperation]:

@@ -31,8 +31,8 @@ def order_drops(changes: Changes) -> None:
     may reject that. Other tables are changed later, because the changes may reuse the names of those indexes.
     """
     found = changes.upgrade.ops
-    drops = {table_key(operation): operation for operation in found if isinstance(operation, ops.DropTableOp)}
-    modified = [operation for operation in found if isinstance(operation, ops.ModifyTableOps)]
+    drops = {table_key(operation): operation for operation in changes.only(ops.DropTableOp)}
+    modified = changes.only(ops.ModifyTableOps)
     changes.of_dropped_tables = [operation for operation in modified if table_key(operation) in drops]
     for operation in modified:
         operation.ops.sort(key=drops_foreign_key, reverse=True)
@@ -55,7 +55,7 @@ def make_altering_keys(changes: Changes) -> None:
     """
     if not changes.supports_alter:
         return
-    made = [operation for operation in changes.upgrade.ops if isinstance(operation, ops.CreateTableOp)]
+    made = changes.only(ops.CreateTableOp)
     names = {table_key(operation) for operation in made}
     for operation in made:
         keys = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint) and item.use_alter]

@@ -6,7 +6,7 @@ from alembic.operations import ops
 from sqlalchemy import text
 
 from ampho.database.sqlite_table import tokens
-from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change
+from ampho.revise.autogenerate.operations.changes import Changes
 
 _UNSEEN = {"DESC", "COLLATE"}
 
@@ -18,13 +18,12 @@ def keep_indexes(changes: Changes) -> None:
     """
     if changes.autogen.dialect.name != "sqlite":
         return
-    for operation in [each for each in changes.upgrade.ops if isinstance(each, ops.ModifyTableOps)]:
+    for operation in changes.only(ops.ModifyTableOps):
         made = {each.index_name for each in operation.ops if isinstance(each, ops.CreateIndexOp)}
         drops = [each for each in operation.ops if isinstance(each, ops.DropIndexOp) and each.index_name not in made]
         kept = [each for each in drops if _is_unseen(changes, each)]
         operation.ops = [each for each in operation.ops if each not in kept]
-        if kept and is_empty_change(operation):
-            changes.upgrade.ops.remove(operation)
+    changes.remove_empty()
 
 
 def _is_unseen(changes: Changes, drop: ops.DropIndexOp) -> bool:

@@ -140,7 +140,7 @@ def _late_drops(part: Changes, used: set[str]) -> list[ops.DropTableOp | ops.Mod
         if isinstance(change, ops.ModifyTableOps) and table_key(change) in used:
             drops = [each for each in change.ops if isinstance(each, ops.DropColumnOp)]
             columns += [ops.ModifyTableOps(change.table_name, drops, schema=change.schema)] if drops else []
-    tables = [operation for operation in part.upgrade.ops if isinstance(operation, ops.DropTableOp)]
+    tables = part.only(ops.DropTableOp)
     return [*columns, *tables] if columns or not used.isdisjoint(map(table_key, tables)) else []
 
 
