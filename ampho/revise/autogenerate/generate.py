@@ -93,8 +93,9 @@ def autogenerate(
 
     Foreign keys to tables of other packages become ``depends_on``. If one file cannot be written, no file is.
 
-    The parameters are those of ``Commands.autogenerate``.
+    ``Commands.autogenerate`` describes the other parameters.
 
+    :param scratch: whether the database is a throwaway database, on which the histories run first.
     :return: a result for each package; first those with revisions, in the order in which these run.
     """
     names = _names(project, packages, wish)
