@@ -49,13 +49,14 @@ class _SetNotNull(ops.AlterColumnOp):
 
 @dataclass
 class Fills:
-    """The values that the option ``--fill`` names, by the key of the table and the name of the column.
+    """The values of the option ``--fill``.
 
-    :ivar unused: the values of the option that no column has used yet, by the name of the column.
+    :ivar texts: the values, such as ``users.age=0``, by the name of the column.
+    :ivar used: the names of the columns that have used their values.
     """
 
-    values: Mapping[tuple[str, str], str]
-    unused: dict[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str]
+    used: set[str] = field(default_factory=set)
 
     @classmethod
     def parse(cls, texts: Iterable[str], package: str) -> Fills:
@@ -63,10 +64,9 @@ class Fills:
 
         :raises RevisionInputError: if a text has another form.
         """
-        values: dict[tuple[str, str], str] = {}
-        unused: dict[str, str] = {}
+        found: dict[str, str] = {}
         for text in texts:
-            name, equals, value = text.partition("=")
+            name, equals, _ = text.partition("=")
             table, _, column = name.strip().rpartition(".")
             if not (equals and table and column):
                 raise RevisionInputError(
@@ -74,14 +74,11 @@ class Fills:
                     " TABLE.COLUMN=sql:EXPRESSION.",
                     package=package,
                 )
-            other = unused.get(f"{table}.{column}", text)
-            if other != text:
+            if (other := found.setdefault(name.strip(), text)) != text:
                 raise RevisionInputError(
                     f"--fill {text}: --fill {other} is for the same column. Pass only one of them.", package=package
                 )
-            values[table, column] = value
-            unused[f"{table}.{column}"] = text
-        return cls(values, unused)
+        return cls(found)
 
     def apply(self, changes: Changes) -> None:
         """Fill the columns of a package that become NOT NULL and have a value for existing rows."""
@@ -115,26 +112,24 @@ class Fills:
         self, change: ops.ModifyTableOps, name: str, type_: TypeEngine[Any], default: object, changes: Changes
     ) -> str | None:
         """Return the value of a column as SQL: the given one, or the default of the model if it is a constant."""
-        key = table_key(change)
-        given = self.values.get((key, name))
-        if given is None:
+        name = f"{table_key(change)}.{name}"
+        text = self.texts.get(name)
+        if text is None:
             return None if default is None else _literal(default, type_, changes.autogen.dialect)
-        self.unused.pop(f"{key}.{name}", None)
-        return parsed(given, f"{key}.{name}", type_, changes)
+        self.used.add(name)
+        return parsed(text.partition("=")[2], name, type_, changes)
 
     def check(self, questions: Iterable[Question], package: str) -> None:
         """Raise an error if a value was given for a column that needs none.
 
         :raises RevisionInputError: if there is such a value.
         """
-        if not self.unused:
-            return
-        name, text = next(iter(self.unused.items()))
         needed = [question.name for question in questions if question.option == "--fill"]
-        hint = did_you_mean(name, needed) or (
-            f"These columns need one: {listed(needed)}." if needed else "No column needs one."
-        )
-        raise RevisionInputError(f"--fill {text}: {name} needs no value for existing rows. {hint}", package=package)
+        needs = f"These columns need one: {listed(needed)}." if needed else "No column needs one."
+        for name, text in self.texts.items():
+            if name not in self.used:
+                why = f"{name} needs no value for existing rows. {did_you_mean(name, needed) or needs}"
+                raise RevisionInputError(f"--fill {text}: {why}", package=package)
 
 
 def unfilled(operation: ops.MigrateOperation) -> tuple[str, TypeEngine[Any], object] | None:
@@ -146,15 +141,12 @@ def unfilled(operation: ops.MigrateOperation) -> tuple[str, TypeEngine[Any], obj
         column: Column[Any] = operation.column
         if column.nullable or column.primary_key or column.server_default is not None or column.identity is not None:
             return None
-        return column.name, column.type, getattr(column.default, "arg", None) if _is_constant(column) else None
+        is_constant = column.default is not None and column.default.is_scalar
+        return column.name, column.type, getattr(column.default, "arg", None) if is_constant else None
     if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable is False:
         type_ = operation.modify_type if operation.modify_type is not None else operation.existing_type
         return None if type_ is None else (operation.column_name, type_, None)
     return None
-
-
-def _is_constant(column: Column[Any]) -> bool:
-    return column.default is not None and column.default.is_scalar
 
 
 def questions_about_values(changes: Changes) -> Iterator[Question]:
