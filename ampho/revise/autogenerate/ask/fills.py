@@ -163,8 +163,7 @@ def questions_about_values(changes: Changes) -> Iterator[Question]:
 
 
 def _fill(change: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> Fill:
-    schema = f"{quoted(change.schema, dialect)}." if change.schema else ""
-    table, name = f"{schema}{quoted(change.table_name, dialect)}", quoted(column, dialect)
+    table, name = quoted(change.table_name, dialect, change.schema), quoted(column, dialect)
     sql = f"UPDATE {table} SET {name} = {value} WHERE {name} IS NULL"  # noqa: S608 (it is written to a file)
     return Fill(sql, Change("~", "column", f"{table_key(change)}.{column}", f"existing rows get {value}"))
 

@@ -118,13 +118,13 @@ class RenameObject(Statement):
 
 
 def _renaming_sql(rename: Rename, dialect: Dialect) -> str:
-    schema = f"{quoted(rename.schema, dialect)}." if rename.schema else ""
-    table, old, new = (quoted(name, dialect) for name in (rename.table, rename.old, rename.new))
+    table = quoted(rename.table, dialect, rename.schema)
+    old, new = (quoted(name, dialect) for name in (rename.old, rename.new))
     if dialect.name != "postgresql":
-        return f"ALTER TABLE {schema}{table} RENAME INDEX {old} TO {new}"
+        return f"ALTER TABLE {table} RENAME INDEX {old} TO {new}"
     if rename.kind == "index":
-        return f"ALTER INDEX {schema}{old} RENAME TO {new}"
-    return f"ALTER TABLE {schema}{table} RENAME CONSTRAINT {old} TO {new}"
+        return f"ALTER INDEX {quoted(rename.old, dialect, rename.schema)} RENAME TO {new}"
+    return f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}"
 
 
 def can_rename(dialect: str, *, is_key: bool) -> bool:

@@ -384,7 +384,7 @@ def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iter
     if all(native_enum(type_, autogen.dialect) is None for type_ in (old, new)):
         yield operation
         return
-    column = _Sql(autogen).column(operation.column_name)
+    column = quoted(operation.column_name, autogen.dialect)
     before: Any = operation.existing_server_default
     after: Any = operation.modify_server_default
     after = _without_cast(before) if after is False else getattr(after, "arg", after)
@@ -425,23 +425,8 @@ def _literal(value: str) -> str:
     return f"'{doubled}'"
 
 
-class _Sql:
-    """Quotes names, and renders statements as calls."""
-
-    def __init__(self, autogen: AutogenContext) -> None:
-        self._dialect = autogen.dialect
-        self._default = autogen.dialect.default_schema_name
-        self._prefix = autogen.opts["alembic_module_prefix"] or ""
-
-    def name(self, schema: str | None, name: str) -> str:
-        quoted = self.column(name)
-        return quoted if schema in (None, self._default) else f"{self.column(str(schema))}.{quoted}"
-
-    def column(self, name: str) -> str:
-        return quoted(name, self._dialect)
-
-    def execute(self, sql: str) -> str:
-        return f"{self._prefix}execute({literal_sql(sql)!r})"
+def _named_in(schema: str | None, name: str, dialect: Dialect) -> str:
+    return quoted(name, dialect, None if schema == dialect.default_schema_name else schema)
 
 
 @renderers.dispatch_for(EnumOp)
@@ -464,18 +449,14 @@ def _render_cast(autogen: AutogenContext, operation: CastColumnOp) -> str:
 
 @renderers.dispatch_for(ChangeLabelsOp)
 def _render_labels(autogen: AutogenContext, operation: ChangeLabelsOp) -> list[str]:
-    sql = _Sql(autogen)
-    if not operation.added:
-        return [sql.execute(statement) for statement in _replace_type(operation, sql)]
-    lines = [sql.execute(statement) for statement in _add_labels(operation, sql)]
-    if not operation.commits:
-        return lines
+    statements = (_add_labels if operation.added else _replace_type)(operation, autogen.dialect)
     prefix = autogen.opts["alembic_module_prefix"] or ""
-    return [f"with {prefix}get_context().autocommit_block():", *lines, ""]
+    lines = [f"{prefix}execute({literal_sql(statement)!r})" for statement in statements]
+    return [f"with {prefix}get_context().autocommit_block():", *lines, ""] if operation.commits else lines
 
 
-def _add_labels(operation: ChangeLabelsOp, sql: _Sql) -> Iterator[str]:
-    name, labels = sql.name(operation.enum.schema, str(operation.enum.name)), [*operation.old]
+def _add_labels(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
+    name, labels = _named_in(operation.enum.schema, str(operation.enum.name), dialect), [*operation.old]
     for number, label in enumerate(operation.new):
         if label not in labels:
             place = ""
@@ -485,17 +466,18 @@ def _add_labels(operation: ChangeLabelsOp, sql: _Sql) -> Iterator[str]:
             labels.insert(number, label)
 
 
-def _replace_type(operation: ChangeLabelsOp, sql: _Sql) -> Iterator[str]:
+def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
     schema, name = operation.enum.schema, str(operation.enum.name)
-    new, old = sql.name(schema, name), sql.name(schema, f"{name[:58]}_old")
-    yield f"ALTER TYPE {new} RENAME TO {sql.column(f'{name[:58]}_old')}"
+    new, old = _named_in(schema, name, dialect), f"{name[:58]}_old"
+    yield f"ALTER TYPE {new} RENAME TO {quoted(old, dialect)}"
     yield f"CREATE TYPE {new} AS ENUM ({', '.join(map(_literal, operation.new))})"
     for each in operation.columns:
-        alter = f"ALTER TABLE {sql.name(*each.table)} ALTER COLUMN {sql.column(each.name)}"
+        column = quoted(each.name, dialect)
+        alter = f"ALTER TABLE {_named_in(*each.table, dialect)} ALTER COLUMN {column}"
         many = "[]" if each.is_array else ""
         if each.had_default or each.default is not None:
             yield f"{alter} DROP DEFAULT"
-        yield f"{alter} TYPE {new}{many} USING {sql.column(each.name)}::text{many}::{new}{many}"
+        yield f"{alter} TYPE {new}{many} USING {column}::text{many}::{new}{many}"
         if each.default is not None:
             yield f"{alter} SET DEFAULT {each.default}"
-    yield f"DROP TYPE {old}"
+    yield f"DROP TYPE {_named_in(schema, old, dialect)}"

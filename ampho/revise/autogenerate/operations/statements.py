@@ -35,6 +35,7 @@ def literal_sql(sql: str) -> str:
     return _PARAMETER.sub(r"\\:\1", sql)
 
 
-def quoted(name: str, dialect: Dialect) -> str:
-    """Return a name for ``op.execute()``, with quotes if they are needed."""
-    return dialect.identifier_preparer.quote(name).replace("%%", "%")  # op.execute() doubles the sign if necessary
+def quoted(name: str, dialect: Dialect, schema: str | None = None) -> str:
+    """Return a name for ``op.execute()``, after its schema if it has one, with quotes if they are needed."""
+    names = map(dialect.identifier_preparer.quote, filter(None, (schema, name)))
+    return ".".join(names).replace("%%", "%")  # op.execute() doubles the sign if necessary
