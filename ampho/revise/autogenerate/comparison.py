@@ -165,7 +165,7 @@ class Comparison:
 
     def _changes(self, package: str, operations: list[ops.MigrateOperation]) -> Changes:
         renames = [operation for owner, operation in self._renames if owner == package]
-        changes = Changes.of(package, [*renames, *operations], self._autogen, self.owners, self.objects)
+        changes = Changes.of(package, [*renames, *operations], self.objects)
         changes.needs = self.objects.owners_of_types(package, changes.operations())
         changes.needs.update(owner for key in changes.changed() if (owner := self.owners.owner(key)))
         if self._renames:

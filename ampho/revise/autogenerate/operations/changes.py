@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ForeignKey
 
     from ampho.revise.autogenerate.owners.objects import ObjectOwners
-    from ampho.revise.autogenerate.owners.ownership import Ownership
 
 T = TypeVar("T", bound=ops.MigrateOperation)
 
@@ -31,9 +30,7 @@ class Changes:
 
     :ivar package: the name of the package.
     :ivar script: Alembic's directive with the operations, which the user's hook receives.
-    :ivar autogen: the context of the comparison, which all packages share.
-    :ivar owners: the owners of all tables.
-    :ivar objects: the owners of types, views, and other objects.
+    :ivar objects: the owners of types, views, and other objects, which all packages share.
     :ivar warnings: what the developer should know about the revision, as sentences.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
     :ivar needs: other packages whose revisions have to run first, besides those that follow from the tables.
@@ -41,26 +38,23 @@ class Changes:
 
     package: str
     script: ops.MigrationScript
-    autogen: AutogenContext
-    owners: Ownership
     objects: ObjectOwners
     warnings: list[str] = field(default_factory=list)
     of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(
-        cls,
-        package: str,
-        operations: list[ops.MigrateOperation],
-        autogen: AutogenContext,
-        owners: Ownership,
-        objects: ObjectOwners,
-    ) -> Changes:
+    def of(cls, package: str, operations: list[ops.MigrateOperation], objects: ObjectOwners) -> Changes:
         """Return changes with the given operations as their upgrade, and without a downgrade."""
-        upgrade = ops.UpgradeOps(operations, upgrade_token=autogen.opts["upgrade_token"])
-        downgrade = ops.DowngradeOps([], downgrade_token=autogen.opts["downgrade_token"])
-        return cls(package, ops.MigrationScript(None, upgrade, downgrade), autogen, owners, objects)
+        options = objects.autogen.opts
+        upgrade = ops.UpgradeOps(operations, upgrade_token=options["upgrade_token"])
+        downgrade = ops.DowngradeOps([], downgrade_token=options["downgrade_token"])
+        return cls(package, ops.MigrationScript(None, upgrade, downgrade), objects)
+
+    @property
+    def autogen(self) -> AutogenContext:
+        """The context of the comparison."""
+        return self.objects.autogen
 
     @property
     def upgrade(self) -> ops.UpgradeOps:

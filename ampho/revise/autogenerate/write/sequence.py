@@ -94,7 +94,7 @@ def _split(parts: Sequence[Changes], cycle: Iterable[int], position: int) -> Cha
         return None
     part.upgrade.ops[:] = [*ends, *_without(part.upgrade.ops, moved)]
     part.leave_out_references(made)
-    second = Changes.of(part.package, [*keys, *drops], part.autogen, part.owners, part.objects)
+    second = Changes.of(part.package, [*keys, *drops], part.objects)
     second.of_dropped_tables = part.of_dropped_tables
     second.reverse()
     return second
