@@ -698,6 +698,13 @@ class LikeLite:
 LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
 
 
+class LikeQuartDB:
+    """Looks as quart-db's object does from outside."""
+
+
+LikeQuartDB.__module__ = "quart_db.extension"
+
+
 @pytest.mark.parametrize(
     ("db", "error", "message"),
     [
@@ -706,8 +713,9 @@ LikeLite.__module__ = "flask_sqlalchemy_lite._extension"
         (sa.create_engine("sqlite://"), DriverError, "got a sync engine"),
         (SQLAlchemySyncConfig(connection_string="sqlite://"), DriverError, "Use SQLAlchemyAsyncConfig"),
         ("sqlite+aiosqlite://", ConfigurationError, "cannot use a builtins.str as the database"),
+        (LikeQuartDB(), ConfigurationError, r"no SQLAlchemy engine.*QuartDB\(migrations_folder=None\)"),
     ],
-    ids=["Flask-SQLAlchemy", "Flask-SQLAlchemy-Lite", "sync engine", "sync config", "text"],
+    ids=["Flask-SQLAlchemy", "Flask-SQLAlchemy-Lite", "sync engine", "sync config", "text", "quart-db"],
 )
 def test_a_database_of_the_wrong_kind(db: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

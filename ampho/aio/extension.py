@@ -33,8 +33,9 @@ class AsyncAmpho(AsyncExtension):
     """Per-package migrations for a Quart app.
 
     :param app: the app; with an app factory, leave it out and call :meth:`init_app` in the factory.
-    :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``. By
-        default, the ``AsyncSQLAlchemy`` that is registered on the app, or otherwise a new one.
+    :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, a function that returns one, an
+        ``async_sessionmaker``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``. By default, the ``AsyncSQLAlchemy``
+        that is registered on the app, or otherwise a new one.
     :param metadata: the tables of the models, as one ``MetaData`` or several; needed if ``db`` is an engine.
     :param packages: names of packages with migrations, in addition to those in ``AMPHO_MIGRATION_PACKAGES``.
     :param options: further arguments for Alembic's ``context.configure``, such as ``include_object``.
