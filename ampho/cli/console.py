@@ -34,8 +34,12 @@ class ConsoleLoader:
         if self._app is None:
             from ampho.apps import AppLoader, load_env_files
 
-            load_env_files()
-            self._app = AppLoader(self._import_path).load_app()
+            try:
+                load_env_files()
+                self._app = AppLoader(self._import_path).load_app()
+            finally:
+                gc.freeze()  # what was imported lives as long as the command
+                gc.enable()
         return self._app
 
 
@@ -58,6 +62,7 @@ def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:
 
 def main() -> None:
     """Run the console script."""
+    gc.disable()  # until the app is loaded
     gc.set_threshold(*_COLLECT)
     if "_AMPHO_COMPLETE" in os.environ:
         from ampho.cli.completion import prepare_shells

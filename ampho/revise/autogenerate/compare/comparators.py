@@ -190,6 +190,8 @@ def _compare_default(
         return _STOP  # the database fills the column, in a way that the model does not state
     if _is_serial(declared, context):
         return _STOP
+    if wanted is present.server_default is None and _dialect(context).name not in _MYSQL:
+        return _STOP
     here, there = _present_default(present, context), _default(declared, context)
     found, expected = (_default_tokens(sql, declared, context) for sql in (here, there))
     if found and here is not None and _dialect(context).name in _MYSQL and here != _default(present, context):

@@ -69,11 +69,18 @@ class Modules:
                 items = [value] if not is_held else _items(value, module) if package else ()
                 for item in items:
                     if id(item) in ids:
-                        claim = self._source(module).claim(name, is_held=is_held)
+                        claim = self._claim(module, name, item, is_held=is_held)
                         found.setdefault(id(item), []).append(Place(module.__name__, package, claim))
         for places in found.values():
             places.sort(key=lambda place: -place.claim)
         return found
+
+    def _claim(self, module: ModuleType, name: str, item: object, *, is_held: bool) -> Claim:
+        """Return the claim of a module to an object. The class of an ordinary model shows it without the source."""
+        is_here = isinstance(item, type) and (item.__module__, item.__qualname__) == (module.__name__, name)
+        if is_here and getattr(vars(item).get("__table__"), "name", None) == vars(item).get("__tablename__", ""):
+            return Claim.DEFINED
+        return self._source(module).claim(name, is_held=is_held)
 
     def writing(self, kind: str, name: str) -> str | None:
         """Return the package that calls a function, such as ``Table``, with a literal name; None if several do."""
@@ -107,12 +114,14 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _items(value: object, module: ModuleType) -> Iterable[object]:
-    """Return what is in a container, or in a class of the module."""
+    """Return what is in a container, or in a class of the module, except the table to which the class is mapped."""
     if isinstance(value, list | tuple | set | frozenset):
         return cast("Iterable[object]", list(value))
     if isinstance(value, dict):
         return cast("Iterable[object]", list(value.values()))
-    return list(vars(value).values()) if isinstance(value, type) and value.__module__ == module.__name__ else ()
+    if isinstance(value, type) and value.__module__ == module.__name__:
+        return [item for key, item in vars(value).items() if key != "__table__" or "__mapper__" not in vars(value)]
+    return ()
 
 
 class _Source:
