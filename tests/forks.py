@@ -345,7 +345,7 @@ def _be(mains: Mapping[str, Callable[[], Any]], program: str, args: Sequence[str
     if args[0] == "-c":
         sys.argv[1:] = args[2:]
         sys.path[0] = ""
-        exec(compile(args[1], "<string>", "exec"), {"__name__": "__main__"})
+        exec(compile(args[1], "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
     else:
         sys.path[0] = str(Path(args[0]).resolve().parent)
         runpy.run_path(args[0], run_name="__main__")

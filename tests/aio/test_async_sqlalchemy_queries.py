@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import sqlalchemy
 import sqlalchemy.orm
+from documents import ROOT, blocks
 from flask_sqlalchemy.pagination import Pagination as FlaskPagination
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -362,3 +366,21 @@ async def test_nothing_is_recorded_unless_the_app_says_so() -> None:
         await db.dispose()
     with pytest.raises(RuntimeError, match="app context"):
         get_recorded_queries()
+
+
+# The shell of Python
+
+
+def test_the_shell_in_the_documentation_awaits(tmp_path: Path) -> None:
+    (code,) = [block.text for block in blocks(ROOT / "docs/async-sqlalchemy.md") if block.language == "pycon"]
+    (tmp_path / "app.py").write_text(
+        "from quart import Quart\nfrom sqlalchemy.orm import Mapped, mapped_column\nfrom ampho import AsyncSQLAlchemy\n"
+        "app = Quart(__name__)\napp.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite+aiosqlite:///x.db'\n"
+        "db = AsyncSQLAlchemy(app)\nclass Reader(db.Model):\n    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+    typed = [line[4:] for line in code.splitlines() if line.startswith((">>> ", "... "))]
+    create = ["async with app.app_context():", "    await db.create_all()", ""]
+    lines = "\n".join([typed[0], *create, *typed[1:], "", ""])
+    command = [sys.executable, "-m", "asyncio"]
+    done = subprocess.run(command, input=lines, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert [word for word in done.stdout.split() if word not in {">>>", "..."}] == ["0"], done.stderr
