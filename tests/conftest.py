@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,7 +70,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if timeout := marker.args[0] if marker else TIMEOUT:
         faulthandler.dump_traceback_later(timeout + GRACE, exit=True, file=item.config.stash[STDERR])
     measuring.restart()
-    with nullcontext() if _is_measured(item) else measuring.paused():
+    with nullcontext() if _is_measured(item) else _unmeasured():
         try:
             return (yield)
         finally:
@@ -82,6 +82,14 @@ def _is_measured(item: pytest.Item) -> bool:
         return False
     drivers = getattr(getattr(item, "callspec", None), "params", {}).values()
     return item.path.parent.name in DRIVERS_DIFFER or UNMEASURED_DRIVERS.isdisjoint(map(str, drivers))
+
+
+@contextmanager
+def _unmeasured() -> Iterator[None]:
+    """Keep coverage out of this process and of those that it starts."""
+    with pytest.MonkeyPatch.context() as patch, measuring.paused():
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -223,8 +231,8 @@ def unmeasured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def unmeasured(unmeasured_processes: None) -> None:
-    """Keep coverage out of a test, too, which takes twice as much time with it."""
+def unmeasured() -> None:
+    """Keep coverage out of a test and its processes, which take twice as much time with it."""
 
 
 @pytest.fixture
