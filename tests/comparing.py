@@ -12,12 +12,16 @@ from alembic.operations import Operations
 from servers import Database
 from sqlalchemy.engine import Connection
 
+from ampho.migrate.sqlite_batch import TableKeeper
+from ampho.revise.autogenerate.compare.comparators import NAME
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.owners.ownership import Ownership
 
 ONE_EACH = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 OPTIONS = {
     "alembic_module_prefix": "op.",
+    "autogenerate_plugins": ["alembic.autogenerate.*", NAME],
+    "compare_server_default": True,
     "compare_type": True,
     "downgrade_token": "downgrades",
     "render_as_batch": True,
@@ -55,10 +59,17 @@ def compare(
 
 
 def run(connection: Connection, code: str, imports: str) -> None:
-    """Run the body of a function of a revision."""
+    """Run the body of a function of a revision, in which batches of SQLite lose nothing, as in a run of Ampho."""
     connection.rollback()  # ends the transaction of a comparison
-    names: dict[str, Any] = {"op": Operations(MigrationContext.configure(connection)), "sa": sa}
+    context = MigrationContext.configure(connection)
+    names: dict[str, Any] = {"op": Operations(context), "sa": sa}
     exec(imports, names)
     exec(f"def change():\n    {code}\n", names)
-    names["change"]()
+    keeper = TableKeeper(connection)
+    if connection.dialect.name == "sqlite":
+        keeper.follow(context)
+    with keeper.quiet():
+        names["change"]()
+    if connection.dialect.name == "sqlite":
+        keeper.check()
     connection.commit()

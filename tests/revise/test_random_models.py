@@ -24,6 +24,8 @@ MODELS = int(os.environ.get("AMPHO_MODELS", "33"))
 """How many random models are tried on each database."""
 
 NAMES = ["email", "select", "class", "größe", "Camel", "with space", "per%cent", "it's", "from", "a" * 50]
+INDEXES = ["plain", "descending", "function", "partial"]
+IDENTITIES = [None, None, {"always": True}, {"always": False}, {"always": True, "start": 5, "increment": 2}]
 LABELS = ["new", "in use", "it's", "50 %", ":gone", "a:b", "ünique"]
 
 
@@ -46,6 +48,7 @@ TYPES: dict[str, tuple[Callable[[], Any], str | None]] = {
     "date": (sa.Date, None),
     "variant": (lambda: sa.String(20).with_variant(sa.String(30), "mysql", "mariadb"), None),
     "money": (lambda: Money(9), None),
+    "computed": (sa.Integer, None),
     "enum": (sa.Text, None),
     "array": (sa.Text, None),
 }
@@ -62,20 +65,28 @@ class Col:
 
 @dataclass
 class Model:
-    """The tables of a model: their columns, and the columns of unique constraints, indexes, and foreign keys."""
+    """The tables of a model: their columns, and the columns of unique constraints, indexes, and foreign keys.
+
+    :ivar indexed: the columns with an index, with the kind of the index.
+    :ivar identities: the options of the Identity of the primary key; None if it has no Identity.
+    :ivar factor: what computed columns multiply with.
+    """
 
     tables: dict[str, list[Col]]
     schemas: dict[str, str | None]
     unique: dict[str, list[str]]
-    indexed: dict[str, list[str]]
+    indexed: dict[str, dict[str, str]]
     keys: set[tuple[str, str]]
+    identities: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    factor: int = 2
     labels: list[str] = field(default_factory=lambda: LABELS[:2])
 
     def metadata(self, dialect: str) -> sa.MetaData:
         metadata = sa.MetaData()
         for name, columns in self.tables.items():
             schema = self.schemas[name]
-            items: list[Any] = [sa.Column("id", sa.Integer, primary_key=True)]
+            identity = [] if self.identities[name] is None else [sa.Identity(**self.identities[name])]
+            items: list[Any] = [sa.Column("id", sa.Integer, *identity, primary_key=True), sa.Column("n", sa.Integer)]
             items += [self.column(each, dialect) for each in columns]
             for target in sorted(target for source, target in self.keys if source == name):
                 key = f"{self.schemas[target]}.{target}.id" if self.schemas[target] else f"{target}.id"
@@ -83,12 +94,25 @@ class Model:
                 items.append(sa.Column(f"{target}_id", sa.ForeignKey(key, **alter)))
             items += [sa.UniqueConstraint(each) for each in self.unique[name]]
             table = sa.Table(name, metadata, *items, schema=schema)
-            for number, each in enumerate(self.indexed[name]):
-                sa.Index(f"ix_{name}_{number}", table.c[each])
+            for each, kind in self.indexed[name].items():
+                self.index(table.c[each], kind, dialect)
         return metadata
+
+    def index(self, column: sa.Column[Any], kind: str, dialect: str) -> None:
+        name, options = f"ix_{column.table.name}_{column.name}", dict[str, Any]()
+        expression: Any = column
+        if kind == "descending":
+            expression = column.desc()
+        elif kind == "function" and isinstance(column.type, sa.String) and dialect not in ("mysql", "mariadb"):
+            expression = sa.func.lower(column)
+        elif kind == "partial":
+            options = dict.fromkeys(["sqlite_where", "postgresql_where"], column.is_not(None))
+        sa.Index(name, expression, **options)
 
     def column(self, col: Col, dialect: str) -> sa.Column[Any]:
         make, default = TYPES[col.kind]
+        if col.kind == "computed":
+            return sa.Column(col.name, make(), sa.Computed(f"n * {self.factor}", persisted=True))
         type_ = make()
         if col.kind in ("enum", "array"):
             type_ = sa.Enum(*self.labels, name="State of things")
@@ -111,7 +135,8 @@ def add_table(rng: random.Random, model: Model, name: str, dialect: str) -> None
     model.tables[name] = columns
     model.schemas[name] = rng.choice([None, None, "audit", "public"]) if dialect == "postgresql" else None
     model.unique[name] = [each for each in short if rng.random() < 0.4]
-    model.indexed[name] = [each for each in short if rng.random() < 0.4]
+    model.indexed[name] = {each: rng.choice(INDEXES) for each in short if rng.random() < 0.4}
+    model.identities[name] = rng.choice(IDENTITIES) if dialect == "postgresql" else None
     for target in model.tables:
         if rng.random() < 0.3:
             model.keys.add((name, target))
@@ -147,8 +172,14 @@ def changed(rng: random.Random, old: Model, dialect: str) -> Model:
             each.default ^= rng.random() < 0.2
         short = [each.name for each in columns if each.kind in ("string", "integer", "number")]
         model.unique[name] = [each for each in short if (each in model.unique[name]) ^ (rng.random() < 0.3)]
+        indexed = model.indexed[name]
+        kinds = {each: rng.choice([indexed.get(each), *INDEXES[1:], None]) for each in short}
+        model.indexed[name] = {each: kind for each, kind in kinds.items() if kind}
+        if dialect == "postgresql" and rng.random() < 0.4:
+            model.identities[name] = rng.choice(IDENTITIES)
         others = [target for target in model.tables if rng.random() < 0.2]
         model.keys ^= {(name, target) for target in others}
+    model.factor = rng.choice([2, 3])
     if rng.random() < 0.6:
         model.labels = [*rng.sample(LABELS[1:], rng.randint(1, 4)), LABELS[0]]
     return model

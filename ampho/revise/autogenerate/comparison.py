@@ -19,10 +19,15 @@ from ampho.revise.autogenerate.ask.likeness import likely_renames, rename_along
 from ampho.revise.autogenerate.ask.renames import RenamedInspector, resolve
 from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
-from ampho.revise.autogenerate.operations.constraints import keep_keys_of_default_schema, name_constraints
-from ampho.revise.autogenerate.operations.enums import cast_enums, change_enums, create_schemas
+from ampho.revise.autogenerate.operations.constraints import (
+    keep_keys_of_default_schema,
+    name_constraints,
+    name_included_columns,
+)
+from ampho.revise.autogenerate.operations.domains import change_domains
+from ampho.revise.autogenerate.operations.enums import cast_columns, change_enums, create_schemas
+from ampho.revise.autogenerate.operations.identities import change_identities
 from ampho.revise.autogenerate.operations.order import make_altering_keys, order_drops
-from ampho.revise.autogenerate.operations.sqlite_indexes import keep_indexes
 from ampho.revise.autogenerate.owners.keys import split_key
 from ampho.revise.autogenerate.owners.objects import ObjectOwners
 from ampho.revise.autogenerate.owners.ownership import Ownership
@@ -37,14 +42,16 @@ if TYPE_CHECKING:
 
 PASSES: Sequence[Callable[[Changes], None]] = (
     make_checks_of_columns,
-    keep_indexes,
     separate_indexes,
     keep_keys_of_default_schema,
     order_drops,
     make_altering_keys,
     name_constraints,
+    name_included_columns,
     change_enums,
-    cast_enums,
+    change_domains,
+    cast_columns,
+    change_identities,
     create_schemas,
 )
 """The functions that change the upgrade of each package, in this order. The user's hook follows."""

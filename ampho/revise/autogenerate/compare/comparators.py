@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic.operations import ops
@@ -30,6 +31,7 @@ from sqlalchemy import (
     DefaultClause,
     FetchedValue,
     Index,
+    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -41,6 +43,7 @@ from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql.elements import conv
 
+from ampho.database import sqlite_table
 from ampho.revise.autogenerate.ask.renames import RenamedInspector
 from ampho.revise.autogenerate.compare import column_types
 from ampho.revise.autogenerate.compare.expressions import default_tokens, parts, tokens
@@ -62,7 +65,7 @@ _KIND_OF_INDEX = re.compile(r"CREATE (?:(\w+) )?INDEX", re.IGNORECASE)
 _INDEXES = {
     "sqlite": "SELECT NULL, tbl_name, name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
     "postgresql": """
-        SELECT n.nspname, t.relname, i.relname, pg_get_indexdef(x.indexrelid)
+        SELECT n.nspname, t.relname, i.relname, pg_get_indexdef(x.indexrelid, 0, true)
         FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
         JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast')""",
     "mariadb": """
@@ -89,9 +92,10 @@ _PRINTED = """
     WHERE adrelid = 'pg_temp.{table}'::regclass
     UNION ALL SELECT conname, pg_get_constraintdef(oid, true) FROM pg_constraint
     WHERE conrelid = 'pg_temp.{table}'::regclass
-    UNION ALL SELECT relname, pg_get_indexdef(oid) FROM pg_index JOIN pg_class ON oid = indexrelid
+    UNION ALL SELECT relname, pg_get_indexdef(oid, 0, true) FROM pg_index JOIN pg_class ON oid = indexrelid
     WHERE indrelid = 'pg_temp.{table}'::regclass"""
 _TEMPORARY = "ampho_compared"
+_TEXT_CASTS = [["::", *words, *array] for array in (["[", "]"], []) for words in (["text"], ["character", "varying"])]
 
 
 def setup(plugin: Plugin) -> None:
@@ -194,8 +198,7 @@ def _compare_default(
         return _STOP
     here, there = _present_default(present, context), _default(declared, context)
     found, expected = (_default_tokens(sql, declared, context) for sql in (here, there))
-    if found and here is not None and _dialect(context).name in _MYSQL and here != _default(present, context):
-        present.server_default = DefaultClause(text(f"({here})" if "(" in here and "current" not in here else here))
+    if _correct_default(present, context):
         operation.existing_server_default = present.server_default
     if not expected and isinstance(present.type, DOMAIN):
         expected = _default_tokens(present.type.default, declared, context)  # reflected as the column's default
@@ -229,6 +232,15 @@ def _present_default(column: Column[Any], context: AutogenContext) -> str | None
     schema = column.table.schema or _dialect(context).default_schema_name
     key = (schema, column.table.name, column.name)
     return _mysql_defaults(context).get(key) or _default(column, context)  # a renamed column has another key
+
+
+def _correct_default(column: Column[Any], context: AutogenContext) -> bool:
+    """Set the server default that a column of MariaDB or MySQL has, if SQLAlchemy reflects another one."""
+    here = _present_default(column, context)
+    if here is None or here == _default(column, context) or not _default_tokens(here, column, context):
+        return False
+    column.server_default = DefaultClause(text(f"({here})" if "(" in here and "current" not in here else here))
+    return True
 
 
 def _default_tokens(sql: object, column: Column[Any], context: AutogenContext) -> list[str]:
@@ -285,8 +297,10 @@ def _compare_table(
     present: Table | None,
     declared: Table | None,
 ) -> PriorityDispatchResult:
-    if declared is not None and present is None and _dialect(context).name == "sqlite":
+    if _dialect(context).name == "sqlite" and present is None and declared is not None:
         _make_skipped_indexes(found, declared)
+    if present is not None and declared is None and _dialect(context).name in _INDEXES:
+        _TableComparison(context, found, present, Table(present.name, MetaData())).drop()
     if present is None or declared is None or _dialect(context).name not in _INDEXES:
         return _CONTINUE
     comparison = _TableComparison(context, found, present, declared)
@@ -299,6 +313,8 @@ def _compare_table(
         *comparison.checks(),
         *comparison.indexes(),
     ]
+    if _dialect(context).name == "sqlite":
+        comparison.drop_unnamed_uniques()
     printed = _printed(context, present, differences) if differences else {}
     for number, difference in enumerate(differences):
         same = number in printed and _definition(printed[number]) == _definition(difference.present)
@@ -318,7 +334,20 @@ def _definition(sql: str) -> list[str]:
     """Return the tokens of an expression, a constraint, or an index as PostgreSQL prints it, without its names."""
     index = re.match(r"CREATE (UNIQUE )?INDEX .*? USING ", sql, re.DOTALL)
     bare = f"{index[1]} {sql[index.end() :]}" if index else re.sub(r"^CHECK (?=\()", "", sql)
-    return tokens(bare.removesuffix(" NOT VALID"), "postgresql")
+    found = tokens(bare.removesuffix(" NOT VALID"), "postgresql")
+    return [*_without_text_casts(found)]
+
+
+def _without_text_casts(found: list[str]) -> Iterator[str]:
+    """Yield tokens without casts to text, because PostgreSQL moves these when it reads what it has printed."""
+    number = 0
+    while number < len(found):
+        casts = (cast for cast in _TEXT_CASTS if found[number : number + len(cast)] == cast)
+        if cast := next(casts, None):
+            number += len(cast)
+        else:
+            yield found[number]
+            number += 1
 
 
 class _TableComparison:
@@ -345,20 +374,32 @@ class _TableComparison:
                 operation.modify_nullable = None
                 if not operation.has_changes():
                     self._unfounded.append(operation)
-        if self._database == "sqlite":
-            self.found.ops[:] = [self._reversible(operation) for operation in self.found.ops]
         if self._database in _MYSQL:
             self._drop_indexes_of_keys()
             self._unfounded += [item for item in self.found.ops if self._is_needed(item)]
         self.found.ops[:] = [operation for operation in self.found.ops if not _is_in(operation, self._unfounded)]
+        self._keep_definitions()
+
+    def drop(self) -> None:
+        """Let the downgrade create a dropped table with the indexes and defaults that SQLAlchemy does not reflect."""
+        list(self.indexes())
+        self._keep_definitions()
+        for column in self._present.columns:
+            _correct_default(column, self._context)
+
+    def _keep_definitions(self) -> None:
+        """Let the operations that drop indexes create them again as they were."""
+        self.found.ops[:] = [self._reversible(operation) for operation in self.found.ops]
 
     def _reversible(self, operation: ops.MigrateOperation) -> ops.MigrateOperation:
         """Return an operation that can be reverted, even if SQLAlchemy reflects the dropped index only in part."""
         if not isinstance(operation, ops.DropIndexOp):
             return operation
         name = str(operation.index_name)
-        sql = _definitions(self._context).get((None, self._present.name), {}).get(name, "")
+        sql = _definitions(self._context).get((self._schema(), self._present.name), {}).get(name, "")
         partly = {"desc", "collate"} & {*tokens(sql, self._database)}
+        if self._database == "postgresql":  # SQLAlchemy reflects everything apart from collations
+            partly = {"collate"} & partly if re.search(r" USING btree .*\)( WHERE .*)?$", sql) else set()
         return ops.DropIndexOp.from_index(self._read_index(name, sql)) if partly else operation
 
     def _drop_indexes_of_keys(self) -> None:
@@ -533,6 +574,13 @@ class _TableComparison:
         columns = {column.name for column in self._present.columns}
         return name in columns or re.fullmatch(r".*_check\d*|CONSTRAINT_\d+|.*_chk_\d+", name) is not None
 
+    def drop_unnamed_uniques(self) -> None:
+        """Drop the unnamed unique constraints of SQLite that the model lacks, because Alembic only looks for names."""
+        declared, present = _unnamed_uniques(self._declared), _unnamed_uniques(self._present)
+        for columns in sorted(present.keys() - declared.keys(), key=sorted):
+            if self._context.run_object_filters(present[columns], None, "unique_constraint", True, None):  # noqa: FBT003
+                self.found.ops.append(ops.DropConstraintOp.from_constraint(present[columns]))
+
     def indexes(self) -> Iterator[_Difference]:
         """Yield the indexes whose definitions may differ, and drop those on expressions of SQLite that models lack."""
         present = _definitions(self._context).get((self._schema(), self._present.name), {})
@@ -561,14 +609,15 @@ class _TableComparison:
             return
 
         def equal() -> None:
-            if len(pair) > 1:
-                self._unfounded.extend(pair)
+            self._unfounded.extend(pair)
 
         def different() -> None:
             if not pair:
                 old = next((item for item in self._present.indexes if item.name == name), None)
                 if self._drop_index(old if old is not None else self._read_index(name, present)):
                     self._make_index(index)
+            elif all(isinstance(each, ops.DropIndexOp) for each in pair):
+                self._make_index(index)
 
         if self._is_same_index(present, declared):
             equal()
@@ -617,17 +666,32 @@ class _TableComparison:
 
     def _read_index(self, name: str, sql: str) -> Index:
         """Return an SQLite index on expressions, which SQLAlchemy does not reflect, from the SQL that creates it."""
-        items, _, where = sql[sql.index("(") + 1 :].rpartition(")")[0].partition(") WHERE ")
-        if not where and ") WHERE " in sql:
-            items, _, where = sql[sql.index("(") + 1 :].partition(") WHERE ")
+        items, where = _items_and_condition(sql)
         unique = sql.upper().startswith("CREATE UNIQUE")
-        return Index(
-            name, text(items), unique=unique, sqlite_where=text(where) if where else None, _table=self._present
-        )
+        options = dict.fromkeys(["sqlite_where", "postgresql_where"], _literal(where)) if where else {}
+        return Index(name, _literal(items), unique=unique, **options, _table=self._present)
 
     def _unquoted(self, name: str) -> str:
         quote = self._preparer.initial_quote
         return name[1:-1].replace(quote * 2, quote) if name.startswith(quote) else name
+
+
+def _unnamed_uniques(table: Table) -> dict[frozenset[str], UniqueConstraint]:
+    """Return the unique constraints without a name, by their columns."""
+    items = [
+        item for item in table.constraints if isinstance(item, UniqueConstraint) and not isinstance(item.name, str)
+    ]
+    return {frozenset(column.name for column in item.columns): item for item in items}
+
+
+def _items_and_condition(sql: str) -> tuple[str, str]:
+    """Return what is in the parentheses of a CREATE INDEX statement, and the condition of a partial index."""
+    found = sqlite_table.tokens(sql)
+    opening = next(number for number, token in enumerate(found) if token.text == "(")
+    depths = accumulate({"(": 1, ")": -1}.get(token.text, 0) for token in found[opening:])
+    closing = opening + next(number for number, depth in enumerate(depths) if depth == 0)
+    rest = found[closing + 1 :]
+    return sql[found[opening].end : found[closing].start], sql[rest[0].end :] if rest else ""
 
 
 def _begins(columns: list[str], beginning: list[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.render import render_op
@@ -63,6 +63,35 @@ def name_constraints(changes: Changes) -> None:
                     unnamed = True
         if unnamed:
             changes.upgrade.ops[number] = UnnamedTableOps(table.table_name, table.ops, schema=table.schema)
+
+
+class _ColumnName(str):
+    """The name of a column, whose code is a column: SQLAlchemy only looks up names among the constrained columns."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"sa.column({str(self)!r})"
+
+
+def name_included_columns(changes: Changes) -> None:
+    """Write the columns that a unique constraint of PostgreSQL includes so that the operation runs."""
+    for table in changes.upgrade.ops:
+        if isinstance(table, ops.ModifyTableOps) and changes.autogen.dialect.name == "postgresql":
+            table.ops[:] = [_with_included_columns(each) for each in table.ops]
+
+
+def _with_included_columns(operation: ops.MigrateOperation) -> ops.MigrateOperation:
+    is_unique = isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "unique"
+    if not is_unique and not isinstance(operation, ops.CreateUniqueConstraintOp):
+        return operation
+    constraint: Any = operation.to_constraint()  # type: ignore[attr-defined]
+    options = constraint.dialect_options["postgresql"]
+    if not options["include"]:
+        return operation
+    options["include"] = [*map(_ColumnName, options["include"])]
+    made: ops.MigrateOperation = type(operation).from_constraint(constraint)  # type: ignore[attr-defined]
+    return made
 
 
 def _name(table: str, columns: object, suffix: str) -> str:

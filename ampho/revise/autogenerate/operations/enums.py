@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 from alembic.autogenerate import renderers
@@ -42,6 +42,13 @@ _COLUMNS_OF_ENUMS = text("""
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE t.typtype = 'e'
     ORDER BY n.nspname, c.relname, a.attnum
+""")
+_CONVERSION = text("""
+    SELECT CASE WHEN kept.castcontext = 'e' OR old.typcategory = 'S' THEN 'directly' ELSE 'as text' END
+    FROM pg_type old JOIN pg_type new ON new.oid = to_regtype(:new) AND new.oid <> old.oid
+    LEFT JOIN pg_cast kept ON kept.castsource = old.oid AND kept.casttarget = new.oid
+    WHERE old.oid = to_regtype(:old)
+        AND CASE WHEN kept.castcontext IS NULL THEN new.typcategory <> 'S' ELSE kept.castcontext = 'e' END
 """)
 _TEXT = re.compile(r"('(?:[^']|'')*')::[\w \".]+$")
 
@@ -240,6 +247,11 @@ def _columns(
             yield catalog.key(operation.schema, operation.table_name), column.name, column.type
 
 
+def types_of(changes: Changes, *, dropped: bool = False) -> list[TypeEngine[Any]]:
+    """Return the types of the columns that an upgrade creates or, if ``dropped``, drops."""
+    return [type_ for _, _, type_ in _columns(changes, _catalog(changes.autogen), dropped=dropped)]
+
+
 def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
     """Return the columns that still have a type after an upgrade that drops some columns."""
     dropped = {(table, column) for table, column, _ in _columns(changes, catalog, dropped=True)}
@@ -346,10 +358,10 @@ def create_schemas(changes: Changes) -> None:
 
 
 class CastColumnOp(ops.AlterColumnOp):
-    """Changes the type of a column to or from an enum type, for which PostgreSQL requires ``USING``.
+    """Changes the type of a column to one for which PostgreSQL requires ``USING``.
 
-    :ivar using: the SQL that converts the values.
-    :ivar back: the SQL that converts the values in the downgrade.
+    :ivar using: the SQL that converts the values; empty if PostgreSQL converts them without.
+    :ivar back: the same for the downgrade.
     """
 
     using = ""
@@ -367,9 +379,9 @@ def _cast(operation: ops.AlterColumnOp, using: str, back: str) -> CastColumnOp:
     return found
 
 
-def cast_enums(changes: Changes) -> None:
-    """Convert the values of columns whose type becomes, or is no longer, an enum type."""
-    if not renders_enums(changes.autogen):
+def cast_columns(changes: Changes) -> None:
+    """Convert the values of columns whose types change, where PostgreSQL does not convert them itself."""
+    if changes.autogen.dialect.name != "postgresql":
         return
     for table in changes.only(ops.ModifyTableOps):
         table.ops[:] = [part for each in table.ops for part in _with_cast(each, changes.autogen)]
@@ -381,21 +393,34 @@ def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iter
         yield operation
         return
     old, new = operation.existing_type, operation.modify_type
-    if all(native_enum(type_, autogen.dialect) is None for type_ in (old, new)):
+    using, back = _conversion(old, new, operation, autogen), _conversion(new, old, operation, autogen)
+    if not using and not back:
         yield operation
         return
-    column = quoted(operation.column_name, autogen.dialect)
     before: Any = operation.existing_server_default
     after: Any = operation.modify_server_default
     after = _without_cast(before) if after is False else getattr(after, "arg", after)
     if before is not None and before is not False:
         yield _change_of_default(operation, old, before, None)
     operation.existing_server_default, operation.modify_server_default = False, False
-    dialect = autogen.dialect
-    using, back = (f"{column}::text::{type_.compile(dialect=dialect)}".replace("%%", "%") for type_ in (new, old))
     yield _cast(operation, using, back)
     if after is not None and after is not False:
         yield _change_of_default(operation, new, None, after)
+
+
+def _conversion(
+    old: TypeEngine[Any], new: TypeEngine[Any], operation: ops.AlterColumnOp, autogen: AutogenContext
+) -> str:
+    """Return the SQL that converts a column; empty if PostgreSQL converts it without."""
+    dialect = autogen.dialect
+    column = quoted(operation.column_name, dialect)
+    names = [type_.compile(dialect=dialect).replace("%%", "%") for type_ in (old, new)]
+    if any(native_enum(type_, dialect) is not None for type_ in (old, new)):
+        found = "as text" if renders_enums(autogen) else None
+    else:
+        bare = [name.partition(" COLLATE ")[0] for name in names]
+        found = cast("Connection", autogen.connection).scalar(_CONVERSION, {"old": bare[0], "new": bare[1]})
+    return f"{column}{'::text' if found == 'as text' else ''}::{names[1]}" if found else ""
 
 
 def _change_of_default(operation: ops.AlterColumnOp, type_: Any, before: Any, after: Any) -> ops.AlterColumnOp:  # noqa: ANN401 (Alembic's types)
@@ -444,6 +469,8 @@ def _render_cast(autogen: AutogenContext, operation: CastColumnOp) -> str:
     plain = ops.AlterColumnOp(operation.table_name, operation.column_name)
     vars(plain).update(vars(operation))
     text = render_op_text(autogen, plain).rstrip()
+    if not operation.using:
+        return text
     return f"{text.removesuffix(')')},\n{' ' * 15}postgresql_using={operation.using!r})"
 
 

@@ -5,7 +5,8 @@ This module uses these private names of Alembic and SQLAlchemy:
 - ``render._render_python_into_templatevars`` renders the operations.
 - ``render._repr_type``, ``_user_autogenerate_prefix``, and ``_sqlalchemy_autogenerate_prefix`` render a type.
 - ``TypeEngine._variant_mapping`` contains the variants of a type.
-- ``IdentifierPreparer._double_percents`` tells whether SQL contains two percent signs instead of one.
+- ``IdentifierPreparer._double_percents`` tells whether SQL contains two percent signs instead of one, and ``_strings``
+  contains the names that were quoted before.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from alembic.autogenerate import render
-from sqlalchemy import TypeDecorator
-from sqlalchemy.dialects.postgresql import ENUM
+from alembic.autogenerate import render, renderers
+from sqlalchemy import ClauseElement, DefaultClause, TextClause, TypeDecorator
+from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
 from sqlalchemy.sql.sqltypes import Enum
 from sqlalchemy.util import immutabledict
 
 from ampho._text import listed
 from ampho.errors import RevisionInputError
 from ampho.migrate.alembic import Body
+from ampho.revise.autogenerate.operations.domains import DomainOp
 from ampho.revise.autogenerate.operations.enums import commit_used_labels, native_enum, renders_enums
+from ampho.revise.autogenerate.operations.statements import literal_sql
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -65,11 +68,15 @@ class ItemRenderer:
         text = self._users(kind, item, autogen) if self._users else False
         if kind == "column":
             self._column = str(item)
+        if kind == "server_default" and text is False:
+            return _default_text(item, autogen)
         return self._render_type(item, autogen) if kind == "type" and text is False else text
 
     def _render_type(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str | bool:
         if type_._variant_mapping:
             return self._render_variants(type_, autogen)
+        if isinstance(type_, DOMAIN):
+            return _domain_text(type_, autogen, "create_type=False")
         if renders_enums(autogen) and (enum := native_enum(type_, autogen.dialect)) is not None:
             if getattr(type_, "item_type", None) is None:
                 return _enum_text(enum, autogen)
@@ -118,11 +125,12 @@ class ItemRenderer:
 def _single_percents(dialect: Any) -> Iterator[None]:  # noqa: ANN401 (private names of a dialect)
     """Write each percent sign in SQL once; some drivers need two, but the second is added when the revision runs."""
     preparer = dialect.identifier_preparer
-    before, preparer._double_percents = preparer._double_percents, False
+    before, quoted = preparer._double_percents, preparer._strings
+    preparer._double_percents, preparer._strings = False, {}
     try:
         yield
     finally:
-        preparer._double_percents = before
+        preparer._double_percents, preparer._strings = before, quoted
 
 
 def body(changes: Changes) -> Body:
@@ -164,6 +172,43 @@ def _shown(type_: TypeEngine[Any]) -> str:
         return repr(type_)
     except Exception:  # noqa: BLE001  # the class belongs to the user
         return object.__repr__(type_)
+
+
+def _default_text(default: object, autogen: AutogenContext) -> str | bool:
+    """Return the code of an expression of SQLite that Alembic takes for a string, such as ``'a' || 'b'``."""
+    if autogen.dialect.name != "sqlite" or not isinstance(default, DefaultClause):
+        return False
+    if not isinstance(default.arg, TextClause):
+        return False
+    sql = autogen.migration_context.impl.render_ddl_sql_expr(default.arg, is_server_default=True)
+    is_mistaken = sql[:1] == sql[-1:] == "'" and not re.fullmatch("'(?:[^']|'')*'", sql)
+    return is_mistaken and f"{render._sqlalchemy_autogenerate_prefix(autogen)}text({f'({sql})'!r})"
+
+
+def _domain_text(domain: DOMAIN, autogen: AutogenContext, *options: str) -> str:
+    """Return the code of a domain."""
+    autogen.imports.add("from sqlalchemy.dialects import postgresql")
+    schema = [f"schema={str(domain.schema)!r}"] if domain.schema else []
+    type_ = render._repr_type(domain.data_type, autogen)
+    return f"postgresql.DOMAIN({', '.join([repr(str(domain.name)), type_, *options, *schema])})"
+
+
+@renderers.dispatch_for(DomainOp)
+def _render_domain(autogen: AutogenContext, operation: DomainOp) -> str:
+    options = [*_domain_options(operation.domain, autogen)] if operation.creates else []
+    bind = f"{autogen.opts['alembic_module_prefix'] or ''}get_bind()"
+    action = "create" if operation.creates else "drop"
+    return f"{_domain_text(operation.domain, autogen, *options)}.{action}({bind}, checkfirst=True)"
+
+
+def _domain_options(domain: DOMAIN, autogen: AutogenContext) -> Iterator[str]:
+    for name in ("collation", "default", "constraint_name", "not_null", "check"):
+        value: Any = getattr(domain, name)
+        if isinstance(value, ClauseElement):
+            sql = autogen.migration_context.impl.render_ddl_sql_expr(value)
+            yield f"{name}={render._sqlalchemy_autogenerate_prefix(autogen)}text({literal_sql(sql)!r})"
+        elif value:
+            yield f"{name}={value!r}"
 
 
 def _enum_text(enum: ENUM, autogen: AutogenContext) -> str:
