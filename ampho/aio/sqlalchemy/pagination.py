@@ -23,7 +23,7 @@ _PER_PAGE = 20
 
 
 class Pagination(Generic[T]):
-    """One page of the results of a statement, which :meth:`AsyncSQLAlchemy.paginate` returns.
+    """One page of the results of a statement, which :meth:`.AsyncSQLAlchemy.paginate` returns.
 
     Iterating over it yields its items.
 

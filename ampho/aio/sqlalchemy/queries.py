@@ -31,7 +31,7 @@ class RecordedQuery:
 
     :ivar statement: the SQL, with placeholders for the parameters.
     :ivar parameters: the parameters of each execution.
-    :ivar start_time: when the statement was sent, in seconds as :func:`time.perf_counter` returns them.
+    :ivar start_time: when the statement was sent, in seconds, as ``time.perf_counter()`` returns it.
     :ivar end_time: when the database had executed it.
     :ivar location: the file, line, and function of the app that executed it; ``<unknown>`` if it was not in the app.
     """
