@@ -313,6 +313,7 @@ def _run(
     for number in parents:
         os.close(number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whose handler is coverage's, and would be taken for the app's
     if os.isatty(0):
         os.setsid()
         with suppress(OSError):  # the terminal of a shell that runs the program
