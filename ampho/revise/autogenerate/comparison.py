@@ -20,6 +20,7 @@ from ampho.revise.autogenerate.ask.renames import RenamedInspector, resolve
 from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.constraints import (
+    drop_indexes_of_keys,
     keep_keys_of_default_schema,
     name_constraints,
     name_included_columns,
@@ -48,6 +49,7 @@ PASSES: Sequence[Callable[[Changes], None]] = (
     make_altering_keys,
     name_constraints,
     name_included_columns,
+    drop_indexes_of_keys,
     change_enums,
     change_domains,
     cast_columns,

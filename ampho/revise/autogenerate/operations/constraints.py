@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.render import render_op
 from alembic.operations import ops
+from sqlalchemy import PrimaryKeyConstraint, Table, UniqueConstraint
+
+from ampho.revise.autogenerate.operations.changes import table_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -39,6 +42,55 @@ def _render_unnamed(autogen: AutogenContext, operation: UnnamedTableOps) -> list
         line.replace(ending, f", naming_convention={CONVENTION!r}{ending}") if line.endswith(ending) else line
         for line in lines
     ]
+
+
+class IndexedKeyOp(ops.CreateForeignKeyOp):
+    """Creates a foreign key for which MariaDB or MySQL creates an index with the same name."""
+
+    def reverse(self) -> DropIndexedKeyOp:
+        """Return the operation of the downgrade."""
+        found = DropIndexedKeyOp(self.constraint_name, self.source_table)
+        vars(found).update(vars(super().reverse()))
+        return found
+
+
+class DropIndexedKeyOp(ops.DropConstraintOp):
+    """Drops a foreign key and its index, which MariaDB and MySQL would keep."""
+
+
+@renderers.dispatch_for(DropIndexedKeyOp)
+def _render_indexed_key(autogen: AutogenContext, operation: DropIndexedKeyOp) -> list[str]:
+    key = ops.DropConstraintOp(operation.constraint_name, operation.table_name)
+    vars(key).update(vars(operation))
+    index = ops.DropIndexOp(str(operation.constraint_name), operation.table_name, schema=operation.schema)
+    return [*render_op(autogen, key), *render_op(autogen, index)]
+
+
+def drop_indexes_of_keys(changes: Changes) -> None:
+    """Let the downgrade drop the indexes that MariaDB and MySQL create for foreign keys without another index."""
+    if changes.autogen.dialect.name not in ("mysql", "mariadb"):
+        return
+    for table in changes.only(ops.ModifyTableOps):
+        declared = changes.autogen.table_key_to_table.get(table_key(table))
+        for number, operation in enumerate(table.ops):
+            if isinstance(operation, ops.CreateForeignKeyOp) and not _has_index(declared, operation.local_cols):
+                table.ops[number] = found = IndexedKeyOp(
+                    operation.constraint_name,
+                    operation.source_table,
+                    operation.referent_table,
+                    operation.local_cols,
+                    operation.remote_cols,
+                )
+                vars(found).update(vars(operation))
+
+
+def _has_index(table: Table | None, columns: Sequence[str]) -> bool:
+    """Return whether an index, a unique constraint, or the primary key begins with the given columns."""
+    if table is None:
+        return False
+    constraints = [each for each in table.constraints if isinstance(each, (PrimaryKeyConstraint, UniqueConstraint))]
+    found = [[column.name for column in each.columns] for each in (*constraints, *table.indexes)]
+    return any(names[: len(columns)] == [*columns] for names in found)
 
 
 def name_constraints(changes: Changes) -> None:
