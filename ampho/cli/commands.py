@@ -466,8 +466,11 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
 @click.option("--deploy", is_flag=True, help="Check only whether this code can run on this database.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print the operations of a revision as code.")
 @_on_database
-def db_check(ctx: click.Context, packages: tuple[str, ...], scratch: bool, deploy: bool, x: tuple[str, ...]) -> None:
+def db_check(
+    ctx: click.Context, /, packages: tuple[str, ...], *, scratch: bool, deploy: bool, verbose: bool, x: tuple[str, ...]
+) -> None:
     """Compare the models with the database.
 
     By default, compare the models of all packages. The exit code is 1 if there are differences.

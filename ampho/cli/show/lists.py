@@ -170,6 +170,10 @@ def _(drifts: Drifts, ctx: click.Context) -> None:
         differences = counted(len(drift.changes), "difference")
         say(f"{name:<{width}}  {differences if drift.changes else 'matches its models'}")
         print_changes(drift.changes, "    ")
+        texts = {change.text for change in drift.changes}
+        for operation in drift.operations if is_verbose(ctx) else ():
+            if operation not in texts:
+                say(f"      {operation}", hang=len("      "))
 
 
 def print_changes(changes: Iterable[Change], indent: str = "") -> None:
