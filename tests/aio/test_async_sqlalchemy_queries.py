@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -378,9 +379,12 @@ def test_the_shell_in_the_documentation_awaits(tmp_path: Path) -> None:
         "app = Quart(__name__)\napp.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite+aiosqlite:///x.db'\n"
         "db = AsyncSQLAlchemy(app)\nclass Reader(db.Model):\n    id: Mapped[int] = mapped_column(primary_key=True)\n"
     )
-    typed = [line[4:] for line in code.splitlines() if line.startswith((">>> ", "... "))]
-    create = ["async with app.app_context():", "    await db.create_all()", ""]
-    lines = "\n".join([typed[0], *create, *typed[1:], "", ""])
+    # Python 3.13 reads statements from a pipe line by line.
+    start, statement = re.findall(r">>> (.*)", re.sub(r":\n\.\.\. +", ": ", code))
+    create = "async with app.app_context(): await db.create_all()"
+    lines = [start, create, "", statement, "", "await db.dispose(app)", ""]
     command = [sys.executable, "-m", "asyncio"]
-    done = subprocess.run(command, input=lines, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input="\n".join(lines), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
     assert [word for word in done.stdout.split() if word not in {">>>", "..."}] == ["0"], done.stderr

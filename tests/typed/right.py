@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ampho import (
     Ampho,
     AsyncAmpho,
+    AsyncSQLAlchemy,
     CurrentState,
     DatabaseStatus,
     Deployment,
@@ -30,14 +32,38 @@ from ampho import (
     Stamped,
     reflect,
 )
+from ampho.aio.sqlalchemy import Pagination, RecordedQuery, get_recorded_queries
 
 X = ["key=value"]
+
+
+class Base(DeclarativeBase):
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
 OBSERVER = Observer()
 
 
 def in_a_revision() -> None:
     assert_type(reflect("users"), Table)
     assert_type(reflect("users", "orders", schema="old"), tuple[Table, ...])
+
+
+async def with_the_database(db: AsyncSQLAlchemy) -> None:
+    class User(db.Model):  # type: ignore[misc, name-defined]
+        id: Mapped[int] = db.mapped_column(primary_key=True)
+
+    assert_type(await db.get_or_404(Base, 1, description="none"), Base)
+    assert_type(await db.first_or_404(db.select(Base)), Base)
+    assert_type(await db.one_or_404(db.select(Base.id)), int)
+    page = await db.paginate(db.select(Base), page=1, per_page=20, max_per_page=100, error_out=False, count=False)
+    assert_type(page, Pagination[Base])
+    assert_type(await page.next(), Pagination[Base])
+    assert_type(page.items, list[Base])
+    assert_type(db.Column("name", db.String(50)), Column[str])
+    assert_type(get_recorded_queries(), list[RecordedQuery])
+    db.Table("user", db.Column("id", db.Integer), bind_key="audit")
+    db.Table("user", db.metadata, db.Column("id", db.Integer))
 
 
 def on_flask(ampho: Ampho, plan: Plan) -> None:

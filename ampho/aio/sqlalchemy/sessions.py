@@ -150,7 +150,8 @@ class Sessions:
             return None
         for session in self._open.values():
             for connection in cast("RoutingSession", session.sync_session).connections:
-                if not connection.closed and connection.engine is engine.sync_engine:
+                is_open = not connection.closed and not connection.invalidated
+                if is_open and connection.engine is engine.sync_engine:
                     driver_connection = connection.connection.driver_connection
                     return None if driver_connection is None or driver_connection.in_transaction else connection
         return None
