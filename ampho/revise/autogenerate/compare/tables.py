@@ -408,7 +408,8 @@ class TableComparison:
         """Return an SQLite index on expressions, which SQLAlchemy does not reflect, from the SQL that creates it."""
         items, where = items_and_condition(sql)
         unique = sql.upper().startswith("CREATE UNIQUE")
-        options = dict.fromkeys(["sqlite_where", "postgresql_where"], literal_text(where)) if where else {}
+        names = ["sqlite_where", "postgresql_where"] if where else []
+        options: dict[str, Any] = dict.fromkeys(names, literal_text(where))
         return Index(name, literal_text(items), unique=unique, **options, _table=self._present)
 
     def _unquoted(self, name: str) -> str:

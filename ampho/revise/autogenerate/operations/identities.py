@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
 _SERIAL = "SERIAL"
+_SEQUENCE = text("""
+    SELECT pg_get_serial_sequence(attrelid::regclass::text, attname)
+    FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column
+""")  # no row if the revision renames the column, whose old name the database still has
 _OPTIONS = {"increment": 1, "minvalue": None, "maxvalue": None, "start": 1, "cache": 1, "cycle": False}
 """The options of an identity, with the values that they have if the model does not state them."""
 
@@ -96,7 +100,7 @@ def _serial(column: ops.AlterColumnOp, autogen: AutogenContext) -> str | None:
     """Return ``SERIAL`` if the column has a sequence, and otherwise None."""
     names = {"table": quoted(column.table_name, autogen.dialect, column.schema), "column": column.column_name}
     assert autogen.connection is not None  # noqa: S101  # a comparison has a connection
-    return _SERIAL if autogen.connection.scalar(text("SELECT pg_get_serial_sequence(:table, :column)"), names) else None
+    return _SERIAL if autogen.connection.scalar(_SEQUENCE, names) else None
 
 
 # ---- Rendering ----
