@@ -321,6 +321,23 @@ def test_the_numbers_to_link_to_are_those_of_flask_sqlalchemy(data: st.DataObjec
     assert list(ours.iter_pages(**edges)) == list(theirs.iter_pages(**edges))
 
 
+# What is not available
+
+
+def test_the_setting_for_signals_has_no_effect_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    AsyncSQLAlchemy(make_app(SQLALCHEMY_TRACK_MODIFICATIONS=False))
+    assert caplog.messages == []
+    AsyncSQLAlchemy(make_app(SQLALCHEMY_TRACK_MODIFICATIONS=True))
+    assert [message.partition(",")[0] for message in caplog.messages] == [
+        "SQLALCHEMY_TRACK_MODIFICATIONS has no effect"
+    ]
+
+
+def test_a_scope_of_sessions_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Remove 'scopefunc'"):
+        AsyncSQLAlchemy(session_options={"scopefunc": lambda: 1})
+
+
 # Recorded queries
 
 

@@ -122,7 +122,7 @@ class Flask(Quart):
 
 
 def entered_without_await(entered: Any) -> Any:
-    """Give the class of a context the methods of a plain `with`."""
+    """Return a context that a plain `with` statement can enter."""
     kind = type(entered)
     if not hasattr(kind, "__enter__"):
         kind.__enter__ = lambda self: run(self.__aenter__)

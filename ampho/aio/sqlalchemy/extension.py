@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log = logging.getLogger("ampho")
 ALL = "__all__"
 
 
@@ -126,6 +128,11 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         specs = read_specs(app.config, self._engine_options, str(app.instance_path))
         for key in specs:
             self._metadatas[key]
+        if app.config.get("SQLALCHEMY_TRACK_MODIFICATIONS"):
+            _log.warning(
+                "SQLALCHEMY_TRACK_MODIFICATIONS has no effect, because AsyncSQLAlchemy sends no signals of changed "
+                "models. Remove the setting, and listen to the events of RoutingSession instead."
+            )
         self._engines[app] = Engines(specs)
         app.extensions["sqlalchemy"] = self
         if self._add_models_to_shell:

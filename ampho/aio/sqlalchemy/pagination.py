@@ -63,7 +63,7 @@ class Pagination(Generic[T]):
 
     @property
     def pages(self) -> int:
-        """The number of pages; 0 if there are no items, or if they were not counted."""
+        """The number of pages; 0 if the items were not counted."""
         return ceil(self.total / self.per_page) if self.total else 0
 
     @property
@@ -89,14 +89,14 @@ class Pagination(Generic[T]):
     async def prev(self, *, error_out: bool = False) -> Pagination[T]:
         """Return the page before this one.
 
-        :param error_out: answer with 404 if there is no such page.
+        :param error_out: answer with 404 if the page does not exist.
         """
         return await self._turn(-1, error_out)
 
     async def next(self, *, error_out: bool = False) -> Pagination[T]:
         """Return the page after this one.
 
-        :param error_out: answer with 404 if there is no such page.
+        :param error_out: answer with 404 if the page does not exist.
         """
         return await self._turn(1, error_out)
 

@@ -115,6 +115,8 @@ class Sessions:
 
     def __init__(self, options: Mapping[str, object]) -> None:
         given: dict[str, Any] = {"expire_on_commit": False, **options}
+        if "scopefunc" in given:
+            raise ConfigurationError("session_options: a session belongs to its app context. Remove 'scopefunc'.")
         self._class: type[AsyncSession] = given.pop("class_", AsyncSession)
         sync_class = given.pop("sync_session_class", self._class.sync_session_class)
         if sync_class is Session:
