@@ -352,11 +352,11 @@ class TableComparison:
             self._unfounded.extend(pair)
 
         def different() -> None:
-            if not pair:
+            if not any(isinstance(each, ops.DropIndexOp) for each in pair):
                 old = next((item for item in self._present.indexes if item.name == name), None)
-                if self._drop_index(old if old is not None else self._read_index(name, present)):
-                    self._make_index(index)
-            elif all(isinstance(each, ops.DropIndexOp) for each in pair):
+                if not self._drop_index(old if old is not None else self._read_index(name, present)):
+                    return
+            if not any(isinstance(each, ops.CreateIndexOp) for each in pair):
                 self._make_index(index)
 
         if self._is_same_index(present, declared):
