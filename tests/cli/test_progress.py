@@ -168,6 +168,7 @@ def test_output_that_bypasses_python_is_not_lost(project: Project) -> None:
     ]
 
 
+@pytest.mark.usefixtures("unmeasured_processes")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_an_interrupted_run_leaves_a_clean_terminal(project: Project, database: Database) -> None:
     """One in Flask, by Ctrl-C, and one in Quart, by SIGTERM; both without colours."""

@@ -10,8 +10,6 @@ from project import Project
 from servers import Database
 from store import Store, open_store
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 ENUM = """
 class {0}(db.Model):
     __tablename__ = "{1}"

@@ -69,7 +69,6 @@ BORROWED = "from catalog.models import all_books\nimport views_plugin\n"
 HIDDEN = "views_plugin.register(*(views_plugin.View('by_' + name, 'SELECT id FROM books') for name in ('a', 'b')))\n"
 
 
-@pytest.mark.usefixtures("unmeasured_processes")
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_a_view_belongs_to_the_package_that_declares_or_created_it(project: Project, database: Database) -> None:
     project.write("views_plugin.py", PLUGIN)
@@ -124,7 +123,6 @@ class Bill(db.Model):
 """
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg")
 def test_a_type_that_two_packages_use_belongs_to_the_one_that_declares_it(project: Project, database: Database) -> None:
     store = open_store(project, database, {"billing": BILL, "people": LEVEL})
