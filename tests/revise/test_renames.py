@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import sqlalchemy as sa
 from project import Project
 from servers import Database
 from store import Store, open_store
@@ -146,3 +147,81 @@ def test_indexes_and_constraints_are_renamed_where_the_database_can(project: Pro
     assert shop.run("db-check").stdout == "notes  matches its models\n"
     shop.run("db-down", "notes@-1")
     assert database.schema() == schema
+
+
+KEYED = """
+class Group(db.Model):
+    __tablename__ = "groups"
+    id = sa.Column(sa.Integer, primary_key=True)
+
+
+class User(db.Model):
+    __tablename__ = "users"
+    id = sa.Column(sa.Integer, primary_key=True)
+    {group} = sa.Column(sa.ForeignKey("groups.id"))
+    {active} = sa.Column(sa.Boolean, server_default=sa.false(), nullable=False)
+    {city} = sa.Column(sa.String(20), server_default="It's 5 %")
+"""
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_columns_with_a_default_or_an_unnamed_foreign_key_are_renamed(project: Project, database: Database) -> None:
+    shop = open_store(project, database, {"users": KEYED.format(group="team", active="on", city="town")})
+    shop.auto("users")
+    shop.run("db-up")
+    schema = database.schema()
+    shop.models("users", KEYED.format(group="group_id", active="is_active", city="city"))
+
+    shop.auto("users", *(f"--rename=users.{each}" for each in ("team=group_id", "on=is_active", "town=city")))
+
+    assert "drop_" not in shop.newest("users")
+    shop.run("db-up")
+    assert shop.run("db-check").stdout == "users  matches its models\n"
+    database.run("INSERT INTO groups (id) VALUES (1)", "INSERT INTO users (id, group_id) VALUES (1, 1)")
+    assert database.query("SELECT is_active, city FROM users") == [(False, "It's 5 %")]
+    shop.run("db-down", "users@-1")
+    assert database.schema() == schema
+
+
+PERCENT = """
+class Deal(db.Model):
+    __tablename__ = "{table}"
+    __table_args__ = (sa.Index("{index}", "{price}"),)
+    id = sa.Column(sa.Integer, primary_key=True)
+    price = sa.Column("{price}", sa.String(20){required})
+"""
+BEFORE = {"table": "100% off", "price": "5%%", "index": "%s", "required": ""}
+AFTER = {"table": "%off%%", "price": "a%s", "index": "%%(b)s", "required": ", nullable=False"}
+
+
+@pytest.mark.drivers(
+    "sqlite+pysqlite",
+    "sqlite+aiosqlite",
+    "postgresql+psycopg",
+    "postgresql+asyncpg",
+    "mariadb+pymysql",
+    "mariadb+asyncmy",
+)
+def test_names_with_percent_signs_are_renamed_and_filled(project: Project, database: Database) -> None:
+    shop = open_store(project, database, {"deals": PERCENT.format(**BEFORE)})
+    shop.auto("deals")
+    shop.run("db-up")
+    with database.connect() as connection:
+        old, new = (sa.table(each["table"], sa.column("id"), sa.column(each["price"])) for each in (BEFORE, AFTER))
+        connection.execute(old.insert().values(id=1))
+    shop.models("deals", PERCENT.format(**AFTER))
+    options = [f"--rename={BEFORE['table']}={AFTER['table']}", f"--rename={AFTER['table']}.5%%=a%s"]
+    if database.backend != "sqlite":
+        options.append(f"--rename={AFTER['table']}.%s=%%(b)s")
+
+    shop.auto("deals", *options, f"--fill={AFTER['table']}.a%s=%d%%")
+
+    if database.backend != "sqlite":
+        database.client(shop.run("db-up", "--sql").stdout)
+        shop.run("db-down", "deals@-1")
+        with database.connect() as connection:
+            connection.execute(old.update().values({BEFORE["price"]: None}))
+    shop.run("db-up")
+    with database.connect() as connection:
+        assert connection.execute(sa.select(new)).all() == [(1, "%d%%")]
+    assert shop.run("db-check").stdout == "deals  matches its models\n"

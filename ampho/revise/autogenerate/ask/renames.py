@@ -177,7 +177,7 @@ class Renames:
 
 
 def _rename_column(rename: Rename, *, of_mysql: bool) -> RenameColumn:
-    from sqlalchemy import text
+    from sqlalchemy import DefaultClause, text
 
     column = rename.reflected
     default, generated = column.get("default"), column.get("autoincrement") is True
@@ -189,7 +189,7 @@ def _rename_column(rename: Rename, *, of_mysql: bool) -> RenameColumn:
         modify_name=rename.new,
         existing_type=column["type"],
         existing_nullable=column["nullable"],
-        existing_server_default=text(default) if default and not generated else False,
+        existing_server_default=DefaultClause(text(default)) if default and not generated else False,
         existing_comment=column.get("comment"),
         **options,
     )

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ampho.database import sqlite_table
 from ampho.revise.autogenerate.compare.expressions import tokens
+from ampho.revise.autogenerate.operations.statements import single_percents
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -79,8 +80,8 @@ def connection_of(context: AutogenContext) -> Connection:
 
 
 def single_percent(sql: str | None, context: AutogenContext) -> str | None:
-    """Return SQL with single percent signs in place of the doubled ones that some drivers need."""
-    return sql.replace("%%", "%") if sql and dialect_of(context).paramstyle in ("format", "pyformat") else sql
+    """Return compiled SQL, if there is any, with single percent signs."""
+    return single_percents(sql, dialect_of(context)) if sql else sql
 
 
 @dataclass

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _CONTINUE = PriorityDispatchResult.CONTINUE
 
 _KIND_OF_INDEX = re.compile(r"CREATE (?:(\w+) )?INDEX", re.IGNORECASE)
+_NAMES_OF_INDEX = r"(?:\"[^\"]*\"|`[^`]*`|[^(\"`])*"  # what precedes the columns
 
 
 _CHECKS_OF_ALEMBIC = "checkconstraint_byname"
@@ -68,6 +69,7 @@ def compare_table(
     comparison = TableComparison(context, found, present, declared)
     if isinstance(context.inspector, RenamedInspector) and context.inspector.is_renamed(schema, present.name):
         list(comparison.checks())  # only the names: in expressions, the database still has the old ones
+        comparison.leave_out()
         return _CONTINUE
     differences = [
         *comparison.defaults(),
@@ -81,7 +83,8 @@ def compare_table(
     for number, difference in enumerate(differences):
         same = number in printed and definition(printed[number]) == definition(difference.present)
         (difference.equal if same else difference.different)()
-    comparison.finish()
+    comparison.leave_out()
+    comparison.keep_definitions()
     return _CONTINUE
 
 
@@ -108,7 +111,7 @@ class TableComparison:
         self._preparer = self._dialect.identifier_preparer
         self._unfounded: list[ops.MigrateOperation] = []
 
-    def finish(self) -> None:
+    def leave_out(self) -> None:
         """Remove the operations on what turned out to be equal, and the operations that a key does not allow."""
         key = {column.name for column in self._present.primary_key}
         for operation in self.found.ops:
@@ -120,16 +123,15 @@ class TableComparison:
             self._drop_indexes_of_keys()
             self._unfounded += [item for item in self.found.ops if self._is_needed(item)]
         self.found.ops[:] = [operation for operation in self.found.ops if not _is_in(operation, self._unfounded)]
-        self._keep_definitions()
 
     def drop(self) -> None:
         """Let the downgrade create a dropped table with the indexes and defaults that SQLAlchemy does not reflect."""
         list(self.indexes())
-        self._keep_definitions()
+        self.keep_definitions()
         for column in self._present.columns:
             correct_default(column, self._context)
 
-    def _keep_definitions(self) -> None:
+    def keep_definitions(self) -> None:
         """Let the operations that drop indexes create them again as they were."""
         self.found.ops[:] = [self._reversible(operation) for operation in self.found.ops]
 
@@ -395,7 +397,7 @@ class TableComparison:
         here, there = _KIND_OF_INDEX.match(present), _KIND_OF_INDEX.match(declared[0])
         if here is None or there is None or (here[1] or "").upper() != (there[1] or "").upper():
             return False
-        table = r".*? ON (?:ONLY )?(?:\S+|\".*?\") (?=USING )" if self._database == "postgresql" else r"[^(]*"
+        table = _NAMES_OF_INDEX if self._database != "postgresql" else r".*? ON (?:ONLY )?(?:\S+|\".*?\") (?=USING )"
         rest = re.sub(table, "", present[here.end() :], count=1, flags=re.DOTALL)
         return self._index_tokens(rest) == self._index_tokens(declared[1])
 

@@ -21,7 +21,7 @@ from sqlalchemy import Column, Table, TypeDecorator, inspect, text
 from sqlalchemy.dialects.postgresql import ENUM
 
 from ampho.revise.autogenerate.operations.describe import Change
-from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted
+from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted, single_percents
 from ampho.revise.autogenerate.owners.keys import join_key
 
 if TYPE_CHECKING:
@@ -414,7 +414,7 @@ def _conversion(
     """Return the SQL that converts a column; empty if PostgreSQL converts it without."""
     dialect = autogen.dialect
     column = quoted(operation.column_name, dialect)
-    names = [type_.compile(dialect=dialect).replace("%%", "%") for type_ in (old, new)]
+    names = [single_percents(type_.compile(dialect=dialect), dialect) for type_ in (old, new)]
     if any(native_enum(type_, dialect) is not None for type_ in (old, new)):
         found = "as text" if renders_enums(autogen) else None
     else:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
 _PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")  # what SQLAlchemy's text() takes for a parameter
+_ESCAPED = re.compile(r"\\(:[\w$]*)(?![:\w$])")  # what it takes for an escaped colon
 
 
 class Statement(ops.ExecuteSQLOp):
@@ -32,10 +33,15 @@ class Statement(ops.ExecuteSQLOp):
 
 def literal_sql(sql: str) -> str:
     """Return SQL in which ``op.execute()`` finds no parameters: a colon before a word is escaped."""
-    return _PARAMETER.sub(r"\\:\1", sql)
+    return _PARAMETER.sub(r"\\:\1", _ESCAPED.sub(r"\\\\\1", sql))
 
 
 def quoted(name: str, dialect: Dialect, schema: str | None = None) -> str:
     """Return a name for ``op.execute()``, after its schema if it has one, with quotes if they are needed."""
     names = map(dialect.identifier_preparer.quote, filter(None, (schema, name)))
-    return ".".join(names).replace("%%", "%")  # op.execute() doubles the sign if necessary
+    return single_percents(".".join(names), dialect)  # op.execute() doubles the sign if necessary
+
+
+def single_percents(sql: str, dialect: Dialect) -> str:
+    """Return compiled SQL with single percent signs in place of the doubled ones that some drivers need."""
+    return sql.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else sql
