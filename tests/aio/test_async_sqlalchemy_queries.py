@@ -386,22 +386,40 @@ async def test_nothing_is_recorded_unless_the_app_says_so() -> None:
         get_recorded_queries()
 
 
-# The shell of Python
+# The shell
+
+READERS = """
+from quart import Quart
+from sqlalchemy.orm import Mapped, mapped_column
+from ampho import AsyncSQLAlchemy
+
+app = Quart(__name__)
+app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite+aiosqlite:///readers.db"
+db = AsyncSQLAlchemy(app)
+
+class Reader(db.Model):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+"""
 
 
-def test_the_shell_in_the_documentation_awaits(tmp_path: Path) -> None:
-    (code,) = [block.text for block in blocks(ROOT / "docs/async-sqlalchemy.md") if block.language == "pycon"]
-    (tmp_path / "app.py").write_text(
-        "from quart import Quart\nfrom sqlalchemy.orm import Mapped, mapped_column\nfrom ampho import AsyncSQLAlchemy\n"
-        "app = Quart(__name__)\napp.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite+aiosqlite:///x.db'\n"
-        "db = AsyncSQLAlchemy(app)\nclass Reader(db.Model):\n    id: Mapped[int] = mapped_column(primary_key=True)\n"
-    )
-    # Python 3.13 reads statements from a pipe line by line.
-    start, statement = re.findall(r">>> (.*)", re.sub(r":\n\.\.\. +", ": ", code))
-    create = "async with app.app_context(): await db.create_all()"
-    lines = [start, create, "", statement, "", "await db.dispose(app)", ""]
-    command = [sys.executable, "-m", "asyncio"]
+def test_the_shell_awaits_in_one_app_context_and_goes_on_after_an_error(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(READERS)
+    (shown,) = [block.text for block in blocks(ROOT / "docs/async-sqlalchemy.md") if block.language == "pycon"]
+    typed = [
+        "await db.create_all()",
+        *re.findall(">>> (.*)", shown),
+        "1 / 0",
+        "await db.session.rollback()",
+        "nonsense",
+    ]
+    typed += ["async def name():", "    return await db.session.scalar(db.select(Reader.name))", "", "await name()", ""]
+    command = [sys.executable, "-m", "quart", "async-shell"]
     done = subprocess.run(
-        command, input="\n".join(lines), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        command, input="\n".join(typed), cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
-    assert [word for word in done.stdout.split() if word not in {">>>", "..."}] == ["0"], done.stderr
+    assert [word for word in done.stdout.split() if word not in {">>>", "..."}] == ["1", "'ada'"], done.stderr
+    assert re.findall(r"^\w+Error: .*", done.stderr, re.MULTILINE) == [
+        "ZeroDivisionError: division by zero",
+        "NameError: name 'nonsense' is not defined",
+    ]

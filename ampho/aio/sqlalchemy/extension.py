@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
+from click import Command
 from quart import Quart, abort, has_app_context
 from quart.globals import app_ctx
 from quart.signals import appcontext_pushed
@@ -137,6 +138,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         app.extensions["sqlalchemy"] = self
         if self._add_models_to_shell:
             app.shell_context_processor(self._shell_context)
+        app.cli.add_command(_shell_command(app, self))
         appcontext_pushed.connect(self._reopen_session, app)
         app.teardown_appcontext(self._close_session)
         app.after_serving(self._end_serving)
@@ -385,6 +387,15 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
     async def _end_serving(self) -> None:
         # The engines are disposed of later, because other functions that run after serving may use the database.
         self._last_contexts.add(_current_context())
+
+
+def _shell_command(app: Quart, db: AsyncSQLAlchemy) -> Command:
+    def run() -> None:
+        from ampho.aio.sqlalchemy.shell import run_shell
+
+        run_shell(app, db)
+
+    return Command("async-shell", callback=run, help="Run a Python shell in the app context, with 'await'.")
 
 
 def _current_context() -> AppContext:
