@@ -27,6 +27,7 @@ async def serving(app: Quart) -> AsyncIterator[int]:
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]
     config.loglevel = "CRITICAL"  # the requests of clients that left, which a server reports as errors
+    config.graceful_timeout = 0.2
     stop = asyncio.Event()
     server = asyncio.create_task(serve(cast("Framework", app), config, shutdown_trigger=stop.wait))
     try:

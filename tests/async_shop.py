@@ -102,4 +102,9 @@ class Shop:
 
         async def send(event: ASGISendEvent) -> None: ...
 
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except ExceptionGroup as group:
+            # Quart 0.23 raises it if a client disconnects while its request ends.
+            if group.split(lambda error: type(error).__name__ == "ClientDisconnectedError")[1] is not None:
+                raise

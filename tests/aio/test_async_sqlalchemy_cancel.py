@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy
+from async_server import request, serving
 from async_shop import MEMORY, Shop
 from packaging.version import Version
 from sqlalchemy import text
@@ -135,6 +137,31 @@ async def _a_statement_that_is_cancelled_keeps_no_lock_on_a_file(async_database:
     async_database.run("INSERT INTO note (number) VALUES (2)")
     assert caught.value.__traceback__ is not None, "which keeps whatever the statement left behind"
     await shop.db.dispose(shop.app)
+
+
+def test_a_server_that_stops_amid_requests_leaves_no_connection_open(async_database: Database) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_to_the_end(_a_server_that_stops_amid_requests_leaves_no_connection_open(async_database))
+    assert [str(warning.message) for warning in caught] == []
+
+
+async def _a_server_that_stops_amid_requests_leaves_no_connection_open(async_database: Database) -> None:
+    shop = Shop(async_database.url)
+    await shop.create()
+
+    @shop.app.get("/")
+    async def index() -> str:
+        await shop.db.session.execute(text("SELECT 1"))
+        shop.waiting.release()
+        await asyncio.sleep(1)  # for which hypercorn waits from Python 3.12 on
+        return ""
+
+    async with serving(shop.app) as port:
+        clients = [asyncio.create_task(request(port, "/")) for _ in range(3)]
+        for _ in clients:
+            await shop.waiting.acquire()
+    await asyncio.gather(*clients, return_exceptions=True)
 
 
 def test_a_cancelled_end_of_a_context_still_closes_the_session(async_database: Database) -> None:

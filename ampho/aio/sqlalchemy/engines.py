@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
     from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 URI = "SQLALCHEMY_DATABASE_URI"
 BINDS = "SQLALCHEMY_BINDS"
@@ -96,6 +98,11 @@ def _end_statement(error: ExceptionContext) -> None:
             error.execution_context.cursor.close()
         # In SQLAlchemy 2.0, a local variable in the traceback's frames also refers to the cursor.
         clear_frames(error.original_exception.__traceback__)
+
+
+def _close_connection(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        record.invalidate()
 
 
 @leaving_no_frames
@@ -203,8 +210,13 @@ class Engines:
     async def dispose(self) -> None:
         """Close the connections of the running loop, and those of in-memory databases, whose contents are lost."""
         with self._lock:
-            engines = [*self._of_running_loop().values(), *self._in_memory.values()]
+            engines, in_memory = [*self._of_running_loop().values()], [*self._in_memory.values()]
         for engine in engines:
+            pool = engine.pool
+            await engine.dispose()
+            # Requests that a server cancels when it stops still use connections, which the pool would keep open.
+            event.listen(pool, "checkin", _close_connection)
+        for engine in in_memory:
             await engine.dispose()
 
     def _of_running_loop(self) -> dict[str | None, AsyncEngine]:

@@ -46,11 +46,16 @@ class Guarded(Protocol):
     ended: bool
 
 
-def for_one_task(method: Method) -> Method:
-    """Return a method of a session that raises an error while another task is using the session, or after its end."""
+def guarded(method: Method, *, is_query: bool = False) -> Method:
+    """Return a method of a session that raises an error while another task is using the session, or after its end.
+
+    :param is_query: whether the method always sends a statement, so that calling it without ``await`` is an error.
+    """
 
     @wraps(method)
     def call(self: Guarded, *args: object, **options: object) -> object:
+        if is_query and not in_greenlet():
+            raise MissingGreenlet(_describe_query(sys._getframe(1)))  # noqa: SLF001 (as in the logging module)
         task = asyncio.current_task()
         if self.user is task:
             return method(self, *args, **options)
@@ -63,19 +68,6 @@ def for_one_task(method: Method) -> Method:
             return method(self, *args, **options)
         finally:
             self.user = None
-
-    return cast("Method", call)
-
-
-def awaited(method: Method) -> Method:
-    """Return a method of a session that raises an error without ``await``, before it sends a query."""
-    guarded = for_one_task(method)
-
-    @wraps(method)
-    def call(self: Guarded, *args: object, **options: object) -> object:
-        if not in_greenlet():
-            raise MissingGreenlet(_describe_query(sys._getframe(1)))  # noqa: SLF001 (as in the logging module)
-        return guarded(self, *args, **options)
 
     return cast("Method", call)
 

@@ -17,7 +17,7 @@ from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.util import greenlet_spawn
 
 from ampho._text import describe
-from ampho.aio.sqlalchemy.guard import ENDED, REMEDY, awaited, for_one_task
+from ampho.aio.sqlalchemy.guard import ENDED, REMEDY, guarded
 from ampho.aio.sqlalchemy.pool import OneConnectionPool
 from ampho.errors import ConfigurationError
 
@@ -49,14 +49,14 @@ class RoutingSession(Session):
     user: asyncio.Task[object] | None = None
 
     if not TYPE_CHECKING:  # which keeps the signatures of Session
-        execute = awaited(Session.execute)
-        scalar = awaited(Session.scalar)
-        scalars = awaited(Session.scalars)
-        connection = for_one_task(Session.connection)
-        begin_nested = for_one_task(Session.begin_nested)
-        flush = for_one_task(Session.flush)
-        commit = for_one_task(Session.commit)
-        rollback = for_one_task(Session.rollback)
+        execute = guarded(Session.execute, is_query=True)
+        scalar = guarded(Session.scalar, is_query=True)
+        scalars = guarded(Session.scalars, is_query=True)
+        connection = guarded(Session.connection)
+        begin_nested = guarded(Session.begin_nested)
+        flush = guarded(Session.flush)
+        commit = guarded(Session.commit)
+        rollback = guarded(Session.rollback)
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAlchemy's own arguments)
         super().__init__(*args, **options)
@@ -165,8 +165,9 @@ class Sessions:
     async def close(self, context: AppContext) -> None:
         """Close the session of a context that ends.
 
-        If the task is cancelled in the meantime, the cancellation takes effect when the task next waits. Otherwise,
-        Quart would skip the other teardown functions, or turn the cancellation into an error.
+        If the task is cancelled in the meantime, the cancellation takes effect when the task next waits. If it were
+        raised here, Quart 0.22 would skip the other teardown functions, and Quart 0.23 would raise a
+        BaseExceptionGroup, which servers do not expect.
         """
         self._ended.add(context)
         try:
