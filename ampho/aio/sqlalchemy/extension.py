@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeVar, cast, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from click import Command
 from quart import Quart, abort, has_app_context
-from quart.globals import app_ctx
 from quart.signals import appcontext_pushed
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.util import greenlet_spawn
 
+from ampho.aio.sqlalchemy.context import current_context
 from ampho.aio.sqlalchemy.engines import Engines, read_specs
 from ampho.aio.sqlalchemy.model import Metadatas, make_model
 from ampho.aio.sqlalchemy.names import SQLAlchemyNames
@@ -178,7 +178,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
 
         :raises RuntimeError: outside of an app context, or after the context has ended.
         """
-        context = _current_context()
+        context = current_context()
         return self._sessions.get(context, self._engines_of(context.app))
 
     @property
@@ -195,7 +195,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
 
         :raises RuntimeError: outside of an app context or an event loop.
         """
-        engines = self._engines_of(_current_context().app)
+        engines = self._engines_of(current_context().app)
         return {key: engines.get(key) for key in engines.specs}
 
     def get_engine(self, bind_key: str | None = None, *, app: Quart | None = None) -> AsyncEngine:
@@ -205,7 +205,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: outside of an event loop, or outside of an app context if no app is given.
         """
-        return self._engines_of(app or _current_context().app).get(bind_key)
+        return self._engines_of(app or current_context().app).get(bind_key)
 
     def get_url(self, bind_key: str | None = None, *, app: Quart | None = None) -> URL:
         """Return the database URL for a bind key, with the defaults for its driver, without creating an engine.
@@ -214,7 +214,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: outside of an app context if no app is given.
         """
-        return self._engines_of(app or _current_context().app).spec(bind_key).url
+        return self._engines_of(app or current_context().app).spec(bind_key).url
 
     async def get_or_404(self, entity: type[T], ident: object, *, description: str | None = None, **options: Any) -> T:  # noqa: ANN401 (SQLAlchemy's own options)
         """Return the object with a primary key, as ``session.get()`` does, or answer with 404 if there is none.
@@ -331,15 +331,15 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
 
         :param app: the app; by default, the current app.
         """
-        engines = self._engines_of(app or _current_context().app)
-        if has_app_context() and self._engines.get(_current_context().app) is engines:
-            await self._sessions.discard(_current_context())
+        engines = self._engines_of(app or current_context().app)
+        if has_app_context() and self._engines.get(current_context().app) is engines:
+            await self._sessions.discard(current_context())
         await engines.dispose()
 
     async def _for_binds(
         self, bind_key: str | Iterable[str | None] | None, action: Callable[[MetaData], Callable[..., None]]
     ) -> None:
-        engines = self._engines_of(_current_context().app)
+        engines = self._engines_of(current_context().app)
         keys: Iterable[str | None]
         if bind_key == ALL:
             keys = [key for key, metadata in self._metadatas.items() if key in engines.specs or metadata.tables]
@@ -355,9 +355,9 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
                     await connection.run_sync(work)
 
     def __repr__(self) -> str:
-        if not has_app_context() or _current_context().app not in self._engines:
+        if not has_app_context() or current_context().app not in self._engines:
             return f"<{type(self).__name__}>"
-        specs = self._engines[_current_context().app].specs
+        specs = self._engines[current_context().app].specs
         shown = specs.get(None) or next(iter(specs.values()))
         others = f" +{len(specs) - 1}" if len(specs) > 1 else ""
         return f"<{type(self).__name__} {display(shown.url)}{others}>"
@@ -376,17 +376,17 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
             ) from None
 
     async def _reopen_session(self, app: Quart, **sent: object) -> None:
-        self._sessions.reopen(_current_context())
+        self._sessions.reopen(current_context())
 
     async def _close_session(self, error: BaseException | None) -> None:
-        context = _current_context()
+        context = current_context()
         await self._sessions.close(context)
         if context in self._last_contexts:
             await self._engines_of(context.app).dispose()
 
     async def _end_serving(self) -> None:
         # The engines are disposed of later, because other functions that run after serving may use the database.
-        self._last_contexts.add(_current_context())
+        self._last_contexts.add(current_context())
 
 
 def _shell_command(app: Quart, db: AsyncSQLAlchemy) -> Command:
@@ -396,13 +396,3 @@ def _shell_command(app: Quart, db: AsyncSQLAlchemy) -> Command:
         run_shell(app, db)
 
     return Command("async-shell", callback=run, help="Run a Python shell in the app context, with 'await'.")
-
-
-def _current_context() -> AppContext:
-    if not has_app_context():
-        raise RuntimeError(
-            "This needs the app context of a Quart app. Requests, websockets, and commands have one. A generator that "
-            "streams a response needs quart.stream_with_context; elsewhere, use 'async with app.app_context():'."
-        )
-    # Quart annotates this proxy with the type of `g`, so a cast is needed.
-    return cast("AppContext", app_ctx._get_current_object())  # noqa: SLF001 (werkzeug's documented way)

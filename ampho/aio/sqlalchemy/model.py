@@ -132,5 +132,6 @@ def _new_class(bases: tuple[type, ...], content: dict[str, object]) -> type[Decl
 def _represent(self: object) -> str:
     """Return the class and the primary key of an object, or its state if it has no primary key yet."""
     state: InstanceState[object] = inspect(self)
-    key = ", ".join(map(str, state.identity or ())) or f"({'pending' if state.pending else 'transient'} {id(self)})"
-    return f"<{type(self).__name__} {key}>"
+    if state.identity is None:
+        return f"<{type(self).__name__} ({'pending' if state.pending else 'transient'} {id(self)})>"
+    return f"<{type(self).__name__} {', '.join(map(str, state.identity))}>"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from greenlet import getcurrent
 from quart import has_app_context
-from quart.globals import app_ctx
 from sqlalchemy import event
+
+from ampho.aio.sqlalchemy.context import current_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def get_recorded_queries() -> list[RecordedQuery]:
 
     :raises RuntimeError: outside of an app context.
     """
-    return _recorded.setdefault(_context(), [])
+    return _recorded.setdefault(current_context(), [])
 
 
 def record_queries(engine: Engine) -> None:
@@ -77,16 +78,11 @@ def _end(connection: Connection, cursor: object, statement: str, *arguments: Any
     if not has_app_context():
         return
     execution: ExecutionContext = arguments[1]
-    context = _context()
+    context = current_context()
     location = _location(context.app.import_name.partition(".")[0])
     start_time = connection.info.pop(_START, end_time)
     query = RecordedQuery(statement, execution.parameters, start_time, end_time, location)
     _recorded.setdefault(context, []).append(query)
-
-
-def _context() -> AppContext:
-    # Quart annotates this proxy with the type of `g`, so a cast is needed.
-    return cast("AppContext", app_ctx._get_current_object())  # noqa: SLF001 (werkzeug's documented way)
 
 
 def _location(package: str) -> str:

@@ -38,7 +38,8 @@ class BindTable(Table):
 
         def __new__(cls, *items: object, bind_key: str | None = None, **options: object) -> Self:
             """Return the table, which may already exist in the metadata."""
-            if items and not isinstance(items[min(1, len(items) - 1)], MetaData):
+            has_metadata = len(items) > 1 and isinstance(items[1], MetaData)
+            if items and not has_metadata:
                 items = (items[0], cls.__metadatas__[bind_key], *items[1:])
             return super().__new__(cls, *items, **options)
 
