@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -34,6 +34,9 @@ from werkzeug.exceptions import NotFound
 
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy, Pagination, RecordedQuery, get_recorded_queries
 from ampho.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from servers import Database
 
 MEMORY = "sqlite+aiosqlite://"
 
@@ -430,3 +433,32 @@ def test_the_shell_awaits_in_one_app_context_and_goes_on_after_an_error(tmp_path
         "ZeroDivisionError: division by zero",
         "NameError: name 'nonsense' is not defined",
     ]
+
+
+# On every driver
+
+
+@pytest.mark.asyncio
+async def test_pages_404s_and_recorded_queries_work_on_every_driver(async_database: Database) -> None:
+    app = make_app(SQLALCHEMY_DATABASE_URI=async_database.url)
+    db = AsyncSQLAlchemy(app)
+    numbers = db.Table("number", db.Column("value", db.Integer, primary_key=True))
+
+    class Number(db.Model):  # type: ignore[name-defined, misc]
+        __table__ = numbers
+
+    async with app.app_context():
+        await db.create_all()
+        db.session.add_all([Number(value=value) for value in range(1, 31)])
+        await db.session.commit()
+    async with app.app_context():
+        page = await db.paginate(db.select(Number).order_by(Number.value), page=2)
+        assert [number.value for number in page] == [*range(21, 31)]
+        assert page.total == 30
+        assert (await db.get_or_404(Number, 7)).value == 7
+        with pytest.raises(NotFound):
+            await db.get_or_404(Number, 31)
+        assert [query.location.partition(":")[0] for query in get_recorded_queries()] == [__file__] * 4
+        await db.session.commit()
+        await db.drop_all()
+        await db.dispose()

@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
     # The plug-ins of this environment are not for those tests.
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     settings = ["-c", str(tests.parent / "pyproject.toml"), "--rootdir", str(tests.parent)]
+    # From Python 3.12 on, the function that the tests use for default times is deprecated.
+    settings += ["-W", "ignore:datetime.datetime.utcnow:DeprecationWarning"]
     pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", *settings, str(tests), *arguments], [outcomes])
     standin.loop.close()
     return report(outcomes)
