@@ -1,7 +1,7 @@
 """AsyncSQLAlchemy, a database extension for Quart that does what Flask-SQLAlchemy does for Flask.
 
-This package contains the declarative base, the engines, the sessions, the pages of results, and the pool of in-memory
-databases. An app can use it without migrations. It does not depend on :mod:`ampho.aio.extension`.
+This package contains the declarative base, the engines, the sessions and their checks, the pages of results, and the
+pool of in-memory databases. An app can use it without migrations. It does not depend on :mod:`ampho.aio.extension`.
 """
 
 from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
