@@ -72,6 +72,60 @@ def test_an_enum_type_comes_changes_and_goes_with_its_columns(project: Project, 
     assert types(database) == {}
 
 
+LABELED = """
+class {name}(db.Model):
+    __tablename__ = "{name}"
+    __table_args__ = (
+        sa.Index("ix {name}", "state", postgresql_where=sa.text("{where}")),
+        sa.CheckConstraint("state <> 'lost'", name="ck {name}"),
+    )
+    id = sa.Column(sa.Integer, primary_key=True)
+    state = sa.Column(sa.Enum({labels}, name="State"))
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_labels_change_although_indexes_and_checks_contain_them(project: Project, database: Database) -> None:
+    def models(labels: str, where: str) -> str:
+        return "\n".join(LABELED.format(name=name, labels=labels, where=where) for name in ("Order", "Old"))
+
+    store = open_store(project, database, {"shop": models("'new', 'lost'", "state = 'new'")})
+    store.auto("shop")
+    store.run("db-up")
+    for labels, where in (
+        ("'new', 'lost', 'sent'", "state = 'new'"),
+        ("'new', 'lost'", "state = 'new'"),
+        ("'new', 'lost', 'sent'", "state = 'sent'"),
+        ("'new', 'lost', 'paid'", "state IN ('paid', 'new')"),
+    ):
+        schema = database.schema()
+        store.models("shop", models(labels, where))
+        store.auto("shop")
+        store.run("db-up")
+        store.run("db-down", "shop@-1")
+        assert database.schema() == schema
+        store.run("db-up")
+        assert "differs" not in store.run("db-check").stdout
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_serial_column_of_a_renamed_table_becomes_an_identity(project: Project, database: Database) -> None:
+    source = SHOP.format(type="sa.Integer")
+    store = open_store(project, database, {"shop": source})
+    store.auto("shop")
+    store.run("db-up")
+    source = source.replace('"orders"', '"Orders"')
+    store.models("shop", source)
+    store.auto("shop", "--rename", "orders=Orders")
+    store.run("db-up")
+    database.run('INSERT INTO "Orders" (state) VALUES (1)')
+    store.models("shop", source.replace("sa.Integer, primary", "sa.Integer, sa.Identity(), primary"))
+    store.auto("shop")
+    up_down_up(store, "shop")
+    database.run('INSERT INTO "Orders" (state) VALUES (2)')
+    assert database.query('SELECT id FROM "Orders" ORDER BY id') == [(1,), (2,)]
+
+
 @pytest.mark.drivers("postgresql+psycopg")
 def test_a_text_becomes_an_enum(project: Project, database: Database) -> None:
     store = open_store(project, database, {"shop": SHOP.format(type="sa.String(20), server_default='new'")})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -43,6 +43,25 @@ _COLUMNS_OF_ENUMS = text("""
     WHERE t.typtype = 'e'
     ORDER BY n.nspname, c.relname, a.attnum
 """)
+_USES_OF_LABELS = text("""
+    SELECT tn.nspname, t.typname, n.nspname, c.relname, used.name, used.is_index, used.definition
+    FROM (
+        SELECT ic.relname AS name, true AS is_index, indexrelid AS id, indrelid AS of_table,
+            replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') AS definition
+        FROM pg_index JOIN pg_class ic ON ic.oid = indexrelid AND NOT ic.relispartition
+        UNION ALL
+        SELECT conname, false, oid, conrelid, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE contype = 'c' AND coninhcount = 0
+    ) used
+    JOIN pg_depend d ON d.objid = used.id AND d.refclassid = 'pg_type'::regclass
+        AND d.classid = CASE WHEN used.is_index THEN 'pg_class'::regclass ELSE 'pg_constraint'::regclass END
+    JOIN pg_type t ON d.refobjid IN (t.oid, t.typarray) AND t.typtype = 'e'
+    JOIN pg_namespace tn ON tn.oid = t.typnamespace
+    JOIN pg_class c ON c.oid = used.of_table
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    ORDER BY 3, 4, 5
+""")
 _CONVERSION = text("""
     SELECT CASE WHEN kept.castcontext = 'e' OR old.typcategory = 'S' THEN 'directly' ELSE 'as text' END
     FROM pg_type old JOIN pg_type new ON new.oid = to_regtype(:new) AND new.oid <> old.oid
@@ -69,6 +88,19 @@ class EnumColumn:
     is_array: bool
     default: str | None
     had_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LabelUse:
+    """An index or a check constraint that contains labels of an enum type, which PostgreSQL does not convert.
+
+    :ivar definition: the statement that creates the index, or what follows the name of the constraint.
+    """
+
+    table: Name
+    name: str
+    is_index: bool
+    definition: str
 
 
 class EnumOp(Statement):
@@ -99,14 +131,23 @@ class ChangeLabelsOp(Statement):
     :ivar old: the labels before.
     :ivar new: the labels after.
     :ivar columns: the columns that have the type.
+    :ivar uses: the indexes and check constraints that contain labels of the type, if it is replaced.
     :ivar commits: whether new labels are used in the same revision, so they have to be committed first.
     """
 
-    def __init__(self, enum: ENUM, old: Sequence[str], new: Sequence[str], columns: Sequence[EnumColumn]) -> None:
+    def __init__(
+        self,
+        enum: ENUM,
+        old: Sequence[str],
+        new: Sequence[str],
+        columns: Sequence[EnumColumn],
+        uses: Sequence[LabelUse],
+    ) -> None:
         self.enum: ENUM = enum
         self.old: tuple[str, ...] = tuple(old)
         self.new: tuple[str, ...] = tuple(new)
         self.columns: Sequence[EnumColumn] = columns
+        self.uses: Sequence[LabelUse] = uses
         self.commits = False
         name, removed = join_key(enum.schema, str(enum.name)), [label for label in old if label not in new]
         detail = ", ".join([*(f"+ {label}" for label in self.added), *(f"- {label}" for label in removed)])
@@ -123,7 +164,7 @@ class ChangeLabelsOp(Statement):
 
     def reverse(self) -> ChangeLabelsOp:
         """Return the operation of the downgrade."""
-        return ChangeLabelsOp(self.enum, self.new, self.old, self.columns)
+        return ChangeLabelsOp(self.enum, self.new, self.old, self.columns, self.uses)
 
 
 # ---- Finding what differs ----
@@ -164,6 +205,13 @@ class _Catalog:
         for schema, name, table_schema, table, column, is_array, default in self.connection.execute(_COLUMNS_OF_ENUMS):
             of_type = found.setdefault((schema, name), [])
             of_type.append(EnumColumn((table_schema, table), column, is_array, default))
+        return found
+
+    @cached_property
+    def uses(self) -> Mapping[Name, Sequence[LabelUse]]:
+        found: dict[Name, list[LabelUse]] = {}
+        for schema, name, table_schema, table, *use in self.connection.execute(_USES_OF_LABELS):
+            found.setdefault((schema, name), []).append(LabelUse((table_schema, table), *use))
         return found
 
 
@@ -214,7 +262,20 @@ def change_enums(changes: Changes) -> None:
         if name in catalog.labels and name not in catalog.of_models and not _left(catalog, name, changes)
     ]
     added, removed = _changed_labels(changes, catalog)
-    changes.upgrade.ops[:] = [*created, *added, *changes.upgrade.ops, *removed, *dropped]
+    late = [*_without_removed_labels(changes, removed, catalog)]
+    changes.upgrade.ops[:] = [*created, *added, *changes.upgrade.ops, *removed, *late, *dropped]
+
+
+def _without_removed_labels(
+    changes: Changes, removed: Iterable[ChangeLabelsOp], catalog: _Catalog
+) -> Iterator[ops.ModifyTableOps]:
+    """Move the new indexes and check constraints of columns that lose labels out of other changes, and yield them."""
+    tables = {column.table for operation in removed for column in operation.columns}
+    for change in changes.only(ops.ModifyTableOps):
+        late = [each for each in change.ops if isinstance(each, ops.CreateIndexOp | ops.CreateCheckConstraintOp)]
+        if late and catalog.key(change.schema, change.table_name) in tables:
+            change.ops[:] = [each for each in change.ops if each not in late]
+            yield ops.ModifyTableOps(change.table_name, late, schema=change.schema)
 
 
 def _named(changes: Changes, catalog: _Catalog, *, dropped: bool = False) -> dict[Name, ENUM]:
@@ -274,10 +335,11 @@ def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLab
             continue
         union = _union(old, enum.enums)
         if union != [*old]:
-            added.append(ChangeLabelsOp(enum, old, union, catalog.columns.get(name, ())))
+            added.append(ChangeLabelsOp(enum, old, union, catalog.columns.get(name, ()), catalog.uses.get(name, ())))
         final = [label for label in union if label in enum.enums]
         if final != union:
-            removed.append(ChangeLabelsOp(enum, union, final, _later_columns(name, final, changes, catalog)))
+            columns = _later_columns(name, final, changes, catalog)
+            removed.append(ChangeLabelsOp(enum, union, final, columns, [*_left_uses(catalog, name, changes)]))
     return added, removed
 
 
@@ -301,6 +363,22 @@ def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog:
     ]
     new = [each for each in new if (each.table, each.name) not in known]
     return [_with_models_default(each, labels, changes, catalog) for each in (*left, *new)]
+
+
+def _left_uses(catalog: _Catalog, name: Name, changes: Changes) -> Iterator[LabelUse]:
+    """Yield the indexes and check constraints with labels of a type that are left after an upgrade."""
+    dropped = {
+        (
+            catalog.key(each.schema, str(each.table_name)),
+            each.index_name if isinstance(each, ops.DropIndexOp) else each.constraint_name,
+        )
+        for each in changes.operations()
+        if isinstance(each, ops.DropIndexOp | ops.DropConstraintOp)
+    }
+    dropped |= {(catalog.key(each.schema, each.table_name), None) for each in changes.only(ops.DropTableOp)}
+    for use in catalog.uses.get(name, ()):
+        if dropped.isdisjoint([(use.table, use.name), (use.table, None)]):
+            yield use
 
 
 def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> EnumColumn:
@@ -496,6 +574,9 @@ def _add_labels(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
 def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
     schema, name = operation.enum.schema, str(operation.enum.name)
     new, old = _named_in(schema, name, dialect), f"{name[:58]}_old"
+    for use in operation.uses:
+        index, constraint = f"DROP INDEX {_named_in(use.table[0], use.name, dialect)}", quoted(use.name, dialect)
+        yield index if use.is_index else f"ALTER TABLE {_named_in(*use.table, dialect)} DROP CONSTRAINT {constraint}"
     yield f"ALTER TYPE {new} RENAME TO {quoted(old, dialect)}"
     yield f"CREATE TYPE {new} AS ENUM ({', '.join(map(_literal, operation.new))})"
     for each in operation.columns:
@@ -507,4 +588,7 @@ def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
         yield f"{alter} TYPE {new}{many} USING {column}::text{many}::{new}{many}"
         if each.default is not None:
             yield f"{alter} SET DEFAULT {each.default}"
+    for use in operation.uses:
+        alter = f"ALTER TABLE {_named_in(*use.table, dialect)} ADD CONSTRAINT {quoted(use.name, dialect)}"
+        yield use.definition if use.is_index else f"{alter} {use.definition}"
     yield f"DROP TYPE {_named_in(schema, old, dialect)}"

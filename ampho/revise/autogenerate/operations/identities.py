@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from alembic.autogenerate import renderers
 from alembic.operations import ops
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SERIAL = "SERIAL"
 _SEQUENCE = text("""
-    SELECT pg_get_serial_sequence(attrelid::regclass::text, attname)
+    SELECT pg_get_serial_sequence(attrelid::regclass::text, attname)::regclass::text
     FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column
 """)  # no row if the revision renames the column, whose old name the database still has
 _OPTIONS = {"increment": 1, "minvalue": None, "maxvalue": None, "start": 1, "cache": 1, "cycle": False}
@@ -33,18 +33,20 @@ class ChangeIdentityOp(Statement):
 
     :ivar old: what numbers the rows before.
     :ivar new: what numbers the rows afterwards.
+    :ivar sequence: the name of the sequence of a ``SERIAL`` column, quoted if necessary.
     """
 
-    def __init__(self, column: ops.AlterColumnOp, old: _Source, new: _Source) -> None:
+    def __init__(self, column: ops.AlterColumnOp, old: _Source, new: _Source, sequence: str) -> None:
         name = f"{table_key(column)}.{column.column_name}"
         super().__init__("", Change("~", "column", name, _shown(old, new)))
         self.column = column
         self.old = old
         self.new = new
+        self.sequence = sequence
 
     def reverse(self) -> ChangeIdentityOp:
         """Return the operation of the downgrade."""
-        return ChangeIdentityOp(self.column, self.new, self.old)
+        return ChangeIdentityOp(self.column, self.new, self.old, self.sequence)
 
 
 def _shown(old: _Source, new: _Source) -> str:
@@ -82,11 +84,13 @@ def _change(operation: ops.AlterColumnOp, changes: Changes) -> Iterator[ChangeId
     if not is_identity and operation.modify_type is None:
         return
     column = ops.AlterColumnOp(operation.table_name, operation.column_name, schema=operation.schema)
-    source = old if isinstance(old, Identity) else _serial(column, changes.autogen)
+    sequence = None if isinstance(old, Identity) else _sequence(column, changes.autogen)
+    source = old if isinstance(old, Identity) else _SERIAL if sequence else None
     target = new if isinstance(new, Identity) else _SERIAL if _is_key(operation, changes) else None
     if source != target and (is_identity or source == _SERIAL):
         operation.existing_server_default = operation.modify_server_default = False
-        yield ChangeIdentityOp(column, source, target)
+        usual = quoted(f"{column.table_name}_{column.column_name}_seq", changes.autogen.dialect, column.schema)
+        yield ChangeIdentityOp(column, source, target, sequence or usual)
 
 
 def _is_key(operation: ops.AlterColumnOp, changes: Changes) -> bool:
@@ -96,11 +100,11 @@ def _is_key(operation: ops.AlterColumnOp, changes: Changes) -> bool:
     return key is not None and key.name == operation.column_name
 
 
-def _serial(column: ops.AlterColumnOp, autogen: AutogenContext) -> str | None:
-    """Return ``SERIAL`` if the column has a sequence, and otherwise None."""
+def _sequence(column: ops.AlterColumnOp, autogen: AutogenContext) -> str | None:
+    """Return the name of the sequence of a column, quoted if necessary; None if it has none."""
     names = {"table": quoted(column.table_name, autogen.dialect, column.schema), "column": column.column_name}
     assert autogen.connection is not None  # noqa: S101  # a comparison has a connection
-    return _SERIAL if autogen.connection.scalar(_SEQUENCE, names) else None
+    return cast("str | None", autogen.connection.scalar(_SEQUENCE, names))
 
 
 # ---- Rendering ----
@@ -115,7 +119,7 @@ def _render(autogen: AutogenContext, operation: ChangeIdentityOp) -> list[str]:
 def _statements(operation: ChangeIdentityOp, autogen: AutogenContext) -> Iterator[str]:
     column, dialect = operation.column, autogen.dialect
     table, name = quoted(column.table_name, dialect, column.schema), quoted(column.column_name, dialect)
-    sequence = quoted(f"{column.table_name}_{column.column_name}_seq", dialect, column.schema)
+    sequence = operation.sequence
     alter = f"ALTER TABLE {table} ALTER COLUMN {name}"
     old, new = operation.old, operation.new
     if isinstance(old, Identity) and isinstance(new, Identity):
