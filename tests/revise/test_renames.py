@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from comparing import ONE_EACH, compare, connected
 from project import Project
 from servers import Database
 from store import Store, open_store
+
+from ampho.revise.autogenerate.write.render import body
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -225,3 +229,42 @@ def test_names_with_percent_signs_are_renamed_and_filled(project: Project, datab
     with database.connect() as connection:
         assert connection.execute(sa.select(new)).all() == [(1, "%d%%")]
     assert shop.run("db-check").stdout == "deals  matches its models\n"
+
+
+def posts(*columns: sa.Column[Any]) -> sa.MetaData:
+    metadata = sa.MetaData()
+    sa.Table("users", metadata, sa.Column("id", sa.Integer, primary_key=True))
+    sa.Table("posts", metadata, sa.Column("id", sa.Integer, primary_key=True), *columns)
+    return metadata
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_columns_with_a_default_or_a_foreign_key_are_asked_for(database: Database) -> None:
+    def models(flag: str, user: str) -> sa.MetaData:
+        active = sa.Column(flag, sa.Boolean, default=True, nullable=False)
+        return posts(active, sa.Column(user, sa.ForeignKey("users.id")))
+
+    with connected(database) as connection:
+        models("active", "author_id").create_all(connection)
+        connection.commit()
+        new = models("is_active", "owner_id")
+        asked = compare(connection, new).questions()["shop"]
+        assert {each.answer(*each.choices) for each in asked} == {"posts.active=is_active", "posts.author_id=owner_id"}
+        asked = compare(connection, new, fill=["posts.is_active=true"]).questions()["shop"]
+        assert [each.answer(*each.choices) for each in asked] == ["posts.author_id=owner_id"]
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_foreign_key_that_changes_and_gets_another_name_is_no_rename(database: Database) -> None:
+    def models(name: str, **options: Any) -> sa.MetaData:
+        return posts(sa.Column("user_id", sa.ForeignKey("users.id", name=name, **options)))
+
+    with connected(database) as connection:
+        models("old").create_all(connection)
+        connection.commit()
+        for options in ({"deferrable": True}, {"initially": "DEFERRED"}, {"ondelete": "CASCADE"}):
+            comparison = compare(connection, models("new", **options))
+            assert comparison.questions() == {"shop": ()}
+            written = body(comparison.packages["shop"]).upgrades
+            assert "drop_constraint" in written
+            assert repr(next(iter(options.values()))).replace("'", '"') in written

@@ -72,6 +72,33 @@ def test_an_enum_type_comes_changes_and_goes_with_its_columns(project: Project, 
     assert types(database) == {}
 
 
+CHECKED = {
+    "none": "",
+    "some": """state = sa.Column(sa.Enum("new", "old", name="state", native_enum=False, create_constraint=True))
+    done = sa.Column(sa.Boolean(name="done", create_constraint=True))""",
+    "more": """state = sa.Column(sa.Enum("new", "done: %", name="state", native_enum=False, create_constraint=True))
+    done = sa.Column(sa.Text)""",
+}
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+@pytest.mark.parametrize(
+    "convention", ["", "db.metadata.naming_convention = {'ck': 'ck_%(table_name)s_%(constraint_name)s'}"]
+)
+def test_types_with_checks_come_change_and_go(project: Project, database: Database, convention: str) -> None:
+    models = {
+        name: convention + STATES.format(class_="Order", table="orders", columns=columns)
+        for name, columns in CHECKED.items()
+    }
+    store = open_store(project, database, {"shop": models["none"]})
+    store.auto("shop")
+    store.run("db-up")
+    for name in ("some", "more", "some", "none"):
+        store.models("shop", models[name])
+        store.auto("shop")
+        up_down_up(store, "shop")
+
+
 LABELED = """
 class {name}(db.Model):
     __tablename__ = "{name}"

@@ -24,6 +24,7 @@ from ampho.revise.autogenerate.operations.constraints import (
     keep_keys_of_default_schema,
     name_constraints,
     name_included_columns,
+    separate_checks_of_types,
 )
 from ampho.revise.autogenerate.operations.domains import change_domains
 from ampho.revise.autogenerate.operations.enums import cast_columns, change_enums, create_schemas
@@ -49,6 +50,7 @@ PASSES: Sequence[Callable[[Changes], None]] = (
     make_altering_keys,
     name_constraints,
     name_included_columns,
+    separate_checks_of_types,
     drop_indexes_of_keys,
     change_enums,
     change_domains,

@@ -39,12 +39,17 @@ class AfterFills(ops.ModifyTableOps):
 
     def reverse(self) -> ops.ModifyTableOps:
         """Return the operation that undoes the changes, except those that make new columns NOT NULL."""
-        undone = [each for each in self.ops if not isinstance(each, _SetNotNull)]
+        undone = [each for each in self.ops if not isinstance(each, SetNotNull)]
         return ops.ModifyTableOps(self.table_name, undone, schema=self.schema).reverse()
 
 
-class _SetNotNull(ops.AlterColumnOp):
-    """Makes a new column NOT NULL, as it is in the models."""
+class SetNotNull(ops.AlterColumnOp):
+    """Makes a new column NOT NULL, as it is in the models.
+
+    :ivar column: the column in the models; None if the user gave the value, so the column is not a renamed one.
+    """
+
+    column: Column[Any] | None = None
 
 
 @dataclass
@@ -100,7 +105,7 @@ class Fills:
                 fills.append(_fill(change, column[0], value, changes.autogen.dialect))
             if isinstance(operation, ops.AddColumnOp):
                 first.append(operation if value is None else _nullable(operation))
-                after += [] if value is None else [_not_null(operation)]
+                after += [] if value is None else [self._not_null(operation)]
             else:
                 after.append(operation)
         if not fills:
@@ -118,6 +123,19 @@ class Fills:
             return None if default is None else _literal(default, type_, changes.autogen.dialect)
         self.used.add(name)
         return parsed(text.partition("=")[2], name, type_, changes)
+
+    def _not_null(self, operation: ops.AddColumnOp) -> SetNotNull:
+        column = operation.column
+        found = SetNotNull(
+            operation.table_name,
+            column.name,
+            schema=operation.schema,
+            existing_type=column.type,
+            existing_comment=column.comment,
+            modify_nullable=False,
+        )
+        found.column = None if f"{table_key(operation)}.{column.name}" in self.texts else column
+        return found
 
     def check(self, questions: Iterable[Question], package: str) -> None:
         """Raise an error if a value was given for a column that needs none.
@@ -154,7 +172,7 @@ def questions_about_values(changes: Changes) -> Iterator[Question]:
     filled = {operation.change.name for operation in changes.operations() if isinstance(operation, Fill)}
     for change in changes.only(ops.ModifyTableOps):
         for operation in change.ops:
-            column = None if isinstance(operation, _SetNotNull) else unfilled(operation)
+            column = None if isinstance(operation, SetNotNull) else unfilled(operation)
             if column is not None and (name := f"{table_key(change)}.{column[0]}") not in filled:
                 kind = "new column" if isinstance(operation, ops.AddColumnOp) else "column"
                 detail = type_name(column[1], changes.autogen.dialect)
@@ -174,18 +192,6 @@ def _nullable(operation: ops.AddColumnOp) -> ops.AddColumnOp:
     column = operation.column
     new: Column[Any] = Column(column.name, column.type, nullable=True, comment=column.comment)
     return ops.AddColumnOp(operation.table_name, new, schema=operation.schema)
-
-
-def _not_null(operation: ops.AddColumnOp) -> _SetNotNull:
-    column = operation.column
-    return _SetNotNull(
-        operation.table_name,
-        column.name,
-        schema=operation.schema,
-        existing_type=column.type,
-        existing_comment=column.comment,
-        modify_nullable=False,
-    )
 
 
 def parsed(text: str, name: str, type_: TypeEngine[Any], changes: Changes) -> str:

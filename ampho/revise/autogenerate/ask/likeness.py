@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from alembic.operations import ops
 
 from ampho.revise.autogenerate.ask.earlier import Earlier, Versions
+from ampho.revise.autogenerate.ask.fills import SetNotNull
 from ampho.revise.autogenerate.ask.questions import Question
 from ampho.revise.autogenerate.ask.renames import Rename, RenameColumn, RenameObject, RenameTable, can_rename
 from ampho.revise.autogenerate.operations.changes import Changes, is_empty_change, table_key, target
@@ -85,11 +86,14 @@ class _Finder:
         return cls is not None and self._earlier.tables(cls.__module__).get(cls.__name__) == old_name
 
     def columns(self) -> Iterator[Question]:
+        changes: dict[str, list[ops.ModifyTableOps]] = {}  # filled columns are added in a change of their own
         for change in self._changes.only(ops.ModifyTableOps):
-            drops = [each for each in change.ops if isinstance(each, ops.DropColumnOp)]
-            added = [each.column for each in change.ops if isinstance(each, ops.AddColumnOp)]
+            changes.setdefault(table_key(change), []).append(change)
+        for found in changes.values():
+            drops = [each for change in found for each in change.ops if isinstance(each, ops.DropColumnOp)]
+            added = [*_added(each for change in found for each in change.ops)]
             if drops and added:
-                yield from self._columns_of(change, [each.to_column() for each in drops], added)
+                yield from self._columns_of(found[0], [each.to_column() for each in drops], added)
 
     def _columns_of(
         self, change: ops.ModifyTableOps, drops: Sequence[Column[Any]], added: Sequence[Column[Any]]
@@ -150,6 +154,16 @@ class _Finder:
         for change in self._changes.only(ops.ModifyTableOps):
             for kind, drop, made in _renamed_names(change, self._autogen.dialect.name):
                 yield Question("--rename", kind, f"{table_key(change)}.{_name(drop)}", (_name(made),))
+
+
+def _added(operations: Iterable[ops.MigrateOperation]) -> Iterator[Column[Any]]:
+    """Yield the new columns as they are in the models, apart from those whose value the user gave."""
+    found = [*operations]
+    filled = {each.column_name: each.column for each in found if isinstance(each, SetNotNull)}
+    for each in found:
+        column = filled.get(each.column.name, each.column) if isinstance(each, ops.AddColumnOp) else None
+        if column is not None:
+            yield column
 
 
 def rename_along(changes: Changes, tables: Collection[str]) -> None:
@@ -252,4 +266,4 @@ def _name_points(old: str, new: str) -> float:
 
 
 def _targets(column: Column[Any]) -> list[str]:
-    return sorted(target(each) for each in column.foreign_keys)
+    return sorted({target(each) for each in column.foreign_keys})  # Alembic adds each key once more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.render import render_op
@@ -15,6 +15,7 @@ from ampho.revise.autogenerate.operations.changes import table_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
+    from sqlalchemy.types import TypeEngine
 
     from ampho.revise.autogenerate.operations.changes import Changes
 
@@ -115,6 +116,26 @@ def name_constraints(changes: Changes) -> None:
                     unnamed = True
         if unnamed:
             changes.upgrade.ops[number] = UnnamedTableOps(table.table_name, table.ops, schema=table.schema)
+
+
+def separate_checks_of_types(changes: Changes) -> None:
+    """Write new types, such as enums, without their named checks, for which there are operations of their own."""
+    for table in changes.only(ops.ModifyTableOps):
+        for each in table.ops:
+            if isinstance(each, ops.AlterColumnOp) and (plain := _without_check(each.modify_type)) is not None:
+                each.modify_type = plain
+            elif isinstance(each, ops.AddColumnOp) and (plain := _without_check(each.column.type)) is not None:
+                column, each.column = each.column, each.column._copy()  # noqa: SLF001 (it has no public name)
+                each.column.type, each.column.table = plain, column.table
+
+
+def _without_check(type_: TypeEngine[Any] | None) -> TypeEngine[Any] | None:
+    """Return a copy of a type that creates no check; None if the type has no check with a name."""
+    if not (getattr(type_, "create_constraint", False) and getattr(type_, "name", None)):
+        return None
+    copied: Any = cast("Any", type_).copy()
+    copied.create_constraint = False
+    return cast("TypeEngine[Any]", copied)
 
 
 class _ColumnName(str):
