@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+import sqlalchemy
+from packaging.version import Version
 from quart import Quart, websocket
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 MEMORY = "sqlite+aiosqlite://"
+
+keeps_connections = pytest.mark.skipif(
+    Version(sqlalchemy.__version__) < Version("2.0.55"),
+    reason="SQLAlchemy before 2.0.55 may keep the connection of a client that disconnects",
+)
 
 
 class Shop:

@@ -8,10 +8,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlalchemy
 from async_server import request, serving
-from async_shop import MEMORY, Shop
-from packaging.version import Version
+from async_shop import MEMORY, Shop, keeps_connections
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -22,11 +20,6 @@ if TYPE_CHECKING:
 
 # A driver that is cancelled while it connects may leave what it had opened to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-keeps_connections = pytest.mark.skipif(
-    Version(sqlalchemy.__version__) < Version("2.0.55"),
-    reason="SQLAlchemy before 2.0.55 may keep the connection of a client that disconnects",
-)
 
 
 def run_to_the_end(test: Coroutine[None, None, None]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from async_server import request, serving
-from async_shop import MEMORY, Shop
+from async_shop import MEMORY, Shop, keeps_connections
 from quart import Response, copy_current_request_context, stream_with_context, websocket
 from sqlalchemy import select, text
 
@@ -64,6 +64,7 @@ async def test_a_stream_has_a_session_that_is_closed_at_its_end(async_database: 
     assert set(in_use) == {1}
 
 
+@keeps_connections
 async def test_a_stream_whose_client_leaves_is_closed_and_rolled_back(async_database: Database) -> None:
     shop = Shop(async_database.url, pool_size=2, max_overflow=0, pool_timeout=1)
     await shop.create()
@@ -127,6 +128,7 @@ async def test_a_stream_without_its_context_is_told_what_it_needs() -> None:
     await shop.db.dispose(shop.app)
 
 
+@keeps_connections
 async def test_server_sent_events_hold_no_connection_between_two_events(async_database: Database) -> None:
     shop = Shop(async_database.url, pool_size=1, max_overflow=0, pool_timeout=5)
     await shop.create()
@@ -151,6 +153,7 @@ async def test_server_sent_events_hold_no_connection_between_two_events(async_da
         assert all(b"data: None" in answer for answer in await asyncio.gather(*requests))
 
 
+@keeps_connections
 async def test_a_websocket_whose_client_leaves_is_closed_and_rolled_back(async_database: Database) -> None:
     shop = Shop(async_database.url)
     await shop.create()

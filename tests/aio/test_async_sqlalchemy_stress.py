@@ -14,9 +14,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sqlalchemy
 from async_server import request, serving
-from packaging.version import Version
+from async_shop import keeps_connections
 from quart import Quart, stream_with_context
 from sqlalchemy import select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -153,10 +152,7 @@ class Load:
         return pool.checkedout()  # type: ignore[no-any-return]
 
 
-@pytest.mark.skipif(
-    Version(sqlalchemy.__version__) < Version("2.0.55"),
-    reason="SQLAlchemy before 2.0.55 may keep the connection of a client that disconnects",
-)
+@keeps_connections
 @pytest.mark.timeout(600)
 def test_under_load_nothing_is_lost_and_nothing_is_left_open(
     async_database: Database, caplog: pytest.LogCaptureFixture
