@@ -136,6 +136,20 @@ def test_labels_change_although_indexes_and_checks_contain_them(project: Project
 
 
 @pytest.mark.drivers("postgresql+psycopg")
+def test_labels_are_removed_from_columns_that_are_renamed(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"shop": LABELED.format(name="Order", labels="'a', 'lost'", where="id > 1")})
+    store.auto("shop")
+    store.run("db-up")
+    source = LABELED.format(name="Sale", labels="'a', 'lost', 'b'", where="state = 'a'")
+    store.models("shop", source)
+    store.auto("shop", "--rename", "Order=Sale")
+    up_down_up(store, "shop")
+    store.models("shop", source.replace("Sale", "Sold").replace(", 'b'", ""))
+    store.auto("shop", "--rename", "Sale=Sold")
+    up_down_up(store, "shop")
+
+
+@pytest.mark.drivers("postgresql+psycopg")
 def test_a_serial_column_of_a_renamed_table_becomes_an_identity(project: Project, database: Database) -> None:
     source = SHOP.format(type="sa.Integer")
     store = open_store(project, database, {"shop": source})

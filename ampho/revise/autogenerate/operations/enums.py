@@ -44,17 +44,18 @@ _COLUMNS_OF_ENUMS = text("""
     ORDER BY n.nspname, c.relname, a.attnum
 """)
 _USES_OF_LABELS = text("""
-    SELECT tn.nspname, t.typname, n.nspname, c.relname, used.name, used.is_index, used.definition
+    SELECT tn.nspname, t.typname, n.nspname, c.relname, used.name, used.kind, used.definition
     FROM (
-        SELECT ic.relname AS name, true AS is_index, indexrelid AS id, indrelid AS of_table,
-            replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') AS definition
+        SELECT ic.relname AS name, CASE WHEN indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END AS kind,
+            indexrelid AS id, indrelid AS of_table,
+            substring(pg_get_indexdef(indexrelid) FROM ' (USING .*)') AS definition
         FROM pg_index JOIN pg_class ic ON ic.oid = indexrelid AND NOT ic.relispartition
         UNION ALL
-        SELECT conname, false, oid, conrelid, pg_get_constraintdef(oid)
+        SELECT conname, 'CONSTRAINT', oid, conrelid, pg_get_constraintdef(oid)
         FROM pg_constraint WHERE contype = 'c' AND coninhcount = 0
     ) used
     JOIN pg_depend d ON d.objid = used.id AND d.refclassid = 'pg_type'::regclass
-        AND d.classid = CASE WHEN used.is_index THEN 'pg_class'::regclass ELSE 'pg_constraint'::regclass END
+        AND d.classid = CASE used.kind WHEN 'CONSTRAINT' THEN 'pg_constraint'::regclass ELSE 'pg_class'::regclass END
     JOIN pg_type t ON d.refobjid IN (t.oid, t.typarray) AND t.typtype = 'e'
     JOIN pg_namespace tn ON tn.oid = t.typnamespace
     JOIN pg_class c ON c.oid = used.of_table
@@ -94,12 +95,13 @@ class EnumColumn:
 class LabelUse:
     """An index or a check constraint that contains labels of an enum type, which PostgreSQL does not convert.
 
-    :ivar definition: the statement that creates the index, or what follows the name of the constraint.
+    :ivar kind: ``INDEX``, ``UNIQUE INDEX``, or ``CONSTRAINT``.
+    :ivar definition: what follows the names in the statement that creates it.
     """
 
     table: Name
     name: str
-    is_index: bool
+    kind: str
     definition: str
 
 
@@ -316,7 +318,29 @@ def types_of(changes: Changes, *, dropped: bool = False) -> list[TypeEngine[Any]
 def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
     """Return the columns that still have a type after an upgrade that drops some columns."""
     dropped = {(table, column) for table, column, _ in _columns(changes, catalog, dropped=True)}
-    return [each for each in catalog.columns.get(name, ()) if (each.table, each.name) not in dropped]
+    renamed = _renamed(catalog.columns.get(name, ()), changes, catalog)
+    return [each for each in renamed if (each.table, each.name) not in dropped]
+
+
+def _renamed(columns: Iterable[EnumColumn], changes: Changes, catalog: _Catalog) -> Iterator[EnumColumn]:
+    """Yield columns with the names that they have after an upgrade."""
+    tables = _new_tables(changes, catalog)
+    names = {
+        (catalog.key(each.schema, each.table_name), each.column_name): str(each.modify_name)
+        for each in changes.operations()
+        if isinstance(each, ops.AlterColumnOp) and each.modify_name
+    }
+    for column in columns:
+        table = tables.get(column.table, column.table)
+        yield replace(column, table=table, name=names.get((table, column.name), column.name))
+
+
+def _new_tables(changes: Changes, catalog: _Catalog) -> Mapping[Name, Name]:
+    """Return the new names of the tables that an upgrade renames."""
+    return {
+        catalog.key(each.schema, each.table_name): catalog.key(each.schema, each.new_table_name)
+        for each in changes.only(ops.RenameTableOp)
+    }
 
 
 def _owner(changes: Changes, name: Name) -> str:
@@ -376,9 +400,11 @@ def _left_uses(catalog: _Catalog, name: Name, changes: Changes) -> Iterator[Labe
         if isinstance(each, ops.DropIndexOp | ops.DropConstraintOp)
     }
     dropped |= {(catalog.key(each.schema, each.table_name), None) for each in changes.only(ops.DropTableOp)}
+    tables = _new_tables(changes, catalog)
     for use in catalog.uses.get(name, ()):
-        if dropped.isdisjoint([(use.table, use.name), (use.table, None)]):
-            yield use
+        table = tables.get(use.table, use.table)
+        if dropped.isdisjoint([(table, use.name), (table, None)]):
+            yield replace(use, table=table)
 
 
 def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> EnumColumn:
@@ -575,8 +601,9 @@ def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
     schema, name = operation.enum.schema, str(operation.enum.name)
     new, old = _named_in(schema, name, dialect), f"{name[:58]}_old"
     for use in operation.uses:
-        index, constraint = f"DROP INDEX {_named_in(use.table[0], use.name, dialect)}", quoted(use.name, dialect)
-        yield index if use.is_index else f"ALTER TABLE {_named_in(*use.table, dialect)} DROP CONSTRAINT {constraint}"
+        constraint = f"ALTER TABLE {_named_in(*use.table, dialect)} DROP CONSTRAINT {quoted(use.name, dialect)}"
+        is_index = use.kind != "CONSTRAINT"
+        yield f"DROP INDEX {_named_in(use.table[0], use.name, dialect)}" if is_index else constraint
     yield f"ALTER TYPE {new} RENAME TO {quoted(old, dialect)}"
     yield f"CREATE TYPE {new} AS ENUM ({', '.join(map(_literal, operation.new))})"
     for each in operation.columns:
@@ -589,6 +616,8 @@ def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
         if each.default is not None:
             yield f"{alter} SET DEFAULT {each.default}"
     for use in operation.uses:
-        alter = f"ALTER TABLE {_named_in(*use.table, dialect)} ADD CONSTRAINT {quoted(use.name, dialect)}"
-        yield use.definition if use.is_index else f"{alter} {use.definition}"
+        table, name = _named_in(*use.table, dialect), quoted(use.name, dialect)
+        is_index = use.kind != "CONSTRAINT"
+        start = f"CREATE {use.kind} {name} ON {table}" if is_index else f"ALTER TABLE {table} ADD CONSTRAINT {name}"
+        yield f"{start} {use.definition}"
     yield f"DROP TYPE {_named_in(schema, old, dialect)}"
