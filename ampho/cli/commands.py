@@ -132,7 +132,8 @@ def db_init(ctx: click.Context, package: str | None) -> None:
     "--fill",
     multiple=True,
     metavar="COLUMN=VALUE",
-    help="With -a, a value for existing rows of a column that must not be NULL, such as users.age=0. Repeatable.",
+    help="With -a, a value for existing rows of a column that must not be NULL, such as users.age=0; for a dropped"
+    " column, the downgrade uses it. Repeatable.",
 )
 @_scratch
 @_on_database

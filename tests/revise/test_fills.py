@@ -12,6 +12,7 @@ from servers import Database
 from sqlalchemy.engine import Connection
 
 from ampho.errors import RevisionInputError
+from ampho.revise.autogenerate.operations.describe import describe, risks
 from ampho.revise.autogenerate.write.render import body
 
 TRICKY = 'it\'s 50 % :of\\it; "so" {0}'
@@ -109,6 +110,37 @@ def test_a_constant_default_of_the_model_fills_existing_rows(connection: Connect
     run(connection, written.upgrades, written.imports)
     assert set(connection.scalars(sa.select(new.tables["things"].c.is_active))) == {True}
     connection.rollback()
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_the_downgrade_fills_a_dropped_column(connection: Connection) -> None:
+    old = tables(sa.Column("full_name", sa.String(60), nullable=False), sa.Column("age", sa.Integer, nullable=False))
+    old.create_all(connection)
+    connection.execute(sa.text("INSERT INTO things (id, full_name, age) VALUES (1, 'Ada King', 7), (2, 'Eve', 8)"))
+    connection.commit()
+    new = tables(sa.Column("first", sa.String(60), nullable=False), sa.Column("last", sa.String(60)))
+    texts = ["things.first=sql:substr(full_name, 1, 3)", "things.full_name=sql:replace(first, 'd', 'X')"]
+
+    changes = compare(connection, new, rename=["things.full_name="], fill=texts[:1]).packages["shop"]
+    warnings = " ".join(risks(describe(changes)))
+    assert f"downgrade {'fails' if connection.dialect.name in ('sqlite', 'postgresql') else 'gives'} " in warnings
+    assert "add --fill things.full_name=VALUE." in warnings
+
+    comparison = compare(connection, new, rename=["things.full_name="], fill=[*texts, "things.age=5"])
+    changes = comparison.packages["shop"]
+    written = body(changes)
+
+    assert comparison.questions()["shop"] == ()
+    assert "--fill" not in " ".join(risks(describe(changes)))
+    for _ in range(2):
+        run(connection, written.upgrades, written.imports)
+        assert describe(compare(connection, new).packages["shop"]) == ()
+        connection.rollback()
+        run(connection, written.downgrades, written.imports)
+        assert describe(compare(connection, old).packages["shop"]) == ()
+        found = connection.execute(sa.text("SELECT id, full_name, age FROM things ORDER BY id")).all()
+        connection.rollback()
+        assert found == [(1, "AXa", 5), (2, "Eve", 5)]
 
 
 @pytest.mark.drivers("sqlite+pysqlite")

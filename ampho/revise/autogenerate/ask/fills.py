@@ -18,7 +18,7 @@ from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
 from ampho.revise.autogenerate.ask.questions import Question
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
-from ampho.revise.autogenerate.operations.describe import Change, family, type_name
+from ampho.revise.autogenerate.operations.describe import Change, added_again, family, needs_value, type_name
 from ampho.revise.autogenerate.operations.statements import Statement, quoted
 
 if TYPE_CHECKING:
@@ -50,6 +50,22 @@ class SetNotNull(ops.AlterColumnOp):
     """
 
     column: Column[Any] | None = None
+
+
+class _InDowngrade(ops.ModifyTableOps):
+    """Does nothing in the upgrade, and something else in the downgrade."""
+
+    def __init__(self, change: ops.ModifyTableOps, reverse: ops.MigrateOperation) -> None:
+        super().__init__(change.table_name, [], schema=change.schema)
+        self._reverse = reverse
+
+    def is_empty(self) -> bool:
+        """Return whether both the upgrade and the downgrade change nothing."""
+        return False
+
+    def reverse(self) -> ops.MigrateOperation:  # type: ignore[override]
+        """Return the operation of the downgrade."""
+        return self._reverse
 
 
 @dataclass
@@ -86,7 +102,7 @@ class Fills:
         return cls(found)
 
     def apply(self, changes: Changes) -> None:
-        """Fill the columns of a package that become NOT NULL and have a value for existing rows."""
+        """Fill the columns that become NOT NULL in the upgrade or the downgrade, and have a value for existing rows."""
         found: list[ops.MigrateOperation] = []
         for operation in changes.upgrade.ops:
             is_change = isinstance(operation, ops.ModifyTableOps)
@@ -106,12 +122,33 @@ class Fills:
             if isinstance(operation, ops.AddColumnOp):
                 first.append(operation if value is None else _nullable(operation))
                 after += [] if value is None else [self._not_null(operation)]
+            elif isinstance(operation, ops.DropColumnOp):
+                after.append(self._dropped(change, operation, fills, changes))
             else:
                 after.append(operation)
         if not fills:
             return [change]
         parts = [ops.ModifyTableOps(change.table_name, first, schema=change.schema)] if first else []
         return [*parts, *fills, AfterFills(change.table_name, after, schema=change.schema)]
+
+    def _dropped(
+        self,
+        change: ops.ModifyTableOps,
+        operation: ops.DropColumnOp,
+        fills: list[ops.MigrateOperation],
+        changes: Changes,
+    ) -> ops.DropColumnOp:
+        """Return the operation that drops a column; if there is a value, the downgrade adds the column and fills it."""
+        added = added_again(operation)
+        if added is None or f"{table_key(change)}.{operation.column_name}" not in self.texts:
+            return operation
+        value = str(self._value(change, added.column.name, added.column.type, None, changes))
+        fill = _fill(change, added.column.name, value, changes.autogen.dialect)
+        not_null = ops.ModifyTableOps(change.table_name, [self._not_null(added)], schema=change.schema)
+        fills += [_InDowngrade(change, not_null), _InDowngrade(change, fill)]
+        return ops.DropColumnOp(
+            operation.table_name, operation.column_name, schema=operation.schema, _reverse=_nullable(added)
+        )
 
     def _value(
         self, change: ops.ModifyTableOps, name: str, type_: TypeEngine[Any], default: object, changes: Changes
@@ -157,7 +194,7 @@ def unfilled(operation: ops.MigrateOperation) -> tuple[str, TypeEngine[Any], obj
     """
     if isinstance(operation, ops.AddColumnOp):
         column: Column[Any] = operation.column
-        if column.nullable or column.primary_key or column.server_default is not None or column.identity is not None:
+        if not needs_value(column):
             return None
         is_constant = column.default is not None and column.default.is_scalar
         return column.name, column.type, getattr(column.default, "arg", None) if is_constant else None

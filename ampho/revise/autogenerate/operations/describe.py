@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import render
@@ -110,7 +111,8 @@ def _of_column(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iter
         case ops.AddColumnOp(column=column):
             yield Change("+", "column", _name(operation, column.name), _definition(column, autogen.dialect))
         case ops.DropColumnOp(column_name=name):
-            yield Change("-", "column", _name(operation, name), LOSES_VALUES, loses=True)
+            risk = _risk_of_drop(operation, autogen.dialect)
+            yield Change("-", "column", _name(operation, name), LOSES_VALUES, loses=True, risk=risk)
         case ops.AlterColumnOp(column_name=name, modify_name=new):
             if new:
                 yield Change("~", "column", f"{_name(operation, name)} -> {new}")
@@ -169,7 +171,7 @@ def code_of(autogen: AutogenContext, operations: Iterable[ops.MigrateOperation])
 
 def risks(changes: Iterable[Change]) -> Iterator[str]:
     """Yield the warnings about changes that may lose data or fail on tables with rows."""
-    lost = [f"the {change.object} {change.name}" for change in changes if change.loses and not change.risk]
+    lost = [f"the {change.object} {change.name}" for change in changes if change.loses]
     if lost:
         yield f"The revision drops {listed(lost, _SHOWN)}. The data in {'it' if len(lost) == 1 else 'them'} is lost."
     yield from (change.risk for change in changes if change.risk)
@@ -215,6 +217,33 @@ def _alterations(operation: ops.AlterColumnOp, dialect: Dialect) -> Iterator[str
         )
     if not (operation.modify_type or operation.modify_nullable is not None or operation.modify_name):
         yield from (f"{name.removeprefix('modify_')} {one_line(str(value))}" for name, value in operation.kw.items())
+
+
+def needs_value(column: Column[Any]) -> bool:
+    """Return whether a column cannot be added to a table with rows, because it has no value in existing rows."""
+    has_value = column.server_default is not None or column.identity is not None
+    return not (column.nullable or column.primary_key or has_value)
+
+
+def added_again(operation: ops.DropColumnOp) -> ops.AddColumnOp | None:
+    """Return how the downgrade adds a dropped column again, if the column then needs a value in existing rows."""
+    with suppress(ValueError):  # an operation of a hook does not know what it drops
+        added = operation.reverse()
+        return added if needs_value(added.column) else None
+    return None
+
+
+def _risk_of_drop(operation: ops.DropColumnOp, dialect: Dialect) -> str:
+    """Return why the downgrade may fail to add a dropped column to a table with rows, as a sentence."""
+    added, name = added_again(operation), _name(operation, operation.column_name)
+    if added is None:
+        return ""
+    gives = "gives existing rows an empty value, such as '' or 0, or fails"
+    result = gives if dialect.name in ("mysql", "mariadb") else "fails on a table with rows"
+    return (
+        f"{name} ({type_name(added.column.type, dialect)}) must not be NULL and has no default, so the downgrade"
+        f" {result}. To give existing rows a value in the downgrade, add --fill {quote(name)}=VALUE."
+    )
 
 
 def _risk_of_type(operation: ops.AlterColumnOp, dialect: Dialect) -> str:

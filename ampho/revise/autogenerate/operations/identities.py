@@ -68,7 +68,7 @@ def change_identities(changes: Changes) -> None:
         ]
         operation.ops[:] = [each for each in operation.ops if not _is_left_empty(each)]
         found += [each for each in made if each.new is None]
-        found += [operation] if operation.ops else []
+        found += [] if operation.is_empty() else [operation]
         found += [each for each in made if each.new is not None]
     changes.upgrade.ops[:] = found
 
