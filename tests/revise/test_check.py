@@ -152,6 +152,21 @@ def test_the_package_itself_may_not_be_behind(shop: Store) -> None:
     shop.nothing_to_do("accounts")
 
 
+@pytest.mark.drivers("mariadb+pymysql", "mariadb+asyncmy")
+def test_an_unfinished_revision_is_resolved_before_anything_is_compared(shop: Store) -> None:
+    halves = "op.execute('CREATE TABLE half (id INTEGER)'); op.execute('nonsense')"
+    shop.project.revision("catalog", "catalog_9", head(shop, "catalog"), upgrade=halves)
+    assert "db-resolve catalog_9" in shop.run("db-up", exit_code=None).stderr
+    error = shop.refused("db-up")
+    assert "db-resolve catalog_9" in error
+
+    shop.models("accounts", CUSTOMERS + MORE)
+    for command in ("db-rev Change -a", "db-rev accounts Change -a --dry-run", "db-check", "db-check accounts"):
+        assert shop.refused(*command.split()) == error
+    shop.run("db-resolve", "catalog_9", "--applied")
+    shop.auto("accounts")
+
+
 @pytest.mark.drivers(*ONE_EACH)
 @pytest.mark.parametrize("row", ["catalog_1999999999", "gone_1999999999", "acc_1", "accounts_billing_1999999999"])
 def test_rows_of_others_that_no_file_explains_do_not_matter(shop: Store, database: Database, row: str) -> None:

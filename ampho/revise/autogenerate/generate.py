@@ -14,6 +14,7 @@ from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputErro
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.migrate.observers import Observer
+from ampho.migrate.plan import check_finished
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
 from ampho.revise.autogenerate.comparison import Comparison
@@ -106,8 +107,7 @@ def autogenerate(
     def compare(
         rows: tuple[str, ...], journal: Journal, context: MigrationContext
     ) -> tuple[Sequence[Draft], tuple[Generated, ...]]:
-        applied = Applied.from_rows(project.graph, rows, journal)
-        comparison = _compare(project, names, applied, context, rename=rename, fill=fill)
+        comparison = _compare(project, names, rows, journal, context, rename=rename, fill=fill)
         questions = comparison.questions()
         warn_of_uncompared(project, comparison, warn)
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
@@ -217,7 +217,7 @@ def check(
         replay(project, connection, "heads", x)
 
     def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> tuple[Drift, ...]:
-        comparison = _compare(project, names, Applied.from_rows(project.graph, rows, journal), context)
+        comparison = _compare(project, names, rows, journal, context)
         warn_of_uncompared(project, comparison, warn)
         left_out = uncompared(comparison)
         drifts = [
@@ -242,14 +242,18 @@ def check(
 def _compare(
     project: Project,
     packages: Sequence[str],
-    applied: Applied,
+    rows: tuple[str, ...],
+    journal: Journal,
     context: MigrationContext,
     **answers: Iterable[str],
 ) -> Comparison:
     """Compare the models of packages with the database, after checking that all their revisions are applied.
 
     :param answers: the values of ``--rename`` and ``--fill``.
+    :raises UnfinishedRevisionError: if a revision of any package is unfinished.
     """
+    check_finished(journal)
+    applied = Applied.from_rows(project.graph, rows, journal)
     owners = _owners(project, context, applied.known)
     _check_up_to_date(project.graph, applied, packages)
     return Comparison(context, owners, packages, **answers)
