@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -98,17 +99,63 @@ def test_only_rows_with_null_are_filled_in_an_existing_column(connection: Connec
     assert compare(connection, tables(sa.Column("age", sa.Integer))).packages["shop"].is_empty
 
 
+class Triple(sa.TypeDecorator[Any]):
+    """A type of the app, which stores three numbers as a text."""
+
+    impl = sa.String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+        first, second, third = value
+        return f"{first}.{second}.{third}"
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> tuple[int, ...]:
+        return tuple(map(int, value.split(".")))
+
+
+class Wrapped(sa.TypeDecorator[Any]):
+    """A type of the app that stores JSON."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return {"is": value}
+
+
+class Lower(sa.TypeDecorator[Any]):
+    """A type of the app that stores an expression."""
+
+    impl = sa.String(20)
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[str]:
+        return sa.func.lower(bindvalue)
+
+
+DEFAULTS: dict[str, tuple[Any, object, object]] = {
+    "is_active": (sa.Boolean(), True, True),
+    "delay": (sa.Interval(), timedelta(days=1), timedelta(days=1)),
+    "data": (sa.LargeBinary(), b"a\xff'%:b", b"a\xff'%:b"),
+    "pickled": (sa.PickleType(), {"a": 1}, {"a": 1}),
+    "version": (Triple(), (1, 0, 0), (1, 0, 0)),
+    "wrapped": (Wrapped(), 5, {"is": 5}),
+    "lowered": (Lower(), "100% 'A':b", "100% 'a':b"),
+}
+
+
 @pytest.mark.drivers(*ONE_EACH)
 def test_a_constant_default_of_the_model_fills_existing_rows(connection: Connection) -> None:
     with_rows(connection, tables())
-    new = tables(sa.Column("is_active", sa.Boolean, nullable=False, default=True))
+    new = tables(*(sa.Column(name, kind, nullable=False, default=value) for name, (kind, value, _) in DEFAULTS.items()))
 
     comparison = compare(connection, new)
     written = body(comparison.packages["shop"])
 
     assert comparison.questions()["shop"] == ()
     run(connection, written.upgrades, written.imports)
-    assert set(connection.scalars(sa.select(new.tables["things"].c.is_active))) == {True}
+    for row in connection.execute(sa.select(new.tables["things"])).mappings():
+        assert {name: row[name] for name in DEFAULTS} == {name: stored for name, (_, _, stored) in DEFAULTS.items()}
     connection.rollback()
 
 
@@ -141,6 +188,15 @@ def test_the_downgrade_fills_a_dropped_column(connection: Connection) -> None:
         found = connection.execute(sa.text("SELECT id, full_name, age FROM things ORDER BY id")).all()
         connection.rollback()
         assert found == [(1, "AXa", 5), (2, "Eve", 5)]
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_a_default_without_a_literal_is_asked_for(connection: Connection) -> None:
+    with_rows(connection, tables())
+    wrong = {"version": (Triple(), 1), "name": (sa.String(20), object()), "price": (sa.Float(), float("nan"))}
+    new = tables(*(sa.Column(name, kind, nullable=False, default=value) for name, (kind, value) in wrong.items()))
+
+    assert {each.name for each in compare(connection, new).questions()["shop"]} == {f"things.{name}" for name in wrong}
 
 
 @pytest.mark.drivers("sqlite+pysqlite")

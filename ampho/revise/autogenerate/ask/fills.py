@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from alembic.operations import ops
+from sqlalchemy import String, TypeDecorator, bindparam, literal
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
 from ampho.revise.autogenerate.ask.questions import Question
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, added_again, family, needs_value, type_name
-from ampho.revise.autogenerate.operations.statements import Statement, quoted
+from ampho.revise.autogenerate.operations.statements import Statement, quoted, single_percents
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
@@ -157,7 +160,7 @@ class Fills:
         name = f"{table_key(change)}.{name}"
         text = self.texts.get(name)
         if text is None:
-            return None if default is None else _literal(default, type_, changes.autogen.dialect)
+            return None if default is None else _default(default, type_, changes.autogen.dialect)
         self.used.add(name)
         return parsed(text.partition("=")[2], name, type_, changes)
 
@@ -267,6 +270,35 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
 }
 
 
+def _default(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str | None:
+    """Return the constant default of a model as SQL; None if it has no literal in SQL."""
+    for render in (_literal_of_default, _compiled):
+        with suppress(Exception):  # the class of the type may belong to the user
+            return render(value, type_, dialect)
+    return None
+
+
+def _literal_of_default(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """Return a default as the literal that its type stores."""
+    if type_.dialect_impl(dialect).bind_expression(bindparam("value", type_=type_)) is not None:
+        raise ValueError(value)
+    if not isinstance(type_, TypeDecorator):
+        with suppress(ValueError):
+            return _literal(value, type_, dialect)
+    # With psycopg, some types return objects of the driver instead of text or bytes.
+    plain = PGDialect() if dialect.name == "postgresql" else dialect  # type: ignore[no-untyped-call]
+    stored = type_.dialect_impl(plain).bind_processor(plain)
+    return _literal(value if stored is None else stored(value), String(), dialect)
+
+
+def _compiled(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """Return a value as SQLAlchemy writes it into statements."""
+    if isinstance(value, float | Decimal) and not Decimal(value).is_finite():
+        raise ValueError(value)
+    compiled = literal(value, type_).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    return single_percents(str(compiled), dialect)
+
+
 def _literal(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
     """Return a value as SQL that means the same in every driver.
 
@@ -276,6 +308,8 @@ def _literal(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
         return _text(json.dumps(value), dialect)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes | memoryview):
+        return f"'\\x{value.hex()}'" if dialect.name == "postgresql" else f"X'{value.hex()}'"
     if isinstance(value, int | float | Decimal) and Decimal(value).is_finite():
         return str(value)
     return _text(_string(value, type_, dialect), dialect)
