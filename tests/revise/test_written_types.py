@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -175,7 +176,14 @@ def test_a_text_becomes_an_enum(project: Project, database: Database) -> None:
     database.run("INSERT INTO orders (id, state) VALUES (1, 'paid')")
     enum = ENUM.format(labels="'new', 'paid'", more=", server_default='new'")
     store.models("shop", SHOP.format(type=enum))
-    store.auto("shop")
+    warned = store.run("db-rev", "shop", "Enum", "-a").stderr
+    assert (
+        "order_state, with USING state::text::order_state. The revision fails if a value cannot be converted" in warned
+    )
+    assert "Add postgresql_using" not in warned
+    lines = store.files("shop")[-1].read_text("utf-8").splitlines()
+    argument = next(number for number, line in enumerate(lines) if "postgresql_using=" in line)
+    assert re.match(" *", lines[argument])[0] == re.match(" *", lines[argument - 1])[0]  # type: ignore[index]
     up_down_up(store, "shop")
     database.run("INSERT INTO orders (id) VALUES (2)")
     assert database.query("SELECT state::text FROM orders ORDER BY id") == [("paid",), ("new",)]

@@ -257,6 +257,8 @@ def _risk_of_type(operation: ops.AlterColumnOp, dialect: Dialect) -> str:
     if narrows(old, new):
         return f"{change}. Values that do not fit are rejected, or cut off."
     if dialect.name == "postgresql" and not casts(old, new):
+        if written := getattr(operation, "using", ""):
+            return f"{change}, with USING {written}. The revision fails if a value cannot be converted."
         using = f"{operation.column_name}::{type_name(new, dialect)}"
         return (
             f"{change}, which PostgreSQL does not convert by itself. Add postgresql_using={using!r}, or another"

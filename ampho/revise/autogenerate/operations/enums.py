@@ -575,7 +575,7 @@ def _render_cast(autogen: AutogenContext, operation: CastColumnOp) -> str:
     text = render_op_text(autogen, plain).rstrip()
     if not operation.using:
         return text
-    return f"{text.removesuffix(')')},\n{' ' * 15}postgresql_using={operation.using!r})"
+    return f"{text.removesuffix(')')},\n{' ' * 11}postgresql_using={operation.using!r})"
 
 
 @renderers.dispatch_for(ChangeLabelsOp)
