@@ -169,6 +169,19 @@ def test_a_serial_column_of_a_renamed_table_becomes_an_identity(project: Project
 
 
 @pytest.mark.drivers("postgresql+psycopg")
+def test_an_integer_becomes_a_boolean_with_another_default(project: Project, database: Database) -> None:
+    store = open_store(project, database, {"shop": SHOP.format(type="sa.Integer, server_default='0'")})
+    store.auto("shop")
+    store.run("db-up")
+    database.run("INSERT INTO orders (id, state) VALUES (1, 1)")
+    store.models("shop", SHOP.format(type="sa.Boolean, server_default=sa.false()"))
+    store.auto("shop")
+    up_down_up(store, "shop")
+    database.run("INSERT INTO orders (id) VALUES (2)")
+    assert database.query("SELECT state FROM orders ORDER BY id") == [(True,), (False,)]
+
+
+@pytest.mark.drivers("postgresql+psycopg")
 def test_a_text_becomes_an_enum(project: Project, database: Database) -> None:
     store = open_store(project, database, {"shop": SHOP.format(type="sa.String(20), server_default='new'")})
     store.auto("shop")

@@ -503,7 +503,7 @@ def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iter
         return
     before: Any = operation.existing_server_default
     after: Any = operation.modify_server_default
-    after = _without_cast(before) if after is False else getattr(after, "arg", after)
+    after = _without_cast(before) if after is False else after
     if before is not None and before is not False:
         yield _change_of_default(operation, old, before, None)
     operation.existing_server_default, operation.modify_server_default = False, False
