@@ -10,6 +10,12 @@ from ampho.history.sql import lost_in_sql
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
+_TEXT = frozenset({"STRING", "VARCHAR", "CHAR", "TEXT", "UNICODE", "UNICODETEXT", "ENUM", "JSON", "UUID"})
+_NUMBERS = frozenset(
+    {"INTEGER", "BIGINTEGER", "BIGINT", "SMALLINTEGER", "SMALLINT", "NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE"}
+    | {"DOUBLE_PRECISION", "BOOLEAN"}
+)
+
 
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
     """Return the names defined at the top level of a file, with the syntax trees of those that are functions."""
@@ -48,6 +54,25 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
                     yield name, f"drops the table {name}" if name else "drops a table"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
             yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
+
+
+def converted_in_code(function: ast.stmt | None) -> Iterator[str]:
+    """Yield a description of each column whose text a function converts to numbers.
+
+    SQLite keeps only the number at the beginning of such a text; other databases reject text that is not a number.
+    """
+    for node in ast.walk(function) if isinstance(function, Function) else ():
+        if isinstance(node, ast.Call) and called(node) == "alter_column":
+            old, new = (_type(argument(node, keyword)) for keyword in ("existing_type", "type_"))
+            if old in _TEXT and new in _NUMBERS:
+                name = string(argument(node, "column_name", -1))
+                yield f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+
+
+def _type(node: ast.expr | None) -> str:
+    """Return the name of a type such as ``sa.String(20)``, in upper case; empty for other code."""
+    named = node.func if isinstance(node, ast.Call) else node
+    return (getattr(named, "attr", "") or getattr(named, "id", "")).upper()
 
 
 def created_in(function: Function) -> dict[tuple[str, str], int]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
-from ampho.history.losses import Function, functions, lost_in_code
+from ampho.history.losses import Function, converted_in_code, functions, lost_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import check_function
 from ampho.history.sql import ENDS_TRANSACTION
@@ -49,7 +49,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
             source = read_bytes(step.revision.file)
         if source:
             check_function(step.revision, source, name, is_async=is_async)
-        losses, risks, commits = _dangers(source, name)
+        losses, risks, commits = _dangers(source, name, dialect)
         in_transaction = InTransaction.PARTLY if commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE
@@ -60,7 +60,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
     return replace(plan, steps=tuple(map(explain, plan.steps)))
 
 
-def _dangers(source: bytes, name: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Return what a function may lose, why it may fail on rows, and whether it ends its transaction early."""
     if not _DANGER.search(_part(source, name)):
         return (), (), False
@@ -70,6 +70,8 @@ def _dangers(source: bytes, name: str) -> tuple[tuple[str, ...], tuple[str, ...]
         return (), (), False
     reached = list(_reached(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
+    if dialect == "sqlite":
+        lost |= dict.fromkeys(what for function in reached for what in converted_in_code(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
     required = dict.fromkeys(what for function in reached for what in required_in_code(function))
     return tuple(lost), tuple(required), commits

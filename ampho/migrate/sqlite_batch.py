@@ -17,7 +17,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, literal_column, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    Time,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, NoReferenceError
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import NullType, UserDefinedType
@@ -30,6 +42,7 @@ if TYPE_CHECKING:
     from alembic.operations.batch import ApplyBatchImpl
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.types import TypeEngine
 
 _EVENTS = {
     "INSERT": "INSERT INTO {table} DEFAULT VALUES",
@@ -129,7 +142,7 @@ class TableKeeper:
     def follow(self, context: MigrationContext) -> None:
         """Replace the methods of Alembic that a batch calls, for a run of ``env.py``."""
         impl = context.impl
-        create_table, rename_table = impl.create_table, impl.rename_table
+        create_table, rename_table, cast = impl.create_table, impl.rename_table, impl.cast_for_batch_migrate
 
         def create(table: Table, **options: Any) -> None:  # noqa: ANN401 (passed on)
             if self._rebuild is None or table is not self._rebuild.new_table:
@@ -151,6 +164,11 @@ class TableKeeper:
             self._rebuild = None
             self._restore(rebuild)
 
+        def convert(existing: Column[Any], transfer: dict[str, Any], type_: TypeEngine[Any]) -> None:
+            if not _copy_time(existing, transfer, type_):
+                cast(existing, transfer, type_)  # type: ignore[no-untyped-call]
+
+        impl.cast_for_batch_migrate = convert  # type: ignore[method-assign]
         impl.prep_table_for_batch = self._prepare  # type: ignore[method-assign,assignment]  # only for this run
         impl.create_table = create  # type: ignore[method-assign]
         impl.rename_table = rename  # type: ignore[method-assign,assignment]
@@ -412,6 +430,20 @@ def _in_schema(sql: str, schema: str | None) -> str:
 
 def _select(columns: str, table: str, where: str = "1") -> str:
     return f"SELECT {columns} FROM {table} WHERE {where}"  # noqa: S608 (the callers quote the parts)
+
+
+def _copy_time(existing: Column[Any], transfer: dict[str, Any], type_: TypeEngine[Any]) -> bool:
+    """Have a batch copy the text of a column that becomes a date, a time, or both; return False for other types.
+
+    SQLite stores these as text, and ``CAST(... AS DATE)`` would keep only the year.
+    """
+    new = getattr(type_, "impl_instance", type_)
+    if not isinstance(new, Date | DateTime | Time):
+        return False
+    if isinstance(existing.type, DateTime) and not isinstance(new, DateTime):
+        place = (1, len("2024-02-29")) if isinstance(new, Date) else (len("2024-02-29 ") + 1,)
+        transfer["expr"] = func.substr(transfer["expr"], *place)
+    return True
 
 
 def _literal(text: str) -> str:

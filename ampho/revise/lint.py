@@ -25,7 +25,7 @@ from ampho.database.url import redact
 from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, functions, lost_in_code
+from ampho.history.losses import Function, converted_in_code, functions, lost_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
@@ -197,6 +197,9 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
         lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade")) if name}
     for what, statement in lost.values():
         yield violation(DATA_LOSS, f"It {what}, and the data in it is lost.", statement)
+    if drafted.project.url.get_backend_name() == "sqlite":
+        for what in converted_in_code(defined.get("upgrade")):
+            yield violation(DATA_LOSS, f"It {what}.")
     if drafted.server is None or isinstance(sql, RenderError):  # squawk has rules for such columns
         for what in required_in_code(defined.get("upgrade")):
             yield violation(NOT_NULL, f"It {what}, so it may fail on a table with rows.")

@@ -101,6 +101,11 @@ LOSSES: dict[str, tuple[str, list[str]]] = {
     ),
     "several tables": ("op.execute('TRUNCATE a, b')", ["empties the table a", "empties the table b"]),
     "said in passing": ("'''Drop nothing.'''", []),
+    "text that becomes a longer text": ("op.alter_column('b', 'c', existing_type=sa.CHAR(9), type_=sa.Text())", []),
+    "text that becomes a number": (
+        "op.batch_alter_table('b').alter_column('sku', existing_type=sa.VARCHAR(9), type_=sa.Integer())",
+        ["converts the text in the column sku to INTEGER, where text that is not a number becomes 0"],
+    ),
 }
 HELPER = "\n\ndef helper():\n    op.drop_table('helped')\n\n\ndef other():\n    op.drop_table('never')\n"
 

@@ -293,6 +293,17 @@ def test_checks_of_types_follow_their_columns(open_core: Any, database: Database
 
 
 @PYSQLITE
+def test_dates_and_times_keep_their_values(open_core: Any, database: Database) -> None:
+    table = "CREATE TABLE t (d DATE, m DATETIME, n DATETIME, s VARCHAR(20))"
+    rows = "INSERT INTO t VALUES ('2024-02-29', '2024-02-29 10:20:30.000000', '2024-02-29 10:20:30.5', '2024-02-29')"
+    types = {"d": "sa.DateTime", "m": "sa.Date", "n": "sa.Time", "s": "sa.Date"}
+    changes = [batch(f"alter_column('{name}', type_={type_}())") for name, type_ in types.items()]
+    with open_core((code([table, rows]), "pass"), *((change, "pass") for change in changes)) as each:
+        each.call("upgrade")
+    assert database.query("SELECT * FROM t") == [("2024-02-29", "2024-02-29", "10:20:30.5", "2024-02-29")]
+
+
+@PYSQLITE
 def test_batch_may_restate_the_checks_and_ask_for_options(open_core: Any, database: Database) -> None:
     table = "CREATE TABLE t (id INTEGER NOT NULL, a INT, b INT, CHECK (a<b), CHECK (b < 9), PRIMARY KEY (id))"
     options = ", table_args=[sa.CheckConstraint('a < b'), sa.CheckConstraint('b < 8')]"

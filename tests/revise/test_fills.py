@@ -199,6 +199,20 @@ def test_a_default_without_a_literal_is_asked_for(connection: Connection) -> Non
     assert {each.name for each in compare(connection, new).questions()["shop"]} == {f"things.{name}" for name in wrong}
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
+def test_text_that_gets_another_type_is_warned_of(connection: Connection) -> None:
+    kinds: dict[str, Any] = {"number": sa.Integer(), "day": sa.Date(), "longer": sa.String(80), "flag": sa.Boolean()}
+    tables(*(sa.Column(name, sa.String(60)) for name in kinds)).create_all(connection)
+    connection.commit()
+    changes = compare(connection, tables(*(sa.Column(*each) for each in kinds.items()))).packages["shop"]
+    keeps = "SQLite keeps only the number at the beginning of a value, such as 7 of '7 m', and 0 if there is none."
+    checks = "SQLite does not check the values: one that is not a date stays, and the app cannot read it."
+    if connection.dialect.name != "sqlite":
+        keeps = checks = "Values that do not fit are rejected, or cut off."
+    found = {change.name: change.risk.partition(". ")[2] for change in describe(changes)}
+    assert found == {"things.number": keeps, "things.day": checks, "things.longer": "", "things.flag": keeps}
+
+
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_a_value_that_is_not_one_is_refused(connection: Connection) -> None:
     with_rows(connection, tables())

@@ -175,6 +175,10 @@ def test_lost_data_is_told_for_every_database(project: Project, framework: str) 
             report = each.call("lint", "core_2")
             assert [one.message for one in report.violations] == [f"It {what}, and the data in it is lost."], upgrade
             assert (found(report), report.has_squawk) == ([("core_2", "data-loss")], False)
+        write_one(project, "op.alter_column('author', 'age', existing_type=sa.String(9), type_=sa.Integer())")
+        (one,) = each.call("lint", "core_2").violations
+        what = "converts the text in the column age to INTEGER, where text that is not a number becomes 0"
+        assert (one.rule, one.message) == ("data-loss", f"It {what}.")
         for upgrade in LOSES_NOTHING:
             write_one(project, upgrade)
             assert found(each.call("lint", "core_2")) == [], upgrade

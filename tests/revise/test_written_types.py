@@ -7,11 +7,17 @@ import re
 import subprocess
 import sys
 import tokenize
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from comparing import ONE_EACH, compare, connected, run
 from project import Project
 from servers import Database
 from store import Store, open_store
+
+from ampho.revise.autogenerate.operations.describe import describe
+from ampho.revise.autogenerate.write.render import body
 
 STATES = """
 class {class_}(db.Model):
@@ -320,6 +326,35 @@ def formatted(code: str) -> str:
     """Return code as ruff formats it."""
     ruff = [sys.executable, "-m", "ruff", "format", "--isolated", "-"]
     return subprocess.run(ruff, input=code, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.drivers(*ONE_EACH)
+def test_functions_in_defaults_that_are_written_for_sqlite_run_on_every_database(database: Database) -> None:
+    columns: dict[str, tuple[Any, Any]] = {
+        "now": (sa.DateTime, sa.func.now()),
+        "moment": (sa.DateTime, sa.func.current_timestamp()),
+        "active": (sa.Boolean, sa.true()),
+        "closed": (sa.Boolean, sa.false()),
+    }
+    old, new = sa.MetaData(), sa.MetaData()
+    for metadata, names in ((old, ["now", "active"]), (new, columns)):
+        items = [sa.Column(n, columns[n][0], server_default=columns[n][1] if metadata is new else None) for n in names]
+        sa.Table("things", metadata, sa.Column("id", sa.Integer, primary_key=True), *items)
+    with sa.create_engine("sqlite://").connect() as sqlite, connected(database) as connection:
+        for each in (sqlite, connection):
+            old.create_all(each)
+            each.commit()
+        written = body(compare(sqlite, new).packages["shop"])
+        assert re.findall(r"server_default=(sa\.[\w.]+\(\))", written.upgrades) == [
+            "sa.func.current_timestamp()",
+            "sa.false()",
+            "sa.func.now()",
+            "sa.true()",
+        ]
+        run(connection, written.upgrades, written.imports)
+        assert describe(compare(connection, new).packages["shop"]) == ()
+        run(connection, written.downgrades, written.imports)
+        assert describe(compare(connection, old).packages["shop"]) == ()
 
 
 @pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")

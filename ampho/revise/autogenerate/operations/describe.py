@@ -40,6 +40,7 @@ _FAMILIES: Sequence[tuple[type[Any], str]] = (
     *((types.DateTime, "datetime"), (types.Date, "date"), (types.Time, "time"), (types.Interval, "interval")),
     *((types.JSON, "json"), (types.Uuid, "uuid")),
 )
+_TIMES = ("datetime", "date", "time")
 _WIDTHS = {"TINYINT": 1, "SMALLINT": 2, "SmallInteger": 2, "MEDIUMINT": 3, "INTEGER": 4, "BIGINT": 8, "BigInteger": 8}
 """The number of bytes of an integer, by the name of its type's class."""
 
@@ -254,7 +255,9 @@ def _risk_of_type(operation: ops.AlterColumnOp, dialect: Dialect) -> str:
     change = (
         f"{_name(operation, operation.column_name)} changes from {type_name(old, dialect)} to {type_name(new, dialect)}"
     )
-    if narrows(old, new):
+    if dialect.name == "sqlite" and (kept := _kept_on_sqlite(family(old), family(new))):
+        return f"{change}. {kept}"
+    if narrows(old, new) or (dialect.name in ("mysql", "mariadb") and family(old) == "text" and _parses(new)):
         return f"{change}. Values that do not fit are rejected, or cut off."
     if dialect.name == "postgresql" and not casts(old, new):
         if written := getattr(operation, "using", ""):
@@ -265,6 +268,22 @@ def _risk_of_type(operation: ops.AlterColumnOp, dialect: Dialect) -> str:
             " expression, to op.alter_column()."
         )
     return ""
+
+
+def _kept_on_sqlite(old: str, new: str) -> str:
+    """Return what SQLite keeps of text that gets another type, as a sentence; empty if it keeps everything."""
+    if old not in ("text", "enum", "json", "uuid", *_TIMES):
+        return ""
+    if new in ("integer", "number", "boolean"):
+        return "SQLite keeps only the number at the beginning of a value, such as 7 of '7 m', and 0 if there is none."
+    if new in _TIMES and old not in _TIMES:
+        return f"SQLite does not check the values: one that is not a {new} stays, and the app cannot read it."
+    return ""
+
+
+def _parses(type_: TypeEngine[Any]) -> bool:
+    """Return whether the database converts text to a type, and so rejects some text."""
+    return family(type_) in ("integer", "number", "boolean", "enum", "json", "uuid", *_TIMES)
 
 
 def narrows(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:

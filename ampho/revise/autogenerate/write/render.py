@@ -22,8 +22,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alembic.autogenerate import render, renderers
-from sqlalchemy import ClauseElement, DefaultClause, TextClause, TypeDecorator
+from sqlalchemy import ClauseElement, DefaultClause, False_, TextClause, True_, TypeDecorator
 from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
+from sqlalchemy.sql import functions
 from sqlalchemy.sql.sqltypes import Enum
 from sqlalchemy.util import immutabledict
 
@@ -175,14 +176,23 @@ def _shown(type_: TypeEngine[Any]) -> str:
 
 
 def _default_text(default: object, autogen: AutogenContext) -> str | bool:
-    """Return the code of an expression of SQLite that Alembic takes for a string, such as ``'a' || 'b'``."""
+    """Return the code of a server default where Alembic's own does not run on every database, or is wrong.
+
+    These are functions such as ``now()``, ``true()`` and ``false()``, which Alembic writes as SQL of one database, and
+    expressions of SQLite that Alembic takes for strings, such as ``'a' || 'b'``.
+    """
+    prefix, argument = render._sqlalchemy_autogenerate_prefix(autogen), getattr(default, "arg", None)
+    if isinstance(argument, True_ | False_):
+        return f"{prefix}{argument}()"
+    if isinstance(argument, functions.now | functions.AnsiFunction) and len(argument.clauses) == 0:
+        return f"{prefix}func.{argument.name}()"
     if autogen.dialect.name != "sqlite" or not isinstance(default, DefaultClause):
         return False
     if not isinstance(default.arg, TextClause):
         return False
     sql = autogen.migration_context.impl.render_ddl_sql_expr(default.arg, is_server_default=True)
     is_mistaken = sql[:1] == sql[-1:] == "'" and not re.fullmatch("'(?:[^']|'')*'", sql)
-    return is_mistaken and f"{render._sqlalchemy_autogenerate_prefix(autogen)}text({f'({sql})'!r})"
+    return is_mistaken and f"{prefix}text({f'({sql})'!r})"
 
 
 def _domain_text(domain: DOMAIN, autogen: AutogenContext, *options: str) -> str:
