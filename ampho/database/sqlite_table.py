@@ -11,9 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy import Computed
 
 from ampho.errors import AmphoError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 _TOKEN = re.compile(
     r"(?P<space>\s+|--[^\n]*|/\*.*?\*/)"
@@ -435,6 +440,25 @@ class Change:
 
 class LossError(AmphoError):
     """A change to a table would lose something that the revision does not mention."""
+
+
+def correct_computed(sql: str, table: Table, copy: Table | None = None) -> None:
+    """Correct the expressions of reflected generated columns, because SQLAlchemy reads on to the end of the line.
+
+    :param sql: the CREATE TABLE statement of the table.
+    :param copy: a changed copy of the table, in which the same expressions are corrected.
+    """
+    columns = TableText(sql).columns if any(column.computed is not None for column in table.columns) else {}
+    for column in table.columns:
+        clause = columns[column.name.lower()].clause("AS") if column.name.lower() in columns else None
+        if column.computed is None or clause is None:
+            continue
+        inside = next(_groups(clause.tokens))
+        right, wrong = Computed(sql[inside[0].start : inside[-1].end]).sqltext, str(column.computed.sqltext)
+        other = copy.columns.get(column.key) if copy is not None else None
+        for computed in (column.computed, other.computed if other is not None else None):
+            if computed is not None and str(computed.sqltext) == wrong:
+                computed.sqltext = right
 
 
 def _part(text: str, start: int = 0, end: int | None = None) -> str:

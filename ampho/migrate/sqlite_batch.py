@@ -36,7 +36,7 @@ from sqlalchemy.types import NullType, UserDefinedType
 
 from ampho._text import listed
 from ampho.database.sqlite import query
-from ampho.database.sqlite_table import Change, LossError, TableText, quoted, tokens
+from ampho.database.sqlite_table import Change, LossError, TableText, correct_computed, quoted, tokens
 
 if TYPE_CHECKING:
     from alembic.operations.batch import ApplyBatchImpl
@@ -270,6 +270,7 @@ class TableKeeper:
             column.name = column.key
         if batch.reflected:
             _leave_out_checks(table, new_table)
+            correct_computed(definition, table, new_table)
         change = Change(
             TableText(definition),
             TableText(

@@ -406,3 +406,20 @@ def test_a_template_without_an_import_is_refused(project: Project, database: Dat
     error = store.refused("db-rev", "shop", "First", "-a")
     assert "sa.Column" in error or " sa is not defined" in error
     assert "script.py.mako of shop" in error
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_generated_columns_are_read_up_to_the_columns_that_were_added_after_them(
+    project: Project, database: Database
+) -> None:
+    first = "n = sa.Column(sa.Integer)\n    twice = sa.Column(sa.Integer, sa.Computed('n * (2)', persisted=True))"
+    added = first + "\n    name = sa.Column(sa.String(9))\n    half = sa.Column(sa.Integer, sa.Computed('n / 2'))"
+    store = open_store(project, database, {"shop": STATES.format(class_="A", table="a", columns=first)})
+    store.auto("shop")
+    store.run("db-up")
+    database.run("INSERT INTO a (n) VALUES (6)")
+    for columns in (added, added.replace("sa.String(9)", "sa.Text, index=True, server_default='x'"), first):
+        store.models("shop", STATES.format(class_="A", table="a", columns=columns))
+        store.auto("shop")
+        up_down_up(store, "shop")
+        assert database.query("SELECT n, twice FROM a") == [(6, 12)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
@@ -82,6 +83,17 @@ def connection_of(context: AutogenContext) -> Connection:
 def single_percent(sql: str | None, context: AutogenContext) -> str | None:
     """Return compiled SQL, if there is any, with single percent signs."""
     return single_percents(sql, dialect_of(context)) if sql else sql
+
+
+def correct_computed(context: AutogenContext, table: Table) -> None:
+    """Correct the expressions of the generated columns of a table of SQLite, as it was reflected."""
+    if dialect_of(context).name != "sqlite" or all(column.computed is None for column in table.columns):
+        return
+    master = f"{sqlite_table.quoted(table.schema or 'main')}.sqlite_master"
+    select = text(f"SELECT sql FROM {master} WHERE type = 'table' AND lower(name) = lower(:name)")  # noqa: S608 (quoted)
+    sql = connection_of(context).scalar(select, {"name": table.name})
+    with suppress(sqlite_table.UnreadableTableError):
+        sqlite_table.correct_computed(sql or "", table)  # empty if the table is renamed
 
 
 @dataclass

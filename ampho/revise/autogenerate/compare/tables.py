@@ -28,6 +28,7 @@ from ampho.revise.autogenerate.compare.catalog import (
     INDEXES,
     MYSQL,
     Difference,
+    correct_computed,
     definition,
     dialect_of,
     index_definitions,
@@ -60,6 +61,8 @@ def compare_table(
     declared: Table | None,
 ) -> PriorityDispatchResult:
     """Compare what belongs to a table that exists in the database, in the models, or in both, for Alembic."""
+    if present is not None:
+        correct_computed(context, present)
     if dialect_of(context).name == "sqlite" and present is None and declared is not None:
         _make_skipped_indexes(found, declared)
     if present is not None and declared is None and dialect_of(context).name in INDEXES:
