@@ -471,6 +471,22 @@ def test_a_child_without_a_key_shares_its_parents_table_and_one_with_a_key_has_i
     assert set(db.metadata.tables) == {"animal", "big_dog"}
 
 
+def test_query_of_a_model_names_select_unless_the_model_has_an_attribute_of_that_name() -> None:
+    db = AsyncSQLAlchemy()
+
+    class Author(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Search(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        query: Mapped[str]
+
+    with pytest.raises(AttributeError, match=r"Author.query is not available.* db.select\(Author\)"):
+        _ = Author.query  # type: ignore[attr-defined]
+    assert Search(query="ships").query == "ships"
+    assert [column.name for column in Search.__table__.columns] == ["id", "query"]
+
+
 def test_a_model_without_a_key_gets_sqlalchemys_error() -> None:
     db = AsyncSQLAlchemy()
     with pytest.raises(Exception, match="primary key"):

@@ -7,12 +7,13 @@ import gc
 import inspect
 import re
 import warnings
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from async_shop import MEMORY, Shop
 from quart import Quart, render_template_string
-from sqlalchemy import ForeignKey, select, text
+from sqlalchemy import ForeignKey, func, select, text
 from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, selectinload
@@ -195,3 +196,56 @@ async def test_one_task_after_the_other_may_use_a_session() -> None:
         await session.rollback()
         assert await session.scalar(text("SELECT 1")) == 1
         await shop.db.dispose()
+
+
+async def test_for_a_new_object_the_remedy_is_no_option_of_a_query() -> None:
+    app, db = make(MEMORY)
+    async with app.app_context():
+        await db.create_all()
+        order, line = Order(total=1, note=1), Line(order_id=7)
+        db.session.add_all([order, line])
+        await db.session.commit()
+        said, _ = error_of(lambda: order.lines)
+        assert said.startswith(
+            "Order.lines is not loaded, and it cannot be loaded without 'await'. Use 'await db.session.refresh(obj,"
+            " ['lines'])'.\n"
+        )
+        said, _ = error_of(lambda: line.order)
+        assert said.startswith(
+            "Line.order is not loaded, and it cannot be loaded without 'await'. Use 'await obj.awaitable_attrs.order'."
+        )
+        await db.dispose()
+
+
+async def test_a_value_that_the_database_computes_is_expired_unless_it_is_fetched_eagerly(
+    async_database: Database,
+) -> None:
+    app = Quart(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = async_database.url
+    db = AsyncSQLAlchemy(app)
+
+    class Plain(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int]
+        updated: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+    class Eager(db.Model):  # type: ignore[name-defined, misc]
+        __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 (SQLAlchemy's own attribute)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int]
+        updated: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+    async with app.app_context():
+        await db.create_all()
+        plain, eager = Plain(number=1), Eager(number=1)
+        db.session.add_all([plain, eager])
+        await db.session.commit()
+        plain.number = eager.number = 2
+        await db.session.commit()
+        said, _ = error_of(lambda: plain.updated)
+        assert said.startswith("Plain.updated is expired")
+        assert "await db.session.refresh(obj)" in said
+        await db.session.refresh(plain)
+        assert isinstance(plain.updated, datetime)
+        assert isinstance(eager.updated, datetime)
+        await db.dispose()

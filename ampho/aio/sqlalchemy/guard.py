@@ -93,6 +93,8 @@ def _describe_attribute(attribute: QueryableAttribute[Any], instance: object) ->
         why, remedy = "expired", f"Load the object again with '{_REFRESH.format('')}'"
     else:
         why, remedy = "deferred", f"Add .options(undefer({name})) to the query of the object"
+    if state.runid is None and why != "expired":  # the object is new: no query has loaded it
+        return f"{name} is {why}, and it cannot be loaded without 'await'. Use '{later}'."
     return f"{name} is {why}, and it cannot be loaded without 'await'. {remedy}, or use '{later}'."
 
 

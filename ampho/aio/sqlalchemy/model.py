@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, DeclarativeMe
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, NoReturn
 
     from sqlalchemy.orm import InstanceState
 
@@ -29,6 +29,15 @@ class Metadatas(dict[str | None, MetaData]):
         return metadata
 
 
+class _NoQuery:
+    """Stands for Flask-SQLAlchemy's ``Model.query``, and says what to use instead."""
+
+    def __get__(self, instance: object, model: type) -> NoReturn:
+        name = model.__name__
+        message = f"{name}.query is not available, because a query needs 'await'. Use db.select({name}) instead, as in"
+        raise AttributeError(f"{message} 'await db.session.scalars(db.select({name}))'.")
+
+
 class _BindMixin:
     """Sets the metadata of models from their ``__bind_key__``."""
 
@@ -37,6 +46,8 @@ class _BindMixin:
     if TYPE_CHECKING:
         __bind_key__: ClassVar[str | None]
         metadata: ClassVar[MetaData]
+    else:
+        query = _NoQuery()
 
     def __init_subclass__(cls, **options: object) -> None:
         if hasattr(cls, "__bind_key__") and not {"metadata", "__table__"} & cls.__dict__.keys():
