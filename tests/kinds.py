@@ -277,7 +277,7 @@ CONSTRAINTS: list[Line] = [
     ("ForeignKey onupdate", "ForeignKey('target.id', name='fk_@', onupdate='CASCADE')", "ForeignKey('target.id', name='fk_@')"),
     ("ForeignKey with RESTRICT", "ForeignKey('target.id', name='fk_@', ondelete='RESTRICT', onupdate='RESTRICT')", "ForeignKey('target.id', name='fk_@', ondelete='CASCADE')"),
     ("ForeignKey with NO ACTION", "ForeignKey('target.id', name='fk_@', ondelete='NO ACTION')", "ForeignKey('target.id', name='fk_@', ondelete='CASCADE')"),
-    ("ForeignKey with an index", "ForeignKey('target.id', name='fk_@'), index=True", "ForeignKey('target.id', name='fk_@')", "mariadb"),
+    ("index of a ForeignKey, dropped", "ForeignKey('target.id', name='fk_@'), index=True", "ForeignKey('target.id', name='fk_@')", "mariadb"),
     ("ForeignKey with NOT NULL", "ForeignKey('target.id'), nullable=False", "ForeignKey('target.id')"),
     ("ForeignKey of a unique column", "ForeignKey('target.id', name='fk_@'), unique=True", "Integer, unique=True"),
     ("ForeignKeyConstraint", 'Column("@", Integer), Column("b@", Integer), ForeignKeyConstraint(["@", "b@"], ["target.x", "target.y"], name="fk_@")', 'Column("@", Integer), Column("b@", Integer)'),

@@ -21,6 +21,7 @@ from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.constraints import (
     drop_indexes_of_keys,
+    keep_keys,
     keep_keys_of_default_schema,
     name_constraints,
     name_included_columns,
@@ -57,6 +58,7 @@ PASSES: Sequence[Callable[[Changes], None]] = (
     cast_columns,
     change_identities,
     create_schemas,
+    keep_keys,
 )
 """The functions that change the upgrade of each package, in this order. The user's hook follows."""
 

@@ -155,8 +155,9 @@ class TableComparison:
         names = {item.constraint_name for item in drops if item.constraint_type == "foreignkey"}
         declared = {str(index.name) for index in self._declared.indexes}
         for index in self._present.indexes:
-            if index.name in names and index.name not in declared and not self._pair(str(index.name)):
-                self._drop_index(index)
+            wanted = index.name in names and index.name not in declared and not self._pair(str(index.name))
+            if wanted and self._drop_index(index):
+                self.found.ops.insert(0, self.found.ops.pop())  # before another index replaces it
 
     def _is_needed(self, operation: ops.MigrateOperation) -> bool:
         """Return whether an operation drops the only index of a foreign key, which MariaDB and MySQL refuse."""
@@ -164,9 +165,12 @@ class TableComparison:
             return False
         dropped = next((index for index in self._present.indexes if index.name == operation.index_name), None)
         others = [[*index.columns.keys()] for index in (*self._declared.indexes, *self._uniques())]
+        new = [[*each.local_cols] for each in self.found.ops if isinstance(each, ops.CreateForeignKeyOp)]
         keys = [[*key.columns.keys()] for key in self._declared.foreign_key_constraints]
         return dropped is not None and any(
-            _begins([*dropped.columns.keys()], key) and not any(_begins(other, key) for other in others) for key in keys
+            _begins([*dropped.columns.keys()], key) and not any(_begins(other, key) for other in others)
+            for key in keys
+            if key not in new
         )
 
     def _uniques(self) -> Iterator[UniqueConstraint | PrimaryKeyConstraint]:
