@@ -79,6 +79,15 @@ BEFORE = {
             [(1, "Elm", "Oslo"), (2, None, None)],
         ),
     ),
+    "split_column": Example(
+        'op.create_table("authors", id(), sa.Column("full_name", sa.String(201), nullable=False))',
+        "INSERT INTO authors (id, full_name) VALUES (1, 'Ada King'), (2, 'Tove Marika Jansson')",
+        ("SELECT id, full_name FROM authors ORDER BY id", [(1, "Ada King"), (2, "Tove Marika Jansson")]),
+        (
+            "SELECT id, first_name, last_name FROM authors ORDER BY id",
+            [(1, "Ada", "King"), (2, "Tove", "Marika Jansson")],
+        ),
+    ),
     "batches": Example(
         'op.create_table("members", id(), sa.Column("email", sa.String(99)), sa.Column("email_lower", sa.String(99)))',
         "INSERT INTO members (id, email) VALUES (1, 'A@B'), (2, NULL), (3, 'C@D'), (4, 'E@F')",

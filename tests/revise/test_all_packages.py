@@ -230,6 +230,11 @@ def test_a_model_that_moved_is_named(project: Project, database: Database) -> No
         "Nothing to do: the tables of all packages match their models.\n"
     )
 
+    store.models("accounts", CUSTOMERS + BOOKS + MORE)  # changes of the table depend on the package that created it
+    store.auto("accounts")
+    assert "\nDepends on: catalog_" in store.newest("accounts")
+    store.run("db-check", "--scratch")
+
 
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_a_package_without_a_migrations_folder_is_refused_if_it_differs(project: Project, database: Database) -> None:

@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import tokenize
+from textwrap import indent
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from comparing import ONE_EACH, compare, connected, run
+from documents import ROOT, blocks
 from project import Project
 from servers import Database
 from store import Store, open_store
@@ -19,6 +21,7 @@ from store import Store, open_store
 from ampho.revise.autogenerate.operations.describe import describe
 from ampho.revise.autogenerate.write.render import body
 
+GUIDE = ROOT / "docs" / "revisions.md"
 STATES = """
 class {class_}(db.Model):
     __tablename__ = "{table}"
@@ -392,6 +395,31 @@ def test_types_are_written_so_that_they_run_or_are_refused(project: Project, dat
     error = store.refused("db-rev", "shop", "Second", "-a")
     assert "the type Point of a.point is not known" in error
     assert "render_item" in error
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_the_render_item_of_the_guide_writes_the_type_of_the_database(project: Project, database: Database) -> None:
+    color = (
+        "class Color(sa.TypeDecorator):\n    impl = sa.String\n    cache_ok = True\n    def __repr__(self):\n"
+        "        return f'Color(length={self.length})'\n"
+    )
+    (function,) = [each.text for each in blocks(GUIDE) if "def render_item" in each.text]
+    function = indent(function.partition("Ampho(")[0], "    ")
+    project.write("rendering.py", f"def render(Color):\n{function}\n    return render_item\n")
+    project.write("colors.py", "import sqlalchemy as sa\n" + color)
+    models = "from colors import Color\n" + STATES.format(class_="A", table="a", columns="c = sa.Column(Color(7))")
+    store = open_store(project, database, {"shop": models})
+    store.auto("shop")
+    assert "colors.Color(length=7)" in store.newest("shop")
+
+    (newest,) = store.files("shop")
+    newest.unlink()
+    options = "dict(render_item=__import__('rendering').render(__import__('colors').Color))"
+    store = open_store(project, database, {"shop": models}, options=options)
+    store.auto("shop")
+    assert 'sa.Column("c", sa.String(length=7)' in store.newest("shop")
+    assert "colors" not in store.newest("shop")
+    up_down_up(store, "shop")
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
