@@ -65,3 +65,22 @@ def test_indexes_of_foreign_keys_change_in_both_directions(database: Database) -
             assert ("foreign key" in shown) == (("key" in before) != ("key" in after)), (before, after)
             tables(before).drop_all(connection)
             connection.commit()
+
+
+@pytest.mark.drivers("mariadb+pymysql")
+def test_an_unnamed_key_keeps_its_index_in_a_renamed_table(database: Database) -> None:
+    old, new = sa.MetaData(), sa.MetaData()
+    for metadata, name in ((old, "carts"), (new, "baskets")):
+        sa.Table("customers", metadata, sa.Column("id", sa.Integer, primary_key=True))
+        key = sa.Column("customer_id", sa.ForeignKey("customers.id"), index=name == "baskets")
+        sa.Table(name, metadata, sa.Column("id", sa.Integer, primary_key=True), key)
+    with connected(database) as connection:
+        old.create_all(connection)
+        connection.commit()
+        written = body(compare(connection, new, rename=["carts=baskets"]).packages["shop"])
+
+        for _ in range(2):
+            run(connection, written.upgrades, written.imports)
+            assert describe(compare(connection, new).packages["shop"]) == ()
+            run(connection, written.downgrades, written.imports)
+            assert describe(compare(connection, old).packages["shop"]) == ()

@@ -141,24 +141,33 @@ def keep_keys(changes: Changes) -> None:
     if changes.autogen.dialect.name not in ("mysql", "mariadb"):
         return
     new = {*map(table_key, changes.only(ops.CreateTableOp))}
+    renamed = {each.new_table_name: each.table_name for each in changes.only(ops.RenameTableOp)}
     for number, table in enumerate(changes.upgrade.ops):
         if not isinstance(table, ops.ModifyTableOps) or table_key(table) in new:
             continue
         if any(_created_index(each) or _dropped_index(each) for each in table.ops):
-            keys = [*_kept_keys(table, changes.autogen)]
+            keys = [*_kept_keys(table, changes.autogen, renamed.get(table.table_name))]
             _create_before_drop(table, keys)
             keeping = KeepingKeys(table, keys, _indexes(changes.autogen.table_key_to_table.get(table_key(table))))
             if any(len([*each.expanded()]) > len(each.ops) for each in (keeping, keeping.reverse())):
                 changes.upgrade.ops[number] = keeping
 
 
-def _kept_keys(table: ops.ModifyTableOps, autogen: AutogenContext) -> Iterator[ops.CreateForeignKeyOp]:
-    """Yield operations that create the foreign keys of the database that a change does not drop."""
+def _kept_keys(
+    table: ops.ModifyTableOps, autogen: AutogenContext, old_name: str | None
+) -> Iterator[ops.CreateForeignKeyOp]:
+    """Yield operations that create the foreign keys of the database that a change does not drop.
+
+    :param old_name: the name of the table before it is renamed, if it is.
+    """
     dropped = {each.constraint_name for each in table.ops if isinstance(each, ops.DropConstraintOp)}
+    generated = f"{old_name}_ibfk_"  # how the database names keys, which it renames with the table
     for key in autogen.inspector.get_foreign_keys(table.table_name, table.schema):
-        if key["name"] not in dropped:
+        if (name := str(key["name"])) not in dropped:
+            if name.startswith(generated):
+                name = f"{table.table_name}_ibfk_{name.removeprefix(generated)}"
             yield ops.CreateForeignKeyOp(
-                conv(str(key["name"])),
+                conv(name),
                 table.table_name,
                 key["referred_table"],
                 key["constrained_columns"],
