@@ -240,6 +240,7 @@ def test_every_revision_of_random_models_runs_in_both_directions(database: Datab
                 failed.append(f"seed {seed}: {type(exc).__name__}: {exc}\n{notes}")
                 connection.rollback()
                 clear(connection)
+    engine.dispose()
     assert not failed, f"{len(failed)} of {MODELS} failed\n" + "\n\n".join(failed)
 
 

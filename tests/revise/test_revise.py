@@ -134,13 +134,6 @@ def test_init_leaves_a_list_that_goes_on_in_another_form(here: Project, after: s
     assert init("app", "core").updated == ()
 
 
-def test_depends_on_may_be_one_string(here: Project) -> None:
-    for package in ("app", "core"):
-        init(package)
-    needed = rev("core")
-    assert rev("app", depends_on="core").depends_on == (needed.id,)
-
-
 def test_init_writes_a_configured_folder_of_another_name_and_those_beside_it(here: Project) -> None:
     listed = ("app", "core:alembic")
     with pytest.raises(MigrationsFolderError, match="Create it with 'ampho db-init core:alembic'"):
