@@ -146,23 +146,22 @@ def keep_keys(changes: Changes) -> None:
         if not isinstance(table, ops.ModifyTableOps) or table_key(table) in new:
             continue
         if any(_created_index(each) or _dropped_index(each) for each in table.ops):
-            keys = [*_kept_keys(table, changes.autogen, renamed.get(table.table_name))]
+            keys = [*_kept_keys(table, changes, renamed.get(table.table_name))]
             _create_before_drop(table, keys)
             keeping = KeepingKeys(table, keys, _indexes(changes.autogen.table_key_to_table.get(table_key(table))))
             if any(len([*each.expanded()]) > len(each.ops) for each in (keeping, keeping.reverse())):
                 changes.upgrade.ops[number] = keeping
 
 
-def _kept_keys(
-    table: ops.ModifyTableOps, autogen: AutogenContext, old_name: str | None
-) -> Iterator[ops.CreateForeignKeyOp]:
-    """Yield operations that create the foreign keys of the database that a change does not drop.
+def _kept_keys(table: ops.ModifyTableOps, changes: Changes, old_name: str | None) -> Iterator[ops.CreateForeignKeyOp]:
+    """Yield operations that create the foreign keys of a table in the database that the upgrade does not drop.
 
     :param old_name: the name of the table before it is renamed, if it is.
     """
-    dropped = {each.constraint_name for each in table.ops if isinstance(each, ops.DropConstraintOp)}
+    drops = [each for each in changes.operations() if isinstance(each, ops.DropConstraintOp)]
+    dropped = {each.constraint_name for each in drops if each.table_name == table.table_name}
     generated = f"{old_name}_ibfk_"  # how the database names keys, which it renames with the table
-    for key in autogen.inspector.get_foreign_keys(table.table_name, table.schema):
+    for key in changes.autogen.inspector.get_foreign_keys(table.table_name, table.schema):
         if (name := str(key["name"])) not in dropped:
             if name.startswith(generated):
                 name = f"{table.table_name}_ibfk_{name.removeprefix(generated)}"
