@@ -270,7 +270,10 @@ async def test_the_page_comes_from_the_request(shop: Shop, query: str, expected:
     assert answer["total"] == 45
 
 
-@pytest.mark.parametrize("query", ["page=x", "per_page=x", "page=0", "per_page=-1", "page=4", "page=1.5"])
+@pytest.mark.parametrize(
+    "query",
+    ["page=x", "per_page=x", "page=0", "per_page=-1", "page=4", "page=1.5", f"page={2**63}", f"per_page={2**63}"],
+)
 @pytest.mark.asyncio
 async def test_a_page_that_does_not_exist_is_404_unless_it_should_not(shop: Shop, query: str) -> None:
     assert (await shop.app.test_client().get(f"/users?{query}")).status_code == 404
@@ -298,6 +301,14 @@ async def test_a_page_has_numbers_and_neighbors(shop: Shop) -> None:
         await page.prev(error_out=True)
     uncounted = await shop.db.paginate(statement, count=False)
     assert (uncounted.total, uncounted.pages, list(uncounted.iter_pages())) == (None, 0, [])
+
+
+@pytest.mark.asyncio
+async def test_a_page_of_one_column_keeps_equal_values(shop: Shop) -> None:
+    page = await shop.db.paginate(select(shop.User.name).order_by(shop.User.name))
+    assert (page.items, page.last) == (["even"] * 20, 20)
+    ids = select(shop.User.id).union_all(select(shop.Order.id)).order_by("id")
+    assert (await shop.db.paginate(ids, per_page=4)).items == [1, 1, 2, 2]  # type: ignore[call-overload]
 
 
 @pytest.mark.asyncio

@@ -294,7 +294,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         :param per_page: the number of items on a page; by default, the argument ``per_page`` of the request, or 20.
         :param max_per_page: a limit of ``per_page``; by default, there is none.
         :param error_out: answer with 404 if the page is empty and not the first one, or if ``page`` or ``per_page`` is
-            not a positive number; otherwise, use their defaults.
+            not a positive number, or is too large for a database; otherwise, use their defaults.
         :param count: count the items of all pages, with a second query.
         """
         number, size = page_arguments(page, per_page, max_per_page, error_out=error_out)

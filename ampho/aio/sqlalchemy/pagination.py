@@ -6,20 +6,20 @@ from math import ceil
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from quart import abort, has_request_context, request
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import lazyload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from sqlalchemy import Select
-
     from ampho.aio.sqlalchemy.extension import AsyncSQLAlchemy
 
 T = TypeVar("T")
 
 _PER_PAGE = 20
+_LARGEST = 2**63 - 1
+"""The largest number that databases accept as a limit or an offset."""
 
 
 class Pagination(Generic[T]):
@@ -139,7 +139,9 @@ class Pagination(Generic[T]):
         """Query the items, and then their number, because a session runs one statement at a time."""
         session = self._db.session
         page = self._statement.limit(self.per_page).offset((self.page - 1) * self.per_page)
-        self.items = list((await session.execute(page)).unique().scalars())
+        result = await session.execute(page)
+        # Joined loading repeats an object. The values of a column can be equal, and may not be hashable.
+        self.items = list((result.unique() if _selects_a_model(page) else result).scalars())
         if not self.items and self.page != 1 and error_out:
             abort(404)
         if count:
@@ -147,12 +149,20 @@ class Pagination(Generic[T]):
             self.total = await session.scalar(select(func.count()).select_from(rows))
 
 
+def _selects_a_model(statement: object) -> bool:
+    if not isinstance(statement, Select):
+        return False  # A union selects columns.
+    first = statement.column_descriptions[0]
+    return first.get("entity") is not None and first["entity"] is first["expr"]
+
+
 def page_arguments(
     page: int | None, per_page: int | None, max_per_page: int | None, *, error_out: bool
 ) -> tuple[int, int]:
     """Return the number of the page and the number of items on it, which by default come from the request.
 
-    :param error_out: answer with 404 if one of them is not a positive number, instead of using its default.
+    :param error_out: answer with 404 if one of them is not a positive number, or is too large for a database, instead
+        of using its default.
     """
     page = _from_request("page", 1, error_out) if page is None else page
     per_page = _from_request("per_page", _PER_PAGE, error_out) if per_page is None else per_page
@@ -171,6 +181,9 @@ def _from_request(name: str, default: int, error_out: bool) -> int:  # noqa: FBT
 
 
 def _valid(page: int, per_page: int, error_out: bool) -> tuple[int, int]:  # noqa: FBT001 (private)
-    if error_out and (page < 1 or per_page < 1):
+    has_size = 1 <= per_page <= _LARGEST
+    size = per_page if has_size else _PER_PAGE
+    has_page = page >= 1 and (page - 1) * size <= _LARGEST
+    if error_out and not (has_page and has_size):
         abort(404)
-    return page if page >= 1 else 1, per_page if per_page >= 1 else _PER_PAGE
+    return page if has_page else 1, size
