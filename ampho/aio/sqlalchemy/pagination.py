@@ -152,8 +152,7 @@ class Pagination(Generic[T]):
 def _selects_a_model(statement: object) -> bool:
     if not isinstance(statement, Select):
         return False  # A union selects columns.
-    first = statement.column_descriptions[0]
-    return first.get("entity") is not None and first["entity"] is first["expr"]
+    return any(column.get("entity") is column["expr"] for column in statement.column_descriptions)
 
 
 def page_arguments(
