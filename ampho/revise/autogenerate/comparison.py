@@ -20,8 +20,6 @@ from ampho.revise.autogenerate.ask.renames import RenamedInspector, resolve
 from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.constraints import (
-    drop_indexes_of_keys,
-    keep_keys,
     keep_keys_of_default_schema,
     name_constraints,
     name_included_columns,
@@ -30,6 +28,7 @@ from ampho.revise.autogenerate.operations.constraints import (
 from ampho.revise.autogenerate.operations.domains import change_domains
 from ampho.revise.autogenerate.operations.enums import cast_columns, change_enums, create_schemas
 from ampho.revise.autogenerate.operations.identities import change_identities
+from ampho.revise.autogenerate.operations.indexes_of_keys import drop_indexes_of_keys, keep_keys
 from ampho.revise.autogenerate.operations.order import make_altering_keys, order_drops
 from ampho.revise.autogenerate.owners.keys import split_key
 from ampho.revise.autogenerate.owners.objects import ObjectOwners
