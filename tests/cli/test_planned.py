@@ -350,6 +350,8 @@ def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
     assert ("If a step has no note" in downgrade) is (width < 200)
 
 
+# Not on Quart, too: in the same process, 52 event loops under coverage took minutes at the end of a whole run.
+@pytest.mark.parametrize("each", ["flask"], indirect=True)
 def test_no_word_is_broken_on_a_terminal_of_whatever_width(each: Facade, project: Project, terminal: Terminal) -> None:
     message = "Count what the customers of a quarter left behind in the storehouses of the south"
     project.revision("shop", "shop_1700000002", "shop_1700000001", message=message, upgrade="op.drop_table('orders')")
