@@ -30,6 +30,7 @@ from ampho.revise.autogenerate.operations.enums import cast_columns, change_enum
 from ampho.revise.autogenerate.operations.identities import change_identities
 from ampho.revise.autogenerate.operations.indexes_of_keys import drop_indexes_of_keys, keep_keys
 from ampho.revise.autogenerate.operations.order import make_altering_keys, order_drops
+from ampho.revise.autogenerate.operations.unknown_indexes import keep_unknown_indexes
 from ampho.revise.autogenerate.owners.keys import split_key
 from ampho.revise.autogenerate.owners.objects import ObjectOwners
 from ampho.revise.autogenerate.owners.ownership import Ownership
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 PASSES: Sequence[Callable[[Changes], None]] = (
     make_checks_of_columns,
+    keep_unknown_indexes,
     separate_indexes,
     keep_keys_of_default_schema,
     order_drops,

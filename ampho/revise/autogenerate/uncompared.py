@@ -26,7 +26,7 @@ def uncompared(comparison: Comparison) -> dict[str, tuple[Change, ...]]:
 
 
 def warn_of_uncompared(project: Project, comparison: Comparison, warn: Callable[[str], None]) -> None:
-    """Warn about what no package owns, and about models whose metadata is not compared."""
+    """Warn about what no package owns, models whose metadata is not compared, and indexes that are kept."""
     for items, place in ((comparison.unowned_in_database(), "database"), (comparison.unowned(), "models")):
         for kind in dict.fromkeys(kind for kind, _ in items):
             names = [name for each, name in items if each == kind]
@@ -40,6 +40,15 @@ def warn_of_uncompared(project: Project, comparison: Comparison, warn: Callable[
                 f"The models of {package} for the table{'s' if len(keys) > 1 else ''} {', '.join(keys)} use metadata"
                 f" that is not compared. {_remedy(project)} For tables in another database, write None in {OWNERS}."
             )
+    if kept := [name for changes in comparison.packages.values() for name in changes.kept_indexes]:
+        warn(
+            f"{_indexes(kept)} in no model and in no revision. Autogenerate keeps {'them' if len(kept) > 1 else 'it'}."
+            " To drop an index, write op.drop_index() in a revision."
+        )
+
+
+def _indexes(names: list[str]) -> str:
+    return f"The index{'es' if len(names) > 1 else ''} {', '.join(names)} {'are' if len(names) > 1 else 'is'}"
 
 
 def _remedy(project: Project) -> str:

@@ -33,6 +33,7 @@ class Changes:
     :ivar objects: the owners of types, views, and other objects, which all packages share.
     :ivar warnings: what the developer should know about the revision, as sentences.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
+    :ivar kept_indexes: the indexes that are in the database, but in no model and no revision.
     :ivar needs: other packages whose revisions have to run first, besides those that follow from the tables.
     """
 
@@ -41,6 +42,7 @@ class Changes:
     objects: ObjectOwners
     warnings: list[str] = field(default_factory=list)
     of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list)
+    kept_indexes: list[str] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
 
     @classmethod

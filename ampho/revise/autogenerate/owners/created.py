@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -30,12 +31,14 @@ class Created:
     :ivar columns: for each table, the columns that were added to it, each with the package that added it.
     :ivar objects: for each type, view, or other object, the package whose revision was the first one to name it.
     :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.
+    :ivar code: the code of the revisions.
     """
 
     tables: dict[str, str] = field(default_factory=dict)
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
     users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    code: list[bytes] = field(default_factory=list)
     _batch: str = ""
 
     @classmethod
@@ -45,12 +48,19 @@ class Created:
         for revision_id in filter(graph.has_file, filter(has_run, graph.ids)):
             revision = graph[revision_id]
             try:
-                tree = ast.parse(revision.path.read_bytes())
+                code = revision.path.read_bytes()
+                tree = ast.parse(code)
             except (OSError, SyntaxError, ValueError):
                 continue
+            found.code.append(code)
             for call in _calls_in_order(tree):
                 found.read(call, revision.package)
         return found
+
+    def names(self, name: str) -> bool:
+        """Return whether a revision contains a name as a word, in its code, its SQL, or a comment."""
+        word = re.compile(rb"(?<!\w)%b(?!\w)" % re.escape(name.encode()))
+        return any(word.search(code) for code in self.code)
 
     def read(self, call: ast.Call, package: str) -> None:
         """Record what a call in a revision of a package creates, drops, or renames."""
