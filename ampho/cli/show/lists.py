@@ -171,7 +171,7 @@ def _(drifts: Drifts, ctx: click.Context) -> None:
         say(f"{name:<{width}}  {differences if drift.changes else 'matches its models'}")
         print_changes(drift.changes, "    ")
         texts = {change.text for change in drift.changes}
-        for operation in drift.operations if is_verbose(ctx) else ():
+        for operation in drift.operations if drift.from_hook or is_verbose(ctx) else ():
             if operation not in texts:
                 say(f"      {operation}", hang=len("      "))
 

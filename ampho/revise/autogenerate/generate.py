@@ -22,7 +22,7 @@ from ampho.revise.autogenerate.drafting import Drafting
 from ampho.revise.autogenerate.operations.describe import Change, code_of, describe, risks
 from ampho.revise.autogenerate.owners.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
-from ampho.revise.autogenerate.write.directives import apply_hook, preset
+from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, preset
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import Draft, Wish, check_message, single_revision, write_drafts
 from ampho.status import advice
@@ -49,11 +49,13 @@ class Drift:
     :ivar operations: the operations of a revision that would make the database match the models, one line each, and
         what is not compared; empty if nothing differs.
     :ivar changes: the same differences, for people.
+    :ivar from_hook: whether the app's ``process_revision_directives`` returned the operations.
     """
 
     package: str
     operations: tuple[str, ...]
     changes: tuple[Change, ...] = ()
+    from_hook: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,4 +318,5 @@ def _drift(changes: Changes, rows: tuple[str, ...], graph: Graph, left_out: tupl
     found = apply_hook(changes, rows, preset(changes, Wish(""), graph))
     lines = [line for each in found for line in code_of(each.autogen, each.upgrade.ops)]
     described = [change for each in found for change in describe(each)]
-    return Drift(changes.package, (*lines, *(each.text for each in left_out)), (*described, *left_out))
+    operations = (*lines, *(each.text for each in left_out))
+    return Drift(changes.package, operations, (*described, *left_out), from_hook=has_hook(changes))

@@ -30,6 +30,11 @@ def preset(changes: Changes, wish: Wish, graph: Graph) -> Wish:
     return replace(wish, rev_id=wish.rev_id or new_id(graph, changes.package), head=wish.head or head)
 
 
+def has_hook(changes: Changes) -> bool:
+    """Return whether the user's configuration contains a hook."""
+    return changes.autogen.migration_context.opts.get(_HOOK) is not None
+
+
 def apply_hook(changes: Changes, rows: tuple[str, ...], preset: Wish) -> list[Changes]:
     """Call the user's hook, and return the changes of each directive that it returns and that is not empty.
 
