@@ -18,6 +18,7 @@ from project import Project
 from servers import Database
 from store import Store, open_store
 
+from ampho.errors import RevisionInputError
 from ampho.revise.autogenerate.operations.describe import describe
 from ampho.revise.autogenerate.write.render import body
 
@@ -395,6 +396,58 @@ def test_types_are_written_so_that_they_run_or_are_refused(project: Project, dat
     error = store.refused("db-rev", "shop", "Second", "-a")
     assert "the type Point of a.point is not known" in error
     assert "render_item" in error
+
+
+class Position(sa.types.UserDefinedType[str]):
+    """A type of databases that SQLAlchemy does not recognize when it reflects a table."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **options: object) -> str:
+        return "POINT"
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
+def test_types_that_sqlalchemy_does_not_recognize_are_kept_or_refused(database: Database) -> None:
+    def places(type_: Any, name: str = "at", **options: Any) -> sa.MetaData:
+        metadata = sa.MetaData()
+        sa.Table("places", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column(name, type_, **options))
+        return metadata
+
+    with connected(database) as connection:
+        old, new = places(Position()), places(Position(), "position", nullable=False)
+        old.create_all(connection)
+        connection.commit()
+        assert describe(compare(connection, old).packages["shop"]) == ()
+        written = body(compare(connection, new, rename=["places.at=position"]).packages["shop"])
+        run(connection, written.upgrades, written.imports)
+        assert describe(compare(connection, new).packages["shop"]) == ()
+        run(connection, written.downgrades, written.imports)
+        assert describe(compare(connection, old).packages["shop"]) == ()
+        without = sa.MetaData()
+        sa.Table("places", without, sa.Column("id", sa.Integer, primary_key=True))
+        for metadata in (places(sa.String(50)), without, sa.MetaData()):
+            with pytest.raises(RevisionInputError, match=r"cannot create places\.at again.*ischema_names"):
+                body(compare(connection, metadata).packages["shop"])
+        names = dict(connection.dialect.ischema_names)
+        connection.dialect.ischema_names = names | {"point": Position}
+        written = body(compare(connection, sa.MetaData()).packages["shop"])
+        run(connection, written.upgrades, written.imports)
+        run(connection, written.downgrades, written.imports)
+        assert describe(compare(connection, old).packages["shop"]) == ()
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_dropped_column_without_a_type_is_created_again(database: Database) -> None:
+    with connected(database) as connection:
+        connection.exec_driver_sql("CREATE TABLE things (id INTEGER NOT NULL PRIMARY KEY, x)")
+        connection.commit()
+        written = body(compare(connection, sa.MetaData()).packages["shop"])
+        run(connection, written.upgrades, written.imports)
+        run(connection, written.downgrades, written.imports)
+        connection.exec_driver_sql("INSERT INTO things VALUES (1, 1), (2, 'a')")
+        assert connection.exec_driver_sql("SELECT x FROM things").scalars().all() == [1, "a"]
 
 
 @pytest.mark.drivers("sqlite+pysqlite")

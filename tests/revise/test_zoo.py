@@ -16,7 +16,8 @@ from servers import Database
 
 DOCS = Path(__file__).parents[2] / "docs"
 DRIVERS = ["sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql"]
-if os.environ.get("AMPHO_ZOO") == "all":
+ALL = os.environ.get("AMPHO_ZOO") == "all"
+if ALL:
     DRIVERS += ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy"]
 
 
@@ -51,6 +52,24 @@ def test_what_was_just_migrated_does_not_differ_and_changes_run_in_both_directio
     hidden.rename(change)
     _write_models(project, [kind.after for kind in zoo])
     _run(project, "db-up")
+    assert _run(project, "db-check").stdout == "zoo  matches its models\n"
+
+    if ALL:
+        _run(project, "db-down", "zoo@-1")
+        change.unlink()
+        _check_drops(project, [kind.before for kind in zoo])
+
+
+def _check_drops(project: Project, sources: list[str]) -> None:
+    """Drop all tables, and check that the downgrade creates them again as they were."""
+    models = project.folder / "zoo" / "models.py"
+    models.write_text("from sqlalchemy import MetaData\n\nmetadata = MetaData()\n", "utf-8")
+    _run(project, "db-rev", "zoo", "Drop", "-a")
+    _run(project, "db-up")
+    _run(project, "db-down", "zoo@-1")
+    (drop,) = project.folder.glob("zoo/migrations/versions/*_drop.py")
+    drop.unlink()
+    _write_models(project, sources)
     assert _run(project, "db-check").stdout == "zoo  matches its models\n"
 
 

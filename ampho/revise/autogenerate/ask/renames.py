@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy import Constraint, Index, Table
     from sqlalchemy.engine import Dialect, Inspector
+    from sqlalchemy.engine.interfaces import ReflectedColumn
 
 _SHOWN = 20
 _PARTS = frozenset(
@@ -174,6 +175,15 @@ class Renames:
         :param table: the new name of the table.
         """
         return self._parts.get((schema, table), {}).get((kind, name), name)
+
+
+def _reflected(column: ReflectedColumn, table: Table, name: str) -> Mapping[str, Any]:
+    """Return a reflected column, with the type in the model if SQLAlchemy does not recognize the type."""
+    from sqlalchemy.types import NullType
+
+    if not isinstance(column["type"], NullType):
+        return column
+    return {**column, "type": next(each.type for each in table.columns if each.name == name)}
 
 
 def _rename_column(rename: Rename, *, of_mysql: bool) -> RenameColumn:
@@ -377,7 +387,7 @@ class _Resolver:
         columns = {each["name"]: each for each in self._inspector.get_columns(present, schema)}
         if name in columns:
             self._check_column(text, self._tables[key], columns, name, target)
-            return Rename("column", bare, name, target, schema, columns[name])
+            return Rename("column", bare, name, target, schema, _reflected(columns[name], self._tables[key], target))
         if kind := self._kind(text, present, schema, name):
             self._check_named(text, self._tables[key], name, target)
             return Rename(kind, bare, name, target, schema)

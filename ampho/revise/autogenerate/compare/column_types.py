@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, Enum, Float, LargeBinary, Numeric, String, Text
-from sqlalchemy.dialects.mysql import SET
-from sqlalchemy.types import NullType, TypeDecorator
+from sqlalchemy.dialects.mysql import INET4, INET6, SET
+from sqlalchemy.dialects.mysql.base import ischema_names
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
-    from sqlalchemy.dialects.mysql import SET
     from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeEngine
+
+# SQLAlchemy creates columns of these types, but does not recognize them when it reflects a table.
+for _type in (INET4, INET6):
+    ischema_names.setdefault(_type.__name__.lower(), _type)
 
 _BLOBS = {"tinyblob": 255, "blob": 65_535, "mediumblob": 16_777_215, "longblob": 4_294_967_295}
 _TEXTS = {"tinytext": 255, "text": 65_535, "mediumtext": 16_777_215, "longtext": 4_294_967_295}
@@ -26,8 +29,11 @@ _SINGLE = 24  # the largest precision of a single-precision number, in bits
 def differs(present: Column[Any], declared: Column[Any], dialect: Dialect) -> bool | None:
     """Return whether the type of a column differs between the database and the model, or None to let Alembic decide."""
     here, there = present.type, _of_database(declared.type, dialect)
-    if isinstance(here, NullType) or isinstance(there, NullType):
+    if isinstance(there, NullType):
         return None
+    if isinstance(here, NullType):  # reflection does not recognize it, so it is not one of SQLAlchemy's types
+        is_sqlalchemys = type(there).__module__.startswith("sqlalchemy.")
+        return dialect.name != "sqlite" and is_sqlalchemys and not isinstance(there, ARRAY)
     if dialect.name == "sqlite" and _is_affinity(here, there, dialect):
         return False
     if dialect.name in ("mysql", "mariadb"):

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Column,
     Computed,
 )
+from sqlalchemy.types import NullType
 
 from ampho.revise.autogenerate.compare import column_types
 from ampho.revise.autogenerate.compare.catalog import dialect_of
@@ -109,6 +110,8 @@ def _compare_type(
     found = column_types.differs(present, declared, dialect_of(context))
     if found:
         operation.modify_type = declared.type
+    elif isinstance(present.type, NullType):
+        operation.existing_type = declared.type
     return _CONTINUE if found is None else _STOP
 
 

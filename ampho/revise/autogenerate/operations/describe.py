@@ -180,6 +180,8 @@ def risks(changes: Iterable[Change]) -> Iterator[str]:
 
 def type_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
     """Return a type as SQL of the database, or as Python code if the type cannot be compiled."""
+    if isinstance(type_, types.NullType):
+        return "?"
     try:
         return type_.compile(dialect=dialect)
     except Exception:  # noqa: BLE001 (a type of the app may raise anything)

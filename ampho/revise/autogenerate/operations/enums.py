@@ -19,6 +19,7 @@ from alembic.autogenerate.render import render_op_text
 from alembic.operations import ops
 from sqlalchemy import Column, Table, TypeDecorator, inspect, text
 from sqlalchemy.dialects.postgresql import ENUM
+from sqlalchemy.types import NullType
 
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted, single_percents
@@ -493,10 +494,13 @@ def cast_columns(changes: Changes) -> None:
 
 def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[ops.MigrateOperation]:
     """Yield an operation or, in its place, those that convert a column and its default, because PostgreSQL does not."""
-    if not isinstance(operation, ops.AlterColumnOp) or operation.modify_type is None or operation.existing_type is None:
+    if not isinstance(operation, ops.AlterColumnOp):
         yield operation
         return
     old, new = operation.existing_type, operation.modify_type
+    if new is None or old is None or isinstance(old, NullType):
+        yield operation
+        return
     using, back = _conversion(old, new, operation, autogen), _conversion(new, old, operation, autogen)
     if not using and not back:
         yield operation

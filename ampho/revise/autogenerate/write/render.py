@@ -22,15 +22,17 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from alembic.autogenerate import render, renderers
-from sqlalchemy import ClauseElement, DefaultClause, False_, TextClause, True_, TypeDecorator
+from alembic.operations import ops
+from sqlalchemy import ClauseElement, Column, DefaultClause, False_, TextClause, True_, TypeDecorator
 from sqlalchemy.dialects.postgresql import DOMAIN, ENUM
 from sqlalchemy.sql import functions
-from sqlalchemy.sql.sqltypes import Enum
+from sqlalchemy.sql.sqltypes import Enum, NullType
 from sqlalchemy.util import immutabledict
 
 from ampho._text import listed
 from ampho.errors import RevisionInputError
 from ampho.migrate.alembic import Body
+from ampho.revise.autogenerate.operations.changes import table_key
 from ampho.revise.autogenerate.operations.domains import DomainOp
 from ampho.revise.autogenerate.operations.enums import commit_used_labels, native_enum, renders_enums
 from ampho.revise.autogenerate.operations.statements import literal_sql
@@ -55,6 +57,7 @@ class ItemRenderer:
 
     :ivar warnings: sentences about the types that were replaced.
     :ivar failures: descriptions of the types that cannot be rendered.
+    :ivar is_unrecognized: whether a type is missing, because SQLAlchemy does not recognize it in the database.
     """
 
     def __init__(self, users: RenderItem | None) -> None:
@@ -63,6 +66,7 @@ class ItemRenderer:
         self._column = ""
         self.warnings: list[str] = []
         self.failures: list[str] = []
+        self.is_unrecognized = False
 
     def __call__(self, kind: str, item: Any, autogen: AutogenContext) -> str | bool:  # noqa: ANN401 (Alembic's signature)
         """Return the code of an item; False if Alembic should render it."""
@@ -71,7 +75,16 @@ class ItemRenderer:
             self._column = str(item)
         if kind == "server_default" and text is False:
             return _default_text(item, autogen)
-        return self._render_type(item, autogen) if kind == "type" and text is False else text
+        if kind != "type" or text is not False:
+            return text
+        return self._render_unrecognized(autogen) if isinstance(item, NullType) else self._render_type(item, autogen)
+
+    def _render_unrecognized(self, autogen: AutogenContext) -> str | bool:
+        """Return the code of a column of SQLite without a type. On other databases, the file cannot be written."""
+        if autogen.dialect.name == "sqlite":
+            return f"{render._sqlalchemy_autogenerate_prefix(autogen)}BLOB()"  # SQLite stores both in the same way
+        self.is_unrecognized = True
+        return False
 
     def _render_type(self, type_: TypeEngine[Any], autogen: AutogenContext) -> str | bool:
         if type_._variant_mapping:
@@ -122,6 +135,22 @@ class ItemRenderer:
         return next((str(column) for column in columns if column.type is type_), self._column)
 
 
+def _unrecognized(changes: Changes) -> Iterator[str]:
+    """Yield the columns that the downgrade creates with a type that SQLAlchemy does not recognize in the database."""
+    for operation in changes.operations():
+        if not isinstance(operation, ops.DropTableOp | ops.AlterTableOp):
+            continue
+        columns: list[Column[Any]] = []
+        if isinstance(operation, ops.DropTableOp):
+            columns = [*operation.to_table().columns]
+        elif isinstance(operation, ops.DropColumnOp):
+            columns = [operation.to_column()]
+        elif isinstance(operation, ops.AlterColumnOp) and operation.existing_type is not None:
+            columns = [Column(operation.column_name, operation.existing_type)]
+        unknown = [column.name for column in columns if isinstance(column.type, NullType)]
+        yield from (f"{table_key(operation)}.{name}" for name in unknown)
+
+
 @contextmanager
 def _single_percents(dialect: Any) -> Iterator[None]:  # noqa: ANN401 (private names of a dialect)
     """Write each percent sign in SQL once; some drivers need two, but the second is added when the revision runs."""
@@ -143,6 +172,7 @@ def body(changes: Changes) -> Body:
     renderer = autogen.opts["render_item"]
     renderer.warnings.clear()
     renderer.failures.clear()
+    renderer.is_unrecognized = False
     commit_used_labels(changes)
     autogen.imports = set(changes.script.imports)
     with _single_percents(autogen.dialect):
@@ -151,6 +181,13 @@ def body(changes: Changes) -> Body:
         raise RevisionInputError(
             f"The code that creates {listed(failures)} is not known. Pass context.configure() a render_item"
             " function that returns the code, or give the type's class a __repr__() that does.",
+            package=changes.package,
+        )
+    if renderer.is_unrecognized:
+        raise RevisionInputError(
+            f"The downgrade cannot create {listed([*_unrecognized(changes)])} again, because SQLAlchemy does not"
+            " recognize the type in the database. Import the library that defines the type in the module of the"
+            " models, or add your own type to the dialect's ischema_names there.",
             package=changes.package,
         )
     changes.warnings += dict.fromkeys(renderer.warnings)
