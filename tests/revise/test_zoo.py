@@ -8,11 +8,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import kinds
 import pytest
+import sqlalchemy as sa
+from comparing import compare, connected, run
 from project import Project, Result
 from servers import Database
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+from ampho.revise.autogenerate.operations.describe import describe
+from ampho.revise.autogenerate.write.render import body
 
 DOCS = Path(__file__).parents[2] / "docs"
 DRIVERS = ["sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql"]
@@ -101,6 +109,24 @@ def _write_models(project: Project, sources: list[str]) -> None:
 
 def _run(project: Project, *command: str, check: bool = True) -> Result:
     return project.run("ampho", *command, check=check, timeout=120)
+
+
+@pytest.mark.parametrize("type_", [postgresql.CITEXT(), postgresql.HSTORE()], ids=str)
+@pytest.mark.drivers("postgresql+psycopg")
+def test_types_of_extensions_that_a_server_may_lack(type_: TypeEngine[Any], database: Database) -> None:
+    extension = str(type_).lower()
+    if not database.query(f"SELECT 1 FROM pg_available_extensions WHERE name = '{extension}'"):
+        pytest.skip(f"the server has no extension {extension}")
+    database.run(f"CREATE EXTENSION {extension}")
+    before, after = sa.MetaData(), sa.MetaData()
+    for metadata, each in ((before, type_), (after, sa.Text())):
+        sa.Table("zoo", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("x", each))
+    with connected(database) as connection:
+        for old, new in ((sa.MetaData(), before), (before, after), (after, before), (before, sa.MetaData())):
+            written = body(compare(connection, new).packages["shop"])
+            for code, present in (written.upgrades, new), (written.downgrades, old), (written.upgrades, new):
+                run(connection, code, written.imports)
+                assert describe(compare(connection, present).packages["shop"]) == ()
 
 
 def test_the_page_lists_what_is_not_seen() -> None:
