@@ -16,9 +16,9 @@ from sqlalchemy import MetaData, Table
 
 from ampho.revise.autogenerate.ask.fills import Fills, questions_about_values
 from ampho.revise.autogenerate.ask.likeness import likely_renames, rename_along
-from ampho.revise.autogenerate.ask.renames import RenamedInspector, resolve
+from ampho.revise.autogenerate.ask.renames import RenamedInspector, names_in_other_case, resolve
 from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
-from ampho.revise.autogenerate.operations.changes import Changes, table_key
+from ampho.revise.autogenerate.operations.changes import Changes, parents, table_key
 from ampho.revise.autogenerate.operations.constraints import (
     keep_keys_of_default_schema,
     name_constraints,
@@ -29,7 +29,7 @@ from ampho.revise.autogenerate.operations.domains import change_domains
 from ampho.revise.autogenerate.operations.enums import cast_columns, change_enums, create_schemas
 from ampho.revise.autogenerate.operations.identities import change_identities
 from ampho.revise.autogenerate.operations.indexes_of_keys import drop_indexes_of_keys, keep_keys
-from ampho.revise.autogenerate.operations.order import make_altering_keys, order_drops
+from ampho.revise.autogenerate.operations.order import leave_out_inherited_columns, make_altering_keys, order_drops
 from ampho.revise.autogenerate.operations.unknown_indexes import keep_unknown_indexes
 from ampho.revise.autogenerate.owners.keys import split_key
 from ampho.revise.autogenerate.owners.objects import ObjectOwners
@@ -48,6 +48,7 @@ PASSES: Sequence[Callable[[Changes], None]] = (
     keep_unknown_indexes,
     separate_indexes,
     keep_keys_of_default_schema,
+    leave_out_inherited_columns,
     order_drops,
     make_altering_keys,
     name_constraints,
@@ -96,21 +97,37 @@ class Comparison:
         self._autogen = AutogenContext(context, opts=self._filtered(context.opts))
         self._dropped: Collection[str] = ()
         self._renamed_tables: Collection[str] = ()
-        self._renames = self._renamed(rename)
+        self._inspector = self._autogen.inspector
+        self._order_parents()
+        self._renames = self._renamed(rename := tuple(rename))
         self._fills = Fills.parse(fill, ", ".join(packages))
         self.objects: ObjectOwners = ObjectOwners(owners, self._autogen, self._names, self._seen)
+        found = self._found()
+        while same := set(names_in_other_case(found, context.dialect.name)).difference(rename):
+            self._renames = self._renamed(rename := (*rename, *sorted(same)))
+            found = self._found()
+        split = self._split(found)
+        self.packages: Mapping[str, Changes] = {name: self._changes(name, split.get(name, [])) for name in packages}
+
+    def _order_parents(self) -> None:
+        """Let SQLAlchemy create the tables from which tables of PostgreSQL inherit before these."""
+        tables = self._autogen.table_key_to_table
+        for table in tables.values():
+            for key in parents(table.dialect_kwargs):
+                if key in tables:
+                    table.add_is_dependent_on(tables[key])
+
+    def _found(self) -> list[ops.MigrateOperation]:
         found = ops.UpgradeOps([])
         with without_warnings():
             compare._produce_net_changes(self._autogen, found)
-        split = self._split(found.ops)
-        self.packages: Mapping[str, Changes] = {name: self._changes(name, split.get(name, [])) for name in packages}
+        return found.ops
 
-    def _renamed(self, rename: Iterable[str]) -> Sequence[tuple[str, ops.MigrateOperation]]:
+    def _renamed(self, wanted: Sequence[str]) -> Sequence[tuple[str, ops.MigrateOperation]]:
         """Return the operations that rename objects, with their owners, and make the comparison use the new names."""
-        wanted = tuple(rename)
         if not wanted:
             return ()
-        inspector, tables = self._autogen.inspector, self._autogen.table_key_to_table
+        inspector, tables = self._inspector, self._autogen.table_key_to_table
         own = {key: table for key, table in tables.items() if self._is_own(key)}
         gone = [name for name in inspector.get_table_names() if name not in own and self._is_own(name)]
         renames = resolve(wanted, inspector, own, self._autogen.dialect.default_schema_name, gone)

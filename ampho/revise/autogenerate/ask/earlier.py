@@ -51,6 +51,7 @@ class Earlier:
 
     def __init__(self) -> None:
         self._sources: dict[str, tuple[str, ...]] = {}
+        self._tables: dict[str, Mapping[str, str]] = {}
 
     def versions(self, module: str, table: str, gone: str) -> Versions | None:
         """Return the columns of a table's model, now and in the newest version in git that contains a column.
@@ -66,7 +67,10 @@ class Earlier:
 
     def tables(self, module: str) -> Mapping[str, str]:
         """Return the names of the tables in the last version of a module, by the names of their classes."""
-        return {node.name: _table_name(node) for source in self._of(module)[:1] for node in _classes(source)}
+        if module not in self._tables:
+            nodes = [node for source in self._of(module)[:1] for node in _classes(source)]
+            self._tables[module] = {node.name: _table_name(node) for node in nodes}
+        return self._tables[module]
 
     def _of(self, module: str) -> tuple[str, ...]:
         """Return the last versions of a module, with the newest first."""

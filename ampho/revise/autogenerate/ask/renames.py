@@ -7,10 +7,11 @@ renames. The comparison then also finds all other differences, such as a new typ
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial, wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import renderers
@@ -18,6 +19,7 @@ from alembic.operations import ops
 
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
+from ampho.revise.autogenerate.operations.changes import table_key
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.statements import Statement, quoted
 from ampho.revise.autogenerate.owners.keys import join_key, split_key
@@ -88,10 +90,14 @@ class RenameTable(ops.RenameTableOp):
 
 
 @renderers.dispatch_for(RenameTable)
-def _render(autogen: AutogenContext, operation: RenameTable) -> str:
+def _render(autogen: AutogenContext, operation: RenameTable) -> list[str]:
+    """Return the code that renames a table, in two steps where SQLite takes the new name for the old one."""
     schema = f", schema={operation.schema!r}" if operation.schema else ""
     prefix = autogen.opts["alembic_module_prefix"] or ""
-    return f"{prefix}rename_table({operation.table_name!r}, {operation.new_table_name!r}{schema})"
+    names = [operation.table_name, operation.new_table_name]
+    if autogen.dialect.name == "sqlite" and names[0].lower() == names[1].lower():
+        names.insert(1, f"{names[1]}_renamed")
+    return [f"{prefix}rename_table({old!r}, {new!r}{schema})" for old, new in pairwise(names)]
 
 
 class RenameColumn(ops.AlterColumnOp):
@@ -290,6 +296,32 @@ class RenamedInspector:
         if not isinstance(sql, str):
             return sql
         return _WORD.sub(lambda word: self._renames.part("column", schema, table, word[0]), sql)
+
+
+def names_in_other_case(operations: Iterable[ops.MigrateOperation], dialect: str) -> Iterator[str]:
+    """Yield the renames, such as ``users.Name=name``, of objects that the database can only rename.
+
+    SQLite, MariaDB, and MySQL cannot add a column whose name differs from that of another only in case, and SQLite
+    cannot create such a table.
+    """
+    found = [*operations]
+    if dialect == "sqlite":
+        drops, made = (
+            [each for each in found if isinstance(each, kind)] for kind in (ops.DropTableOp, ops.CreateTableOp)
+        )
+        yield from _pairs([table_key(each) for each in drops], [table_key(each) for each in made])
+    for table in found if dialect in ("sqlite", "mysql", "mariadb") else ():
+        if isinstance(table, ops.ModifyTableOps):
+            key = table_key(table)
+            dropped = [f"{key}.{each.column_name}" for each in table.ops if isinstance(each, ops.DropColumnOp)]
+            yield from _pairs(
+                dropped, [f"{key}.{each.column.name}" for each in table.ops if isinstance(each, ops.AddColumnOp)]
+            )
+
+
+def _pairs(dropped: Iterable[str], added: Iterable[str]) -> Iterator[str]:
+    new = {name.lower(): name.rpartition(".")[2] for name in added}
+    yield from (f"{name}={new[name.lower()]}" for name in dropped if name.lower() in new and "=" not in name)
 
 
 def resolve(

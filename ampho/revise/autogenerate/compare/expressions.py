@@ -17,7 +17,7 @@ _PATTERN = r"""
     [BENXbenx]?'(?:[^']|'')*'                 # a string, bits, or bytes
     | "(?:[^"]|"")*" | `(?:[^`]|``)*`         # a quoted name
     | \d+(?:\.\d+)?(?:[Ee][+-]?\d+)?          # a number
-    | [^\W\d]\w* | :: | <> | != | [<>]=? | \|\| | \S
+    | [^\W\d]\w* | :: | <> | != | [<>]=? | \|\| | && | \S
     """
 _TOKENS = re.compile(_PATTERN, re.VERBOSE)
 _MYSQL_TOKENS = re.compile(_PATTERN.replace("[^']|''", r"[^'\\]|''|\\.", 1), re.VERBOSE | re.DOTALL)
@@ -29,7 +29,8 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 _KEYWORDS = frozenset(
     ["and", "as", "between", "case", "else", "in", "interval", "is", "like", "not", "or", "then", "when", "xor"]
 )
-_MYSQL_WORDS = {"true": "1", "false": "0", "curdate": "current_date", "curtime": "current_time"}
+_MYSQL_WORDS = {"true": "1", "false": "0", "curdate": "current_date", "curtime": "current_time", "rlike": "regexp"}
+_MYSQL_WORDS |= {"%": "mod", "!=": "<>", "!": "not", "&&": "and", "||": "or"}
 
 
 def tokens(sql: str, database: str) -> list[str]:

@@ -160,17 +160,19 @@ class TableComparison:
                 self.found.ops.insert(0, self.found.ops.pop())  # before another index replaces it
 
     def _is_needed(self, operation: ops.MigrateOperation) -> bool:
-        """Return whether an operation drops the only index of a foreign key, which MariaDB and MySQL refuse."""
+        """Return whether an operation drops an index that MariaDB or MySQL may have created for a foreign key.
+
+        Its name does not tell, because the database keeps it when the key, the column, or the table is renamed.
+        """
         if not isinstance(operation, ops.DropIndexOp):
             return False
-        dropped = next((index for index in self._present.indexes if index.name == operation.index_name), None)
+        plain = [index for index in self._present.indexes if not index.unique]
+        dropped = [index.columns.keys() for index in plain if index.name == operation.index_name]
         others = [[*index.columns.keys()] for index in (*self._declared.indexes, *self._uniques())]
         new = [[*each.local_cols] for each in self.found.ops if isinstance(each, ops.CreateForeignKeyOp)]
-        keys = [[*key.columns.keys()] for key in self._declared.foreign_key_constraints]
-        return dropped is not None and any(
-            _begins([*dropped.columns.keys()], key) and not any(_begins(other, key) for other in others)
-            for key in keys
-            if key not in new
+        keys = [key.columns.keys() for key in self._declared.foreign_key_constraints]
+        return any(
+            key in dropped and not any(_begins(other, key) for other in others) for key in keys if key not in new
         )
 
     def _uniques(self) -> Iterator[UniqueConstraint | PrimaryKeyConstraint]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
@@ -171,10 +171,16 @@ def targets(operation: ops.MigrateOperation) -> Iterable[str]:
         return [join_key(operation.kw.get("referent_schema"), operation.referent_table)]
     if isinstance(operation, ops.CreateTableOp):
         keys = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint)]
-        return [target(element) for key in keys for element in key.elements]
+        return [*parents(operation.kw), *(target(element) for key in keys for element in key.elements)]
     if isinstance(operation, ops.AddColumnOp):
         return [target(element) for element in operation.column.foreign_keys]
     return []
+
+
+def parents(options: Mapping[str, Any]) -> Sequence[str]:
+    """Return the keys of the tables from which a table of PostgreSQL inherits, according to its options."""
+    found: str | Sequence[str] = options.get("postgresql_inherits") or ()
+    return (found,) if isinstance(found, str) else found
 
 
 def target(element: ForeignKey) -> str:

@@ -72,6 +72,8 @@ _CONVERSION = text("""
         AND CASE WHEN kept.castcontext IS NULL THEN new.typcategory <> 'S' ELSE kept.castcontext = 'e' END
 """)
 _TEXT = re.compile(r"('(?:[^']|'')*')::[\w \".]+$")
+# A string, a cast, and a function match, too, so that no name inside them does.
+_NAME = re.compile(r"""'(?:[^']|'')*' | ::\s*[\w".]+ | [^\W\d]\w*\s*\( | "(?:[^"]|"")*" | [^\W\d]\w*""", re.VERBOSE)
 
 Name: TypeAlias = tuple[str, str]
 """The schema and the name of an object in the database."""
@@ -325,15 +327,19 @@ def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
 
 def _renamed(columns: Iterable[EnumColumn], changes: Changes, catalog: _Catalog) -> Iterator[EnumColumn]:
     """Yield columns with the names that they have after an upgrade."""
-    tables = _new_tables(changes, catalog)
-    names = {
+    tables, names = _new_tables(changes, catalog), _new_columns(changes, catalog)
+    for column in columns:
+        table = tables.get(column.table, column.table)
+        yield replace(column, table=table, name=names.get((table, column.name), column.name))
+
+
+def _new_columns(changes: Changes, catalog: _Catalog) -> Mapping[tuple[Name, str], str]:
+    """Return the new names of the columns that an upgrade renames, by the new name of the table and the old name."""
+    return {
         (catalog.key(each.schema, each.table_name), each.column_name): str(each.modify_name)
         for each in changes.operations()
         if isinstance(each, ops.AlterColumnOp) and each.modify_name
     }
-    for column in columns:
-        table = tables.get(column.table, column.table)
-        yield replace(column, table=table, name=names.get((table, column.name), column.name))
 
 
 def _new_tables(changes: Changes, catalog: _Catalog) -> Mapping[Name, Name]:
@@ -401,11 +407,22 @@ def _left_uses(catalog: _Catalog, name: Name, changes: Changes) -> Iterator[Labe
         if isinstance(each, ops.DropIndexOp | ops.DropConstraintOp)
     }
     dropped |= {(catalog.key(each.schema, each.table_name), None) for each in changes.only(ops.DropTableOp)}
-    tables = _new_tables(changes, catalog)
+    tables, names = _new_tables(changes, catalog), _new_columns(changes, catalog)
     for use in catalog.uses.get(name, ()):
         table = tables.get(use.table, use.table)
         if dropped.isdisjoint([(table, use.name), (table, None)]):
-            yield replace(use, table=table)
+            columns = {old: new for (of, old), new in names.items() if of == table}
+            yield replace(use, table=table, definition=_with_new_names(use.definition, columns, catalog.dialect))
+
+
+def _with_new_names(sql: str, columns: Mapping[str, str], dialect: Dialect) -> str:
+    """Return SQL that PostgreSQL printed, with the new names of renamed columns."""
+
+    def new(word: re.Match[str]) -> str:
+        name = word[0][1:-1].replace('""', '"') if word[0].startswith('"') else word[0]
+        return quoted(columns[name], dialect) if name in columns else word[0]
+
+    return _NAME.sub(new, sql) if columns else sql
 
 
 def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> EnumColumn:
@@ -521,7 +538,7 @@ def _conversion(
 ) -> str:
     """Return the SQL that converts a column; empty if PostgreSQL converts it without."""
     dialect = autogen.dialect
-    column = quoted(operation.column_name, dialect)
+    column = _without_percents(quoted(operation.column_name, dialect))
     names = [single_percents(type_.compile(dialect=dialect), dialect) for type_ in (old, new)]
     if any(native_enum(type_, dialect) is not None for type_ in (old, new)):
         found = "as text" if renders_enums(autogen) else None
@@ -529,6 +546,14 @@ def _conversion(
         bare = [name.partition(" COLLATE ")[0] for name in names]
         found = cast("Connection", autogen.connection).scalar(_CONVERSION, {"old": bare[0], "new": bare[1]})
     return f"{column}{'::text' if found == 'as text' else ''}::{names[1]}" if found else ""
+
+
+def _without_percents(column: str) -> str:
+    """Return a quoted name without percent signs, because some drivers need two of them in ``postgresql_using``."""
+    if "%" not in column:
+        return column
+    escaped = column.replace("\\", "\\\\").replace("%", r"\0025")
+    return f"U&{escaped}"
 
 
 def _change_of_default(operation: ops.AlterColumnOp, type_: Any, before: Any, after: Any) -> ops.AlterColumnOp:  # noqa: ANN401 (Alembic's types)

@@ -6,21 +6,24 @@ This module uses these private names: ``DropTableOp._reverse``, the table as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import cast
 
 from alembic.operations import ops
-from sqlalchemy import ForeignKeyConstraint
+from sqlalchemy import Column, ForeignKeyConstraint
+from sqlalchemy.schema import ColumnCollectionConstraint
 
 from ampho.revise.autogenerate.operations.changes import (
     Changes,
     is_empty_change,
+    parents,
     references,
     table_key,
     target,
     targets,
 )
+from ampho.revise.autogenerate.owners.keys import split_key
 
 
 def order_drops(changes: Changes) -> None:
@@ -46,6 +49,31 @@ def order_drops(changes: Changes) -> None:
             keys += [drop_foreign_keys(drops[key], target) for key, target in circular]
         left = [operation for operation in after if not is_empty_change(operation)]
         found[first:] = [*keys, *(drops[key] for key in order), *left]
+
+
+def leave_out_inherited_columns(changes: Changes) -> None:
+    """Leave out what tables of PostgreSQL inherit: dropping columns, and creating columns when a drop is reverted."""
+    for drop in changes.only(ops.DropTableOp):
+        made = cast("ops.CreateTableOp", drop._reverse)
+        if names := _columns_of(parents(made.kw), changes):
+            constraints = [item for item in made.columns if isinstance(item, ColumnCollectionConstraint)]
+            names.difference_update(*(item.columns.keys() for item in constraints))
+            made.columns = [item for item in made.columns if not (isinstance(item, Column) and item.name in names)]
+    for change in changes.only(ops.ModifyTableOps):
+        declared = changes.autogen.table_key_to_table.get(table_key(change))
+        if declared is not None and (names := _columns_of(parents(declared.dialect_kwargs), changes)):
+            change.ops[:] = [
+                each for each in change.ops if not (isinstance(each, ops.DropColumnOp) and each.column_name in names)
+            ]
+    changes.remove_empty()
+
+
+def _columns_of(keys: Iterable[str], changes: Changes) -> set[str]:
+    """Return the names of the columns of tables in the database."""
+    inspector = changes.autogen.inspector
+    tables = [(name, schema) for schema, name in map(split_key, keys)]
+    found = [inspector.get_columns(*table) for table in tables if inspector.has_table(*table)]
+    return {column["name"] for columns in found for column in columns}
 
 
 def make_altering_keys(changes: Changes) -> None:

@@ -49,6 +49,8 @@ RenderItem: TypeAlias = Callable[[str, Any, "AutogenContext"], "str | bool"]
 
 _TEMPLATE_NAMES = frozenset({"op", "sa"})
 _INDENTED = "if True:\n    "  # the first line of a body lacks the indentation of the others
+_STRING = re.compile(r"'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_OPERATOR = re.compile(r"[\w)\s][%*/+<>=&|-]|\b(?:mod|div|and|or|xor)\b", re.IGNORECASE)
 _SINGLE_QUOTED = re.compile(r"""([a-zA-Z]*)('''|')((?:\\[^'"]|[^\\"])*)\2""")
 
 
@@ -215,20 +217,23 @@ def _shown(type_: TypeEngine[Any]) -> str:
 def _default_text(default: object, autogen: AutogenContext) -> str | bool:
     """Return the code of a server default where Alembic's own does not run on every database, or is wrong.
 
-    These are functions such as ``now()``, ``true()`` and ``false()``, which Alembic writes as SQL of one database, and
-    expressions of SQLite that Alembic takes for strings, such as ``'a' || 'b'``.
+    These are functions such as ``now()``, ``true()`` and ``false()``, which Alembic writes as SQL of one database;
+    expressions of SQLite that Alembic takes for strings, such as ``'a' || 'b'``; and expressions of MariaDB and MySQL
+    without parentheses, such as ``5 % 3``, which ``ALTER TABLE`` does not accept.
     """
     prefix, argument = render._sqlalchemy_autogenerate_prefix(autogen), getattr(default, "arg", None)
     if isinstance(argument, True_ | False_):
         return f"{prefix}{argument}()"
     if isinstance(argument, functions.now | functions.AnsiFunction) and len(argument.clauses) == 0:
         return f"{prefix}func.{argument.name}()"
-    if autogen.dialect.name != "sqlite" or not isinstance(default, DefaultClause):
-        return False
-    if not isinstance(default.arg, TextClause):
+    database = autogen.dialect.name
+    if database == "postgresql" or not isinstance(default, DefaultClause) or not isinstance(default.arg, TextClause):
         return False
     sql = autogen.migration_context.impl.render_ddl_sql_expr(default.arg, is_server_default=True)
-    is_mistaken = sql[:1] == sql[-1:] == "'" and not re.fullmatch("'(?:[^']|'')*'", sql)
+    if database == "sqlite":
+        is_mistaken = sql[:1] == sql[-1:] == "'" and not re.fullmatch("'(?:[^']|'')*'", sql)
+    else:
+        is_mistaken = sql[:1] != "(" and _OPERATOR.search(_STRING.sub("''", sql)) is not None
     return is_mistaken and f"{prefix}text({f'({sql})'!r})"
 
 
