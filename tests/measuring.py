@@ -6,10 +6,12 @@ Measured, Python takes twice as long.
 from __future__ import annotations
 
 import pickle
+import sys
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import BinaryIO
 
 from coverage import Coverage
@@ -31,15 +33,32 @@ def start() -> None:
     """Start the collector of coverage; ``Coverage.start`` would wrap ``os._exit`` each time.
 
     The collector looks up the current greenlet whenever a function is called or returns. A dictionary takes much less
-    time for that than the ``WeakKeyDictionary`` that it creates, and keeps the greenlets until it starts again.
+    time for that than the ``WeakKeyDictionary`` that it creates, and keeps the greenlets until it starts again. It also
+    loses no ``KeyboardInterrupt``: the collector ignores what is raised in ``WeakKeyDictionary.__getitem__``. The lock
+    is used without the methods around it, which take time, and could be interrupted between taking it and returning.
     """
     if _collector is not None:
+        _collector._installation_trace = _start_thread
+        _collector.lock_data, _collector.unlock_data = _collector.data_lock.acquire, _collector.data_lock.release
         weak = weakref.WeakKeyDictionary
         weakref.WeakKeyDictionary = dict  # type: ignore[assignment, misc]
         try:
             _collector.start()
         finally:
             weakref.WeakKeyDictionary = weak  # type: ignore[misc]
+
+
+def _start_thread(frame: FrameType, event: str, arg: object) -> object:
+    """Start the collector in a new thread, where it does not look up greenlets.
+
+    Otherwise, each thread would have a greenlet and a weak reference to it, whose callback greenlet calls in a pending
+    call when the thread has ended. If another thread ended at that moment, a second pending call would be queued, and
+    Python 3.11 would hang: a traced function begins when no call is queued, and none is run within another.
+    """
+    sys.settrace(None)
+    tracer = _collector._start_tracer()
+    tracer.concur_id_func = None
+    return tracer(frame, event, arg)
 
 
 def start_child(note: BinaryIO) -> None:

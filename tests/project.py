@@ -239,7 +239,7 @@ class Project:
 
     def type(self, *command: str, answer: str, env: Mapping[str, str] | None = None) -> Result:
         """Run a program on a terminal, and type an answer to what it asks; the terminal shows what was typed, too."""
-        process, mine = self.start_on_terminal(*command, env={"NO_COLOR": "1", **(env or {})}, fresh=False)
+        process, mine = self.start_on_terminal(*command, env={"NO_COLOR": "1", **(env or {})})
         os.write(mine, f"{answer}\n".encode())
         shown = b""
         with contextlib.suppress(OSError):  # which is how a terminal says that nobody is at the other end any more
@@ -253,19 +253,17 @@ class Project:
         *command: str,
         env: Mapping[str, str] | None = None,
         size: tuple[int, int] | None = None,
-        fresh: bool = True,
     ) -> tuple[subprocess.Popen[str] | forks.Process, int]:
         """Start a program on a terminal of its own, and return it with the other end of the terminal.
 
         :param size: lines and columns.
-        :param fresh: as for :meth:`run`; a program that was forked does not always hear Ctrl-C.
         """
         mine, its = pty.openpty()
         if size:
             termios.tcsetwinsize(its, size)
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", **(env or {})}
-        process = self._start(command, environment, [its] * 3, fresh=fresh)
+        process = self._start(command, environment, [its] * 3, fresh=False)
         os.close(its)
         return process, mine
 

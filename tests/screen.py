@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pexpect
@@ -19,6 +20,15 @@ def spawn(
     """Start a command on a terminal; return what pexpect has for its text, and the process."""
     program, terminal = project.start_on_terminal(*command, env=env, size=size)
     return fdspawn(terminal, encoding="utf-8", timeout=30), program
+
+
+def interrupt(terminal: Any, program: Any) -> None:
+    """Press Ctrl-C when the program waits for input. Python would not notice it if it came shortly before."""
+    state, seen = Path(f"/proc/{program.pid}/stat"), ""
+    while state.exists() and not seen.endswith("SSS"):
+        seen += state.read_text("utf-8").rpartition(")")[2].split()[0]
+        time.sleep(0.02)
+    terminal.send("\x03")
 
 
 class Screen:
@@ -50,10 +60,10 @@ class Screen:
     def wait(self, condition: Callable[[str], object], seconds: float = 30) -> str:
         """Wait until the screen shows something, and return what it shows then."""
         deadline = time.monotonic() + seconds
-        while not condition(self.shown):
-            assert time.monotonic() < deadline, self.shown
-            assert self._read(), f"it ended:\n{self.shown}"
-        return self.shown
+        while not condition(shown := self.shown):
+            assert time.monotonic() < deadline, shown
+            assert self._read(), f"it ended:\n{shown}"
+        return shown
 
     def _read(self) -> bool:
         try:
@@ -68,6 +78,9 @@ class Screen:
 
     def type(self, text: str) -> None:
         self._process.send(text)
+
+    def interrupt(self) -> None:
+        interrupt(self._process, self._program)
 
     def signal(self, number: signal.Signals) -> None:
         self._program.send_signal(number)

@@ -48,7 +48,10 @@ def test_a_rename_is_asked_for(shop: Store, database: Database, answer: str) -> 
     before = shop.files("people")
     seen = screen(shop)
     seen.wait(lambda shown: RENAME in shown)
-    seen.type(answer if answer in ("\x03", "\x04") else f"{answer}\r")
+    if answer == "\x03":
+        seen.interrupt()
+    else:
+        seen.type(answer if answer == "\x04" else f"{answer}\r")
     code = seen.end()
 
     if answer in ("\x03", "\x04"):

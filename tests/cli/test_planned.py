@@ -14,7 +14,7 @@ from click.testing import _NamedTextIOWrapper
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from revisions import graph
-from screen import spawn
+from screen import interrupt, spawn
 from servers import Database
 
 import ampho
@@ -350,8 +350,6 @@ def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
     assert ("If a step has no note" in downgrade) is (width < 200)
 
 
-# Not on Quart, too: in the same process, 52 event loops under coverage took minutes at the end of a whole run.
-@pytest.mark.parametrize("each", ["flask"], indirect=True)
 def test_no_word_is_broken_on_a_terminal_of_whatever_width(each: Facade, project: Project, terminal: Terminal) -> None:
     message = "Count what the customers of a quarter left behind in the storehouses of the south"
     project.revision("shop", "shop_1700000002", "shop_1700000001", message=message, upgrade="op.drop_table('orders')")
@@ -537,7 +535,7 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
     for command in (["db-down", "base"], ["db-down", "base", "--json"]):
         child, process = spawn(project, "ampho", *command)
         child.expect("Revert these.*: ")
-        child.send(typed)
+        interrupt(child, process) if exit_code == 130 else child.send(typed)
         shown = re.sub(r"\x1b\[\d+m", "", child.read())
         assert process.wait(30) == exit_code
         assert said in shown

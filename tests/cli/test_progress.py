@@ -22,19 +22,25 @@ time.sleep(0.6)
 print("and ended")
 """
 LONG = "op.execute(\"SELECT pg_sleep(3.5), 'hidden'\")"
-# Writes to the descriptor of standard output, from another process and from this one.
+# Writes to the descriptor of standard output, from another process and from this one, each when the test has seen what
+# came before.
 BYPASSING = """
 import atexit, os, subprocess, threading, time
 atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))
-time.sleep(0.5)
+
+def wait_for(file):
+    while not os.path.exists(file):
+        time.sleep(0.01)
+
+wait_for("drawn")
 subprocess.run(["sh", "-c", "echo first; echo second; echo third"])
-time.sleep(0.5)
+wait_for("overwritten")
 if not os.fork():
     print("by a child")
     os._exit(0)
 os.wait()
 os.write(1, b"half a")
-time.sleep(0.5)
+wait_for("seen")
 os.write(1, b" line\\n")
 """
 LOGGING = """
@@ -151,9 +157,14 @@ def test_output_that_bypasses_python_is_not_lost(project: Project) -> None:
     project.app("flask", ["core"], "sqlite:///app.db")
 
     screen = Screen(project, "ampho", "db-up")
+    screen.wait(lambda shown: shown.endswith(" s"))
+    project.write("drawn", "")
+    screen.wait(lambda shown: "third" in shown and shown.endswith(" s"))
+    project.write("overwritten", "")
     seen = lines(screen.wait(lambda shown: "half a\n" in shown and shown.endswith(" s")))
     assert seen[-3] == "half a"
     assert frame(screen.shown) == ["  *  core_1 of core  by hand  N s", "  *  1 of 1  N s"]
+    project.write("seen", "")
 
     assert screen.end() == 0
     shown = lines(screen.shown)
