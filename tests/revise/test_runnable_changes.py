@@ -103,6 +103,13 @@ OTHER_CASE = [
         ["~ column t.Foo -> foo", "~ column t.foo  INTEGER"],
     ),
 ]
+REPLACED = [
+    Case(
+        [table("t", number("x"), sa.Column("Sum", sa.Integer, sa.Computed("x + 1")))],
+        [table("t", number("x"), sa.Column("Sum", sa.Integer, sa.Computed("x + 2")))],
+        ["- column t.Sum", "+ column t.Sum"],
+    )
+]
 OTHER_CASE_OF_TABLE = [
     Case([table("Tab", number("x"))], [table("tab", number("x"))], ["~ table Tab -> tab"]),
     Case(
@@ -156,9 +163,9 @@ INDEXES_OF_KEYS = [
     for index in (sa.Index("ix", "item_id", "id"), sa.UniqueConstraint("item_id", name="ix"))
 ]
 CASES = {
-    "sqlite": OTHER_CASE + OTHER_CASE_OF_TABLE,
+    "sqlite": REPLACED + OTHER_CASE + OTHER_CASE_OF_TABLE,
     "postgresql": INHERITED + LABELS + PERCENT,
-    "mariadb": OTHER_CASE + EXPRESSIONS + INDEXES_OF_KEYS,
+    "mariadb": REPLACED + OTHER_CASE + EXPRESSIONS + INDEXES_OF_KEYS,
 }
 
 

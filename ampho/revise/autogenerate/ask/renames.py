@@ -320,8 +320,12 @@ def names_in_other_case(operations: Iterable[ops.MigrateOperation], dialect: str
 
 
 def _pairs(dropped: Iterable[str], added: Iterable[str]) -> Iterator[str]:
-    new = {name.lower(): name.rpartition(".")[2] for name in added}
-    yield from (f"{name}={new[name.lower()]}" for name in dropped if name.lower() in new and "=" not in name)
+    """Yield a rename of each dropped name to an added one that differs in case; a name that is both stays."""
+    names = [*added]
+    new = {name.lower(): name.rpartition(".")[2] for name in names}
+    for name in dropped:
+        if name.lower() in new and name not in names and "=" not in name:
+            yield f"{name}={new[name.lower()]}"
 
 
 def resolve(
