@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from math import inf, nan
 from typing import TypeAlias
 
 from ampho.history.sql import lost_in_sql
@@ -11,10 +12,10 @@ from ampho.history.sql import lost_in_sql
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 _TEXT = frozenset({"STRING", "VARCHAR", "CHAR", "TEXT", "UNICODE", "UNICODETEXT", "ENUM", "JSON", "UUID"})
-_NUMBERS = frozenset(
-    {"INTEGER", "BIGINTEGER", "BIGINT", "SMALLINTEGER", "SMALLINT", "NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE"}
-    | {"DOUBLE_PRECISION", "BOOLEAN"}
-)
+_INTEGERS = frozenset({"INTEGER", "BIGINTEGER", "BIGINT", "MEDIUMINT", "SMALLINTEGER", "SMALLINT", "TINYINT"})
+_NUMBERS = _INTEGERS | {"NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE", "DOUBLE_PRECISION", "BOOLEAN"}
+_STRINGS = frozenset({"STRING", "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "TEXT", "UNICODE", "UNICODETEXT"})
+_TIMES = frozenset({"DATETIME", "TIMESTAMP"})
 
 
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
@@ -67,6 +68,54 @@ def converted_in_code(function: ast.stmt | None) -> Iterator[str]:
             if old in _TEXT and new in _NUMBERS:
                 name = string(argument(node, "column_name", -1))
                 yield f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+
+
+def narrowed_in_code(function: ast.stmt | None) -> Iterator[str]:
+    """Yield a description of each column whose values a function rounds, cuts off, or limits by another type.
+
+    SQLite keeps such values as they are.
+    """
+    for node in ast.walk(function) if isinstance(function, Function) else ():
+        if isinstance(node, ast.Call) and called(node) == "alter_column":
+            old, new = (argument(node, keyword) for keyword in ("existing_type", "type_"))
+            name = string(argument(node, "column_name", -1))
+            if old is not None and new is not None and (what := _narrowed(old, new)):
+                yield what.format(f"the column {name}" if name else "a column")
+
+
+def _narrowed(old: ast.expr, new: ast.expr) -> str:
+    """Return what a change of a type does to the values of a column, as text with ``{}``; empty if it keeps them."""
+    if _type(old) in _TIMES and _type(new) in ("DATE", "TIME"):
+        return f"keeps only the {_type(new).lower()} of the values in {{}}"
+    if _scale(new) < _scale(old):
+        places = f"to {_scale(new):.0f} decimal place{'' if _scale(new) == 1 else 's'}"
+        return f"rounds the numbers in {{}} {places if _scale(new) else 'to integers'}"
+    if _type(old) in _STRINGS and _type(new) in _STRINGS and _limit(new) < _limit(old):
+        return f"limits {{}} to {_limit(new):.0f} characters, so that longer values are cut off or rejected"
+    return ""
+
+
+def _scale(type_: ast.expr) -> float:
+    """Return the number of decimal places of a numeric type; nan if it is not known."""
+    if _type(type_) in _INTEGERS:
+        return 0
+    if _type(type_) not in _NUMBERS:
+        return nan
+    if _type(type_) not in ("NUMERIC", "DECIMAL") or not isinstance(type_, ast.Call):
+        return inf
+    return _number(argument(type_, "scale", 1), 0 if argument(type_, "precision", 0) else inf)
+
+
+def _limit(type_: ast.expr) -> float:
+    """Return the maximum length of a type."""
+    return _number(argument(type_, "length", 0), inf) if isinstance(type_, ast.Call) else inf
+
+
+def _number(node: ast.expr | None, default: float) -> float:
+    """Return the value of a literal number, or the default if there is no value; nan for other code."""
+    if node is None or (isinstance(node, ast.Constant) and node.value is None):
+        return default
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, int) else nan
 
 
 def _type(node: ast.expr | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TypeGuard
 
 from ampho.history.losses import Function, argument, created_in, string
@@ -13,36 +13,48 @@ _VALUES = frozenset({"Computed", "DefaultClause", "FetchedValue", "Identity", "S
 _UPDATE = re.compile(r"\bUPDATE\b", re.IGNORECASE)
 
 
-def required_in_code(function: ast.stmt | None) -> Iterator[str]:
+def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()) -> Iterator[str]:
     """Yield a description of each column that a function makes NOT NULL without a value for existing rows.
 
     Columns of tables that the same function created earlier are left out, and those that it may have filled.
+
+    :param earlier: functions that run before, and may fill columns, too.
     """
     if not isinstance(function, Function):
         return
-    created, batches = created_in(function), _batches(function)
-    defaults = set[tuple[str, str]]()
+    filled_before, defaults = list[ast.AST](), set[tuple[str, str]]()
+    for each in earlier:
+        filled_before += [node for node in ast.walk(each) if _fills(node, "")]
+        defaults |= {
+            (table, name) for _, table, name, column in _changed(each) if column is not None and _has_value(column)
+        }
+    created = created_in(function)
     fills = [node for node in ast.walk(function) if _fills(node, "")]
-    for call in sorted(_calls(function), key=lambda call: (call.lineno, call.col_offset)):
-        batch = batches.get(id(call))
-        table = string(argument(call, "table_name", 0)) if batch is None else batch
-        if min((line for (name, _), line in created.items() if name == table), default=call.lineno) < call.lineno:
+    for call, table, name, column in _changed(function):
+        if min((line for (made, _), line in created.items() if made == table), default=call.lineno) < call.lineno:
             continue
-        first = 1 if batch is None else 0
-        if _attribute(call) == "add_column":
-            column = argument(call, "column", first)
-            if not isinstance(column, ast.Call):
-                continue
-            name = string(argument(column, "name", 0))
+        if column is not None:
             if _has_value(column):
                 defaults.add((table, name))
             elif _is_false(argument(column, "nullable")):
                 yield f"adds {_named(name)} that must not be NULL and has no default"
         elif _is_false(argument(call, "nullable")) and not _is_false(argument(call, "existing_nullable")):
-            name = string(argument(call, "column_name", first))
-            filled = any(_fills(node, name) for node in fills if node.lineno < call.lineno)
-            if (table, name) not in defaults and not filled:
+            before = [*filled_before, *(node for node in fills if node.lineno < call.lineno)]
+            if (table, name) not in defaults and not any(_fills(node, name) for node in before):
                 yield f"makes {_named(name)} NOT NULL"
+
+
+def _changed(function: Function) -> Iterator[tuple[ast.Call, str, str, ast.Call | None]]:
+    """Yield each call that adds or alters a column, the names of the table and the column, and the added column."""
+    batches = _batches(function)
+    for call in sorted(_calls(function), key=lambda call: (call.lineno, call.col_offset)):
+        batch = batches.get(id(call))
+        table = string(argument(call, "table_name", 0)) if batch is None else batch
+        first = 1 if batch is None else 0
+        if _attribute(call) == "alter_column":
+            yield call, table, string(argument(call, "column_name", first)), None
+        elif isinstance(column := argument(call, "column", first), ast.Call):
+            yield call, table, string(argument(column, "name", 0)), column
 
 
 def _named(column: str) -> str:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
-from ampho.history.losses import Function, converted_in_code, functions, lost_in_code
+from ampho.history.losses import Function, converted_in_code, functions, lost_in_code, narrowed_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import check_function
 from ampho.history.sql import ENDS_TRANSACTION
@@ -50,6 +50,9 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
         if source:
             check_function(step.revision, source, name, is_async=is_async)
         losses, risks, commits = _dangers(source, name, dialect)
+        if risks:  # unless an earlier step fills the columns
+            earlier = [each for other in _before(step, plan.steps) for each in _functions(other)]
+            risks = _risks(_reached(functions(source), name), earlier)
         in_transaction = InTransaction.PARTLY if commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE
@@ -70,11 +73,29 @@ def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], t
         return (), (), False
     reached = list(_reached(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
-    if dialect == "sqlite":
-        lost |= dict.fromkeys(what for function in reached for what in converted_in_code(function))
+    changed = converted_in_code if dialect == "sqlite" else narrowed_in_code
+    lost |= dict.fromkeys(what for function in reached for what in changed(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
-    required = dict.fromkeys(what for function in reached for what in required_in_code(function))
-    return tuple(lost), tuple(required), commits
+    return tuple(lost), _risks(reached), commits
+
+
+def _risks(reached: Iterable[Function], earlier: Sequence[Function] = ()) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(what for function in reached for what in required_in_code(function, earlier)))
+
+
+def _before(step: Step, steps: Sequence[Step]) -> Iterator[Step]:
+    """Yield the earlier steps of the same package."""
+    for other in steps:
+        if other is step:
+            return
+        if other.revision.package == step.revision.package:
+            yield other
+
+
+def _functions(step: Step) -> Iterator[Function]:
+    """Yield the functions of a file that its step runs; none if the file cannot be read."""
+    with suppress(OSError, SyntaxError, ValueError, RecursionError):
+        yield from _reached(functions(read_bytes(step.revision.file)), step.direction.value)
 
 
 def _part(source: bytes, name: str) -> bytes:

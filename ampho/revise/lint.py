@@ -25,7 +25,7 @@ from ampho.database.url import redact
 from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, LinterError, RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, converted_in_code, functions, lost_in_code
+from ampho.history.losses import Function, converted_in_code, functions, lost_in_code, narrowed_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
@@ -134,7 +134,12 @@ def lint(drafted: Draft) -> LintReport:
     ids = tuple(revision.id for revision in drafted.revisions)
     sources = {revision.id: revision.path.read_bytes() for revision in drafted.revisions}
     has_squawk = drafted.server is not None
-    violations = [one for revision in drafted.revisions for one in _own(drafted, revision, sources[revision.id])]
+    violations, upgrades = list[Violation](), dict[str, list[Function]]()
+    for revision in drafted.revisions:
+        earlier = upgrades.setdefault(revision.package, [])
+        violations += _own(drafted, revision, sources[revision.id], earlier)
+        if isinstance(upgrade := functions(sources[revision.id]).get("upgrade"), Function):
+            earlier.append(upgrade)
     if has_squawk:
         violations += _squawk(drafted)
     _check_rules(drafted.exclude, {*OWN, *(violation.rule for violation in violations)})
@@ -177,8 +182,11 @@ def _allowed(source: bytes) -> set[str]:
     return {rule for allowed in _ALLOWS.findall(text) for rule in re.split(r"[\s,]+", allowed)}
 
 
-def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violation]:
-    """Yield the violations of Ampho's own rules in a revision, whose file contains ``source``."""
+def _own(drafted: Draft, revision: Revision, source: bytes, earlier: Iterable[Function]) -> Iterator[Violation]:
+    """Yield the violations of Ampho's own rules in a revision, whose file contains ``source``.
+
+    :param earlier: the ``upgrade()`` of earlier revisions of the package, which may fill its columns.
+    """
 
     def violation(rule: str, message: str, statement: str = "") -> Violation:
         message, statement = (redact(text, drafted.project.url) for text in (message, statement))
@@ -197,11 +205,11 @@ def _own(drafted: Draft, revision: Revision, source: bytes) -> Iterator[Violatio
         lost = {name: (what, "") for name, what in lost_in_code(defined.get("upgrade")) if name}
     for what, statement in lost.values():
         yield violation(DATA_LOSS, f"It {what}, and the data in it is lost.", statement)
-    if drafted.project.url.get_backend_name() == "sqlite":
-        for what in converted_in_code(defined.get("upgrade")):
-            yield violation(DATA_LOSS, f"It {what}.")
+    is_sqlite = drafted.project.url.get_backend_name() == "sqlite"
+    for what in (converted_in_code if is_sqlite else narrowed_in_code)(defined.get("upgrade")):
+        yield violation(DATA_LOSS, f"It {what}.")
     if drafted.server is None or isinstance(sql, RenderError):  # squawk has rules for such columns
-        for what in required_in_code(defined.get("upgrade")):
+        for what in required_in_code(defined.get("upgrade"), earlier):
             yield violation(NOT_NULL, f"It {what}, so it may fail on a table with rows.")
     why = why_irreversible(defined)
     if why:

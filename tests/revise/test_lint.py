@@ -189,6 +189,50 @@ def test_lost_data_is_told_for_every_database(project: Project, framework: str) 
         )
 
 
+NARROWS = {
+    "sa.Double()": ("sa.Integer()", "rounds the numbers in the column age to integers"),
+    "sa.Numeric(10, 4)": ("sa.Numeric(10, scale=1)", "rounds the numbers in the column age to 1 decimal place"),
+    "sa.Float": ("sa.Numeric(10, 2)", "rounds the numbers in the column age to 2 decimal places"),
+    "sa.VARCHAR(length=200)": (
+        "sa.String(20)",
+        "limits the column age to 20 characters, so that longer values are cut off or rejected",
+    ),
+    "sa.Text()": (
+        "sa.String(length=9)",
+        "limits the column age to 9 characters, so that longer values are cut off or rejected",
+    ),
+    "postgresql.TIMESTAMP()": ("sa.Date()", "keeps only the date of the values in the column age"),
+}
+NARROWS_NOTHING = {
+    "sa.Integer()": "sa.Double()",
+    "sa.Numeric(10, 2)": "sa.Numeric(12, 2)",
+    "sa.Numeric(10)": "sa.BigInteger()",
+    "sa.Numeric": "sa.Numeric(SIZE, SCALE)",
+    "sa.String(20)": "sa.Text()",
+    "sa.String(LENGTH)": "sa.String(20)",
+    "sa.Date()": "sa.DateTime()",
+    "sa.Enum('a')": "sa.String(1)",
+}
+TYPE = "op.alter_column('author', 'age', existing_type={}, type_={})"
+
+
+@pytest.mark.drivers("mariadb+pymysql", "sqlite+pysqlite")
+def test_types_that_hold_less_are_reported_for_databases_that_cut_values(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1")
+    cuts = database.backend != "sqlite"
+    with facade(project, "flask", ["core"], database.url) as each:
+        for old, (new, what) in NARROWS.items():
+            write_one(project, TYPE.format(old, new))
+            messages = [one.message for one in each.call("lint", "core_2").violations if one.rule == "data-loss"]
+            assert messages == ([f"It {what}."] if cuts else []), old
+            assert each.call("plan").steps[-1].losses == ((what,) if cuts else ()), old
+        for old, new in NARROWS_NOTHING.items():
+            write_one(project, TYPE.format(old, new))
+            assert found(each.call("lint", "core_2"), "data-loss") == [], old
+            assert each.call("plan").steps[-1].losses == (), old
+
+
 ADDS = "op.add_column('author', {})"
 AGE = ADDS.format("sa.Column('age', sa.Integer, nullable=False)")
 NULL = ADDS.format("sa.Column('age', sa.Integer)")
@@ -252,6 +296,25 @@ def test_columns_that_fail_on_rows_are_told(project: Project) -> None:
             assert found(each.call("lint", "core_2")) == [], upgrade
             assert each.call("plan").steps[-1].risks == (), upgrade
         assert "May fail" not in each.run("db-up", "--plan").stdout
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["op.execute('UPDATE author SET age = 0')", ADDS.format("sa.Column('age', sa.Integer, server_default='0')")],
+)
+def test_a_column_that_an_earlier_revision_fills_does_not_fail_on_rows(project: Project, before: str) -> None:
+    project.package("core")
+    project.package("shop")
+    project.revision("core", "core_1", upgrade=before)
+    with facade(project, "flask", ["core", "shop"], URLS["flask"]) as each:
+        write_one(project, ALTER)
+        assert found(each.call("lint"), "not-null") == []
+        assert [step.risks for step in each.call("plan").steps] == [(), ()]
+        assert found(each.call("lint", "core_2"), "not-null") == [("core_2", "not-null")]
+        project.revision("core", "core_1")
+        project.revision("shop", "shop_1", upgrade=before)
+        assert found(each.call("lint"), "not-null") == [("core_2", "not-null")]
+        assert {step.risks for step in each.call("plan").steps} == {(), (IS_ALTERED,)}
 
 
 IRREVERSIBLE = {
