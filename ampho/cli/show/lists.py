@@ -190,14 +190,15 @@ class AllGenerated(tuple["Generated", ...]):
 @print_text.register
 def _(found: AllGenerated, ctx: click.Context) -> None:
     for each in found:
-        for table, package in each.moved.items():
-            say(f"The table {table} has moved from {package} to {each.package}. No revision is needed for that.")
         print_changes(each.changes)
         for revision in each.revisions:
             say(f"Wrote {shown_path(revision.path)}")
         for path in () if each.revisions else each.paths:
             say(f"Would write {shown_path(path)}")
     if not any(each.paths for each in found):
+        for each in found:
+            for table, package in each.moved.items():
+                say(f"The table {table} has moved from {package} to {each.package}. No revision is needed for that.")
         one = len(found) == 1
         whose = f"the tables of {found[0].package} match its" if one else "the tables of all packages match their"
         say(f"Nothing to do: {whose} models.")
