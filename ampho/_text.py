@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ampho.errors import AmphoError
@@ -416,3 +417,14 @@ def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
 def sentences(*texts: str) -> str:
     """Join sentences, leaving out empty ones, and add a full stop to those that lack one."""
     return " ".join(text if text[-1] in ".!?" else f"{text}." for text in map(str.strip, texts) if text)
+
+
+_COMMANDS = re.compile(
+    r"('(?:flask |quart )?ampho db-(?:up|down|stamp|forget|resolve|current|status|check|wait|log|lint|graph)\b[^']*)'"
+)
+
+
+def of_database(message: str, database: str) -> str:
+    """Return a message with ``--database`` in the commands that it suggests."""
+    option = f" --database {quote(database)}"
+    return _COMMANDS.sub(lambda found: found[0] if "--database" in found[1] else f"{found[1]}{option}'", message)

@@ -6,24 +6,19 @@ command runs in a greenlet, in which :class:`Framework` awaits async functions.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from ampho._text import all_words, is_of_database
-from ampho.errors import AmphoError, PackageNotFoundError
+from ampho.results import named
+from ampho.running import Database, Framework, Running, without_secrets
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
-    from sqlalchemy.engine import Connection
-
     from ampho.database.journal import Entry
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Direction, Plan, Run
-    from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
@@ -33,39 +28,6 @@ if TYPE_CHECKING:
     from ampho.status.state import CurrentState, RevisionRecord
     from ampho.status.summary import DatabaseStatus
 
-T = TypeVar("T")
-
-
-class Framework(ABC):
-    """The interface to Flask or Quart, through which a command loads the app's migrations, connects, and waits."""
-
-    @abstractmethod
-    def project(self) -> Project:
-        """Return the app's migrations, as they are on disk now."""
-
-    @abstractmethod
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Wait until no other run is in progress in this process, and keep other runs waiting.
-
-        :raises NestedRunError: if this is called inside a run.
-        """
-
-    @abstractmethod
-    def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
-        """Open the connection for migrations, and close it afterwards.
-
-        :param scratch: whether to connect to a throwaway database instead of the app's database.
-        :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
-        """
-
-    @abstractmethod
-    def sleep(self, seconds: float) -> None:
-        """Wait for a number of seconds."""
-
-    @abstractmethod
-    def in_thread(self, function: Callable[[], T]) -> T:
-        """Run a slow function that does not use the database, without blocking an event loop, and return its result."""
-
 
 class Commands:
     """The commands.
@@ -74,7 +36,7 @@ class Commands:
     """
 
     def __init__(self, framework: Framework) -> None:
-        self._framework = framework
+        self._running = Running(framework)
 
     def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package.
@@ -84,7 +46,7 @@ class Commands:
         """
         from ampho.revise import writer
 
-        project = self._framework.project()
+        project = self._running.project()
         with without_secrets(project.url):
             return writer.init(project, package)
 
@@ -96,7 +58,7 @@ class Commands:
         """
         from ampho.revise import writer
 
-        project = self._framework.project()
+        project = self._running.project()
         with without_secrets(project.url):
             return writer.init_all(project)
 
@@ -145,7 +107,7 @@ class Commands:
                 observer=observer,
             )
             return next(iter(found.revisions), None)
-        project = self._framework.project()
+        project = self._running.project()
         with without_secrets(project.url):
             wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
             return writer.write_revision(project, writer.prepare_revision(project, package, wish))
@@ -163,6 +125,7 @@ class Commands:
         head: str | None = None,
         splice: bool = False,
         rev_id: str | None = None,
+        database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> tuple[Generated, ...]:
@@ -181,6 +144,7 @@ class Commands:
         :param fill: values for existing rows, such as ``users.age=0``.
         :param depends_on: as for :meth:`revision`, only for a single package. The same applies to ``head``, ``splice``,
             and ``rev_id``.
+        :param database: the database to compare with, for packages that live in several; by default, the first one.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: a result for each package.
@@ -192,14 +156,15 @@ class Commands:
 
         wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
         if len(packages) == 1:  # errors that need no database come first
-            project = self._framework.project()
+            project = self._running.project()
             with without_secrets(project.url):
                 writer.prepare_revision(project, packages[0], wish)
-        with self._connected(observer, scratch=scratch) as (project, connection):
+
+        def compare(on: Database) -> tuple[Generated, ...]:
             return generate.autogenerate(
-                project,
-                connection,
-                packages,
+                on.project,
+                on.connection,
+                on.project.living_here(packages),
                 wish,
                 scratch=scratch,
                 dry_run=dry_run,
@@ -207,8 +172,10 @@ class Commands:
                 rename=rename,
                 fill=fill,
                 x=x,
-                observer=observer,
+                observer=on.observer,
             )
+
+        return self._running.on_each(compare, database, observer, packages=packages, scratch=scratch)
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.
@@ -219,7 +186,7 @@ class Commands:
         """
         from ampho.revise import writer
 
-        project = self._framework.project()
+        project = self._running.project()
         with without_secrets(project.url):
             return writer.merge(project, package, message, rev_id=rev_id)
 
@@ -236,17 +203,26 @@ class Commands:
         """
         from ampho.revise import rebase
 
-        with self._connected(observer, mending=package) as (project, connection):
-            return rebase.rebase(project, connection, package, x=x)
+        def move(on: Database) -> Revision:
+            return rebase.rebase(on.project, on.connection, package, x=x)
+
+        name = self._running.project().homes.of(package)[0]
+        return self._running.on_one(move, name, observer, "db-rebase", mending=package)
 
     def check(
-        self, *packages: str, scratch: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        *packages: str,
+        scratch: bool = False,
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> tuple[Drift, ...]:
         """Compare the models of packages with the database.
 
         :param packages: the packages; all by default.
         :param scratch: whether to compare with a throwaway database, on which the histories run first, instead of the
             app's database.
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: the differences, per package.
@@ -254,25 +230,42 @@ class Commands:
         """
         from ampho.revise.autogenerate import generate
 
-        with self._connected(observer, scratch=scratch) as (project, connection):
-            return generate.check(project, connection, packages, scratch=scratch, x=x, observer=observer)
+        def check(on: Database) -> tuple[Drift, ...]:
+            own = on.project.living_here(packages)
+            return generate.check(on.project, on.connection, own, scratch=scratch, x=x, observer=on.observer)
+
+        return self._running.on_each(check, database, observer, packages=packages, scratch=scratch)
 
     def lint(
-        self, *names: str, exclude: Iterable[str] = (), x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        *names: str,
+        exclude: Iterable[str] = (),
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> LintReport:
         """Look for dangerous changes in revisions before they run.
 
         :param names: ids of revisions, or packages, which stand for their pending revisions; all packages by default.
         :param exclude: the names of rules to skip.
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails.
         """
         from ampho.revise import lint
 
-        with self._connected(observer) as (project, connection):
-            draft = lint.draft(project, connection, names=names, exclude=exclude, x=x)
-        return self._framework.in_thread(partial(lint.lint, draft))
+        excluded = tuple(exclude)
+
+        def draft(on: Database) -> lint.Draft:
+            own = on.project.living_here(names)
+            return lint.draft(on.project, on.connection, names=own, exclude=excluded, x=x)
+
+        def check(name: str) -> LintReport:
+            drafted = self._running.on_one(draft, name, observer, "db-lint")
+            return named(self._running.framework.in_thread(partial(lint.lint, drafted)), name)
+
+        return self._running.each(check, database, names)
 
     def plan(
         self,
@@ -280,6 +273,7 @@ class Commands:
         *,
         direction: Direction | str = "upgrade",
         cascade: bool = False,
+        database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Plan:
@@ -290,21 +284,29 @@ class Commands:
         :param specifier: the target; by default as for :meth:`upgrade` and :meth:`downgrade`.
         :param direction: ``upgrade`` or ``downgrade``.
         :param cascade: as for :meth:`downgrade`.
+        :param database: the name of a database, or several; by default, as for :meth:`upgrade` and :meth:`downgrade`.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises AmphoError: if the command itself would fail before its first step. To find out, no file is imported.
         """
         from ampho.migrate import executor
 
-        with self._connected(observer) as (project, connection):
-            explain = executor.plan(project, connection, specifier, direction=direction, cascade=cascade, x=x)
-        return self._framework.in_thread(explain)
+        if direction == "upgrade" and self._running.project().has_several_databases:
+            return self._running.plan_upgrade(specifier or "heads", database, x=x, observer=observer)
+
+        def plan(on: Database) -> Callable[[], Plan]:
+            return executor.plan(on.project, on.connection, specifier, direction=direction, cascade=cascade, x=x)
+
+        explain = self._running.on_one(plan, _one_of(database), observer, "db-down")
+        return self._running.framework.in_thread(explain)
 
     def upgrade(
         self,
         specifier: str = "heads",
         *,
         agreed: Plan | None = None,
+        keep_going: bool = False,
+        database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Run:
@@ -312,14 +314,24 @@ class Commands:
 
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
+        :param keep_going: whether to go on with other databases if one fails.
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
         :raises AmphoError: if the run cannot start, in which case nothing changes, or if a revision fails.
+        :raises DatabasesError: if there are several databases, and one of them fails.
         """
         from ampho.migrate import executor
 
-        with self._connected(observer, renews=True) as (project, connection):
-            return executor.upgrade(project, connection, specifier, agreed=agreed, x=x, observer=observer)
+        if self._running.project().has_several_databases:
+            return self._running.upgrade(
+                specifier, database, agreed=agreed, keep_going=keep_going, x=x, observer=observer
+            )
+
+        def upgrade(on: Database) -> Run:
+            return executor.upgrade(on.project, on.connection, specifier, agreed=agreed, x=x, observer=on.observer)
+
+        return self._running.on_one(upgrade, _one_of(database), observer, "db-up", renews=True)
 
     def downgrade(
         self,
@@ -328,6 +340,7 @@ class Commands:
         cascade: bool = False,
         confirm: str | None = None,
         agreed: Plan | None = None,
+        database: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Run:
@@ -337,22 +350,36 @@ class Commands:
         :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
+        :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
         :raises AmphoError: if the run cannot start, in which case nothing changes, or if a revision fails.
         """
         from ampho.migrate import executor
 
-        with self._connected(observer, renews=True) as (project, connection):
+        check = self._running.check_of_others(database, x, observer)
+
+        def downgrade(on: Database) -> Run:
             return executor.downgrade(
-                project, connection, specifier, cascade=cascade, confirm=confirm, agreed=agreed, x=x, observer=observer
+                on.project,
+                on.connection,
+                specifier,
+                cascade=cascade,
+                confirm=confirm,
+                agreed=agreed,
+                check=check,
+                x=x,
+                observer=on.observer,
             )
+
+        return self._running.on_one(downgrade, database, observer, "db-down", renews=True)
 
     def upgrade_sql(
         self,
         specifier: str = "heads",
         *,
         start: str | Sequence[str] | None = None,
+        database: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> str:
@@ -361,13 +388,14 @@ class Commands:
         :param specifier: as for :meth:`upgrade`.
         :param start: ``base``, or ids of revisions, to start from instead of the state of the database; then no
             database is needed.
+        :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises RenderError: if a revision of the plan needs a live database.
         """
         from ampho.migrate import sql
 
-        with self._connected_if(start is None, observer) as (project, connection):
+        with self._running.connected_if(start is None, database, observer, "db-up --sql") as (project, connection):
             return sql.upgrade_sql(project, connection, specifier, start=start, x=x)
 
     def downgrade_sql(
@@ -376,6 +404,7 @@ class Commands:
         *,
         cascade: bool = False,
         start: str | Sequence[str] | None = None,
+        database: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> str:
@@ -384,13 +413,14 @@ class Commands:
         :param specifier: as for :meth:`downgrade`.
         :param cascade: as for :meth:`downgrade`.
         :param start: ids of revisions to start from instead of the state of the database; then no database is needed.
+        :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises RenderError: if a revision of the plan needs a live database.
         """
         from ampho.migrate import sql
 
-        with self._connected_if(start is None, observer) as (project, connection):
+        with self._running.connected_if(start is None, database, observer, "db-down --sql") as (project, connection):
             return sql.downgrade_sql(project, connection, specifier, cascade=cascade, start=start, x=x)
 
     def stamp(
@@ -399,6 +429,7 @@ class Commands:
         *,
         purge: bool = False,
         confirm: str | None = None,
+        database: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Stamped:
@@ -409,19 +440,32 @@ class Commands:
         :param purge: whether to delete all version rows first, including those of missing revisions.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it and a version row
             would be deleted.
+        :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the specifier has another form, or its package or revision does not exist.
         """
         from ampho.migrate import stamp
 
-        with self._connected(observer) as (project, connection):
-            return stamp.stamp(project, connection, specifier, purge=purge, confirm=confirm, x=x, observer=observer)
+        def write(on: Database) -> Stamped:
+            return stamp.stamp(
+                on.project, on.connection, specifier, purge=purge, confirm=confirm, x=x, observer=on.observer
+            )
 
-    def forget(self, name: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Stamped:
+        return self._running.on_one(write, database, observer, "db-stamp")
+
+    def forget(
+        self,
+        name: str,
+        *,
+        database: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Stamped:
         """Remove missing revisions from the version table. The tables that they created are kept.
 
         :param name: the package, or the id of one missing revision.
+        :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the package has no missing revision, or the id is not missing.
@@ -429,30 +473,42 @@ class Commands:
         """
         from ampho.migrate import stamp
 
-        with self._connected(observer) as (project, connection):
-            return stamp.forget(project, connection, name, x=x, observer=observer)
+        def write(on: Database) -> Stamped:
+            return stamp.forget(on.project, on.connection, name, x=x, observer=on.observer)
+
+        return self._running.on_one(write, database, observer, "db-forget")
 
     def resolve(
-        self, revision: str, *, applied: bool, x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        revision: str,
+        *,
+        applied: bool,
+        database: str | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> Stamped:
         """Mark an unfinished revision as applied or not applied.
 
         :param revision: the id of the revision.
         :param applied: whether the database now contains the revision's changes.
+        :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the revision is not recorded as unfinished.
         """
         from ampho.migrate import stamp
 
-        with self._connected(observer) as (project, connection):
-            return stamp.resolve(project, connection, revision, applied=applied, x=x, observer=observer)
+        def write(on: Database) -> Stamped:
+            return stamp.resolve(on.project, on.connection, revision, applied=applied, x=x, observer=on.observer)
+
+        return self._running.on_one(write, database, observer, "db-resolve")
 
     def status(
         self,
         *packages: str,
         all: bool = False,  # noqa: A002 (the name of the option)
         check: bool = False,
+        database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> DatabaseStatus:
@@ -462,74 +518,121 @@ class Commands:
         :param all: whether to also list each revision.
         :param check: whether to raise an error if no package is listed, or if a listed package is not installed and was
             never applied.
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises PackageNotFoundError: if one of the packages is not known.
         """
         from ampho.migrate import queries
 
-        with self._connected(observer, of_folders=False) as (project, connection):  # the result contains these packages
-            return queries.status(project, connection, packages=packages, all=all, check=check, x=x, observer=observer)
+        def look(on: Database) -> DatabaseStatus:
+            own = on.project.living_here(packages)
+            return queries.status(
+                on.project, on.connection, packages=own, all=all, check=check, x=x, observer=on.observer
+            )
+
+        # The result contains the packages without a migrations folder.
+        return self._running.on_each(look, database, observer, packages=packages, of_folders=False)
 
     def current(
-        self, *, verbose: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+        self,
+        *,
+        verbose: bool = False,
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
     ) -> CurrentState:
         """Return the applied revisions, per package.
 
         :param verbose: whether to find the applied revisions whose files were edited.
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read.
         """
         from ampho.migrate import queries
 
-        with self._connected(observer) as (project, connection):
-            return queries.current(project, connection, verbose=verbose, x=x)
+        def look(on: Database) -> CurrentState:
+            return queries.current(on.project, on.connection, verbose=verbose, x=x)
 
-    def deployment(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        return self._running.on_each(look, database, observer)
+
+    def deployment(
+        self,
+        *,
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Deployment:
         """Compare the revisions in the database with the code, and return whether the code can run on this database.
 
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read.
         """
         from ampho.migrate import queries
 
-        with self._connected(observer) as (project, connection):
-            return queries.deployment(project, connection, x=x, observer=observer)
+        def look(on: Database) -> Deployment:
+            return queries.deployment(on.project, on.connection, x=x, observer=on.observer)
 
-    def wait(self, *, timeout: float = 60.0, x: Sequence[str] = (), observer: Observer | None = None) -> Deployment:
+        return self._running.on_each(look, database, observer)
+
+    def wait(
+        self,
+        *,
+        timeout: float = 60.0,
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Deployment:
         """Wait, without changing the database, until it has at least the revisions that the code needs.
 
         If the database does not answer yet, try again.
 
         :param timeout: the maximum number of seconds to wait.
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message whenever the reason for waiting changes.
         :raises WaitTimeoutError: if the timeout expires first.
         """
         from ampho.migrate.waiting import Waiting, deployment_and_holder
 
-        waiting = Waiting(timeout, observer)
-        while True:
-            with waiting.attempt() as attempt_observer:
-                with self._connected(attempt_observer) as (project, connection):
-                    found, holder = deployment_and_holder(project, connection, x=x)
-                if waiting.is_over(found, holder):
-                    return found
-            self._framework.sleep(waiting.pause)
+        deadline = time.monotonic() + timeout
 
-    def log(self, *, x: Sequence[str] = (), observer: Observer | None = None) -> tuple[Entry, ...]:
+        def wait(name: str) -> Deployment:
+            waiting = Waiting(timeout, deadline, observer)
+            while True:
+                with waiting.attempt() as attempt_observer:
+                    found, holder = self._running.on_one(
+                        lambda on: deployment_and_holder(on.project, on.connection, x=x), name, attempt_observer, ""
+                    )
+                    if waiting.is_over(found, holder):
+                        return found
+                self._running.framework.sleep(waiting.pause)
+
+        return self._running.each(wait, database)
+
+    def log(
+        self,
+        *,
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> tuple[Entry, ...]:
         """Return the journal of the database, in the order in which the entries were recorded.
 
+        :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises ConfigurationError: if the app keeps no journal.
         """
         from ampho.migrate import queries
 
-        with self._connected(observer) as (project, connection):
-            return queries.log(project, connection, x=x)
+        def look(on: Database) -> tuple[Entry, ...]:
+            return queries.log(on.project, on.connection, x=x)
+
+        return self._running.on_each(look, database, observer)
 
     def show(self, specifier: str | None = None, *, observer: Observer | None = None) -> tuple[RevisionRecord, ...]:
         """Return revisions, without using the database.
@@ -541,7 +644,7 @@ class Commands:
         """
         from ampho.status.state import show
 
-        project = self._framework.project()
+        project = self._running.project()
         with without_secrets(project.url):
             project.check_specifier(specifier)
             if observer is not None:
@@ -553,7 +656,7 @@ class Commands:
         self,
         *packages: str,
         full: bool = False,
-        database: bool = True,
+        database: str | Iterable[str] | bool | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Picture:
@@ -561,110 +664,29 @@ class Commands:
 
         :param packages: the packages to show, with the revisions of other packages that they refer to; all by default.
         :param full: whether to draw each revision as its own node, instead of collapsing chains of revisions.
-        :param database: whether to show which revisions are applied. If not, no database is needed.
+        :param database: the name of a database, or several, to show which revisions are applied; by default, all in
+            which packages live. If it is False, no database is needed.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :raises AmphoError: if the history or the database cannot be read, or a package is not known.
         """
         from ampho.migrate import queries
 
-        with self._connected_if(database, observer) as (project, connection):
-            return queries.graph(project, connection, packages=packages, full=full, x=x, observer=observer)
+        if database is False:
+            with self._running.without_database(observer) as whole:
+                return queries.graph(whole, None, packages=packages, full=full, x=x, observer=observer)
 
-    @contextmanager
-    def _connected(
-        self,
-        observer: Observer | None,
-        *,
-        scratch: bool = False,
-        renews: bool = False,
-        mending: str | None = None,
-        of_folders: bool = True,
-    ) -> Iterator[tuple[Project, Connection]]:
-        """Yield the app's migrations and a connection for them, while no other run is in progress.
+        def look(on: Database) -> Picture:
+            own = on.project.living_here(packages)
+            return queries.graph(on.project, on.connection, packages=own, full=full, x=x, observer=on.observer)
 
-        :param scratch: whether to connect to a throwaway database.
-        :param renews: whether the schema may change.
-        :param mending: the package whose parallel heads need no warning, because the command joins them.
-        :param of_folders: whether to warn about packages without a migrations folder.
-        """
-        project = self._framework.project()
-        is_done = False
-        reporting = warned(project, observer, mending, of_folders=of_folders)
-        with without_secrets(project.url), reporting, self._framework.exclusive():
-            try:
-                with self._framework.connect(scratch=scratch, renews=renews) as connection:
-                    yield project, connection
-                    is_done = True
-            except Exception as exc:
-                if isinstance(exc, AmphoError) or not is_of_database(exc):
-                    raise
-                if not is_done:  # Otherwise, only closing the connection has failed.
-                    from ampho.database.url import database_error
-
-                    outcome = "Run the command again; 'ampho db-current' shows which revisions are applied."
-                    raise database_error(exc, project.url, outcome) from exc
-
-    @contextmanager
-    def _connected_if(
-        self,
-        online: bool,  # noqa: FBT001 (private)
-        observer: Observer | None,
-    ) -> Iterator[tuple[Project, Connection | None]]:
-        """Yield the app's migrations, and a connection for them if the work needs a database."""
-        if online:
-            with self._connected(observer) as connected:
-                yield connected
-            return
-        project = self._framework.project()
-        with without_secrets(project.url), warned(project, observer), self._framework.exclusive():
-            yield project, None
+        return self._running.on_each(look, None if database is True else database, observer, packages=packages)
 
 
-@contextmanager
-def warned(
-    project: Project, observer: Observer | None, mending: str | None = None, *, of_folders: bool = True
-) -> Iterator[None]:
-    """Report the warnings about a project to an observer.
-
-    Packages that are not installed are reported at the end, except for the package that an error has already named.
-
-    :param mending: the package whose parallel heads need no warning.
-    :param of_folders: whether to warn about packages without a migrations folder.
-    """
-    from ampho.migrate.observers import Observer
-
-    receiver = observer or Observer()
-    if not project.packages:
-        yield
-    for message in project.warnings(mending, of_folders=of_folders):
-        receiver.warned(message)
-    raised: PackageNotFoundError | None = None
-    try:
-        if project.packages:
-            yield
-    except PackageNotFoundError as exc:
-        raised = exc
-        raise
-    finally:
-        for message in project.absences(raised):
-            receiver.warned(message)
-
-
-@contextmanager
-def without_secrets(url: URL) -> Iterator[None]:
-    """Remove the password of a URL from errors. If an error contained it, remove the causes of the error, too."""
-    try:
-        yield
-    except AmphoError as exc:
-        from ampho.database.url import redact
-
-        words = all_words(exc)
-        if redact(words, url) == words:
-            raise
-        exc.args = (redact(str(exc), url),)
-        exc.__context__ = None
-        raise exc from None
+def _one_of(names: str | Iterable[str] | None) -> str | None:
+    """Return the only name of a database."""
+    found = _as_tuple(names or ())
+    return found[0] if len(found) == 1 else None
 
 
 def _as_tuple(names: Iterable[str]) -> tuple[str, ...]:

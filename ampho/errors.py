@@ -6,8 +6,9 @@ of the command line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 
 class AmphoError(Exception):
@@ -267,6 +268,39 @@ class LinterError(AmphoError):
 
 class NestedRunError(AmphoError):
     """A migration was started inside another migration in the same process."""
+
+
+class DatabaseNameError(AmphoError):
+    """No database of the app has this name, or the command needs the name of one database.
+
+    :ivar database: the name as you typed it; empty if you typed none.
+    """
+
+    def __init__(self, message: str, *, database: str) -> None:
+        super().__init__(message)
+        self.database = database
+
+
+class DatabasesError(AmphoError):
+    """A command failed on some of the databases of the app.
+
+    :ivar errors: the errors, by the names of the databases.
+    :ivar results: the results of the other databases, by name.
+    :ivar skipped: the databases that were left out because of these errors, each with the reason.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errors: Mapping[str, AmphoError],
+        results: Mapping[str, object],
+        skipped: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(message)
+        self.errors = errors
+        self.results = results
+        self.skipped = skipped
 
 
 class DatabaseError(AmphoError):

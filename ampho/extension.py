@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -19,7 +19,7 @@ from ampho._text import did_you_mean
 from ampho.commands import Commands
 from ampho.database.url import in_folder, is_in_memory, leaving_no_frames, parse_url, require_driver
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI, PACKAGES, Settings
+from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.history.homes import Homes
     from ampho.history.package import ConfiguredPackages
-    from ampho.migrate.project import Project
+    from ampho.migrate.project import Part, Project
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
+BINDS_SETTING = "SQLALCHEMY_BINDS"
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 """The default arguments for ``context.configure``, the same as those of Flask-Migrate."""
@@ -164,9 +166,9 @@ class Extension(ABC):
         for name, value in options.items():
             self._check_option(name, value)
         self._packages = None if packages is None else _entries(packages)
-        self._added: list[str] = []
+        self._added: dict[str, str | None] = {}
         self._owner_hooks: list[Callable[[object, str, str], str | None]] = []
-        self._added_to: WeakKeyDictionary[App, list[str]] = WeakKeyDictionary()
+        self._added_to: WeakKeyDictionary[App, dict[str, str | None]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
 
     def _check_option(self, name: str, value: object) -> None:
@@ -198,17 +200,18 @@ class Extension(ABC):
             load = partial(resolve_name, "ampho.cli:cli")
             app.cli.add_command(LazyGroup("ampho", "Manage the migrations of a database, package by package.", load))
 
-    def add_package(self, entry: str) -> None:
+    def add_package(self, entry: str, database: str | None = None) -> None:
         """Add a package with migrations, such as the package of a plug-in or a blueprint.
 
         In an app context, this adds the package to that app; otherwise, to all apps of this extension.
 
         :param entry: the name of the package, or ``package:folder``. The package is looked up when a command runs.
+        :param database: the database in which it lives, unless ``AMPHO_DATABASES`` names another one; by default,
+            ``default``.
         """
         app = self._current_app()
-        added = self._added if app is None else self._added_to.setdefault(app, [])
-        if entry not in added:
-            added.append(entry)
+        added = self._added if app is None else self._added_to.setdefault(app, {})
+        added.setdefault(entry, database)
 
     def owner(self, function: Callable[[object, str, str], str | None]) -> Callable[[object, str, str], str | None]:
         """Add a function that names the package of a table, a type, a view, or another object. This is a decorator.
@@ -228,14 +231,19 @@ class Extension(ABC):
         from ampho.migrate.project import Project
 
         configured = self.packages(app)
+        homes = self._homes(app, configured)
+        first = self._part(app, homes, homes.names[0])
         return Project(
             app=app,
             packages=configured.packages,
             not_installed=configured.not_installed,
             find_packages=lambda: self.packages(app).packages,
-            url=self._direct_url(app) or self._url(app),
+            url=first.url,
             template=self._template,
-            metadata=self._metadata(app),
+            metadata=first.metadata,
+            database=homes.names[0],
+            homes=homes,
+            part=partial(self._part, app, homes),
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
@@ -250,17 +258,53 @@ class Extension(ABC):
         """
         from ampho.history.package import configured_packages
 
-        added = [*self._added, *self._added_to.get(app, ())]
-        return configured_packages(_read(PACKAGES.read, app), self._packages, added, app.import_name)
+        listed, added = _read(PACKAGES.read, app), [*self._added, *self._added_to.get(app, ())]
+        known = {_name_of(entry) for entry in (*(listed or ()), *(self._packages or ()), *added)}
+        assigned = [entry for entries in _read(DATABASES.read, app).values() for entry in entries]
+        added += [entry for entry in dict.fromkeys(assigned) if _name_of(entry) not in known]
+        return configured_packages(listed, self._packages, added, app.import_name)
+
+    def _homes(self, app: App, configured: ConfiguredPackages) -> Homes:
+        """Return the databases in which the packages of an app live.
+
+        :raises ConfigurationError: if one of the databases is not configured.
+        """
+        from ampho.history.homes import Homes
+
+        stated = _read(DATABASES.read, app)
+        listed = {name: list(map(_name_of, entries)) for name, entries in stated.items()}
+        assigned = {package for packages in listed.values() for package in packages}
+        for entry, database in {**self._added, **self._added_to.get(app, {})}.items():
+            if database is not None and _name_of(entry) not in assigned:
+                listed.setdefault(database, []).append(_name_of(entry))
+        for name in listed:
+            if name != DEFAULT_DATABASE and name not in self._binds(app):
+                guess = did_you_mean(name, [DEFAULT_DATABASE, *self._binds(app)])
+                remedy = guess or f"Add its URL to {BINDS_SETTING}."
+                what = DATABASES if name in stated else "add_package()"
+                raise ConfigurationError(f"{what} names the database {name!a}, which has no URL. {remedy}")
+        names = [package.name for package in configured.packages]
+        return Homes((*names, *configured.not_installed), listed)
+
+    def _part(self, app: App, homes: Homes, database: str) -> Part:
+        from ampho.migrate.project import Part, metadata_of
+
+        url = self._direct_url(app, database) or self._url(app, database)
+        return Part(url, metadata_of(self._metadatas(app), homes, database))
 
     @leaving_no_frames
-    def _direct_url(self, app: App) -> URL | None:
-        """Return the URL that only migrations use, if it is set. If the URL names no driver, add the app's driver."""
+    def _direct_url(self, app: App, database: str) -> URL | None:
+        """Return the URL of a database that only migrations use, if it is set; by default, with the app's driver."""
         value = DATABASE_URI.read(app.config, os.environ)
+        if isinstance(value, Mapping):
+            value = value.get(database)
+        elif database != DEFAULT_DATABASE:
+            value = None
         if value is None:
             return None
         url = parse_url(value, DATABASE_URI.name)
-        if "+" not in url.drivername and url.get_backend_name() == (own := self._url(app)).get_backend_name():
+        own = self._url(app, database)
+        if "+" not in url.drivername and url.get_backend_name() == own.get_backend_name():
             url = url.set(drivername=own.drivername)
         require_driver(url, is_async=self.is_async, setting=DATABASE_URI.name)
         if url.get_backend_name() != "sqlite" or is_in_memory(url):
@@ -268,21 +312,24 @@ class Extension(ABC):
         return in_folder(url, Path(app.instance_path))
 
     @contextmanager
-    def migrating_connection(self, app: App, engine: Engine, *, scratch: bool = False) -> Iterator[Connection]:
+    def migrating_connection(
+        self, app: App, engine: Engine, database: str = DEFAULT_DATABASE, *, scratch: bool = False
+    ) -> Iterator[Connection]:
         """Open the connection for migrations. If the engine is async, call this method in a greenlet.
 
         The connection is opened like the app's own connections, but is not returned to a pool, so that an app that
         forks after a migration does not share it with its child processes.
 
-        :param engine: the app's engine.
+        :param engine: the app's engine for the database.
+        :param database: the name of the database.
         :param scratch: whether to connect to a throwaway database.
         """
         from ampho.database.connection import connect
         from ampho.database.engine import unpooled, with_address
         from ampho.database.scratch import scratch_connection
 
-        url = self._direct_url(app)
-        setting = DATABASE_URI.name if url else URL_SETTING
+        url = self._direct_url(app, database)
+        setting = DATABASE_URI.name if url else setting_of(database)
         engine = with_address(engine, url, setting) if url else unpooled(engine)
         opened = partial(connect, setting=setting)
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
@@ -305,10 +352,16 @@ class Extension(ABC):
         """Return the app whose context is active, if any."""
 
     @abstractmethod
-    def _url(self, app: App) -> URL: ...
+    def _url(self, app: App, database: str) -> URL:
+        """Return the URL of a database, from the app's configuration."""
 
     @abstractmethod
-    def _metadata(self, app: App) -> MetaData | Sequence[MetaData] | None: ...
+    def _binds(self, app: App) -> Collection[str]:
+        """Return the names of the databases besides ``default``."""
+
+    @abstractmethod
+    def _metadatas(self, app: App) -> Mapping[str | None, MetaData | Sequence[MetaData]]:
+        """Return the tables of the models, by bind key."""
 
     @abstractmethod
     def _options(self, app: App) -> Mapping[str, object]: ...
@@ -328,8 +381,8 @@ class SyncExtension(Extension):
         """Call a command for the current app."""
 
     @abstractmethod
-    def engine(self, app: App, bind_key: str | None = None) -> Engine:
-        """Return an engine of an app."""
+    def engine(self, app: App, database: str = DEFAULT_DATABASE) -> Engine:
+        """Return the engine of one of the app's databases."""
 
 
 class AsyncExtension(Extension):
@@ -342,8 +395,8 @@ class AsyncExtension(Extension):
         """Call a command for the current app, without blocking the running loop."""
 
     @abstractmethod
-    def engine(self, app: App, bind_key: str | None = None) -> AsyncEngine:
-        """Return an engine of an app for the running loop."""
+    def engine(self, app: App, database: str = DEFAULT_DATABASE) -> AsyncEngine:
+        """Return the engine of one of the app's databases for the running loop."""
 
     @abstractmethod
     async def dispose(self, app: App) -> None:
@@ -367,6 +420,15 @@ def extension_of(app: App) -> SyncExtension | AsyncExtension:
 def _read(read: Callable[[Mapping[str, object], Mapping[str, str]], R], app: App) -> R:
     """Read settings without leaving the app's configuration, which contains secrets, in the frames of an error."""
     return read(app.config, os.environ)
+
+
+def setting_of(database: str) -> str:
+    """Return the setting that contains the URL of a database."""
+    return URL_SETTING if database == DEFAULT_DATABASE else f"{BINDS_SETTING}[{database!r}]"
+
+
+def _name_of(entry: str) -> str:
+    return entry.partition(":")[0].strip()
 
 
 def _entries(packages: Iterable[str]) -> list[str]:

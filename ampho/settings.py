@@ -16,6 +16,9 @@ from ampho.errors import ConfigurationError
 
 T_co = TypeVar("T_co", covariant=True)
 
+DEFAULT_DATABASE = "default"
+"""The name of the database of ``SQLALCHEMY_DATABASE_URI``; other databases have the names of their binds."""
+
 _MAX_TABLE_NAME = 63
 _SWITCH = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -102,6 +105,12 @@ def _owners(value: object) -> Mapping[str, str | None]:
     return dict(value)
 
 
+def _databases(value: object) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return {name: () if entries is None else _entries(entries) for name, entries in value.items()}
+
+
 PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     "AMPHO_MIGRATION_PACKAGES",
     kind="a list of names, or a comma-separated string",
@@ -110,6 +119,17 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     parse=_entries,
     unset=(None, ""),
     by_default="the app's own package, if it has migrations",
+)
+DATABASES: Setting[Mapping[str, tuple[str, ...]]] = Setting(
+    "AMPHO_DATABASES",
+    kind="a dictionary that maps names of databases to lists of packages",
+    meaning="the databases in which packages live: `default` and the keys of `SQLALCHEMY_BINDS`; an empty list for a"
+    " bind that Ampho does not migrate",
+    default={},
+    parse=_databases,
+    unset=(None,),
+    by_default="all packages live in `default`",
+    in_environment=False,
 )
 ENV_PACKAGE: Setting[str | None] = Setting(
     "AMPHO_ENV_PACKAGE",
@@ -122,7 +142,7 @@ ENV_PACKAGE: Setting[str | None] = Setting(
 )
 DATABASE_URI: Setting[object] = Setting(
     "AMPHO_DATABASE_URI",
-    kind="a string, or a `sqlalchemy.URL`",
+    kind="a string, or a `sqlalchemy.URL`; or a dictionary of them, by the names of databases",
     meaning="a different URL of the same database, only for migrations, such as one that bypasses a pooler",
     default=None,
     parse=lambda value: value,
@@ -194,6 +214,7 @@ class Settings:
 
     def __init__(self, config: Mapping[str, object], environment: Mapping[str, str]) -> None:
         self.migration_packages: Final = PACKAGES.read(config, environment)
+        self.databases: Final = DATABASES.read(config, environment)
         self.env_package: Final = ENV_PACKAGE.read(config, environment)
         self.database_uri: Final = DATABASE_URI.read(config, environment)
         self.statement_lock_timeout: Final = STATEMENT_LOCK_TIMEOUT.read(config, environment)

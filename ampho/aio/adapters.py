@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
+from ampho.aio.sqlalchemy.engines import BINDS
 from ampho.errors import ConfigurationError, DriverError
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -37,18 +39,20 @@ class Database:
     """A database of an app.
 
     :ivar given: the object that the app passed.
-    :ivar url: returns the URL of the default database.
-    :ivar engine: returns the engine for a bind key in the running loop.
+    :ivar url: returns the URL of a database, by its name.
+    :ivar engine: returns the engine of a database in the running loop, by its name.
     :ivar dispose: closes the connections in the running loop.
-    :ivar metadata: the tables of the models, if they are known.
+    :ivar binds: returns the names of the databases besides ``default``.
+    :ivar metadatas: the tables of the models, by bind key, if they are known.
     :ivar options: arguments for Alembic's ``context.configure``.
     """
 
     given: object
-    url: Callable[[], URL]
-    engine: Callable[[str | None], AsyncEngine]
+    url: Callable[[str], URL]
+    engine: Callable[[str], AsyncEngine]
     dispose: Callable[[], Awaitable[None]]
-    metadata: MetaData | None = None
+    binds: Callable[[], Collection[str]] = tuple
+    metadatas: Mapping[str | None, MetaData] = field(default_factory=dict[str | None, MetaData])
     options: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
@@ -56,12 +60,20 @@ def adapt(app: Quart, db: Any) -> Database:
     """Return a database in the form that ``AsyncAmpho`` uses.
 
     :param db: an ``AsyncSQLAlchemy``, an ``AsyncEngine``, a function that returns one, an ``async_sessionmaker``, or
-        advanced-alchemy's ``SQLAlchemyAsyncConfig``.
+        advanced-alchemy's ``SQLAlchemyAsyncConfig``; or several: a dictionary by name, or a list of such
+        configurations.
     :raises ConfigurationError: if ``db`` is anything else. The message says what to pass instead.
     """
     if isinstance(db, AsyncSQLAlchemy):
-        engine = partial(db.get_engine, app=app)
-        return Database(db, partial(db.get_url, app=app), engine, partial(db.dispose, app), db.metadata)
+        return _from_extension(app, db)
+    if isinstance(db, Mapping):
+        return _several(db, {name: adapt(app, one) for name, one in db.items()})
+    if isinstance(db, (list, tuple)) and db:
+        return _several(db, {_name_of(one): adapt(app, one) for one in db})
+    return _adapt_engine(db)
+
+
+def _adapt_engine(db: Any) -> Database:
     if isinstance(db, AsyncEngine):
         return _from_engine(db, lambda: db)
     if isinstance(db, async_sessionmaker):
@@ -96,6 +108,47 @@ def adapt(app: Quart, db: Any) -> Database:
     )
 
 
+def _from_extension(app: Quart, db: AsyncSQLAlchemy) -> Database:
+    return Database(
+        db,
+        url=lambda name: db.get_url(_key(name), app=app),
+        engine=lambda name: db.get_engine(_key(name), app=app),
+        dispose=partial(db.dispose, app),
+        binds=lambda: app.config.get(BINDS) or (),
+        metadatas=db.metadatas,
+    )
+
+
+def _several(given: object, parts: Mapping[str, Database]) -> Database:
+    def part(name: str) -> Database:
+        if name in parts:
+            return parts[name]
+        raise ConfigurationError(f"AsyncAmpho got no database {name!a}. It got {', '.join(parts)}.")
+
+    async def dispose() -> None:
+        for each in parts.values():
+            await each.dispose()
+
+    return Database(
+        given,
+        url=lambda name: part(name).url(DEFAULT_DATABASE),
+        engine=lambda name: part(name).engine(DEFAULT_DATABASE),
+        dispose=dispose,
+        binds=lambda: [name for name in parts if name != DEFAULT_DATABASE],
+        metadatas={_key(name): tables for name, each in parts.items() for tables in each.metadatas.values()},
+        options=next(iter(parts.values())).options,
+    )
+
+
+def _key(name: str) -> str | None:
+    return None if name == DEFAULT_DATABASE else name
+
+
+def _name_of(config: object) -> str:
+    """Return the name of the database of one of advanced-alchemy's configurations."""
+    return str(getattr(config, "bind_key", None) or DEFAULT_DATABASE)
+
+
 def _bind_of(maker: async_sessionmaker[Any]) -> AsyncEngine:
     bind = maker.kw.get("bind")
     if isinstance(bind, AsyncEngine):
@@ -128,10 +181,8 @@ class _GivenEngine:
         self.find = find
         self._loop: ref[asyncio.AbstractEventLoop] | None = None
 
-    def get(self, bind_key: str | None) -> AsyncEngine:
+    def get(self, name: str) -> AsyncEngine:
         """Return the engine for the running loop, without the connections of a loop that is closed."""
-        if bind_key is not None:
-            raise ConfigurationError(f"The app passed a single engine, which has no bind {bind_key!r}.")
         engine = self.find()
         try:
             loop = asyncio.get_running_loop()
@@ -170,7 +221,8 @@ def _from_engine(
     options: Mapping[str, object] | None = None,
 ) -> Database:
     engine = _GivenEngine(find)
-    return Database(given, lambda: find().url, engine.get, engine.dispose, metadata, options or {})
+    metadatas: dict[str | None, MetaData] = {} if metadata is None else {None: metadata}
+    return Database(given, lambda _: find().url, engine.get, engine.dispose, metadatas=metadatas, options=options or {})
 
 
 def _alembic_options(config: Any) -> dict[str, object]:

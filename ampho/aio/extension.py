@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from ampho.aio.sqlalchemy.pool import treat_as_current
 from ampho.commands import Commands
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, AsyncExtension
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -35,7 +36,8 @@ class AsyncAmpho(AsyncExtension):
     :param app: the app; with an app factory, leave it out and call :meth:`init_app` in the factory.
     :param db: the app's ``AsyncSQLAlchemy``, an ``AsyncEngine``, a function that returns one, an
         ``async_sessionmaker``, or advanced-alchemy's ``SQLAlchemyAsyncConfig``. By default, the ``AsyncSQLAlchemy``
-        that is registered on the app, or otherwise a new one.
+        that is registered on the app, or otherwise a new one. For several databases, a dictionary of them by name, or
+        a list of ``SQLAlchemyAsyncConfig``.
     :param metadata: the tables of the models, as one ``MetaData`` or several; needed if ``db`` is an engine.
     :param packages: names of packages with migrations, in addition to those in ``AMPHO_MIGRATION_PACKAGES``.
     :param options: further arguments for Alembic's ``context.configure``, such as ``include_object``.
@@ -92,9 +94,9 @@ class AsyncAmpho(AsyncExtension):
     def _current_app(self) -> App | None:
         return cast("Any", current_app)._get_current_object() if has_app_context() else None  # noqa: SLF001 (documented)
 
-    def engine(self, app: App, bind_key: str | None = None) -> AsyncEngine:
-        """Return an engine of an app for the running loop."""
-        return self._databases[app].engine(bind_key)
+    def engine(self, app: App, database: str = DEFAULT_DATABASE) -> AsyncEngine:
+        """Return the engine of one of the app's databases for the running loop."""
+        return self._databases[app].engine(database)
 
     async def dispose(self, app: App) -> None:
         """Close the connections of an app in the running loop, at the end of a command."""
@@ -110,11 +112,14 @@ class AsyncAmpho(AsyncExtension):
         treat_as_current(task)
         return await finish(task, cancels=True)
 
-    def _url(self, app: App) -> URL:
-        return self._databases[app].url()
+    def _url(self, app: App, database: str) -> URL:
+        return self._databases[app].url(database)
 
-    def _metadata(self, app: App) -> MetaData | Sequence[MetaData] | None:
-        return self._databases[app].metadata if self._given_metadata is None else self._given_metadata
+    def _binds(self, app: App) -> Collection[str]:
+        return self._databases[app].binds()
+
+    def _metadatas(self, app: App) -> Mapping[str | None, MetaData | Sequence[MetaData]]:
+        return self._databases[app].metadatas if self._given_metadata is None else {None: self._given_metadata}
 
     def _options(self, app: App) -> Mapping[str, object]:
         return {**DEFAULTS, **self._databases[app].options, **self._given_options}

@@ -12,8 +12,8 @@ import anyio
 from sqlalchemy import event
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from ampho.commands import Framework
 from ampho.database.exclusive import exclusive
+from ampho.running import Framework
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -46,18 +46,18 @@ class QuartFramework(Framework):
         return exclusive(self.sleep)
 
     @contextmanager
-    def connect(self, *, scratch: bool = False, renews: bool = False) -> Iterator[Connection]:
+    def connect(self, project: Project, *, scratch: bool = False, renews: bool = False) -> Iterator[Connection]:
         """Open the connection for migrations, and close it at the end, even if the command is cancelled.
 
         :param renews: whether the schema may change. Connections of asyncpg remember the types and statements of the
             old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
             they are returned to the pool.
         """
-        engine = self._extension.engine(self._app)
+        engine = self._extension.engine(self._app, project.database)
         commits: list[object] = []
         stack = ExitStack()
         try:
-            connection = self._open(engine, stack, scratch=scratch)
+            connection = self._open(engine, project.database, stack, scratch=scratch)
             event.listen(connection, "commit", commits.append)
             yield connection
         finally:
@@ -65,8 +65,8 @@ class QuartFramework(Framework):
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
 
-    def _open(self, engine: AsyncEngine, stack: ExitStack, *, scratch: bool) -> Connection:
-        opened = self._extension.migrating_connection(self._app, engine.sync_engine, scratch=scratch)
+    def _open(self, engine: AsyncEngine, database: str, stack: ExitStack, *, scratch: bool) -> Connection:
+        opened = self._extension.migrating_connection(self._app, engine.sync_engine, database, scratch=scratch)
         try:
             return stack.enter_context(opened)
         except Exception:  # raised again below, whatever its type

@@ -13,6 +13,7 @@ from ampho._text import shown_path
 from ampho.cli import completion
 from ampho.cli.asking import generated
 from ampho.cli.call import call
+from ampho.cli.databases import database, database_option, databases, listing
 from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json import json_option, print_json, wants_json
@@ -66,8 +67,8 @@ def _on_files(command: Callable[..., object]) -> Callable[..., object]:
 
 
 def _on_database(command: Callable[..., object]) -> Callable[..., object]:
-    """Add ``-x`` and ``--json`` to a command that receives Click's context."""
-    return _x(_on_files(command))
+    """Add ``-d``, ``-x``, and ``--json`` to a command that receives Click's context."""
+    return database_option(_x(_on_files(command)))
 
 
 @click.group("ampho", cls=AmphoGroup)
@@ -201,6 +202,7 @@ def db_rev(
             head=head,
             splice=splice,
             rev_id=rev_id,
+            database=databases(ctx),
             x=x,
             observer=_WARNINGS,
         ),
@@ -232,12 +234,16 @@ def db_up(
     """
     _check_combination(ctx, planned=planned, sql=sql, start=start)
     if planned:
-        _show_plan(ctx, call(ctx, Commands.plan, spec, x=x, observer=_WARNINGS))
+        _show_plan(ctx, call(ctx, Commands.plan, spec, database=databases(ctx), x=x, observer=_WARNINGS))
     elif sql:
-        _print_sql(lambda: call(ctx, Commands.upgrade_sql, spec, start=start or None, x=x, observer=_WARNINGS))
+        _print_sql(
+            lambda: call(
+                ctx, Commands.upgrade_sql, spec, start=start or None, database=database(ctx), x=x, observer=_WARNINGS
+            )
+        )
     else:
         with reporting() as reporter:
-            run = call(ctx, Commands.upgrade, spec, x=x, observer=reporter)
+            run = call(ctx, Commands.upgrade, spec, database=databases(ctx), x=x, observer=reporter)
         _show_run(ctx, run)
 
 
@@ -278,7 +284,16 @@ def db_down(
     elif sql:
         starts = start or None
         _print_sql(
-            lambda: call(ctx, Commands.downgrade_sql, spec, cascade=cascade, start=starts, x=x, observer=_WARNINGS)
+            lambda: call(
+                ctx,
+                Commands.downgrade_sql,
+                spec,
+                cascade=cascade,
+                start=starts,
+                database=database(ctx),
+                x=x,
+                observer=_WARNINGS,
+            )
         )
     else:
         ask = not yes and confirm is None and can_ask()
@@ -286,7 +301,15 @@ def db_down(
         with reporting() as reporter:
             run = _confirmed(
                 lambda name: call(
-                    ctx, Commands.downgrade, spec, cascade=cascade, confirm=name, agreed=agreed, x=x, observer=reporter
+                    ctx,
+                    Commands.downgrade,
+                    spec,
+                    cascade=cascade,
+                    confirm=name,
+                    agreed=agreed,
+                    database=database(ctx),
+                    x=x,
+                    observer=reporter,
                 ),
                 confirm,
             )
@@ -305,7 +328,16 @@ def _check_combination(ctx: click.Context, *, planned: bool, sql: bool, start: t
 
 
 def _plan_downgrade(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
-    return call(ctx, Commands.plan, spec, direction="downgrade", cascade=cascade, x=x, observer=_WARNINGS)
+    return call(
+        ctx,
+        Commands.plan,
+        spec,
+        direction="downgrade",
+        cascade=cascade,
+        database=database(ctx),
+        x=x,
+        observer=_WARNINGS,
+    )
 
 
 def _show_run(ctx: click.Context, run: Run) -> None:
@@ -409,7 +441,10 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
     SPEC and everything that it depends on are marked as applied, and everything that depends on SPEC as not applied.
     """
     done = _confirmed(
-        lambda name: call(ctx, Commands.stamp, spec, purge=purge, confirm=name, x=x, observer=_WARNINGS), confirm
+        lambda name: call(
+            ctx, Commands.stamp, spec, purge=purge, confirm=name, database=database(ctx), x=x, observer=_WARNINGS
+        ),
+        confirm,
     )
     show(ctx, done)
 
@@ -425,13 +460,13 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
     """
     from ampho.cli.show.status import print_missing
 
-    state = call(ctx, Commands.current, x=x, observer=_WARNINGS)
+    state = call(ctx, Commands.current, database=database(ctx), x=x, observer=_WARNINGS)
     missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
         if not can_ask():
             raise click.UsageError("Cannot ask for confirmation without a terminal. Add --yes to confirm.")
         click.confirm("Forget these revisions?", abort=True, err=True)
-    show(ctx, call(ctx, Commands.forget, name, x=x, observer=_WARNINGS))
+    show(ctx, call(ctx, Commands.forget, name, database=database(ctx), x=x, observer=_WARNINGS))
 
 
 @cli.command("db-resolve")
@@ -445,7 +480,7 @@ def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple
     """
     if applied is None:
         raise click.UsageError("Add --applied or --not-applied.")
-    done = call(ctx, Commands.resolve, revision, applied=applied, x=x, observer=_WARNINGS)
+    done = call(ctx, Commands.resolve, revision, applied=applied, database=database(ctx), x=x, observer=_WARNINGS)
     state = "applied" if applied else "not applied"
     show(ctx, done, f"{revision} is now marked as {state}. Version rows: {version_rows(done.after)}")
 
@@ -459,8 +494,14 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 
     The entries come from the journal, with the oldest first.
     """
-    entries = call(ctx, Commands.log, x=x, observer=_WARNINGS)
-    show(ctx, Log(entries[-number:] if number else entries))
+    last = slice(-number if number else None, None)
+    show(
+        ctx,
+        listing(
+            lambda found: Log(found[last]),
+            lambda: call(ctx, Commands.log, database=databases(ctx), x=x, observer=_WARNINGS),
+        ),
+    )
 
 
 @cli.command("db-check")
@@ -479,11 +520,14 @@ def db_check(
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy cannot be combined with packages or --scratch.")
-        deployment = call(ctx, Commands.deployment, x=x, observer=_WARNINGS)
+        deployment = call(ctx, Commands.deployment, database=databases(ctx), x=x, observer=_WARNINGS)
         show(ctx, deployment)
         ctx.exit(deployment.status.exit_code)
-    drifts = call(ctx, Commands.check, *packages, scratch=scratch, x=x, observer=_WARNINGS)
-    show(ctx, Drifts(drifts))
+    drifts = listing(
+        Drifts,
+        lambda: call(ctx, Commands.check, *packages, scratch=scratch, database=databases(ctx), x=x, observer=_WARNINGS),
+    )
+    show(ctx, drifts)
     if any(drift.operations for drift in drifts):
         ctx.exit(1)
 
@@ -498,7 +542,7 @@ def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...]
     By default, check all pending revisions. PACKAGE limits this to the pending revisions of a package, and REV to a
     single revision, even if it has already been applied. The exit code is 1 if there are findings.
     """
-    report = call(ctx, Commands.lint, *names, exclude=exclude, x=x, observer=_WARNINGS)
+    report = call(ctx, Commands.lint, *names, exclude=exclude, database=databases(ctx), x=x, observer=_WARNINGS)
     show(ctx, report)
     if report.violations:
         ctx.exit(1)
@@ -518,7 +562,7 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
     A database that is ahead of this code is also considered up to date.
     """
-    show(ctx, call(ctx, Commands.wait, timeout=timeout, x=x, observer=_WARNINGS))
+    show(ctx, call(ctx, Commands.wait, timeout=timeout, database=databases(ctx), x=x, observer=_WARNINGS))
 
 
 @cli.command("db-status")
@@ -531,7 +575,9 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 
     By default, print all packages.
     """
-    status = call(ctx, Commands.status, *packages, all=all_, check=check, x=x, observer=_WARNINGS)
+    status = call(
+        ctx, Commands.status, *packages, all=all_, check=check, database=databases(ctx), x=x, observer=_WARNINGS
+    )
     show(ctx, status)
     if check:
         ctx.exit(status.status.exit_code)
@@ -542,7 +588,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 @_on_database
 def db_current(ctx: click.Context, verbose: bool, x: tuple[str, ...]) -> None:
     """Print what is applied, one line per package."""
-    show(ctx, call(ctx, Commands.current, verbose=is_verbose(ctx), x=x, observer=_WARNINGS))
+    show(ctx, call(ctx, Commands.current, verbose=is_verbose(ctx), database=databases(ctx), x=x, observer=_WARNINGS))
 
 
 @cli.command("db-graph")
@@ -587,7 +633,15 @@ def db_graph(
     if wants_json(ctx) and (mermaid or form or file):
         raise click.UsageError("--json cannot be combined with --format, --mermaid, or -o.")
     form = "mermaid" if mermaid else form or format_of(file or "")
-    picture = call(ctx, Commands.graph, *packages, full=full, database=not no_database, x=x, observer=_WARNINGS)
+    picture = call(
+        ctx,
+        Commands.graph,
+        *packages,
+        full=full,
+        database=False if no_database else databases(ctx),
+        x=x,
+        observer=_WARNINGS,
+    )
     if wants_json(ctx):
         print_json(ctx, picture)
     else:

@@ -16,11 +16,11 @@ from ampho._text import did_you_mean, escaped_lines, one_line, printable, senten
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.help import CHANGING, write_commands, write_examples
-from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, request_json, reserving_stdout
+from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, request_json, reserving_stdout, wants_json
 from ampho.cli.lines import say, warn, warning_once
 from ampho.cli.streams import output_error, safe_streams
 from ampho.cli.terminal import is_terminal, no_color_option, refuses_colors
-from ampho.errors import AmphoError, AppNotFoundError, PackageError, RevisionInputError, SpecifierError
+from ampho.errors import AmphoError, AppNotFoundError, DatabasesError, PackageError, RevisionInputError, SpecifierError
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
 _OTHER_NAMES = {
@@ -92,6 +92,9 @@ def one_line_errors() -> Iterator[None]:
     except AppNotFoundError as exc:
         message = _no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE)
         raise Failure(message, exc.exit_code) from exc
+    except DatabasesError as exc:
+        message = "\n".join(printable(line, LONGEST_MESSAGE) for line in str(exc).split("\n"))
+        raise Failure(message, exc.exit_code, exc.entry) from exc
     except AmphoError as exc:
         entry = "" if isinstance(exc, INPUT_ERRORS) else exc.entry
         raise Failure(printable(str(exc), LONGEST_MESSAGE), exc.exit_code, entry) from exc
@@ -158,11 +161,24 @@ class SpecifierCommand(click.Command):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _output_checked(ctx), reserving_stdout(ctx):
+        with _output_checked(ctx), reserving_stdout(ctx), _results_shown(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(ctx, formatter)
+
+
+@contextmanager
+def _results_shown(ctx: click.Context) -> Iterator[None]:
+    """If the command failed on some of several databases, show the results of the others before the error."""
+    try:
+        yield
+    except DatabasesError as exc:
+        if ctx.info_name not in CHANGING and not wants_json(ctx):
+            from ampho.cli.show import show_each
+
+            show_each(ctx, exc.results)
+        raise
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from ampho._text import printable
+from ampho.cli.databases import by_database
 from ampho.errors import AmphoError
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -69,19 +70,21 @@ KEYS: Mapping[str, str] = {
 
 SHAPES: Mapping[str, Shape] = {
     "Change": Shape(computed={"text": "text"}, or_null=["detail", "risk"]),
-    "CurrentState": Shape(or_null=_REMEDIES),
-    "DatabaseStatus": Shape(computed=_STATUS, or_null=_REMEDIES),
-    "Deployment": Shape(computed=_STATUS),
+    "CurrentState": Shape(hidden=["databases"], or_null=_REMEDIES),
+    "DatabaseStatus": Shape(hidden=["databases"], computed=_STATUS, or_null=_REMEDIES),
+    "Deployment": Shape(hidden=["databases"], computed=_STATUS),
     "Entry": Shape(or_null=["package"]),
     "Finding": Shape(or_null=["package"]),
     "Initialized": Shape(computed={"package": "package.name", "folder": "package.folder"}),
     "Lane": Shape(hidden=["tracks"], or_null=["package"]),
+    "LintReport": Shape(hidden=["databases"]),
     "MissingState": Shape(or_null=["package"]),
     "Node": Shape(hidden=["track"], or_null=["package"]),
     "PackageState": Shape(computed={"is_up_to_date": "is_up_to_date"}),
     "PackageStatus": Shape(
         computed={"is_in_conflict": "is_in_conflict", "is_empty": "is_empty"}, or_null=["package", "remedy"]
     ),
+    "Picture": Shape(hidden=["databases"]),
     "Plan": Shape(
         hidden=["missing", "asked", "failed"],
         computed={name: name for name in ("packages", "warning", "along")},
@@ -98,7 +101,8 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "StepRun": Shape(
         hidden=["step"],
-        computed={name: f"step.{path}" for name, path in _STEP.items()} | {"direction": "direction"},
+        computed={name: f"step.{path}" for name, path in _STEP.items()}
+        | {"direction": "direction", "database": "step.database"},
     ),
     "Violation": Shape(or_null=["help", "statement"]),
 }
@@ -138,8 +142,15 @@ def reserving_stdout(ctx: click.Context) -> Iterator[None]:
 
 
 def print_json(ctx: click.Context, *results: object) -> None:
-    """Print the results of a command as JSON."""
-    _print(ctx, ctx.info_name, {key_of(type(result)): encode(result) for result in results})
+    """Print the results of a command as JSON; those of several databases as a list with an object for each."""
+    payload: Object = {}
+    for result in results:
+        key = key_of(type(result))
+        if each := by_database(result):
+            payload["databases"] = [{"database": name, key: encode(one)} for name, one in each.items()]
+        else:
+            payload[key] = encode(result)
+    _print(ctx, ctx.info_name, payload)
 
 
 def key_of(kind: type) -> str:
@@ -175,6 +186,8 @@ def encode(value: object) -> Any:
         return {str(name): encode(each) for name, each in value.items()}
     if isinstance(value, (tuple, list)):
         return [encode(each) for each in value]
+    if isinstance(value, AmphoError):
+        return _error(value)
     return _encode_fields(value) if is_dataclass(value) else value
 
 
@@ -196,9 +209,9 @@ def paths(kind: Any) -> Mapping[str, str]:
     return {**own, **shape.computed}
 
 
-def _error(exc: click.ClickException | click.Abort) -> Object:
+def _error(exc: click.ClickException | click.Abort | AmphoError) -> Object:
     """Return an error as JSON: its message, and the attributes of the Ampho error that caused it."""
-    cause = exc.__cause__ or exc
+    cause = exc if isinstance(exc, AmphoError) else exc.__cause__ or exc
     attributes = vars(cause) if isinstance(cause, AmphoError) else {}
     message = exc.format_message() if isinstance(exc, click.ClickException) else "Aborted."
     return {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ampho._text import counted, listed
 from ampho.cli.lines import say, warn
 from ampho.migrate.observers import Observer
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Step
@@ -36,6 +37,7 @@ class Reporter(WarningsOnly):
 
     def __init__(self) -> None:
         self._width = 0
+        self._database: str | None = None  # the database of the last line, if the plan has several
 
     def planned(self, plan: Plan) -> None:
         if not plan.steps:
@@ -43,9 +45,18 @@ class Reporter(WarningsOnly):
             return
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
-        say(f"{verb} ({plan.specifier}): {counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}")
+        what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"
+        say(f"{verb} ({plan.specifier}): {what}")
+        self._database = "" if plan.databases != (DEFAULT_DATABASE,) else None
+
+    def _head(self, step: Step) -> None:
+        """Print the name of a step's database, if it differs from that of the step before."""
+        if self._database is not None and step.database != self._database:
+            self._database = step.database
+            say(f"{step.database}:", colors={f"{step.database}:": "bold"})
 
     def _ended(self, step: Step, how: str, color: str) -> None:
+        self._head(step)
         sign = "+" if step.direction == "upgrade" else "-"
         line = f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... {how}"
         say(line, hang=self._width + len("  +   "), colors={how: color})
@@ -61,6 +72,11 @@ class Reporter(WarningsOnly):
 
     def interrupted(self, step: Step) -> None:
         self._ended(step, "interrupted", "yellow")
+
+
+def in_databases(plan: Plan) -> str:
+    """Return the names of the databases of a plan as a phrase; empty if there is only the default one."""
+    return "" if plan.databases in ((), (DEFAULT_DATABASE,)) else f", in {listed(plan.databases, PACKAGES)}"
 
 
 def nothing_to_do(plan: Plan) -> str:

@@ -14,6 +14,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
+from ampho.settings import DEFAULT_DATABASE
+
 
 class Outcome(StrEnum):
     """What happened to the revision of an entry."""
@@ -57,6 +59,7 @@ class Entry:
     :ivar host: the machine that it ran on.
     :ivar versions: the versions of Ampho, Alembic, and SQLAlchemy.
     :ivar error: the error, if it failed.
+    :ivar database: the name of the database.
     """
 
     number: int
@@ -74,6 +77,7 @@ class Entry:
     host: str | None = None
     versions: str | None = None
     error: str | None = None
+    database: str = DEFAULT_DATABASE
 
     @property
     def is_effective(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -136,6 +136,22 @@ class Graph:
             return None
         first = self[self.labels[name]]
         return Branch(name, first.package, self.sort({first.id} | self.successors(first.id)))
+
+    def part(self, packages: Collection[str]) -> Graph:
+        """Return the graph of some packages, without what they depend on in other packages."""
+        others = [rid for rid in self.ids if (name := self[rid].package) and name not in packages]
+        if not others and set(self.packages) <= set(packages):
+            return self
+        outside = frozenset(others)
+        kept = [self._inside(revision, outside) for revision in self._present() if revision.id not in outside]
+        not_installed = {name: error for name, error in self.not_installed.items() if name in packages}
+        return Graph(kept, [name for name in self.packages if name in packages], not_installed)
+
+    def _inside(self, revision: Revision, outside: frozenset[str]) -> Revision:
+        parents = self._parents[revision.id]
+        if outside.isdisjoint(parents):
+            return revision
+        return self._with_parents(revision, [parent for parent in parents if parent not in outside])
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
         """Return this graph with its missing revisions replaced by the missing revisions of a database.

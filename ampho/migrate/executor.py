@@ -24,6 +24,7 @@ from ampho.database.transaction import StepTransaction
 from ampho.database.version_rows import Applied, check_not_elsewhere
 from ampho.errors import AmphoError, PlanChangedError
 from ampho.history.graph import Graph
+from ampho.migrate.across import segment_plan
 from ampho.migrate.observers import LogAndSignals, Observer, Observers
 from ampho.migrate.other_connections import OtherConnections
 from ampho.migrate.plan import (
@@ -83,6 +84,21 @@ def upgrade(
     return executor.run_nothing() or executor.run()
 
 
+def run_segment(
+    project: Project,
+    connection: Connection,
+    segment: Plan,
+    *,
+    is_agreed: bool,
+    x: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Run:
+    """Run the steps of a segment of a plan of several databases that are still pending; see :func:`across.segments`."""
+    command = ("upgrade", "--", segment.specifier)
+    make_plan = segment_plan(segment)
+    return Executor(project, connection, make_plan, command, x, observer, is_agreed, is_segment=True).run()
+
+
 def downgrade(
     project: Project,
     connection: Connection,
@@ -91,10 +107,14 @@ def downgrade(
     cascade: bool = False,
     confirm: str | None = None,
     agreed: Plan | None = None,
+    check: Callable[[Plan], None] = lambda plan: None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
-    """Downgrade a database; see :meth:`ampho.commands.Commands.downgrade`."""
+    """Downgrade a database; see :meth:`ampho.commands.Commands.downgrade`.
+
+    :param check: called with the plan before it is accepted.
+    """
     project.check_migratable(specifier)
     protection = Protection(project.settings.protected).on(connection, confirm)
 
@@ -102,6 +122,7 @@ def downgrade(
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
         # Check this first, so that typing the name of the database cannot confirm a plan other than the agreed one.
         planned.check_agreed(agreed)
+        check(planned)
         if planned.steps or confirm is not None:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
             protection.check(confirm, f"'ampho db-down {specifier}' reverts {what}.")
@@ -153,7 +174,8 @@ def plan(
             if planned.steps and protection.enabled:
                 planned = replace(planned, protected=protection.database)
         graph = graph_of(planned, project.graph, rows, journal)
-        return partial(explained, planned, graph, connection.dialect.name, is_async=connection.dialect.is_async)
+        dialect = connection.dialect
+        return partial(explained, planned, graph, lambda _: dialect.name, is_async=dialect.is_async)
 
     return query(project, connection, x, make_plan, about_change=True)
 
@@ -172,6 +194,7 @@ class Executor:
     :ivar observer: receives the events of the run, like the log and the signals, unless ``is_scratch`` is true.
     :ivar is_agreed: whether the plan was confirmed, so that all of its steps must run.
     :ivar is_scratch: whether the database is a throwaway database, in which nothing needs repair.
+    :ivar is_segment: whether the plan is a part of a larger plan, which the observer already knows.
     """
 
     project: Project
@@ -182,6 +205,7 @@ class Executor:
     observer: Observer | None = None
     is_agreed: bool = False
     is_scratch: bool = False
+    is_segment: bool = False
     _plan: Plan | None = field(default=None, init=False)
     _done: list[StepRun] = field(default_factory=list, init=False)
     _running: RunningStep | None = field(default=None, init=False)
@@ -194,7 +218,15 @@ class Executor:
         if not self.is_scratch:
             given = Observer() if self.observer is None else self.observer
             is_async = self.connection.dialect.is_async
-            self._observers.members += [given, LogAndSignals(self.project.app, self._observers.call, is_async=is_async)]
+            own = LogAndSignals(
+                self.project.app,
+                self.project.database,
+                self._observers.call,
+                named=self.project.has_several_databases,
+                is_async=is_async,
+            )
+            self._observers.members += [given, own]
+            self._observers.of_run = [own] if self.is_segment else [given, own]
 
     def run_nothing(self) -> Run | None:
         """Return an empty run, without importing Alembic, if there is nothing to do; otherwise, return None."""
@@ -204,7 +236,7 @@ class Executor:
             with suppress(AmphoError):  # reported later, when the plan is made again under the lock
                 run = query_known_table(self.project, self.connection, self._nothing_to_do)
         if run is not None:
-            self._observers.notify(Observer.finished, run)
+            self._observers.notify_of_run(Observer.finished, run)
         return run
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
@@ -215,7 +247,7 @@ class Executor:
         return Run(plan, ())
 
     def _announce(self, plan: Plan) -> None:
-        self._observers.notify(Observer.planned, plan)
+        self._observers.notify_of_run(Observer.planned, plan)
         if plan.warning:
             self._observers.notify(Observer.warned, plan.warning)
 
@@ -233,7 +265,7 @@ class Executor:
             _warning_of_dangling_keys(connection, self._observers),
         ):
             run = self._run(connection)
-        self._observers.notify(Observer.finished, run)
+        self._observers.notify_of_run(Observer.finished, run)
         return run
 
     def _run(self, connection: Connection) -> Run:
@@ -367,7 +399,10 @@ class Executor:
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
         """Return the plan, or its remaining steps if ``env.py`` runs again, and the graph that it was made from."""
         if self._plan is None:
-            self._plan = self.make_plan(self._graph, rows, journal)
+            plan = self.make_plan(self._graph, rows, journal)
+            name = self.project.database
+            steps = (step if step.database == name else replace(step, database=name) for step in plan.steps)
+            self._plan = replace(plan, steps=tuple(steps))
             return self._plan, graph_of(self._plan, self._graph, rows, journal)
         applied = Applied.from_rows(self._graph, rows, journal)
         if self._plan.direction is Direction.DOWNGRADE:

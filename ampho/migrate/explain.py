@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -26,12 +26,12 @@ _DANGER = re.compile(rb"drop|truncate|delete|add_column|alter_column|commit|roll
 _FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 
 
-def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False) -> Plan:
+def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_async: bool = False) -> Plan:
     """Return a plan with an explanation of each step.
 
     :param graph: the graph that the plan was made from.
-    :param dialect: the name of the database's dialect.
-    :param is_async: whether the database's engine is async.
+    :param dialect_of: returns the name of the dialect of a database.
+    :param is_async: whether the engines are async.
     :raises RevisionFileError: if a file cannot be compiled, or lacks the function of its step.
     """
     upgrades = plan.direction is Direction.UPGRADE
@@ -49,6 +49,7 @@ def explained(plan: Plan, graph: Graph, dialect: str, *, is_async: bool = False)
             source = read_bytes(step.revision.file)
         if source:
             check_function(step.revision, source, name, is_async=is_async)
+        dialect = dialect_of(step.database)
         losses, risks, commits = _dangers(source, name, dialect)
         if risks:  # unless an earlier step fills the columns
             earlier = [each for other in _before(step, plan.steps) for each in _functions(other)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from ampho._text import counted, escaped, location
+from ampho._text import counted, escaped, location, of_database
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
@@ -71,15 +71,32 @@ class Observer:
         _log.warning("%s", escaped(message))
 
 
+class Named(Observer):
+    """Passes events on to another observer, with the database's name in the commands that warnings suggest."""
+
+    def __init__(self, observer: Observer, database: str) -> None:
+        self._observer = observer
+        self._database = database
+        for name in vars(Observer):
+            if not name.startswith("_") and name != "warned" and hasattr(observer, name):
+                setattr(self, name, getattr(observer, name))
+
+    def warned(self, message: str) -> None:
+        """Pass a warning on."""
+        self._observer.warned(of_database(message, self._database))
+
+
 class Observers:
     """The observers of one run. The first error that each observer raises is logged, and the run continues.
 
     :param url: the URL of the database; its password is masked in the log.
     :ivar members: the observers, in the order in which they receive each event.
+    :ivar of_run: the observers that receive the events of the whole run.
     """
 
     def __init__(self, url: URL) -> None:
         self.members: list[Observer] = []
+        self.of_run: list[Observer] = []
         self._url = url
         self._failed: set[str] = set()
 
@@ -101,14 +118,27 @@ class Observers:
     def want_statements(self) -> bool:
         """Whether an observer overrides a method that is called for each statement."""
         return any(
-            getattr(type(observer), name, None) not in (None, getattr(Observer, name))
+            getattr(getattr(observer, name, None), "__func__", None) not in (None, getattr(Observer, name))
             for observer in self.members
             for name in ("executing", "executed")
         )
 
     def notify(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a method of :class:`Observer` on each observer."""
-        for observer in self.members:
+        self._notify(self.members, event, *args, **kwargs)
+
+    def notify_of_run(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a method of :class:`Observer` that is about the whole run."""
+        self._notify(self.of_run, event, *args, **kwargs)
+
+    def _notify(
+        self,
+        observers: Sequence[Observer],
+        event: Callable[Concatenate[Any, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        for observer in observers:
             method = getattr(observer, event.__name__, None)
             if method is not None:
                 self.call(type(observer).__name__, method, *args, **kwargs)
@@ -120,27 +150,31 @@ class LogAndSignals(Observer):
     If one receiver or the log fails, the other receivers still get the signal.
 
     :param app: the sender of the signals.
+    :param database: the name of the database.
+    :param named: whether to name the database in the texts of the log, because the app has several.
     :param guard: :meth:`Observers.call`.
     :param is_async: whether the run can await a receiver.
     """
 
-    def __init__(self, app: object, guard: Callable[..., None], *, is_async: bool) -> None:
+    def __init__(self, app: object, database: str, guard: Callable[..., None], *, named: bool, is_async: bool) -> None:
         from ampho import signals
 
         self._signals = signals
         self._guard = guard
         self._app = app
+        self._database = database
+        self._prefix = f"{database.replace('%', '%%')}: " if named else ""
         self._is_async = is_async
 
     def planned(self, plan: Plan) -> None:
         level = logging.INFO if plan.steps else logging.DEBUG
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
         words = (verb, plan.specifier, counted(len(plan.steps)), ", ".join(plan.packages) or "no package")
-        _record("planned", level, "%s (%s): %s of %s", words, _details(plan))
+        self._record("planned", level, "%s (%s): %s of %s", words, _details(plan))
 
     def waiting(self, holder: str) -> None:
         text = "Waiting for another process that migrates this database%s"
-        _record("waiting", logging.INFO, text, [f": {holder}" if holder else ""], {"holder": holder})
+        self._record("waiting", logging.INFO, text, [f": {holder}" if holder else ""], {"holder": holder})
 
     def started(self, step: Step) -> None:
         self._report("started", logging.DEBUG, "%s of %s started", step)
@@ -165,7 +199,7 @@ class LogAndSignals(Observer):
         text = "%s (%s): nothing to do"
         if run.plan.steps:
             text, words = "%s (%s) finished: %s in %.3f s", [*words, counted(len(run.steps)), run.duration]
-        self._guard("logging", _record, "finished", logging.INFO, text, words, details)
+        self._guard("logging", self._record, "finished", logging.INFO, text, words, details)
         signal = self._signals.upgrade_finished if direction == "upgrade" else self._signals.downgrade_finished
         self._send(signal, run=run, direction=direction, duration=run.duration)
 
@@ -180,16 +214,21 @@ class LogAndSignals(Observer):
         revision = step.revision
         common = {"revision": revision.id, "package": revision.package, "direction": step.direction}
         words = (step.direction.capitalize(), revision.id, revision.package, *details.values())
-        self._guard("logging", _record, event, level, f"%s of {text}", words, common | details)
+        self._guard("logging", self._record, event, level, f"%s of {text}", words, common | details)
         signal: NamedSignal = getattr(self._signals, f"revision_{event}")
         self._send(signal, step=step, **common, **details)
+
+    def _record(
+        self, event: str, level: int, text: str, words: Sequence[object], details: Mapping[str, object]
+    ) -> None:
+        _record(event, level, self._prefix + text, words, {"database": self._database, **details})
 
     def _send(self, signal: NamedSignal, **details: object) -> None:
         # Do not use signal.send(), which stops at the first receiver that raises an error.
         if signal.receivers and not signal.is_muted:
             for receiver in signal.receivers_for(self._app):
                 name = f"{receiver.__module__}.{getattr(receiver, '__qualname__', type(receiver).__qualname__)}"
-                self._guard(name, self._call, receiver, **details)
+                self._guard(name, self._call, receiver, database=self._database, **details)
 
     def _call(self, receiver: Callable[..., object], **details: object) -> None:
         result = receiver(self._app, **details)

@@ -18,6 +18,7 @@ from ampho.errors import DatabaseError, DependentsError, PlanChangedError, Speci
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import Revision
 from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
 _SHOWN = 10
@@ -66,6 +67,7 @@ class Step:
     :ivar losses: how the step may lose data, according to its file, such as ``drops the column stock``.
     :ivar risks: how the step may fail on a table with rows, according to its file, such as ``makes the column stock
         NOT NULL``.
+    :ivar database: the name of the database in which the step runs.
     """
 
     revision: Revision
@@ -75,6 +77,7 @@ class Step:
     in_transaction: InTransaction | None = field(default=None, compare=False)
     losses: tuple[str, ...] = field(default=(), compare=False)
     risks: tuple[str, ...] = field(default=(), compare=False)
+    database: str = DEFAULT_DATABASE
 
     @property
     def reason(self) -> str:
@@ -109,6 +112,11 @@ class Plan:
     asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     protected: str = field(default="", compare=False)
     failed: str = field(default="", compare=False)
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The databases of the steps, in the order of the steps."""
+        return tuple(dict.fromkeys(step.database for step in self.steps))
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -221,8 +229,8 @@ def repair_hint(revision_id: str, *, has_journal: bool = True) -> str:
     return f"Compare the database with the revision's file, repair the database by hand, and {finish}."
 
 
-def _contents(plan: Plan) -> list[tuple[str, Direction, str]]:
-    return [(step.revision.id, step.direction, step.revision.checksum) for step in plan.steps]
+def _contents(plan: Plan) -> list[tuple[str, Direction, str, str]]:
+    return [(step.revision.id, step.direction, step.revision.checksum, step.database) for step in plan.steps]
 
 
 def _in_words(plan: Plan) -> str:
@@ -366,7 +374,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
             pending = [revision_id for revision_id in graph.ids if revision_id not in state.known]
             if name is not None:
                 return _next_of_branch(graph, find_branch(graph, name, spec.text), pending, spec)
-            _check_enough(spec, pending, "to apply")
+            check_enough(spec, pending, "to apply")
             return set(pending[: spec.offset])
         case Specifier(branch=str(name), target="head" | "heads"):
             branch = find_branch(graph, name, spec.text)
@@ -422,7 +430,7 @@ def _next_of_branch(graph: Graph, branch: Branch, candidates: Iterable[str], spe
         raise _invalid(spec, f"{text} Type {ways} to revert all of them")
 
     ids = set(branch.ids).intersection(candidates)
-    _check_enough(spec, ids, f"to {'apply' if spec.offset > 0 else 'revert'} in {branch.name}")
+    check_enough(spec, ids, f"to {'apply' if spec.offset > 0 else 'revert'} in {branch.name}")
     return _taken(graph, ids, spec.offset, only)
 
 
@@ -440,7 +448,7 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
         ways = " or ".join(f"'ampho db-down {name}@-1'" for name in packages)
         raise _invalid(spec, f"no record says which of {len(ends)} revisions was applied last. Run {ways}")
 
-    _check_enough(spec, applied, "to revert")
+    check_enough(spec, applied, "to revert")
     return _taken(graph, applied, spec.offset, last)
 
 
@@ -485,7 +493,7 @@ def _invalid(spec: Specifier, why: str) -> SpecifierError:
     return SpecifierError(f"{spec.text}: {why}.", specifier=spec.text)
 
 
-def _check_enough(spec: Specifier, ids: Sized, what: str) -> None:
+def check_enough(spec: Specifier, ids: Sized, what: str) -> None:
     """Check that there are enough revisions for the offset of a specifier."""
     if abs(spec.offset) > len(ids):
         only = f"{'is' if len(ids) == 1 else 'are'} only {counted(len(ids))}" if ids else "is nothing"

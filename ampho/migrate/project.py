@@ -1,24 +1,33 @@
-"""The migrations of one app: its packages, their graph, the host, and the options for Alembic.
+"""The migrations of an app, or of one of its databases: the packages, their graph, the host, and Alembic's options.
 
-Each command makes a new :class:`Project`, because the files may have changed.
+Each command makes a new :class:`Project`, because the files may have changed. A command that uses a database works on
+the part of the project that belongs to this database; see :meth:`Project.of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ampho._text import listed, shown_path
-from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNotFoundError
+from ampho.errors import (
+    ConfigurationError,
+    DatabaseNameError,
+    MigrationsFolderError,
+    PackageNotFoundError,
+    SpecifierError,
+)
 from ampho.history.files import unread_folders
-from ampho.history.graph import Graph
+from ampho.history.graph import Branch, Graph
+from ampho.history.homes import Homes
 from ampho.history.host import TEMPLATES, Hosts, is_pristine
-from ampho.history.package import SETTING, MigrationPackage, find_package
+from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.history.revision import read_revisions
-from ampho.history.specifier import parse
-from ampho.settings import Settings
+from ampho.history.specifier import find_target, parse
+from ampho.settings import DATABASES, DEFAULT_DATABASE, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,17 +42,49 @@ _NO_PACKAGE = (
 )
 
 
+class Part(NamedTuple):
+    """What a project needs to know about one of its databases.
+
+    :ivar url: the URL of the database.
+    :ivar metadata: the tables of the models that may belong to the database.
+    """
+
+    url: URL
+    metadata: MetaData | Sequence[MetaData] | None
+
+
+def metadata_of(
+    metadatas: Mapping[str | None, MetaData | Sequence[MetaData]], homes: Homes, database: str
+) -> MetaData | Sequence[MetaData] | None:
+    """Return the metadata with tables that may belong to a database.
+
+    These are the tables without a bind, the tables with this bind, and those of packages that live in several
+    databases.
+
+    :param metadatas: the metadata of all models, by bind key.
+    """
+    also = {name for package in homes.packages_in(database) for name in homes.of(package)}
+    found = {key: each for key, each in metadatas.items() if key is None or key == database or key in also}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return [one for each in found.values() for one in (each if isinstance(each, Sequence) else [each])] or None
+
+
 @dataclass(frozen=True, eq=False)
 class Project:
-    """The migrations of one app.
+    """The migrations of one app, or the part of them that belongs to one database.
 
-    :ivar packages: the configured packages, in order.
+    :ivar packages: the packages, in order: all configured ones, or those that live in the database.
+    :ivar database: the name of the database.
+    :ivar homes: the databases in which packages live.
+    :ivar whole: the project of the app that this one is a part of; None if this is the whole.
+    :ivar part: returns the part of a database, by the name of the database.
     :ivar owner_hooks: the functions of the app that name the owners of tables and other objects.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
     :ivar not_installed: the errors for packages that are listed but not installed, by package name.
     :ivar import_name: the import name of the app.
-    :ivar metadata: the tables of the models, for ``target_metadata``.
+    :ivar metadata: the tables of the models, for ``target_metadata``; those of all databases if this is the whole.
     :ivar options: more arguments for Alembic's ``context.configure()``.
     :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
     :ivar url: the URL of the database.
@@ -62,6 +103,10 @@ class Project:
     not_installed: Mapping[str, PackageNotFoundError] = field(default_factory=dict)
     find_packages: Callable[[], tuple[MigrationPackage, ...]] | None = None
     app: object | None = None
+    database: str = DEFAULT_DATABASE
+    homes: Homes = field(default_factory=partial(Homes, ()))
+    whole: Project | None = None
+    part: Callable[[str], Part] | None = None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
@@ -71,11 +116,91 @@ class Project:
         :raises MigrationsFolderError: if a folder that the configuration names is missing.
         :raises HistoryError: if the files do not form a valid graph.
         """
+        if self.whole is not None:
+            return self.whole.graph.part(self.homes.packages_in(self.database))
         for package in self.packages:
             package.check_present()
         names = [package.name for package in self.packages]
         revisions = (revision for package in self.packages for revision in read_revisions(package))
         return Graph(revisions, names, self.not_installed)
+
+    def of(self, database: str) -> Project:
+        """Return the part of this project that belongs to a database.
+
+        :raises ConfigurationError: if the database has no valid URL.
+        """
+        if self.part is None or self.homes.names == (database,):
+            return self
+        if database not in self._parts:
+            self._parts[database] = self._part_of(database, self.part(database))
+        return self._parts[database]
+
+    @cached_property
+    def _parts(self) -> dict[str, Project]:
+        return {}
+
+    def _part_of(self, database: str, part: Part) -> Project:
+        names = self.homes.packages_in(database)
+        return replace(
+            self,
+            packages=tuple(package for package in self.packages if package.name in names),
+            not_installed={name: error for name, error in self.not_installed.items() if name in names},
+            url=part.url,
+            metadata=part.metadata,
+            database=database,
+            whole=self,
+        )
+
+    @property
+    def has_several_databases(self) -> bool:
+        """Whether the packages of the app live in several databases."""
+        return len(self.homes.names) > 1
+
+    def databases(self, names: str | Iterable[str] | None = None, packages: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the names of databases.
+
+        :param names: the names that the user typed; by default, all in which the packages live.
+        :param packages: packages, specifiers, or revisions; by default, all packages.
+        :raises DatabaseNameError: if a name is not known, or a package does not live in the databases.
+        """
+        found = self.homes.select(names)
+        if len(self.homes.names) == 1:
+            return found
+        living = dict.fromkeys(name for each in packages for name in self.homes_of(each))
+        if living and names is not None and not set(found) & set(living):
+            raise DatabaseNameError(
+                f"{', '.join(packages)} lives in {', '.join(living)}, not in {', '.join(found)}. Name that database, or"
+                f" change {DATABASES}.",
+                database=found[0],
+            )
+        return tuple(name for name in found if not living or name in living)
+
+    def homes_of(self, name: str) -> tuple[str, ...]:
+        """Return the databases in which a package, or the package of a specifier or a revision, lives."""
+        spec = parse(name)
+        branch = spec.branch or spec.target
+        if branch in self.homes.packages:
+            return self.homes.of(branch)
+        if not branch or branch in RESERVED:
+            return self.homes.names
+        with suppress(SpecifierError):
+            found = find_target(self.graph, spec)
+            package = found.package if isinstance(found, Branch) else self.graph[found].package
+            return self.homes.of(package)
+        return self.homes.names
+
+    def living_here(self, packages: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the packages, or of the packages of revisions, that live in the database of this part."""
+        whole = self.whole
+        return tuple(each for each in packages if whole is None or self.database in whole.homes_of(each))
+
+    def needed_elsewhere(self, revision_id: str) -> tuple[tuple[str, str], ...]:
+        """Return the revisions in other databases on which a revision depends directly: their databases and ids."""
+        if self.whole is None:
+            return ()
+        graph = self.whole.graph
+        needed = [rid for rid in graph.parents(revision_id) if rid not in self.graph]
+        return tuple((name, rid) for rid in needed for name in self.homes.of(graph[rid].package))
 
     def package(self, name: str) -> MigrationPackage:
         """Return the configured package with a given name.
@@ -141,7 +266,9 @@ class Project:
 
     @cached_property
     def hosts(self) -> Hosts:
-        """The packages, and which of them is the host."""
+        """The packages of the app, and which of them is the host."""
+        if self.whole is not None:
+            return self.whole.hosts
         return Hosts(self.packages, self.settings.env_package, self.import_name)
 
     @property

@@ -19,6 +19,7 @@ from ampho.history.specifier import Specifier, check_one_head, find_branch, find
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import journal_table, query_env
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 from ampho.status.state import missing_states
 
@@ -35,11 +36,13 @@ class Stamped:
     :ivar after: the version rows after the command.
     :ivar recorded: the ids of diverged or edited revisions that were already applied; the journal now records them
         as applied, with their current files.
+    :ivar database: the name of the database.
     """
 
     before: tuple[str, ...]
     after: tuple[str, ...]
     recorded: tuple[str, ...] = ()
+    database: str = DEFAULT_DATABASE
 
 
 def stamp(

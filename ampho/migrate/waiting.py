@@ -42,15 +42,16 @@ _LABELS = {
 class Waiting:
     """Waits until a database has the revisions that the code needs, in several attempts.
 
-    :param timeout: the maximum number of seconds to wait.
+    :param timeout: the maximum number of seconds to wait, for messages.
+    :param deadline: when to stop waiting, as :func:`time.monotonic` counts.
     :param observer: receives the warnings of the first attempt, and a message each time the reason for waiting changes.
     """
 
     _PAUSE = 0.5  # seconds between two attempts
 
-    def __init__(self, timeout: float, observer: Observer | None) -> None:
+    def __init__(self, timeout: float, deadline: float, observer: Observer | None) -> None:
         self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
+        self._deadline = deadline
         self._observer = observer or Observer()
         self._reported = ""
         self._is_first = True

@@ -13,11 +13,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ampho._text import did_you_mean
 from ampho.database.journal import Journal
@@ -33,6 +33,7 @@ from ampho.history.sql import lost_in_sql
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import render_each
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -75,11 +76,15 @@ class LintReport:
     :ivar revisions: the ids of the revisions that were checked, in order.
     :ivar violations: the dangerous changes in them, in the same order.
     :ivar has_squawk: whether squawk checked the SQL of the revisions; squawk only checks SQL for PostgreSQL.
+    :ivar database: the name of the database; empty for the combined result of several databases.
+    :ivar databases: the results of the single databases, by name, if this is the combined result of several.
     """
 
     revisions: tuple[str, ...]
     violations: tuple[Violation, ...]
     has_squawk: bool
+    database: str = DEFAULT_DATABASE
+    databases: Mapping[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

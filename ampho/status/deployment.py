@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
 
@@ -83,14 +85,19 @@ class Deployment:
     """How well a database matches the deployed code.
 
     :ivar findings: the differences, the worst first and the harmless ones last.
+    :ivar database: the name of the database; empty for the combined result of several databases.
+    :ivar databases: the results of the single databases, by name, if this is the combined result of several.
     """
 
     findings: tuple[Finding, ...]
+    database: str = DEFAULT_DATABASE
+    databases: Mapping[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def status(self) -> Status:
         """The status of the worst finding."""
-        return self.findings[0].status if self.findings else Status.UP_TO_DATE
+        worst = [each.status for each in self.databases.values()] or [each.status for each in self.findings[:1]]
+        return min(worst, key=list(Status).index, default=Status.UP_TO_DATE)
 
 
 def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: bool = True) -> Deployment:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Self
 
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status.state import Mark, marks
 
 _SHORTEST_RUN = 3
@@ -102,6 +104,8 @@ class Picture:
     :ivar edges: the edges between revisions of different nodes, in the order of the nodes.
     :ivar corrupt: the version rows that cannot be revisions, as text.
     :ivar repeated: the version rows that occur more than once.
+    :ivar database: the name of the database; empty for the combined result of several databases.
+    :ivar databases: the results of the single databases, by name, if this is the combined result of several.
     """
 
     lanes: tuple[Lane, ...]
@@ -109,6 +113,8 @@ class Picture:
     edges: tuple[Edge, ...]
     corrupt: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
+    database: str = DEFAULT_DATABASE
+    databases: Mapping[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def marks(self) -> tuple[Mark, ...]:

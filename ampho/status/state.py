@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -14,6 +14,7 @@ from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import id_prefix
 from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
 
@@ -144,6 +145,8 @@ class DatabaseState(Generic[P]):
         compared, for example without ``-v``.
     :ivar edited_remedy: what to do about the edited revisions; empty if there are none.
     :ivar diverged_remedy: what to do about the diverged revisions; empty if there are none.
+    :ivar database: the name of the database; empty for the combined result of several databases.
+    :ivar databases: the results of the single databases, by name, if this is the combined result of several.
     """
 
     packages: tuple[P, ...]
@@ -156,6 +159,8 @@ class DatabaseState(Generic[P]):
     edited: tuple[str, ...] | None = None
     edited_remedy: str = ""
     diverged_remedy: str = ""
+    database: str = DEFAULT_DATABASE
+    databases: Mapping[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(

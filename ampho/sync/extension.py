@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app, has_app_context
 
-from ampho.commands import Commands, Framework
+from ampho.commands import Commands
 from ampho.database.exclusive import exclusive
 from ampho.database.url import leaving_no_frames, missing_driver, parse_url, require_driver
 from ampho.errors import ConfigurationError
-from ampho.extension import DEFAULTS, OPTIONS, URL_SETTING, SyncExtension
+from ampho.extension import BINDS_SETTING, DEFAULTS, OPTIONS, URL_SETTING, SyncExtension, setting_of
+from ampho.running import Framework
+from ampho.settings import DEFAULT_DATABASE
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
 
 if TYPE_CHECKING:
@@ -130,19 +132,23 @@ class Ampho(SyncExtension):
     def _current_app(self) -> App | None:
         return cast("Any", current_app)._get_current_object() if has_app_context() else None  # noqa: SLF001 (documented)
 
-    def engine(self, app: App, bind_key: str | None = None) -> Engine:
-        """Return an engine of an app."""
+    def engine(self, app: App, database: str = DEFAULT_DATABASE) -> Engine:
+        """Return the engine of one of the app's databases."""
         with cast("Flask", app).app_context():
-            engine = self._dbs[app].engines.get(bind_key)
+            engine = self._dbs[app].engines.get(None if database == DEFAULT_DATABASE else database)
         if engine is None:
-            raise ConfigurationError(f"{URL_SETTING} is not set, so there is nothing to migrate.", setting=URL_SETTING)
+            setting = setting_of(database)
+            raise ConfigurationError(f"{setting} is not set, so there is nothing to migrate.", setting=setting)
         return engine
 
-    def _url(self, app: App) -> URL:
-        return self.engine(app).url
+    def _url(self, app: App, database: str) -> URL:
+        return self.engine(app, database).url
 
-    def _metadata(self, app: App) -> MetaData | None:
-        return self._dbs[app].metadatas.get(None)
+    def _binds(self, app: App) -> Collection[str]:
+        return app.config.get(BINDS_SETTING) or ()
+
+    def _metadatas(self, app: App) -> Mapping[str | None, MetaData]:
+        return self._dbs[app].metadatas
 
     def _options(self, app: App) -> Mapping[str, object]:
         registered = app.extensions[KEY]
@@ -174,10 +180,12 @@ class FlaskFramework(Framework):
         """Block this thread until no other run is in progress in this process."""
         return exclusive()
 
-    def connect(self, *, scratch: bool = False, renews: bool = False) -> AbstractContextManager[Connection]:
+    def connect(
+        self, project: Project, *, scratch: bool = False, renews: bool = False
+    ) -> AbstractContextManager[Connection]:
         """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
-        engine = self._extension.engine(self._app)
-        return self._extension.migrating_connection(self._app, engine, scratch=scratch)
+        engine = self._extension.engine(self._app, project.database)
+        return self._extension.migrating_connection(self._app, engine, project.database, scratch=scratch)
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for a number of seconds."""
@@ -242,6 +250,6 @@ def _urls(app: Flask) -> dict[str, URL]:
     """Return the URLs in an app's configuration, by setting."""
     options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
     urls = {URL_SETTING: app.config.get(URL_SETTING), "SQLALCHEMY_ENGINE_OPTIONS['url']": options.get("url")}
-    for key, bind in (app.config.get("SQLALCHEMY_BINDS") or {}).items():
-        urls[f"SQLALCHEMY_BINDS[{key!r}]"] = bind.get("url") if isinstance(bind, dict) else bind
+    for key, bind in (app.config.get(BINDS_SETTING) or {}).items():
+        urls[setting_of(key)] = bind.get("url") if isinstance(bind, dict) else bind
     return {setting: parse_url(value, setting) for setting, value in urls.items() if value is not None}

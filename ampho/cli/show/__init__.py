@@ -5,12 +5,13 @@ Each module prints the results whose classes are in the package of the same name
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from importlib import import_module
 
 import click
 
+from ampho.cli.databases import by_database
 from ampho.cli.json import print_json, wants_json
 from ampho.cli.lines import say
 
@@ -25,7 +26,25 @@ def show(ctx: click.Context, result: object, text: str | None = None) -> None:
     elif text is not None:
         say(text)
     else:
+        show_text(ctx, result)
+
+
+def show_text(ctx: click.Context, result: object) -> None:
+    """Print a result as text; if it is the result of several databases, one database after the other."""
+    each = by_database(result)
+    if each:
+        show_each(ctx, each)
+    else:
         print_text(result, ctx)
+
+
+def show_each(ctx: click.Context, results: Mapping[str, object]) -> None:
+    """Print the results of several databases as text, each below the name of its database."""
+    for number, (name, one) in enumerate(results.items()):
+        if number:
+            say()
+        say(f"{name}:", colors={f"{name}:": "bold"})
+        print_text(one, ctx)
 
 
 @singledispatch

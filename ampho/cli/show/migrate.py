@@ -10,7 +10,7 @@ import click
 
 from ampho._text import counted, listed
 from ampho.cli.lines import say
-from ampho.cli.reporter import PACKAGES, in_seconds, nothing_to_do
+from ampho.cli.reporter import PACKAGES, in_databases, in_seconds, nothing_to_do
 from ampho.cli.show import print_text, version_rows
 from ampho.cli.show.tables import Cell, Layout, draw
 from ampho.history.revision import id_prefix
@@ -61,7 +61,7 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
         say(nothing_to_do(plan), err=stderr)
         return
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
-    what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}"
+    what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"
     say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
     shown = replace(plan, steps=plan.steps[:_BEFORE_QUESTION]) if before_question else plan
     layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow)]

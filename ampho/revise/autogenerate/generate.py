@@ -25,6 +25,7 @@ from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, preset
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import Draft, Wish, check_message, single_revision, write_drafts
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
 if TYPE_CHECKING:
@@ -50,12 +51,14 @@ class Drift:
         what is not compared; empty if nothing differs.
     :ivar changes: the same differences, for people.
     :ivar from_hook: whether the app's ``process_revision_directives`` returned the operations.
+    :ivar database: the name of the database.
     """
 
     package: str
     operations: tuple[str, ...]
     changes: tuple[Change, ...] = ()
     from_hook: bool = False
+    database: str = DEFAULT_DATABASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Generated:
     :ivar questions: the questions that only the developer can answer.
     :ivar paths: the files of the revisions, even if they were not written.
     :ivar moved: the tables of the package that another package created, each with that package.
+    :ivar database: the name of the database with which the models were compared.
     """
 
     package: str
@@ -76,6 +80,7 @@ class Generated:
     questions: tuple[Question, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[Path, ...] = ()
+    database: str = DEFAULT_DATABASE
 
 
 def autogenerate(

@@ -1,0 +1,61 @@
+"""The option ``--database``, and the output of commands that run on several databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import click
+
+from ampho.errors import DatabasesError
+from ampho.results import Several
+
+Command = TypeVar("Command", bound=Callable[..., object])
+T = TypeVar("T")
+L = TypeVar("L", bound="tuple[Any, ...]")
+
+_NAMES = "ampho.databases"
+
+
+def database_option(command: Command) -> Command:
+    """Add the option ``--database`` to a command."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> None:
+        ctx.meta[_NAMES] = value
+
+    text = "The database: 'default' or a key of SQLALCHEMY_BINDS; needed only if packages live in several. Repeatable."
+    return click.option(
+        "-d", "--database", multiple=True, metavar="NAME", expose_value=False, callback=remember, help=text
+    )(command)
+
+
+def databases(ctx: click.Context) -> tuple[str, ...] | None:
+    """Return the names that were typed after ``--database``; None if there are none."""
+    return ctx.meta.get(_NAMES) or None
+
+
+def database(ctx: click.Context) -> str | None:
+    """Return the only name that was typed after ``--database``, for a command that changes one database."""
+    names = databases(ctx) or ()
+    if len(names) > 1:
+        raise click.UsageError(f"{ctx.info_name} changes one database at a time. Repeat the command for each.")
+    return names[0] if names else None
+
+
+def by_database(result: object) -> Mapping[str, Any]:
+    """Return the results of the single databases, if a result is a combined one; otherwise, nothing."""
+    found = getattr(result, "databases", None)
+    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
+
+
+def listing(kind: Callable[[tuple[T, ...]], L], get: Callable[[], tuple[T, ...]]) -> L:
+    """Return a list as an instance of the class that prints it, also the lists of the single databases."""
+    try:
+        items = get()
+    except DatabasesError as exc:
+        exc.results = {name: kind(cast("tuple[T, ...]", each)) for name, each in exc.results.items()}
+        raise
+    found = kind(items)
+    if isinstance(items, Several):
+        found.__dict__["databases"] = {name: kind(tuple(each)) for name, each in items.databases.items()}
+    return found

@@ -1,0 +1,251 @@
+"""Upgrade several databases under one plan.
+
+A revision may depend on a revision in another database, which then has to be applied first. So the steps of all
+databases are put into one order, and then run in segments: consecutive steps of one database, under the lock of that
+database only. This is not a transaction: if a segment fails, the segments before it stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, takewhile
+
+from ampho._text import counted, listed
+from ampho.database.journal import Journal
+from ampho.database.version_rows import Applied
+from ampho.errors import AmphoError, DependentsError, NotUpToDateError
+from ampho.history.graph import Graph
+from ampho.history.specifier import parse
+from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, plan_upgrade, rest_of
+from ampho.migrate.project import Project
+from ampho.results import databases_error
+from ampho.status import advice
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of one database.
+
+    :ivar project: the part of the project that belongs to the database.
+    :ivar rows: the version rows.
+    :ivar journal: the journal, which was read completely.
+    """
+
+    project: Project
+    rows: tuple[str, ...]
+    journal: Journal
+
+    @property
+    def applied(self) -> Applied:
+        """The applied revisions."""
+        return Applied.from_rows(self.project.graph, self.rows, self.journal)
+
+    def plan(self, specifier: str) -> Plan:
+        """Plan the upgrade of this database alone."""
+        return plan_upgrade(self.project.graph, self.rows, specifier, journal=self.journal)
+
+
+@dataclass
+class UpgradePlanner:
+    """Plans the upgrade of several databases together.
+
+    :ivar whole: the project of the app.
+    :ivar databases: the names of the databases to upgrade.
+    :ivar is_limited: whether other databases must not be upgraded, even if the steps depend on them.
+    :ivar state: reads the state of a database, which need not be one of ``databases``.
+    :ivar errors: the errors of databases whose state cannot be read, if the upgrade is to go on without them.
+    """
+
+    whole: Project
+    databases: Sequence[str]
+    is_limited: bool
+    state: Callable[[str], State]
+    errors: dict[str, AmphoError] | None = None
+    _plans: dict[str, Plan] = field(default_factory=dict[str, Plan], init=False)
+
+    def plan(self, specifier: str) -> Plan:
+        """Return the plan, whose steps are in the order in which they run.
+
+        :raises NotUpToDateError: if a step depends on a revision that is pending in a database that is not upgraded.
+        """
+        spec = parse(specifier)
+        is_count = spec.branch is None and spec.offset > 0
+        for name in self.databases:
+            try:
+                self._plans[name] = self.state(name).plan("heads" if is_count else specifier)
+            except AmphoError as exc:
+                if self.errors is None:
+                    raise
+                self.errors[name] = exc
+        todo = [(name, step) for name, plan in self._plans.items() for step in plan.steps]
+        while todo:
+            todo += self._add_needed(*todo.pop())
+        steps = [replace(step, database=name) for name, step in self._in_order()]
+        if is_count:
+            check_enough(spec, steps, "to apply")
+            steps = steps[: spec.offset]
+        plans = self._plans.values()
+        return Plan(
+            specifier,
+            Direction.UPGRADE,
+            tuple(steps),
+            rows=tuple(row for plan in plans for row in plan.rows),
+            missing=", ".join(filter(None, (plan.missing for plan in plans))),
+            asked=frozenset(rid for plan in plans for rid in plan.asked),
+        )
+
+    def _add_needed(self, database: str, step: Step) -> Iterator[tuple[str, Step]]:
+        """Add the pending steps in other databases that a step depends on, and yield them."""
+        for other, needed in self.whole.of(database).needed_elsewhere(step.revision.id):
+            if self.errors and other in self.errors:
+                continue  # the step is skipped when it is its turn
+            found = self.state(other).plan(needed)
+            if found.steps and self.is_limited and other not in self.databases:
+                raise self._pending_elsewhere(step, needed, other)
+            plan = self._plans.setdefault(other, replace(found, steps=()))
+            known = {each.revision.id: each for each in plan.steps}
+            new = [each for each in found.steps if each.revision.id not in known]
+            known |= {each.revision.id: each for each in new}
+            in_order = self.state(other).project.graph.sort(known)
+            self._plans[other] = replace(plan, steps=tuple(known[rid] for rid in in_order))
+            yield from ((other, each) for each in new)
+
+    def _pending_elsewhere(self, step: Step, needed: str, other: str) -> NotUpToDateError:
+        return NotUpToDateError(
+            f"{step.revision.id} of {step.revision.package} depends on {needed}, which is not applied to the database"
+            f" {other}. Run 'ampho db-up {needed} --database {other}' first, or upgrade both databases together,"
+            " without --database.",
+            package=self.whole.graph[needed].package,
+            revisions=(needed,),
+        )
+
+    def _in_order(self) -> Iterator[tuple[str, Step]]:
+        """Yield all steps, each after the steps that it depends on, with as few changes of the database as possible."""
+        left = {name: list(plan.steps) for name, plan in self._plans.items() if plan.steps}
+        waiting = {(name, step.revision.id) for name, steps in left.items() for step in steps}
+        while left:
+            for name in list(left):
+                steps = left[name]
+                while steps and not self._needs(name, steps[0], waiting):
+                    waiting.discard((name, steps[0].revision.id))
+                    yield name, steps.pop(0)
+                if not steps:
+                    del left[name]
+
+    def _needs(self, database: str, step: Step, waiting: set[tuple[str, str]]) -> bool:
+        """Return whether a step depends on a step in another database that has not run."""
+        return not waiting.isdisjoint(self.whole.of(database).needed_elsewhere(step.revision.id))
+
+
+def segments(plan: Plan) -> Iterator[Plan]:
+    """Yield the parts of a plan that consist of consecutive steps of one database."""
+    for _, steps in groupby(plan.steps, key=lambda step: step.database):
+        yield replace(plan, steps=tuple(steps))
+
+
+def segment_plan(segment: Plan) -> Callable[[Graph, tuple[str, ...], Journal], Plan]:
+    """Return a function that plans the steps of a segment that are still pending when it runs."""
+
+    def make_plan(graph: Graph, rows: tuple[str, ...], journal: Journal) -> Plan:
+        applied = Applied.from_rows(graph, rows, journal)
+        advice.check_sound(applied)
+        rest = rest_of(replace(segment, rows=rows), applied)
+        ids = [step.revision.id for step in rest.steps]
+        advice.check_appliable(applied, ids)
+        advice.check_not_diverged(applied, ids, journal)
+        return rest
+
+    return make_plan
+
+
+def check_not_needed_elsewhere(whole: Project, database: str, plan: Plan, states: Mapping[str, State]) -> None:
+    """Check that a downgrade reverts nothing that applied revisions in other databases depend on.
+
+    :param database: the name of the database of the downgrade.
+    :param states: the states of the other databases, by name.
+    :raises DependentsError: if there are such revisions.
+    """
+    reverted = {(database, step.revision.id) for step in plan.steps}
+    for name, state in states.items():
+        dependents = [
+            rid
+            for rid in state.project.graph.sort(state.applied.known.intersection(state.project.graph.ids))
+            if reverted.intersection(state.project.needed_elsewhere(rid))
+        ]
+        if dependents:
+            package = whole.graph[dependents[0]].package
+            raise DependentsError(
+                f"Revisions in the database {name} depend on those that '{plan.specifier}' reverts:"
+                f" {listed(dependents)}. First revert them, with 'ampho db-down {package}@-1 --database {name}'.",
+                specifier=plan.specifier,
+                dependents=tuple(dependents),
+            )
+
+
+class Progress:
+    """Keeps track of the segments of a plan: which have run, which have failed, and which cannot run any more.
+
+    :param keep_going: whether other databases go on after a failure.
+    """
+
+    def __init__(self, plan: Plan, planner: UpgradePlanner, *, keep_going: bool) -> None:
+        self._plan = plan
+        self._planner = planner
+        self._keep_going = keep_going
+        self._left = {(step.database, step.revision.id) for step in plan.steps}  # what has not run
+        self._runs: dict[str, list[Run]] = {}
+        self._errors: dict[str, AmphoError] = dict(planner.errors or {})
+        self._skipped: dict[str, str] = {}
+
+    def runnable(self, segment: Plan) -> Plan:
+        """Return the steps of a segment that can run, and record why the others cannot."""
+        (database,) = segment.databases
+        if database in self._errors or database in self._skipped:
+            return replace(segment, steps=())
+        if self._errors and not self._keep_going:
+            failed = next(iter(self._errors))
+            self._skipped[database] = f"{counted(len(segment.steps))} did not begin, because {failed} failed"
+            return replace(segment, steps=())
+        steps = list(takewhile(lambda step: not self._reason(step), segment.steps))
+        if len(steps) < len(segment.steps):
+            self._skipped[database] = self._reason(segment.steps[len(steps)])
+        return replace(segment, steps=tuple(steps))
+
+    def _reason(self, step: Step) -> str:
+        """Return why a step cannot run: a step in another database that it depends on has not run."""
+        project = self._planner.whole.of(step.database)
+        for other, needed in project.needed_elsewhere(step.revision.id):
+            if (other, needed) in self._left or other in (self._planner.errors or ()):
+                why = "failed" if other in self._errors else "was skipped"
+                return f"{step.revision.id} depends on {needed}, and {other} {why}"
+        return ""
+
+    def finished(self, run: Run) -> None:
+        """Record a segment that has run."""
+        (database,) = run.plan.databases or ("",)
+        self._left -= {(step.database, step.revision.id) for step in run.plan.steps}
+        self._runs.setdefault(database, []).append(run)
+
+    def failed(self, segment: Plan, error: AmphoError) -> None:
+        """Record a segment that has failed."""
+        self._errors[segment.databases[0]] = error
+
+    def result(self) -> Run:
+        """Return the run of the whole plan.
+
+        :raises DatabasesError: if a segment failed.
+        """
+        runs = [run for each in self._runs.values() for run in each]
+        if not self._errors:
+            steps = {(run.step.database, run.step.revision.id): run for each in runs for run in each.steps}
+            in_order = [(step.database, step.revision.id) for step in self._plan.steps]
+            return Run(self._plan, tuple(steps[key] for key in in_order if key in steps))
+        results = {name: _joined(each) for name, each in self._runs.items() if name not in self._errors}
+        raise databases_error(self._errors, results, self._skipped)
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    """Return the runs of one database as one run."""
+    plan = replace(runs[0].plan, steps=tuple(step for run in runs for step in run.plan.steps))
+    return Run(plan, tuple(step for run in runs for step in run.steps))

@@ -1,0 +1,391 @@
+"""Run the work of a command on one database of an app, or on several.
+
+The code is synchronous. On Quart, it runs in a greenlet, in which :class:`Framework` awaits async functions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, TypeVar
+
+from ampho._text import all_words, is_of_database, of_database
+from ampho.errors import AmphoError, DatabasesError, PackageNotFoundError
+from ampho.results import combined, databases_error, named
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.engine import Connection
+
+    from ampho.migrate.across import State, UpgradePlanner
+    from ampho.migrate.observers import Observer
+    from ampho.migrate.plan import Plan, Run
+    from ampho.migrate.project import Project
+
+T = TypeVar("T")
+
+
+class Framework(ABC):
+    """The interface to Flask or Quart, through which a command loads the app's migrations, connects, and waits."""
+
+    @abstractmethod
+    def project(self) -> Project:
+        """Return the migrations of the whole app, as they are on disk now."""
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Wait until no other run is in progress in this process, and keep other runs waiting.
+
+        :raises NestedRunError: if this is called inside a run.
+        """
+
+    @abstractmethod
+    def connect(
+        self, project: Project, *, scratch: bool = False, renews: bool = False
+    ) -> AbstractContextManager[Connection]:
+        """Open the connection for migrations of a database, and close it afterwards.
+
+        :param project: the part of the app's project that belongs to the database.
+        :param scratch: whether to connect to a throwaway database instead of the app's database.
+        :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
+        """
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> None:
+        """Wait for a number of seconds."""
+
+    @abstractmethod
+    def in_thread(self, function: Callable[[], T]) -> T:
+        """Run a slow function that does not use the database, without blocking an event loop, and return its result."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database while a command uses it.
+
+    :ivar project: the part of the app's project that belongs to the database.
+    :ivar connection: the connection for migrations.
+    :ivar observer: receives the events of the command.
+    """
+
+    project: Project
+    connection: Connection
+    observer: Observer | None
+
+
+class Running:
+    """Runs the work of one command on the databases of an app.
+
+    :ivar framework: loads the app's migrations, connects, and waits.
+    """
+
+    def __init__(self, framework: Framework) -> None:
+        self.framework = framework
+
+    def project(self) -> Project:
+        """Return the migrations of the whole app, as they were on disk when the command began."""
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> Project:
+        return self.framework.project()
+
+    def on_one(
+        self,
+        work: Callable[[Database], T],
+        database: str | None,
+        observer: Observer | None,
+        command: str,
+        *,
+        renews: bool = False,
+        mending: str | None = None,
+    ) -> T:
+        """Run work on one database, and return its result with the name of the database.
+
+        :param database: the name of the database; it may be left out if packages live in only one.
+        :param command: the name of the command, for errors.
+        :param renews: whether the schema may change.
+        :param mending: the package whose parallel heads need no warning, because the command joins them.
+        :raises DatabaseNameError: if the name is missing or not known.
+        """
+        name = self._whole.homes.select_one(database, command)
+        return self._on(name, work, observer, renews=renews, mending=mending)
+
+    def on_each(
+        self,
+        work: Callable[[Database], T],
+        database: str | Iterable[str] | None,
+        observer: Observer | None,
+        *,
+        packages: Iterable[str] = (),
+        scratch: bool = False,
+        of_folders: bool = True,
+    ) -> T:
+        """Run work on each of several databases, and return one result for all of them.
+
+        :param database: the names of the databases; by default, all in which the packages live.
+        :param packages: the packages or revisions to which the work is limited; by default, it is not.
+        :param scratch: whether to use throwaway databases.
+        :param of_folders: whether to warn about packages without a migrations folder.
+        :raises DatabasesError: if the work fails on some of the databases.
+        """
+        run = partial(self._on, work=work, observer=observer, scratch=scratch, of_folders=of_folders)
+        return self.each(run, database, packages)
+
+    def each(self, run: Callable[[str], T], database: str | Iterable[str] | None, packages: Iterable[str] = ()) -> T:
+        """Call a function with the name of each database, and return one result for all of them."""
+        names = self._whole.databases(database, packages)
+        if len(names) == 1:
+            return run(names[0])
+        results: dict[str, T] = {}
+        errors: dict[str, AmphoError] = {}
+        for name in names:
+            try:
+                results[name] = run(name)
+            except AmphoError as exc:  # the other databases are independent of this one
+                errors[name] = exc
+        if errors:
+            raise databases_error(errors, results)
+        return combined(results)
+
+    def _on(
+        self,
+        name: str,
+        work: Callable[[Database], T],
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        renews: bool = False,
+        mending: str | None = None,
+        of_folders: bool = True,
+    ) -> T:
+        project = self._whole.of(name)
+        receiver = observer
+        if self._whole.has_several_databases and observer is not None:
+            from ampho.migrate.observers import Named
+
+            receiver = Named(observer, name)
+        with (
+            naming(self._whole, name),
+            self._connected(
+                project, receiver, scratch=scratch, renews=renews, mending=mending, of_folders=of_folders
+            ) as connection,
+        ):
+            return named(work(Database(project, connection, receiver)), name)
+
+    @contextmanager
+    def _connected(
+        self,
+        project: Project,
+        observer: Observer | None,
+        *,
+        scratch: bool = False,
+        renews: bool = False,
+        mending: str | None = None,
+        of_folders: bool = True,
+    ) -> Iterator[Connection]:
+        """Yield a connection for migrations, while no other run is in progress."""
+        is_done = False
+        reporting = warned(project, observer, mending, of_folders=of_folders)
+        with without_secrets(project.url), reporting, self.framework.exclusive():
+            try:
+                with self.framework.connect(project, scratch=scratch, renews=renews) as connection:
+                    yield connection
+                    is_done = True
+            except Exception as exc:
+                if isinstance(exc, AmphoError) or not is_of_database(exc):
+                    raise
+                if not is_done:  # Otherwise, only closing the connection has failed.
+                    from ampho.database.url import database_error
+
+                    outcome = "Run the command again; 'ampho db-current' shows which revisions are applied."
+                    raise database_error(exc, project.url, outcome) from exc
+
+    @contextmanager
+    def without_database(self, observer: Observer | None) -> Iterator[Project]:
+        """Yield the project of the whole app, while no other run is in progress."""
+        project = self._whole
+        with without_secrets(project.url), warned(project, observer), self.framework.exclusive():
+            yield project
+
+    @contextmanager
+    def connected_if(
+        self,
+        online: bool,  # noqa: FBT001 (the condition)
+        database: str | None,
+        observer: Observer | None,
+        command: str,
+    ) -> Iterator[tuple[Project, Connection | None]]:
+        """Yield the project of one database, and a connection if the work needs the database."""
+        name = self._whole.homes.select_one(database, command)
+        project = self._whole.of(name)
+        with naming(self._whole, name):
+            if online:
+                with self._connected(project, observer) as connection:
+                    yield project, connection
+                return
+            with without_secrets(project.url), warned(project, observer), self.framework.exclusive():
+                yield project, None
+
+    # ---- Several databases under one plan ----
+
+    def plan_upgrade(
+        self, specifier: str, database: str | Iterable[str] | None, *, x: Sequence[str], observer: Observer | None
+    ) -> Plan:
+        """Return the plan of an upgrade of several databases, with an explanation of each step."""
+        from ampho.migrate.explain import explained
+
+        planner = self._planner(specifier, database, x, observer)
+        plan = planner.plan(specifier)
+        whole = self._whole
+        dialects = {name: whole.of(name).url.get_backend_name() for name in plan.databases}
+        is_async = whole.url.get_dialect().is_async
+        return self.framework.in_thread(partial(explained, plan, whole.graph, dialects.__getitem__, is_async=is_async))
+
+    def upgrade(
+        self,
+        specifier: str,
+        database: str | Iterable[str] | None,
+        *,
+        agreed: Plan | None,
+        keep_going: bool,
+        x: Sequence[str],
+        observer: Observer | None,
+    ) -> Run:
+        """Upgrade several databases under one plan, one segment after the other.
+
+        :raises DatabasesError: if a segment fails. Segments that depend on it are skipped and, unless ``keep_going`` is
+            true, all other segments that have not begun, too.
+        """
+        from ampho.migrate.across import Progress, segments
+        from ampho.migrate.executor import run_segment
+        from ampho.migrate.observers import Observer as Silent
+
+        planner = self._planner(specifier, database, x, observer)
+        if keep_going:
+            planner.errors = {}
+        plan = planner.plan(specifier)
+        plan.check_agreed(agreed)
+        receiver = observer or Silent()
+        receiver.planned(plan)
+        progress = Progress(plan, planner, keep_going=keep_going)
+        for segment in segments(plan):
+            steps = progress.runnable(segment)
+            if not steps.steps:
+                continue
+
+            def run(on: Database, part: Plan = steps) -> Run:
+                return run_segment(
+                    on.project, on.connection, part, is_agreed=agreed is not None, x=x, observer=on.observer
+                )
+
+            try:
+                progress.finished(self._on(steps.databases[0], run, observer, renews=True, of_folders=False))
+            except AmphoError as exc:
+                progress.failed(steps, exc)
+        done = progress.result()
+        receiver.finished(done)
+        return done
+
+    def _planner(
+        self, specifier: str, database: str | Iterable[str] | None, x: Sequence[str], observer: Observer | None
+    ) -> UpgradePlanner:
+        from ampho.migrate.across import UpgradePlanner
+
+        whole = self._whole
+        whole.check_migratable(specifier)
+        names = whole.databases(database, [specifier])
+        return UpgradePlanner(whole, names, database is not None, self._states(x, observer))
+
+    def check_of_others(
+        self, database: str | None, x: Sequence[str], observer: Observer | None
+    ) -> Callable[[Plan], None]:
+        """Return a function that checks that a downgrade reverts nothing that other databases depend on."""
+        from ampho.migrate.across import check_not_needed_elsewhere
+
+        whole = self._whole
+        if not whole.has_several_databases or database not in whole.homes.names:
+            return lambda plan: None
+        parts = [whole.of(name) for name in whole.homes.names if name != database]
+        read = self._states(x, observer)
+        states = {
+            part.database: read(part.database)
+            for part in parts
+            if any(name == database for rid in part.graph.ids for name, _ in part.needed_elsewhere(rid))
+        }
+        return lambda plan: check_not_needed_elsewhere(whole, database, plan, states)
+
+    def _states(self, x: Sequence[str], observer: Observer | None) -> Callable[[str], State]:
+        """Return a function that reads the state of a database, and remembers it."""
+        from ampho.database.journal import Journal
+        from ampho.migrate.across import State
+        from ampho.migrate.queries import query
+
+        def read(on: Database) -> State:
+            def answer(rows: tuple[str, ...], journal: Journal) -> State:
+                journal.load()
+                return State(on.project, rows, journal)
+
+            return query(on.project, on.connection, x, answer, about_change=True)
+
+        return cache(lambda name: self._on(name, read, observer))
+
+
+@contextmanager
+def naming(whole: Project, database: str) -> Iterator[None]:
+    """If the app has several databases, add the option that selects this one to the commands that errors suggest."""
+    try:
+        yield
+    except AmphoError as exc:
+        if whole.has_several_databases and not isinstance(exc, DatabasesError):
+            exc.args = (f"{database}: {of_database(str(exc), database)}",)
+        raise
+
+
+@contextmanager
+def warned(
+    project: Project, observer: Observer | None, mending: str | None = None, *, of_folders: bool = True
+) -> Iterator[None]:
+    """Report the warnings about a project to an observer.
+
+    Packages that are not installed are reported at the end, except for the package that an error has already named.
+
+    :param mending: the package whose parallel heads need no warning.
+    :param of_folders: whether to warn about packages without a migrations folder.
+    """
+    from ampho.migrate.observers import Observer
+
+    receiver = observer or Observer()
+    if not project.packages:
+        yield
+    for message in project.warnings(mending, of_folders=of_folders):
+        receiver.warned(message)
+    raised: PackageNotFoundError | None = None
+    try:
+        if project.packages:
+            yield
+    except PackageNotFoundError as exc:
+        raised = exc
+        raise
+    finally:
+        for message in project.absences(raised):
+            receiver.warned(message)
+
+
+@contextmanager
+def without_secrets(url: URL) -> Iterator[None]:
+    """Remove the password of a URL from errors. If an error contained it, remove the causes of the error, too."""
+    try:
+        yield
+    except AmphoError as exc:
+        from ampho.database.url import redact
+
+        words = all_words(exc)
+        if redact(words, url) == words:
+            raise
+        exc.args = (redact(str(exc), url),)
+        exc.__context__ = None
+        raise exc from None
