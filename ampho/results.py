@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from ampho._text import counted
 from ampho.errors import AmphoError, DatabasesError
+from ampho.settings import DEFAULT_DATABASE
 
 T = TypeVar("T")
 
@@ -24,6 +25,8 @@ class Several(tuple[T, ...]):
 
 def named(result: T, database: str) -> T:
     """Return a result, or the items of a list, with the name of its database."""
+    if database == DEFAULT_DATABASE:
+        return result  # it has this name by default
     if isinstance(result, tuple):
         return cast("T", tuple(named(item, database) for item in cast("tuple[object, ...]", result)))
     if is_dataclass(result) and any(each.name == "database" for each in fields(result)):

@@ -66,6 +66,9 @@ ERROR = {
     "applied": "The ids of the revisions that the run applied or reverted before the failure, in order.",
     "tried": "Where Ampho looked for the app.",
     "is_absent": "Whether no package of that name can be imported.",
+    "errors": "The errors of several databases, by name.",
+    "results": "The results of the databases that did not fail, by name, each as in `databases`.",
+    "skipped": "The databases that were left out, each with the reason.",
 }
 """The fields of an error: the first four, and the attributes of all classes of errors."""
 
@@ -80,6 +83,8 @@ SIMPLE: Mapping[object, Schema] = {
     datetime: {"type": "string", "format": "date-time"},
     Path: {"$ref": "#/$defs/Path"},
     type(None): {"type": "null"},
+    object: {},
+    AmphoError: {"$ref": "#/$defs/Error"},
 }
 PATHS: Mapping[object, Any] = {Path: str, Path | None: str | None}
 """What the schema of an error has for a path, which another error may not know."""
@@ -111,6 +116,7 @@ def schema() -> Schema:
     """Return the schema."""
     definitions: dict[str, Schema] = {"Path": {"type": "string", "description": "An absolute path."}}
     properties = {key: _result(key, RESULTS[key], definitions) for key in sorted(RESULTS)}
+    properties["databases"] = _databases(properties)
     properties["error"] = {"$ref": "#/$defs/Error", "description": "Any command that fails, instead of its result."}
     definitions["Error"] = _error()
     return {
@@ -135,6 +141,19 @@ def schema() -> Schema:
         },
         "oneOf": [{"required": [key], **WITHOUT.get(key, {})} for key in properties],
         "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _databases(results: Mapping[str, Schema]) -> Schema:
+    """Return the schema of the results of several databases."""
+    refs = {
+        key: {name: value for name, value in each.items() if name != "description"} for key, each in results.items()
+    }
+    name = {"type": "string", "description": "The name of the database."}
+    return {
+        "description": "Any command that looks at several databases: an object for each, with its name and its result.",
+        "type": "array",
+        "items": {"type": "object", "required": ["database"], "properties": {"database": name, **results}},
     }
 
 

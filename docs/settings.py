@@ -16,6 +16,7 @@ TABLE = re.compile(r"(?<=<!-- made from ampho/settings\.py by docs/settings\.py 
 # Where the page says more.
 ANCHORS = {
     "AMPHO_MIGRATION_PACKAGES": "packages",
+    "AMPHO_DATABASES": "several-databases",
     "AMPHO_ENV_PACKAGE": "envpy-and-its-host",
     "AMPHO_DATABASE_URI": "one-process-at-a-time",
     "AMPHO_STATEMENT_LOCK_TIMEOUT": "locks-of-the-app",

@@ -37,7 +37,7 @@ NOT_WHOLE = re.compile(r"'db-[a-z]|(?<!')\bampho db-[a-z]")
 BASES = {"AmphoError", "PackageError", "HistoryError"}
 """What is caught, and never raised itself."""
 
-ELSEWHERE = {"LinterError", "NestedRunError", "PlanChangedError", "PoolerError"}
+ELSEWHERE = {"DatabasesError", "LinterError", "NestedRunError", "PlanChangedError", "PoolerError"}
 """What takes a server, or comes inside another error: each has a test of its own, the last in ``test_pooler``."""
 
 
@@ -157,6 +157,7 @@ CASES = {
     "ProtectedError": Case(("db-down",), lambda project: core(project, 1), {"AMPHO_PROTECTED": True}, (UP,)),
     "WaitTimeoutError": Case(("db-wait", "--timeout", "0"), lambda project: core(project, 1)),
     "UnfinishedRevisionError": Case(UP, lambda project: core(project, 1, upgrade=HALF), before=(UP,)),
+    "DatabaseNameError": Case(("db-up", "--database", "reports"), lambda project: core(project, 1)),
     "DatabaseError": Case(UP, lambda project: core(project, 1), url="sqlite:////nowhere/at/all/app.db"),
     "RevisionFailedError": Case(UP, lambda project: core(project, 1, upgrade="op.execute('no SQL')")),
 }

@@ -24,6 +24,7 @@ OTHER = {
     "AMPHO_LOCK": "False",
     "AMPHO_JOURNAL_TABLE": "log",
     "AMPHO_OWNERS": "{}",
+    "AMPHO_DATABASES": "{}",
 }
 # Where the value ends up, in the project of an app.
 READ = {
@@ -36,6 +37,7 @@ READ = {
     "AMPHO_LOCK": lambda project: project.settings.lock,
     "AMPHO_JOURNAL_TABLE": lambda project: project.settings.journal_table,
     "AMPHO_OWNERS": lambda project: project.settings.owners,
+    "AMPHO_DATABASES": lambda project: project.settings.databases,
 }
 
 

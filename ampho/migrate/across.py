@@ -80,7 +80,7 @@ class UpgradePlanner:
                 self.errors[name] = exc
         todo = [(name, step) for name, plan in self._plans.items() for step in plan.steps]
         while todo:
-            todo += self._add_needed(*todo.pop())
+            todo += self._add_needed(*todo.pop(0))
         steps = [replace(step, database=name) for name, step in self._in_order()]
         if is_count:
             check_enough(spec, steps, "to apply")

@@ -42,6 +42,7 @@ from ampho.migrate.plan import (
 from ampho.migrate.project import Project
 from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
+from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
 if TYPE_CHECKING:
@@ -401,8 +402,9 @@ class Executor:
         if self._plan is None:
             plan = self.make_plan(self._graph, rows, journal)
             name = self.project.database
-            steps = (step if step.database == name else replace(step, database=name) for step in plan.steps)
-            self._plan = replace(plan, steps=tuple(steps))
+            if name != DEFAULT_DATABASE:
+                plan = replace(plan, steps=tuple(replace(step, database=name) for step in plan.steps))
+            self._plan = plan
             return self._plan, graph_of(self._plan, self._graph, rows, journal)
         applied = Applied.from_rows(self._graph, rows, journal)
         if self._plan.direction is Direction.DOWNGRADE:

@@ -36,7 +36,7 @@ ALL = graph(
 
 
 def reasons(plan: Plan, of: Graph = ALL) -> dict[str, str]:
-    return {step.revision.id: step.reason for step in explained(plan, of, "sqlite").steps}
+    return {step.revision.id: step.reason for step in explained(plan, of, lambda _: "sqlite").steps}
 
 
 def test_of_an_upgrade_each_step_was_asked_for_or_is_required_by_another() -> None:
@@ -46,7 +46,7 @@ def test_of_an_upgrade_each_step_was_asked_for_or_is_required_by_another() -> No
         "shop_1": "required by plug_1",
         "plug_1": "asked for",
     }
-    plan = explained(plan_upgrade(ALL, [], "plug"), ALL, "sqlite")
+    plan = explained(plan_upgrade(ALL, [], "plug"), ALL, lambda _: "sqlite")
     assert plan.steps[0].because_of == ("plug_1", "core_2")
     assert (plan.steps[0].cause, plan.steps[-1].cause) == (Cause.REQUIRED, Cause.ASKED)
     assert plan.along == ("core", "shop")
@@ -72,7 +72,7 @@ def test_an_ordinary_plan_does_not_ask_why() -> None:
     assert {(step.reason, step.cause, step.in_transaction, step.losses) for step in plan.steps} == {
         ("", None, None, ())
     }
-    assert explained(plan, ALL, "sqlite") == plan
+    assert explained(plan, ALL, lambda _: "sqlite") == plan
 
 
 LOSSES: dict[str, tuple[str, list[str]]] = {
