@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho.results import named
-from ampho.running import Database, Framework, Running, without_secrets
+from ampho.running import Framework, Opened, Running, without_secrets
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
@@ -160,7 +160,7 @@ class Commands:
             with without_secrets(project.url):
                 writer.prepare_revision(project, packages[0], wish)
 
-        def compare(on: Database) -> tuple[Generated, ...]:
+        def compare(on: Opened) -> tuple[Generated, ...]:
             return generate.autogenerate(
                 on.project,
                 on.connection,
@@ -203,7 +203,7 @@ class Commands:
         """
         from ampho.revise import rebase
 
-        def move(on: Database) -> Revision:
+        def move(on: Opened) -> Revision:
             return rebase.rebase(on.project, on.connection, package, x=x)
 
         name = self._running.project().homes.of(package)[0]
@@ -230,7 +230,7 @@ class Commands:
         """
         from ampho.revise.autogenerate import generate
 
-        def check(on: Database) -> tuple[Drift, ...]:
+        def check(on: Opened) -> tuple[Drift, ...]:
             own = on.project.living_here(packages)
             return generate.check(on.project, on.connection, own, scratch=scratch, x=x, observer=on.observer)
 
@@ -257,7 +257,7 @@ class Commands:
 
         excluded = tuple(exclude)
 
-        def draft(on: Database) -> lint.Draft:
+        def draft(on: Opened) -> lint.Draft:
             own = on.project.living_here(names)
             return lint.draft(on.project, on.connection, names=own, exclude=excluded, x=x)
 
@@ -294,7 +294,7 @@ class Commands:
         if direction == "upgrade" and self._running.project().has_several_databases:
             return self._running.plan_upgrade(specifier or "heads", database, x=x, observer=observer)
 
-        def plan(on: Database) -> Callable[[], Plan]:
+        def plan(on: Opened) -> Callable[[], Plan]:
             return executor.plan(on.project, on.connection, specifier, direction=direction, cascade=cascade, x=x)
 
         explain = self._running.on_one(plan, _one_of(database), observer, "db-down")
@@ -328,7 +328,7 @@ class Commands:
                 specifier, database, agreed=agreed, keep_going=keep_going, x=x, observer=observer
             )
 
-        def upgrade(on: Database) -> Run:
+        def upgrade(on: Opened) -> Run:
             return executor.upgrade(on.project, on.connection, specifier, agreed=agreed, x=x, observer=on.observer)
 
         return self._running.on_one(upgrade, _one_of(database), observer, "db-up", renews=True)
@@ -359,7 +359,7 @@ class Commands:
 
         check = self._running.check_of_others(database, x, observer)
 
-        def downgrade(on: Database) -> Run:
+        def downgrade(on: Opened) -> Run:
             return executor.downgrade(
                 on.project,
                 on.connection,
@@ -447,7 +447,7 @@ class Commands:
         """
         from ampho.migrate import stamp
 
-        def write(on: Database) -> Stamped:
+        def write(on: Opened) -> Stamped:
             return stamp.stamp(
                 on.project, on.connection, specifier, purge=purge, confirm=confirm, x=x, observer=on.observer
             )
@@ -473,7 +473,7 @@ class Commands:
         """
         from ampho.migrate import stamp
 
-        def write(on: Database) -> Stamped:
+        def write(on: Opened) -> Stamped:
             return stamp.forget(on.project, on.connection, name, x=x, observer=on.observer)
 
         return self._running.on_one(write, database, observer, "db-forget")
@@ -498,7 +498,7 @@ class Commands:
         """
         from ampho.migrate import stamp
 
-        def write(on: Database) -> Stamped:
+        def write(on: Opened) -> Stamped:
             return stamp.resolve(on.project, on.connection, revision, applied=applied, x=x, observer=on.observer)
 
         return self._running.on_one(write, database, observer, "db-resolve")
@@ -525,7 +525,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        def look(on: Database) -> DatabaseStatus:
+        def look(on: Opened) -> DatabaseStatus:
             own = on.project.living_here(packages)
             return queries.status(
                 on.project, on.connection, packages=own, all=all, check=check, x=x, observer=on.observer
@@ -552,7 +552,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        def look(on: Database) -> CurrentState:
+        def look(on: Opened) -> CurrentState:
             return queries.current(on.project, on.connection, verbose=verbose, x=x)
 
         return self._running.on_each(look, database, observer)
@@ -573,7 +573,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        def look(on: Database) -> Deployment:
+        def look(on: Opened) -> Deployment:
             return queries.deployment(on.project, on.connection, x=x, observer=on.observer)
 
         return self._running.on_each(look, database, observer)
@@ -629,7 +629,7 @@ class Commands:
         """
         from ampho.migrate import queries
 
-        def look(on: Database) -> tuple[Entry, ...]:
+        def look(on: Opened) -> tuple[Entry, ...]:
             return queries.log(on.project, on.connection, x=x)
 
         return self._running.on_each(look, database, observer)
@@ -676,7 +676,7 @@ class Commands:
             with self._running.without_database(observer) as whole:
                 return queries.graph(whole, None, packages=packages, full=full, x=x, observer=observer)
 
-        def look(on: Database) -> Picture:
+        def look(on: Opened) -> Picture:
             own = on.project.living_here(packages)
             return queries.graph(on.project, on.connection, packages=own, full=full, x=x, observer=on.observer)
 

@@ -63,7 +63,7 @@ class Framework(ABC):
 
 
 @dataclass(frozen=True)
-class Database:
+class Opened:
     """One database while a command uses it.
 
     :ivar project: the part of the app's project that belongs to the database.
@@ -95,7 +95,7 @@ class Running:
 
     def on_one(
         self,
-        work: Callable[[Database], T],
+        work: Callable[[Opened], T],
         database: str | None,
         observer: Observer | None,
         command: str,
@@ -116,7 +116,7 @@ class Running:
 
     def on_each(
         self,
-        work: Callable[[Database], T],
+        work: Callable[[Opened], T],
         database: str | Iterable[str] | None,
         observer: Observer | None,
         *,
@@ -154,7 +154,7 @@ class Running:
     def _on(
         self,
         name: str,
-        work: Callable[[Database], T],
+        work: Callable[[Opened], T],
         observer: Observer | None,
         *,
         scratch: bool = False,
@@ -174,7 +174,7 @@ class Running:
                 project, receiver, scratch=scratch, renews=renews, mending=mending, of_folders=of_folders
             ) as connection,
         ):
-            return named(work(Database(project, connection, receiver)), name)
+            return named(work(Opened(project, connection, receiver)), name)
 
     @contextmanager
     def _connected(
@@ -277,7 +277,7 @@ class Running:
             if not steps.steps:
                 continue
 
-            def run(on: Database, part: Plan = steps) -> Run:
+            def run(on: Opened, part: Plan = steps) -> Run:
                 return run_segment(
                     on.project, on.connection, part, is_agreed=agreed is not None, x=x, observer=on.observer
                 )
@@ -324,7 +324,7 @@ class Running:
         from ampho.migrate.across import State
         from ampho.migrate.queries import query
 
-        def read(on: Database) -> State:
+        def read(on: Opened) -> State:
             def answer(rows: tuple[str, ...], journal: Journal) -> State:
                 journal.load()
                 return State(on.project, rows, journal)

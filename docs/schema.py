@@ -56,7 +56,7 @@ ERROR = {
     "specifier": "The specifier as it was typed.",
     "holder": "The process that is migrating the database.",
     "deed": "What the command would have done to the protected database.",
-    "database": "The name that confirms it.",
+    "database": "The name of the database; of a protected one, the name that confirms the change.",
     "line": "The line of the file.",
     "revisions": "The ids of the revisions that the error is about.",
     "dependents": "The ids of the revisions of other packages that would be reverted, too.",
@@ -146,9 +146,6 @@ def schema() -> Schema:
 
 def _databases(results: Mapping[str, Schema]) -> Schema:
     """Return the schema of the results of several databases."""
-    refs = {
-        key: {name: value for name, value in each.items() if name != "description"} for key, each in results.items()
-    }
     name = {"type": "string", "description": "The name of the database."}
     return {
         "description": "Any command that looks at several databases: an object for each, with its name and its result.",
