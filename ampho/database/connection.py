@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, ProgrammingError
 
 from ampho.database.lock import import_alembic, locked, patient
+from ampho.database.schema import check_schema
 from ampho.database.url import database_error, describe_without, display, explain, missing_folder, redact
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError, LockTimeoutError
 from ampho.settings import LOCK_TIMEOUT
@@ -24,16 +25,17 @@ _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, Pro
 """The exceptions that a driver raises if it is misused or incomplete, as opposed to errors from a server."""
 
 
-def connect(engine: Engine, setting: str) -> Connection:
+def connect(engine: Engine, setting: str, *, check: bool = True) -> Connection:
     """Return a new connection.
 
     :param setting: the setting that the URL came from.
+    :param check: whether to check that the schema exists that the engine is limited to.
     :raises DatabaseError: if the database cannot be reached or reports an error; retrying later may help.
     :raises ConfigurationError: if the driver does not accept the URL or the options of the engine.
     """
     url = engine.url
     try:
-        return engine.connect()
+        return _open(engine, check=check)
     except AmphoError:
         raise
     except InvalidRequestError as exc:  # the only connection to an in-memory database is in use
@@ -49,6 +51,15 @@ def connect(engine: Engine, setting: str) -> Connection:
         else:
             why = f"{explain(exc, url)}. Check {setting}, and that the database is up"
         raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
+
+
+def _open(engine: Engine, *, check: bool) -> Connection:
+    with ExitStack() as stack:
+        connection = stack.enter_context(engine.connect())
+        if check:
+            check_schema(connection)
+        stack.pop_all()
+    return connection
 
 
 @contextmanager

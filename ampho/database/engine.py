@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import Connection, Engine
@@ -107,6 +109,25 @@ def with_database(
         forced = {name: value for name, value in kwargs.items() if name in DATABASE_ARGUMENTS}
         connect = replace(connect, forced=forced)
     return _elsewhere(engine, url, replace(connect, check=check), poolclass)
+
+
+def with_own_dialect(engine: Engine) -> Engine:
+    """Return an engine for the same database, without pooling, whose dialect may be changed.
+
+    Only the first of several such engines initializes its dialect, because that takes longer than to connect.
+    """
+    initialized = _initialized.get(engine.dialect)
+    dialect, creator = _own_dialect(initialized or engine.dialect), engine.pool._creator  # noqa: SLF001
+    if isinstance(creator, _Connect):
+        creator = replace(creator, dialect=dialect)
+    twin = _twin(engine, engine.url, dialect, creator)
+    if initialized is None:
+        _initialize_on_connect(twin, partial(_initialized.setdefault, engine.dialect, dialect))
+    return twin
+
+
+_initialized: WeakKeyDictionary[Dialect, Dialect] = WeakKeyDictionary()
+"""For the dialects of engines, their initialized copies."""
 
 
 def served_database(dbapi_connection: DBAPIConnection, backend: str) -> str | None:
@@ -271,8 +292,11 @@ def _own_dialect(dialect: Dialect) -> Dialect:
     return own  # type: ignore[no-any-return]
 
 
-def _initialize_on_connect(engine: Engine) -> None:
-    """Initialize an engine's dialect on its first connection, and leave the dialect of the app's engine alone."""
+def _initialize_on_connect(engine: Engine, initialized: Callable[[], object] = lambda: None) -> None:
+    """Initialize an engine's dialect on its first connection, and leave the dialect of the app's engine alone.
+
+    :param initialized: called afterwards.
+    """
 
     def initialize(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         connection = Connection(
@@ -284,6 +308,7 @@ def _initialize_on_connect(engine: Engine) -> None:
         )
         engine.dialect.initialize(connection)
         engine.dialect.do_rollback(connection.connection)
+        initialized()
 
     listeners: Any = engine.pool.dispatch.connect.listeners
     for index, listener in enumerate(listeners):

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ampho.errors import LockError, LockTimeoutError, PoolerError
+from ampho.database.pooler import check_pooler, drivers_pid
+from ampho.database.schema import schema_of
+from ampho.errors import LockError, LockTimeoutError
 from ampho.settings import LOCK, LOCK_TIMEOUT
 
 if TYPE_CHECKING:
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from ampho.settings import Settings
 
 _POLL_SECONDS = 0.2
-_KEY = int.from_bytes(hashlib.blake2b(b"ampho", digest_size=8).digest(), "big", signed=True)
-_ROUNDS = 3
+_KEY = bindparam("key", type_=BigInteger)
 _LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
 _LOCK_WAIT_TIMEOUT = 1205  # the error number of MariaDB and MySQL
+_PUBLIC = "public"
 
 
 @contextmanager
@@ -252,23 +254,23 @@ class _MariaDBLock(_Lock):
 
 
 class _PostgresLock(_Lock):
-    TRY = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=_KEY)
-    FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(key=_KEY)
+    TRY = text("SELECT pg_try_advisory_lock(:key)").bindparams(_KEY)
+    FREE = text("SELECT pg_advisory_unlock(:key)").bindparams(_KEY)
     HOLDER = text(
         "SELECT a.pid, a.usename, a.client_addr, a.application_name, a.backend_start FROM pg_locks l"
         " JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        " AND l.classid::bigint = :high AND l.objid::bigint = :low AND l.objsubid = 1"
-    ).bindparams(high=(_KEY >> 32) & 0xFFFFFFFF, low=_KEY & 0xFFFFFFFF)
+        " AND (l.classid::bigint << 32) + l.objid::bigint = :key AND l.objsubid = 1"
+    ).bindparams(_KEY)
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+        super().__init__(connection, key=_key(schema_of(connection)))
         pid, version = connection.execute(text("SELECT pg_backend_pid(), version()")).one()
         connection.rollback()
         if "CockroachDB" in version:
             raise _no_lock("CockroachDB")
-        if _drivers_pid(connection) not in (None, pid):
-            _check_pooler(connection)
+        if drivers_pid(connection.connection.driver_connection) not in (None, pid):
+            check_pooler(connection, "no lock can protect the migration")
 
     @staticmethod
     def _describe(row: Row[Any]) -> str:
@@ -281,43 +283,13 @@ class _PostgresLock(_Lock):
         )
 
 
-def _check_pooler(connection: Connection) -> None:
-    """Check that no pooler runs each transaction of a connection in a different session.
+def _key(schema: str | None) -> int:
+    """Return the key of the lock of a PostgreSQL schema; None is the schema that the app's own connections use.
 
-    If one does, this connection may get a different session, or another connection may get this session.
+    ``public`` has the same key as None, because it almost always is that schema.
     """
-    for _ in range(_ROUNDS):
-        pid = _server_pid(connection)
-        try:
-            other = connection.engine.connect()
-        except SQLAlchemyError as exc:
-            raise LockError(
-                "Ampho cannot check whether the pooler in front of the database gives each connection its own session,"
-                f" because a second connection failed ({type(exc).__name__}). Set AMPHO_DATABASE_URI, which is used"
-                " only for migrations, to the database's own address."
-            ) from exc
-        with other:
-            if _server_pid(other) == pid or _server_pid(connection) != pid:
-                raise PoolerError(
-                    "A pooler such as PgBouncer is in front of the database and runs each transaction in a different"
-                    " session, so no lock can protect the migration. Set AMPHO_DATABASE_URI, which is used only for"
-                    " migrations, to the database's own address, or switch the pooler to session mode."
-                )
-
-
-def _server_pid(connection: Connection) -> int:
-    pid: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    connection.rollback()
-    return pid
-
-
-def _drivers_pid(connection: Connection) -> int | None:
-    """Return the id of a connection's server process, or None if the driver does not know it."""
-    driver: Any = connection.connection.driver_connection
-    if hasattr(driver, "get_server_pid"):  # asyncpg
-        return int(driver.get_server_pid())
-    pid = getattr(getattr(driver, "info", None), "backend_pid", None)  # psycopg and psycopg2
-    return None if pid is None else int(pid)
+    name = "ampho" if schema in (None, _PUBLIC) else f"ampho:{schema}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def _lock_of(connection: Connection, settings: Settings) -> _Lock | None:

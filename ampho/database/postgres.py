@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from ampho.database.schema import schema_of
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 # Indexes of constraints, and of partitioned tables (invalid until every partition has an index), are left out.
 _INVALID = text(
-    "SELECT c.relname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
-    " JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"
+    "SELECT c.relname, n.nspname, i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_index i"
+    " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS"
     " (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) ORDER BY 1"
 )
 
@@ -28,8 +31,9 @@ def describe_invalid_indexes(connection: Connection, code: str) -> str:
     """
     if connection.dialect.name != "postgresql":
         return ""
-    rows = connection.execute(_INVALID).all()
-    found = [(index, of) for name, index, of in rows if re.search(rf"\b{re.escape(name)}\b", code)]
+    schema = schema_of(connection)
+    rows = [row for row in connection.execute(_INVALID) if schema in (None, row.nspname)]
+    found = [(index, of) for name, _, index, of in rows if re.search(rf"\b{re.escape(name)}\b", code)]
     names = ", ".join(f"{index} of {table}" for index, table in found)
     drops = " and ".join(f"'DROP INDEX CONCURRENTLY {index}'" for index, _ in found)
     if not found:

@@ -7,6 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from ampho.database.engine import name_of_database
+from ampho.database.schema import schema_of
 from ampho.errors import ProtectedError
 from ampho.settings import PROTECTED
 
@@ -33,7 +34,7 @@ class Protection:
         """
         if confirm is None and not self.enabled:
             return self
-        return replace(self, database=name_of_database(connection))
+        return replace(self, database=schema_of(connection) or name_of_database(connection))
 
     def check(self, confirm: str | None, action: str) -> None:
         """Check that a command is confirmed, if the database is protected.

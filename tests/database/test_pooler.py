@@ -7,15 +7,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from facade import facade
+from inside import inside
 from project import Project
 from servers import Database, ServerMissingError, program
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine, inspect
 
+from ampho.database.connection import connect
+from ampho.database.schema import member_engine
 from ampho.errors import ConfigurationError, DriverError, PoolerError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
@@ -115,6 +118,32 @@ def test_session_mode_is_fine(project: Project, database: Database, tmp_path: Pa
         assert len(each.call("upgrade").steps) == 1
         assert each.call("upgrade").steps == ()
     assert database.rows() == ["core_1"]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg")
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_schema_stays_with_its_connection(project: Project, database: Database, tmp_path: Path, mode: str) -> None:
+    """In transaction mode, other users of the pooler would get its search_path."""
+    write(project)
+    database.run("CREATE SCHEMA acme")
+
+    def use(engine: Engine) -> None:
+        member = member_engine(engine, schema="acme", setting="tenants/acme")
+        refused = pytest.raises(PoolerError, match="be limited to a schema")
+        with refused if mode == "transaction" else nullcontext(), connect(member, "tenants/acme") as connection:
+            assert inspect(connection).default_schema_name == "acme"
+        for _ in range(5):
+            with engine.connect() as connection:
+                assert connection.exec_driver_sql("SHOW search_path").scalar() == '"$user", public'
+
+    framework = "quart" if database.is_async else "flask"
+    # asyncpg's named statements do not survive a change of session.
+    options = {"connect_args": {"statement_cache_size": 0}} if database.driver == "postgresql+asyncpg" else {}
+    with (
+        pooler(database, tmp_path, mode) as url,
+        facade(project, framework, ["core"], url, SQLALCHEMY_ENGINE_OPTIONS=options) as each,
+    ):
+        inside(each, use)
 
 
 @pytest.mark.drivers("sqlite", "postgresql+psycopg", "mariadb+asyncmy")

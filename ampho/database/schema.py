@@ -1,0 +1,132 @@
+"""Engines for the databases of a group, which have their own address, or are schemas of one PostgreSQL database.
+
+The ``search_path`` of a connection to a schema is that schema alone, so everything that Ampho and a revision create
+without naming a schema lies in it: the version table, the journal, the tables, and the types.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import NullPool, create_engine, event, text
+
+from ampho.database.engine import unpooled, with_address, with_own_dialect
+from ampho.database.pooler import check_pooler, drivers_pid
+from ampho.database.url import missing_driver, require_driver
+from ampho.errors import ConfigurationError, DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_OPTION = "ampho_schema"  # the execution option that marks the engine of a schema, and its connections
+_MAX_BYTES = 63  # PostgreSQL cuts longer names off, so that two schemas might become one
+_EXISTS = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)")
+
+
+def member_engine(engine: Engine, url: URL | None = None, schema: str | None = None, *, setting: str) -> Engine:
+    """Return an engine for a database of a group, with the options and listeners of the app's engine.
+
+    If the URL names a different driver, these would not fit, so the engine then has neither.
+
+    :param url: the address of the database; by default, that of the app's engine.
+    :param schema: the PostgreSQL schema that is the database.
+    :param setting: where the URL and the schema came from, for errors.
+    :raises ConfigurationError: if the engine cannot connect to that address, or if the schema is invalid.
+    """
+    if url is None:
+        member = unpooled(engine)
+    else:
+        require_driver(url, is_async=engine.dialect.is_async, setting=setting)
+        is_alike = url.get_dialect(_is_async=engine.dialect.is_async).driver == engine.dialect.driver
+        member = with_address(engine, url, setting) if is_alike else _bare_engine(engine, url, setting)
+    return member if schema is None else with_schema(member, schema, setting)
+
+
+def with_schema(engine: Engine, schema: str, setting: str) -> Engine:
+    """Return an engine whose connections are limited to a PostgreSQL schema, for reflection as well.
+
+    If there are many schemas in one database, call this with the same engine, so that it costs little.
+
+    :param setting: where the schema came from, for errors.
+    :raises ConfigurationError: if the schema is invalid.
+    """
+    _check_name(schema, engine.dialect.name, setting)
+    limited = with_own_dialect(engine)
+    limited.dialect.default_schema_name = schema
+    limited.dialect._get_default_schema_name = lambda connection: schema  # type: ignore[method-assign]  # noqa: SLF001
+    limited.update_execution_options(**{_OPTION: schema})
+    quoted = schema.replace('"', '""')
+
+    # The app's listeners for "connect" and "checkout" run earlier. The path is committed, so no rollback changes it.
+    @event.listens_for(limited.pool, "checkout")
+    def set_search_path(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone() or (None,)
+        if drivers_pid(record.driver_connection) not in (None, pid):
+            _check_sessions(engine)
+        cursor.execute(f'SET search_path TO "{quoted}"')
+        cursor.close()
+        connection.commit()
+
+    return limited
+
+
+def schema_of(connection: Connection) -> str | None:
+    """Return the schema that a connection from :func:`member_engine` is limited to, if any."""
+    schema: str | None = connection.get_execution_options().get(_OPTION)
+    return schema
+
+
+def check_schema(connection: Connection) -> None:
+    """Check that a new connection uses the schema that it is limited to; an app's listener may choose another one.
+
+    :raises DatabaseError: if the schema does not exist, or the connection uses another one.
+    """
+    schema = schema_of(connection)
+    if schema is None:
+        return
+    served = connection.exec_driver_sql("SELECT current_schema()").scalar()
+    connection.rollback()
+    if served == schema:
+        return
+    if not connection.execute(_EXISTS, {"schema": schema}).scalar():
+        raise DatabaseError(f"The schema {schema} does not exist. Create it, or add --create. Nothing was changed.")
+    if served is None:
+        raise DatabaseError(f"The user may not use the schema {schema}. Grant USAGE on it. Nothing was changed.")
+    raise DatabaseError(
+        f"The connection to the schema {schema} leads to the schema {served}, so nothing was run on it. Look for a"
+        " listener of the engine that sets search_path."
+    )
+
+
+def _bare_engine(like: Engine, url: URL, setting: str) -> Engine:
+    try:
+        if not like.dialect.is_async:
+            return create_engine(url, poolclass=NullPool)
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        return create_async_engine(url, poolclass=NullPool).sync_engine
+    except ImportError as exc:
+        raise missing_driver(url, exc, setting) from exc
+
+
+def _check_name(schema: str, backend: str, setting: str) -> None:
+    if backend != "postgresql":
+        raise ConfigurationError(
+            f"{setting} names the schema {schema}, but {backend} has no schemas inside a database. Use url= instead.",
+            setting=setting,
+        )
+    if not 0 < len(schema.encode(errors="replace")) <= _MAX_BYTES:
+        raise ConfigurationError(
+            f"{setting} names the schema {schema!a}. Use a name of 1 to {_MAX_BYTES} bytes.", setting=setting
+        )
+
+
+def _check_sessions(engine: Engine) -> None:
+    """Check that the sessions of an engine are its own, so that other users of a pooler keep their ``search_path``."""
+    with engine.connect() as connection:
+        check_pooler(connection, "a migration cannot be limited to a schema")
