@@ -152,6 +152,21 @@ class Server:
                 _execute(connection, f"KILL SOFT CONNECTION {process}", ignore_errors=True)
             _execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
 
+    @contextmanager
+    def user(self, name: str, rights: str, password: str) -> Iterator[None]:
+        """A user of the server, whose password may have characters that URLs, ini files and SQL give other meanings."""
+        literal = password.replace("'", "''")
+        if self.backend == "postgresql":
+            self.execute(f"CREATE ROLE {name} LOGIN {rights} PASSWORD '{literal}'")
+        else:
+            self.execute(f"CREATE USER {name} IDENTIFIED BY '{literal}'", f"GRANT {rights} TO {name}")
+        try:
+            yield
+        finally:
+            if self.backend == "postgresql":
+                self.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER", f"DROP OWNED BY {name}")
+            self.execute(f"DROP {'ROLE' if self.backend == 'postgresql' else 'USER'} {name}")
+
     def quote(self, name: str) -> str:
         return self.url.get_dialect()().identifier_preparer.quote_identifier(name)
 

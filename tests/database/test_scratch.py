@@ -144,22 +144,6 @@ def wait_for(path: Path, process: subprocess.Popen[str] | forks.Process) -> None
         time.sleep(0.05)
 
 
-@contextmanager
-def user_on(server: Server, name: str, rights: str) -> Iterator[None]:
-    """A user of the server whose password has characters that URLs, ini files and SQL have other meanings for."""
-    literal = PASSWORD.replace("'", "''")
-    if server.backend == "postgresql":
-        server.execute(f"CREATE ROLE {name} LOGIN {rights} PASSWORD '{literal}'")
-    else:
-        server.execute(f"CREATE USER {name} IDENTIFIED BY '{literal}'", f"GRANT {rights} TO {name}")
-    try:
-        yield
-    finally:
-        if server.backend == "postgresql":
-            server.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER", f"DROP OWNED BY {name}")
-        server.execute(f"DROP {'ROLE' if server.backend == 'postgresql' else 'USER'} {name}")
-
-
 @pytest.mark.parametrize("may", [True, False], ids=["allowed", "refused"])
 @pytest.mark.drivers(*ON_SERVERS)
 def test_a_password_with_special_characters_works_and_is_told_to_nobody(
@@ -173,7 +157,7 @@ def test_a_password_with_special_characters_works_and_is_told_to_nobody(
         "postgresql": "CREATEDB" if may else "NOCREATEDB",
         "mariadb": "ALL ON *.*" if may else f"ALL ON {database.name}.*",
     }[database.backend]
-    with user_on(server, name, rights):
+    with server.user(name, rights, PASSWORD):
         url = database.url.set(username=name, password=PASSWORD)
         bookshop = open_store(project, database, {"accounts": CUSTOMERS}, url=url)
         with nothing_left(database):

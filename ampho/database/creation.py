@@ -1,0 +1,119 @@
+"""Create the databases and schemas of a group that do not exist yet, for ``--create``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from ampho.database.connection import connect
+from ampho.database.engine import with_database
+from ampho.database.schema import schema_of
+from ampho.database.url import describe_without, missing_folder
+from ampho.errors import AmphoError, DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
+    from sqlalchemy.engine import Connection, Engine
+
+_SCHEMA_EXISTS = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+_POSTGRES_HAS = text("SELECT 1 FROM pg_database WHERE datname = :name")
+_MARIADB_HAS = text("SELECT 1 FROM information_schema.schemata WHERE schema_name = :name")
+_DATABASE_EXISTS = {"postgresql": _POSTGRES_HAS, "mysql": _MARIADB_HAS, "mariadb": _MARIADB_HAS}
+_OPTIONS = {"postgresql": "", "mysql": " CHARACTER SET utf8mb4", "mariadb": " CHARACTER SET utf8mb4"}
+
+
+def create_missing(engine: Engine, app_engine: Engine, setting: str) -> tuple[str, ...]:
+    """Create the database of an engine, and its schema, if they do not exist; for SQLite, create the folder.
+
+    Another process may do the same at the same time.
+
+    :param engine: an engine from :func:`~ampho.database.schema.member_engine`.
+    :param app_engine: the app's engine; if its database is on the same server, it is used to create the other one.
+    :return: what was created, such as ``the schema acme``.
+    :raises DatabaseError: if the user may not create it, or if the server cannot be reached.
+    """
+    if engine.dialect.name == "sqlite":
+        return _create_folder(engine)
+    created: list[str] = []
+    try:
+        connection = connect(engine, setting, check=False)
+    except DatabaseError:
+        is_created = _create_database(engine, app_engine, setting)
+        if is_created is None:
+            raise
+        if is_created:
+            created.append(f"the database {engine.url.database}")
+        # If the database exists, another process may just have created it; otherwise, this raises the error again.
+        connection = connect(engine, setting, check=False)
+    with connection:
+        schema = schema_of(connection)
+        if schema is not None and _create(connection, "schema", schema, _SCHEMA_EXISTS):
+            created.append(f"the schema {schema}")
+    return tuple(created)
+
+
+def _create_folder(engine: Engine) -> tuple[str, ...]:
+    folder = missing_folder(engine.url)
+    if not folder:
+        return ()
+    Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    return (f"the folder {folder}",)
+
+
+def _create_database(engine: Engine, app_engine: Engine, setting: str) -> bool | None:
+    """Create the database of an engine if it does not exist, using another database on the server.
+
+    :return: whether it was created; None if no other database can be used.
+    """
+    url, backend = engine.url, engine.dialect.name
+    exists = _DATABASE_EXISTS.get(backend)
+    if exists is None or url.database is None:
+        return None
+    try:
+        other = with_database(engine, url.set(database=_other_database(engine, app_engine)), lambda connection: None)
+        connection = connect(other, setting, check=False)
+    except AmphoError:
+        return None
+    with connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        return _create(connection, "database", url.database, exists, _OPTIONS[backend])
+
+
+def _other_database(engine: Engine, app_engine: Engine) -> str:
+    """Return the name of a database on the server of an engine to which its user can probably connect."""
+    url, app = engine.url, app_engine.url
+    if (app.host, app.port) == (url.host, url.port) and app.database not in (None, url.database):
+        return str(app.database)
+    return "postgres" if engine.dialect.name == "postgresql" else "information_schema"
+
+
+def _create(connection: Connection, kind: str, name: str, exists: TextClause, options: str = "") -> bool:
+    """Create a database or a schema if it does not exist, and return whether it was created.
+
+    ``IF NOT EXISTS`` would require the permission to create it even if it exists, and would not prevent the error if
+    another process creates it at the same moment.
+    """
+
+    def is_present() -> bool:
+        found = connection.execute(exists, {"name": name}).first()
+        connection.rollback()
+        return found is not None
+
+    if is_present():
+        return False
+    try:
+        quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+        connection.exec_driver_sql(f"CREATE {kind.upper()} {quoted}{options}")
+        connection.commit()
+    except DBAPIError as exc:
+        connection.rollback()
+        if not is_present():
+            why = describe_without(exc, connection.engine.url).rstrip(".")
+            raise DatabaseError(
+                f"The {kind} {name} cannot be created: {why}. --create requires a user who may do that."
+            ) from None
+        return False
+    return True
