@@ -16,8 +16,10 @@ from sqlalchemy import MetaData, Table
 
 from ampho.revise.autogenerate.ask.fills import Fills, questions_about_values
 from ampho.revise.autogenerate.ask.likeness import likely_renames, rename_along
-from ampho.revise.autogenerate.ask.renames import RenamedInspector, names_in_other_case, resolve
+from ampho.revise.autogenerate.ask.rename_option import names_in_other_case, resolve
+from ampho.revise.autogenerate.ask.renames import RenamedInspector
 from ampho.revise.autogenerate.compare.comparators import make_checks_of_columns, separate_indexes, without_warnings
+from ampho.revise.autogenerate.operations.casts import cast_columns
 from ampho.revise.autogenerate.operations.changes import Changes, parents, table_key
 from ampho.revise.autogenerate.operations.constraints import (
     keep_keys_of_default_schema,
@@ -26,10 +28,11 @@ from ampho.revise.autogenerate.operations.constraints import (
     separate_checks_of_types,
 )
 from ampho.revise.autogenerate.operations.domains import change_domains
-from ampho.revise.autogenerate.operations.enums import cast_columns, change_enums, create_schemas
+from ampho.revise.autogenerate.operations.enums import change_enums
 from ampho.revise.autogenerate.operations.identities import change_identities
 from ampho.revise.autogenerate.operations.indexes_of_keys import drop_indexes_of_keys, keep_keys
 from ampho.revise.autogenerate.operations.order import leave_out_inherited_columns, make_altering_keys, order_drops
+from ampho.revise.autogenerate.operations.schemas import create_schemas
 from ampho.revise.autogenerate.operations.unknown_indexes import keep_unknown_indexes
 from ampho.revise.autogenerate.owners.keys import split_key
 from ampho.revise.autogenerate.owners.objects import ObjectOwners

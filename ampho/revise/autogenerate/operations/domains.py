@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 
 from ampho.revise.autogenerate.operations.changes import Changes
 from ampho.revise.autogenerate.operations.describe import Change
-from ampho.revise.autogenerate.operations.enums import Name, types_of
+from ampho.revise.autogenerate.operations.enum_catalog import Name
+from ampho.revise.autogenerate.operations.enums import types_of
 from ampho.revise.autogenerate.operations.statements import Statement
 from ampho.revise.autogenerate.owners.keys import join_key
 

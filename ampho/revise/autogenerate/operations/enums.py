@@ -1,4 +1,4 @@
-"""Creating, changing, and dropping the enum types of PostgreSQL, and creating schemas.
+"""Creating, changing, and dropping the enum types of PostgreSQL.
 
 SQLAlchemy creates an enum type with a table, but not with a column, and Alembic neither drops nor compares types. So
 each type gets operations of its own, and the columns are rendered without the creation of their types.
@@ -7,105 +7,38 @@ each type gets operations of its own, and the columns are rendered without the c
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.render import render_op_text
 from alembic.operations import ops
-from sqlalchemy import Column, Table, TypeDecorator, inspect, text
+from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import ENUM
-from sqlalchemy.types import NullType
 
 from ampho.revise.autogenerate.operations.describe import Change
-from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted, single_percents
+from ampho.revise.autogenerate.operations.enum_catalog import (
+    Catalog,
+    EnumColumn,
+    LabelUse,
+    Name,
+    catalog_of,
+    native_enum,
+    renders_enums,
+)
+from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted
 from ampho.revise.autogenerate.owners.keys import join_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
-    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
     from ampho.revise.autogenerate.operations.changes import Changes
 
-_PLUGIN = "alembic_postgresql_enum"
-_COLUMNS_OF_ENUMS = text("""
-    SELECT tn.nspname, t.typname, n.nspname, c.relname, a.attname, a.atttypid <> t.oid, pg_get_expr(d.adbin, d.adrelid)
-    FROM pg_type t
-    JOIN pg_namespace tn ON tn.oid = t.typnamespace
-    JOIN pg_attribute a ON a.atttypid IN (t.oid, t.typarray) AND NOT a.attisdropped AND a.attinhcount = 0
-    JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-    WHERE t.typtype = 'e'
-    ORDER BY n.nspname, c.relname, a.attnum
-""")
-_USES_OF_LABELS = text("""
-    SELECT tn.nspname, t.typname, n.nspname, c.relname, used.name, used.kind, used.definition
-    FROM (
-        SELECT ic.relname AS name, CASE WHEN indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END AS kind,
-            indexrelid AS id, indrelid AS of_table,
-            substring(pg_get_indexdef(indexrelid) FROM ' (USING .*)') AS definition
-        FROM pg_index JOIN pg_class ic ON ic.oid = indexrelid AND NOT ic.relispartition
-        UNION ALL
-        SELECT conname, 'CONSTRAINT', oid, conrelid, pg_get_constraintdef(oid)
-        FROM pg_constraint WHERE contype = 'c' AND coninhcount = 0
-    ) used
-    JOIN pg_depend d ON d.objid = used.id AND d.refclassid = 'pg_type'::regclass
-        AND d.classid = CASE used.kind WHEN 'CONSTRAINT' THEN 'pg_constraint'::regclass ELSE 'pg_class'::regclass END
-    JOIN pg_type t ON d.refobjid IN (t.oid, t.typarray) AND t.typtype = 'e'
-    JOIN pg_namespace tn ON tn.oid = t.typnamespace
-    JOIN pg_class c ON c.oid = used.of_table
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
-    ORDER BY 3, 4, 5
-""")
-_CONVERSION = text("""
-    SELECT CASE WHEN kept.castcontext = 'e' OR old.typcategory = 'S' THEN 'directly' ELSE 'as text' END
-    FROM pg_type old JOIN pg_type new ON new.oid = to_regtype(:new) AND new.oid <> old.oid
-    LEFT JOIN pg_cast kept ON kept.castsource = old.oid AND kept.casttarget = new.oid
-    WHERE old.oid = to_regtype(:old)
-        AND CASE WHEN kept.castcontext IS NULL THEN new.typcategory <> 'S' ELSE kept.castcontext = 'e' END
-""")
-_TEXT = re.compile(r"('(?:[^']|'')*')::[\w \".]+$")
 # A string, a cast, and a function match, too, so that no name inside them does.
 _NAME = re.compile(r"""'(?:[^']|'')*' | ::\s*[\w".]+ | [^\W\d]\w*\s*\( | "(?:[^"]|"")*" | [^\W\d]\w*""", re.VERBOSE)
-
-Name: TypeAlias = tuple[str, str]
-"""The schema and the name of an object in the database."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnumColumn:
-    """A column that has an enum type, or an array of an enum type.
-
-    :ivar default: the default of the column as SQL, or None.
-    :ivar had_default: whether the column has another default before its type changes.
-    """
-
-    table: Name
-    name: str
-    is_array: bool
-    default: str | None
-    had_default: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LabelUse:
-    """An index or a check constraint that contains labels of an enum type, which PostgreSQL does not convert.
-
-    :ivar kind: ``INDEX``, ``UNIQUE INDEX``, or ``CONSTRAINT``.
-    :ivar definition: what follows the names in the statement that creates it.
-    """
-
-    table: Name
-    name: str
-    kind: str
-    definition: str
 
 
 class EnumOp(Statement):
@@ -172,82 +105,6 @@ class ChangeLabelsOp(Statement):
         return ChangeLabelsOp(self.enum, self.new, self.old, self.columns, self.uses)
 
 
-# ---- Finding what differs ----
-
-
-@dataclass
-class _Catalog:
-    """The enum types in a database, which are read when they are first needed."""
-
-    connection: Connection
-    default_schema: str
-    tables: Collection[Table]
-
-    @cached_property
-    def of_models(self) -> Mapping[Name, ENUM]:
-        """The enum types of the models; of several with the same name, the first."""
-        found: dict[Name, ENUM] = {}
-        for type_ in (column.type for table in self.tables for column in table.columns):
-            if (enum := native_enum(type_, self.dialect)) is not None:
-                found.setdefault(self.key(enum.schema, enum.name), enum)
-        return found
-
-    @property
-    def dialect(self) -> Dialect:
-        return self.connection.dialect
-
-    def key(self, schema: str | None, name: str | None) -> Name:
-        return str(schema or self.default_schema), str(name)
-
-    @cached_property
-    def labels(self) -> Mapping[Name, Sequence[str]]:
-        found: Any = inspect(self.connection)
-        return {(each["schema"], each["name"]): each["labels"] for each in found.get_enums(schema="*")}
-
-    @cached_property
-    def columns(self) -> Mapping[Name, Sequence[EnumColumn]]:
-        found: dict[Name, list[EnumColumn]] = {}
-        for schema, name, table_schema, table, column, is_array, default in self.connection.execute(_COLUMNS_OF_ENUMS):
-            of_type = found.setdefault((schema, name), [])
-            of_type.append(EnumColumn((table_schema, table), column, is_array, default))
-        return found
-
-    @cached_property
-    def uses(self) -> Mapping[Name, Sequence[LabelUse]]:
-        found: dict[Name, list[LabelUse]] = {}
-        for schema, name, table_schema, table, *use in self.connection.execute(_USES_OF_LABELS):
-            found.setdefault((schema, name), []).append(LabelUse((table_schema, table), *use))
-        return found
-
-
-_catalogs: WeakKeyDictionary[AutogenContext, _Catalog] = WeakKeyDictionary()
-
-
-def _catalog(autogen: AutogenContext) -> _Catalog:
-    if autogen not in _catalogs:
-        connection = autogen.connection
-        assert connection is not None  # noqa: S101  # a comparison has a connection
-        tables = [*autogen.table_key_to_table.values()]
-        _catalogs[autogen] = _Catalog(connection, str(connection.dialect.default_schema_name), tables)
-    return _catalogs[autogen]
-
-
-def renders_enums(autogen: AutogenContext) -> bool:
-    """Return whether Ampho creates enum types: on PostgreSQL, unless a plug-in for Alembic does."""
-    return autogen.dialect.name == "postgresql" and _PLUGIN not in sys.modules
-
-
-def native_enum(type_: TypeEngine[Any], dialect: Dialect) -> ENUM | None:
-    """Return the enum type of PostgreSQL that a column's type is or contains; None if there is none."""
-    used = type_.dialect_impl(dialect)
-    if isinstance(used, TypeDecorator):
-        used = used.type_engine(dialect)
-    item = getattr(used, "item_type", None)
-    if item is not None:
-        return native_enum(item, dialect)
-    return used if isinstance(used, ENUM) and used.name else None
-
-
 def change_enums(changes: Changes) -> None:
     """Create the enum types of new columns, change types whose labels differ, and drop types that are no longer used.
 
@@ -255,7 +112,7 @@ def change_enums(changes: Changes) -> None:
     """
     if not renders_enums(changes.autogen):
         return
-    catalog = _catalog(changes.autogen)
+    catalog = catalog_of(changes.autogen)
     created = [
         EnumOp(enum, creates=True, is_owned=_owner(changes, name) == changes.package)
         for name, enum in _named(changes, catalog).items()
@@ -272,7 +129,7 @@ def change_enums(changes: Changes) -> None:
 
 
 def _without_removed_labels(
-    changes: Changes, removed: Iterable[ChangeLabelsOp], catalog: _Catalog
+    changes: Changes, removed: Iterable[ChangeLabelsOp], catalog: Catalog
 ) -> Iterator[ops.ModifyTableOps]:
     """Move the new indexes and check constraints of columns that lose labels out of other changes, and yield them."""
     tables = {column.table for operation in removed for column in operation.columns}
@@ -283,13 +140,13 @@ def _without_removed_labels(
             yield ops.ModifyTableOps(change.table_name, late, schema=change.schema)
 
 
-def _named(changes: Changes, catalog: _Catalog, *, dropped: bool = False) -> dict[Name, ENUM]:
+def _named(changes: Changes, catalog: Catalog, *, dropped: bool = False) -> dict[Name, ENUM]:
     enums = [native_enum(type_, catalog.dialect) for _, _, type_ in _columns(changes, catalog, dropped=dropped)]
     return {catalog.key(enum.schema, enum.name): enum for enum in enums if enum is not None}
 
 
 def _columns(
-    changes: Changes, catalog: _Catalog, *, dropped: bool = False
+    changes: Changes, catalog: Catalog, *, dropped: bool = False
 ) -> Iterator[tuple[Name, str, TypeEngine[Any]]]:
     """Yield the columns that an upgrade creates or drops: the table, the name, and the type of each.
 
@@ -315,17 +172,17 @@ def _columns(
 
 def types_of(changes: Changes, *, dropped: bool = False) -> list[TypeEngine[Any]]:
     """Return the types of the columns that an upgrade creates or, if ``dropped``, drops."""
-    return [type_ for _, _, type_ in _columns(changes, _catalog(changes.autogen), dropped=dropped)]
+    return [type_ for _, _, type_ in _columns(changes, catalog_of(changes.autogen), dropped=dropped)]
 
 
-def _left(catalog: _Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
+def _left(catalog: Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
     """Return the columns that still have a type after an upgrade that drops some columns."""
     dropped = {(table, column) for table, column, _ in _columns(changes, catalog, dropped=True)}
     renamed = _renamed(catalog.columns.get(name, ()), changes, catalog)
     return [each for each in renamed if (each.table, each.name) not in dropped]
 
 
-def _renamed(columns: Iterable[EnumColumn], changes: Changes, catalog: _Catalog) -> Iterator[EnumColumn]:
+def _renamed(columns: Iterable[EnumColumn], changes: Changes, catalog: Catalog) -> Iterator[EnumColumn]:
     """Yield columns with the names that they have after an upgrade."""
     tables, names = _new_tables(changes, catalog), _new_columns(changes, catalog)
     for column in columns:
@@ -333,7 +190,7 @@ def _renamed(columns: Iterable[EnumColumn], changes: Changes, catalog: _Catalog)
         yield replace(column, table=table, name=names.get((table, column.name), column.name))
 
 
-def _new_columns(changes: Changes, catalog: _Catalog) -> Mapping[tuple[Name, str], str]:
+def _new_columns(changes: Changes, catalog: Catalog) -> Mapping[tuple[Name, str], str]:
     """Return the new names of the columns that an upgrade renames, by the new name of the table and the old name."""
     return {
         (catalog.key(each.schema, each.table_name), each.column_name): str(each.modify_name)
@@ -342,7 +199,7 @@ def _new_columns(changes: Changes, catalog: _Catalog) -> Mapping[tuple[Name, str
     }
 
 
-def _new_tables(changes: Changes, catalog: _Catalog) -> Mapping[Name, Name]:
+def _new_tables(changes: Changes, catalog: Catalog) -> Mapping[Name, Name]:
     """Return the new names of the tables that an upgrade renames."""
     return {
         catalog.key(each.schema, each.table_name): catalog.key(each.schema, each.new_table_name)
@@ -354,7 +211,7 @@ def _owner(changes: Changes, name: Name) -> str:
     return changes.objects.owner_of_type(name[1], name[0]) or changes.package
 
 
-def _changed_labels(changes: Changes, catalog: _Catalog) -> tuple[list[ChangeLabelsOp], list[ChangeLabelsOp]]:
+def _changed_labels(changes: Changes, catalog: Catalog) -> tuple[list[ChangeLabelsOp], list[ChangeLabelsOp]]:
     """Return the operations that add labels, which come first, and those that remove labels, which come last."""
     added: list[ChangeLabelsOp] = []
     removed: list[ChangeLabelsOp] = []
@@ -383,7 +240,7 @@ def _union(old: Sequence[str], new: Sequence[str]) -> list[str]:
     return labels
 
 
-def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> list[EnumColumn]:
+def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog: Catalog) -> list[EnumColumn]:
     """Return the columns that have a type after an upgrade."""
     left = _left(catalog, name, changes)
     known = {(each.table, each.name) for each in left}
@@ -396,7 +253,7 @@ def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog:
     return [_with_models_default(each, labels, changes, catalog) for each in (*left, *new)]
 
 
-def _left_uses(catalog: _Catalog, name: Name, changes: Changes) -> Iterator[LabelUse]:
+def _left_uses(catalog: Catalog, name: Name, changes: Changes) -> Iterator[LabelUse]:
     """Yield the indexes and check constraints with labels of a type that are left after an upgrade."""
     dropped = {
         (
@@ -425,7 +282,7 @@ def _with_new_names(sql: str, columns: Mapping[str, str], dialect: Dialect) -> s
     return _NAME.sub(new, sql) if columns else sql
 
 
-def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: _Catalog) -> EnumColumn:
+def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Changes, catalog: Catalog) -> EnumColumn:
     """Return a column with the default that it has after an upgrade, which may replace a label that is removed."""
     changed = any(
         isinstance(each, ops.AlterColumnOp)
@@ -455,126 +312,6 @@ def commit_used_labels(changes: Changes) -> None:
                 each.commits = any(label in code for label in each.added)
 
 
-def create_schemas(changes: Changes) -> None:
-    """Create the missing schemas of new tables, or warn about them where a schema is a database of its own."""
-    autogen = changes.autogen
-    wanted = {str(each.schema) for each in changes.only(ops.CreateTableOp) if each.schema}
-    wanted -= {str(autogen.dialect.default_schema_name)}
-    if autogen.dialect.name == "postgresql":
-        wanted |= {str(each.enum.schema) for each in changes.only(EnumOp) if each.enum.schema}
-    if not wanted:
-        return
-    missing = sorted(wanted.difference(autogen.inspector.get_schema_names()))
-    if autogen.dialect.name == "postgresql":
-        changes.upgrade.ops[:0] = [
-            Statement(f"CREATE SCHEMA IF NOT EXISTS {quoted(name, autogen.dialect)}", Change("+", "schema", name))
-            for name in missing
-        ]
-        return
-    how = "Attach it before the revision runs" if autogen.dialect.name == "sqlite" else "Create it first"
-    changes.warnings += [
-        f"The models of {changes.package} have tables in the schema {name}, which is a database of its own on"
-        f" {autogen.dialect.name}, and does not exist. {how}."
-        for name in missing
-    ]
-
-
-class CastColumnOp(ops.AlterColumnOp):
-    """Changes the type of a column to one for which PostgreSQL requires ``USING``.
-
-    :ivar using: the SQL that converts the values; empty if PostgreSQL converts them without.
-    :ivar back: the same for the downgrade.
-    """
-
-    using = ""
-    back = ""
-
-    def reverse(self) -> CastColumnOp:
-        """Return the operation of the downgrade."""
-        return _cast(super().reverse(), self.back, self.using)
-
-
-def _cast(operation: ops.AlterColumnOp, using: str, back: str) -> CastColumnOp:
-    found = CastColumnOp(operation.table_name, operation.column_name)
-    vars(found).update(vars(operation))
-    found.using, found.back = using, back
-    return found
-
-
-def cast_columns(changes: Changes) -> None:
-    """Convert the values of columns whose types change, where PostgreSQL does not convert them itself."""
-    if changes.autogen.dialect.name != "postgresql":
-        return
-    for table in changes.only(ops.ModifyTableOps):
-        table.ops[:] = [part for each in table.ops for part in _with_cast(each, changes.autogen)]
-
-
-def _with_cast(operation: ops.MigrateOperation, autogen: AutogenContext) -> Iterator[ops.MigrateOperation]:
-    """Yield an operation or, in its place, those that convert a column and its default, because PostgreSQL does not."""
-    if not isinstance(operation, ops.AlterColumnOp):
-        yield operation
-        return
-    old, new = operation.existing_type, operation.modify_type
-    if new is None or old is None or isinstance(old, NullType):
-        yield operation
-        return
-    using, back = _conversion(old, new, operation, autogen), _conversion(new, old, operation, autogen)
-    if not using and not back:
-        yield operation
-        return
-    before: Any = operation.existing_server_default
-    after: Any = operation.modify_server_default
-    after = _without_cast(before) if after is False else after
-    if before is not None and before is not False:
-        yield _change_of_default(operation, old, before, None)
-    operation.existing_server_default, operation.modify_server_default = False, False
-    yield _cast(operation, using, back)
-    if after is not None and after is not False:
-        yield _change_of_default(operation, new, None, after)
-
-
-def _conversion(
-    old: TypeEngine[Any], new: TypeEngine[Any], operation: ops.AlterColumnOp, autogen: AutogenContext
-) -> str:
-    """Return the SQL that converts a column; empty if PostgreSQL converts it without."""
-    dialect = autogen.dialect
-    column = _without_percents(quoted(operation.column_name, dialect))
-    names = [single_percents(type_.compile(dialect=dialect), dialect) for type_ in (old, new)]
-    if any(native_enum(type_, dialect) is not None for type_ in (old, new)):
-        found = "as text" if renders_enums(autogen) else None
-    else:
-        bare = [name.partition(" COLLATE ")[0] for name in names]
-        found = cast("Connection", autogen.connection).scalar(_CONVERSION, {"old": bare[0], "new": bare[1]})
-    return f"{column}{'::text' if found == 'as text' else ''}::{names[1]}" if found else ""
-
-
-def _without_percents(column: str) -> str:
-    """Return a quoted name without percent signs, because some drivers need two of them in ``postgresql_using``."""
-    if "%" not in column:
-        return column
-    escaped = column.replace("\\", "\\\\").replace("%", r"\0025")
-    return f"U&{escaped}"
-
-
-def _change_of_default(operation: ops.AlterColumnOp, type_: Any, before: Any, after: Any) -> ops.AlterColumnOp:  # noqa: ANN401 (Alembic's types)
-    """Return an operation that changes the default of the column that an operation changes."""
-    return ops.AlterColumnOp(
-        operation.table_name,
-        operation.column_name,
-        existing_type=type_,
-        existing_server_default=before,
-        modify_server_default=after,
-        schema=operation.schema,
-        existing_nullable=operation.existing_nullable,
-    )
-
-
-def _without_cast(default: Any) -> Any:  # noqa: ANN401 (a default of any form)
-    """Return a default; if it is a string, without the type that PostgreSQL adds to it."""
-    found = _TEXT.match(str(getattr(default, "arg", default)))
-    return text(found[1]) if found else default
-
-
 # ---- Rendering ----
 
 
@@ -595,16 +332,6 @@ def _render_enum(autogen: AutogenContext, operation: EnumOp) -> str:
     arguments = ", ".join([*labels, f"name={str(enum.name)!r}", *schema])
     bind = f"{autogen.opts['alembic_module_prefix'] or ''}get_bind()"
     return f"{prefix}Enum({arguments}).{'create' if operation.creates else 'drop'}({bind}, checkfirst=True)"
-
-
-@renderers.dispatch_for(CastColumnOp)
-def _render_cast(autogen: AutogenContext, operation: CastColumnOp) -> str:
-    plain = ops.AlterColumnOp(operation.table_name, operation.column_name)
-    vars(plain).update(vars(operation))
-    text = render_op_text(autogen, plain).rstrip()
-    if not operation.using:
-        return text
-    return f"{text.removesuffix(')')},\n{' ' * 11}postgresql_using={operation.using!r})"
 
 
 @renderers.dispatch_for(ChangeLabelsOp)

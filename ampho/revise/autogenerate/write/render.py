@@ -34,7 +34,8 @@ from ampho.errors import RevisionInputError
 from ampho.migrate.alembic import Body
 from ampho.revise.autogenerate.operations.changes import table_key
 from ampho.revise.autogenerate.operations.domains import DomainOp
-from ampho.revise.autogenerate.operations.enums import commit_used_labels, native_enum, renders_enums
+from ampho.revise.autogenerate.operations.enum_catalog import native_enum, renders_enums
+from ampho.revise.autogenerate.operations.enums import commit_used_labels
 from ampho.revise.autogenerate.operations.statements import literal_sql
 
 if TYPE_CHECKING:
