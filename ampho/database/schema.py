@@ -58,7 +58,6 @@ def with_schema(engine: Engine, schema: str, setting: str) -> Engine:
     limited.dialect.default_schema_name = schema
     limited.dialect._get_default_schema_name = lambda connection: schema  # type: ignore[method-assign]  # noqa: SLF001
     limited.update_execution_options(**{_OPTION: schema})
-    quoted = schema.replace('"', '""')
 
     # The app's listeners for "connect" and "checkout" run earlier. The path is committed, so no rollback changes it.
     @event.listens_for(limited.pool, "checkout")
@@ -68,7 +67,7 @@ def with_schema(engine: Engine, schema: str, setting: str) -> Engine:
         (pid,) = cursor.fetchone() or (None,)
         if drivers_pid(record.driver_connection) not in (None, pid):
             _check_sessions(engine)
-        cursor.execute(f'SET search_path TO "{quoted}"')
+        cursor.execute(_search_path(schema))
         cursor.close()
         connection.commit()
 
@@ -101,6 +100,37 @@ def check_schema(connection: Connection) -> None:
         f"The connection to the schema {schema} leads to the schema {served}, so nothing was run on it. Look for a"
         " listener of the engine that sets search_path."
     )
+
+
+def restore_schema(connection: Connection) -> None:
+    """Limit a connection to its schema again, because a revision may have changed ``search_path``."""
+    if (schema := schema_of(connection)) is not None:
+        connection.exec_driver_sql(_search_path(schema), execution_options={"no_parameters": True})
+
+
+def check_version_table(connection: Connection, configured: str | None) -> None:
+    """Check that the version table of a schema is in that schema.
+
+    :param configured: the value of Alembic's option ``version_table_schema``.
+    :raises ConfigurationError: if several schemas would have one version table, so that only one would be migrated.
+    """
+    schema = schema_of(connection)
+    if schema is not None and configured not in (None, schema):
+        raise ConfigurationError(
+            f"version_table_schema puts the version table of the schema {schema} into the schema {configured}. Remove"
+            " this option from env.py or from the extension, so that each schema has its own version table."
+        )
+
+
+def select_schema(connection: Connection | None) -> str:
+    """Return the line of an SQL script that limits it to the schema of a connection, if any."""
+    schema = None if connection is None else schema_of(connection)
+    return "" if schema is None else f"{_search_path(schema)};\n\n"
+
+
+def _search_path(schema: str) -> str:
+    quoted = schema.replace('"', '""')
+    return f'SET search_path TO "{quoted}"'
 
 
 def _bare_engine(like: Engine, url: URL, setting: str) -> Engine:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ampho.database.journal import Entry, Journal
 from ampho.database.lock import import_alembic
 from ampho.database.recorder import JournalTable
+from ampho.database.schema import check_version_table, schema_of
 from ampho.database.url import database_error
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
 from ampho.errors import ConfigurationError, RevisionFileError
@@ -209,6 +210,7 @@ def query_known_table(
     :raises DatabaseError: if the database reports an error, or its driver cannot decode a string.
     """
     name, schema = _version_table(project)
+    check_version_table(connection, schema)
     try:
         rows: tuple[str, ...] = ()
         if connection.dialect.has_table(connection, name, schema=schema):
@@ -271,14 +273,19 @@ def query_env(
 def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:
     """Return the journal's table in the schema that ``env.py`` configured; None if the app keeps no journal.
 
-    :raises ConfigurationError: if the version table has the same name.
+    :raises ConfigurationError: if the version table has the same name, or is in the wrong schema.
     """
     name = project.settings.journal_table
-    if name is None or context.connection is None:
+    if context.connection is None:
+        return None
+    check_version_table(context.connection, context.version_table_schema)
+    if name is None:
         return None
     if name == context.version_table:
         raise ConfigurationError(
             f"{JOURNAL_TABLE} and version_table name the same table, {name}. Change one of them.",
             setting=JOURNAL_TABLE.name,
         )
-    return JournalTable(context.connection, name, context.version_table_schema)
+    # With the schema, so that entries that are written while a revision runs do not depend on its search_path.
+    schema = context.version_table_schema or schema_of(context.connection)
+    return JournalTable(context.connection, name, schema)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import CompileError
 
 from ampho._text import describe, place
 from ampho.database.journal import Journal
+from ampho.database.schema import select_schema
 from ampho.database.version_rows import check_not_elsewhere, exact_rows
 from ampho.errors import RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
@@ -100,7 +101,7 @@ def _render(
         raise environment.refused(
             f"suppresses the failure of revision {writer.current.revision.id}. Do not catch the exception"
         )
-    return writer.output.getvalue() if plan.steps else ""
+    return f"{select_schema(connection)}{writer.output.getvalue()}" if plan.steps else ""
 
 
 def render_each(

@@ -16,6 +16,7 @@ from ampho._text import listed_last, place, with_hint
 from ampho.database.journal import Outcome
 from ampho.database.lock import was_refused_a_lock
 from ampho.database.postgres import describe_invalid_indexes
+from ampho.database.schema import restore_schema
 from ampho.database.transaction import TRANSACTIONAL, StepTransaction
 from ampho.database.url import describe_without
 from ampho.errors import AmphoError, RevisionFailedError
@@ -129,6 +130,7 @@ class RunningStep:
             )
         with transaction.own():
             self._check_tables()
+            restore_schema(self._connection)
             follow_transaction(self.context, is_over=transaction.is_over)
             if transaction.rolled_back:  # in the first step, the rollback also removed the tables of Alembic and Ampho
                 ensure_version_table(self.context)

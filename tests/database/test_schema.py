@@ -36,7 +36,8 @@ from ampho.database.protection import Protection
 from ampho.database.schema import member_engine, schema_of
 from ampho.database.scratch import scratch_connection
 from ampho.errors import ConfigurationError, DatabaseError, DriverError, LockTimeoutError, RevisionFailedError
-from ampho.migrate import executor
+from ampho.migrate import executor, queries
+from ampho.migrate.sql import upgrade_sql
 from ampho.revise.autogenerate import generate
 from ampho.settings import Settings
 
@@ -175,6 +176,84 @@ def test_a_failed_revision_is_recorded_in_its_schema(project: Project, database:
         inside(each, fail)
     assert tables(database, "acme") == ["ampho_journal"]
     assert database.query("SELECT outcome FROM acme.ampho_journal") == [("failed",)]
+    assert tables(database) == []
+
+
+LEAVES = """
+op.execute("SET search_path TO public")
+with op.get_context().autocommit_block():
+    op.execute("CREATE TABLE in_public (id integer)")
+"""
+
+
+@pytest.mark.drivers("postgresql")
+def test_a_revision_that_leaves_the_schema_leaves_nothing_of_ampho_elsewhere(
+    project: Project, database: Database
+) -> None:
+    """As one does that pg_dump wrote, which sets search_path and does not set it back."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=LEAVES)
+    project.revision("core", "core_2", "core_1", upgrade="op.create_table('t', sa.Column('id', sa.Integer))")
+    project.revision("core", "core_3", "core_2", upgrade=LEAVES)
+    database.run("CREATE SCHEMA acme")
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        each.call("stamp", "core_1")
+        packages = each.ampho.project(each.app)
+
+        def use(engine: Engine) -> None:
+            with opened(engine, "acme") as connection:
+                executor.upgrade(packages, connection, "core_2")
+            with opened(engine, "acme") as connection, pytest.raises(RevisionFailedError, match="already exists"):
+                executor.upgrade(packages, connection)
+
+        inside(each, use)
+    assert tables(database, "acme") == ["alembic_version", "ampho_journal", "t"]
+    assert tables(database) == ["alembic_version", "ampho_journal", "in_public"]
+    assert versions(database, "acme") == [("core_2",)]
+    query = "SELECT revision, outcome FROM {}.ampho_journal ORDER BY id"
+    assert database.query(query.format("public")) == [("core_1", "stamped")]
+    assert database.query(query.format("acme")) == [("core_1", "done"), ("core_2", "done"), ("core_3", "partial")]
+
+
+@pytest.mark.drivers("postgresql")
+def test_the_version_table_of_a_schema_may_not_be_shared(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade="op.create_table('t', sa.Column('id', sa.Integer))")
+    database.run("CREATE SCHEMA acme")
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        packages = each.ampho.project(each.app)
+        shared = replace(packages, options={**packages.options, "version_table_schema": "public"})
+
+        def use(engine: Engine) -> None:
+            for run in (executor.upgrade, queries.status):
+                with (
+                    opened(engine, "acme") as connection,
+                    pytest.raises(
+                        ConfigurationError, match="the version table of the schema acme into the schema public"
+                    ),
+                ):
+                    run(shared, connection)
+
+        inside(each, use)
+    assert tables(database, "acme") == tables(database) == []
+
+
+@pytest.mark.drivers("postgresql")
+def test_a_script_begins_with_its_schema(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade="op.create_table('t', sa.Column('id', sa.Integer))")
+    name = 'Te%n"ant'
+    database.run(f"CREATE SCHEMA {quoted(name)}")
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        packages = each.ampho.project(each.app)
+
+        def render(engine: Engine) -> str:
+            with opened(engine, name) as connection:
+                return upgrade_sql(packages, connection)
+
+        database.client(inside(each, render))
+        assert inside(each, render) == ""
+    assert tables(database, name) == ["alembic_version", "t"]
     assert tables(database) == []
 
 
