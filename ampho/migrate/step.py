@@ -130,7 +130,8 @@ class RunningStep:
             )
         with transaction.own():
             self._check_tables()
-            restore_schema(self._connection)
+            if self._connection.dialect.name == "postgresql":
+                restore_schema(self._connection)
             follow_transaction(self.context, is_over=transaction.is_over)
             if transaction.rolled_back:  # in the first step, the rollback also removed the tables of Alembic and Ampho
                 ensure_version_table(self.context)
