@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
 # SQLAlchemy creates columns of these types, but does not recognize them when it reflects a table.
+_known: dict[str, Any] = ischema_names
 for _type in (INET4, INET6):
-    ischema_names.setdefault(_type.__name__.lower(), _type)
+    _known.setdefault(_type.__name__.lower(), _type)
 
 _BLOBS = {"tinyblob": 255, "blob": 65_535, "mediumblob": 16_777_215, "longblob": 4_294_967_295}
 _TEXTS = {"tinytext": 255, "text": 65_535, "mediumtext": 16_777_215, "longtext": 4_294_967_295}

@@ -29,8 +29,9 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 _KEYWORDS = frozenset(
     ["and", "as", "between", "case", "else", "in", "interval", "is", "like", "not", "or", "then", "when", "xor"]
 )
-_MYSQL_WORDS = {"true": "1", "false": "0", "curdate": "current_date", "curtime": "current_time", "rlike": "regexp"}
-_MYSQL_WORDS |= {"%": "mod", "!=": "<>", "!": "not", "&&": "and", "||": "or"}
+_MYSQL_FUNCTIONS = {"curdate": "current_date", "curtime": "current_time"}
+_MYSQL_OPERATORS = {"%": "mod", "!=": "<>", "!": "not", "&&": "and", "||": "or", "rlike": "regexp"}
+_MYSQL_WORDS = {"true": "1", "false": "0", **_MYSQL_FUNCTIONS, **_MYSQL_OPERATORS}
 
 
 def tokens(sql: str, database: str) -> list[str]:

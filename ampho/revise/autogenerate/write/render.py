@@ -69,7 +69,7 @@ class ItemRenderer:
         self._column = ""
         self.warnings: list[str] = []
         self.failures: list[str] = []
-        self.is_unrecognized = False
+        self.is_unrecognized: bool = False
 
     def __call__(self, kind: str, item: Any, autogen: AutogenContext) -> str | bool:  # noqa: ANN401 (Alembic's signature)
         """Return the code of an item; False if Alembic should render it."""
