@@ -174,6 +174,7 @@ def test_the_test_runner_works_inside_a_running_loop(crm: Facade, database: Data
 # The same commands
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_the_three_ways_to_call_a_command_print_the_same(
     history: Project, database: Database, make_database: Make

@@ -184,6 +184,7 @@ def test_every_example_is_run() -> None:
     assert EXAMPLES.keys() == BEFORE.keys()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_the_examples_run_in_both_directions_and_keep_the_rows(project: Project, database: Database) -> None:
     names = [name for name in EXAMPLES if " on " not in name or name.endswith(database.backend)]

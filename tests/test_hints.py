@@ -66,6 +66,7 @@ def opened(project: Project, database: Database) -> Iterator[Facade]:
         yield each
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_a_driver_says_of_a_revision_comes_with_a_remedy(
     opened: Facade, project: Project, database: Database
 ) -> None:

@@ -128,6 +128,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_in_the_configuration(witness: Witness, framework: str, name: str) -> None:
     with witness.untouched(), app(witness, framework, ["core", name]) as each:
@@ -135,6 +136,7 @@ def test_a_hostile_name_in_the_configuration(witness: Witness, framework: str, n
             assert HOSTILE[name] in each.error_line(*command), command
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\0" not in name])
 def test_a_hostile_name_in_the_environment(
     witness: Witness, framework: str, name: str, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +151,7 @@ def test_a_hostile_name_in_the_environment(
             assert words in each.error_line(*command), command
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", ABSENT)
 def test_a_package_that_is_not_there_stops_what_is_for_all_and_is_named_by_the_others(
     witness: Witness, framework: str, name: str
@@ -176,6 +179,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("entries", ENTRIES)
 def test_entries_that_contradict_each_other(
     witness: Witness, framework: str, entries: str, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +191,7 @@ def test_entries_that_contradict_each_other(
             assert ENTRIES[entries] in each.error_line("db-show")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("value", [7, {"core": 1}, b"core", ["core", 7], [["core"]], object()])
 def test_a_setting_that_is_no_list_of_names(witness: Witness, framework: str, value: object) -> None:
     with witness.untouched(), app(witness, framework, None, AMPHO_MIGRATION_PACKAGES=value) as each:
@@ -211,6 +216,7 @@ def test_a_folder_that_is_a_link_out_of_its_package(witness: Witness, framework:
         assert each.error_line("db-init", "bare")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", ["", *HOSTILE])
 def test_a_hostile_name_as_package_of_db_init_and_db_rev(witness: Witness, framework: str, name: str) -> None:
     words = HOSTILE.get(name, "is not the name of a package")
@@ -219,6 +225,7 @@ def test_a_hostile_name_as_package_of_db_init_and_db_rev(witness: Witness, frame
         assert words in each.error_line("db-rev", "--", name, "A message") or ":" in name
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", ["", *HOSTILE])
 def test_a_hostile_name_as_specifier(witness: Witness, framework: str, name: str) -> None:
     with witness.untouched(), app(witness, framework) as each:
@@ -289,6 +296,7 @@ MESSAGES = [
 REFUSED_MESSAGES = ["", "  ", "\n", "nul \0", "bell \a", "escape \x1b[31m", "\udcff", "x" * 1001, "\u202e reversed"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_message_is_written_as_it_was_typed(witness: Witness, framework: str) -> None:
     versions = witness.project.migrations("core") / "versions"
     with app(witness, framework) as each:
@@ -313,6 +321,7 @@ def test_a_message_is_written_as_it_was_typed(witness: Witness, framework: str) 
             path.unlink()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("message", REFUSED_MESSAGES)
 def test_a_message_that_cannot_be_shown_is_refused(witness: Witness, framework: str, message: str) -> None:
     with witness.untouched(), app(witness, framework) as each:
@@ -325,6 +334,7 @@ REVISION_IDS = [
 ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("rev_id", REVISION_IDS)
 def test_an_id_that_cannot_be_one_is_refused(witness: Witness, framework: str, rev_id: str) -> None:
     with witness.untouched(), app(witness, framework) as each:
@@ -351,6 +361,7 @@ REVISIONS = [
 ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_head_or_dependency_that_is_none_is_refused(witness: Witness, framework: str, revision: str) -> None:
     with witness.untouched(), app(witness, framework) as each:
@@ -512,6 +523,7 @@ BROKEN: dict[str, tuple[Callable[[Project], object], list[str], list[tuple[str, 
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("defect", BROKEN)
 def test_a_broken_history_is_named_and_nothing_runs(witness: Witness, framework: str, defect: str) -> None:
     breaking, words, commands = BROKEN[defect]
@@ -555,6 +567,7 @@ INIS = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("defect", INIS)
 def test_a_broken_ini_file_is_named(witness: Witness, framework: str, defect: str) -> None:
     (witness.project.migrations("core") / "alembic.ini").write_text(INIS[defect], "utf-8")
@@ -566,6 +579,7 @@ def test_a_broken_ini_file_is_named(witness: Witness, framework: str, defect: st
         assert "alembic.ini" in one_error_line(result.stderr)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_an_ini_file_is_utf_8_in_every_locale(project: Project, encoding: str) -> None:
     project.app("flask", ["core"], "sqlite:///app.db")
@@ -597,6 +611,7 @@ TEMPLATES = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("defect", TEMPLATES)
 def test_a_broken_template_is_named(witness: Witness, framework: str, defect: str) -> None:
     (witness.project.migrations("core") / "script.py.mako").write_text(TEMPLATES[defect], "utf-8")
@@ -614,6 +629,7 @@ ENVIRONMENTS = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("defect", ENVIRONMENTS)
 def test_a_broken_env_py_is_named(witness: Witness, framework: str, defect: str) -> None:
     (witness.project.migrations("core") / "env.py").write_text(ENVIRONMENTS[defect], "utf-8")
@@ -623,6 +639,7 @@ def test_a_broken_env_py_is_named(witness: Witness, framework: str, defect: str)
         assert each.run("db-show").exit_code == 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", ["env.py", "script.py.mako", "alembic.ini", "README"])
 def test_what_is_missing_of_a_migrations_folder_is_built_in(witness: Witness, framework: str, name: str) -> None:
     (witness.project.migrations("core") / name).unlink()
@@ -652,6 +669,7 @@ def elsewhere(url: URL) -> dict[str, URL]:
     }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_database_that_cannot_be_reached(
     project: Project, kind: str, make_database: Callable[[str], Database]
@@ -771,6 +789,7 @@ def test_real_processes_say_one_line_too(case: str, project: Project, make_datab
 BROKEN_FOR_REAL = ["a circle of two", "a missing module at the top of a file", "an applied file that was deleted"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("defect", BROKEN_FOR_REAL)
 def test_real_processes_name_a_broken_history(witness: Witness, framework: str, defect: str) -> None:
     breaking, words, commands = BROKEN[defect]

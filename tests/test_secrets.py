@@ -171,6 +171,7 @@ def assert_journal_has_no_secret(database: Database) -> None:
 # ---- a password that is right ----
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVER_DRIVERS)
 def test_commands_work_with_it(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     packages(account.project)
@@ -292,6 +293,7 @@ def test_every_command_shows_it_nowhere(account: Account, caplog: pytest.LogCapt
     assert_journal_has_no_secret(account.database)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql")
 def test_it_may_stand_in_the_query(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     packages(account.project, "op.execute('SELECT nonsense')")
@@ -364,6 +366,7 @@ def test_a_revision_that_fails_with_it_in_its_words(
                 said(each, "db-up", "-s", exit_code=1)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_an_env_py_that_fails_with_it_in_its_words(
     account: Account, caplog: pytest.LogCaptureFixture, app_secrets: Callable[[URL], None]
@@ -827,6 +830,7 @@ def assert_files_have_no_secret(account: Account) -> None:
 PLAIN = ("alembic", "-c", "core/migrations/alembic.ini")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_real_processes_that_succeed_and_fail(account: Account) -> None:
     account.project.package("core")

@@ -100,6 +100,7 @@ def test_no_name_that_is_set_for_ampho_is_taken_for_a_mistake() -> None:
     assert list(misspelled({}, dict.fromkeys(names, "1"))) == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_every_command_tells_once_of_a_setting_that_is_misspelt(core: Project) -> None:
     core.app("flask", ["core"], "sqlite:///app.db", extra_config={"AMPHO_PROTECTD": True})
     said = "it is ignored. Did you mean"

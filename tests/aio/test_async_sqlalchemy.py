@@ -354,6 +354,7 @@ print("left", left.pool.checkedin())
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_loop_that_closed_without_dispose_does_not_disturb_the_next(async_database: Database) -> None:
     environment = os.environ | {"URL": async_database.url.render_as_string(hide_password=False)}
     command = [sys.executable, "-c", LEAVES_CONNECTIONS]

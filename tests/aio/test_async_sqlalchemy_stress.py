@@ -152,6 +152,7 @@ class Load:
         return pool.checkedout()  # type: ignore[no-any-return]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @keeps_connections
 @pytest.mark.timeout(600)
 def test_under_load_nothing_is_lost_and_nothing_is_left_open(

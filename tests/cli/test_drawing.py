@@ -223,6 +223,7 @@ def test_dot_and_mermaid_have_each_node_and_each_edge_once() -> None:
     assert 'label="○ app_4 (head)\\nmake app_4"' in dot
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_mermaid_has_its_limits() -> None:
     large = draw(graph("\n".join(f"p{number}: p{number}_1" for number in range(2000))))
     assert is_too_large(large, as_mermaid(large))

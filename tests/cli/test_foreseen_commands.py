@@ -124,6 +124,7 @@ class Typist:
         return re.findall(r"^  [+-] (\S+) .*\.\.\. [\d.]+ m?s$", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("framework", "seed"), [("flask", 5), ("quart", 12)])
 def test_commands_say_the_same_to_all_and_what_comes(
     framework: str, seed: int, project: Project, make_database: Callable[[str], Database]
@@ -178,6 +179,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("projects")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("framework", DRIVERS)
 def test_commands_say_the_same_of_many_packages(
     framework: str, project: Project, make_database: Callable[[str], Database], large: Any

@@ -140,6 +140,7 @@ PREPARE: Mapping[str, Prepare] = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", ["ampho", *sorted(cli.commands)])
 def test_examples_run(name: str, project: Project) -> None:
     project.package("blog")

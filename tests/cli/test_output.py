@@ -225,6 +225,7 @@ class Loader:
         return self.app
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
 def test_what_an_encoding_lacks_is_an_escape(blog: Facade, encoding: str, tmp_path: Path) -> None:
     for command in (*READS, *CHANGES):

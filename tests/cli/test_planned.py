@@ -336,6 +336,7 @@ may lose data: drops the table orders"""
 Terminal: TypeAlias = Callable[[Facade, int, str], str]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_on_a_terminal(each: Facade, width: int, terminal: Terminal) -> None:
     everything = " ".join(terminal(each, width, "db-up --plan").split())
@@ -362,6 +363,7 @@ def test_no_word_is_broken_on_a_terminal_of_whatever_width(each: Facade, project
             assert {word for word in whole.split() if "_1700" in word} <= set(shown.split())
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_table_of_many_rows_has_one_head_and_the_same_columns_all_along(project: Project, terminal: Terminal) -> None:
     project.package("core")
     below = None
@@ -528,6 +530,7 @@ def test_of_many_steps_the_first_are_shown_with_the_question(project: Project) -
     assert "\nand 21 more; --plan lists all of them\n" in refused.stdout
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("typed", "exit_code", "said"), [("\x03", 130, "Interrupted."), ("\x04", 1, "Aborted!")])
 def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int, said: str, project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
@@ -546,6 +549,7 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
         assert [len(package.applied) for package in here.call("current")] == [2, 1]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)
@@ -559,6 +563,7 @@ def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
     assert "\r\n\r\n" not in re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\x1b[78D]", "", begin)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)

@@ -72,6 +72,7 @@ def frame(shown: str) -> list[str]:
     return drawn[next(number for number, line in enumerate(drawn) if line.startswith("  *")) :]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
     """With all that a revision says above it, once; the log says nothing that the command says itself."""
@@ -179,7 +180,7 @@ def test_output_that_bypasses_python_is_not_lost(project: Project) -> None:
     ]
 
 
-@pytest.mark.usefixtures("unmeasured_processes")
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_an_interrupted_run_leaves_a_clean_terminal(project: Project, database: Database) -> None:
     """One in Flask, by Ctrl-C, and one in Quart, by SIGTERM; both without colours."""
@@ -268,6 +269,7 @@ def test_part_of_a_line_stays_apart_from_the_line_of_its_revision(project: Proje
     ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: Project) -> None:
     project.package("core")
     for number in range(1, 6):

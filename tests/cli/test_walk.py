@@ -49,6 +49,7 @@ def write_revision(project: Project, *command: str) -> tuple[str, Path]:
     return "_".join(path.stem.split("_")[: command[0].count(".") + 2]), path
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_first_hour(project: Project, database: Database) -> None:
     """The whole walk in real processes, from empty packages to an empty database."""
     project.app(zigzag.framework_of(database), PACKAGES, database.url, path="wsgi.py", import_name="wsgi")
@@ -106,6 +107,7 @@ def test_first_hour(project: Project, database: Database) -> None:
 # ... and now every form of a specifier, in this process, which is quicker.
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_up_to_everything_in_the_order_of_dependencies(opened: Shop) -> None:
     output = opened.run("db-up").stdout
 
@@ -118,6 +120,7 @@ def test_up_to_everything_in_the_order_of_dependencies(opened: Shop) -> None:
     assert opened.run("db-up").stdout == "Nothing to do: everything is applied.\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_each_step_down_restores_what_was_there_before_the_step_up(opened: Shop) -> None:
     database = opened.database
     before = []
@@ -136,6 +139,7 @@ def test_each_step_down_restores_what_was_there_before_the_step_up(opened: Shop)
     assert database.rows() == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     ("specifier", "applied"),
     [
@@ -158,6 +162,7 @@ def test_up_to_a_part(opened: Shop, specifier: str, applied: tuple[str, ...]) ->
     assert opened.applied() == sorted(applied)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     ("command", "gone"),
     [
@@ -181,6 +186,7 @@ def test_down_to_a_part(opened: Shop, command: tuple[str, ...], gone: tuple[str,
     assert opened.applied() == sorted(set(zigzag.ORDER) - set(gone))
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -220,6 +226,7 @@ def test_a_form_without_a_meaning_is_refused_with_one_that_has(
     assert (opened.database.schema(), opened.database.data()) == before
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_last_revision_is_the_one_that_the_journal_has_last(opened: Shop) -> None:
     for first, second in (("blog_1", "acme_billing_1"), ("acme_billing_1", "blog_1")):
         opened.run("db-up", first)

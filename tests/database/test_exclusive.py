@@ -109,6 +109,7 @@ def in_threads(*works: Callable[[], None]) -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_two_threads_that_migrate_two_databases_never_mix_them(two: Project) -> None:
     apps = []
     for package in ("left", "right"):
@@ -128,6 +129,7 @@ def test_two_threads_that_migrate_two_databases_never_mix_them(two: Project) -> 
             check_not_mixed(two, up=command == "up")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_two_tasks_that_migrate_two_databases_never_mix_them(two: Project) -> None:
     apps = [app_of(Quart, two, package) for package in ("left", "right")]
     amphos = [AsyncAmpho(app) for app in apps]
@@ -148,6 +150,7 @@ def test_two_tasks_that_migrate_two_databases_never_mix_them(two: Project) -> No
     asyncio.run(rounds())
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_thread_and_a_task_never_mix_their_databases(two: Project) -> None:
     flask_app, quart_app = app_of(Flask, two, "left"), app_of(Quart, two, "right")
     ampho, async_ampho = Ampho(flask_app), AsyncAmpho(quart_app)
@@ -351,6 +354,7 @@ def test_task_that_a_run_started_may_run_after_it() -> None:
     assert asyncio.run(main()) == "ran"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_reading_many_revisions_does_not_stop_the_loop(project: Project) -> None:
     project.package("app")
     for number in range(4000):

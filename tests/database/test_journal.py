@@ -70,6 +70,7 @@ def test_each_run_of_a_revision_has_an_entry(opened: Facade, project: Project, d
     assert [one.number for one in entries] == sorted(one.number for one in entries)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_failure_has_an_entry_and_nothing_else(opened: Facade, project: Project, database: Database) -> None:
     opened.call("upgrade", "core_1")
     project.revision("core", "core_2", "core_1", upgrade="op.execute('SELECT nonsense')")
@@ -85,6 +86,7 @@ def test_a_failure_has_an_entry_and_nothing_else(opened: Facade, project: Projec
     assert database.rows() == ["core_2", "shop_1"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_stamps_have_entries(opened: Facade) -> None:
     opened.call("stamp", "shop")
     opened.call("stamp", "shop")
@@ -158,6 +160,7 @@ def test_it_lies_in_the_schema_of_the_version_table(project: Project, database: 
     assert len(database.query("SELECT * FROM ops.ampho_journal")) == 3
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_db_log(opened: Facade, project: Project, database: Database) -> None:
     assert "no journal yet" in opened.run("db-log").stderr
     opened.call("upgrade")

@@ -169,6 +169,7 @@ def test_it_is_off_unless_set() -> None:
     assert Settings({}, {"AMPHO_STATEMENT_LOCK_TIMEOUT": "2"}).statement_lock_timeout == 2
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 @pytest.mark.parametrize(("typed", "rows"), [("-2", "core_1"), ("core@-2", "core_1"), ("core_1", "core_1")])
 def test_a_downgrade_by_steps_takes_no_more_steps_for_being_tried_again(

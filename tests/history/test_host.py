@@ -313,6 +313,7 @@ def test_version_tables_of_several_names_may_stand_side_by_side(project: Project
 # The whole
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_an_app_that_is_installed_finds_what_it_applied_as_in_its_checkout(
     project: Project, database: Database

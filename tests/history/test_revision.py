@@ -463,6 +463,7 @@ ODD = {
 ENCODINGS = {"c2.py": "latin-1", "greek.py": "iso-8859-7"}
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("is_recursive", [False, True], ids=["one folder", "recursive_version_locations"])
 def test_alembic_learns_the_same_from_the_same_files(
     write: Write, package: MigrationPackage, tmp_path: Path, is_recursive: bool

@@ -423,6 +423,7 @@ def test_a_package_is_uninstalled_and_installed_again(project: Project, database
     assert database.rows() == ["acme_reviews_2", "app_3", "shop_1"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+asyncmy")
 def test_a_database_forgets_a_package(project: Project, database: Database) -> None:
     framework = "quart" if database.is_async else "flask"

@@ -66,6 +66,7 @@ def test_alembic_up_and_down_with_exact_rows(opened: Shop, make_database: Make) 
     assert content(twin) == there
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+pymysql")
 def test_alembic_goes_on_where_ampho_stopped_and_back(opened: Shop) -> None:
     opened.run("db-up", "blog")
@@ -212,6 +213,7 @@ from pytest_alembic.tests import test_model_definitions_match_ddl, test_up_down_
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg")
 def test_pytest_alembic(project: Project, database: Database) -> None:
     framework = zigzag.framework_of(database)
@@ -267,6 +269,7 @@ def site_packages(request: pytest.FixtureRequest, project: Project) -> Path:
     return install_wheel(project, request.param)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_a_package_from_a_wheel(
     project: Project, database: Database, site_packages: Path, monkeypatch: pytest.MonkeyPatch

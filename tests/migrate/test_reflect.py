@@ -72,6 +72,7 @@ def write_history(project: Project, upgrade: str, downgrade: str = "pass") -> No
     project.revision("blog", "blog_2", "blog_1", upgrade=upgrade, downgrade=downgrade)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_revision_reads_its_own_changes(project: Project, database: Database) -> None:
     write_history(project, FILLED, BACK)
     with facade(project, "quart" if database.is_async else "flask", ["blog"], database.url) as each:

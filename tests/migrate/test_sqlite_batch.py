@@ -567,6 +567,7 @@ def random_table(chance: random.Random, number: int) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @PYSQLITE
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_everything_of_random_tables_is_kept(seed: int, open_core: Any, database: Database) -> None:

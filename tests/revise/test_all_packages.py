@@ -63,6 +63,7 @@ def check_up_and_down(store: Store, database: Database) -> None:
     store.run("db-up")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_packages_are_written_after_those_that_they_depend_on(project: Project, database: Database) -> None:
     store = open_store(project, database, MODELS, packages=["orders", "catalog", "accounts"])
@@ -80,6 +81,7 @@ def test_packages_are_written_after_those_that_they_depend_on(project: Project, 
     assert (more.package, more.depends_on) == ("catalog", ())
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_packages_that_need_each_other_get_a_second_revision(project: Project, database: Database) -> None:
     mutual = MUTUAL.replace(' name="{1}_{2}",', "")  # Ampho gives the second key a name
@@ -94,6 +96,7 @@ def test_packages_that_need_each_other_get_a_second_revision(project: Project, d
     check_up_and_down(store, database)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_a_foreign_key_and_the_column_that_it_needs_come_in_that_order(project: Project, database: Database) -> None:
     store = open_store(project, database, {"accounts": CUSTOMERS, "catalog": BOOKS}, packages=["accounts", "catalog"])
@@ -334,6 +337,7 @@ def test_the_result_as_json(project: Project, database: Database) -> None:
     assert accounts["revisions"] == accounts["changes"] == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
 def test_four_real_commands(project: Project, database: Database) -> None:
     store = open_store(project, database, MODELS)

@@ -25,6 +25,7 @@ def bookshop(project: Project, database: Database) -> Store:
     return open_store(project, database)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("order", ORDERS_OF_PACKAGES, ids="-".join)
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+pymysql")
 def test_models_become_a_history_in_every_order_that_is_possible(
@@ -44,6 +45,7 @@ def test_models_become_a_history_in_every_order_that_is_possible(
     assert bookshop.run("db-check", "--scratch").stdout == checked
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("order", IMPOSSIBLE, ids="-".join)
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_what_has_to_be_written_first_is_named(bookshop: Store, order: tuple[str, ...]) -> None:
@@ -59,6 +61,7 @@ def test_what_has_to_be_written_first_is_named(bookshop: Store, order: tuple[str
     assert f"'ampho db-rev {missing[0]} MESSAGE --autogenerate'." in error
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+asyncmy")
 def test_three_real_commands_and_an_upgrade(project: Project, database: Database) -> None:
     """The same in real processes, with the files of ``db-init``, and each package's ``-a`` after an upgrade."""
@@ -82,6 +85,7 @@ def test_three_real_commands_and_an_upgrade(project: Project, database: Database
     assert project.run("ampho", "db-check").exit_code == 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_without_the_inferred_dependency_an_empty_database_fails(bookshop: Store, database: Database) -> None:
     """Renamed so that only ``depends_on`` tells the order: without it, the tables that it needs are not there."""
@@ -101,6 +105,7 @@ def test_without_the_inferred_dependency_an_empty_database_fails(bookshop: Store
     assert "orders" in database.tables()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_a_dependency_that_is_implied_is_not_repeated(project: Project, database: Database) -> None:
     parts = """
@@ -247,6 +252,7 @@ def test_each_kind_of_change_is_its_owner_s(
     check_a_change(project, database, old, new)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("old", "new"), by_name(COMMENTS))
 @pytest.mark.drivers("postgresql+psycopg")
 def test_a_comment_is_its_owner_s(
@@ -255,6 +261,7 @@ def test_a_comment_is_its_owner_s(
     check_a_change(project, database, old, new)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("old", "new"), [CHANGES["everything"]])
 @pytest.mark.drivers("mariadb", "sqlite+aiosqlite", "postgresql+asyncpg")
 def test_everything_at_once_on_the_other_drivers(
@@ -263,6 +270,7 @@ def test_everything_at_once_on_the_other_drivers(
     check_a_change(project, database, old, new)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
 def test_a_table_is_made_and_dropped_again(project: Project, database: Database) -> None:
     more = things() + things().replace("things", "more").replace("Thing", "More")
@@ -396,6 +404,7 @@ OF_POSTGRES = """
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+asyncmy")
 def test_the_app_s_own_types_and_those_of_a_dialect_are_imported(project: Project, database: Database) -> None:
     more = OF_POSTGRES.strip() if database.backend == "postgresql" else ""
@@ -474,6 +483,7 @@ second = sa.Table("second", two, sa.Column("id", sa.Integer, primary_key=True))
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("given", ["to the extension", "in env.py"])
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_the_tables_of_several_metadata_have_owners(project: Project, database: Database, given: str) -> None:

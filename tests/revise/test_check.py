@@ -33,6 +33,7 @@ def head(shop: Store, package: str) -> str:
     return shop.read(package, shop.files(package)[-1]).id
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
 def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
     assert shop.run("db-check").stdout == "accounts  matches its models\ncatalog   matches its models\n"
@@ -51,6 +52,7 @@ def test_drift_is_listed_a_line_for_each_operation(shop: Store) -> None:
     assert "shop" in shop.refused("db-check", "shop")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
 @pytest.mark.parametrize("plugin", ["ampho.comparators", "alembic.ext.checkconstraint_byname", "none"])
 def test_check_constraints_are_compared_unless_the_list_of_plug_ins_leaves_that_out(
@@ -79,6 +81,7 @@ def test_check_constraints_are_compared_unless_the_list_of_plug_ins_leaves_that_
     assert shop.run("db-check").stdout == "catalog  matches its models\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH, "mariadb+pymysql")
 def test_server_defaults_are_compared_unless_that_is_turned_off(project: Project, database: Database) -> None:
     column = '    kind = sa.Column(sa.String(20), server_default="it\'s new")\n'
@@ -93,6 +96,7 @@ def test_server_defaults_are_compared_unless_that_is_turned_off(project: Project
     assert without.run("db-check").stdout == "catalog  matches its models\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_models_that_nothing_imports_are_not_silently_dropped(shop: Store) -> None:
     hide_models(shop, "catalog")
@@ -137,6 +141,7 @@ def test_of_many_revisions_that_are_behind_the_first_are_named(shop: Store) -> N
     assert error.startswith(f"{', '.join(line[1:6])} and 2 more are not applied, so the models of catalog cannot")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_the_package_itself_may_not_be_behind(shop: Store) -> None:
     shop.models("accounts", CUSTOMERS + MORE)
@@ -167,6 +172,7 @@ def test_an_unfinished_revision_is_resolved_before_anything_is_compared(shop: St
     shop.auto("accounts")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 @pytest.mark.parametrize("row", ["catalog_1999999999", "gone_1999999999", "acc_1", "accounts_billing_1999999999"])
 def test_rows_of_others_that_no_file_explains_do_not_matter(shop: Store, database: Database, row: str) -> None:
@@ -186,6 +192,7 @@ def test_a_package_that_is_ahead_of_its_code_is_refused(shop: Store, database: D
         assert "is ahead of the code: accounts_1999999999 of accounts is applied but missing" in shop.refused(*command)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_another_package_may_be_missing(shop: Store) -> None:
     """Its tables are nobody's then: reported, not dropped."""
@@ -196,6 +203,7 @@ def test_another_package_may_be_missing(shop: Store) -> None:
     assert "op.drop" not in gone.run("db-check").stdout
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_two_heads(shop: Store, project: Project) -> None:
     """Of another package they do not matter, unless it is pointed at; of the package itself they do."""
@@ -242,6 +250,7 @@ def test_two_packages_that_point_at_each_other_are_split(project: Project, datab
     assert database.tables() == ["alembic_version"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_two_tables_of_a_package_that_point_at_each_other(project: Project, database: Database) -> None:
     mutual = MUTUAL.format("Here", "heres", "theres") + MUTUAL.format("There", "theres", "heres")
@@ -268,6 +277,7 @@ def write_all(shop: Store) -> None:
     raise AssertionError("There is always something more to do.")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("seed", range(PROJECTS))
 @pytest.mark.drivers(*ONE_EACH)
 def test_random_models_become_a_history_without_drift(project: Project, database: Database, seed: int) -> None:

@@ -151,6 +151,7 @@ hidden()
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_db_check_fails_while_a_table_of_the_models_has_no_owner(project: Project, database: Database) -> None:
     shop = open_store(project, database, {"accounts": CUSTOMERS + UNOWNED, "catalog": BOOKS})
     assert "No package owns the tables hidden_a, hidden_b in the models. Name the package in" in (

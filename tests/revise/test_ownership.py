@@ -36,6 +36,7 @@ def applied(shop: Store) -> Store:
     return shop
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_model_that_is_gone_is_dropped_by_its_own_package_and_no_other(shop: Store, database: Database) -> None:
     shop.models("accounts", table("people"))
 
@@ -51,6 +52,7 @@ def test_a_model_that_is_gone_is_dropped_by_its_own_package_and_no_other(shop: S
     assert database.tables() == ["alembic_version", "books", "customers"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_table_made_by_hand_is_reported_and_never_dropped(shop: Store, database: Database) -> None:
     database.run(HAND_MADE)
 
@@ -64,6 +66,7 @@ def test_a_table_made_by_hand_is_reported_and_never_dropped(shop: Store, databas
     assert "by_hand" in database.tables()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_a_table_that_the_users_filters_exclude_is_not_reported(project: Project, database: Database) -> None:
     for filter_ in (
@@ -89,6 +92,7 @@ def test_a_model_that_nobody_owns_is_reported(project: Project, database: Databa
     assert "outer" not in shop.newest("accounts")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_core_tables_belong_to_the_module_that_assigns_them(project: Project, database: Database) -> None:
     association = """
@@ -131,6 +135,7 @@ def test_a_table_says_itself_whose_it_is(project: Project, database: Database) -
     assert "The info of the table stated names 'catalogue', which is not a listed package" in error
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_the_longest_name_wins_wherever_the_models_lie(project: Project, database: Database) -> None:
     imports = "import sqlalchemy as sa\nfrom database import db\n\n"
@@ -187,6 +192,7 @@ def test_a_class_mapped_by_hand_has_an_owner(project: Project, database: Databas
     assert shop.tables_in(shop.auto("accounts")) == {"things"}
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_tables_in_another_schema(project: Project, database: Database) -> None:
     database.run("CREATE SCHEMA vault")
@@ -229,6 +235,7 @@ def test_history_tells_whose_a_table_without_a_model_is(project: Project, databa
     assert '"gone"' not in source
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_what_another_package_has_used_is_dropped_after_it(project: Project, database: Database) -> None:
     """On an empty database the key has to be made and dropped before the table that it points at goes."""
@@ -311,6 +318,7 @@ def test_the_histories_tell_which_packages_have_used_a_table(project: Project) -
     assert owners.users_of("boots") == set()
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ONE_EACH)
 def test_a_model_that_moves_to_another_package(project: Project, database: Database) -> None:
     """Nobody drops or makes the table; what points at it, or changes it, depends on the package that made it."""

@@ -168,6 +168,7 @@ class User(db.Model):
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 def test_columns_with_a_default_or_an_unnamed_foreign_key_are_renamed(project: Project, database: Database) -> None:
     shop = open_store(project, database, {"users": KEYED.format(group="team", active="on", city="town")})
@@ -198,6 +199,7 @@ BEFORE = {"table": "100% off", "price": "5%%", "index": "%s", "required": ""}
 AFTER = {"table": "%off%%", "price": "a%s", "index": "%%(b)s", "required": ", nullable=False"}
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(
     "sqlite+pysqlite",
     "sqlite+aiosqlite",

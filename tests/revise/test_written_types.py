@@ -489,6 +489,7 @@ def test_a_template_without_an_import_is_refused(project: Project, database: Dat
     assert "script.py.mako of shop" in error
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_generated_columns_are_read_up_to_the_columns_that_were_added_after_them(
     project: Project, database: Database
