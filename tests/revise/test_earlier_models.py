@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from cProfile import Profile
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,17 @@ def test_the_class_of_a_renamed_table_is_recognized(module: Path) -> None:
     commit(module.parent)
     module.write_text(MODEL.replace("UserNote", "Note"), "utf-8")
     assert Earlier().tables(NAME) == {"UserNote": "user_note"}
+
+
+def test_a_module_is_parsed_once_for_all_of_its_models(module: Path) -> None:
+    module.write_text("\n".join(MODEL.replace("UserNote", f"Note{number}") for number in range(50)), "utf-8")
+    commit(module.parent)
+    earlier, counts = Earlier(), list[int]()
+    for numbers in (range(1), range(1, 50)):
+        profile = Profile(builtins=False)
+        profile.runcall(lambda numbers=numbers: [earlier.versions(NAME, f"note{each}", "name") for each in numbers])
+        counts.append(sum(entry.callcount for entry in profile.getstats()))
+    assert counts[1] < 3 * counts[0]
 
 
 @pytest.mark.parametrize("state", ["no repository", "not in it", "no git", "slow git", "no file"])

@@ -6,8 +6,9 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -68,8 +69,9 @@ class Earlier:
     def tables(self, module: str) -> Mapping[str, str]:
         """Return the names of the tables in the last version of a module, by the names of their classes."""
         if module not in self._tables:
-            nodes = [node for source in self._of(module)[:1] for node in _classes(source)]
-            self._tables[module] = {node.name: _table_name(node) for node in nodes}
+            self._tables[module] = {
+                node.name: name for source in self._of(module)[:1] for name, node in _classes(source)
+            }
         return self._tables[module]
 
     def _of(self, module: str) -> tuple[str, ...]:
@@ -98,18 +100,18 @@ def _git(folder: str, *arguments: str) -> str:
 
 def model_columns(source: str, table: str) -> dict[str, str]:
     """Return the columns that the source of a module defines for a table, in order, with their definitions."""
-    for node in _classes(source):
-        if _table_name(node) == table:
-            return {name: text for item in node.body for name, text in _column(item)}
-    return {}
+    node = next((node for name, node in _classes(source) if name == table), None)
+    return {name: text for item in node.body for name, text in _column(item)} if node else {}
 
 
-def _classes(source: str) -> Iterator[ast.ClassDef]:
+@lru_cache(maxsize=64)
+def _classes(source: str) -> Sequence[tuple[str, ast.ClassDef]]:
+    """Return the classes in the source of a module, each with the name of its table."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return iter(())
-    return (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+        return ()
+    return [(_table_name(node), node) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
 
 
 def _table_name(node: ast.ClassDef) -> str:

@@ -8,6 +8,7 @@ and for similar names. If git has an earlier version of the model, the place in 
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -59,31 +60,50 @@ class _Finder:
         drops, made = self._changes.only(ops.DropTableOp), self._changes.only(ops.CreateTableOp)
         old = {table_key(each): each.to_table() for each in drops} if made else {}
         new = {table_key(each): self._autogen.table_key_to_table[each.to_table().key] for each in made} if old else {}
-        points = {
-            (a, b): self._table_points(old[a], new[b]) for a in old for b in new if old[a].schema == new[b].schema
-        }
+        pairs = [(a, b) for a, b in self._pairs(old, new) if old[a].schema == new[b].schema]
+        points = {(a, b): self._table_points(old[a], new[b]) for a, b in pairs}
         for gone, choices in _matched(points, _TABLES, 0.1):
             yield Question("--rename", "table", gone, tuple(each.rpartition(".")[2] for each in choices))
 
+    def _pairs(self, old: Mapping[str, Table], new: Mapping[str, Table]) -> Iterator[tuple[str, str]]:
+        """Yield the dropped and new tables that may be similar, because all pairs of many tables take too long.
+
+        A name that n tables contain has a weight of 1/n, and similar tables share names with a weight of 1 in total. So
+        the number of tables that contain the rarest of these names is at most the number of columns.
+        """
+        order, tables, classes = {key: number for number, key in enumerate(new)}, defaultdict(set), defaultdict(set)
+        for key, table in new.items():
+            classes[self._former_table(table)].add(key)
+            for column in table.columns:
+                tables[column.key].add(key)
+        for gone, table in old.items():
+            rare = [column.key for column in table.columns if self._uses[column.key] <= len(table.columns)]
+            found = classes[table.name].union(*(tables[name] for name in rare))
+            yield from ((gone, key) for key in sorted(found, key=order.__getitem__))
+
+    @cached_property
+    def _uses(self) -> Mapping[str, int]:
+        """The number of tables of the models that contain each name of a column."""
+        return Counter(column.key for table in self._autogen.sorted_tables for column in table.columns)
+
     def _table_points(self, old: Table, new: Table) -> float:
         """Return the share of columns that two tables have in common; a rare name weighs more than a frequent one."""
-        others = [each for each in self._autogen.sorted_tables if each is not new]
         names = [*old.columns.keys(), *new.columns.keys()]
-        weights = {name: 1 / (1 + sum(name in each.columns for each in others)) for name in names}
+        weights = {name: 1 / (1 + self._uses[name] - (name in new.columns)) for name in names}
         common = [each.name for each in old.columns if each.name in new.columns and self._are_similar(each, new)]
         shared = sum(weights[name] for name in common)
         share = 2 * shared / (sum(weights[name] for name in names) or 1)
-        if self._was_class_of(new, old.name):
+        if self._former_table(new) == old.name:
             return share + 0.4
         return (share + (0.1 if _name_points(old.name, new.name) else 0)) if shared >= 1 else 0
 
     def _are_similar(self, column: Column[Any], table: Table) -> bool:
         return self._type_points(column, table.columns[column.name]) > 0
 
-    def _was_class_of(self, new: Table, old_name: str) -> bool:
-        """Return whether the class of a table belonged to another table in the last version of its module."""
-        cls = self._classes.get(new)
-        return cls is not None and self._earlier.tables(cls.__module__).get(cls.__name__) == old_name
+    def _former_table(self, table: Table) -> str | None:
+        """Return the name of the table to which the class of a table belonged in the last version of its module."""
+        cls = self._classes.get(table)
+        return None if cls is None else self._earlier.tables(cls.__module__).get(cls.__name__)
 
     def columns(self) -> Iterator[Question]:
         changes: dict[str, list[ops.ModifyTableOps]] = {}  # filled columns are added in a change of their own

@@ -7,7 +7,7 @@ each type gets operations of its own, and the columns are rendered without the c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -118,12 +118,13 @@ def change_enums(changes: Changes) -> None:
         for name, enum in _named(changes, catalog).items()
         if getattr(enum, "create_type", True) and name not in catalog.labels
     ]
+    gone = {(table, column) for table, column, _ in _columns(changes, catalog, dropped=True)}
     dropped = [
         EnumOp(enum, creates=False)
         for name, enum in _named(changes, catalog, dropped=True).items()
-        if name in catalog.labels and name not in catalog.of_models and not _left(catalog, name, changes)
+        if name in catalog.labels and name not in catalog.of_models and not _left(catalog, name, changes, gone)
     ]
-    added, removed = _changed_labels(changes, catalog)
+    added, removed = _changed_labels(changes, catalog, gone)
     late = [*_without_removed_labels(changes, removed, catalog)]
     changes.upgrade.ops[:] = [*created, *added, *changes.upgrade.ops, *removed, *late, *dropped]
 
@@ -175,11 +176,13 @@ def types_of(changes: Changes, *, dropped: bool = False) -> list[TypeEngine[Any]
     return [type_ for _, _, type_ in _columns(changes, catalog_of(changes.autogen), dropped=dropped)]
 
 
-def _left(catalog: Catalog, name: Name, changes: Changes) -> list[EnumColumn]:
-    """Return the columns that still have a type after an upgrade that drops some columns."""
-    dropped = {(table, column) for table, column, _ in _columns(changes, catalog, dropped=True)}
+def _left(catalog: Catalog, name: Name, changes: Changes, gone: Collection[tuple[Name, str]]) -> list[EnumColumn]:
+    """Return the columns that still have a type after an upgrade.
+
+    :param gone: the tables and the names of the columns that the upgrade drops.
+    """
     renamed = _renamed(catalog.columns.get(name, ()), changes, catalog)
-    return [each for each in renamed if (each.table, each.name) not in dropped]
+    return [each for each in renamed if (each.table, each.name) not in gone]
 
 
 def _renamed(columns: Iterable[EnumColumn], changes: Changes, catalog: Catalog) -> Iterator[EnumColumn]:
@@ -211,7 +214,9 @@ def _owner(changes: Changes, name: Name) -> str:
     return changes.objects.owner_of_type(name[1], name[0]) or changes.package
 
 
-def _changed_labels(changes: Changes, catalog: Catalog) -> tuple[list[ChangeLabelsOp], list[ChangeLabelsOp]]:
+def _changed_labels(
+    changes: Changes, catalog: Catalog, gone: Collection[tuple[Name, str]]
+) -> tuple[list[ChangeLabelsOp], list[ChangeLabelsOp]]:
     """Return the operations that add labels, which come first, and those that remove labels, which come last."""
     added: list[ChangeLabelsOp] = []
     removed: list[ChangeLabelsOp] = []
@@ -226,7 +231,8 @@ def _changed_labels(changes: Changes, catalog: Catalog) -> tuple[list[ChangeLabe
             added.append(ChangeLabelsOp(enum, old, union, catalog.columns.get(name, ()), catalog.uses.get(name, ())))
         final = [label for label in union if label in enum.enums]
         if final != union:
-            columns = _later_columns(name, final, changes, catalog)
+            left = _left(catalog, name, changes, gone)
+            columns = _later_columns(name, final, changes, catalog, left)
             removed.append(ChangeLabelsOp(enum, union, final, columns, [*_left_uses(catalog, name, changes)]))
     return added, removed
 
@@ -240,9 +246,10 @@ def _union(old: Sequence[str], new: Sequence[str]) -> list[str]:
     return labels
 
 
-def _later_columns(name: Name, labels: Sequence[str], changes: Changes, catalog: Catalog) -> list[EnumColumn]:
-    """Return the columns that have a type after an upgrade."""
-    left = _left(catalog, name, changes)
+def _later_columns(
+    name: Name, labels: Sequence[str], changes: Changes, catalog: Catalog, left: Sequence[EnumColumn]
+) -> list[EnumColumn]:
+    """Return the columns that have a type after an upgrade, which are those that are left, and new ones."""
     known = {(each.table, each.name) for each in left}
     new = [
         EnumColumn(table, column, getattr(type_.dialect_impl(catalog.dialect), "item_type", None) is not None, None)
