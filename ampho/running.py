@@ -262,15 +262,16 @@ class Running:
         """
         from ampho.migrate.across import Progress, segments
         from ampho.migrate.executor import run_segment
-        from ampho.migrate.observers import Observer as Silent
+        from ampho.migrate.observers import Observer, Observers
 
         planner = self._planner(specifier, database, x, observer)
         if keep_going:
             planner.errors = {}
         plan = planner.plan(specifier)
         plan.check_agreed(agreed)
-        receiver = observer or Silent()
-        receiver.planned(plan)
+        observers = Observers(self._whole.url)
+        observers.of_run = [observer or Observer()]
+        observers.announce(plan)
         progress = Progress(plan, planner, keep_going=keep_going)
         for segment in segments(plan):
             steps = progress.runnable(segment)
@@ -287,7 +288,7 @@ class Running:
             except AmphoError as exc:
                 progress.failed(steps, exc)
         done = progress.result()
-        receiver.finished(done)
+        observers.notify_of_run(Observer.finished, done)
         return done
 
     def _planner(

@@ -17,7 +17,7 @@ from ampho.database.version_rows import Applied
 from ampho.errors import AmphoError, DependentsError, NotUpToDateError
 from ampho.history.graph import Graph
 from ampho.history.specifier import parse
-from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, plan_upgrade, rest_of
+from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, check_finished, plan_upgrade, rest_of
 from ampho.migrate.project import Project
 from ampho.results import databases_error
 from ampho.status import advice
@@ -42,7 +42,11 @@ class State:
         return Applied.from_rows(self.project.graph, self.rows, self.journal)
 
     def plan(self, specifier: str) -> Plan:
-        """Plan the upgrade of this database alone."""
+        """Plan the upgrade of this database alone.
+
+        :raises UnfinishedRevisionError: if a revision is unfinished.
+        """
+        check_finished(self.journal)
         return plan_upgrade(self.project.graph, self.rows, specifier, journal=self.journal)
 
 

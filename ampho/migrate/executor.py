@@ -244,13 +244,8 @@ class Executor:
         plan = None if journal.unfinished else self.make_plan(self._graph, rows, journal)
         if plan is None or plan.steps:
             return None
-        self._announce(plan)
+        self._observers.announce(plan)
         return Run(plan, ())
-
-    def _announce(self, plan: Plan) -> None:
-        self._observers.notify_of_run(Observer.planned, plan)
-        if plan.warning:
-            self._observers.notify(Observer.warned, plan.warning)
 
     def run(self) -> Run:
         """Run the plan.
@@ -362,7 +357,7 @@ class Executor:
         plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if is_first:
-            self._announce(plan)
+            self._observers.announce(plan)
         if steps and not rows:
             ensure_version_table(context)
         follow_in_blocks(context)

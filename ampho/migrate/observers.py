@@ -127,6 +127,12 @@ class Observers:
         """Call a method of :class:`Observer` on each observer."""
         self._notify(self.members, event, *args, **kwargs)
 
+    def announce(self, plan: Plan) -> None:
+        """Tell the observers of the run that its plan is accepted, and pass the plan's warning on."""
+        self.notify_of_run(Observer.planned, plan)
+        if plan.warning:
+            self.notify_of_run(Observer.warned, plan.warning)
+
     def notify_of_run(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a method of :class:`Observer` that is about the whole run."""
         self._notify(self.of_run, event, *args, **kwargs)
