@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +57,34 @@ def on_disk(framework: str, make_database: Callable[[str], Database]) -> Databas
     return make_database(FRAMEWORKS[framework])
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a project with its database, which is made once for each framework."""
+
+    @cache
+    def made(framework: str) -> Path:
+        project = Project(tmp_path_factory.mktemp(framework))
+        project.package("core")
+        url = URL.create(FRAMEWORKS[framework], database=str(project.folder / "app.db"))
+        with facade(project, framework, ["core"], url) as each:
+            each.call("init", "core")
+            project.revision("core", "core_1", upgrade=AUTHOR, downgrade='op.drop_table("author")')
+            each.call("upgrade")
+        project.revision("core", "core_2", "core_1", upgrade=TITLE, downgrade='op.drop_column("author", "title")')
+        project.package("bare")
+        project.package("Core")
+        project.write("only_module.py", "raise SystemExit('it was imported')")
+        project.write("only_namespace/thing.py", "raise SystemExit('it was imported')")
+        return project.folder
+
+    return made
+
+
 @pytest.fixture
-def shop(project: Project, framework: str, on_disk: Database) -> Project:
+def shop(project: Project, framework: str, on_disk: Database, original: Callable[[str], Path]) -> Project:
     """A project with a revision that is applied and one that is not, and with packages that can have no migrations."""
-    project.package("core")
-    with facade(project, framework, ["core"], on_disk.url) as each:
-        each.call("init", "core")
-        project.revision("core", "core_1", upgrade=AUTHOR, downgrade='op.drop_table("author")')
-        each.call("upgrade")
-    project.revision("core", "core_2", "core_1", upgrade=TITLE, downgrade='op.drop_column("author", "title")')
-    project.package("bare")
-    project.package("Core")
-    project.write("only_module.py", "raise SystemExit('it was imported')")
-    project.write("only_namespace/thing.py", "raise SystemExit('it was imported')")
+    shutil.copytree(original(framework), project.folder, dirs_exist_ok=True)
+    (project.folder / "app.db").rename(on_disk.name)
     return project
 
 
