@@ -80,6 +80,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def _is_measured(item: pytest.Item) -> bool:
     if "unmeasured" in getattr(item, "fixturenames", ()):
         return False
+    if marker := item.get_closest_marker("measured"):
+        return any(part in item.name for part in marker.args)
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     drivers = {parameters.get(fixture) for fixture in PARAMETRIZED}
     return item.path.parent.name in DRIVERS_DIFFER or UNMEASURED_DRIVERS.isdisjoint(drivers)

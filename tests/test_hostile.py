@@ -402,6 +402,7 @@ SPECIFIERS = [
 ]
 
 
+@pytest.mark.measured("flask-nope@head", "flask-core_1@core", "flask-+0")
 @pytest.mark.parametrize("specifier", SPECIFIERS)
 def test_a_specifier_that_means_nothing_is_refused(witness: Witness, framework: str, specifier: str) -> None:
     with witness.untouched(), app(witness, framework) as each:

@@ -305,6 +305,7 @@ def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: P
     assert done.stdout.endswith("; another process ran the other 3.\n")
 
 
+@pytest.mark.measured("--no-color")
 @pytest.mark.parametrize(
     ("env", "more", "is_coloured"),
     [({}, [], True), ({"NO_COLOR": "1"}, [], False), ({}, ["--no-color"], False), ({"TERM": "dumb"}, [], False)],

@@ -169,6 +169,7 @@ TEMPLATE = {
 }
 
 
+@pytest.mark.measured("gone", "the models exit", "alembic.ini is binary", "migrations lead to nothing", "a module")
 @pytest.mark.parametrize(("break_it", "what"), BROKEN.values(), ids=BROKEN)
 def test_every_command_works_or_says_in_one_line_what_is_wrong(project: Project, break_it: Break, what: str) -> None:
     for name in ("core", "shop"):

@@ -380,6 +380,7 @@ class Shop:
         shutil.move(self.away, self.installed / "acme")
 
 
+@pytest.mark.measured("psycopg")
 @pytest.mark.drivers("sqlite+aiosqlite", "postgresql+psycopg", "mariadb+pymysql")
 def test_a_package_is_uninstalled_and_installed_again(project: Project, database: Database) -> None:
     framework = "quart" if database.is_async else "flask"

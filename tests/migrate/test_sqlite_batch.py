@@ -173,6 +173,9 @@ def open_core(project: Project, database: Database) -> Iterator[Any]:
     return opened
 
 
+@pytest.mark.measured(
+    "pysqlite-statistics", "pysqlite-comments and quotes", "pysqlite-strict", "pysqlite-unknown types"
+)
 @SQLITE
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_that_belongs_to_a_table_is_kept(kind: str, open_core: Any, database: Database) -> None:

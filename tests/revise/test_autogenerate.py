@@ -340,6 +340,7 @@ INDEXED = """    __table_args__ = (sa.Index("by_title", "title"),)
 """
 
 
+@pytest.mark.measured("pysqlite-in a row", "pymysql-in a circle")
 @pytest.mark.parametrize(
     ("first", "second"),
     [(FAMILY, ALONE), (ALONE + CIRCLE, ALONE), (ALONE + OLD, ALONE + INDEXED)],

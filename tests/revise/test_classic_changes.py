@@ -284,6 +284,7 @@ def schema(database: Database) -> Iterator[None]:
         database.run(f"DROP DATABASE {archive(database)}")
 
 
+@pytest.mark.measured("pymysql")
 @pytest.mark.drivers(
     *(
         DRIVERS

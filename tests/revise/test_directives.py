@@ -139,6 +139,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.measured("branch_label='catalog@x'", "version_path='/somewhere'", "rev_id='a b'")
 @EACH
 @pytest.mark.parametrize(("values", "error"), REFUSED.items())
 def test_what_an_option_would_not_accept_is_refused(shop: Store, values: str, error: str) -> None:

@@ -50,6 +50,7 @@ def models(shop: Store, values: dict[str, object]) -> None:
     shop.models("pets", PETS.format(**values))
 
 
+@pytest.mark.measured("pymysql")
 @pytest.mark.drivers(
     "sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql"
 )

@@ -92,6 +92,7 @@ CHECKED = {
 }
 
 
+@pytest.mark.measured("pysqlite")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 @pytest.mark.parametrize(
     "convention", ["", "db.metadata.naming_convention = {'ck': 'ck_%(table_name)s_%(constraint_name)s'}"]

@@ -290,6 +290,7 @@ def put(database: Database, rows: Rows) -> None:
     )
 
 
+@pytest.mark.measured("pysqlite-twice", "pysqlite-null")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_a_version_table_that_cannot_be_right_stops_what_relies_on_it(
