@@ -45,7 +45,7 @@ MODULES = (
 MEASURED = "COVERAGE_PROCESS_CONFIG"
 FIXED = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
 """What the interpreter reads from the environment when it starts, and so is the same for all."""
-UNBUFFERED = "PYTHONUNBUFFERED"
+UNBUFFERED, SEARCHED = "PYTHONUNBUFFERED", "PYTHONPATH"
 LARGEST = 2**20
 """The bytes of a command with its environment, at most."""
 ENDING = 30
@@ -64,7 +64,8 @@ def can_run(program: str, env: Mapping[str, str]) -> bool:
 
 
 def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
-    return FIXED | {name: value for name, value in env.items() if name.startswith("PYTHON") and name != UNBUFFERED}
+    later = (UNBUFFERED, SEARCHED)  # what a child can still do
+    return FIXED | {name: value for name, value in env.items() if name.startswith("PYTHON") and name not in later}
 
 
 def run(
@@ -321,6 +322,8 @@ def _run(
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if UNBUFFERED in os.environ:
         sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    searched = os.environ.get(SEARCHED, "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in searched if folder and folder not in sys.path]
     importlib.invalidate_caches()
     try:
         _be(mains, told["program"], told["args"])
