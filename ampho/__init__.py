@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
     from ampho.database.journal import Entry, Outcome
     from ampho.database.statement import Statement
+    from ampho.fleet.listing import Database
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
@@ -33,6 +34,7 @@ __all__ = [
     "AsyncSQLAlchemy",
     "Cause",
     "CurrentState",
+    "Database",
     "DatabaseStatus",
     "Deployment",
     "Direction",
@@ -71,6 +73,7 @@ _NAMES = {
     "aio": ("AsyncAmpho", "AsyncSQLAlchemy"),
     "database.journal": ("Entry", "Outcome"),
     "database.statement": ("Statement",),
+    "fleet.listing": ("Database",),
     "history.revision": ("Revision",),
     "migrate.observers": ("Observer",),
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.fleet.listing import Group, Listing
     from ampho.history.homes import Homes
     from ampho.history.package import ConfiguredPackages
-    from ampho.migrate.project import Part, Project
+    from ampho.migrate.project import Member, Part, Project
 
 P = ParamSpec("P")
 R = TypeVar("R")
+L = TypeVar("L", bound="Callable[[], Listing]")
 
 URL_SETTING = "SQLALCHEMY_DATABASE_URI"
 BINDS_SETTING = "SQLALCHEMY_BINDS"
@@ -167,6 +169,8 @@ class Extension(ABC):
             self._check_option(name, value)
         self._packages = None if packages is None else _entries(packages)
         self._added: dict[str, str | None] = {}
+        self._groups: dict[str, Group] = {}
+        self._groups_of: WeakKeyDictionary[App, dict[str, Group]] = WeakKeyDictionary()
         self._owner_hooks: list[Callable[[object, str, str], str | None]] = []
         self._added_to: WeakKeyDictionary[App, dict[str, str | None]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
@@ -213,6 +217,36 @@ class Extension(ABC):
         added = self._added if app is None else self._added_to.setdefault(app, {})
         added.setdefault(entry, database)
 
+    def databases(self, group: str, *, packages: Iterable[str]) -> Callable[[L], L]:
+        """Add a group of databases of one kind, such as one for each tenant. This is a decorator for a function.
+
+        In an app context, this adds the group to that app; otherwise, to all apps of this extension. The function lists
+        the databases of the group: it returns or yields :class:`Database` objects. It is called in an app context,
+        whenever a command uses the group. On Quart, it may be async.
+
+        :param group: the name of the group. The command line selects its databases with ``--database tenants``,
+            ``--database tenants/acme``, or ``--database 'tenants/a*'``.
+        :param packages: the packages that live in each of these databases, each a name or ``package:folder``.
+        :raises ConfigurationError: if the group cannot have this name, or exists.
+        """
+        from ampho.fleet.listing import Group, check_group
+
+        entries = _entries(packages)
+        check_group(group, entries)
+        app = self._current_app()
+        groups = self._groups if app is None else self._groups_of.setdefault(app, {})
+
+        def add(function: L) -> L:
+            if group in groups:
+                raise ConfigurationError(f"The group {group} exists. Give each group its own name.")
+            groups[group] = Group(group, entries, function)
+            return function
+
+        return add
+
+    def _groups_in(self, app: App) -> dict[str, Group]:
+        return {**self._groups, **self._groups_of.get(app, {})}
+
     def owner(self, function: Callable[[object, str, str], str | None]) -> Callable[[object, str, str], str | None]:
         """Add a function that names the package of a table, a type, a view, or another object. This is a decorator.
 
@@ -232,7 +266,8 @@ class Extension(ABC):
 
         configured = self.packages(app)
         homes = self._homes(app, configured)
-        first = self._part(app, homes, homes.names[0])
+        database = next(iter(homes.names), DEFAULT_DATABASE)
+        first = self._part(app, homes, database)
         return Project(
             app=app,
             packages=configured.packages,
@@ -241,9 +276,10 @@ class Extension(ABC):
             url=first.url,
             template=self._template,
             metadata=first.metadata,
-            database=homes.names[0],
+            database=database,
             homes=homes,
             part=partial(self._part, app, homes),
+            list_members=partial(self._members, app),
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
@@ -261,6 +297,7 @@ class Extension(ABC):
         listed, added = _read(PACKAGES.read, app), [*self._added, *self._added_to.get(app, ())]
         known = {_name_of(entry) for entry in (*(listed or ()), *(self._packages or ()), *added)}
         assigned = [entry for entries in _read(DATABASES.read, app).values() for entry in entries]
+        assigned += [entry for group in self._groups_in(app).values() for entry in group.entries]
         added += [entry for entry in dict.fromkeys(assigned) if _name_of(entry) not in known]
         return configured_packages(listed, self._packages, added, app.import_name)
 
@@ -284,13 +321,42 @@ class Extension(ABC):
                 what = DATABASES if name in stated else "add_package()"
                 raise ConfigurationError(f"{what} names the database {name!a}, which has no URL. {remedy}")
         names = [package.name for package in configured.packages]
-        return Homes((*names, *configured.not_installed), listed)
+        groups = {name: list(map(_name_of, group.entries)) for name, group in self._groups_in(app).items()}
+        for name in groups:
+            if name in self._binds(app):
+                raise ConfigurationError(
+                    f"The group {name} has the name of a database in {BINDS_SETTING}. Rename one of them."
+                )
+        return Homes((*names, *configured.not_installed), listed, groups)
 
-    def _part(self, app: App, homes: Homes, database: str) -> Part:
+    def _members(self, app: App, group: str) -> Generator[Member]:
+        """Yield the databases of a group, one by one."""
+        from ampho.fleet.listing import members
+
+        found = self._groups_in(app)[group]
+        return members(found, self._listed(app, found))
+
+    @abstractmethod
+    def _listed(self, app: App, group: Group) -> Generator[object]:
+        """Yield what the function of a group lists, in an app context."""
+
+    def _part(self, app: App, homes: Homes, database: str | Member) -> Part:
         from ampho.migrate.project import Part, metadata_of
 
-        url = self._direct_url(app, database) or self._url(app, database)
-        return Part(url, metadata_of(self._metadatas(app), homes, database))
+        if isinstance(database, str):
+            url = self._direct_url(app, database) or self._url(app, database)
+            return Part(url, metadata_of(self._metadatas(app), homes, database))
+        metadata = metadata_of(self._metadatas(app), homes, database.name)
+        return Part(self._member_url(app, database) or self._part(app, homes, DEFAULT_DATABASE).url, metadata)
+
+    @leaving_no_frames
+    def _member_url(self, app: App, member: Member) -> URL | None:
+        """Return the URL of a database of a group, if it has one of its own; by default, with the app's driver."""
+        if member.url is None:
+            if member.schema is None:
+                raise ConfigurationError(f"The database {member.name} has no url= and no schema=. Add one of them.")
+            return None
+        return self._complete_url(app, member.url, f"The database {member.name}", DEFAULT_DATABASE)
 
     @leaving_no_frames
     def _direct_url(self, app: App, database: str) -> URL | None:
@@ -302,38 +368,66 @@ class Extension(ABC):
             value = None
         if value is None:
             return None
-        url = parse_url(value, DATABASE_URI.name)
+        return self._complete_url(app, value, DATABASE_URI.name, database)
+
+    def _complete_url(self, app: App, value: object, setting: str, database: str) -> URL:
+        """Return a URL with the driver of one of the app's databases, and with the absolute path of an SQLite file.
+
+        :param setting: where the URL came from, for errors.
+        """
+        url = parse_url(value, setting)
         own = self._url(app, database)
         if "+" not in url.drivername and url.get_backend_name() == own.get_backend_name():
             url = url.set(drivername=own.drivername)
-        require_driver(url, is_async=self.is_async, setting=DATABASE_URI.name)
+        require_driver(url, is_async=self.is_async, setting=setting)
         if url.get_backend_name() != "sqlite" or is_in_memory(url):
             return url
         return in_folder(url, Path(app.instance_path))
 
     @contextmanager
     def migrating_connection(
-        self, app: App, engine: Engine, database: str = DEFAULT_DATABASE, *, scratch: bool = False
+        self, app: App, engine: Engine, project: Project, *, scratch: bool = False
     ) -> Iterator[Connection]:
         """Open the connection for migrations. If the engine is async, call this method in a greenlet.
 
         The connection is opened like the app's own connections, but is not returned to a pool, so that an app that
         forks after a migration does not share it with its child processes.
 
-        :param engine: the app's engine for the database.
-        :param database: the name of the database.
+        :param engine: the app's engine for the database; for a database of a group, its engine for ``default``.
+        :param project: the part of the app's project that belongs to the database.
         :param scratch: whether to connect to a throwaway database.
         """
         from ampho.database.connection import connect
-        from ampho.database.engine import unpooled, with_address
         from ampho.database.scratch import scratch_connection
 
-        url = self._direct_url(app, database)
-        setting = DATABASE_URI.name if url else setting_of(database)
-        engine = with_address(engine, url, setting) if url else unpooled(engine)
+        engine, setting = self.migrating_engine(app, engine, project, scratch=scratch)
         opened = partial(connect, setting=setting)
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
             yield connection
+
+    def migrating_engine(
+        self, app: App, engine: Engine, project: Project, *, scratch: bool = False
+    ) -> tuple[Engine, str]:
+        """Return an engine without a pool for migrations, and a name for the origin of its URL.
+
+        :param engine: as for :meth:`migrating_connection`. The same applies to ``project`` and ``scratch``.
+        """
+        from ampho.database.engine import unpooled, with_address
+        from ampho.database.schema import member_engine
+
+        member = project.member
+        if member is not None and (member.url is not None or self._direct_url(app, DEFAULT_DATABASE) is None):
+            setting = f"The database {member.name}"
+            own = None if member.url is None else project.url
+            # A throwaway database has no schemas.
+            return member_engine(engine, own, None if scratch else member.schema, setting=setting), setting
+        name = DEFAULT_DATABASE if member is not None else project.database
+        url = self._direct_url(app, name)
+        setting = DATABASE_URI.name if url else setting_of(name)
+        engine = with_address(engine, url, setting) if url else unpooled(engine)
+        if member is not None and not scratch:
+            engine = member_engine(engine, None, member.schema, setting=f"The database {member.name}")
+        return engine, setting
 
     def _app(self) -> App:
         """Return the current app; without an app context, the only app of this extension."""

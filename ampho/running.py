@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
@@ -138,15 +138,16 @@ class Running:
     def each(self, run: Callable[[str], T], database: str | Iterable[str] | None, packages: Iterable[str] = ()) -> T:
         """Call a function with the name of each database, and return one result for all of them."""
         names = self._whole.databases(database, packages)
-        if len(names) == 1:
+        if not self._whole.homes.stands_for_several(names):
             return run(names[0])
         results: dict[str, T] = {}
         errors: dict[str, AmphoError] = {}
-        for name in names:
-            try:
-                results[name] = run(name)
-            except AmphoError as exc:  # the other databases are independent of this one
-                errors[name] = exc
+        with closing(self._whole.each_of(names)) as found:
+            for name in found:
+                try:
+                    results[name] = run(name)
+                except AmphoError as exc:  # the other databases are independent of this one
+                    errors[name] = exc
         if errors:
             raise databases_error(errors, results)
         return combined(results)
@@ -298,7 +299,8 @@ class Running:
 
         whole = self._whole
         whole.check_migratable(specifier)
-        names = whole.databases(database, [specifier])
+        with closing(whole.each_of(whole.databases(database, [specifier]))) as found:
+            names = tuple(found)
         return UpgradePlanner(whole, names, database is not None, self._states(x, observer))
 
     def check_of_others(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from quart import Quart, current_app, has_app_context
 from sqlalchemy import MetaData
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from ampho.aio.adapters import Database, adapt
 from ampho.aio.framework import QuartFramework, finish
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from ampho.fleet.listing import Group
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,6 +118,31 @@ class AsyncAmpho(AsyncExtension):
 
     def _url(self, app: App, database: str) -> URL:
         return self._databases[app].url(database)
+
+    def _listed(self, app: App, group: Group) -> Generator[object]:
+        found = self._listed_async(cast("Quart", app), group)
+        try:
+            while True:
+                yield await_only(anext(found))
+        except StopAsyncIteration:
+            return
+        finally:
+            await_only(found.aclose())
+
+    async def _listed_async(self, app: Quart, group: Group) -> AsyncGenerator[object]:
+        from ampho.fleet.listing import check_is_iterable
+
+        async with nullcontext() if self._current_app() is app else app.app_context():
+            found: object = group.function()
+            if inspect.isawaitable(found):
+                found = await found
+            if isinstance(found, AsyncIterable):
+                async for each in found:
+                    yield each
+                return
+            check_is_iterable(found, group)
+            for each in cast("Iterable[object]", found):
+                yield each
 
     def _binds(self, app: App) -> Collection[str]:
         return self._databases[app].binds()

@@ -14,6 +14,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from ampho.database.exclusive import exclusive
 from ampho.running import Framework
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -53,11 +54,11 @@ class QuartFramework(Framework):
             old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
             they are returned to the pool.
         """
-        engine = self._extension.engine(self._app, project.database)
+        engine = self._extension.engine(self._app, project.database if project.member is None else DEFAULT_DATABASE)
         commits: list[object] = []
         stack = ExitStack()
         try:
-            connection = self._open(engine, project.database, stack, scratch=scratch)
+            connection = self._open(engine, project, stack, scratch=scratch)
             event.listen(connection, "commit", commits.append)
             yield connection
         finally:
@@ -65,8 +66,8 @@ class QuartFramework(Framework):
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
 
-    def _open(self, engine: AsyncEngine, database: str, stack: ExitStack, *, scratch: bool) -> Connection:
-        opened = self._extension.migrating_connection(self._app, engine.sync_engine, database, scratch=scratch)
+    def _open(self, engine: AsyncEngine, project: Project, stack: ExitStack, *, scratch: bool) -> Connection:
+        opened = self._extension.migrating_connection(self._app, engine.sync_engine, project, scratch=scratch)
         try:
             return stack.enter_context(opened)
         except Exception:  # raised again below, whatever its type

@@ -1,4 +1,4 @@
-"""Which packages live in which databases.
+"""Which packages live in which databases, and which databases a name or a pattern selects.
 
 This is configuration, not history: no revision file says where its package lives, so a package can be moved without
 changing a file or an id.
@@ -6,6 +6,7 @@ changing a file or an id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,9 @@ from ampho._text import did_you_mean
 from ampho.errors import DatabaseNameError
 from ampho.settings import DATABASES, DEFAULT_DATABASE
 
+ANY = "*"
+"""Stands for any characters in the name of a database that a user types; alone, for all databases."""
+
 
 @dataclass(frozen=True)
 class Homes:
@@ -21,46 +25,86 @@ class Homes:
 
     :ivar packages: the names of all packages, in order, including packages that are not installed.
     :ivar listed: the packages that the configuration assigns to each database; the others live in ``default``.
+    :ivar groups: the packages that live in each database of a group, by the name of the group.
     """
 
     packages: Sequence[str]
     listed: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The databases in which packages live, ``default`` first. Without any packages, only ``default``."""
+        """The databases in which packages live, ``default`` first, without groups.
+
+        Without any packages, this is only ``default``.
+        """
         used = dict.fromkeys(database for package in self.packages for database in self.of(package))
-        return tuple(name for name in (DEFAULT_DATABASE, *self.listed) if name in used) or (DEFAULT_DATABASE,)
+        names = tuple(name for name in (DEFAULT_DATABASE, *self.listed) if name in used)
+        return names if names or self.groups else (DEFAULT_DATABASE,)
+
+    @property
+    def are_several(self) -> bool:
+        """Whether the packages live in several databases, or in groups of databases."""
+        return len(self.names) > 1 or bool(self.groups)
 
     def of(self, package: str) -> tuple[str, ...]:
-        """Return the databases in which a package lives."""
+        """Return the databases and groups in which a package lives."""
         return self._of.get(package, (DEFAULT_DATABASE,))
 
     @cached_property
     def _of(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for database, packages in self.listed.items():
+        for database, packages in (*self.listed.items(), *self.groups.items()):
             for package in packages:
                 found[package] = (*found.get(package, ()), database)
         return found
 
     def packages_in(self, database: str) -> tuple[str, ...]:
-        """Return the packages that live in a database, in order."""
-        return tuple(package for package in self.packages if database in self.of(package))
+        """Return the packages that live in a database or in a group, in order."""
+        home = self.home(database)
+        return tuple(package for package in self.packages if home in self.of(package))
+
+    def home(self, database: str) -> str:
+        """Return the group of a database such as ``tenants/acme``; for any other database, its own name."""
+        group = database.partition("/")[0]
+        return group if group in self.groups else database
 
     def select(self, names: str | Iterable[str] | None) -> tuple[str, ...]:
-        """Return the names of databases in the order of :attr:`names`; all if ``names`` is None.
+        """Return the names of databases in the order of :attr:`names`, and after them those of groups.
 
+        A group, such as ``tenants``, is returned as the pattern ``tenants/*``.
+
+        :param names: names and patterns, such as ``tenants/a*``; by default, all databases that are not in a group.
         :raises DatabaseNameError: if one of the names is not a database in which a package lives.
         """
-        wanted = self.names if names is None else (names,) if isinstance(names, str) else tuple(names)
-        for name in wanted:
-            if name not in self.names:
-                guess = did_you_mean(name, self.names)
-                known = f"The databases are {', '.join(self.names)}" if len(self.names) > 1 else "The app has one"
-                remedy = guess or f"{known}. To add one, list its packages in {DATABASES}."
-                raise DatabaseNameError(f"{name} is not a database in which a package lives. {remedy}", database=name)
-        return tuple(name for name in self.names if name in wanted)
+        if names is None:
+            return self.names
+        wanted = dict.fromkeys(
+            found for name in ((names,) if isinstance(names, str) else names) for found in self._select(name)
+        )
+        return tuple(sorted(wanted, key=self._position))
+
+    def _position(self, name: str) -> int:
+        return [*self.names, *self.groups].index(self.home(name))
+
+    def _select(self, name: str) -> Sequence[str]:
+        if name == ANY:
+            return [*self.names, *(f"{group}/{ANY}" for group in self.groups)]
+        if name in self.groups:
+            return [f"{name}/{ANY}"]
+        if name in self.names or (self.home(name) in self.groups and not name.endswith("/")):
+            return [name]
+        if found := [each for each in self.names if matches(each, name)]:
+            return found
+        guess = did_you_mean(name, [*self.names, *self.groups])
+        listed = [*self.names, *(f"{group}/NAME" for group in self.groups)]
+        known = f"The databases are {', '.join(listed)}" if len(listed) > 1 else "The app has one"
+        remedy = guess or f"{known}. To add one, list its packages in {DATABASES}."
+        raise DatabaseNameError(f"{name} is not a database in which a package lives. {remedy}", database=name)
+
+    def stands_for_several(self, names: Sequence[str]) -> bool:
+        """Return whether names from :meth:`select` stand for several databases, or for those of a group."""
+        return len(names) > 1 or any(map(is_pattern, names))
 
     def select_one(self, name: str | None, command: str) -> str:
         """Return the name of one database, which may be left out if there is only one.
@@ -68,10 +112,28 @@ class Homes:
         :param command: the command that needs the name, for the error.
         :raises DatabaseNameError: if there are several databases and no name, or if the name is not known.
         """
-        if name is None and len(self.names) > 1:
+        if name is None and self.are_several:
+            listed = [*self.names, *(f"{group}/NAME" for group in self.groups)]
             raise DatabaseNameError(
-                f"{command} changes one database, and the app has {len(self.names)}: {', '.join(self.names)}. Add"
-                f" --database, for example '--database {self.names[0]}'.",
+                f"{command} changes one database, and the app has {'several' if self.groups else len(listed)}:"
+                f" {', '.join(listed)}. Add --database, for example '--database {listed[0]}'.",
                 database="",
             )
-        return self.select(name)[0]
+        found = self.select(name)
+        if self.stands_for_several(found):
+            raise DatabaseNameError(
+                f"{command} uses one database, and {name} stands for several. Name one of them, for example"
+                f" '--database {self.home(found[-1])}/NAME'.",
+                database=str(name),
+            )
+        return found[0]
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether the name of a database stands for several."""
+    return ANY in name
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Return whether the name of a database matches a pattern, in which only ``*`` has a meaning."""
+    return name == pattern or bool(re.fullmatch(".*".join(map(re.escape, pattern.split(ANY))), name))

@@ -6,13 +6,13 @@ the part of the project that belongs to this database; see :meth:`Project.of`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ampho._text import listed, shown_path
+from ampho._text import counted, did_you_mean, listed, shown_path
 from ampho.errors import (
     ConfigurationError,
     DatabaseNameError,
@@ -22,7 +22,7 @@ from ampho.errors import (
 )
 from ampho.history.files import unread_folders
 from ampho.history.graph import Branch, Graph
-from ampho.history.homes import Homes
+from ampho.history.homes import ANY, Homes, is_pattern, matches
 from ampho.history.host import TEMPLATES, Hosts, is_pristine
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.history.revision import read_revisions
@@ -40,6 +40,23 @@ _NO_PACKAGE = (
     f'No package with migrations is configured. List the packages, for example with app.config["{SETTING}"] = ["blog"],'
     " and create a migrations folder for each with 'ampho db-init PACKAGE'."
 )
+
+
+_REMEMBERED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A database of a group.
+
+    :ivar name: its name, such as ``tenants/acme``.
+    :ivar url: its URL, as the app's function listed it; None if it is in the database ``default``.
+    :ivar schema: the PostgreSQL schema that is the database.
+    """
+
+    name: str
+    url: str | URL | None = field(default=None, repr=False)
+    schema: str | None = None
 
 
 class Part(NamedTuple):
@@ -64,7 +81,8 @@ def metadata_of(
     :param metadatas: the metadata of all models, by bind key.
     """
     also = {name for package in homes.packages_in(database) for name in homes.of(package)}
-    found = {key: each for key, each in metadatas.items() if key is None or key == database or key in also}
+    also.add(homes.home(database))
+    found = {key: each for key, each in metadatas.items() if key is None or key in also}
     if len(found) == 1:
         return next(iter(found.values()))
     return [one for each in found.values() for one in (each if isinstance(each, Sequence) else [each])] or None
@@ -78,7 +96,9 @@ class Project:
     :ivar database: the name of the database.
     :ivar homes: the databases in which packages live.
     :ivar whole: the project of the app that this one is a part of; None if this is the whole.
-    :ivar part: returns the part of a database, by the name of the database.
+    :ivar part: returns the part of a database.
+    :ivar list_members: lists the databases of a group one by one, by the name of the group.
+    :ivar member: the database of a group that this part belongs to; None for any other database.
     :ivar owner_hooks: the functions of the app that name the owners of tables and other objects.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
@@ -106,7 +126,9 @@ class Project:
     database: str = DEFAULT_DATABASE
     homes: Homes = field(default_factory=partial(Homes, ()))
     whole: Project | None = None
-    part: Callable[[str], Part] | None = None
+    part: Callable[[str | Member], Part] | None = None
+    list_members: Callable[[str], Generator[Member]] | None = None
+    member: Member | None = None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
@@ -117,90 +139,184 @@ class Project:
         :raises HistoryError: if the files do not form a valid graph.
         """
         if self.whole is not None:
-            return self.whole.graph.part(self.homes.packages_in(self.database))
+            return self.whole.graph_of(self.home)
         for package in self.packages:
             package.check_present()
         names = [package.name for package in self.packages]
         revisions = (revision for package in self.packages for revision in read_revisions(package))
         return Graph(revisions, names, self.not_installed)
 
-    def of(self, database: str) -> Project:
+    def graph_of(self, home: str) -> Graph:
+        """Return the graph of the packages that live in a database, or in each database of a group."""
+        if home not in self._graphs:
+            self._graphs[home] = self.graph.part(self.homes.packages_in(home))
+        return self._graphs[home]
+
+    @cached_property
+    def _graphs(self) -> dict[str, Graph]:
+        return {}
+
+    def of(self, database: str | Member) -> Project:
         """Return the part of this project that belongs to a database.
 
+        :raises DatabaseNameError: if a group does not have the database.
         :raises ConfigurationError: if the database has no valid URL.
         """
-        if self.part is None or self.homes.names == (database,):
+        name = database.name if isinstance(database, Member) else database
+        if self.part is None or (self.homes.names == (name,) and not self.homes.groups):
             return self
-        if database not in self._parts:
-            self._parts[database] = self._part_of(database, self.part(database))
-        return self._parts[database]
+        if name not in self._parts:
+            given = self._member(database) if self.homes.home(name) in self.homes.groups else name
+            if isinstance(given, Member):
+                return self._part_of(name, given, self.part(given))
+            self._parts[name] = self._part_of(name, given, self.part(given))
+        return self._parts[name]
+
+    def _member(self, database: str | Member) -> Member:
+        if isinstance(database, Member):
+            self._remember(database)
+            return database
+        if database not in self._members:
+            with closing(self.members([database])) as found:
+                self._remember(next(found))
+        return self._members[database]
+
+    def _remember(self, member: Member) -> None:
+        """Remember the last databases of groups, so that they are not listed again if a command uses their names."""
+        self._members[member.name] = member
+        if len(self._members) > _REMEMBERED:
+            del self._members[next(iter(self._members))]
+
+    @cached_property
+    def _members(self) -> dict[str, Member]:
+        return {}
 
     @cached_property
     def _parts(self) -> dict[str, Project]:
         return {}
 
-    def _part_of(self, database: str, part: Part) -> Project:
-        names = self.homes.packages_in(database)
+    def _part_of(self, name: str, database: str | Member, part: Part) -> Project:
+        names = self.homes.packages_in(name)
         return replace(
             self,
             packages=tuple(package for package in self.packages if package.name in names),
-            not_installed={name: error for name, error in self.not_installed.items() if name in names},
+            not_installed={each: error for each, error in self.not_installed.items() if each in names},
             url=part.url,
             metadata=part.metadata,
-            database=database,
+            database=name,
+            member=database if isinstance(database, Member) else None,
             whole=self,
         )
 
     @property
+    def home(self) -> str:
+        """The group of the database, if it belongs to one; otherwise, the name of the database."""
+        return self.homes.home(self.database)
+
+    @cached_property
     def has_several_databases(self) -> bool:
-        """Whether the packages of the app live in several databases."""
-        return len(self.homes.names) > 1
+        """Whether the packages of the app live in several databases, or in groups of databases."""
+        return self.homes.are_several
+
+    def members(self, names: Iterable[str]) -> Generator[Member]:
+        """Yield the databases of groups that names or patterns such as ``tenants/a*`` select, one by one.
+
+        Close the generator if you do not read all of them.
+
+        :raises DatabaseNameError: if one of the names or patterns selects no database.
+        """
+        wanted = tuple(names)
+        for group in (group for group in self.homes.groups if any(self.homes.home(name) == group for name in wanted)):
+            own = [name for name in wanted if self.homes.home(name) == group]
+            left = {name for name in own if name != f"{group}/{ANY}"}
+            if self.list_members is None:
+                return
+            with closing(self.list_members(group)) as found:
+                for member in found:
+                    if fitting := [name for name in own if matches(member.name, name)]:
+                        left.difference_update(fitting)
+                        yield member
+                        if not left and not any(map(is_pattern, own)):
+                            break
+            for name in own:
+                if name in left:
+                    raise self._unknown(group, name)
+
+    def _unknown(self, group: str, name: str) -> DatabaseNameError:
+        if is_pattern(name):
+            return DatabaseNameError(f"The group {group} has no database that matches {name}.", database=name)
+        known = [member.name for member in self.members([f"{group}/{ANY}"])]
+        remedy = did_you_mean(name, known) or f"It has {counted(len(known), 'database')}."
+        return DatabaseNameError(f"The group {group} has no database {name}. {remedy}", database=name)
+
+    def each_of(self, names: Iterable[str]) -> Generator[str]:
+        """Yield the names of single databases, with those that patterns such as ``tenants/*`` select, one by one."""
+        wanted = tuple(names)
+        yield from (name for name in wanted if self.homes.home(name) not in self.homes.groups)
+        with closing(self.members(name for name in wanted if self.homes.home(name) in self.homes.groups)) as found:
+            for member in found:
+                self._remember(member)
+                yield member.name
 
     def databases(self, names: str | Iterable[str] | None = None, packages: Iterable[str] = ()) -> tuple[str, ...]:
-        """Return the names of databases.
+        """Return the names of databases, and patterns such as ``tenants/*`` for databases of groups.
 
-        :param names: the names that the user typed; by default, all in which the packages live.
+        :param names: the names that the user typed; by default, all that are not in a group.
         :param packages: packages, specifiers, or revisions; by default, all packages.
         :raises DatabaseNameError: if a name is not known, or a package does not live in the databases.
         """
         found = self.homes.select(names)
-        if len(self.homes.names) == 1:
+        if not self.homes.are_several:
             return found
         living = dict.fromkeys(name for each in packages for name in self.homes_of(each))
-        if living and names is not None and not set(found) & set(living):
-            raise DatabaseNameError(
-                f"{', '.join(packages)} lives in {', '.join(living)}, not in {', '.join(found)}. Name that database, or"
-                f" change {DATABASES}.",
-                database=found[0],
-            )
-        return tuple(name for name in found if not living or name in living)
+        if living and not set(map(self.homes.home, found)) & set(living):
+            raise self._lives_elsewhere(packages, living, found if names is not None else ())
+        return tuple(name for name in found if not living or self.homes.home(name) in living)
+
+    def _lives_elsewhere(
+        self, packages: Iterable[str], living: Iterable[str], found: Sequence[str]
+    ) -> DatabaseNameError:
+        homes = [f"the group {name}" if name in self.homes.groups else name for name in living]
+        if found:
+            text = f"lives in {', '.join(homes)}, not in {', '.join(found)}. Name that database, or change {DATABASES}."
+            return DatabaseNameError(f"{', '.join(packages)} {text}", database=found[0])
+        group = next(iter(living))
+        return DatabaseNameError(
+            f"{', '.join(packages)} lives in {', '.join(homes)}. Add --database {group}/NAME for one of its databases,"
+            f" or --database {group} for all of them.",
+            database="",
+        )
 
     def homes_of(self, name: str) -> tuple[str, ...]:
-        """Return the databases in which a package, or the package of a specifier or a revision, lives."""
+        """Return the databases and groups in which a package, or the package of a specifier or a revision, lives."""
+        every = (*self.homes.names, *self.homes.groups)
         spec = parse(name)
         branch = spec.branch or spec.target
         if branch in self.homes.packages:
             return self.homes.of(branch)
         if not branch or branch in RESERVED:
-            return self.homes.names
+            return every
         with suppress(SpecifierError):
             found = find_target(self.graph, spec)
             package = found.package if isinstance(found, Branch) else self.graph[found].package
             return self.homes.of(package)
-        return self.homes.names
+        return every
 
     def living_here(self, packages: Iterable[str]) -> tuple[str, ...]:
         """Return those of the packages, or of the packages of revisions, that live in the database of this part."""
         whole = self.whole
-        return tuple(each for each in packages if whole is None or self.database in whole.homes_of(each))
+        return tuple(each for each in packages if whole is None or self.home in whole.homes_of(each))
 
     def needed_elsewhere(self, revision_id: str) -> tuple[tuple[str, str], ...]:
-        """Return the revisions in other databases on which a revision depends directly: their databases and ids."""
+        """Return the revisions in other databases on which a revision depends directly: their databases and ids.
+
+        Databases of groups are left out.
+        """
         if self.whole is None:
             return ()
-        graph = self.whole.graph
+        graph, names = self.whole.graph, self.homes.names
         needed = [rid for rid in graph.parents(revision_id) if rid not in self.graph]
-        return tuple((name, rid) for rid in needed for name in self.homes.of(graph[rid].package))
+        return tuple((name, rid) for rid in needed for name in self.homes.of(graph[rid].package) if name in names)
 
     def package(self, name: str) -> MigrationPackage:
         """Return the configured package with a given name.
@@ -287,6 +403,8 @@ class Project:
     @cached_property
     def is_env_pristine(self) -> bool:
         """Whether ``env.py`` is unchanged since ``db-init``, so that its configuration is known without running it."""
+        if self.whole is not None:
+            return self.whole.is_env_pristine
         return self.host is None or is_pristine(self.host)
 
     def warnings(self, mending: str | None = None, *, of_folders: bool = True) -> Iterator[str]:

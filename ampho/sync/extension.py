@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.engine import Connection
 
+    from ampho.fleet.listing import Group
     from ampho.migrate.project import Project
 
 P = ParamSpec("P")
@@ -144,6 +145,14 @@ class Ampho(SyncExtension):
     def _url(self, app: App, database: str) -> URL:
         return self.engine(app, database).url
 
+    def _listed(self, app: App, group: Group) -> Generator[object]:
+        from ampho.fleet.listing import check_is_iterable
+
+        with nullcontext() if self._current_app() is app else cast("Flask", app).app_context():
+            found = group.function()
+            check_is_iterable(found, group)
+            yield from cast("Iterable[object]", found)
+
     def _binds(self, app: App) -> Collection[str]:
         return app.config.get(BINDS_SETTING) or ()
 
@@ -184,8 +193,9 @@ class FlaskFramework(Framework):
         self, project: Project, *, scratch: bool = False, renews: bool = False
     ) -> AbstractContextManager[Connection]:
         """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
-        engine = self._extension.engine(self._app, project.database)
-        return self._extension.migrating_connection(self._app, engine, project.database, scratch=scratch)
+        name = project.database if project.member is None else DEFAULT_DATABASE
+        engine = self._extension.engine(self._app, name)
+        return self._extension.migrating_connection(self._app, engine, project, scratch=scratch)
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for a number of seconds."""

@@ -1,0 +1,194 @@
+"""Groups of databases: how an app lists them, and how commands select them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facade import FRAMEWORKS, URLS, Facade, facade
+from project import Project
+
+from ampho import Database
+from ampho.errors import ConfigurationError, DatabaseNameError
+
+CREATE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
+DROP = "op.drop_table('{0}')"
+NAMES = ("acme", "apex", "zeta")
+
+
+def table(name: str) -> dict[str, str]:
+    return {"upgrade": CREATE.format(name), "downgrade": DROP.format(name)}
+
+
+def url(framework: str, name: str) -> str:
+    return f"{URLS[framework].partition(':')[0]}:///{name}.db"
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    for name in ("shop", "orders"):
+        project.package(name)
+    project.revision("shop", "shop_1", **table("tenants"))
+    project.revision("orders", "orders_1", **table("orders"), depends_on="shop_1")
+    project.revision("orders", "orders_2", "orders_1", **table("lines"))
+    return project
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def each(request: pytest.FixtureRequest, shop: Project) -> Iterator[Facade]:
+    """An app whose packages are ``shop``, in one database, and ``orders``, in one for each tenant."""
+    with facade(shop, request.param, ["shop"], URLS[request.param]) as made:
+
+        @made.ampho.databases("tenants", packages=["orders"])  # type: ignore[untyped-decorator]
+        def tenants() -> Iterator[Database]:
+            for name in NAMES:
+                yield Database(name, url=url(request.param, name))
+
+        yield made
+
+
+def listing(each: Facade, function: Any, group: str = "clients") -> None:
+    each.ampho.databases(group, packages=["orders"])(function)
+
+
+def test_a_command_on_one_database_of_a_group_is_the_same_as_on_any_other(each: Facade) -> None:
+    assert each.run("db-up").exit_code == 0
+    result = each.run("db-up", "-d", "tenants/acme")
+    assert result.exit_code == 0, result.output
+    assert each.run("db-current", "-d", "tenants/acme").stdout == "orders  orders_2 (head)\n"
+    assert each.run("db-current", "-d", "tenants/zeta").stdout.startswith("orders  nothing applied")
+    assert each.run("db-down", "-y", "-d", "tenants/acme").exit_code == 0
+    assert each.call("current", database="tenants/acme").packages[0].current == ("orders_1",)
+    assert each.run("db-stamp", "orders", "-d", "tenants/apex").exit_code == 0
+    assert each.call("status", database="tenants/apex").database == "tenants/apex"
+    assert each.call("deployment", database="tenants/apex").status == "up to date"
+    assert [entry.database for entry in each.call("log", database="tenants/apex")] == ["tenants/apex"] * 2
+    assert "CREATE TABLE orders" in each.run("db-up", "--sql", "-d", "tenants/zeta").stdout
+    assert each.run("db-graph", "-d", "tenants/acme").exit_code == 0
+    assert each.run("db-lint", "-d", "tenants/acme").exit_code == 0
+    assert each.run("db-up", "--plan", "-d", "tenants/zeta").exit_code == 0
+    assert each.run("db-wait", "-d", "tenants/apex").exit_code == 0
+
+
+def test_names_patterns_and_groups_select_databases(each: Facade) -> None:
+    each.call("upgrade")
+    assert list(each.call("current", database="tenants").databases) == [f"tenants/{name}" for name in NAMES]
+    assert list(each.call("current", database="tenants/a*").databases) == ["tenants/acme", "tenants/apex"]
+    assert list(each.call("current", database="*").databases) == ["default", *(f"tenants/{name}" for name in NAMES)]
+    assert list(each.call("current", database=["tenants/zeta", "default"]).databases) == ["default", "tenants/zeta"]
+    assert each.call("current").packages[0].package == "shop"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tenants/acne", r"The group tenants has no database tenants/acne. Did you mean tenants/acme\?"),
+        ("tenants/x*", r"The group tenants has no database that matches tenants/x\*."),
+        ("tenant", r"tenant is not a database in which a package lives. Did you mean tenants\?"),
+        ("tenants/", "tenants/ is not a database in which a package lives"),
+    ],
+)
+def test_a_name_that_selects_nothing_is_an_error(each: Facade, name: str, message: str) -> None:
+    with pytest.raises(DatabaseNameError, match=message):
+        each.call("current", database=name)
+
+
+def test_a_command_on_one_database_refuses_a_group(each: Facade) -> None:
+    for name in ("tenants", "tenants/a*"):
+        with pytest.raises(DatabaseNameError, match=rf"db-down uses one database, and {name[:7]}.* stands for several"):
+            each.call("downgrade", database=name)
+    with pytest.raises(DatabaseNameError, match="the app has several: default, tenants/NAME"):
+        each.call("downgrade")
+
+
+def test_a_package_of_a_group_is_not_in_the_default_database(each: Facade) -> None:
+    each.call("upgrade")
+    assert [package.package for package in each.call("status")] == ["shop"]
+    with pytest.raises(DatabaseNameError, match=r"orders lives in the group tenants\. Add --database tenants/NAME"):
+        each.call("upgrade", "orders")
+
+
+def test_what_a_tenant_needs_in_the_default_database_comes_first(each: Facade) -> None:
+    with pytest.raises(Exception, match="depends on shop_1, which is not applied to the database default"):
+        each.call("upgrade", database="tenants/acme")
+
+
+def failing() -> Iterator[Database]:
+    yield Database("acme", url="sqlite:///acme.db")
+    raise RuntimeError("postgresql://me:canary@host/db is down")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (failing, rf"failing, which lists the group clients, failed at .*{Path(__file__).name}:\d+: RuntimeError: "),
+        (lambda: [Database("a", schema="a"), Database("a", schema="b")], "listed two databases with the name a"),
+        (lambda: ["acme"], "listed an object of type str. List ampho.Database objects"),
+        (lambda: None, "returned an object of type NoneType"),
+        (lambda: [Database("a/b", schema="a")], "'a/b', that has a name that is empty, or that contains '/'"),
+        (lambda: [Database("a*", schema="a")], r"'a\*', that has a name"),
+        (lambda: [Database("a b", schema="a")], "'a b', that has a name"),
+        (lambda: [Database("", schema="a")], "'', that has a name"),
+    ],
+)
+def test_a_function_that_fails_is_named(each: Facade, function: Any, message: str) -> None:
+    listing(each, function)
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        each.call("current", database="clients")
+    assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "clients/acme has no url= and no schema="),
+        ({"url": "postgresql//me:canary@host"}, "The database clients/acme is not a database URL"),
+        ({"schema": "acme"}, "clients/acme names the schema acme, but sqlite has no schemas inside a database"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named(each: Facade, given: dict[str, str], message: str) -> None:
+    listing(each, lambda: [Database("acme", **given)])
+    assert message in each.error_line("db-current", "-d", "clients/acme")
+    assert "canary" not in repr(Database("acme", **given))
+
+
+def test_a_driver_of_the_other_kind_is_an_error(each: Facade) -> None:
+    other = "postgresql+psycopg2://me:canary@host/db" if each.ampho.is_async else url("quart", "acme")
+    listing(each, lambda: [Database("acme", url=other)])
+    line = each.error_line("db-current", "-d", "clients/acme")
+    assert ("an async one is needed" if each.ampho.is_async else "a sync one is needed") in line
+    assert "canary" not in line
+
+
+@pytest.mark.parametrize("name", ["default", "a/b", "a*", "", "a b"])
+def test_a_group_cannot_have_any_name(each: Facade, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="group"):
+        each.ampho.databases(name, packages=["orders"])
+
+
+def test_a_group_and_a_bind_cannot_have_one_name(shop: Project) -> None:
+    with facade(shop, "flask", ["shop"], URLS["flask"], SQLALCHEMY_BINDS={"clients": "sqlite:///x.db"}) as each:
+        listing(each, list)
+        with pytest.raises(ConfigurationError, match="The group clients has the name of a database in SQLALCHEMY_BIND"):
+            each.call("current")
+        with pytest.raises(ConfigurationError, match="The group clients exists"):
+            listing(each, list)
+
+
+def test_async_functions_list_databases_on_quart(each: Facade) -> None:
+    async def generator() -> AsyncIterator[Database]:
+        yield Database("acme", url=url("quart", "acme"))
+
+    async def function() -> list[Database]:
+        return [Database("acme", url=url("quart", "acme"))]
+
+    for number, listed in enumerate((generator, function)):
+        listing(each, listed, f"clients{number}")
+        if each.ampho.is_async:
+            found = each.call("current", database=[f"clients{number}", "default"])
+            assert list(found.databases) == ["default", f"clients{number}/acme"]
+        else:
+            with pytest.raises(ConfigurationError, match=r"is async\. On Flask, write a plain function or generator"):
+                each.call("current", database=f"clients{number}")
