@@ -193,8 +193,8 @@ class Commands:
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
         """Move the later of two parallel lines of a package after the other, if none of its revisions is applied.
 
-        The later line is the one whose first revision is newer. Ampho cannot check whether that revision is applied to
-        other databases; if it is, use :meth:`merge` instead.
+        The later line is the one whose first revision is newer. Ampho checks the databases in which the package lives,
+        but not those of other machines; if the revision is applied there, use :meth:`merge` instead.
 
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -206,8 +206,13 @@ class Commands:
         def move(on: Opened) -> Revision:
             return rebase.rebase(on.project, on.connection, package, x=x)
 
-        name = self._running.project().homes.of(package)[0]
-        return self._running.on_one(move, name, observer, "db-rebase", mending=package)
+        def check(on: Opened) -> object:
+            return rebase.check(on.project, on.connection, package, x=x)
+
+        first, *others = self._running.project().homes.of(package)
+        for name in others:
+            self._running.on_one(check, name, observer, "db-rebase", mending=package)
+        return self._running.on_one(move, first, observer, "db-rebase", mending=package)
 
     def check(
         self,

@@ -271,7 +271,7 @@ class Running:
         plan = planner.plan(specifier)
         plan.check_agreed(agreed)
         observers = Observers(self._whole.url)
-        observers.of_run = [observer or Observer()]
+        observers.members.append(observer or Observer())
         observers.announce(plan)
         progress = Progress(plan, planner, keep_going=keep_going)
         for segment in segments(plan):
@@ -289,7 +289,7 @@ class Running:
             except AmphoError as exc:
                 progress.failed(steps, exc)
         done = progress.result()
-        observers.notify_of_run(Observer.finished, done)
+        observers.notify(Observer.finished, done)
         return done
 
     def _planner(

@@ -21,7 +21,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 import ampho
-from ampho.cli.json import KEYS, SCHEMA, SHAPES, VERSION, Shape, key_of, paths
+from ampho.cli.json import DATABASE, KEYS, SCHEMA, SHAPES, VERSION, Shape, key_of, paths
 from ampho.cli.show import print_text
 from ampho.errors import AmphoError
 
@@ -213,7 +213,7 @@ def _object(kind: Any, definitions: dict[str, Schema]) -> Schema:
     return {
         "description": _summary(kind),
         "type": "object",
-        "required": [name for name in properties if name not in shape.optional],
+        "required": [name for name in properties if name not in (DATABASE, *shape.optional)],
         "properties": properties,
     }
 

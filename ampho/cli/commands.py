@@ -221,17 +221,30 @@ def _wrote(revision: Revision) -> str:
 
 @cli.command("db-up")
 @click.argument("spec", type=_SPEC, default="heads")
+@click.option("-k", "--keep-going", is_flag=True, help="If a database fails, go on with the other databases.")
 @_plan
 @_sql
 @_start
 @_on_database
 def db_up(
-    ctx: click.Context, /, spec: str, *, planned: bool, sql: bool, start: tuple[str, ...], x: tuple[str, ...]
+    ctx: click.Context,
+    /,
+    spec: str,
+    *,
+    keep_going: bool,
+    planned: bool,
+    sql: bool,
+    start: tuple[str, ...],
+    x: tuple[str, ...],
 ) -> None:
     """Upgrade the database to SPEC.
 
     By default, apply all pending revisions.
     """
+    if keep_going and (sql or planned):
+        raise click.UsageError(
+            f"--keep-going cannot be combined with {'--sql' if sql else '--plan'}, which runs nothing."
+        )
     _check_combination(ctx, planned=planned, sql=sql, start=start)
     if planned:
         _show_plan(ctx, call(ctx, Commands.plan, spec, database=databases(ctx), x=x, observer=_WARNINGS))
@@ -243,7 +256,9 @@ def db_up(
         )
     else:
         with reporting() as reporter:
-            run = call(ctx, Commands.upgrade, spec, database=databases(ctx), x=x, observer=reporter)
+            run = call(
+                ctx, Commands.upgrade, spec, keep_going=keep_going, database=databases(ctx), x=x, observer=reporter
+            )
         _show_run(ctx, run)
 
 
@@ -410,7 +425,8 @@ def db_merge(ctx: click.Context, package: str, message: str, rev_id: str | None)
 
 @cli.command("db-rebase")
 @click.argument("package", shell_complete=completion.packages)
-@_on_database
+@_x
+@_on_files
 def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     """Move one of two parallel lines of PACKAGE after the other.
 

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import click
 
 from ampho._text import printable
-from ampho.cli.databases import by_database
+from ampho.cli.databases import by_database, databases
 from ampho.errors import AmphoError
+from ampho.settings import DEFAULT_DATABASE
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Object = dict[str, Any]
@@ -32,6 +33,8 @@ VERSION = 1
 SCHEMA = Path(__file__).parent.parent / "schema.json"
 LONGEST_MESSAGE = 20_000
 FLAG = "--json"
+DATABASE = "database"
+"""The field with the name of a database. If an app has one database, its name is left out."""
 
 _REQUESTED = "ampho.json"
 _STDOUT = "ampho.stdout"
@@ -150,7 +153,27 @@ def print_json(ctx: click.Context, *results: object) -> None:
             payload["databases"] = [{"database": name, key: encode(one)} for name, one in each.items()]
         else:
             payload[key] = encode(result)
+    if databases(ctx) is None and set(_databases_in(payload)) <= {DEFAULT_DATABASE}:
+        payload = _without_databases(payload)
     _print(ctx, ctx.info_name, payload)
+
+
+def _databases_in(value: Any) -> Iterator[str]:
+    """Yield the databases that JSON names."""
+    if isinstance(value, dict):
+        yield from [each for name, each in value.items() if name == DATABASE]
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _databases_in(each)
+
+
+def _without_databases(value: Any) -> Any:
+    """Return JSON without the name of the database, for an app that has only one."""
+    if isinstance(value, list):
+        return [_without_databases(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_databases(each) for name, each in value.items() if name != DATABASE}
+    return value
 
 
 def key_of(kind: type) -> str:

@@ -38,9 +38,15 @@ class Homes:
 
         Without any packages, this is only ``default``.
         """
+        if self._all_in_default:
+            return (DEFAULT_DATABASE,)
         used = dict.fromkeys(database for package in self.packages for database in self.of(package))
         names = tuple(name for name in (DEFAULT_DATABASE, *self.listed) if name in used)
         return names if names or self.groups else (DEFAULT_DATABASE,)
+
+    @property
+    def _all_in_default(self) -> bool:
+        return not self.listed and not self.groups
 
     @property
     def are_several(self) -> bool:
@@ -61,6 +67,8 @@ class Homes:
 
     def packages_in(self, database: str) -> tuple[str, ...]:
         """Return the packages that live in a database or in a group, in order."""
+        if self._all_in_default:
+            return tuple(self.packages) if database == DEFAULT_DATABASE else ()
         home = self.home(database)
         return tuple(package for package in self.packages if home in self.of(package))
 

@@ -227,7 +227,8 @@ class Executor:
                 is_async=is_async,
             )
             self._observers.members += [given, own]
-            self._observers.of_run = [own] if self.is_segment else [given, own]
+        # The given observer receives the events of the whole run from the caller.
+        self._of_run = self._observers.only(*self._observers.members[1:]) if self.is_segment else self._observers
 
     def run_nothing(self) -> Run | None:
         """Return an empty run, without importing Alembic, if there is nothing to do; otherwise, return None."""
@@ -237,14 +238,14 @@ class Executor:
             with suppress(AmphoError):  # reported later, when the plan is made again under the lock
                 run = query_known_table(self.project, self.connection, self._nothing_to_do)
         if run is not None:
-            self._observers.notify_of_run(Observer.finished, run)
+            self._of_run.notify(Observer.finished, run)
         return run
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
         plan = None if journal.unfinished else self.make_plan(self._graph, rows, journal)
         if plan is None or plan.steps:
             return None
-        self._observers.announce(plan)
+        self._of_run.announce(plan)
         return Run(plan, ())
 
     def run(self) -> Run:
@@ -261,7 +262,7 @@ class Executor:
             _warning_of_dangling_keys(connection, self._observers),
         ):
             run = self._run(connection)
-        self._observers.notify_of_run(Observer.finished, run)
+        self._of_run.notify(Observer.finished, run)
         return run
 
     def _run(self, connection: Connection) -> Run:
@@ -357,7 +358,7 @@ class Executor:
         plan, graph = self._make_plan(rows, journal)
         steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if is_first:
-            self._observers.announce(plan)
+            self._of_run.announce(plan)
         if steps and not rows:
             ensure_version_table(context)
         follow_in_blocks(context)

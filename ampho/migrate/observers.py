@@ -91,12 +91,10 @@ class Observers:
 
     :param url: the URL of the database; its password is masked in the log.
     :ivar members: the observers, in the order in which they receive each event.
-    :ivar of_run: the observers that receive the events of the whole run.
     """
 
     def __init__(self, url: URL) -> None:
         self.members: list[Observer] = []
-        self.of_run: list[Observer] = []
         self._url = url
         self._failed: set[str] = set()
 
@@ -125,29 +123,23 @@ class Observers:
 
     def notify(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a method of :class:`Observer` on each observer."""
-        self._notify(self.members, event, *args, **kwargs)
-
-    def announce(self, plan: Plan) -> None:
-        """Tell the observers of the run that its plan is accepted, and pass the plan's warning on."""
-        self.notify_of_run(Observer.planned, plan)
-        if plan.warning:
-            self.notify_of_run(Observer.warned, plan.warning)
-
-    def notify_of_run(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a method of :class:`Observer` that is about the whole run."""
-        self._notify(self.of_run, event, *args, **kwargs)
-
-    def _notify(
-        self,
-        observers: Sequence[Observer],
-        event: Callable[Concatenate[Any, P], None],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> None:
-        for observer in observers:
+        for observer in self.members:
             method = getattr(observer, event.__name__, None)
             if method is not None:
                 self.call(type(observer).__name__, method, *args, **kwargs)
+
+    def announce(self, plan: Plan) -> None:
+        """Tell the observers that the plan is accepted, and pass the plan's warning on."""
+        self.notify(Observer.planned, plan)
+        if plan.warning:
+            self.notify(Observer.warned, plan.warning)
+
+    def only(self, *members: Observer) -> Observers:
+        """Return an object for some of the observers, which does not log their errors again."""
+        found = Observers(self._url)
+        found.members += members
+        found._failed = self._failed
+        return found
 
 
 class LogAndSignals(Observer):
@@ -227,7 +219,12 @@ class LogAndSignals(Observer):
     def _record(
         self, event: str, level: int, text: str, words: Sequence[object], details: Mapping[str, object]
     ) -> None:
-        _record(event, level, self._prefix + text, words, {"database": self._database, **details})
+        # Without a handler, Python would print warnings and errors, but Ampho's methods must print nothing.
+        if _log.isEnabledFor(level) and _log.hasHandlers():
+            attributes = {f"ampho_{name}": _attribute(value) for name, value in details.items()}
+            shown = [word if isinstance(word, float) else escaped(str(word)) for word in words]
+            extra = {EVENT: event, "ampho_database": self._database, **attributes}
+            _log.log(level, self._prefix + text, *shown, extra=extra)
 
     def _send(self, signal: NamedSignal, **details: object) -> None:
         # Do not use signal.send(), which stops at the first receiver that raises an error.
@@ -257,14 +254,6 @@ def _details(plan: Plan) -> dict[str, object]:
         "steps": len(plan.steps),
         "packages": plan.packages,
     }
-
-
-def _record(event: str, level: int, text: str, words: Sequence[object], details: Mapping[str, object]) -> None:
-    # Without a handler, Python would print warnings and errors, but Ampho's methods must print nothing.
-    if _log.isEnabledFor(level) and _log.hasHandlers():
-        attributes = {f"ampho_{name}": _attribute(value) for name, value in details.items()}
-        shown = [word if isinstance(word, float) else escaped(str(word)) for word in words]
-        _log.log(level, text, *shown, extra={EVENT: event, **attributes})
 
 
 def _attribute(value: object) -> object:

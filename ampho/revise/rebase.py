@@ -37,6 +37,15 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
 
     :return: the first revision of the later line.
     """
+    root, onto = check(project, connection, package, x=x)
+    return _reparent(project.graph[root], onto)
+
+
+def check(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> tuple[str, str]:
+    """Check that the later line can be moved, and that no revision of it is applied to the database.
+
+    :return: the first revision of the later line, and the head of the other line.
+    """
     project.package(package).check_writable()
     project.check_addressed(package)
     graph = project.graph
@@ -50,7 +59,7 @@ def rebase(project: Project, connection: Connection, package: str, *, x: Sequenc
             f" {_merge_instead(package)}",
             package=package,
         )
-    return _reparent(graph[root], onto)
+    return root, onto
 
 
 def _merge_instead(package: str) -> str:

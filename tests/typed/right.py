@@ -82,6 +82,7 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
             head="blog_1",
             splice=True,
             rev_id="blog_2",
+            database="reports",
             x=X,
             observer=OBSERVER,
         ),
@@ -104,22 +105,41 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
     )
     assert_type(ampho.merge("blog", "Join", rev_id="blog_3"), Revision)
     assert_type(ampho.rebase("blog", x=X, observer=OBSERVER), Revision)
-    assert_type(ampho.check("blog", "core", scratch=True, x=X, observer=OBSERVER), tuple[Drift, ...])
-    assert_type(ampho.lint("blog", exclude=["data-loss"], x=X, observer=OBSERVER), LintReport)
-    assert_type(ampho.plan("blog", direction=Direction.DOWNGRADE, cascade=True, x=X, observer=OBSERVER), Plan)
+    assert_type(
+        ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
+        tuple[Drift, ...],
+    )
+    assert_type(
+        ampho.lint("blog", exclude=["data-loss"], database=["default", "reports"], x=X, observer=OBSERVER), LintReport
+    )
+    assert_type(
+        ampho.plan("blog", direction=Direction.DOWNGRADE, cascade=True, database="reports", x=X, observer=OBSERVER),
+        Plan,
+    )
     assert_type(ampho.plan(direction="downgrade"), Plan)
-    assert_type(ampho.upgrade("blog", agreed=plan, x=X, observer=OBSERVER), Run)
-    assert_type(ampho.downgrade("-1", cascade=True, confirm="app", agreed=plan, x=X, observer=OBSERVER), Run)
-    assert_type(ampho.upgrade_sql("blog", start="base", x=X, observer=OBSERVER), str)
-    assert_type(ampho.downgrade_sql("blog@base", cascade=True, start=["blog_1"], x=X, observer=OBSERVER), str)
-    assert_type(ampho.stamp("heads", purge=True, confirm="app", x=X, observer=OBSERVER), Stamped)
-    assert_type(ampho.forget("blog", x=X, observer=OBSERVER), Stamped)
-    assert_type(ampho.resolve("blog_1", applied=True, x=X, observer=OBSERVER), Stamped)
-    assert_type(ampho.status("blog", "core", all=True, check=True, x=X, observer=OBSERVER), DatabaseStatus)
-    assert_type(ampho.current(verbose=True, x=X, observer=OBSERVER), CurrentState)
-    assert_type(ampho.deployment(x=X, observer=OBSERVER), Deployment)
-    assert_type(ampho.wait(timeout=1.5, x=X, observer=OBSERVER), Deployment)
-    assert_type(ampho.log(x=X, observer=OBSERVER), tuple[Entry, ...])
+    assert_type(
+        ampho.upgrade("blog", agreed=plan, keep_going=True, database=["default", "reports"], x=X, observer=OBSERVER),
+        Run,
+    )
+    assert_type(
+        ampho.downgrade("-1", cascade=True, confirm="app", agreed=plan, database="reports", x=X, observer=OBSERVER), Run
+    )
+    assert_type(ampho.upgrade_sql("blog", start="base", database="reports", x=X, observer=OBSERVER), str)
+    assert_type(
+        ampho.downgrade_sql("blog@base", cascade=True, start=["blog_1"], database="reports", x=X, observer=OBSERVER),
+        str,
+    )
+    assert_type(ampho.stamp("heads", purge=True, confirm="app", database="reports", x=X, observer=OBSERVER), Stamped)
+    assert_type(ampho.forget("blog", database="reports", x=X, observer=OBSERVER), Stamped)
+    assert_type(ampho.resolve("blog_1", applied=True, database="reports", x=X, observer=OBSERVER), Stamped)
+    assert_type(
+        ampho.status("blog", "core", all=True, check=True, database=["default", "reports"], x=X, observer=OBSERVER),
+        DatabaseStatus,
+    )
+    assert_type(ampho.current(verbose=True, database=["default", "reports"], x=X, observer=OBSERVER), CurrentState)
+    assert_type(ampho.deployment(database=["default", "reports"], x=X, observer=OBSERVER), Deployment)
+    assert_type(ampho.wait(timeout=1.5, database=["default", "reports"], x=X, observer=OBSERVER), Deployment)
+    assert_type(ampho.log(database=["default", "reports"], x=X, observer=OBSERVER), tuple[Entry, ...])
     assert_type(ampho.show("blog", observer=OBSERVER), tuple[RevisionRecord, ...])
     assert_type(ampho.graph("blog", full=True, database=False, x=X, observer=OBSERVER), Picture)
 
@@ -145,6 +165,7 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
             head="blog_1",
             splice=True,
             rev_id="blog_2",
+            database="reports",
             x=X,
             observer=OBSERVER,
         ),
@@ -167,22 +188,57 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
     )
     assert_type(await ampho.merge("blog", "Join", rev_id="blog_3"), Revision)
     assert_type(await ampho.rebase("blog", x=X, observer=OBSERVER), Revision)
-    assert_type(await ampho.check("blog", "core", scratch=True, x=X, observer=OBSERVER), tuple[Drift, ...])
-    assert_type(await ampho.lint("blog", exclude=["data-loss"], x=X, observer=OBSERVER), LintReport)
-    assert_type(await ampho.plan("blog", direction=Direction.DOWNGRADE, cascade=True, x=X, observer=OBSERVER), Plan)
+    assert_type(
+        await ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
+        tuple[Drift, ...],
+    )
+    assert_type(
+        await ampho.lint("blog", exclude=["data-loss"], database=["default", "reports"], x=X, observer=OBSERVER),
+        LintReport,
+    )
+    assert_type(
+        await ampho.plan(
+            "blog", direction=Direction.DOWNGRADE, cascade=True, database="reports", x=X, observer=OBSERVER
+        ),
+        Plan,
+    )
     assert_type(await ampho.plan(direction="downgrade"), Plan)
-    assert_type(await ampho.upgrade("blog", agreed=plan, x=X, observer=OBSERVER), Run)
-    assert_type(await ampho.downgrade("-1", cascade=True, confirm="app", agreed=plan, x=X, observer=OBSERVER), Run)
-    assert_type(await ampho.upgrade_sql("blog", start="base", x=X, observer=OBSERVER), str)
-    assert_type(await ampho.downgrade_sql("blog@base", cascade=True, start=["blog_1"], x=X, observer=OBSERVER), str)
-    assert_type(await ampho.stamp("heads", purge=True, confirm="app", x=X, observer=OBSERVER), Stamped)
-    assert_type(await ampho.forget("blog", x=X, observer=OBSERVER), Stamped)
-    assert_type(await ampho.resolve("blog_1", applied=True, x=X, observer=OBSERVER), Stamped)
-    assert_type(await ampho.status("blog", "core", all=True, check=True, x=X, observer=OBSERVER), DatabaseStatus)
-    assert_type(await ampho.current(verbose=True, x=X, observer=OBSERVER), CurrentState)
-    assert_type(await ampho.deployment(x=X, observer=OBSERVER), Deployment)
-    assert_type(await ampho.wait(timeout=1.5, x=X, observer=OBSERVER), Deployment)
-    assert_type(await ampho.log(x=X, observer=OBSERVER), tuple[Entry, ...])
+    assert_type(
+        await ampho.upgrade(
+            "blog", agreed=plan, keep_going=True, database=["default", "reports"], x=X, observer=OBSERVER
+        ),
+        Run,
+    )
+    assert_type(
+        await ampho.downgrade(
+            "-1", cascade=True, confirm="app", agreed=plan, database="reports", x=X, observer=OBSERVER
+        ),
+        Run,
+    )
+    assert_type(await ampho.upgrade_sql("blog", start="base", database="reports", x=X, observer=OBSERVER), str)
+    assert_type(
+        await ampho.downgrade_sql(
+            "blog@base", cascade=True, start=["blog_1"], database="reports", x=X, observer=OBSERVER
+        ),
+        str,
+    )
+    assert_type(
+        await ampho.stamp("heads", purge=True, confirm="app", database="reports", x=X, observer=OBSERVER), Stamped
+    )
+    assert_type(await ampho.forget("blog", database="reports", x=X, observer=OBSERVER), Stamped)
+    assert_type(await ampho.resolve("blog_1", applied=True, database="reports", x=X, observer=OBSERVER), Stamped)
+    assert_type(
+        await ampho.status(
+            "blog", "core", all=True, check=True, database=["default", "reports"], x=X, observer=OBSERVER
+        ),
+        DatabaseStatus,
+    )
+    assert_type(
+        await ampho.current(verbose=True, database=["default", "reports"], x=X, observer=OBSERVER), CurrentState
+    )
+    assert_type(await ampho.deployment(database=["default", "reports"], x=X, observer=OBSERVER), Deployment)
+    assert_type(await ampho.wait(timeout=1.5, database=["default", "reports"], x=X, observer=OBSERVER), Deployment)
+    assert_type(await ampho.log(database=["default", "reports"], x=X, observer=OBSERVER), tuple[Entry, ...])
     assert_type(await ampho.show("blog", observer=OBSERVER), tuple[RevisionRecord, ...])
     assert_type(await ampho.graph("blog", full=True, database=False, x=X, observer=OBSERVER), Picture)
 
