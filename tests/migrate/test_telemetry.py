@@ -121,9 +121,10 @@ def test_what_a_signal_brings(shop: Facade, project: Project) -> None:
         "revision": "core_1",
         "package": "core",
         "direction": Direction.UPGRADE,
+        "database": "default",
     }
     assert applied == {**started, "duration": run.steps[0].duration}
-    assert finished == {"run": run, "direction": Direction.UPGRADE, "duration": run.duration}
+    assert finished == {"run": run, "direction": Direction.UPGRADE, "duration": run.duration, "database": "default"}
     assert {what["direction"] for _, what in heard[5:]} == {Direction.DOWNGRADE}
 
     project.revision("shop", "shop_1", None, "core_1", upgrade="op.execute('nonsense')")
@@ -151,6 +152,7 @@ def test_what_a_record_has(shop: Facade, project: Project, caplog: pytest.LogCap
             "ampho_revision": "core_1",
             "ampho_package": "core",
             "ampho_direction": "upgrade",
+            "ampho_database": "default",
         }.items()
     )
     assert isinstance(vars(applied)["ampho_duration"], float)
