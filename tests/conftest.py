@@ -40,7 +40,10 @@ TIMEOUT, GRACE = 120, 60
 FIRST = {"test_benchmarks.py", "test_cost.py", "test_docs.py", "test_examples.py", "test_order.py", "test_secrets.py"}
 # What is only in these folders depends on more of a driver than its database, and whether it is async.
 DRIVERS_DIFFER = {"aio", "database"}
-UNMEASURED_DRIVERS = {"postgresql+psycopg_async", "mariadb+asyncmy"}
+# Elsewhere, the tests with these drivers run what the others run, too; as do those of all that is async, except in the
+# folder that is named here.
+ALIKE, ALIKE_IF_ASYNC = {"psycopg_async", "asyncpg", "asyncmy"}, {"aiosqlite", "quart"}
+ASYNC_DIFFERS = "migrate"
 PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
 
 
@@ -82,9 +85,9 @@ def _is_measured(item: pytest.Item) -> bool:
         return False
     if marker := item.get_closest_marker("measured"):
         return any(part in item.name for part in marker.args)
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    drivers = {parameters.get(fixture) for fixture in PARAMETRIZED}
-    return item.path.parent.name in DRIVERS_DIFFER or UNMEASURED_DRIVERS.isdisjoint(drivers)
+    folder, parameters = item.path.parent.name, item.callspec.id.split("-") if hasattr(item, "callspec") else []
+    alike = ALIKE if folder == ASYNC_DIFFERS else ALIKE | ALIKE_IF_ASYNC
+    return folder in DRIVERS_DIFFER or alike.isdisjoint(parameters)
 
 
 @contextmanager
