@@ -41,7 +41,7 @@ def body(shop: Store) -> str:
     return shop.newest("people").partition("def upgrade")[2]
 
 
-@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.measured("pysqlite")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 @pytest.mark.parametrize("answer", ["y", "n", "", "\x03", "\x04"], ids=["y", "n", "Enter", "Ctrl-C", "Ctrl-D"])
 def test_a_rename_is_asked_for(shop: Store, database: Database, answer: str) -> None:
@@ -71,7 +71,7 @@ def test_a_rename_is_asked_for(shop: Store, database: Database, answer: str) -> 
     assert database.query("SELECT name, city FROM users") == [("Ada" if answer == "y" else None, "London")]
 
 
-@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.measured("pysqlite")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_a_value_is_asked_for_until_it_is_one(shop: Store, database: Database) -> None:
     shop.models("people", FILLED)
@@ -90,7 +90,6 @@ def test_a_value_is_asked_for_until_it_is_one(shop: Store, database: Database) -
     assert database.columns("users") == ["id", "name", "city"]
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_no_value_leaves_the_warning(shop: Store) -> None:
     shop.models("people", FILLED)
@@ -102,7 +101,6 @@ def test_no_value_leaves_the_warning(shop: Store) -> None:
     assert "UPDATE" not in body(shop)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_of_several_new_names_one_is_chosen(shop: Store) -> None:
     several = RENAMED.replace("    city", "    alias = sa.Column(sa.String(50))\n    city")
@@ -117,7 +115,6 @@ def test_of_several_new_names_one_is_chosen(shop: Store) -> None:
     assert "+ column users.alias  VARCHAR(50)" in seen.shown
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite")
 @pytest.mark.parametrize("why", ["pipe", "--json", "CI", "--dry-run"])
 def test_nothing_is_asked_where_nobody_can_answer(shop: Store, why: str) -> None:

@@ -530,7 +530,6 @@ def test_of_many_steps_the_first_are_shown_with_the_question(project: Project) -
     assert "\nand 21 more; --plan lists all of them\n" in refused.stdout
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("typed", "exit_code", "said"), [("\x03", 130, "Interrupted."), ("\x04", 1, "Aborted!")])
 def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int, said: str, project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
@@ -549,7 +548,6 @@ def test_who_is_asked_may_interrupt_or_end_the_input(typed: str, exit_code: int,
         assert [len(package.applied) for package in here.call("current")] == [2, 1]
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)
@@ -563,7 +561,6 @@ def test_a_run_begins_on_the_line_after_the_answer(project: Project) -> None:
     assert "\r\n\r\n" not in re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\x1b[78D]", "", begin)
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_what_another_process_does_before_the_answer_ends_it(project: Project) -> None:
     project.app("flask", write(project), URLS["flask"])
     up(project)

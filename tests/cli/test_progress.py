@@ -72,7 +72,7 @@ def frame(shown: str) -> list[str]:
     return drawn[next(number for number, line in enumerate(drawn) if line.startswith("  *")) :]
 
 
-@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.measured("psycopg")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
     """With all that a revision says above it, once; the log says nothing that the command says itself."""
@@ -269,7 +269,6 @@ def test_part_of_a_line_stays_apart_from_the_line_of_its_revision(project: Proje
     ]
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: Project) -> None:
     project.package("core")
     for number in range(1, 6):
@@ -305,7 +304,7 @@ def test_what_another_process_did_of_a_plan_is_not_counted_as_applied(project: P
     assert done.stdout.endswith("; another process ran the other 3.\n")
 
 
-@pytest.mark.measured("--no-color")
+@pytest.mark.measured("a terminal", "--no-color")
 @pytest.mark.parametrize(
     ("env", "more", "is_coloured"),
     [({}, [], True), ({"NO_COLOR": "1"}, [], False), ({}, ["--no-color"], False), ({"TERM": "dumb"}, [], False)],

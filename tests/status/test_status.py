@@ -338,7 +338,6 @@ def test_a_terminal_shows_all_of_each_id_at_its_width(
         assert not re.search(r"\x1b\[[0-9;]*3\d", each.run("db-status").stdout)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_real_terminal(project: Project, width: int) -> None:
     project.app("flask", write(project), URLS["flask"])
