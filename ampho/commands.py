@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Direction, Plan, Run
+    from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
@@ -37,6 +38,7 @@ class Commands:
 
     def __init__(self, framework: Framework) -> None:
         self._running = Running(framework)
+        self.project: Callable[[], Project] = self._running.project  # which the command line needs, too
 
     def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package.
@@ -311,6 +313,7 @@ class Commands:
         *,
         agreed: Plan | None = None,
         keep_going: bool = False,
+        create: bool = False,
         database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
@@ -320,6 +323,7 @@ class Commands:
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param keep_going: whether to go on with other databases if one fails.
+        :param create: whether to create databases and schemas of groups that do not exist yet.
         :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
@@ -328,6 +332,8 @@ class Commands:
         """
         from ampho.migrate import executor
 
+        if create:
+            self._running.create(database)
         if self._running.project().has_several_databases:
             return self._running.upgrade(
                 specifier, database, agreed=agreed, keep_going=keep_going, x=x, observer=observer

@@ -405,6 +405,16 @@ class Extension(ABC):
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
             yield connection
 
+    def create_missing(self, app: App, engine: Engine, project: Project) -> tuple[str, ...]:
+        """Create a database of a group, or its schema, if it does not exist, and return what was created.
+
+        :param engine: as for :meth:`migrating_connection`. The same applies to ``project``.
+        """
+        from ampho.database.creation import create_missing
+
+        own, setting = self.migrating_engine(app, engine, project)
+        return create_missing(own, engine, setting)
+
     def migrating_engine(
         self, app: App, engine: Engine, project: Project, *, scratch: bool = False
     ) -> tuple[Engine, str]:

@@ -54,6 +54,13 @@ class Framework(ABC):
         """
 
     @abstractmethod
+    def create(self, project: Project) -> None:
+        """Create a database of a group, or its schema, if it does not exist.
+
+        :param project: the part of the app's project that belongs to the database.
+        """
+
+    @abstractmethod
     def sleep(self, seconds: float) -> None:
         """Wait for a number of seconds."""
 
@@ -176,6 +183,18 @@ class Running:
             ) as connection,
         ):
             return named(work(Opened(project, connection, receiver)), name)
+
+    def create(self, database: str | Iterable[str] | None) -> None:
+        """Create those databases and schemas of groups that do not exist.
+
+        :param database: names and patterns; by default, no databases of groups.
+        """
+        whole = self._whole
+        with closing(whole.each_of(whole.databases(database))) as found:
+            for part in (whole.of(name) for name in found):
+                if part.member is not None:
+                    with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
+                        self.framework.create(part)
 
     @contextmanager
     def _connected(

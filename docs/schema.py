@@ -29,6 +29,7 @@ Schema = dict[str, Any]
 
 COMMANDS = {
     "drifts": "db-check",
+    "fleet": "db-up for groups of databases",
     "deployment": "db-check --deploy and db-wait",
     "all_initialized": "db-init without PACKAGE",
     "generated": "db-rev -a",

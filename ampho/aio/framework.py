@@ -54,7 +54,7 @@ class QuartFramework(Framework):
             old schema, so its pool is replaced after a commit. Connections in use keep working, and are closed when
             they are returned to the pool.
         """
-        engine = self._extension.engine(self._app, project.database if project.member is None else DEFAULT_DATABASE)
+        engine = self._engine(project)
         commits: list[object] = []
         stack = ExitStack()
         try:
@@ -65,6 +65,14 @@ class QuartFramework(Framework):
             await_only(finish(greenlet_spawn(stack.close)))
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
+
+    def create(self, project: Project) -> None:
+        """Create a database of a group, or its schema, if it does not exist."""
+        self._extension.create_missing(self._app, self._engine(project).sync_engine, project)
+
+    def _engine(self, project: Project) -> AsyncEngine:
+        name = project.database if project.member is None else DEFAULT_DATABASE
+        return self._extension.engine(self._app, name)
 
     def _open(self, engine: AsyncEngine, project: Project, stack: ExitStack, *, scratch: bool) -> Connection:
         opened = self._extension.migrating_connection(self._app, engine.sync_engine, project, scratch=scratch)

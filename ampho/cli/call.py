@@ -41,14 +41,22 @@ def call(
 
     :raises AmphoError: if the command fails, if no app is found, or if the app has no extension.
     """
-    from ampho.extension import SyncExtension, extension_of
-
-    app = _load(ctx.obj)
+    app = load(ctx.obj)
     for message in misspelled(app.config, os.environ):
         warn(message)
+    return call_for(app, function, *args, **kwargs)
+
+
+def call_for(app: App, function: Callable[Concatenate[Commands, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a command for an app, and return its result. SIGTERM and Ctrl-C end it.
+
+    :raises AmphoError: if the command fails, or if the app has no extension.
+    """
+    from ampho.extension import SyncExtension, extension_of
+
     extension = extension_of(app)
     if isinstance(extension, SyncExtension):
-        with cast("Flask", app).app_context(), _ended_by_signals(_raise):
+        with cast("Flask", app).app_context(), ended_by_signals(_raise):
             return extension.call(function, *args, **kwargs)
 
     async def call_async() -> T:
@@ -61,7 +69,11 @@ def call(
     return _in_a_loop(call_async)
 
 
-def _load(loader: Loader) -> App:
+def load(loader: Loader) -> App:
+    """Return the app that the command line finds.
+
+    :raises AppNotFoundError: if there is no app, or it cannot be loaded.
+    """
     try:
         return loader.load_app()
     except (AmphoError, click.ClickException):
@@ -82,7 +94,7 @@ _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
 
 
 @contextmanager
-def _ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
+def ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
     """Call ``end`` when SIGTERM or SIGINT arrives, unless the app handles that signal or this is not the main thread.
 
     :param end: a function that is called with the class of the signal's exception.
@@ -146,7 +158,7 @@ def _in_a_loop(work: Callable[[], Awaitable[T]]) -> T:
 
     running = _Interruptible()
     if not _has_running_loop():
-        with _ended_by_signals(running.end):
+        with ended_by_signals(running.end):
             return anyio.run(running.run, work)
     from concurrent.futures import ThreadPoolExecutor
 

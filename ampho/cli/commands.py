@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,7 @@ from ampho.cli import completion
 from ampho.cli.asking import generated
 from ampho.cli.call import call
 from ampho.cli.databases import database, database_option, databases, listing
+from ampho.cli.fleet.options import Options, fleet_options
 from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
 from ampho.cli.json import json_option, print_json, wants_json
@@ -25,6 +26,7 @@ from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, Lo
 from ampho.cli.terminal import can_ask
 from ampho.commands import Commands
 from ampho.errors import ProtectedError
+from ampho.history.homes import ANY
 
 if TYPE_CHECKING:
     from ampho.history.revision import Revision
@@ -225,6 +227,8 @@ def _wrote(revision: Revision) -> str:
 @_plan
 @_sql
 @_start
+@click.option("--all", "everything", is_flag=True, help="Upgrade all databases, and then those of all groups.")
+@fleet_options
 @_on_database
 def db_up(
     ctx: click.Context,
@@ -235,19 +239,25 @@ def db_up(
     planned: bool,
     sql: bool,
     start: tuple[str, ...],
+    everything: bool,
     x: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Upgrade the database to SPEC.
 
     By default, apply all pending revisions.
     """
-    if keep_going and (sql or planned):
+    wanted = Options(keep_going=keep_going, **options)
+    if (sql or planned) and wanted.first:
         raise click.UsageError(
-            f"--keep-going cannot be combined with {'--sql' if sql else '--plan'}, which runs nothing."
+            f"{wanted.first} cannot be combined with {'--sql' if sql else '--plan'}, which runs nothing."
         )
     _check_combination(ctx, planned=planned, sql=sql, start=start)
+    if everything and databases(ctx):
+        raise click.UsageError("--all and --database are mutually exclusive.")
+    names = (ANY,) if everything else databases(ctx)
     if planned:
-        _show_plan(ctx, call(ctx, Commands.plan, spec, database=databases(ctx), x=x, observer=_WARNINGS))
+        _show_plan(ctx, call(ctx, Commands.plan, spec, database=names, x=x, observer=_WARNINGS))
     elif sql:
         _print_sql(
             lambda: call(
@@ -255,11 +265,40 @@ def db_up(
             )
         )
     else:
+        _upgrade(ctx, spec, names, wanted, x)
+
+
+def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options: Options, x: tuple[str, ...]) -> None:
+    from ampho.cli.fleet.run import split, upgrade_members
+
+    single, members = (names, []) if names is None else split(ctx, names, spec)
+    if options.of_groups and not members:
+        raise click.UsageError(
+            f"{options.of_groups} is only for groups of databases, such as with '--database tenants'."
+        )
+    results: list[object] = []
+    if single is None or single:
         with reporting() as reporter:
             run = call(
-                ctx, Commands.upgrade, spec, keep_going=keep_going, database=databases(ctx), x=x, observer=reporter
+                ctx,
+                Commands.upgrade,
+                spec,
+                keep_going=options.keep_going,
+                create=options.create,
+                database=single,
+                x=x,
+                observer=reporter,
             )
-        _show_run(ctx, run)
+        print_text(run, ctx)
+        results.append(run)
+    exit_code = 0
+    if members:
+        report, exit_code = upgrade_members(ctx, spec, members, options, x)
+        print_text(report, ctx)
+        results.append(report)
+    if wants_json(ctx):
+        print_json(ctx, *results)
+    ctx.exit(exit_code)
 
 
 @cli.command("db-down")

@@ -65,6 +65,7 @@ KEYS: Mapping[str, str] = {
     "AllInitialized": "all_initialized",
     "CurrentState": "current",
     "DatabaseStatus": "status",
+    "FleetReport": "fleet",
     "LintReport": "lint",
     "NoneType": "revision",
     "Picture": "graph",

@@ -46,7 +46,7 @@ def say(
     stream = sys.stderr if err else sys.stdout
     text = escaped(text)
     if is_terminal(stderr=err):
-        text = _colored(wrap(text, _columns(stream), hang), colors)
+        text = _colored(wrap(text, columns(stream), hang), colors)
     click.echo(text, file=stream)  # noqa: TID251 (the only call with text that may need escaping)
 
 
@@ -125,7 +125,7 @@ def _show_warning(  # noqa: PLR0917 (the signature is Python's)
     warn(describe_warning(message, category, filename, lineno))
 
 
-def _columns(stream: IO[str]) -> int:
+def columns(stream: IO[str]) -> int:
     """Return the width of a terminal; ``COLUMNS`` overrides it, as in Rich."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):

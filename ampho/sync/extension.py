@@ -193,9 +193,15 @@ class FlaskFramework(Framework):
         self, project: Project, *, scratch: bool = False, renews: bool = False
     ) -> AbstractContextManager[Connection]:
         """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
+        return self._extension.migrating_connection(self._app, self._engine(project), project, scratch=scratch)
+
+    def create(self, project: Project) -> None:
+        """Create a database of a group, or its schema, if it does not exist."""
+        self._extension.create_missing(self._app, self._engine(project), project)
+
+    def _engine(self, project: Project) -> Engine:
         name = project.database if project.member is None else DEFAULT_DATABASE
-        engine = self._extension.engine(self._app, name)
-        return self._extension.migrating_connection(self._app, engine, project, scratch=scratch)
+        return self._extension.engine(self._app, name)
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for a number of seconds."""

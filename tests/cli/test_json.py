@@ -91,7 +91,7 @@ def test_every_command_has_it() -> None:
 
 
 def test_every_result_has_a_text() -> None:
-    for room in ("lists", "migrate", "revise", "status"):
+    for room in ("fleet", "lists", "migrate", "revise", "status"):
         import_module(f"ampho.cli.show.{room}")
     keys = json.loads(SCHEMA.read_text("utf-8"))["properties"].keys() - {"version", "command", "databases", "error"}
 

@@ -118,7 +118,7 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
     )
     assert_type(ampho.plan(direction="downgrade"), Plan)
     assert_type(
-        ampho.upgrade("blog", agreed=plan, keep_going=True, database=["default", "reports"], x=X, observer=OBSERVER),
+        ampho.upgrade("blog", agreed=plan, keep_going=True, create=True, database=["reports"], x=X, observer=OBSERVER),
         Run,
     )
     assert_type(
@@ -205,7 +205,7 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
     assert_type(await ampho.plan(direction="downgrade"), Plan)
     assert_type(
         await ampho.upgrade(
-            "blog", agreed=plan, keep_going=True, database=["default", "reports"], x=X, observer=OBSERVER
+            "blog", agreed=plan, keep_going=True, create=True, database=["reports"], x=X, observer=OBSERVER
         ),
         Run,
     )

@@ -1,0 +1,155 @@
+"""The results of an upgrade of many databases: how each one ended, and a report on all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FleetOutcome(StrEnum):
+    """How the upgrade of a database ended."""
+
+    UP_TO_DATE = "up to date"
+    """Nothing was pending."""
+    UPGRADED = "upgraded"
+    """Revisions were applied."""
+    FAILED = "failed"
+    """A revision failed, or the upgrade could not begin."""
+    UNREACHABLE = "unreachable"
+    """The survey could not connect to the database."""
+    LOCKED = "locked"
+    """Another process was migrating the database, and did not finish in time."""
+    SKIPPED = "skipped"
+    """The command ended before the turn of the database."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether somebody has to do something about it."""
+        return self in (FleetOutcome.FAILED, FleetOutcome.UNREACHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the upgrade of one database ended. A worker process sends this, so it contains only plain data.
+
+    :ivar database: the name of the database, such as ``tenants/acme``.
+    :ivar outcome: the outcome.
+    :ivar applied: the ids of the revisions that were applied, in order.
+    :ivar revision: the id of the revision that failed; None if the failure was not that of a revision.
+    :ivar cause: the message of the error, without the name of the database; empty if there was none.
+    :ivar duration: the number of seconds that the upgrade took.
+    """
+
+    database: str
+    outcome: FleetOutcome
+    applied: tuple[str, ...] = ()
+    revision: str | None = None
+    cause: str = ""
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A database that could not be upgraded.
+
+    :ivar database: the name of the database.
+    :ivar outcome: ``failed``, ``unreachable``, or ``locked``.
+    :ivar revision: the id of the revision that failed; None if the failure was not that of a revision.
+    :ivar cause: what went wrong.
+    :ivar command: the command that tries this database again.
+    """
+
+    database: str
+    outcome: FleetOutcome
+    revision: str | None
+    cause: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionCount:
+    """What an upgrade of many databases did with one revision.
+
+    :ivar revision: the id of the revision.
+    :ivar applied: the number of databases to which it was applied.
+    :ivar failed: the number of databases on which it failed.
+    """
+
+    revision: str
+    applied: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class FleetReport:
+    """The result of an upgrade of many databases.
+
+    :ivar outcomes: the number of databases by outcome, without outcomes that did not occur.
+    :ivar revisions: what was done with each revision that was applied or failed, by id.
+    :ivar failures: the databases that failed, were unreachable, or were locked until the end.
+    :ivar upgraded: the names of the databases to which revisions were applied.
+    :ivar skipped: the names of the databases whose turn did not come.
+    :ivar stopped: why the command ended before all databases had their turn; empty if it did not.
+    :ivar duration: the number of seconds that the command took.
+    """
+
+    outcomes: Mapping[FleetOutcome, int]
+    revisions: tuple[RevisionCount, ...]
+    failures: tuple[Failure, ...]
+    upgraded: tuple[str, ...]
+    skipped: tuple[str, ...]
+    stopped: str
+    duration: float
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code: 4 if a database is not up to date now, otherwise 0."""
+        return 0 if set(self.outcomes) <= {FleetOutcome.UP_TO_DATE, FleetOutcome.UPGRADED} else 4
+
+
+class Tally:
+    """Counts endings, and keeps only what the report needs of each.
+
+    :param command: the command that tries a database again, with ``{}`` for the name of the database.
+    """
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self.outcomes: Counter[FleetOutcome] = Counter()
+        self._applied: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._failures: list[Failure] = []
+        self._upgraded: list[str] = []
+        self._skipped: list[str] = []
+
+    def add(self, ending: Ending) -> None:
+        """Count how the upgrade of a database ended."""
+        self.outcomes[ending.outcome] += 1
+        self._applied.update(ending.applied)
+        if ending.revision is not None:
+            self._failed[ending.revision] += 1
+        if ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED:
+            self._failures.append(self._failure(ending))
+        elif ending.outcome is FleetOutcome.UPGRADED:
+            self._upgraded.append(ending.database)
+        elif ending.outcome is FleetOutcome.SKIPPED:
+            self._skipped.append(ending.database)
+
+    def _failure(self, ending: Ending) -> Failure:
+        command = self._command.format(ending.database)
+        return Failure(ending.database, ending.outcome, ending.revision, ending.cause, command)
+
+    def report(self, duration: float, stopped: str = "") -> FleetReport:
+        """Return the report."""
+        ids = sorted({*self._applied, *self._failed})
+        return FleetReport(
+            outcomes={outcome: self.outcomes[outcome] for outcome in FleetOutcome if self.outcomes[outcome]},
+            revisions=tuple(RevisionCount(each, self._applied[each], self._failed[each]) for each in ids),
+            failures=tuple(self._failures),
+            upgraded=tuple(self._upgraded),
+            skipped=tuple(self._skipped),
+            stopped=stopped,
+            duration=duration,
+        )

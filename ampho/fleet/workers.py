@@ -1,0 +1,286 @@
+"""Worker processes, each of which upgrades one database at a time, because Alembic's ``op`` belongs to the process.
+
+On Linux and other POSIX systems, a worker is a fork, which shares the loaded app with the command. If other threads are
+running, or on macOS and Windows, a fork is not safe, so a worker is a new process, which loads the app itself.
+
+Whatever a worker or a revision prints goes through a pipe to the command, which adds the name of the database.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from ampho._text import describe
+from ampho.errors import AmphoError
+from ampho.fleet.driver import Turn
+from ampho.fleet.report import Ending, FleetOutcome
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkContext, SpawnContext
+
+Work: TypeAlias = Callable[[Turn], Ending]
+_Context: TypeAlias = "ForkContext | SpawnContext"
+
+SECONDS_TO_END = 5.0
+"""How long a process has to roll back and end, after which it is killed."""
+INTERRUPTED = "Interrupted. The revision was rolled back if the database supports that."
+
+_POLL_SECONDS = 0.5
+_CHUNK = 65536
+_TRIES, _TRY_SECONDS = 20, 0.01
+_IS_POSIX = os.name == "posix"
+_THREADS = Path("/proc/self/task")  # Linux lists all threads there, also those of libraries in C
+
+
+class Workers:
+    """The worker processes of a command. They end with the ``with`` block, however it ends, and with the process.
+
+    :param make: returns the function that upgrades a database; in a new process, it is called there, so that it must be
+        possible to pickle it.
+    :param count: the maximum number of processes.
+    """
+
+    def __init__(self, make: Callable[[], Work], count: int) -> None:
+        self._make = make
+        self._count = count
+        self._workers: list[_Worker] = []
+        self._context: _Context | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminate()
+        deadline = time.monotonic() + SECONDS_TO_END
+        for worker in self._workers:
+            worker.end(max(0.0, deadline - time.monotonic()))
+        self._workers.clear()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all workers are busy."""
+        return sum(worker.turn is not None for worker in self._workers) >= self._count
+
+    def begin(self, turn: Turn) -> None:
+        """Pass a turn to a free worker, and start one if there is none."""
+        worker = next((worker for worker in self._workers if worker.turn is None), None)
+        if worker is None:
+            self._context = self._context or self._choose()
+            worker = _Worker(self._context, self._make, [pipe for worker in self._workers for pipe in worker.pipes])
+            self._workers.append(worker)
+        worker.begin(turn)
+
+    def _choose(self) -> _Context:
+        """Choose how processes are started, and prepare this one for it."""
+        if not (hasattr(os, "fork") and sys.platform != "darwin" and _is_single_threaded()):
+            return multiprocessing.get_context("spawn")
+        work = self._make()
+        self._make = lambda: work
+        gc.collect()
+        gc.freeze()  # otherwise, the collections of the workers would copy the memory that they share
+        return multiprocessing.get_context("fork")
+
+    def wait(self, seconds: float) -> Iterator[Ending | Output]:
+        """Yield what the workers report within a number of seconds, or until the first report."""
+        ready = set(wait([pipe for worker in self._workers for pipe in worker.pipes], seconds))
+        for worker in list(self._workers):
+            yield from worker.outputs(ready)
+            if worker.connection in ready:
+                yield from worker.received()
+            if worker.is_dead:
+                self._workers.remove(worker)
+
+    def terminate(self) -> None:
+        """Interrupt the upgrades that are running, as Ctrl-C would interrupt the upgrade of one database."""
+        for worker in self._workers:
+            worker.process.terminate()
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        for worker in self._workers:
+            worker.process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A line that a worker printed.
+
+    :ivar database: the name of the database that the worker was upgrading; empty if there was none.
+    :ivar line: the line.
+    """
+
+    database: str
+    line: str
+
+
+class _Worker:
+    """One process, as the command sees it.
+
+    :ivar turn: what it is doing.
+    :ivar connection: the pipe through which it gets turns, and sends endings.
+    """
+
+    def __init__(
+        self,
+        context: _Context,
+        make: Callable[[], Work],
+        inherited: Sequence[Connection],
+    ) -> None:
+        self.turn: Turn | None = None
+        self.is_dead = False
+        self.connection, theirs = context.Pipe()
+        self._output, printed = context.Pipe(duplex=False)
+        self._line = b""
+        others = [*inherited, self.connection, self._output] if context.get_start_method() == "fork" else []
+        self.process = context.Process(target=_serve, args=(make, theirs, printed, os.getpid(), others))
+        self.process.start()
+        theirs.close()
+        printed.close()
+        if not _IS_POSIX:
+            self._output.close()
+
+    @property
+    def pipes(self) -> list[Connection]:
+        """The pipes of the process, as far as they are open."""
+        return [pipe for pipe in (self.connection, self._output) if not pipe.closed]
+
+    def begin(self, turn: Turn) -> None:
+        self.turn = turn
+        with suppress(BrokenPipeError):  # it has ended, which received() reports
+            self.connection.send(turn)
+
+    def received(self) -> Iterator[Ending | Output]:
+        """Yield the ending that the process sent; if the process itself has ended, one that says so."""
+        try:
+            ending = self.connection.recv()
+        except (EOFError, ConnectionError):
+            ending = self._died()
+        if isinstance(ending, str):
+            raise AmphoError(f"A worker process could not load the app: {ending}.")
+        yield from self.outputs({self._output} if not self._output.closed and self._output.poll() else set())
+        self.turn = None
+        if ending is not None:
+            yield ending
+
+    def _died(self) -> Ending | None:
+        self.is_dead = True
+        self.end(SECONDS_TO_END)
+        if self.turn is None:
+            return None
+        code = self.process.exitcode or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        cause = f"The worker process {how}. Look at 'ampho db-current' before you try again."
+        return Ending(self.turn.member.name, FleetOutcome.FAILED, cause=cause)
+
+    def outputs(self, ready: Container[object]) -> Iterator[Output]:
+        """Yield the lines that the process has printed."""
+        if self._output not in ready:
+            return
+        data = os.read(self._output.fileno(), _CHUNK)
+        if not data:
+            self._output.close()
+        *lines, self._line = (self._line + data).split(b"\n")
+        if self._line and not data:
+            lines.append(self._line)
+        for line in lines:
+            yield Output(self.turn.member.name if self.turn else "", line.decode(errors="backslashreplace"))
+
+    def end(self, seconds: float) -> None:
+        """Wait for the end of the process, and kill it if that takes too long."""
+        self.connection.close()
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+
+
+def _is_single_threaded() -> bool:
+    """Return whether no other thread is running. Threads that were just joined may need a moment to end."""
+    for _ in range(_TRIES):
+        if threading.active_count() == 1 and (not _THREADS.exists() or len(list(_THREADS.iterdir())) == 1):
+            return True
+        time.sleep(_TRY_SECONDS)
+    return False
+
+
+# ---- In the worker process ----
+
+
+def _serve(
+    make: Callable[[], Work],
+    connection: Connection,
+    printed: Connection,
+    parent: int,
+    inherited: Sequence[Connection],
+) -> None:
+    """Do what the command asks for, until it closes the pipe.
+
+    :param inherited: the command's ends of pipes, which a fork has to close, so that they end with the command.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which decides what it means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for each in inherited:
+        each.close()
+    _print_to(printed)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with suppress(EOFError, ConnectionError):
+        try:
+            work = make()
+        except Exception as exc:  # noqa: BLE001 (an app may raise anything)
+            connection.send(describe(exc))
+            return
+        while _turn(work, connection):
+            pass
+
+
+def _turn(work: Work, connection: Connection) -> bool:
+    """Do one turn, and return whether there may be another one."""
+    turn, is_interrupted = connection.recv(), False
+    try:
+        ending = work(turn)
+    except KeyboardInterrupt:
+        ending, is_interrupted = Ending(turn.member.name, FleetOutcome.FAILED, cause=INTERRUPTED), True
+    _flush()
+    connection.send(ending)
+    return not is_interrupted
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+def _print_to(pipe: Connection) -> None:
+    """Send all output of this process to a pipe, also that of programs that it starts, and let it read nothing."""
+    if not _IS_POSIX:
+        return
+    with Path(os.devnull).open("rb") as null:
+        os.dup2(null.fileno(), 0)
+    for descriptor in (1, 2):
+        os.dup2(pipe.fileno(), descriptor)
+    pipe.close()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the command has ended, however it ended. What is running is rolled back."""
+    command = multiprocessing.parent_process()
+    while os.getppid() == parent and command is not None and command.is_alive():
+        time.sleep(_POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_END)
+    os._exit(1)

@@ -1,0 +1,206 @@
+"""``db-up`` on many databases: worker processes, canaries, failures, locks, interruptions, and kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from facade import FRAMEWORKS
+from project import Project
+from servers import Database
+from tenants import Fleet, files, locked, processes_of, schemas
+
+COUNT = int(os.environ.get("AMPHO_FLEET", "12"))
+ROUNDS = int(os.environ.get("AMPHO_FLEET_ROUNDS", "1"))
+SIGNALS = int(os.environ.get("AMPHO_FLEET_SIGNALS", "2"))
+LOCK = os.environ.get("AMPHO_FLEET_LOCK", "1") == "1"  # without the lock, the test with kills has to fail
+POSTGRES = pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+PSYCOPG = pytest.mark.drivers("postgresql+psycopg")
+
+SLEEPING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_worker_processes_upgrade_the_databases_of_a_group(project: Project, framework: str) -> None:
+    fleet = files(project, framework, 6)
+    done = project.run("ampho", "db-up", "-d", "tenants", "-j", "2")
+    lines = done.stdout.splitlines()
+    assert sorted(line.partition(" in ")[0] for line in lines[:6]) == [
+        f"tenants/{name}: 1 revision" for name in fleet.names
+    ]
+    assert lines[6] == "  orders_1: applied to 6 databases"
+    assert lines[7].startswith("6 upgraded, in ")
+    assert sorted(done.stderr.splitlines()) == [f"tenants/{name}: upgrading {name}" for name in fleet.names]
+    assert not (project.folder / "instance" / "app.db").exists()
+
+    fleet.add_revision()
+    (project.folder / "instance" / "t002.db").unlink()
+    found = json.loads(project.run("ampho", "db-up", "--all", "--json").stdout)
+    assert found["fleet"]["outcomes"] == {"upgraded": 6}
+    assert found["fleet"]["revisions"] == [
+        {"revision": "orders_1", "applied": 1, "failed": 0},
+        {"revision": "orders_2", "applied": 6, "failed": 0},
+    ]
+    assert project.run("ampho", "db-up", "-d", "tenants/t00*").stdout.startswith("6 up to date, in ")
+    assert project.run("ampho", "db-up", "-d", "tenants/t001").stdout == "Nothing to do: everything is applied.\n"
+
+
+def test_options_for_groups_need_a_group(project: Project) -> None:
+    files(project, "flask", 2)
+    for options in (["-j", "2"], ["--canary", "1", "-d", "tenants/t001"], ["--max-failures", "3"]):
+        failed = project.run("ampho", "db-up", *options, check=False)
+        assert failed.exit_code == 2
+        assert "is only for groups of databases" in failed.stderr
+    failed = project.run("ampho", "db-up", "-d", "tenants", "--canary", "t9", check=False)
+    assert failed.exit_code == 2
+    assert "t9" in failed.stderr
+
+
+def run(fleet: Fleet, fail: str, *options: str) -> tuple[int, dict[str, Any]]:
+    command = ["ampho", "db-up", "-d", "tenants", "-j", "1", "--json", *options]
+    done = fleet.project.run(*command, env={"FAIL": fail}, check=False)
+    return done.exit_code, json.loads(done.stdout)["fleet"]
+
+
+def test_failures_stop_the_upgrade_as_the_options_say(project: Project) -> None:
+    fleet = files(project, "flask", 8)
+    code, found = run(fleet, "t002,t003,t006", "--canary", "t002")
+    assert (code, found["outcomes"]) == (4, {"failed": 1, "skipped": 7})
+    assert found["stopped"] == "a canary is not up to date"
+
+    code, found = run(fleet, "t002,t003,t006")
+    assert (code, found["outcomes"]) == (4, {"upgraded": 2, "failed": 1, "skipped": 5})
+    (failure,) = found["failures"]
+    assert failure["database"] == "tenants/t002"
+    assert failure["revision"] == "orders_1"
+    assert failure["cause"].startswith("Revision orders_1 of orders failed")
+    assert failure["command"] == "ampho db-up -d tenants/t002"
+
+    code, found = run(fleet, "t002,t003,t006", "--max-failures", "2")
+    assert (code, found["outcomes"]) == (4, {"up to date": 2, "failed": 2, "skipped": 4})
+    code, found = run(fleet, "t002,t003,t006", "-k")
+    assert (code, found["outcomes"]) == (4, {"up to date": 2, "upgraded": 3, "failed": 3})
+    assert found["revisions"] == [{"revision": "orders_1", "applied": 3, "failed": 3}]
+    code, found = run(fleet, "", "--canary", "2")
+    assert (code, found["outcomes"]) == (0, {"up to date": 5, "upgraded": 3})
+
+
+def test_an_app_with_threads_is_loaded_by_each_worker(project: Project) -> None:
+    body = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    files(project, "flask", 4, body=body + "print('loaded')\n")
+    done = project.run("ampho", "db-up", "-d", "tenants", "-j", "2", fresh=True)
+    assert "4 upgraded" in done.stdout
+    assert done.stderr.count("loaded") == 3
+
+
+@POSTGRES
+def test_missing_schemas_are_created_if_asked_for(project: Project, database: Database) -> None:
+    schemas(project, database, 4)
+    database.run("DROP SCHEMA t001")
+    failed = project.run("ampho", "db-up", "-d", "tenants", "-k", check=False)
+    assert failed.exit_code == 4
+    assert "The schema t001 does not exist" in failed.stdout
+    assert "1 upgraded" in project.run("ampho", "db-up", "-d", "tenants", "--create").stdout
+    database.run("DROP SCHEMA t002 CASCADE")
+    project.run("ampho", "db-up", "-d", "tenants/t002", "--create")
+    assert "4 up to date" in project.run("ampho", "db-up", "-d", "tenants").stdout
+
+
+@PSYCOPG
+def test_a_database_that_is_being_migrated_is_left_for_later(project: Project, database: Database) -> None:
+    fleet = schemas(project, database, 4)
+    with locked(fleet, "t001"):
+        done = project.run("ampho", "db-up", "-d", "tenants", env={"AMPHO_LOCK_TIMEOUT": "1"}, check=False)
+    assert done.exit_code == 4
+    assert "3 upgraded, 1 locked" in done.stdout
+    assert "tenants/t001: locked: " in done.stdout
+
+    fleet.add_revision()
+    with locked(fleet, "t002"):
+        waiting = project.start("ampho", "db-up", "-d", "tenants", "--json")
+        _wait_for(lambda: all(fleet.rows(name) == ["orders_2"] for name in fleet.names if name != "t002"))
+    found = json.loads(waiting.communicate()[0])["fleet"]
+    assert found["outcomes"] == {"upgraded": 4}
+    fleet.check_whole()
+
+
+@POSTGRES
+@pytest.mark.timeout(0)
+def test_commands_that_run_at_once_and_are_killed_apply_each_revision_once(
+    project: Project, database: Database
+) -> None:
+    chance = random.Random(int(os.environ.get("AMPHO_SEED", "42")))
+    config = {} if LOCK else {"AMPHO_LOCK": False}
+    fleet = schemas(project, database, COUNT, **config)
+    command = ("ampho", "db-up", "-d", "tenants", "-k", "-j", "2", "--json")
+    for number in range(ROUNDS):
+        for _ in range(2 if number else 1):
+            fleet.add_revision()
+        commands = [project.start(*command) for _ in range(4)]
+        time.sleep(chance.uniform(0.5, 0.5 + COUNT / 10))
+        victims = [commands[0].pid] if chance.random() < 0.5 else processes_of(project.folder)
+        os.kill(chance.choice(victims), signal.SIGKILL)
+        for each in commands:
+            out, _ = each.communicate(timeout=600)
+            failures = json.loads(out)["fleet"]["failures"] if each.returncode in (0, 4) else []
+            assert [failure for failure in failures if "ended by signal 9" not in failure["cause"]] == []
+        _wait_for(lambda: not processes_of(project.folder))
+        again = project.run("ampho", "db-up", "-d", "tenants", timeout=600)
+        assert "failed" not in again.stdout
+        fleet.check_whole()
+        assert fleet.locks() == []
+        assert f"{COUNT} up to date, in" in project.run("ampho", "db-up", "-d", "tenants", timeout=600).stdout
+
+
+@PSYCOPG
+@pytest.mark.timeout(0)
+def test_an_interruption_leaves_no_worker_and_no_lock(project: Project, database: Database) -> None:
+    chance = random.Random(int(os.environ.get("AMPHO_SEED", "42")))
+    fleet = schemas(project, database, COUNT)
+    for _ in range(SIGNALS):
+        fleet.add_revision("op.execute('SELECT pg_sleep(0.2)')")
+        command = project.start("ampho", "db-up", "-d", "tenants", "--json", "-j", "2", fresh=True)
+        time.sleep(chance.uniform(0.8, 2.5))
+        ending, code = chance.choice([(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+        os.kill(command.pid, ending)
+        if chance.random() < 0.3:
+            time.sleep(0.05)
+            os.kill(command.pid, signal.SIGINT)
+        begin = time.monotonic()
+        out, err = command.communicate(timeout=60)
+        assert time.monotonic() - begin < 15
+        assert command.returncode in (0, code), out + err
+        if '"fleet"' in out:
+            found = json.loads(out)["fleet"]
+            assert sum(found["outcomes"].values()) == COUNT
+        _wait_for(lambda: not processes_of(project.folder))
+        _wait_for(lambda: not fleet.locks())
+    project.run("ampho", "db-up", "-d", "tenants", timeout=600)
+    fleet.check_whole()
+
+
+@PSYCOPG
+def test_workers_end_with_a_command_that_is_killed(project: Project, database: Database) -> None:
+    fleet = schemas(project, database, 4)
+    fleet.add_revision("op.execute('SELECT pg_sleep(60)')")
+    command = project.start("ampho", "db-up", "-d", "tenants", "-j", "2", fresh=True)
+    _wait_for(lambda: len(database.query(SLEEPING)) == 2)
+    assert len(processes_of(project.folder)) == 3
+    command.kill()
+    command.communicate()
+    _wait_for(lambda: not processes_of(project.folder))
+    assert fleet.rows("t000") == ["orders_1"]
+    _wait_for(lambda: not fleet.locks())
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
