@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ampho.results import named
+from ampho.errors import DatabasesError
+from ampho.results import combined, databases_error, named
 from ampho.running import Framework, Opened, Running, without_secrets
 
 if TYPE_CHECKING:
@@ -162,22 +163,44 @@ class Commands:
             with without_secrets(project.url):
                 writer.prepare_revision(project, packages[0], wish)
 
-        def compare(on: Opened) -> tuple[Generated, ...]:
-            return generate.autogenerate(
-                on.project,
-                on.connection,
-                on.project.living_here(packages),
-                wish,
-                scratch=scratch,
-                dry_run=dry_run,
-                asks=asks,
-                rename=rename,
-                fill=fill,
-                x=x,
-                observer=on.observer,
+        self._check_models()
+
+        own = self._running.project().by_first_home(packages, database)
+        project = self._running.project()
+        renames, fills = (generate.by_database(project, own, tuple(texts)) for texts in (rename, fill))
+
+        def compare(on: Opened) -> tuple[generate.Compared]:
+            name = on.project.database
+            return (
+                generate.compare(
+                    on.project,
+                    on.connection,
+                    own[name],
+                    wish,
+                    are_named=bool(packages),
+                    scratch=scratch,
+                    rename=renames[name],
+                    fill=fills[name],
+                    x=x,
+                    observer=on.observer,
+                ),
             )
 
-        return self._running.on_each(compare, database, observer, packages=packages, scratch=scratch)
+        try:
+            compared = self._running.on_each(compare, own, observer, scratch=scratch)
+        except DatabasesError as exc:  # nothing is written, so there are no results for the other databases
+            raise databases_error(exc.errors, {}) from exc
+        found = generate.write(compared, dry_run=dry_run, asks=asks)
+        return combined(found) if len(found) > 1 else next(iter(found.values()))
+
+    def _check_models(self) -> None:
+        """Check in which databases the tables of the models live, before the first of several databases is compared."""
+        from ampho.revise.autogenerate.owners.ownership import find_places
+
+        project = self._running.project()
+        if project.has_several_databases:
+            with without_secrets(project.url):
+                find_places(project).check()
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.
@@ -236,6 +259,8 @@ class Commands:
         :raises NotUpToDateError: if a revision of one of the packages is not applied.
         """
         from ampho.revise.autogenerate import generate
+
+        self._check_models()
 
         def check(on: Opened) -> tuple[Drift, ...]:
             own = on.project.living_here(packages)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic import context
@@ -15,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from ampho.apps import current_or_load
 from ampho.database.exclusive import check_not_inside
-from ampho.errors import ConfigurationError
+from ampho.errors import ConfigurationError, DatabaseNameError
 from ampho.extension import extension_of
 from ampho.history.host import TEMPLATES
 from ampho.migrate.alembic import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from flask.sansio.app import App
+    from sqlalchemy import MetaData, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from ampho.extension import AsyncExtension, SyncExtension
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from ampho.migrate.project import Project
 
 _APP = "ampho_app"
+_PROJECT = "ampho_project"
+_X_DATABASE = "database"
+"""The argument ``-x database=NAME`` of plain Alembic, which selects one of several databases."""
+
 _WITHOUT_MODELS = (
     *("upgrade", "downgrade", "do_stamp", "do_ensure_version"),
     *("display_version", "show_current", "edit_current", "_display_current_history", "nothing"),
@@ -63,7 +69,7 @@ def options(**arguments: object) -> dict[str, Any]:
         ``**options()`` in the call to ``configure()``.
     """
     run = _run()
-    project = run.project if run else _extension().project(_app())
+    project = run.project if run else _project()
     found: dict[str, Any] = {
         "target_metadata": project.metadata,
         "transaction_per_migration": True,
@@ -101,12 +107,35 @@ def _with_models(fn: Work, project: Project) -> Work:
         return fn
 
     def work(heads: tuple[str, ...], context: MigrationContext) -> Iterable[RevisionStep]:
-        from ampho.revise.autogenerate.owners.ownership import import_models
+        from ampho.revise.autogenerate.owners.ownership import find_places
 
-        import_models(project.packages)
+        places = find_places(project)
+        places.check()
+        if project.whole is not None:
+            _leave_out(context.opts, places.is_here)
         return fn(heads, context)
 
     return work
+
+
+def _leave_out(options: dict[str, Any], is_here: Callable[[Table], bool]) -> None:
+    """Exclude the tables of the models that live in other databases from the comparison."""
+    every, users = options["target_metadata"], options.get("include_object")
+    if isinstance(every, Sequence):  # Alembic refuses two tables of the same name
+        options["target_metadata"] = [_part_of(each, is_here) for each in every]
+
+    def include_object(item: Any, name: str, type_: str, reflected: bool, other: Any) -> bool:  # noqa: ANN401, FBT001 (Alembic's signature)
+        if type_ == "table" and not reflected and not is_here(item):
+            return False
+        return users is None or bool(users(item, name, type_, reflected, other))
+
+    options["include_object"] = include_object
+
+
+def _part_of(metadata: MetaData, is_here: Callable[[Table], bool]) -> SimpleNamespace:
+    """Return what Alembic reads of a metadata in a list, with only those tables that live in the database."""
+    ordered = [table for table in metadata.sorted_tables if is_here(table)]
+    return SimpleNamespace(tables={table.key: table for table in ordered}, sorted_tables=ordered)
 
 
 def _given_beside(caller: FrameType) -> frozenset[str]:
@@ -152,7 +181,7 @@ def connect() -> Iterator[Connection | None]:
             f" {TEMPLATES / 'aio' / 'env.py'}"
         )
     else:
-        engine = given if isinstance(given, Engine) else _extension().engine(_app())
+        engine = given if isinstance(given, Engine) else _extension().engine(_app(), _project().database)
         with cast("Engine", engine).connect() as connection:
             yield connection
 
@@ -161,7 +190,8 @@ def connect() -> Iterator[Connection | None]:
 async def connect_async() -> AsyncIterator[AsyncConnection]:
     """Yield a connection from the async engine that was passed to Alembic, or otherwise from the app's engine."""
     given = context.config.attributes.get("connection")
-    engine = cast("AsyncEngine", given if given is not None else _extension().engine(_app()))
+    own = _extension().engine(_app(), _project().database) if given is None else given
+    engine = cast("AsyncEngine", own)
     try:
         async with engine.connect() as connection:
             yield connection
@@ -175,6 +205,36 @@ def _run() -> EnvironmentRun | None:
     if run is None:
         check_not_inside()  # If a revision runs plain Alembic, both runs would wait for each other's locks.
     return run
+
+
+def _project() -> Project:
+    """Return the migrations of the database that plain Alembic migrates. They are only read once per run."""
+    attributes = context.config.attributes
+    if _PROJECT not in attributes:
+        whole = _extension().project(_app())
+        attributes[_PROJECT] = whole.of(_database(whole))
+    return cast("Project", attributes[_PROJECT])
+
+
+def _database(whole: Project) -> str:
+    """Return the name of the database: of ``-x database=NAME``, or the only one in which the ini file's package lives.
+
+    :raises DatabaseNameError: if neither names one of several databases.
+    """
+    ini = context.config.config_file_name
+    folder = Path(ini).resolve().parent if ini else None
+    names = [value.partition("=")[2] for value in context.get_x_argument() if value.startswith(f"{_X_DATABASE}=")]
+    if names or not whole.has_several_databases:
+        return whole.homes.select_one(names[-1] if names else None, "alembic")
+    found = [name for each in whole.packages if each.folder.resolve() == folder for name in whole.homes.of(each.name)]
+    if len(found) == 1:
+        return found[0]
+    raise DatabaseNameError(
+        f"Alembic migrates one database, and the app has {len(whole.homes.names)}: {', '.join(whole.homes.names)}. Add"
+        f" -x, for example '-x {_X_DATABASE}={whole.homes.names[0]}', or use the alembic.ini of a package that lives in"
+        " only one database.",
+        database="",
+    )
 
 
 def _app() -> App:

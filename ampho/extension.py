@@ -17,7 +17,7 @@ import click
 
 from ampho._text import did_you_mean
 from ampho.commands import Commands
-from ampho.database.url import in_folder, is_in_memory, leaving_no_frames, parse_url, require_driver
+from ampho.database.url import address, in_folder, is_in_memory, leaving_no_frames, parse_url, require_driver
 from ampho.errors import ConfigurationError
 from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, Settings
 
@@ -280,6 +280,8 @@ class Extension(ABC):
             homes=homes,
             part=partial(self._part, app, homes),
             list_members=partial(self._members, app),
+            models=partial(self._metadatas, app),
+            is_same=partial(self._is_same, app),
             options=self._options(app),
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
@@ -343,10 +345,11 @@ class Extension(ABC):
     def _part(self, app: App, homes: Homes, database: str | Member) -> Part:
         from ampho.migrate.project import Part, metadata_of
 
+        is_same = partial(self._is_same, app)
         if isinstance(database, str):
             url = self._direct_url(app, database) or self._url(app, database)
-            return Part(url, metadata_of(self._metadatas(app), homes, database))
-        metadata = metadata_of(self._metadatas(app), homes, database.name)
+            return Part(url, metadata_of(self._metadatas(app), homes, database, is_same))
+        metadata = metadata_of(self._metadatas(app), homes, database.name, is_same)
         return Part(self._member_url(app, database) or self._part(app, homes, DEFAULT_DATABASE).url, metadata)
 
     @leaving_no_frames
@@ -357,6 +360,12 @@ class Extension(ABC):
                 raise ConfigurationError(f"The database {member.name} has no url= and no schema=. Add one of them.")
             return None
         return self._complete_url(app, member.url, f"The database {member.name}", DEFAULT_DATABASE)
+
+    def _is_same(self, app: App, one: str, other: str) -> bool:
+        """Return whether two names of databases stand for the same address."""
+        if one == other or not all(name == DEFAULT_DATABASE or name in self._binds(app) for name in (one, other)):
+            return one == other
+        return address(self._url(app, one)) == address(self._url(app, other))
 
     @leaving_no_frames
     def _direct_url(self, app: App, database: str) -> URL | None:

@@ -15,7 +15,7 @@ from ampho._text import describe, shown_path, with_hint
 from ampho.errors import ConfigurationError, DatabaseError, DriverError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +34,8 @@ _DRIVERS = {
 }
 """For each kind of database, suitable sync and async drivers, and the Ampho extra that installs them."""
 
+_PORTS = {"postgresql": 5432, "mysql": 3306}
+_PLACES = ("host", "port", "service", "unix_socket", "options")  # "options" may select a schema
 _RENAMED = {"postgres": "postgresql"}  # libpq accepts this name, but SQLAlchemy does not
 
 # The rest of a URL after the user and the password, as SQLAlchemy's parser delimits them.
@@ -155,6 +157,15 @@ def missing_folder(url: URL) -> str:
 def is_in_memory(url: URL) -> bool:
     """Return whether an SQLite URL is for an in-memory database, which is lost when its connection is closed."""
     return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
+
+
+def address(url: URL) -> Hashable:
+    """Return a value that is equal for two URLs if they lead to the same server and database, whoever connects."""
+    kind = _RENAMED.get(url.get_backend_name(), url.get_backend_name()).replace("mariadb", "mysql")
+    if kind == "sqlite":
+        return object() if is_in_memory(url) else (kind, Path((url.database or "").removeprefix("file:")).resolve())
+    places = tuple(sorted((key, str(value)) for key, value in url.query.items() if key in _PLACES))
+    return kind, (url.host or "").lower(), url.port or _PORTS.get(kind), url.database, places
 
 
 def in_folder(url: URL, folder: Path) -> URL:

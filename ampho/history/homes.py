@@ -41,7 +41,7 @@ class Homes:
         if self._all_in_default:
             return (DEFAULT_DATABASE,)
         used = dict.fromkeys(database for package in self.packages for database in self.of(package))
-        names = tuple(name for name in (DEFAULT_DATABASE, *self.listed) if name in used)
+        names = tuple(name for name in dict.fromkeys((DEFAULT_DATABASE, *self.listed)) if name in used)
         return names if names or self.groups else (DEFAULT_DATABASE,)
 
     @property
@@ -76,6 +76,10 @@ class Homes:
         """Return the group of a database such as ``tenants/acme``; for any other database, its own name."""
         group = database.partition("/")[0]
         return group if group in self.groups else database
+
+    def ignores(self, bind: str) -> bool:
+        """Return whether the configuration says, with an empty list, that Ampho does not migrate a bind."""
+        return bind in self.listed and not self.listed[bind]
 
     def select(self, names: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the names of databases in the order of :attr:`names`, and after them those of groups.

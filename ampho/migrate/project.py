@@ -71,21 +71,39 @@ class Part(NamedTuple):
 
 
 def metadata_of(
-    metadatas: Mapping[str | None, MetaData | Sequence[MetaData]], homes: Homes, database: str
+    metadatas: Mapping[str | None, MetaData | Sequence[MetaData]],
+    homes: Homes,
+    database: str,
+    is_same: Callable[[str, str], bool],
 ) -> MetaData | Sequence[MetaData] | None:
     """Return the metadata with tables that may belong to a database.
 
-    These are the tables without a bind, the tables with this bind, and those of packages that live in several
-    databases.
+    These are the tables without a bind, the tables with this bind or another name for the same database, and those of
+    packages that live in several databases.
 
     :param metadatas: the metadata of all models, by bind key.
+    :param is_same: as for :class:`Project`.
     """
     also = {name for package in homes.packages_in(database) for name in homes.of(package)}
     also.add(homes.home(database))
-    found = {key: each for key, each in metadatas.items() if key is None or key in also}
+    found = {
+        key: each
+        for key, each in metadatas.items()
+        if key is None or key in also or (not homes.ignores(key) and is_same(key, database))
+    }
     if len(found) == 1:
         return next(iter(found.values()))
-    return [one for each in found.values() for one in (each if isinstance(each, Sequence) else [each])] or None
+    return [*each_metadata(found.values())] or None
+
+
+def each_metadata(items: Iterable[MetaData | Sequence[MetaData]]) -> Iterator[MetaData]:
+    """Yield each metadata in lists and outside of them."""
+    for item in items:
+        yield from item if isinstance(item, Sequence) else (item,)
+
+
+def _is_same_name(one: str, other: str) -> bool:
+    return one == other
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +117,14 @@ class Project:
     :ivar part: returns the part of a database.
     :ivar list_members: lists the databases of a group one by one, by the name of the group.
     :ivar member: the database of a group that this part belongs to; None for any other database.
+    :ivar models: returns the tables of all models of the app, by bind key.
+    :ivar is_same: returns whether two binds have the same address, so that they are two names for one database.
     :ivar owner_hooks: the functions of the app that name the owners of tables and other objects.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
     :ivar not_installed: the errors for packages that are listed but not installed, by package name.
     :ivar import_name: the import name of the app.
-    :ivar metadata: the tables of the models, for ``target_metadata``; those of all databases if this is the whole.
+    :ivar metadata: the tables of the models that may belong to the database, for ``target_metadata``.
     :ivar options: more arguments for Alembic's ``context.configure()``.
     :ivar configure: changes Alembic's ``Config``, as Flask-Migrate's callbacks do.
     :ivar url: the URL of the database.
@@ -129,6 +149,8 @@ class Project:
     part: Callable[[str | Member], Part] | None = None
     list_members: Callable[[str], Generator[Member]] | None = None
     member: Member | None = None
+    models: Callable[[], Mapping[str | None, MetaData | Sequence[MetaData]]] = dict
+    is_same: Callable[[str, str], bool] = _is_same_name
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
@@ -287,6 +309,31 @@ class Project:
             database="",
         )
 
+    def by_first_home(self, packages: Sequence[str], names: str | Iterable[str] | None) -> dict[str, list[str]]:
+        """Return packages by the first database in which each lives; without packages, all packages.
+
+        Of a group that is selected, this is the first database.
+
+        :param names: the names of databases, one of which each of the packages has to live in; by default, all.
+        :raises DatabaseNameError: as for :meth:`databases`.
+        """
+        databases: dict[str, str] = {}
+        for name in self.databases(names, packages):
+            databases.setdefault(self.homes.home(name), name)
+        found: dict[str, list[str]] = {home: [] for home in databases}
+        for package in packages or [package.name for package in self.packages]:
+            homes = self.homes_of(package) if self.homes.are_several else tuple(found)
+            if packages and found.keys().isdisjoint(homes):
+                self.databases(names, [package])  # raises the error
+            for home in [each for each in homes if each in found][:1]:
+                found[home].append(package)
+        used = {home: own for home, own in found.items() if own} or dict([*found.items()][:1])
+        return {self._one_of(databases[home]): own for home, own in used.items()}
+
+    def _one_of(self, name: str) -> str:
+        with closing(self.each_of([name])) as found:
+            return next(found, name)
+
     def homes_of(self, name: str) -> tuple[str, ...]:
         """Return the databases and groups in which a package, or the package of a specifier or a revision, lives."""
         every = (*self.homes.names, *self.homes.groups)
@@ -337,7 +384,7 @@ class Project:
 
     def setting_hint(self, entry: str) -> str:
         """Return a sentence that says how to list one more package."""
-        entries = [*(package.entry for package in self.packages), entry]
+        entries = [*(package.entry for package in (self.whole or self).packages), entry]
         quoted = ", ".join(f'"{each}"' for each in entries)
         return f'Set app.config["{SETTING}"] to [{quoted}], or set {SETTING}={",".join(entries)} in the environment.'
 

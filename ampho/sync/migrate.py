@@ -65,6 +65,9 @@ def use_packages(migrate: Migrate) -> None:
     _configured.add(migrate)
 
     def configure(config: Config) -> Config:
+        from ampho._text import shown_path
+        from ampho.errors import ConfigurationError
+        from ampho.history.host import TEMPLATES
         from ampho.migrate.alembic import set_locations, without_table
 
         extension = current_app.extensions.get("ampho")
@@ -74,6 +77,13 @@ def use_packages(migrate: Migrate) -> None:
         app = cast("Any", current_app)._get_current_object()  # noqa: SLF001 (documented)
         project = extension.project(app)
         set_locations(config, project)
+        env = Path(migrate.directory) / "env.py"
+        if project.has_several_databases and env.is_file() and b"ampho" not in env.read_bytes():
+            raise ConfigurationError(
+                f"{shown_path(env)} migrates one database, and the app has {len(project.homes.names)}:"
+                f" {', '.join(project.homes.names)}. Use the commands of ampho, or replace this file with a copy of"
+                f" {TEMPLATES / project.template / 'env.py'}, and select the database with -x database=NAME."
+            )
         # Flask-Migrate's own env.py does not exclude the table of the journal, so autogenerate would drop this table.
         options = app.extensions[KEY].configure_args
         options["include_name"] = without_table(project.settings.journal_table, options.get("include_name"))

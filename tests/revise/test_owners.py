@@ -288,7 +288,13 @@ def test_models_whose_metadata_is_not_compared_are_reported(project: Project, da
 def test_the_tables_of_binds_are_of_other_databases(project: Project, database: Database) -> None:
     bound = CUSTOMERS.replace("Customer", "Event").replace("customers", "events") + "    __bind_key__ = 'events'\n"
     binds = {"events": str(database.url).partition(":")[0] + "://"}
-    shop = open_store(project, database, {"accounts": CUSTOMERS + "\n\n" + bound}, SQLALCHEMY_BINDS=binds)
+    shop = open_store(
+        project,
+        database,
+        {"accounts": CUSTOMERS + "\n\n" + bound},
+        SQLALCHEMY_BINDS=binds,
+        AMPHO_DATABASES={"events": []},
+    )
 
     assert shop.tables_in(shop.auto("accounts")) == {"customers"}
     shop.run("db-up")

@@ -70,6 +70,16 @@ PASSES: Sequence[Callable[[Changes], None]] = (
 _OF_TABLES = (ops.CreateTableOp, ops.ModifyTableOps, ops.DropTableOp)
 
 
+def _context(context: MigrationContext, options: dict[str, Any], tables: Mapping[str, Table]) -> AutogenContext:
+    """Return a context that compares only the given tables, because two databases may have tables of the same name."""
+    found = AutogenContext(context, opts=options)
+    every = found.metadata if isinstance(found.metadata, Sequence) else [found.metadata]
+    ordered = [table for each in every if each is not None for table in each.sorted_tables]
+    found.sorted_tables = [table for table in ordered if tables.get(table.key) is table]
+    found.table_key_to_table = {**tables}
+    return found
+
+
 class Comparison:
     """The differences between the database and the models of packages.
 
@@ -97,7 +107,7 @@ class Comparison:
         self.owners = owners
         self._names = frozenset(packages)
         self._seen: list[str] = []  # the tables in the database, without those that the user's include_name excludes
-        self._autogen = AutogenContext(context, opts=self._filtered(context.opts))
+        self._autogen = _context(context, self._filtered(context.opts), owners.tables)
         self._dropped: Collection[str] = ()
         self._renamed_tables: Collection[str] = ()
         self._inspector = self._autogen.inspector

@@ -83,65 +83,106 @@ class Generated:
     database: str = DEFAULT_DATABASE
 
 
-def autogenerate(
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The result of comparing the models of packages with one database, before anything is written.
+
+    :ivar drafts: the files to write.
+    :ivar found: a result for each package; first those with revisions, in the order in which these run.
+    :ivar warn: reports a warning about the database.
+    """
+
+    drafts: Sequence[Draft]
+    found: tuple[Generated, ...]
+    warn: Warn
+
+
+def compare(
     project: Project,
     connection: Connection,
     packages: Sequence[str],
     wish: Wish,
     *,
+    are_named: bool,
     scratch: bool = False,
-    dry_run: bool = False,
-    asks: bool = False,
     rename: Iterable[str] = (),
     fill: Iterable[str] = (),
     x: Sequence[str] = (),
     observer: Observer | None = None,
-) -> tuple[Generated, ...]:
-    """Write revisions that make the tables of packages in the database match the models, for ``db-rev -a``.
+) -> Compared:
+    """Prepare revisions that make the tables of packages in the database match the models, for ``db-rev -a``.
 
-    Foreign keys to tables of other packages become ``depends_on``. If one file cannot be written, no file is.
+    Foreign keys to tables of other packages become ``depends_on``.
 
     ``Commands.autogenerate`` describes the other parameters.
 
+    :param are_named: whether the user named the packages; if not, these are all that live in the database.
     :param scratch: whether the database is a throwaway database, on which the histories run first.
-    :return: a result for each package; first those with revisions, in the order in which these run.
     """
-    names = _names(project, packages, wish)
+    named = packages if are_named else ()
+    names = _names(project, packages, wish, are_named=are_named)
     warn = (observer or Observer()).warned
+    graph = (project.whole or project).graph
     if scratch:
-        _replay(project, connection, names[0] if len(packages) == 1 else "heads", wish.depends_on, x)
+        _replay(project, connection, names[0] if len(named) == 1 else "heads", wish.depends_on, x)
 
-    def compare(
-        rows: tuple[str, ...], journal: Journal, context: MigrationContext
-    ) -> tuple[Sequence[Draft], tuple[Generated, ...]]:
+    def compare(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> Compared:
         comparison = _compare(project, names, rows, journal, context, rename=rename, fill=fill)
         questions = comparison.questions()
         warn_of_uncompared(project, comparison, warn)
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
-        _warn_of_no_models(comparison.owners, packages or differing, warn)
-        drafting = Drafting(project, comparison, wish, rows, warn, project.graph)
-        drafting.add(names if packages else _writable(project, names, differing, warn))
+        _warn_of_no_models(comparison.owners, named or differing, warn)
+        drafting = Drafting(project, comparison, wish, rows, warn, graph)
+        drafting.add(names if are_named else _writable(project, names, differing, warn))
         moved = comparison.owners.moved()
         in_order = dict.fromkeys([*(draft.revision.package for draft in drafting.drafts), *names])
-        return drafting.drafts, tuple(
+        found = tuple(
             Generated(
                 name,
                 changes=tuple(drafting.changes.get(name, ())),
                 questions=questions[name],
                 moved=moved.get(name, {}),
                 paths=tuple(draft.revision.path for draft in drafting.drafts if draft.revision.package == name),
+                database=project.database,
             )
             for name in in_order
         )
+        return Compared(drafting.drafts, found, warn)
 
-    drafts, found = query_env(project, connection, x, compare, _command(project.graph, packages, wish))
-    if asks and any(each.questions for each in found):
-        return found
-    _warn_of_changes(found, warn)
-    written = () if dry_run else write_drafts(drafts)
+    return query_env(project, connection, x, compare, _command(graph, named, wish))
+
+
+def write(compared: Iterable[Compared], *, dry_run: bool, asks: bool) -> dict[str, tuple[Generated, ...]]:
+    """Write the revisions for all databases, or none of them, and return the results of each database by its name."""
+    every = [*compared]
+    if not asks or not any(result.questions for each in every for result in each.found):
+        for each in every:
+            _warn_of_changes(each.found, each.warn)
+        written = () if dry_run else write_drafts([draft for each in every for draft in each.drafts])
+        every = [replace(each, found=_with_revisions(each.found, written)) for each in every]
+    return {each.found[0].database: each.found for each in every}
+
+
+def _with_revisions(found: Iterable[Generated], written: Sequence[Revision]) -> tuple[Generated, ...]:
     return tuple(
         replace(each, revisions=tuple(new for new in written if new.package == each.package)) for each in found
     )
+
+
+def by_database(whole: Project, databases: Iterable[str], texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return values of ``--rename`` and ``--fill`` by the database that contains their tables.
+
+    A value whose table is unknown is passed to the first database, which raises the error.
+    """
+    found: dict[str, list[str]] = {name: [] for name in databases}
+    several = len(found) > 1
+    owners = {name: find_owners(whole.of(name), whole.of(name).metadata) for name in found if several and texts}
+    for text in texts:
+        parts = text.partition("=")[0].strip().split(".")
+        keys = {".".join(parts[start:end]) for end in range(len(parts) + 1) for start in (0, 1)}
+        here = [name for name, each in owners.items() if not keys.isdisjoint([*each.tables, *each.history])]
+        found[next(iter(here or found))].append(text)
+    return found
 
 
 def _warn_of_changes(found: Iterable[Generated], warn: Warn) -> None:
@@ -153,16 +194,16 @@ def _warn_of_changes(found: Iterable[Generated], warn: Warn) -> None:
             warn(risk)
 
 
-def _names(project: Project, packages: Sequence[str], wish: Wish) -> list[str]:
+def _names(project: Project, packages: Sequence[str], wish: Wish, *, are_named: bool) -> list[str]:
     """Return the names of the packages to compare, after checking that all are listed."""
-    if len(packages) != 1 and wish != Wish(wish.message):
+    if not (are_named and len(packages) == 1) and wish != Wish(wish.message):
         raise RevisionInputError("depends_on, head, splice, and rev_id need exactly one package.", package="")
-    if packages:
-        return list(dict.fromkeys(project.package(name).name for name in packages))
+    names = list(dict.fromkeys(project.package(name).name for name in packages))
+    if are_named:
+        return names
     project.check_migratable(None)
     check_message(wish.message, "")
-    names = [package.name for package in project.packages]
-    if wish.message in names:
+    if wish.message in [package.name for package in (project.whole or project).packages]:
         raise RevisionInputError(
             f"{wish.message} is the name of a package, and there is no message. Run 'ampho db-rev {wish.message}"
             " MESSAGE -a'.",
@@ -190,8 +231,9 @@ def _replay(
     if specifier != "heads":
         metadata = cast("MetaData | None", project.options.get("target_metadata", project.metadata))
         makers = find_owners(project, metadata).unseen_makers(specifier)
-        stated = [single_revision(project.graph, specifier, name, "--depends-on") for name in depends_on]
-        for needed in (*stated, *makers):
+        graph = (project.whole or project).graph
+        stated = [single_revision(graph, specifier, name, "--depends-on") for name in depends_on]
+        for needed in (*(rid for rid in stated if rid in project.graph), *makers):
             replay(project, connection, needed, x)
 
 

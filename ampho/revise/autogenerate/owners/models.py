@@ -34,7 +34,7 @@ class Models:
     :ivar tables: the tables in the metadata.
     :ivar owners: the known owners of tables.
     :ivar columns: for each table, the columns that subclasses in other packages add to it, each with the package.
-    :ivar elsewhere: for each package, the tables of its mapped classes that are in none of the metadata.
+    :ivar elsewhere: the tables of mapped classes that are in none of the metadata, each with its package.
     """
 
     def __init__(self, names: Sequence[str], metadata: Sequence[MetaData]) -> None:
@@ -43,7 +43,7 @@ class Models:
         mappers = _configured(metadata)
         self.tables: list[Table] = [table for each in metadata for table in each.tables.values()]
         self._places: dict[int, list[Place]] = self._modules.places([*self.tables, *(each.class_ for each in mappers)])
-        self.elsewhere: dict[str, list[str]] = self._elsewhere(mappers, metadata)
+        self.elsewhere: dict[Table, str] = self._elsewhere(mappers, metadata)
         tables = set(map(id, self.tables))
         self._mappers: list[Mapper[Any]] = [mapper for mapper in mappers if id(mapper.local_table) in tables]
         self._mapped: dict[int, list[Mapper[Any]]] = {}  # the mappers of a table, except single-table subclasses
@@ -53,12 +53,12 @@ class Models:
         self.owners: dict[Table, str] = {}
         self._foreign: set[Table] = set()  # the tables that are declared outside the listed packages
         self._find()
-        self.columns: dict[str, dict[str, str]] = self._columns_of_subclasses()
+        self.columns: dict[Table, dict[str, str]] = self._columns_of_subclasses()
 
-    def check_names(self) -> None:
-        """Raise an error if two ``MetaData`` objects have a table with the same name."""
+    def check_names(self, tables: Iterable[Table]) -> None:
+        """Raise an error if two of the tables, which are in different ``MetaData`` objects, have the same name."""
         seen: dict[str, Table] = {}
-        for table in self.tables:
+        for table in tables:
             if (other := seen.setdefault(table.key, table)) is not table:
                 raise ConfigurationError(_two_tables(table.key, [self._module(other), self._module(table)]))
 
@@ -67,15 +67,13 @@ class Models:
         places = [place for mapper in self._mapped_to(table) for place in self._of_class(mapper)]
         return next((place.module for place in places or self._declaring(table)), None)
 
-    def _elsewhere(self, mappers: Iterable[Mapper[Any]], metadata: Sequence[MetaData]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+    def _elsewhere(self, mappers: Iterable[Mapper[Any]], metadata: Sequence[MetaData]) -> dict[Table, str]:
+        found: dict[Table, str] = {}
         for mapper in mappers:
             table = mapper.local_table
             package = only(self._declarers(mapper.class_))
-            if package is None or not isinstance(table, Table) or any(table.metadata is each for each in metadata):
-                continue
-            if table.metadata.info.get("bind_key") is None and table.key not in found.get(package, ()):
-                found.setdefault(package, []).append(table.key)
+            if package is not None and isinstance(table, Table) and not _is_in(table, metadata):
+                found.setdefault(table, package)
         return found
 
     def _find(self) -> None:
@@ -166,13 +164,13 @@ class Models:
         mixins = [base for base in cls.__mro__[1:] if relationship.key in vars(base)]
         return maker is None or any(package_of(base.__module__, self._names) == maker for base in mixins)
 
-    def _columns_of_subclasses(self) -> dict[str, dict[str, str]]:
-        found: dict[str, dict[str, str]] = {}
+    def _columns_of_subclasses(self) -> dict[Table, dict[str, str]]:
+        found: dict[Table, dict[str, str]] = {}
         for mapper in self._mappers:
             owner, table = self._owner_of_class(mapper), mapper.local_table
             if owner and isinstance(table, Table) and owner != self.owners.get(table) and mapper.inherits:
                 added = _columns(mapper, table) - _columns(mapper.inherits, table)
-                found[table.key] = {**dict.fromkeys(added, owner), **found.get(table.key, {})}
+                found[table] = {**dict.fromkeys(added, owner), **found.get(table, {})}
         return found
 
 

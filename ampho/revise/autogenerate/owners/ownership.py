@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from ampho._text import describe, did_you_mean
 from ampho.errors import ConfigurationError
 from ampho.history.package import SETTING, MigrationPackage
+from ampho.migrate.project import each_metadata
 from ampho.revise.autogenerate.owners.created import Created
 from ampho.revise.autogenerate.owners.keys import join_key, split_key
+from ampho.revise.autogenerate.owners.places import Places, other_metadata
 from ampho.settings import OWNERS
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class Ownership:
     :ivar references: for each package with models, the packages that its foreign keys reference.
     :ivar unowned: the tables in the metadata without an owner.
     :ivar elsewhere: for each package, the tables of its models that are in other metadata.
+    :ivar tables: the tables of the models that live in the database, by key.
+    :ivar away: the owners of the tables in the metadata that live in other databases.
     :ivar columns: for each table, the columns that do not belong to its owner, each with its own owner.
     :ivar rules: the owners that the app names.
     :ivar created: what the revisions create.
@@ -104,6 +108,8 @@ class Ownership:
     references: Mapping[str, frozenset[str]]
     unowned: tuple[str, ...] = ()
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    tables: Mapping[str, Table] = field(default_factory=dict[str, "Table"])
+    away: Mapping[str, str] = field(default_factory=dict[str, str])
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     rules: Rules = field(default_factory=Rules)
     created: Created = field(default_factory=Created)
@@ -117,7 +123,7 @@ class Ownership:
         schema, name = split_key(key)
         found = None if key in self.unowned else self.rules.owner(None, "table", name, schema)
         if found is None:
-            found = self.history.get(key) or self.present.tables.get(key)
+            found = self.history.get(key) or self.present.tables.get(key) or self.away.get(key)
         if found is not None:
             self._others[key] = found
         return found
@@ -168,42 +174,77 @@ class Ownership:
 def find_owners(
     project: Project, metadata: MetaData | Sequence[MetaData] | None, applied: Container[str] | None = None
 ) -> Ownership:
-    """Import the models of all packages, and return the owners of all tables.
+    """Import the models of all packages, and return the owners of the tables that live in the project's database.
 
+    :param metadata: the tables that are compared; the other metadata of the app is only checked.
     :param applied: the ids of the applied revisions; all by default.
     :raises ConfigurationError: if a module cannot be imported, the app names a package that is not listed, two tables
-        have the same name, or a foreign key references a table without a model.
+        have the same name, a foreign key references a table without a model or in another database, or a package does
+        not live in the database of its tables' bind.
     """
-    from ampho.revise.autogenerate.owners.models import Models
-
-    import_models(project.packages)
-    names = tuple(package.name for package in project.packages)
-    rules = Rules(names, project.owner_hooks, project.settings.owners)
-    every = list(metadata) if isinstance(metadata, Sequence) else [] if metadata is None else [metadata]
-    with _without_collection():
-        models = Models(names, every)
-    models.check_names()
+    given = [*each_metadata([] if metadata is None else [metadata])]
     created = Created.by(project.graph)
+    places = _places(project, given, created)
+    places.check()
+    models, rules = places.models, places.rules
+    is_given = set(map(id, given))
+    here = {table for table in models.tables if places.is_here(table)}
+    left = {
+        table: owner for table, owner in places.owners.items() if table in here and id(table.metadata) not in is_given
+    }
+    compared = [table for table in models.tables if table in here and id(table.metadata) in is_given]
+    models.check_names(compared)
     is_whole = applied is None or all(revision_id in applied for revision_id in project.graph.ids)
     present = created if is_whole or applied is None else Created.by(project.graph, applied.__contains__)
-    owners: dict[str, str] = {}
-    for table in models.tables:
-        owner = rules.owner(table, "table", table.name, table.schema)
-        owner = owner if owner is not None else models.owners.get(table) or created.tables.get(table.key)
-        if owner is not None:
-            owners[table.key] = owner
+    owners = {table.key: places.owners[table] for table in compared if table in places.owners}
     return Ownership(
         owners,
         created.tables,
         created.users,
-        _references(models.tables, owners),
-        tuple(sorted(table.key for table in models.tables if table.key not in owners)),
-        {name: left for name, keys in models.elsewhere.items() if (left := _not_ignored(keys, rules))},
-        {table.key: found for table in models.tables if (found := _columns(table, models, created))},
+        _references(compared, owners),
+        tuple(sorted(table.key for table in compared if table.key not in owners)),
+        _by_package(left | {table: name for table, name in models.elsewhere.items() if places.is_here(table)}, rules),
+        {table.key: table for table in compared},
+        {
+            table.key: IGNORED if places.is_ignored(table) else owner
+            for table, owner in places.owners.items()
+            if table not in here
+        },
+        {table.key: found for table in compared if (found := _columns(table, models, created))},
         rules,
         created,
         present,
     )
+
+
+def find_places(project: Project) -> Places:
+    """Import the models of all packages, and return the databases in which the app's tables live.
+
+    :raises ConfigurationError: if a module cannot be imported, or the app names a package that is not listed.
+    """
+    whole = project.whole or project
+    return _places(project, [*each_metadata(whole.models().values())], Created.by(project.graph))
+
+
+def _places(project: Project, given: Sequence[MetaData], created: Created) -> Places:
+    from ampho.revise.autogenerate.owners.models import Models
+
+    whole = project.whole or project
+    import_models(whole.packages)
+    names = tuple(package.name for package in whole.packages)
+    rules = Rules(names, project.owner_hooks, project.settings.owners)
+    with _without_collection():
+        models = Models(names, [*given, *other_metadata(whole, given)])
+    return Places(project, models, rules, created)
+
+
+def _by_package(tables: Mapping[Table, str], rules: Rules) -> dict[str, tuple[str, ...]]:
+    """Return the keys of tables by package, without those that Ampho ignores."""
+    found: dict[str, dict[str, None]] = {}
+    for table, package in tables.items():
+        if rules.owner(None, "table", table.name, table.schema) != IGNORED:
+            found.setdefault(package, {})[table.key] = None
+    return {package: tuple(keys) for package, keys in found.items()}
 
 
 @contextmanager
@@ -222,12 +263,7 @@ def _columns(table: Table, models: Models, created: Created) -> dict[str, str]:
     """Return the columns that subclasses or revisions of other packages added to a table, each with that package."""
     maker, added = created.tables.get(table.key), created.columns.get(table.key, {})
     gone = {column: package for column, package in added.items() if package != maker and column not in table.columns}
-    return {**gone, **models.columns.get(table.key, {})}
-
-
-def _not_ignored(keys: Iterable[str], rules: Rules) -> tuple[str, ...]:
-    split = {key: split_key(key) for key in keys}
-    return tuple(key for key, (schema, name) in split.items() if rules.owner(None, "table", name, schema) != IGNORED)
+    return {**gone, **models.columns.get(table, {})}
 
 
 def _references(tables: Iterable[Table], owners: Mapping[str, str]) -> dict[str, frozenset[str]]:

@@ -1,0 +1,203 @@
+"""What the binds of models say, against the databases in which packages live."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import Project
+from servers import Database
+from store import BOOKS, CUSTOMERS, Store, open_store
+
+pytestmark = pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+
+EVENTS = CUSTOMERS.replace("Customer", "Event").replace("customers", "events") + "    __bind_key__ = 'events'\n"
+TALKS = EVENTS.replace("Event", "Talk").replace('"events"', '"talks"')
+# Another table with the name of one in the database default.
+COPIES = EVENTS.replace("Event", "Copy").replace('"events"', '"customers"')
+LOOSE = """
+import sqlalchemy as sa
+from database import db
+
+sa.Table("loose", db.metadata, sa.Column("id", sa.Integer, primary_key=True))
+"""
+
+
+def bound(project: Project, database: Database, models: dict[str, str], **config: Any) -> Store:
+    """Write a project with a second database, ``events``."""
+    return open_store(
+        project, database, models, **{"SQLALCHEMY_BINDS": {"events": url(database, "events.db")}, **config}
+    )
+
+
+def url(database: Database, path: str) -> str:
+    """Return the URL of a file beside that of the database."""
+    file = Path(str(database.url.database)).parent / path
+    return database.url.set(database=str(file)).render_as_string(hide_password=False)
+
+
+def line(**homes: list[str]) -> str:
+    return f'app.config["AMPHO_DATABASES"] = {json.dumps(homes)}'
+
+
+def test_a_bind_in_which_its_package_does_not_live_is_an_error(project: Project, database: Database) -> None:
+    shop = bound(project, database, {"accounts": CUSTOMERS, "events": EVENTS + TALKS})
+
+    for command in ("db-check", "db-rev -a Change", "db-rev events -a Change", "db-rev -a --scratch Change"):
+        error = shop.refused(*command.split())
+        assert error.startswith("The tables events, talks of events use the bind events, but events lives in default. ")
+        assert f'Write {line(events=["events"])}; or write "events": [] there' in error
+
+    shop = bound(project, database, {"accounts": CUSTOMERS + TALKS}, AMPHO_DATABASES={"events": []})
+    assert shop.tables_in(shop.auto("accounts")) == {"customers"}
+    shop.run("db-up")
+    checked = shop.run("db-check")
+    assert (checked.stdout, checked.stderr) == ("accounts  matches its models\n", "")
+
+
+def test_a_package_with_tables_of_several_binds(project: Project, database: Database) -> None:
+    shop = bound(project, database, {"accounts": CUSTOMERS + EVENTS, "books": BOOKS}, AMPHO_DATABASES={})
+
+    error = shop.refused("db-check")
+    homes = {"default": ["accounts"], "events": ["accounts"]}
+    assert f"move the models of events to a package of their own, or write {line(**homes)} for all" in error
+
+    shop = bound(project, database, {"accounts": CUSTOMERS + EVENTS, "books": BOOKS}, AMPHO_DATABASES=homes)
+    assert shop.tables_in(shop.auto("accounts")) == {"customers", "events"}
+    shop.run("db-up", "accounts")
+    assert shop.run("db-check", "accounts").stdout.count("accounts  matches") == 2
+    # It is compared with its first database, unless another one is named.
+    shop.models("accounts", CUSTOMERS)
+    shop.run("db-down", "accounts@base", "-d", "events")
+    assert "- table events" in shop.run("db-rev", "accounts", "Less", "-a", "--dry-run").stdout
+    assert "not applied" in shop.refused("db-rev", "accounts", "Less", "-a", "-d", "events")
+
+
+def test_two_names_for_one_database_are_an_alias(project: Project, database: Database) -> None:
+    file = Path(str(database.url.database))
+    same = {"events": url(database, f"../{file.parent.name}/{file.name}")}
+    shop = bound(project, database, {"accounts": CUSTOMERS, "events": EVENTS}, SQLALCHEMY_BINDS=same)
+    shop.run("db-rev", "-a", "First")
+    assert "'events'" in shop.newest("events").replace('"', "'")
+    shop.run("db-up")
+    assert shop.run("db-check").stderr == ""
+
+    # The same files fill two databases, by configuration alone.
+    shop = bound(project, database, {"accounts": CUSTOMERS, "events": EVENTS}, AMPHO_DATABASES={"events": ["events"]})
+    shop.run("db-up", "-d", "events")
+    assert shop.run("db-check", "-d", "events").stdout == "events  matches its models\n"
+
+
+def test_each_database_has_its_own_tables(project: Project, database: Database) -> None:
+    models = {"accounts": CUSTOMERS, "books": BOOKS, "copies": COPIES}
+    shop = bound(project, database, models, AMPHO_DATABASES={"events": ["copies", "books"]})
+
+    found = shop.run("db-rev", "-a", "First")
+    assert found.stderr == ""
+    assert shop.tables_in(shop.read("copies", shop.files("copies")[0])) == {"customers"}
+    assert shop.tables_in(shop.read("books", shop.files("books")[0])) == {"books"}
+    shop.run("db-up")
+    assert shop.run("db-check").stderr == ""
+
+    # A table without an owner is reported once, and a table of a package that lives elsewhere not at all.
+    project.write("lib.py", LOOSE)
+    shop.models("books", "import lib\n" + BOOKS)
+    checked = shop.run("db-check", exit_code=1)
+    assert checked.output.count("loose") == 2  # the warning, and the difference
+    assert "loose" not in shop.run("db-check", "-d", "events").output
+
+
+@pytest.mark.parametrize("bind", ["", "    __bind_key__ = 'events'\n"])
+@pytest.mark.parametrize("target", ["accounts", "ignored"])
+def test_a_foreign_key_to_another_database_is_refused(
+    project: Project, database: Database, bind: str, target: str
+) -> None:
+    reviews = """
+class Review(db.Model):
+    __tablename__ = "reviews"
+    id = sa.Column(sa.Integer, primary_key=True)
+    other_id = sa.Column(sa.ForeignKey("{}.id"))
+"""
+    referenced = "customers" if target == "accounts" else "talks"
+    models = {"accounts": CUSTOMERS + TALKS.replace("'events'", "'old'"), "reviews": reviews.format(referenced) + bind}
+    binds = {name: url(database, f"{name}.db") for name in ("events", "old")}
+    shop = bound(project, database, models, SQLALCHEMY_BINDS=binds, AMPHO_DATABASES={"events": ["reviews"], "old": []})
+
+    where = "default" if target == "accounts" else "old"
+    expected = (
+        f"The table reviews of reviews, which is in the database events, has a foreign key to the table {referenced} of"
+        f" accounts, which is in the database {where}. A foreign key cannot lead to another database. "
+    )
+    assert shop.refused("db-check").startswith(expected)
+    assert shop.refused("db-rev", "reviews", "Change", "-a").startswith(expected)
+
+    if target == "accounts":  # a relationship needs no foreign key
+        relationship = (
+            "    customer = db.relationship('Customer', primaryjoin='foreign(Review.other_id) == Customer.id')\n"
+        )
+        plain = re.sub(r"sa\.ForeignKey\(.*\)\)", "sa.Integer)", reviews)
+        shop.models("reviews", "import accounts.models\n" + plain.format() + bind + relationship)
+        shop.run("db-rev", "-a", "Change")
+        shop.run("db-up")
+        assert shop.run("db-check").stderr == ""
+
+
+def test_packages_of_several_databases_get_revisions_together(project: Project, database: Database) -> None:
+    events = {"events": ["events", "talks"]}
+    models = {"accounts": CUSTOMERS, "events": EVENTS, "talks": TALKS}
+    shop = bound(project, database, models, AMPHO_DATABASES=events)
+
+    # Nothing is written if one of the databases cannot be compared.
+    project.revision("talks", "talks_1")
+    assert "talks_1 is not applied" in shop.refused("db-rev", "-a", "First")
+    shop.run("db-up")
+    written = shop.run("db-rev", "-a", "First", "--dry-run").stdout
+    assert [name for name in models if f"{name}_" in written] == [*models]
+    shop.run("db-rev", "-a", "First")
+    assert [len(shop.files(name)) for name in models] == [1, 1, 2]
+    shop.run("db-up")
+
+    # Each answer is for the database that has its table.
+    age = "    age = sa.Column(sa.Integer, nullable=False)\n"
+    shop.models("accounts", CUSTOMERS.replace("email", "mail"))
+    shop.models("events", EVENTS.replace("email", "mail") + age)
+    answers = ["--rename", "customers.email=mail", "--rename", "events.email=mail", "--fill", "events.age=3"]
+    assert "--rename talk.email=mail: The database has no table" in shop.refused(
+        "db-rev", "-a", "Change", *answers, "--rename", "talk.email=mail"
+    )
+    shop.run("db-rev", "-a", "Change", *answers)
+    assert "mail" in shop.newest("accounts")
+    assert "new_column_name='mail'" in shop.newest("events").replace('"', "'")
+    assert "SET age = 3" in shop.newest("events")
+    shop.run("db-up")
+    assert shop.run("db-check").stderr == ""
+    assert "compare" not in shop.run("db-check", "--scratch").stderr
+
+    # A revision may depend on one in another database.
+    first = shop.read("accounts", shop.files("accounts")[0]).id
+    shop.models("talks", TALKS + age.replace("False", "True"))
+    for options in ((), ("--scratch",)):
+        found = shop.run("db-rev", "talks", "Later", "-a", "--depends-on", "accounts", "--dry-run", *options)
+        assert "+ column talks.age" in found.stdout
+    assert shop.auto("talks", "--depends-on", first).depends_on == (first,)
+
+
+def test_a_rebase_asks_each_database_of_the_package(project: Project, database: Database) -> None:
+    homes = {"default": ["accounts"], "events": ["accounts"]}
+    shop = bound(project, database, {"accounts": CUSTOMERS}, AMPHO_DATABASES=homes)
+    for name, parent in (
+        ("accounts_1", None),
+        ("accounts_1700000002", "accounts_1"),
+        ("accounts_1700000003", "accounts_1"),
+    ):
+        project.revision("accounts", name, parent)
+
+    shop.run("db-up", "accounts_1700000003", "-d", "events")
+    assert "events: Revisions of the later line are already applied" in shop.refused("db-rebase", "accounts")
+    shop.run("db-down", "accounts_1", "-d", "events")
+    shop.run("db-rebase", "accounts")
+    shop.run("db-up")
+    assert shop.run("db-rev", "accounts", "Nothing").exit_code == 0
