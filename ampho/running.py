@@ -6,15 +6,16 @@ The code is synchronous. On Quart, it runs in a greenlet, in which :class:`Frame
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ampho._text import all_words, is_of_database, of_database
-from ampho.errors import AmphoError, DatabasesError, PackageNotFoundError
+from ampho.errors import AmphoError, DatabaseNameError, DatabasesError, PackageNotFoundError
 from ampho.results import combined, databases_error, named
+from ampho.settings import DATABASES
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -153,6 +154,8 @@ class Running:
             for name in found:
                 try:
                     results[name] = run(name)
+                except DatabaseNameError:
+                    raise
                 except AmphoError as exc:  # the other databases are independent of this one
                     errors[name] = exc
         if errors:
@@ -182,6 +185,8 @@ class Running:
                 project, receiver, scratch=scratch, renews=renews, mending=mending, of_folders=of_folders
             ) as connection,
         ):
+            if not scratch:
+                self._check_distinct(name, connection)
             return named(work(Opened(project, connection, receiver)), name)
 
     def create(self, database: str | Iterable[str] | None) -> None:
@@ -195,6 +200,26 @@ class Running:
                 if part.member is not None:
                     with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
                         self.framework.create(part)
+
+    def _check_distinct(self, name: str, connection: Connection) -> None:
+        """Raise an error if two names of databases lead to the same database, whose locks they would wait for."""
+        if len(self._whole.homes.names) < 2 or name not in self._whole.homes.names:
+            return
+        from ampho.database.identity import identity
+
+        other = self._names.setdefault(identity(connection), name)
+        if other != name:
+            raise DatabaseNameError(
+                f"{other} and {name} are two names for one database. Let the packages of {name} live in {other}, in"
+                f" {DATABASES}: a bind with the address of a database is another name for it. Or correct the URL of one"
+                " of them.",
+                database=name,
+            )
+
+    @cached_property
+    def _names(self) -> dict[Hashable, str]:
+        """The names of the databases that this command has connected to, by what the servers say they are."""
+        return {}
 
     @contextmanager
     def _connected(

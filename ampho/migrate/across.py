@@ -14,7 +14,7 @@ from itertools import groupby, takewhile
 from ampho._text import counted, listed
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
-from ampho.errors import AmphoError, DependentsError, NotUpToDateError
+from ampho.errors import AmphoError, DatabaseNameError, DependentsError, NotUpToDateError
 from ampho.history.graph import Graph
 from ampho.history.specifier import parse
 from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, check_finished, plan_upgrade, rest_of
@@ -79,7 +79,7 @@ class UpgradePlanner:
             try:
                 self._plans[name] = self.state(name).plan("heads" if is_count else specifier)
             except AmphoError as exc:
-                if self.errors is None:
+                if self.errors is None or isinstance(exc, DatabaseNameError):
                     raise
                 self.errors[name] = exc
         todo = [(name, step) for name, plan in self._plans.items() for step in plan.steps]
