@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ampho.errors import DatabasesError
 from ampho.results import combined, databases_error, named
-from ampho.running import Framework, Opened, Running, without_secrets
+from ampho.running import Framework, Opened, Running, naming, without_secrets
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
@@ -147,7 +147,8 @@ class Commands:
         :param fill: values for existing rows, such as ``users.age=0``.
         :param depends_on: as for :meth:`revision`, only for a single package. The same applies to ``head``, ``splice``,
             and ``rev_id``.
-        :param database: the database to compare with, for packages that live in several; by default, the first one.
+        :param database: the databases to compare with; by default, a package that lives in several databases is
+            compared with the first of these.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: a result for each package.
@@ -637,9 +638,9 @@ class Commands:
         deadline = time.monotonic() + timeout
 
         def wait(name: str) -> Deployment:
-            waiting = Waiting(timeout, deadline, observer)
+            waiting = Waiting(timeout, deadline, self._running.receiver(observer, name))
             while True:
-                with waiting.attempt() as attempt_observer:
+                with naming(self._running.project(), name), waiting.attempt() as attempt_observer:
                     found, holder = self._running.on_one(
                         lambda on: deployment_and_holder(on.project, on.connection, x=x), name, attempt_observer, ""
                     )

@@ -298,6 +298,8 @@ class DatabasesError(AmphoError):
         skipped: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(message)
+        codes = {error.exit_code for error in errors.values()}
+        self.exit_code = codes.pop() if len(codes) == 1 else 1
         self.errors = errors
         self.results = results
         self.skipped = skipped

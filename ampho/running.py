@@ -174,11 +174,7 @@ class Running:
         of_folders: bool = True,
     ) -> T:
         project = self._whole.of(name)
-        receiver = observer
-        if self._whole.has_several_databases and observer is not None:
-            from ampho.migrate.observers import Named
-
-            receiver = Named(observer, name)
+        receiver = self.receiver(observer, name)
         with (
             naming(self._whole, name),
             self._connected(
@@ -220,6 +216,14 @@ class Running:
     def _names(self) -> dict[Hashable, str]:
         """The names of the databases that this command has connected to, by what the servers say they are."""
         return {}
+
+    def receiver(self, observer: Observer | None, database: str) -> Observer | None:
+        """Return an observer that passes events on with the name of the database, if the app has several."""
+        if not self._whole.has_several_databases or observer is None:
+            return observer
+        from ampho.migrate.observers import Named
+
+        return Named(observer, database)
 
     @contextmanager
     def _connected(
@@ -388,7 +392,8 @@ def naming(whole: Project, database: str) -> Iterator[None]:
         yield
     except AmphoError as exc:
         if whole.has_several_databases and not isinstance(exc, DatabasesError):
-            exc.args = (f"{database}: {of_database(str(exc), database)}",)
+            text = of_database(str(exc), database)
+            exc.args = (text if f"{database}: " in text else f"{database}: {text}",)
         raise
 
 

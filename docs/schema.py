@@ -106,8 +106,8 @@ def _classes() -> Iterator[type]:
 CLASSES = {kind.__name__: kind for kind in _classes() if inspect.isclass(kind)}
 """The classes that annotations name, some of which their modules only import for type checkers."""
 
-RESULTS = {key_of(kind): kind for kind in (*print_text.registry, CLASSES["Picture"], CLASSES["Revision"])}
-"""The classes of the results, by their keys: those that are printed as text, and the two that become files."""
+RESULTS = {key_of(kind): kind for kind in (*print_text.registry, CLASSES["Revision"])}
+"""The classes of the results, by their keys: those that are printed as text, and the one that becomes a file."""
 del RESULTS["object"]
 
 _ROLE = re.compile(r":\w+:`~?\.?([^`]+)`")

@@ -21,7 +21,7 @@ from ampho.cli.json import json_option, print_json, wants_json
 from ampho.cli.lines import say, warn, write
 from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
-from ampho.cli.show import is_verbose, print_text, show, version_rows
+from ampho.cli.show import is_verbose, print_text, show, show_text, version_rows
 from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, Log, Revisions
 from ampho.cli.terminal import can_ask
 from ampho.commands import Commands
@@ -188,33 +188,36 @@ def db_rev(
         )
         show(ctx, new, _wrote(new) if new else None)
         return
-    found = generated(
-        ctx,
-        lambda rename, fill, asks: call(
+    found = listing(
+        AllGenerated,
+        lambda: generated(
             ctx,
-            Commands.autogenerate,
-            message,
-            *filter(None, [package]),
-            scratch=scratch,
-            dry_run=dry_run,
-            asks=asks,
-            rename=rename,
-            fill=fill,
-            depends_on=depends_on,
-            head=head,
-            splice=splice,
-            rev_id=rev_id,
-            database=databases(ctx),
-            x=x,
-            observer=_WARNINGS,
+            lambda rename, fill, asks: call(
+                ctx,
+                Commands.autogenerate,
+                message,
+                *filter(None, [package]),
+                scratch=scratch,
+                dry_run=dry_run,
+                asks=asks,
+                rename=rename,
+                fill=fill,
+                depends_on=depends_on,
+                head=head,
+                splice=splice,
+                rev_id=rev_id,
+                database=databases(ctx),
+                x=x,
+                observer=_WARNINGS,
+            ),
+            rename,
+            fill,
         ),
-        rename,
-        fill,
     )
     if package is not None and wants_json(ctx) and not dry_run:
         print_json(ctx, next(iter(found[0].revisions), None), AllGenerated(found))
     else:
-        show(ctx, AllGenerated(found))
+        show(ctx, found)
 
 
 def _wrote(revision: Revision) -> str:
@@ -699,6 +702,13 @@ def db_graph(
     )
     if wants_json(ctx):
         print_json(ctx, picture)
+    elif form == "text" and file in (None, "-"):
+        show_text(ctx, picture)
+    elif picture.databases:
+        raise click.UsageError(
+            f"A file contains the history of one database, and there are {len(picture.databases)}. Add --database, or"
+            " --no-database for all packages without what is applied."
+        )
     else:
         print_picture(picture, form, file)
 

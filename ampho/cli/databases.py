@@ -7,8 +7,10 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from ampho.cli.lines import say
 from ampho.errors import DatabasesError
 from ampho.results import Several
+from ampho.settings import DEFAULT_DATABASE
 
 Command = TypeVar("Command", bound=Callable[..., object])
 T = TypeVar("T")
@@ -35,10 +37,10 @@ def databases(ctx: click.Context) -> tuple[str, ...] | None:
 
 
 def database(ctx: click.Context) -> str | None:
-    """Return the only name that was typed after ``--database``, for a command that changes one database."""
+    """Return the only name that was typed after ``--database``, for a command that works on one database."""
     names = databases(ctx) or ()
     if len(names) > 1:
-        raise click.UsageError(f"{ctx.info_name} changes one database at a time. Repeat the command for each.")
+        raise click.UsageError(f"{ctx.info_name} works on one database at a time. Repeat the command for each.")
     return names[0] if names else None
 
 
@@ -46,6 +48,18 @@ def by_database(result: object) -> Mapping[str, Any]:
     """Return the results of the single databases, if a result is a combined one; otherwise, nothing."""
     found = getattr(result, "databases", None)
     return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
+
+
+def database_of(result: object) -> str:
+    """Return the name of the database of a result, or of the first item of a list; empty if it is the default one."""
+    first = next(iter(cast("tuple[object, ...]", result)), None) if isinstance(result, tuple) else result
+    name = getattr(first, "database", DEFAULT_DATABASE)
+    return "" if name == DEFAULT_DATABASE else name
+
+
+def say_name(database: str) -> None:
+    """Print the name of a database above its result."""
+    say(f"{database}:", colors={f"{database}:": "bold"})
 
 
 def listing(kind: Callable[[tuple[T, ...]], L], get: Callable[[], tuple[T, ...]]) -> L:

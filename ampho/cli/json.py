@@ -90,7 +90,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "Picture": Shape(hidden=["databases"]),
     "Plan": Shape(
-        hidden=["missing", "asked", "failed"],
+        hidden=["missing", "asked", "failed", "is_of_several"],
         computed={name: name for name in ("packages", "warning", "along")},
         or_null=["warning", "protected"],
     ),
@@ -154,7 +154,8 @@ def print_json(ctx: click.Context, *results: object) -> None:
             payload["databases"] = [{"database": name, key: encode(one)} for name, one in each.items()]
         else:
             payload[key] = encode(result)
-    if databases(ctx) is None and set(_databases_in(payload)) <= {DEFAULT_DATABASE}:
+    is_of_several = any(getattr(getattr(result, "plan", result), "is_of_several", False) for result in results)
+    if not is_of_several and databases(ctx) is None and set(_databases_in(payload)) <= {DEFAULT_DATABASE}:
         payload = _without_databases(payload)
     _print(ctx, ctx.info_name, payload)
 

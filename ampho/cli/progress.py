@@ -77,7 +77,7 @@ class Display(Reporter):
         self._thread: threading.Thread | None = None
         self._terminals: list[SafeFile] = []
         self._input: _Input | None = None
-        self._ids: list[str] = []
+        self._steps: list[tuple[str, str]] = []  # the database and the revision of each step
         self._begin = 0.0
         self._done = 0
         self._step: tuple[Step, float] | None = None
@@ -86,7 +86,7 @@ class Display(Reporter):
     def planned(self, plan: Plan) -> None:
         super().planned(plan)
         if plan.steps:
-            self._ids, self._begin = [step.revision.id for step in plan.steps], time.monotonic()
+            self._steps, self._begin = list(map(_key, plan.steps)), time.monotonic()
             self._terminals = terminals()
             for terminal in self._terminals:  # if there was a question, Enter ended its line
                 terminal.ends_line = True
@@ -173,15 +173,20 @@ class Display(Reporter):
         now, step, statement, rows = time.monotonic(), self._step, self._statement, []
         if step:
             revision = step[0].revision
-            name = styled((revision.id, "bold"), (f" of {revision.package}  {revision.message}", ""))
+            where = f" in {step[0].database}" if self._database is not None else ""
+            name = styled((revision.id, "bold"), (f" of {revision.package}{where}  {revision.message}", ""))
             rows.append(_row(spinner.render(now), _cut(name, is_ascii), _elapsed(now - step[1])))
         if statement and now - statement[1] > _LONG:
             sql = styled((str(statement[0]), "dim"))
             rows.append(_row(Text(" "), _cut(sql, is_ascii), _elapsed(now - statement[1])))
-        bar = ProgressBar(len(self._ids), self._done, width=_BAR, complete_style="green", finished_style="green")
-        number = self._ids.index(step[0].revision.id) + 1 if step else self._done
-        rows.append(_row(bar, Text(f"{number} of {len(self._ids)}"), _elapsed(now - self._begin)))
+        bar = ProgressBar(len(self._steps), self._done, width=_BAR, complete_style="green", finished_style="green")
+        number = self._steps.index(_key(step[0])) + 1 if step else self._done
+        rows.append(_row(bar, Text(f"{number} of {len(self._steps)}"), _elapsed(now - self._begin)))
         return Group(*rows)
+
+
+def _key(step: Step) -> tuple[str, str]:
+    return step.database, step.revision.id
 
 
 def _below_cursor(console: Console, rows: Callable[[], RenderableType]) -> Live:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ampho._text import counted, listed
+from ampho.cli.databases import say_name
 from ampho.cli.lines import say, warn
 from ampho.migrate.observers import Observer
-from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Step
@@ -47,13 +47,13 @@ class Reporter(WarningsOnly):
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
         what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"
         say(f"{verb} ({plan.specifier}): {what}")
-        self._database = "" if plan.databases != (DEFAULT_DATABASE,) else None
+        self._database = "" if len(plan.databases) > 1 else None
 
     def _head(self, step: Step) -> None:
         """Print the name of a step's database, if it differs from that of the step before."""
         if self._database is not None and step.database != self._database:
             self._database = step.database
-            say(f"{step.database}:", colors={f"{step.database}:": "bold"})
+            say_name(step.database)
 
     def _ended(self, step: Step, how: str, color: str) -> None:
         self._head(step)
@@ -75,8 +75,11 @@ class Reporter(WarningsOnly):
 
 
 def in_databases(plan: Plan) -> str:
-    """Return the names of the databases of a plan as a phrase; empty if there is only the default one."""
-    return "" if plan.databases in ((), (DEFAULT_DATABASE,)) else f", in {listed(plan.databases, PACKAGES)}"
+    """Return the names of the databases of a plan as a phrase; empty if the app has only one."""
+    if not plan.is_of_several:
+        return ""
+    noun = "database" if len(plan.databases) == 1 else "databases"
+    return f", in the {noun} {listed(plan.databases, PACKAGES)}"
 
 
 def nothing_to_do(plan: Plan) -> str:

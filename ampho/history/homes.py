@@ -127,7 +127,7 @@ class Homes:
         if name is None and self.are_several:
             listed = [*self.names, *(f"{group}/NAME" for group in self.groups)]
             raise DatabaseNameError(
-                f"{command} changes one database, and the app has {'several' if self.groups else len(listed)}:"
+                f"{command} works on one database, and the app has {'several' if self.groups else len(listed)}:"
                 f" {', '.join(listed)}. Add --database, for example '--database {listed[0]}'.",
                 database="",
             )

@@ -97,6 +97,7 @@ class UpgradePlanner:
             rows=tuple(row for plan in plans for row in plan.rows),
             missing=", ".join(filter(None, (plan.missing for plan in plans))),
             asked=frozenset(rid for plan in plans for rid in plan.asked),
+            is_of_several=True,
         )
 
     def _add_needed(self, database: str, step: Step) -> Iterator[tuple[str, Step]]:

@@ -42,7 +42,6 @@ from ampho.migrate.plan import (
 from ampho.migrate.project import Project
 from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
-from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
 if TYPE_CHECKING:
@@ -174,6 +173,7 @@ def plan(
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
             if planned.steps and protection.enabled:
                 planned = replace(planned, protected=protection.database)
+        planned = planned.in_database(project.database, is_of_several=project.has_several_databases)
         graph = graph_of(planned, project.graph, rows, journal)
         dialect = connection.dialect
         return partial(explained, planned, graph, lambda _: dialect.name, is_async=dialect.is_async)
@@ -397,10 +397,8 @@ class Executor:
         """Return the plan, or its remaining steps if ``env.py`` runs again, and the graph that it was made from."""
         if self._plan is None:
             plan = self.make_plan(self._graph, rows, journal)
-            name = self.project.database
-            if name != DEFAULT_DATABASE:
-                plan = replace(plan, steps=tuple(replace(step, database=name) for step in plan.steps))
-            self._plan = plan
+            is_of_several = self.project.has_several_databases
+            self._plan = plan.in_database(self.project.database, is_of_several=is_of_several)
             return self._plan, graph_of(self._plan, self._graph, rows, journal)
         applied = Applied.from_rows(self._graph, rows, journal)
         if self._plan.direction is Direction.DOWNGRADE:

@@ -72,14 +72,22 @@ class Observer:
 
 
 class Named(Observer):
-    """Passes events on to another observer, with the database's name in the commands that warnings suggest."""
+    """Passes events on to another observer, with the database's name in what it waits for and in warnings."""
 
     def __init__(self, observer: Observer, database: str) -> None:
         self._observer = observer
         self._database = database
         for name in vars(Observer):
-            if not name.startswith("_") and name != "warned" and hasattr(observer, name):
+            if not name.startswith("_") and name not in vars(Named) and hasattr(observer, name):
                 setattr(self, name, getattr(observer, name))
+
+    def waiting(self, holder: str) -> None:
+        """Pass the process on that is migrating the database."""
+        self._observer.waiting(f"{self._database}{holder and f', {holder}'}")
+
+    def awaiting(self, what: str) -> None:
+        """Pass on what is not applied yet."""
+        self._observer.awaiting(f"the database {self._database}: {what}")
 
     def warned(self, message: str) -> None:
         """Pass a warning on."""

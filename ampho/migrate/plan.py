@@ -102,6 +102,7 @@ class Plan:
         otherwise empty.
     :ivar asked: the ids of the revisions that the specifier names; they are the cause of the other steps.
     :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
+    :ivar is_of_several: whether the packages of the app live in several databases.
     """
 
     specifier: str
@@ -112,6 +113,14 @@ class Plan:
     asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     protected: str = field(default="", compare=False)
     failed: str = field(default="", compare=False)
+    is_of_several: bool = field(default=False, compare=False)
+
+    def in_database(self, name: str, *, is_of_several: bool) -> Plan:
+        """Return this plan with the name of the database in which all of its steps run."""
+        if not is_of_several:
+            return self
+        steps = tuple(replace(step, database=name) for step in self.steps)
+        return replace(self, steps=steps, is_of_several=True)
 
     @property
     def databases(self) -> tuple[str, ...]:

@@ -95,8 +95,8 @@ def test_every_result_has_a_text() -> None:
         import_module(f"ampho.cli.show.{room}")
     keys = json.loads(SCHEMA.read_text("utf-8"))["properties"].keys() - {"version", "command", "databases", "error"}
 
-    # db-graph writes a file in a format, and the commands that write a revision print a line of their own.
-    assert keys - {key_of(kind) for kind in print_text.registry} == {"graph", "revision"}
+    # The commands that write a revision print a line of their own.
+    assert keys - {key_of(kind) for kind in print_text.registry} == {"revision"}
 
 
 # ---- each command, and what it is about at that moment ----

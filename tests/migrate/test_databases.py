@@ -94,7 +94,7 @@ def test_the_output_names_each_database(each: Facade) -> None:
     result = each.run("db-up")
     assert result.exit_code == 0, result.output
     assert [line for line in result.stdout.splitlines() if not line.startswith(" ")][:-1] == [
-        "Upgrading (heads): 5 revisions of shop, sales, trail, in default, reports, audit",
+        "Upgrading (heads): 5 revisions of shop, sales, trail, in the databases default, reports, audit",
         *("default:", "reports:", "audit:", "default:", "reports:"),
     ]
     result = each.run("db-current")

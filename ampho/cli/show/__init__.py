@@ -11,7 +11,7 @@ from importlib import import_module
 
 import click
 
-from ampho.cli.databases import by_database
+from ampho.cli.databases import by_database, database_of, databases, say_name
 from ampho.cli.json import print_json, wants_json
 from ampho.cli.lines import say
 
@@ -34,8 +34,11 @@ def show_text(ctx: click.Context, result: object) -> None:
     each = by_database(result)
     if each:
         show_each(ctx, each)
-    else:
-        print_text(result, ctx)
+        return
+    name = database_of(result)
+    if name and databases(ctx) is None:  # the packages that were typed live in one of several databases
+        say_name(name)
+    print_text(result, ctx)
 
 
 def show_each(ctx: click.Context, results: Mapping[str, object]) -> None:
@@ -43,7 +46,7 @@ def show_each(ctx: click.Context, results: Mapping[str, object]) -> None:
     for number, (name, one) in enumerate(results.items()):
         if number:
             say()
-        say(f"{name}:", colors={f"{name}:": "bold"})
+        say_name(name)
         print_text(one, ctx)
 
 

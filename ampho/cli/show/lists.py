@@ -195,7 +195,9 @@ def _(found: AllGenerated, ctx: click.Context) -> None:
             say(f"Wrote {shown_path(revision.path)}")
         for path in () if each.revisions else each.paths:
             say(f"Would write {shown_path(path)}")
-    if not any(each.paths for each in found):
+    if not found:
+        say("Nothing to do: its packages were compared with another database.")
+    elif not any(each.paths for each in found):
         for each in found:
             for table, package in each.moved.items():
                 say(f"The table {table} has moved from {package} to {each.package}. No revision is needed for that.")

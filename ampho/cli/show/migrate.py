@@ -74,17 +74,20 @@ def print_plan(plan: Plan, *, before_question: bool = False) -> None:
 
 
 def _wide(plan: Plan) -> Layout:
-    titles = (">#", "Revision", "Package", "Why", "Transaction", "May lose data", "May fail on rows", "Message")
+    titles = (
+        *(">#", "Database", "Revision", "Package", "Why", "Transaction", "May lose data", "May fail on rows"),
+        "Message",
+    )
     rows: list[tuple[Cell, ...]] = []
     for number, step in enumerate(plan.steps, 1):
         revision = step.revision
         transaction = [(step.in_transaction or "-", _color(step))]
         losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
         risks = [("; ".join(step.risks) or "-", "yellow" if step.risks else "")]
-        rows.append(
-            (str(number), revision.id, revision.package, step.reason, transaction, losses, risks, revision.message)
-        )
-    return _without(Layout(titles, rows), () if any(step.risks for step in plan.steps) else ("May fail on rows",))
+        where = (step.database, revision.id, revision.package)
+        rows.append((str(number), *where, step.reason, transaction, losses, risks, revision.message))
+    hidden = [] if any(step.risks for step in plan.steps) else ["May fail on rows"]
+    return _without(Layout(titles, rows), hidden if len(plan.databases) > 1 else [*hidden, "Database"])
 
 
 def _without(layout: Layout, titles: Collection[str]) -> Layout:
@@ -114,7 +117,8 @@ def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
     """
     rows: list[tuple[Cell, ...]] = []
     for number, step in enumerate(plan.steps, 1):
-        below = [(step.revision.message, ""), *_notes(step)]
+        where = [(f"in {step.database}", "")] if len(plan.databases) > 1 else []
+        below = [(step.revision.message, ""), *where, *_notes(step)]
         cells = [_lines([(step.revision.id, "bold"), *below])] if stacked else [step.revision.id, _lines(below)]
         rows.append((str(number), *cells))
     return Layout((">#", "Revision", *(() if stacked else ("Message",))), rows, least=_NARROW_MESSAGE)

@@ -75,6 +75,13 @@ def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         yield "No record says what the missing revisions depend on, so some pending revisions may already be applied."
 
 
+@print_text.register
+def _(picture: Picture, ctx: click.Context) -> None:
+    from ampho.cli.graph.output import print_picture  # imported late, because that module imports this one
+
+    print_picture(picture, "text", None)
+
+
 def row_remarks(state: CurrentState | DatabaseStatus | Picture) -> Iterator[str]:
     """Yield a line for each row that should not be in the version table."""
     for row in state.corrupt:
