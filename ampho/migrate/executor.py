@@ -120,6 +120,7 @@ def downgrade(
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
+        planned = planned.in_database(project.database, is_of_several=project.has_several_databases)
         # Check this first, so that typing the name of the database cannot confirm a plan other than the agreed one.
         planned.check_agreed(agreed)
         check(planned)

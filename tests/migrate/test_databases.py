@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
-from project import Project
+from project import Project, Result
+from servers import PASSWORD, Database
 
-from ampho.errors import ConfigurationError, DatabaseNameError, DatabasesError, DependentsError, NotUpToDateError
+from ampho.errors import (
+    ConfigurationError,
+    DatabaseNameError,
+    DatabasesError,
+    DependentsError,
+    NotUpToDateError,
+    RevisionInputError,
+)
 
 CREATE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 DROP = "op.drop_table('{0}')"
@@ -199,3 +207,217 @@ def test_a_plug_in_names_its_database(three: Project) -> None:
         each.ampho.add_package("sales", database="reports")
         each.call("upgrade")
         assert list(each.call("status").databases) == ["default", "reports"]
+
+
+def test_keep_going_upgrades_the_other_databases(each: Facade, three: Project) -> None:
+    three.revision("sales", "sales_1", depends_on="shop_1", upgrade="op.execute('no SQL')")
+
+    result = each.run("db-up", "-k")
+
+    assert result.exit_code == 1
+    assert "trail_1" in result.stdout
+    assert tables(three, "audit.db") == {"entries", *OWN}
+    failed, *rest = [line for line in result.stderr.splitlines() if not line.startswith("Warning: ")]
+    assert failed == "Error: 1 of 3 databases failed."
+    assert "reports: Revision sales_1 of sales failed" in rest[0]
+    assert rest[-1].startswith("default was skipped: shop_2 depends on sales_1, and reports failed")
+    assert each.run("db-up", "-k", "--plan").exit_code == 2
+
+    three.revision("sales", "sales_1", depends_on="shop_1", **table("totals"))
+    assert each.run("db-up", "-k").exit_code == 0
+    assert each.call("deployment").status == "up to date"
+
+
+def test_the_table_of_a_plan_names_the_databases_if_there_are_several(each: Facade) -> None:
+    first, titles, row, *_ = each.run("db-up", "--plan").stdout.splitlines()
+    assert first.endswith("in the databases default, reports, audit")
+    assert titles.split()[:3] == ["#", "Database", "Revision"]
+    assert row.split()[:3] == ["1", "default", "shop_1"]
+
+    first, titles, *_ = each.run("db-up", "--plan", "-d", "audit").stdout.splitlines()
+    assert first == "Plan (db-up heads): 1 revision of trail, in the database audit"
+    assert "Database" not in titles
+
+
+def test_a_plan_of_one_of_several_databases_can_be_agreed_to(each: Facade) -> None:
+    each.call("upgrade")
+
+    plan = each.call("plan", direction="downgrade", database="reports")
+    run = each.call("downgrade", agreed=plan, database="reports")
+
+    assert [(step.step.database, step.revision.id) for step in run.steps] == [("reports", "sales_2")]
+    assert run.plan.is_of_several
+
+
+def test_a_picture_for_each_database(each: Facade, three: Project) -> None:
+    each.call("upgrade", "trail_1")
+
+    shown = each.run("db-graph")
+    assert [line for line in shown.stdout.splitlines() if line.endswith(":")] == ["default:", "reports:", "audit:"]
+    assert "--no-database" in each.error_line("db-graph", "-o", "graph.svg", exit_code=2)
+    assert each.run("db-graph", "-d", "audit", "-o", "graph.svg").exit_code == 0
+    assert "trail_1" in three.read("graph.svg")
+
+    (three.folder / "instance" / "reports.db").write_text("This is not a database.")
+    failed = each.run("db-graph")
+    assert failed.exit_code == 1
+    assert "trail_1" in failed.stdout
+    assert "reports: " in failed.stderr
+
+
+def test_waiting_names_the_database(each: Facade) -> None:
+    each.call("upgrade", "trail_1")
+
+    result = each.run("db-wait", "--timeout", "0.1")
+
+    assert result.exit_code == 3  # as for one database
+    assert result.stdout.splitlines() == ["audit:", "The database is up to date with the code."]
+    assert "default: The database was not brought up to date within 0.1 s. Pending: shop_1, shop_2." in result.stderr
+    assert "Run 'ampho db-up --database reports'" in result.stderr
+    assert "Waiting for the database default: " in each.run("db-wait", "-d", "default", "--timeout", "0.6").stderr
+
+
+def test_the_worst_state_is_the_exit_code(each: Facade) -> None:
+    each.call("upgrade", "trail_1")
+
+    assert each.run("db-check", "--deploy").exit_code == each.run("db-status", "--check").exit_code == 10
+    assert each.run("db-check", "--deploy", "-d", "audit").exit_code == 0
+    assert each.run("db-status", "--check", "trail").exit_code == 0
+
+
+def test_json_has_the_database_only_if_there_are_several(each: Facade, three: Project) -> None:
+    run = json.loads(each.run("db-up", "shop_1", "--json").stdout)["run"]
+    assert [step["database"] for step in run["steps"]] == ["default"]  # although it is the only one of the plan
+
+    with facade(three, "flask", ["shop", "sales", "trail"], URLS["flask"].replace("app", "one")) as one:
+        for command in ("db-up", "db-status", "db-log", "db-check", "db-graph", "db-stamp heads"):
+            assert '"database"' not in one.run(*command.split(), "--json").stdout, command
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_package_in_several_databases(framework: str, project: Project) -> None:
+    for name in ("shop", "trail"):
+        project.package(name)
+    project.revision("shop", "shop_1", **table("items"))
+    project.revision("trail", "trail_1", **table("entries"))
+    homes = {"default": ["shop", "trail"], "audit": ["trail"]}
+    config: dict[str, Any] = {"SQLALCHEMY_BINDS": binds(framework, audit="audit.db"), "AMPHO_DATABASES": homes}
+    with facade(project, framework, ["shop", "trail"], URLS[framework], **config) as each:
+        each.call("upgrade")
+        assert tables(project, "app.db") == {"items", "entries", *OWN}
+        assert tables(project, "audit.db") == {"entries", *OWN}
+        assert [each.database for each in each.call("log")] == ["default", "default", "audit"]
+
+        written = each.call("autogenerate", "Drop everything", "trail")
+        assert [len(one.revisions) for one in written] == [1]  # and not one for each database
+        written[0].revisions[0].path.unlink()
+
+        for number in (1, 2):
+            project.revision("trail", f"trail_180000000{number}", "trail_1")
+        each.call("upgrade", "trail_1800000001", database="audit")
+        each.call("upgrade", "trail_1800000002", database="audit")
+        with pytest.raises(RevisionInputError, match="trail_1800000002"):
+            each.call("rebase", "trail")  # it is applied to one of the two databases
+
+
+# ---- Three databases on three servers ----
+
+SYNC = ("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+ASYNC = ("sqlite+aiosqlite", "postgresql+asyncpg", "mariadb+asyncmy")
+NAMES = ("default", "reports", "audit")
+DATA = {
+    "flask": "from flask_sqlalchemy import SQLAlchemy\n\ndb = SQLAlchemy()\n",
+    "quart": "from ampho import AsyncSQLAlchemy\n\ndb = AsyncSQLAlchemy()\n",
+}
+APP = """
+from {framework} import {app}
+
+import audit.models
+import reports.models
+import shop.models
+from ampho import {extension}
+from data import db
+
+app = {app}(__name__)
+app.config.update({config!r})
+db.init_app(app)
+{extension}(app, db)
+"""
+MODEL = """
+from data import db
+
+
+class {model}(db.Model):
+    {bind}
+    id = db.Column(db.Integer, primary_key=True)
+"""
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def servers(request: pytest.FixtureRequest, project: Project, make_database: Callable[[str], Database]) -> Project:
+    """An app with a database on each kind of server, without any migrations."""
+    drivers = SYNC if request.param == "flask" else ASYNC
+    urls = [make_database(driver).url.render_as_string(hide_password=False) for driver in drivers]
+    config = {
+        "SQLALCHEMY_DATABASE_URI": urls[0],
+        "SQLALCHEMY_BINDS": dict(zip(NAMES[1:], urls[1:], strict=True)),
+        "AMPHO_MIGRATION_PACKAGES": ["shop", "reports", "audit"],
+        "AMPHO_DATABASES": {"reports": ["reports"], "audit": ["audit"]},
+    }
+    project.write("data.py", DATA[request.param])
+    for name, package in zip(NAMES, ("shop", "reports", "audit"), strict=True):
+        bind = "" if name == "default" else f'__bind_key__ = "{name}"'
+        project.package(package, MODEL.format(model=package.title(), bind=bind))
+    extension = "Ampho" if request.param == "flask" else "AsyncAmpho"
+    app = {"flask": "Flask", "quart": "Quart"}[request.param]
+    project.write("app.py", APP.format(framework=request.param, app=app, extension=extension, config=config))
+    return project
+
+
+def test_every_command_on_three_servers(servers: Project) -> None:
+    said: list[str] = []
+
+    def run(*command: str, exit_code: int = 0) -> Result:
+        result = servers.run("ampho", *command, check=False)
+        said.append(result.output)
+        assert result.exit_code == exit_code, str(result)
+        return result
+
+    def names(result: Result) -> list[str]:
+        return [line[:-1] for line in result.stdout.splitlines() if line[:-1] in NAMES and line[-1:] == ":"]
+
+    run("db-init")
+    assert names(run("db-rev", "-a", "Initial")) == list(NAMES)
+    plan = run("db-up", "--plan").stdout
+    assert [line.split()[1] for line in plan.splitlines()[2:5]] == list(NAMES)
+    assert names(run("db-up")) == list(NAMES)
+    assert run("db-up").stdout == "Nothing to do: everything is applied.\n"
+    looking = ["db-status", "db-current", "db-log", "db-lint", "db-graph", "db-wait", "db-check --deploy"]
+    for command in looking:
+        assert names(run(*command.split())) == list(NAMES), command
+        one = run(*command.split(), "--database", "audit")
+        assert names(one) == [], command
+        assert not {"reports", "shop"}.intersection(one.stdout.split()), command
+        both = json.loads(run(*command.split(), "--json", "-d", "audit", "-d", "default").stdout)
+        assert [each["database"] for each in both["databases"]] == ["default", "audit"], command
+
+    assert "Add --database" in run("db-down", exit_code=1).stderr
+    for name, package in zip(NAMES, ("shop", "reports", "audit"), strict=True):
+        assert f", in the database {name}\n" in run("db-down", "-d", name, "--plan").stdout
+        assert "DROP TABLE" in run("db-down", "-d", name, "--sql").stdout
+        assert f", in the database {name}\n" in run("db-down", "-d", name).stdout
+        state = json.loads(run("db-current", "--json", "-d", name).stdout)["current"]
+        assert (state["database"], [each["package"] for each in state["packages"]]) == (name, [package])
+        assert state["packages"][0]["pending"]
+        run("db-stamp", package, "-d", name)
+        run("db-stamp", f"{package}@base", "-d", name)
+    run("db-check", "--deploy", exit_code=10)
+    steps = json.loads(run("db-up", "--json", "-d", "reports").stdout)["run"]["steps"]
+    assert [step["database"] for step in steps] == ["reports"]
+    run("db-wait", "-d", "reports")
+    run("db-wait", "--timeout", "0.1", exit_code=3)
+
+    config = servers.read("app.py").replace("ampho:amphora@", "ampho:wrong-word@").replace(":amphora@", ":wrong-word@")
+    servers.write("app.py", config)
+    assert "2 of 3 databases failed" in run("db-status", exit_code=1).stderr
+    assert not any(PASSWORD in each or "wrong-word" in each for each in said)
