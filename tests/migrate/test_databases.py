@@ -392,7 +392,7 @@ def test_every_command_on_three_servers(servers: Project) -> None:
     assert [line.split()[1] for line in plan.splitlines()[2:5]] == list(NAMES)
     assert names(run("db-up")) == list(NAMES)
     assert run("db-up").stdout == "Nothing to do: everything is applied.\n"
-    looking = ["db-status", "db-current", "db-log", "db-lint", "db-graph", "db-wait", "db-check --deploy"]
+    looking = ["db-check --deploy", "db-status", "db-current", "db-log", "db-check", "db-lint", "db-graph", "db-wait"]
     for command in looking:
         assert names(run(*command.split())) == list(NAMES), command
         one = run(*command.split(), "--database", "audit")
