@@ -282,7 +282,7 @@ class Extension(ABC):
             list_members=partial(self._members, app),
             models=partial(self._metadatas, app),
             is_same=partial(self._is_same, app),
-            options=self._options(app),
+            options=first.options,
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
             settings=_read(Settings, app),
@@ -319,7 +319,7 @@ class Extension(ABC):
         for name in listed:
             if name != DEFAULT_DATABASE and name not in self._binds(app):
                 guess = did_you_mean(name, [DEFAULT_DATABASE, *self._binds(app)])
-                remedy = guess or f"Add its URL to {BINDS_SETTING}."
+                remedy = guess or self._way_to_add_database(app)
                 what = DATABASES if name in stated else "add_package()"
                 raise ConfigurationError(f"{what} names the database {name!a}, which has no URL. {remedy}")
         names = [package.name for package in configured.packages]
@@ -348,9 +348,11 @@ class Extension(ABC):
         is_same = partial(self._is_same, app)
         if isinstance(database, str):
             url = self._direct_url(app, database) or self._url(app, database)
-            return Part(url, metadata_of(self._metadatas(app), homes, database, is_same))
+            metadata = metadata_of(self._metadatas(app), homes, database, is_same)
+            return Part(url, metadata, self._options(app, database))
         metadata = metadata_of(self._metadatas(app), homes, database.name, is_same)
-        return Part(self._member_url(app, database) or self._part(app, homes, DEFAULT_DATABASE).url, metadata)
+        url = self._member_url(app, database) or self._part(app, homes, DEFAULT_DATABASE).url
+        return Part(url, metadata, self._options(app, DEFAULT_DATABASE))
 
     @leaving_no_frames
     def _member_url(self, app: App, member: Member) -> URL | None:
@@ -370,14 +372,27 @@ class Extension(ABC):
     @leaving_no_frames
     def _direct_url(self, app: App, database: str) -> URL | None:
         """Return the URL of a database that only migrations use, if it is set; by default, with the app's driver."""
-        value = DATABASE_URI.read(app.config, os.environ)
+        value, setting = DATABASE_URI.read(app.config, os.environ), DATABASE_URI.name
         if isinstance(value, Mapping):
-            value = value.get(database)
+            setting = f"{setting}[{database!r}]"
+            urls = cast("Mapping[object, object]", value)
+            self._check_names(app, urls)
+            value = urls.get(database)
         elif database != DEFAULT_DATABASE:
             value = None
         if value is None:
             return None
-        return self._complete_url(app, value, DATABASE_URI.name, database)
+        return self._complete_url(app, value, setting, database)
+
+    def _check_names(self, app: App, urls: Iterable[object]) -> None:
+        """Raise an error if one of the names in ``AMPHO_DATABASE_URI`` is not that of a database."""
+        known = [DEFAULT_DATABASE, *self._binds(app)]
+        for name in urls:
+            if name not in known:
+                guess = did_you_mean(str(name), known) or f"The databases are {', '.join(known)}."
+                raise ConfigurationError(
+                    f"{DATABASE_URI.name} names {name!a}, which is not a database. {guess}", setting=DATABASE_URI.name
+                )
 
     def _complete_url(self, app: App, value: object, setting: str, database: str) -> URL:
         """Return a URL with the driver of one of the app's databases, and with the absolute path of an SQLite file.
@@ -477,7 +492,12 @@ class Extension(ABC):
         """Return the tables of the models, by bind key."""
 
     @abstractmethod
-    def _options(self, app: App) -> Mapping[str, object]: ...
+    def _options(self, app: App, database: str) -> Mapping[str, object]:
+        """Return the arguments for Alembic's ``context.configure()`` for a database."""
+
+    def _way_to_add_database(self, app: App) -> str:
+        """Return a sentence that says how to add a database to an app."""
+        return f"Add its URL to {BINDS_SETTING}."
 
     def _configure(self, app: App, config: Config) -> Config:
         """Return Alembic's configuration with the changes that the app's callbacks make."""

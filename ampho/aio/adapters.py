@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 from ampho.aio.sqlalchemy import AsyncSQLAlchemy
 from ampho.aio.sqlalchemy.engines import BINDS
 from ampho.errors import ConfigurationError, DriverError
-from ampho.settings import DEFAULT_DATABASE
+from ampho.settings import DATABASES, DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -44,7 +44,7 @@ class Database:
     :ivar dispose: closes the connections in the running loop.
     :ivar binds: returns the names of the databases besides ``default``.
     :ivar metadatas: the tables of the models, by bind key, if they are known.
-    :ivar options: arguments for Alembic's ``context.configure``.
+    :ivar options: returns arguments for Alembic's ``context.configure`` for a database, by its name.
     """
 
     given: object
@@ -53,7 +53,7 @@ class Database:
     dispose: Callable[[], Awaitable[None]]
     binds: Callable[[], Collection[str]] = tuple
     metadatas: Mapping[str | None, MetaData] = field(default_factory=dict[str | None, MetaData])
-    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    options: Callable[[str], Mapping[str, object]] = lambda _: {}
 
 
 def adapt(app: Quart, db: Any) -> Database:
@@ -67,9 +67,14 @@ def adapt(app: Quart, db: Any) -> Database:
     if isinstance(db, AsyncSQLAlchemy):
         return _from_extension(app, db)
     if isinstance(db, Mapping):
-        return _several(db, {name: adapt(app, one) for name, one in db.items()})
-    if isinstance(db, (list, tuple)) and db:
-        return _several(db, {_name_of(one): adapt(app, one) for one in db})
+        return _several(db, {_checked_name(name): _adapt_engine(one) for name, one in db.items()})
+    if isinstance(db, (list, tuple)):
+        names = [_name_of(one) for one in db]
+        if several := next((name for name in names if names.count(name) > 1), ""):
+            raise ConfigurationError(
+                f"AsyncAmpho got several configurations for the database {several}. Give each its own bind_key."
+            )
+        return _several(db, dict(zip(names, map(_adapt_engine, db), strict=True)))
     return _adapt_engine(db)
 
 
@@ -120,10 +125,18 @@ def _from_extension(app: Quart, db: AsyncSQLAlchemy) -> Database:
 
 
 def _several(given: object, parts: Mapping[str, Database]) -> Database:
+    if not parts:
+        raise ConfigurationError(
+            'AsyncAmpho got no database. Pass a dictionary of engines by name, as in {"default": engine}.'
+        )
+
     def part(name: str) -> Database:
         if name in parts:
             return parts[name]
-        raise ConfigurationError(f"AsyncAmpho got no database {name!a}. It got {', '.join(parts)}.")
+        raise ConfigurationError(
+            f"AsyncAmpho got no database {name!a}. It got {', '.join(parts)}. Pass it, too, or list its packages in"
+            f" {DATABASES}."
+        )
 
     async def dispose() -> None:
         for each in parts.values():
@@ -136,7 +149,16 @@ def _several(given: object, parts: Mapping[str, Database]) -> Database:
         dispose=dispose,
         binds=lambda: [name for name in parts if name != DEFAULT_DATABASE],
         metadatas={_key(name): tables for name, each in parts.items() for tables in each.metadatas.values()},
-        options=next(iter(parts.values())).options,
+        options=lambda name: parts.get(name, next(iter(parts.values()))).options(DEFAULT_DATABASE),
+    )
+
+
+def _checked_name(name: object) -> str:
+    if isinstance(name, str) and name:
+        return name
+    raise ConfigurationError(
+        f"AsyncAmpho got a database with the name {name!a}. Use a string, such as {DEFAULT_DATABASE!a} for the app's"
+        " main database."
     )
 
 
@@ -146,6 +168,11 @@ def _key(name: str) -> str | None:
 
 def _name_of(config: object) -> str:
     """Return the name of the database of one of advanced-alchemy's configurations."""
+    if type(config).__module__.partition(".")[0] != "advanced_alchemy":
+        raise ConfigurationError(
+            f"AsyncAmpho got a list with {_kind(config)}, which has no name. Pass a dictionary of databases by name, as"
+            ' in {"default": engine, "reports": other}.'
+        )
     return str(getattr(config, "bind_key", None) or DEFAULT_DATABASE)
 
 
@@ -222,7 +249,14 @@ def _from_engine(
 ) -> Database:
     engine = _GivenEngine(find)
     metadatas: dict[str | None, MetaData] = {} if metadata is None else {None: metadata}
-    return Database(given, lambda _: find().url, engine.get, engine.dispose, metadatas=metadatas, options=options or {})
+    return Database(
+        given,
+        url=lambda _: find().url,
+        engine=engine.get,
+        dispose=engine.dispose,
+        metadatas=metadatas,
+        options=lambda _: options or {},
+    )
 
 
 def _alembic_options(config: Any) -> dict[str, object]:

@@ -82,7 +82,8 @@ class AsyncAmpho(AsyncExtension):
             )
         self._check_only_one(app)
         registered = app.extensions.get("sqlalchemy")
-        db = db or self._db or registered or AsyncSQLAlchemy()
+        db = next((each for each in (db, self._db, registered) if each is not None), None)
+        db = AsyncSQLAlchemy() if db is None else db
         if isinstance(db, AsyncSQLAlchemy) and db is not registered:
             db.init_app(app)
         self._databases[app] = adapt(app, db)
@@ -150,8 +151,13 @@ class AsyncAmpho(AsyncExtension):
     def _metadatas(self, app: App) -> Mapping[str | None, MetaData | Sequence[MetaData]]:
         return self._databases[app].metadatas if self._given_metadata is None else {None: self._given_metadata}
 
-    def _options(self, app: App) -> Mapping[str, object]:
-        return {**DEFAULTS, **self._databases[app].options, **self._given_options}
+    def _options(self, app: App, database: str) -> Mapping[str, object]:
+        return {**DEFAULTS, **self._databases[app].options(database), **self._given_options}
+
+    def _way_to_add_database(self, app: App) -> str:
+        if isinstance(self._databases[app].given, AsyncSQLAlchemy):
+            return super()._way_to_add_database(app)
+        return 'Pass it to AsyncAmpho, as in AsyncAmpho(app, {"default": engine, "reports": other}).'
 
 
 def _check_metadata(given: object) -> None:

@@ -64,10 +64,12 @@ class Part(NamedTuple):
 
     :ivar url: the URL of the database.
     :ivar metadata: the tables of the models that may belong to the database.
+    :ivar options: more arguments for Alembic's ``context.configure()``.
     """
 
     url: URL
     metadata: MetaData | Sequence[MetaData] | None
+    options: Mapping[str, object]
 
 
 def metadata_of(
@@ -225,6 +227,7 @@ class Project:
             not_installed={each: error for each, error in self.not_installed.items() if each in names},
             url=part.url,
             metadata=part.metadata,
+            options=part.options,
             database=name,
             member=database if isinstance(database, Member) else None,
             whole=self,

@@ -16,7 +16,7 @@ from ampho.database.url import leaving_no_frames, missing_driver, parse_url, req
 from ampho.errors import ConfigurationError
 from ampho.extension import BINDS_SETTING, DEFAULTS, OPTIONS, URL_SETTING, SyncExtension, setting_of
 from ampho.running import Framework
-from ampho.settings import DEFAULT_DATABASE
+from ampho.settings import DATABASES, DEFAULT_DATABASE
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ class Ampho(SyncExtension):
             engine = self._dbs[app].engines.get(None if database == DEFAULT_DATABASE else database)
         if engine is None:
             setting = setting_of(database)
-            raise ConfigurationError(f"{setting} is not set, so there is nothing to migrate.", setting=setting)
+            remedy = f" Set it, or list all packages in {DATABASES}." if self._binds(app) else ""
+            raise ConfigurationError(f"{setting} is not set, so there is nothing to migrate.{remedy}", setting=setting)
         return engine
 
     def _url(self, app: App, database: str) -> URL:
@@ -159,7 +160,7 @@ class Ampho(SyncExtension):
     def _metadatas(self, app: App) -> Mapping[str | None, MetaData]:
         return self._dbs[app].metadatas
 
-    def _options(self, app: App) -> Mapping[str, object]:
+    def _options(self, app: App, database: str) -> Mapping[str, object]:
         registered = app.extensions[KEY]
         if isinstance(registered, MigrateOnDemand):
             options = DEFAULTS | registered.options
