@@ -168,6 +168,8 @@ def _summary(plan: Plan) -> list[str]:
         lines.append(
             f"{counted(open_)} {do} not run entirely in a transaction; a failure may leave {them} partly applied"
         )
+    if len(plan.databases) > 1:
+        lines.append("The databases do not share a transaction: if one fails, the others keep what was applied")
     if plan.protected:
         lines.append(f"The database {plan.protected} is protected: you must confirm its name")
     return lines
