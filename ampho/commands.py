@@ -360,7 +360,8 @@ class Commands:
 
         if create:
             self._running.create(database)
-        if self._running.project().has_several_databases:
+        only = self._running.only_one(specifier, database)
+        if only is None:
             return self._running.upgrade(
                 specifier, database, agreed=agreed, keep_going=keep_going, x=x, observer=observer
             )
@@ -368,7 +369,7 @@ class Commands:
         def upgrade(on: Opened) -> Run:
             return executor.upgrade(on.project, on.connection, specifier, agreed=agreed, x=x, observer=on.observer)
 
-        return self._running.on_one(upgrade, _one_of(database), observer, "db-up", renews=True)
+        return self._running.on_one(upgrade, only, observer, "db-up", renews=True)
 
     def downgrade(
         self,

@@ -517,6 +517,10 @@ class SyncExtension(Extension):
     def engine(self, app: App, database: str = DEFAULT_DATABASE) -> Engine:
         """Return the engine of one of the app's databases."""
 
+    @abstractmethod
+    def dispose(self, app: App) -> None:
+        """Close the idle connections of an app, so that forks of this process do not share them."""
+
 
 class AsyncExtension(Extension):
     """The base class of ``AsyncAmpho``."""

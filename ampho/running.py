@@ -281,6 +281,16 @@ class Running:
 
     # ---- Several databases under one plan ----
 
+    def only_one(self, specifier: str, database: str | Iterable[str] | None) -> str | None:
+        """Return the name of the only database that an upgrade concerns; None if it needs a plan of several."""
+        whole = self._whole
+        names = whole.databases(database, [specifier])
+        if whole.homes.stands_for_several(names):
+            return None
+        part = whole.of(names[0])
+        needs_others = whole.has_several_databases and any(map(part.needed_elsewhere, part.graph.ids))
+        return None if needs_others else part.database
+
     def plan_upgrade(
         self, specifier: str, database: str | Iterable[str] | None, *, x: Sequence[str], observer: Observer | None
     ) -> Plan:

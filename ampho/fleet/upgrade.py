@@ -77,9 +77,9 @@ class FleetUpgrade:
             while not self._driver.is_over:
                 self._obey(workers)
                 self._assign(workers)
+                self._observer.progressed(self._progress())
                 for event in workers.wait(_TICK):
                     self._handle(event)
-                self._observer.progressed(self._progress())
         self._observer.finished()
         for ending in self._driver.rest():
             self._tally.add(ending)

@@ -75,6 +75,7 @@ def upgrade(
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_upgrade(graph, rows, specifier, journal=journal)
+        planned = planned.in_database(project.database, is_of_several=project.has_several_databases)
         planned.check_agreed(agreed)
         return planned
 

@@ -12,7 +12,7 @@ from flask import Flask, current_app, has_app_context
 
 from ampho.commands import Commands
 from ampho.database.exclusive import exclusive
-from ampho.database.url import leaving_no_frames, missing_driver, parse_url, require_driver
+from ampho.database.url import is_in_memory, leaving_no_frames, missing_driver, parse_url, require_driver
 from ampho.errors import ConfigurationError
 from ampho.extension import BINDS_SETTING, DEFAULTS, OPTIONS, URL_SETTING, SyncExtension, setting_of
 from ampho.running import Framework
@@ -142,6 +142,14 @@ class Ampho(SyncExtension):
             remedy = f" Set it, or list all packages in {DATABASES}." if self._binds(app) else ""
             raise ConfigurationError(f"{setting} is not set, so there is nothing to migrate.{remedy}", setting=setting)
         return engine
+
+    def dispose(self, app: App) -> None:
+        """Close the idle connections of an app, except those to in-memory databases, which would be lost."""
+        with cast("Flask", app).app_context():
+            engines = list(self._dbs[app].engines.values())
+        for engine in engines:
+            if not (engine.dialect.name == "sqlite" and is_in_memory(engine.url)):
+                engine.dispose()
 
     def _url(self, app: App, database: str) -> URL:
         return self.engine(app, database).url

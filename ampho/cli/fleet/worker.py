@@ -43,14 +43,19 @@ class MemberUpgrades:
     """Upgrades databases of groups for an app whose files are read only once."""
 
     def __init__(self, app: App, specifier: str, x: Sequence[str], *, create: bool) -> None:
+        import ampho.environment
         import ampho.migrate.alembic
         import ampho.migrate.executor  # noqa: F401 (so that forks share the modules)
+        from ampho.extension import SyncExtension, extension_of
 
         self._app = app
         self._specifier = specifier
         self._x = x
         self._create = create
         self._commands = {False: _commands(app, waits=False)}
+        extension = extension_of(app)
+        if isinstance(extension, SyncExtension):  # on Quart, each command closes its connections
+            extension.dispose(app)
 
     def __call__(self, turn: Turn) -> Ending:
         """Upgrade a database, and return how that ended."""
