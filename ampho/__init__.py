@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment, Finding, Status
+    from ampho.status.fleet import FleetStatus, MemberState, StateCount
     from ampho.status.graph_view import Edge, Lane, Node, Picture
     from ampho.status.state import CurrentState, Mark, MissingState, PackageState, RevisionRecord
     from ampho.status.summary import DatabaseStatus, PackageStatus, RevisionStatus
@@ -42,12 +43,14 @@ __all__ = [
     "Edge",
     "Entry",
     "Finding",
+    "FleetStatus",
     "Generated",
     "InTransaction",
     "Initialized",
     "Lane",
     "LintReport",
     "Mark",
+    "MemberState",
     "MissingState",
     "Node",
     "Observer",
@@ -61,6 +64,7 @@ __all__ = [
     "RevisionStatus",
     "Run",
     "Stamped",
+    "StateCount",
     "Statement",
     "Status",
     "Step",
@@ -83,6 +87,7 @@ _NAMES = {
     "revise.lint": ("LintReport", "Violation"),
     "revise.writer": ("Initialized",),
     "status.deployment": ("Deployment", "Finding", "Status"),
+    "status.fleet": ("FleetStatus", "MemberState", "StateCount"),
     "status.graph_view": ("Edge", "Lane", "Node", "Picture"),
     "status.state": ("CurrentState", "Mark", "MissingState", "PackageState", "RevisionRecord"),
     "status.summary": ("DatabaseStatus", "PackageStatus", "RevisionStatus"),

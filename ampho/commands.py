@@ -7,16 +7,18 @@ command runs in a greenlet, in which :class:`Framework` awaits async functions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho.errors import DatabasesError
 from ampho.results import combined, databases_error, named
-from ampho.running import Framework, Opened, Running, naming, without_secrets
+from ampho.running import Framework, Opened, Running, naming, warned, without_secrets
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
+    from ampho.fleet.survey import Surveyed
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Direction, Plan, Run
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ampho.revise.lint import LintReport
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment
+    from ampho.status.fleet import FleetStatus
     from ampho.status.graph_view import Picture
     from ampho.status.state import CurrentState, RevisionRecord
     from ampho.status.summary import DatabaseStatus
@@ -40,6 +43,7 @@ class Commands:
     def __init__(self, framework: Framework) -> None:
         self._running = Running(framework)
         self.project: Callable[[], Project] = self._running.project  # which the command line needs, too
+        self.surveyed: Callable[..., Generator[Surveyed]] = self._running.survey  # which it needs, too
 
     def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package.
@@ -572,6 +576,35 @@ class Commands:
         # The result contains the packages without a migrations folder.
         return self._running.on_each(look, database, observer, packages=packages, of_folders=False)
 
+    def survey(
+        self,
+        database: str | Iterable[str] | None = None,
+        *,
+        thorough: bool = False,
+        connections: int = 16,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> FleetStatus:
+        """Look at many databases at the same time, and count their states. This takes no lock.
+
+        :param database: names and patterns, such as ``tenants`` or ``tenants/a*``; by default, all databases that are
+            not in a group.
+        :param thorough: whether to also find diverged and edited revisions in databases to which everything is applied,
+            for which their whole journals are read.
+        :param connections: the maximum number of connections at the same time.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises DatabaseNameError: if one of the names is not known.
+        :raises ConfigurationError: if the function that lists a group fails.
+        """
+        from ampho.status.fleet import fleet_status
+
+        whole = self._running.project()
+        selected = whole.homes.names if database is None else _as_tuple(database)
+        surveyed = self.surveyed(database, limit=connections, is_thorough=thorough, x=x)
+        with warned(whole, observer, of_folders=False), closing(surveyed):
+            return fleet_status(selected, (state for _, state in surveyed))
+
     def current(
         self,
         *,
@@ -637,6 +670,17 @@ class Commands:
         from ampho.migrate.waiting import Waiting, deployment_and_holder
 
         deadline = time.monotonic() + timeout
+        if database is not None and self._running.project().homes.select_groups(database):
+            from ampho.fleet.waiting import FleetWaiting
+
+            fleet = FleetWaiting(timeout, deadline, observer)
+            while True:
+                left = fleet.left or _as_tuple(database)
+                with closing(self.surveyed(left, limit=16, x=x)) as surveyed:
+                    found = fleet.look(state for _, state in surveyed)
+                if found is not None:
+                    return found
+                self._running.framework.sleep(fleet.pause)
 
         def wait(name: str) -> Deployment:
             waiting = Waiting(timeout, deadline, self._running.receiver(observer, name))

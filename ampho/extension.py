@@ -144,6 +144,7 @@ class Extension(ABC):
     forget: Final = command(Commands.forget)
     resolve: Final = command(Commands.resolve)
     status: Final = command(Commands.status)
+    survey: Final = command(Commands.survey)
     current: Final = command(Commands.current)
     deployment: Final = command(Commands.deployment)
     wait: Final = command(Commands.wait)
@@ -424,7 +425,9 @@ class Extension(ABC):
         from ampho.database.connection import connect
         from ampho.database.scratch import scratch_connection
 
-        engine, setting = self.migrating_engine(app, engine, project, scratch=scratch)
+        engine, setting = self.migrating_engine(
+            app, engine, project, with_schema=not scratch
+        )  # a throwaway database has no schemas
         opened = partial(connect, setting=setting)
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
             yield connection
@@ -440,11 +443,12 @@ class Extension(ABC):
         return create_missing(own, engine, setting)
 
     def migrating_engine(
-        self, app: App, engine: Engine, project: Project, *, scratch: bool = False
+        self, app: App, engine: Engine, project: Project, *, with_schema: bool = True
     ) -> tuple[Engine, str]:
         """Return an engine without a pool for migrations, and a name for the origin of its URL.
 
-        :param engine: as for :meth:`migrating_connection`. The same applies to ``project`` and ``scratch``.
+        :param engine: as for :meth:`migrating_connection`. The same applies to ``project``.
+        :param with_schema: whether to limit the engine to the schema of the project's database, if it is one.
         """
         from ampho.database.engine import unpooled, with_address
         from ampho.database.schema import member_engine
@@ -453,13 +457,12 @@ class Extension(ABC):
         if member is not None and (member.url is not None or self._direct_url(app, DEFAULT_DATABASE) is None):
             setting = f"The database {member.name}"
             own = None if member.url is None else project.url
-            # A throwaway database has no schemas.
-            return member_engine(engine, own, None if scratch else member.schema, setting=setting), setting
+            return member_engine(engine, own, member.schema if with_schema else None, setting=setting), setting
         name = DEFAULT_DATABASE if member is not None else project.database
         url = self._direct_url(app, name)
         setting = DATABASE_URI.name if url else setting_of(name)
         engine = with_address(engine, url, setting) if url else unpooled(engine)
-        if member is not None and not scratch:
+        if member is not None and with_schema:
             engine = member_engine(engine, None, member.schema, setting=f"The database {member.name}")
         return engine, setting
 

@@ -6,25 +6,27 @@ The code is synchronous. On Quart, it runs in a greenlet, in which :class:`Frame
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ampho._text import all_words, is_of_database, of_database
-from ampho.errors import AmphoError, DatabaseNameError, DatabasesError, PackageNotFoundError
+from ampho.errors import AmphoError, DatabaseError, DatabaseNameError, DatabasesError, PackageNotFoundError
 from ampho.results import combined, databases_error, named
 from ampho.settings import DATABASES
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Engine
     from sqlalchemy.engine import Connection
 
+    from ampho.fleet.survey import Surveyed
     from ampho.migrate.across import State, UpgradePlanner
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Plan, Run
     from ampho.migrate.project import Project
+    from ampho.migrate.queries import VersionTable
 
 T = TypeVar("T")
 
@@ -59,6 +61,23 @@ class Framework(ABC):
         """Create a database of a group, or its schema, if it does not exist.
 
         :param project: the part of the app's project that belongs to the database.
+        """
+
+    @abstractmethod
+    def migrating_engine(self, project: Project, *, with_schema: bool = True) -> tuple[Engine, str]:
+        """Return an engine without a pool for a database, and a name for the origin of its URL.
+
+        :param project: the part of the app's project that belongs to the database.
+        :param with_schema: whether to limit the engine to the schema of the database, if it is one.
+        """
+
+    @abstractmethod
+    def at_once(self, functions: Iterator[Callable[[], T]], limit: int) -> Generator[T]:
+        """Run functions that use databases, several at the same time, and yield their results as they come.
+
+        Close the generator if you do not read all of them.
+
+        :param limit: the maximum number of functions that run at the same time.
         """
 
     @abstractmethod
@@ -224,6 +243,49 @@ class Running:
         from ampho.migrate.observers import Named
 
         return Named(observer, database)
+
+    def survey(
+        self, database: str | Iterable[str] | None, *, limit: int, is_thorough: bool = False, x: Sequence[str] = ()
+    ) -> Generator[Surveyed]:
+        """Yield databases and their states as they come, many at the same time, without locks.
+
+        Close the generator if you do not read all of them.
+
+        :param database: names and patterns; see :meth:`ampho.migrate.project.Project.databases`.
+        :param limit: the maximum number of connections at the same time.
+        :param is_thorough: whether to also find diverged and edited revisions where everything is applied.
+        :param x: values for ``context.get_x_argument()``, if only ``env.py`` knows the version table.
+        """
+        from ampho.fleet.survey import Survey
+
+        whole = self._whole
+        whole.check_migratable(None)
+        names = whole.databases(database)
+        survey = Survey(whole, self.framework.migrating_engine, is_thorough, self._version_tables(names, x))
+        with without_secrets(whole.url), closing(self.framework.at_once(survey.looks(names), limit)) as found:
+            for states in found:
+                yield from states
+
+    def _version_tables(self, names: Sequence[str], x: Sequence[str]) -> dict[str, VersionTable]:
+        """Return the version tables of databases and groups, if only ``env.py`` knows them."""
+        from ampho.migrate.queries import has_known_table, query_env
+
+        def read(on: Opened) -> VersionTable:
+            found = query_env(on.project, on.connection, x, lambda rows, journal, context: context)
+            is_schema = on.project.member is not None and on.project.member.schema is not None
+            return found.version_table, None if is_schema else found.version_table_schema
+
+        tables: dict[str, VersionTable] = {}
+        if has_known_table(self._whole):
+            return tables
+        home_of = self._whole.homes.home
+        for home in dict.fromkeys(map(home_of, names)):
+            with closing(self._whole.each_of([name for name in names if home_of(name) == home])) as found:
+                for name in found:
+                    with suppress(DatabaseError):  # if it cannot be reached, ask the next one
+                        tables[home] = self._on(name, read, None, of_folders=False)
+                        break
+        return tables
 
     @contextmanager
     def _connected(

@@ -38,6 +38,7 @@ COMMANDS = {
     "revision": "db-rev, db-merge, and db-rebase",
     "revisions": "db-show",
     "run": "db-up and db-down",
+    "survey": "db-status and db-check --deploy with a group of databases",
     "stamped": "db-stamp, db-forget, and db-resolve",
 }
 """The commands that print each key of the object, where these are not ``db-`` and the key."""

@@ -188,6 +188,9 @@ def test_every_method_of_the_extensions_is_described_with_its_arguments(kind: ty
         "dispose",
         "call",
         "migrating_connection",
+        "migrating_engine",
+        "databases",
+        "create_missing",
     }
 
     for name, method in inspect.getmembers(kind, inspect.isfunction):
@@ -210,7 +213,7 @@ def test_every_public_name_is_described() -> None:
     [
         *("Plan", "Step", "Run", "StepRun", "CurrentState", "PackageState", "RevisionRecord", "Drift", "Stamped"),
         *("Deployment", "LintReport", "Violation", "DatabaseStatus", "PackageStatus", "RevisionStatus"),
-        *("Picture", "Lane", "Node", "Edge"),
+        *("Picture", "Lane", "Node", "Edge", "FleetStatus", "StateCount", "MemberState"),
     ],
 )
 def test_every_field_of_what_a_method_returns_is_described(name: str) -> None:

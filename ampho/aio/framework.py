@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
@@ -18,7 +18,7 @@ from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ampho.extension import AsyncExtension
@@ -70,9 +70,32 @@ class QuartFramework(Framework):
         """Create a database of a group, or its schema, if it does not exist."""
         self._extension.create_missing(self._app, self._engine(project).sync_engine, project)
 
+    def migrating_engine(self, project: Project, *, with_schema: bool = True) -> tuple[Engine, str]:
+        """Return the sync face of an engine without a pool for a database, and a name for the origin of its URL."""
+        engine = self._engine(project).sync_engine
+        return self._extension.migrating_engine(self._app, engine, project, with_schema=with_schema)
+
     def _engine(self, project: Project) -> AsyncEngine:
         name = project.database if project.member is None else DEFAULT_DATABASE
         return self._extension.engine(self._app, name)
+
+    def at_once(self, functions: Iterator[Callable[[], T]], limit: int) -> Generator[T]:
+        """Run functions in tasks, each in a greenlet of its own, and yield their results as they come."""
+        running: set[asyncio.Future[T]] = set()
+        try:
+            for function in functions:
+                running.add(asyncio.ensure_future(greenlet_spawn(function)))
+                if len(running) == limit:
+                    done, running = await_only(asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))
+                    yield from (each.result() for each in done)
+            while running:
+                done, running = await_only(asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))
+                yield from (each.result() for each in done)
+        finally:
+            for each in running:
+                each.cancel()
+            if running:
+                await_only(finish(asyncio.wait(running)))
 
     def _open(self, engine: AsyncEngine, project: Project, stack: ExitStack, *, scratch: bool) -> Connection:
         opened = self._extension.migrating_connection(self._app, engine.sync_engine, project, scratch=scratch)

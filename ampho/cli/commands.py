@@ -13,7 +13,7 @@ from ampho._text import shown_path
 from ampho.cli import completion
 from ampho.cli.asking import generated
 from ampho.cli.call import call
-from ampho.cli.databases import database, database_option, databases, listing
+from ampho.cli.databases import database, database_option, databases, listing, selects_groups
 from ampho.cli.fleet.options import Options, fleet_options
 from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
@@ -31,6 +31,9 @@ from ampho.history.homes import ANY
 if TYPE_CHECKING:
     from ampho.history.revision import Revision
     from ampho.migrate.plan import Plan, Run
+    from ampho.status.deployment import Deployment
+    from ampho.status.fleet import FleetStatus
+    from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -578,7 +581,14 @@ def db_check(
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy cannot be combined with packages or --scratch.")
-        deployment = call(ctx, Commands.deployment, database=databases(ctx), x=x, observer=_WARNINGS)
+        names = databases(ctx)
+
+        def look(commands: Commands) -> Deployment | FleetStatus:
+            if selects_groups(commands, names):
+                return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
+            return commands.deployment(database=names, x=x, observer=_WARNINGS)
+
+        deployment = call(ctx, look)
         show(ctx, deployment)
         ctx.exit(deployment.status.exit_code)
     drifts = listing(
@@ -625,7 +635,13 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
 @cli.command("db-status")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
-@click.option("-a", "--all", "all_", is_flag=True, help="List each revision instead of a table of the packages.")
+@click.option(
+    "-a",
+    "--all",
+    "all_",
+    is_flag=True,
+    help="List each revision instead of a table of the packages. For a group, list all databases not up to date.",
+)
 @click.option("--check", is_flag=True, help="Exit with a code other than 0 if the database is not up to date.")
 @_on_database
 def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: bool, x: tuple[str, ...]) -> None:
@@ -633,9 +649,16 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 
     By default, print all packages.
     """
-    status = call(
-        ctx, Commands.status, *packages, all=all_, check=check, database=databases(ctx), x=x, observer=_WARNINGS
-    )
+    names = databases(ctx)
+
+    def look(commands: Commands) -> DatabaseStatus | FleetStatus:
+        if not selects_groups(commands, names):
+            return commands.status(*packages, all=all_, check=check, database=names, x=x, observer=_WARNINGS)
+        if packages:
+            raise click.UsageError("PACKAGE cannot be combined with a group of databases. Name one of its databases.")
+        return commands.survey(names, x=x, observer=_WARNINGS)
+
+    status = call(ctx, look)
     show(ctx, status)
     if check:
         ctx.exit(status.status.exit_code)

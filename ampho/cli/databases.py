@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -11,6 +11,9 @@ from ampho.cli.lines import say
 from ampho.errors import DatabasesError
 from ampho.results import Several
 from ampho.settings import DEFAULT_DATABASE
+
+if TYPE_CHECKING:
+    from ampho.commands import Commands
 
 Command = TypeVar("Command", bound=Callable[..., object])
 T = TypeVar("T")
@@ -42,6 +45,11 @@ def database(ctx: click.Context) -> str | None:
     if len(names) > 1:
         raise click.UsageError(f"{ctx.info_name} works on one database at a time. Repeat the command for each.")
     return names[0] if names else None
+
+
+def selects_groups(commands: Commands, names: Sequence[str] | None) -> bool:
+    """Return whether names that were typed after ``--database`` stand for several databases of groups."""
+    return names is not None and commands.project().homes.select_groups(names)
 
 
 def by_database(result: object) -> Mapping[str, Any]:

@@ -88,6 +88,26 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
     return _elsewhere(engine, url, connect.to(args, kwargs, other))
 
 
+def with_similar_dialect(engine: Engine, url: URL) -> Engine:
+    """Return an engine like one from :func:`with_address`, for another address on the same server.
+
+    Its dialect is not initialized again, because that takes longer than to connect. Call :func:`update_dialect` before
+    anything is reflected.
+
+    :param engine: an engine that has connected.
+    """
+    dialect = _own_dialect(engine.dialect)
+    args, kwargs = dialect.create_connect_args(url)
+    connect = _connect_of(engine, "so it cannot be used for another address").to(args, kwargs, _ADDRESS)
+    return _twin(engine, url, dialect, replace(connect, dialect=dialect))
+
+
+def update_dialect(connection: Connection) -> None:
+    """Update what the dialect of an engine from :func:`with_similar_dialect` stores about the database."""
+    dialect = connection.dialect
+    dialect.default_schema_name = dialect._get_default_schema_name(connection)  # noqa: SLF001
+
+
 def with_database(
     engine: Engine, url: URL, check: Callable[[DBAPIConnection], None], poolclass: type[Pool] = NullPool
 ) -> Engine:

@@ -114,6 +114,11 @@ class Homes:
         remedy = guess or f"{known}. To add one, list its packages in {DATABASES}."
         raise DatabaseNameError(f"{name} is not a database in which a package lives. {remedy}", database=name)
 
+    def select_groups(self, names: str | Iterable[str] | None) -> bool:
+        """Return whether names stand for several databases, among them databases of groups."""
+        found = self.select(names)
+        return self.stands_for_several(found) and any(self.home(name) in self.groups for name in found)
+
     def stands_for_several(self, names: Sequence[str]) -> bool:
         """Return whether names from :meth:`select` stand for several databases, or for those of a group."""
         return len(names) > 1 or any(map(is_pattern, names))

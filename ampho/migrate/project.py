@@ -6,6 +6,7 @@ the part of the project that belongs to this database; see :meth:`Project.of`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -209,11 +210,11 @@ class Project:
         """Remember the last databases of groups, so that they are not listed again if a command uses their names."""
         self._members[member.name] = member
         if len(self._members) > _REMEMBERED:
-            del self._members[next(iter(self._members))]
+            self._members.popitem(last=False)  # in one operation, because a survey does this in several threads
 
     @cached_property
-    def _members(self) -> dict[str, Member]:
-        return {}
+    def _members(self) -> OrderedDict[str, Member]:
+        return OrderedDict()
 
     @cached_property
     def _parts(self) -> dict[str, Project]:
@@ -253,15 +254,18 @@ class Project:
         wanted = tuple(names)
         for group in (group for group in self.homes.groups if any(self.homes.home(name) == group for name in wanted)):
             own = [name for name in wanted if self.homes.home(name) == group]
-            left = {name for name in own if name != f"{group}/{ANY}"}
+            exact = {name for name in own if not is_pattern(name)}
+            patterns = [name for name in own if is_pattern(name)]
+            left = {*own} - {f"{group}/{ANY}"}
             if self.list_members is None:
                 return
             with closing(self.list_members(group)) as found:
                 for member in found:
-                    if fitting := [name for name in own if matches(member.name, name)]:
-                        left.difference_update(fitting)
+                    fitting = [name for name in patterns if matches(member.name, name)]
+                    if fitting or member.name in exact:
+                        left.difference_update(fitting, [member.name])
                         yield member
-                        if not left and not any(map(is_pattern, own)):
+                        if not left and not patterns:
                             break
             for name in own:
                 if name in left:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
+VersionTable: TypeAlias = tuple[Any, Any]
+"""The name and the schema of a version table."""
 
 
 def status(
@@ -189,7 +191,7 @@ def query(
 
 def has_known_table(project: Project) -> bool:
     """Return whether the version table is known without ``env.py``, because the file is unchanged since ``db-init``."""
-    name, schema = _version_table(project)
+    name, schema = version_table(project)
     return (
         project.is_env_pristine
         and isinstance(name, str)
@@ -202,14 +204,16 @@ def query_known_table(
     project: Project,
     connection: Connection,
     question: Callable[[tuple[str, ...], Journal], T],
+    known: VersionTable | None = None,
     *,
     about_change: bool = False,
 ) -> T:
     """Return the answer to a question without importing Alembic, because the import takes longer than most questions.
 
+    :param known: the version table; by default, that of the options for ``env.py``.
     :raises DatabaseError: if the database reports an error, or its driver cannot decode a string.
     """
-    name, schema = _version_table(project)
+    name, schema = known or version_table(project)
     check_version_table(connection, schema)
     try:
         rows: tuple[str, ...] = ()
@@ -231,7 +235,7 @@ def query_known_table(
             connection.rollback()
 
 
-def _version_table(project: Project) -> tuple[Any, Any]:
+def version_table(project: Project) -> VersionTable:
     """Return the name and the schema of the version table from the options for ``env.py``; they may have any type."""
     return project.options.get("version_table") or VERSION_TABLE, project.options.get("version_table_schema")
 

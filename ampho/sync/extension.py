@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -208,9 +209,28 @@ class FlaskFramework(Framework):
         """Create a database of a group, or its schema, if it does not exist."""
         self._extension.create_missing(self._app, self._engine(project), project)
 
+    def migrating_engine(self, project: Project, *, with_schema: bool = True) -> tuple[Engine, str]:
+        """Return an engine without a pool for a database, and a name for the origin of its URL."""
+        engine = self._engine(project)
+        return self._extension.migrating_engine(self._app, engine, project, with_schema=with_schema)
+
     def _engine(self, project: Project) -> Engine:
         name = project.database if project.member is None else DEFAULT_DATABASE
         return self._extension.engine(self._app, name)
+
+    def at_once(self, functions: Iterator[Callable[[], R]], limit: int) -> Generator[R]:
+        """Run functions in threads, and yield their results as they come."""
+        running: set[Future[R]] = set()
+        with ThreadPoolExecutor(limit) as pool:
+            try:
+                for function in functions:
+                    running.add(pool.submit(function))
+                    if len(running) == limit:
+                        done, running = wait(running, return_when=FIRST_COMPLETED)
+                        yield from (each.result() for each in done)
+                yield from (each.result() for each in as_completed(running))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for a number of seconds."""

@@ -20,6 +20,7 @@ from ampho import (
     Direction,
     Drift,
     Entry,
+    FleetStatus,
     Generated,
     Initialized,
     LintReport,
@@ -136,6 +137,10 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         ampho.status("blog", "core", all=True, check=True, database=["default", "reports"], x=X, observer=OBSERVER),
         DatabaseStatus,
     )
+    assert_type(
+        ampho.survey("tenants", thorough=True, connections=4, x=X, observer=OBSERVER),
+        FleetStatus,
+    )
     assert_type(ampho.current(verbose=True, database=["default", "reports"], x=X, observer=OBSERVER), CurrentState)
     assert_type(ampho.deployment(database=["default", "reports"], x=X, observer=OBSERVER), Deployment)
     assert_type(ampho.wait(timeout=1.5, database=["default", "reports"], x=X, observer=OBSERVER), Deployment)
@@ -232,6 +237,10 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
             "blog", "core", all=True, check=True, database=["default", "reports"], x=X, observer=OBSERVER
         ),
         DatabaseStatus,
+    )
+    assert_type(
+        await ampho.survey("tenants", thorough=True, connections=4, x=X, observer=OBSERVER),
+        FleetStatus,
     )
     assert_type(
         await ampho.current(verbose=True, database=["default", "reports"], x=X, observer=OBSERVER), CurrentState

@@ -16,7 +16,8 @@ from ampho.cli.show.lists import print_records
 from ampho.cli.show.tables import Cell, Layout, draw, line
 from ampho.cli.terminal import console, is_terminal, styled
 from ampho.status.advice import ROWS_REMEDY
-from ampho.status.deployment import Deployment, Status
+from ampho.status.deployment import Deployment, Finding, Status
+from ampho.status.fleet import FleetStatus
 from ampho.status.graph_view import Picture
 from ampho.status.state import CurrentState, Mark, PackageState
 from ampho.status.summary import DatabaseStatus, PackageStatus, RevisionStatus
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _LEAST_MESSAGE = 12  # the minimum width of a message, in columns
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _UP_TO_DATE = "The database is up to date with the code."
+_ALL_UP_TO_DATE = "All databases are up to date with the code."
+_SHOWN_DATABASES = 20
 _STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}
 
 
@@ -114,7 +117,29 @@ def _(deployment: Deployment, ctx: click.Context) -> None:
         where = f" of {finding.package}" if finding.package else ""
         say(f"{finding.status}: {listed(list(map(version_row, finding.revisions)))}{where}: {finding.means}")
     if not deployment.findings:
-        say(_UP_TO_DATE)
+        say(_UP_TO_DATE if deployment.database else _ALL_UP_TO_DATE)
+
+
+@print_text.register
+def _(found: FleetStatus, ctx: click.Context) -> None:
+    say(f"{', '.join(found.selected)}: {counted(found.total, 'database')}")
+    if not found.counts:
+        return
+    say()
+    rows = [(str(each.number), str(each.status), version_rows(each.rows)) for each in found.counts]
+    draw([partial(Layout, (">databases", "status", "version rows"), rows)])
+    shown = found.others if ctx.params.get("all_") or is_verbose(ctx) else found.others[:_SHOWN_DATABASES]
+    if shown:
+        say()
+    for state in shown:
+        what = str(state.error) if state.error else "; ".join(map(_in_short, state.findings))
+        say(f"{state.database}: {state.status}: {what}" if what else f"{state.database}: {state.status}")
+    if len(shown) < len(found.others):
+        say(f"... and {len(found.others) - len(shown)} more. To list them, add --all.")
+
+
+def _in_short(finding: Finding) -> str:
+    return f"{listed(list(map(version_row, finding.revisions)))}{f' ({finding.status})' if finding.is_harmless else ''}"
 
 
 @print_text.register

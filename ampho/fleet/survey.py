@@ -1,0 +1,257 @@
+"""Look at many databases at the same time, without changing them, without locks, and without importing Alembic.
+
+The graph, and the version rows of a database to which everything is applied, are computed once for all databases of a
+group. The journal of a database with these rows is only searched for unfinished revisions. Schemas of one PostgreSQL
+database share connections and queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.exc import DBAPIError
+
+from ampho._text import is_of_database
+from ampho.database.connection import connect
+from ampho.database.engine import update_dialect, with_similar_dialect
+from ampho.database.journal import UNFINISHED, Journal
+from ampho.database.recorder import JournalTable
+from ampho.database.url import database_error
+from ampho.database.version_rows import Applied, exact_rows
+from ampho.errors import AmphoError
+from ampho.migrate.project import Member, Project
+from ampho.migrate.queries import VersionTable, query_known_table, version_table
+from ampho.status.deployment import Finding, Status, assess
+from ampho.status.fleet import MemberState, failed
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.engine import Connection, Engine
+
+CONNECTIONS = 16
+"""The default number of connections at the same time."""
+
+_SCHEMAS_AT_ONCE = 50  # PostgreSQL locks a table and its index for each of them, and its table of locks is not large
+_IN_SCHEMAS = text(
+    "SELECT n.nspname, c.relname FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid"
+    " AND c.relkind IN ('r', 'p') AND c.relname IN :tables WHERE n.nspname IN :schemas"
+).bindparams(bindparam("tables", expanding=True), bindparam("schemas", expanding=True))
+
+
+_UNFINISHED = " WHERE outcome IN ({})".format(", ".join(f"'{each}'" for each in sorted(UNFINISHED)))
+
+
+class Surveyed(NamedTuple):
+    """A database, and its state.
+
+    :ivar member: the database, if it belongs to a group.
+    :ivar state: its state.
+    """
+
+    member: Member | None
+    state: MemberState
+
+
+Look: TypeAlias = Callable[[], Sequence[Surveyed]]
+"""Looks at one or more databases through one connection."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Looks at databases.
+
+    :ivar whole: the project of the app.
+    :ivar engine: returns an engine for the project of a database, and a name for the origin of its URL. For a schema,
+        the engine is not limited to the schema if ``with_schema`` is false.
+    :ivar is_thorough: whether to read all journals, to also find diverged and edited revisions in databases to which
+        everything is applied.
+    :ivar tables: the version table of each group, if only ``env.py`` knows it.
+    """
+
+    whole: Project
+    engine: Callable[..., tuple[Engine, str]]
+    is_thorough: bool = False
+    tables: Mapping[str, VersionTable] = field(default_factory=dict[str, "VersionTable"])
+
+    def looks(self, names: Iterable[str]) -> Iterator[Look]:
+        """Yield functions that look at databases, each through a connection of its own.
+
+        :param names: names and patterns from :meth:`ampho.migrate.project.Project.databases`.
+        """
+        wanted, groups = tuple(names), self.whole.homes.groups
+        for home in {self.whole.homes.home(name) for name in wanted}:
+            self._is_complete(home, ())  # so that no two threads read the revision files
+        yield from (partial(self._look_at_one, name) for name in wanted if self.whole.homes.home(name) not in groups)
+        batch: list[Member] = []
+        with closing(self.whole.members(name for name in wanted if self.whole.homes.home(name) in groups)) as members:
+            for member in members:
+                if member.url is not None or member.schema is None:
+                    yield partial(self._look_at_one, member)
+                    continue
+                if batch and (len(batch) == _SCHEMAS_AT_ONCE or not _are_alike(batch[0], member)):
+                    yield partial(self._look_at_schemas, batch)
+                    batch = []
+                batch.append(member)
+        if batch:
+            yield partial(self._look_at_schemas, batch)
+
+    def _look_at_one(self, database: str | Member) -> Sequence[Surveyed]:
+        return [Surveyed(database if isinstance(database, Member) else None, self._state(database))]
+
+    def _state(self, database: str | Member) -> MemberState:
+        name = database if isinstance(database, str) else database.name
+        try:
+            project = self.whole.of(database)
+            with _reporting(project):
+                engine, setting = self._engine(project)
+                with connect(engine, setting) as connection:
+                    self._like.setdefault(_server(project.url), engine)
+                    return self._look(project, connection)
+        except AmphoError as exc:
+            return failed(name, exc)
+
+    def _engine(self, project: Project) -> tuple[Engine, str]:
+        """Return an engine; if it is not the first for a server, it costs little."""
+        like = self._like.get(_server(project.url))
+        if like is None or project.member is None or project.member.url is None or project.member.schema is not None:
+            return self.engine(project)
+        return with_similar_dialect(like, project.url), f"The database {project.database}"
+
+    @cached_property
+    def _like(self) -> dict[Hashable, Engine]:
+        return {}
+
+    def _look(self, project: Project, connection: Connection) -> MemberState:
+        table = self._table(project)
+        if not self.is_thorough and self._is_up_to_date(project, connection, table):
+            return MemberState(project.database, Status.UP_TO_DATE, self._expected[project.home])
+        if project.member is not None and project.member.url is not None and project.member.schema is None:
+            update_dialect(connection)
+        return query_known_table(project, connection, partial(self._assessed, project), table)
+
+    def _is_up_to_date(self, project: Project, connection: Connection, table: VersionTable) -> bool:
+        """Return whether everything is applied, by two short queries, which do not have to be compiled."""
+        (name, schema), journal = table, project.settings.journal_table
+
+        def read(column: str, table: str, where: str = "") -> Sequence[str]:
+            query = f"SELECT {column} FROM {_quoted(connection, schema, table)}{where}"  # noqa: S608 (it is quoted)
+            return connection.exec_driver_sql(query).scalars().all()
+
+        try:
+            is_complete = self._is_complete(project.home, read("version_num", name))
+            return is_complete and not (journal and read("revision", journal, _UNFINISHED))
+        except DBAPIError:  # perhaps a table does not exist
+            connection.rollback()
+            return False
+
+    def _table(self, project: Project) -> VersionTable:
+        return self.tables.get(project.home) or version_table(project)
+
+    def _assessed(self, project: Project, rows: tuple[str, ...], journal: Journal) -> MemberState:
+        graph = self.whole.graph_of(project.home)
+        found = assess(graph, Applied.from_rows(graph, rows, journal), journal, compare_files=self.is_thorough)
+        findings = self._findings.setdefault(found.findings, found.findings)  # often the same for many databases
+        return MemberState(project.database, found.status, rows, findings)
+
+    @cached_property
+    def _findings(self) -> dict[tuple[Finding, ...], tuple[Finding, ...]]:
+        return {}
+
+    def _is_complete(self, home: str, rows: Sequence[str]) -> bool:
+        """Return whether the version rows are those of a database to which everything is applied."""
+        if home not in self._expected:
+            graph = self.whole.graph_of(home)
+            self._expected[home] = exact_rows(graph, filter(graph.has_file, graph.ids))
+        return tuple(sorted(map(str, rows))) == self._expected[home]
+
+    @cached_property
+    def _expected(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    # ---- Schemas of one database ----
+
+    def _look_at_schemas(self, members: Sequence[Member]) -> Sequence[Surveyed]:
+        """Look at schemas through one connection. If that fails, look at each through a connection of its own."""
+        with suppress(AmphoError):  # the error of each schema names it
+            project = self.whole.of(members[0])
+            with _reporting(project):
+                engine, setting = self.engine(project, with_schema=False)
+                if engine.dialect.name == "postgresql":
+                    with connect(engine, setting) as connection:
+                        return self._read(connection, project, {str(each.schema): each for each in members})
+        return [Surveyed(each, self._state(each)) for each in members]
+
+    def _read(self, connection: Connection, project: Project, members: Mapping[str, Member]) -> Sequence[Surveyed]:
+        version, journal = self._table(project)[0], project.settings.journal_table
+        tables = {version, journal} - {None}
+        present: dict[str, set[str]] = {}
+        parameters = {"tables": sorted(map(str, tables)), "schemas": list(members)}
+        for schema, table in connection.execute(_IN_SCHEMAS, parameters):
+            present.setdefault(schema, set()).add(table)
+        rows = _of_each(
+            connection, [schema for schema in present if version in present[schema]], version, "version_num"
+        )
+        unfinished: dict[str, tuple[str, ...]] = {}
+        if journal and not self.is_thorough:
+            kept = [schema for schema in present if journal in present[schema]]
+            unfinished = _of_each(connection, kept, journal, "revision", _UNFINISHED)
+        found: list[Surveyed] = []
+        for schema, member in members.items():
+            own = rows.get(schema, ())
+            if schema not in present:
+                state = self._state(member)  # which has the error
+            elif not self.is_thorough and self._is_complete(project.home, own) and schema not in unfinished:
+                state = MemberState(member.name, Status.UP_TO_DATE, self._expected[project.home])
+            else:
+                own_journal = JournalTable(connection, journal, schema).read() if journal else Journal()
+                state = self._assessed(self.whole.of(member), own, own_journal)
+            found.append(Surveyed(member, state))
+        connection.rollback()
+        return found
+
+
+@contextmanager
+def _reporting(project: Project) -> Iterator[None]:
+    """Turn an exception from the database into an error without secrets."""
+    try:
+        yield
+    except Exception as exc:
+        if isinstance(exc, AmphoError) or not is_of_database(exc):
+            raise
+        raise database_error(exc, project.url) from None
+
+
+def _are_alike(member: Member, other: Member) -> bool:
+    """Return whether two schemas belong to one group."""
+    return member.name.partition("/")[0] == other.name.partition("/")[0] and member.schema != other.schema
+
+
+def _of_each(
+    connection: Connection, schemas: Sequence[str], table: str, column: str, where: str = ""
+) -> dict[str, tuple[str, ...]]:
+    """Return the values of a column of a table in each of several schemas, with one query."""
+    if not schemas:
+        return {}
+    parts = (
+        f"SELECT {number}, {column} FROM {_quoted(connection, schema, table)}{where}"  # noqa: S608 (it is quoted)
+        for number, schema in enumerate(schemas)
+    )
+    found: dict[str, tuple[str, ...]] = {}
+    for number, value in connection.exec_driver_sql(" UNION ALL ".join(parts)):
+        found[schemas[number]] = (*found.get(schemas[number], ()), value)
+    connection.rollback()  # so that the tables are not locked any longer
+    return found
+
+
+def _quoted(connection: Connection, schema: str | None, table: str) -> str:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    return f"{quote(schema)}.{quote(table)}" if schema else quote(table)
+
+
+def _server(url: URL) -> Hashable:
+    return url.drivername, url.host, url.port

@@ -1,0 +1,73 @@
+"""Wait until another process has brought many databases up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from ampho._text import counted, listed
+from ampho.errors import ConfigurationError, WaitTimeoutError
+from ampho.migrate.observers import Observer
+from ampho.status.deployment import Deployment, Status
+from ampho.status.fleet import MemberState
+
+_PAUSE = 1.0  # seconds between two attempts
+
+
+class FleetWaiting:
+    """Waits until databases have the revisions that the code needs, in several attempts.
+
+    :param timeout: the maximum number of seconds to wait, for messages.
+    :param deadline: when to stop waiting, as :func:`time.monotonic` counts.
+    :param observer: receives a message each time the reason for waiting changes.
+    :ivar left: the names of the databases to look at again; before the first attempt, there are none.
+    """
+
+    def __init__(self, timeout: float, deadline: float, observer: Observer | None) -> None:
+        self._timeout = timeout
+        self._deadline = deadline
+        self._observer = observer or Observer()
+        self._others: dict[str, Deployment] = {}
+        self._total = 0
+        self._reported = ""
+        self.left: list[str] = []
+
+    @property
+    def pause(self) -> float:
+        """The number of seconds until the next attempt; the last attempt is made at the timeout."""
+        return max(0.0, min(_PAUSE, self._deadline - time.monotonic()))
+
+    def look(self, states: Iterable[MemberState]) -> Deployment | None:
+        """Return the result if no database has to be waited for any more, and otherwise None.
+
+        :raises WaitTimeoutError: if the timeout passes first.
+        :raises ConfigurationError: if a database cannot be used, because waiting does not fix that.
+        """
+        is_first, lacking = not self.left, list[MemberState]()
+        number = 0
+        for number, state in enumerate(states, 1):  # noqa: B007 (it is the number of states)
+            if isinstance(state.error, ConfigurationError):
+                raise state.error
+            if state.error is not None or any(finding.is_waited_for for finding in state.findings):
+                lacking.append(state)
+            elif state.status is not Status.UP_TO_DATE:
+                self._others[state.database] = Deployment(state.findings, state.database)
+        self._total = number if is_first else self._total
+        lacking.sort(key=lambda state: state.database)
+        self.left = [state.database for state in lacking]
+        if not lacking:
+            return Deployment((), "", self._others)
+        self._wait_for(lacking)
+        return None
+
+    def _wait_for(self, lacking: list[MemberState]) -> None:
+        what = f"{len(lacking)} of {counted(self._total, 'database')}"
+        names = listed([f"{state.database} ({state.status})" for state in lacking])
+        if time.monotonic() >= self._deadline:
+            raise WaitTimeoutError(
+                f"{what} were not up to date within {self._timeout:g} s: {names}. Run 'ampho db-up --all' in one"
+                " process, or increase --timeout. 'ampho db-status' shows the reasons."
+            )
+        if what != self._reported:
+            self._reported = what
+            self._observer.awaiting(f"{what} to be up to date: {names}")

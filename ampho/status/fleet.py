@@ -1,0 +1,89 @@
+"""The states of many databases, counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ampho.errors import AmphoError, ConfigurationError, DatabaseError
+from ampho.status.deployment import Finding, Status
+
+_ORDER = {status: number for number, status in enumerate(Status)}
+
+
+@dataclass(frozen=True, slots=True)
+class MemberState:
+    """The state of one of many databases.
+
+    :ivar database: its name, such as ``tenants/acme``.
+    :ivar status: how well it matches the code.
+    :ivar rows: its version rows.
+    :ivar findings: the differences between it and the code.
+    :ivar error: why it could not be looked at; None if it could.
+    """
+
+    database: str
+    status: Status
+    rows: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    error: AmphoError | None = field(default=None, compare=False)
+
+
+def failed(database: str, error: AmphoError) -> MemberState:
+    """Return the state of a database that could not be looked at."""
+    error.__context__ = error.__cause__ = None  # these would keep the connection
+    status = Status.UNREACHABLE if isinstance(error, (DatabaseError, ConfigurationError)) else Status.CORRUPT
+    return MemberState(database, status, error=error.with_traceback(None))
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many databases are in the same state.
+
+    :ivar status: how well they match the code.
+    :ivar rows: their version rows; empty if nothing is applied, or if they are unreachable.
+    :ivar number: the number of databases.
+    """
+
+    status: Status
+    rows: tuple[str, ...]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The states of many databases.
+
+    :ivar selected: the names and patterns that selected the databases.
+    :ivar total: the number of databases.
+    :ivar counts: the numbers of databases by state, the worst state first.
+    :ivar others: the states of the databases that are not up to date, by name.
+    """
+
+    selected: tuple[str, ...]
+    total: int
+    counts: tuple[StateCount, ...]
+    others: tuple[MemberState, ...]
+
+    @property
+    def status(self) -> Status:
+        """The worst status of a database."""
+        return self.counts[0].status if self.counts else Status.UP_TO_DATE
+
+
+def fleet_status(selected: Sequence[str], states: Iterable[MemberState]) -> FleetStatus:
+    """Count the states of databases, and keep those that are not up to date."""
+    counter: Counter[tuple[Status, tuple[str, ...]]] = Counter()
+    others: list[MemberState] = []
+    for state in states:
+        counter[state.status, state.rows] += 1
+        if state.status is not Status.UP_TO_DATE:
+            others.append(state)
+    counts = [StateCount(*key, number) for key, number in counter.items()]
+    return FleetStatus(
+        tuple(selected),
+        counter.total(),
+        tuple(sorted(counts, key=lambda each: (_ORDER[each.status], -each.number, each.rows))),
+        tuple(sorted(others, key=lambda each: each.database)),
+    )

@@ -1,0 +1,211 @@
+"""The survey finds the states of many databases at the same time, on each driver, in files, databases, and schemas."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import zigzag
+from facade import URLS, Facade, facade
+from project import Project
+from servers import Database as Server
+from sqlalchemy import create_engine, make_url, text
+
+from ampho import Database, FleetStatus, Status
+
+CREATE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
+NAMES = ("ok1", "ok2", "behind", "empty", "ahead", "unfinished", "started", "gone")
+SECRET = "canary-s3cret"
+
+
+def write(project: Project) -> None:
+    project.package("orders")
+    project.revision("orders", "orders_1", upgrade=CREATE.format("one"), downgrade="op.drop_table('one')")
+    project.revision("orders", "orders_2", "orders_1", upgrade=CREATE.format("two"), downgrade="op.drop_table('two')")
+
+
+def databases_of(server: Server, folder: Any, *, schemas: bool) -> dict[str, Database]:
+    """Return the databases of the group, which do not exist yet."""
+    if schemas:
+        return {name: Database(name, schema=f'{name} "%s') for name in NAMES}
+    if server.backend == "sqlite":
+        return {name: Database(name, url=server.url.set(database=str(folder / f"{name}.db"))) for name in NAMES}
+    return {name: Database(name, url=server.url.set(database=f"{server.name}_{name}")) for name in NAMES}
+
+
+@contextmanager
+def created(server: Server, databases: dict[str, Database]) -> Iterator[None]:
+    """Create the databases, except for ``gone``, which needs a password to be sure that none is printed."""
+    gone = databases["gone"]
+    if gone.url is not None:
+        url = make_url(gone.url).set(username="me", password=SECRET, host="127.0.0.1", port=1)
+        if server.backend == "sqlite":
+            url = make_url(gone.url).set(database="/nowhere/gone.db")
+        databases["gone"] = Database("gone", url=url)
+    made = [one for name, one in databases.items() if name != "gone"]
+    with server.connect() as connection:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        for each in made if server.backend != "sqlite" else ():
+            what = f"SCHEMA {quote(each.schema)}" if each.schema else f"DATABASE {quote(make_url(each.url).database)}"
+            connection.exec_driver_sql(f"CREATE {what}")
+        try:
+            yield
+        finally:
+            for each in made if server.backend != "sqlite" else ():
+                if each.url is not None:
+                    connection.exec_driver_sql(f"DROP DATABASE {quote(make_url(each.url).database)}")
+
+
+def change(server: Server, database: Database, statement: str) -> None:
+    """Run a statement on a database of the group."""
+    url = server.sync_url if database.url is None else make_url(database.url).set(drivername=server.sync_url.drivername)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        if database.schema:
+            quoted = connection.dialect.identifier_preparer.quote_identifier(database.schema)
+            connection.exec_driver_sql(f"SET search_path TO {quoted}")
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+@contextmanager
+def fleet(project: Project, server: Server, folder: Any, *, schemas: bool) -> Iterator[tuple[Facade, Any]]:
+    write(project)
+    databases = databases_of(server, folder, schemas=schemas)
+    with (
+        created(server, databases),
+        facade(project, zigzag.framework_of(server), [], server.url) as each,
+    ):
+        each.ampho.databases("tenants", packages=["orders"])(lambda: list(databases.values()))
+        for name in ("ok1", "ok2", "ahead", "unfinished", "started"):
+            each.call("upgrade", database=f"tenants/{name}")
+        each.call("upgrade", "orders_1", database="tenants/behind")
+        change(server, databases["ahead"], "UPDATE alembic_version SET version_num = 'orders_9'")
+        for name, count in (("unfinished", 1), ("started", 0)):
+            outcome = f"UPDATE ampho_journal SET outcome = 'started', statements = {count} WHERE revision = 'orders_2'"
+            change(server, databases[name], outcome)
+        yield each, databases
+
+
+def check(each: Facade) -> FleetStatus:
+    found = each.call("survey", "tenants")
+    others = {state.database.partition("/")[2]: state for state in found.others}
+    assert {name: state.status for name, state in others.items()} == {
+        "ahead": Status.AHEAD,
+        "behind": Status.BEHIND,
+        "empty": Status.BEHIND,
+        "gone": Status.UNREACHABLE,
+        "unfinished": Status.INTERRUPTED,
+    }, [state.error for state in found.others]
+    assert others["behind"].rows == ("orders_1",)
+    assert others["ahead"].rows == ("orders_9",)
+    assert [finding.revisions for finding in others["empty"].findings] == [("orders_1", "orders_2")]
+    assert found.total == len(NAMES)
+    assert Counter({(each.status, each.rows): each.number for each in found.counts})[
+        Status.UP_TO_DATE, ("orders_2",)
+    ] == found.total - len(others)
+    assert found.status is Status.UNREACHABLE
+    return found
+
+
+def test_databases(project: Project, database: Server, tmp_path: Any) -> None:
+    with fleet(project, database, tmp_path, schemas=False) as (each, _):
+        found = check(each)
+        (gone,) = [state for state in found.others if state.database == "tenants/gone"]
+        assert "Cannot connect to" in str(gone.error)
+        assert SECRET not in repr(found) + str(gone.error)
+        assert each.call("survey", "tenants", connections=1) == found
+        states = {state.database: state.status for state in found.others}
+        for name in NAMES[:-1]:  # the slow and complete way says the same
+            single = each.call("deployment", database=f"tenants/{name}")
+            assert single.status == states.get(f"tenants/{name}", Status.UP_TO_DATE)
+
+
+@pytest.mark.drivers("postgresql")
+def test_schemas_share_a_connection(project: Project, database: Server, tmp_path: Any) -> None:
+    with fleet(project, database, tmp_path, schemas=True) as (each, databases):
+        found = check(each)
+        (gone,) = [state for state in found.others if state.database == "tenants/gone"]
+        assert str(gone.error) == (
+            f"The schema {databases['gone'].schema} does not exist. Create it, or add --create. Nothing was changed."
+        )
+        for name in NAMES[:-1]:
+            single = each.call("deployment", database=f"tenants/{name}")
+            states = {state.database: state.status for state in found.others}
+            assert single.status == states.get(f"tenants/{name}", Status.UP_TO_DATE)
+        assert each.call("survey", "tenants", connections=1) == found
+
+
+@pytest.fixture(params=["flask", "quart"])
+def many(request: pytest.FixtureRequest, project: Project) -> Iterator[Facade]:
+    """Thirty files, of which 25 are behind."""
+    write(project)
+    scheme = URLS[request.param].partition(":")[0]
+    with facade(project, request.param, [], URLS[request.param]) as each:
+
+        @each.ampho.databases("tenants", packages=["orders"])  # type: ignore[untyped-decorator]
+        def tenants() -> Iterator[Database]:
+            for number in range(30):
+                yield Database(f"t{number:02}", url=f"{scheme}:///t{number:02}.db")
+
+        for number in range(5):
+            each.call("upgrade", database=f"tenants/t{number:02}")
+        yield each
+
+
+def test_status_counts_and_lists_at_most_twenty(many: Facade) -> None:
+    result = many.run("db-status", "-d", "tenants")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:5] == [
+        "tenants: 30 databases",
+        "",
+        "databases  status      version rows",
+        "       25  behind      nothing",
+        "        5  up to date  orders_2",
+    ]
+    assert lines[6] == "tenants/t05: behind: orders_1, orders_2"
+    assert lines[-1] == "... and 5 more. To list them, add --all."
+    assert len(lines) == 6 + 20 + 1
+    for listing in (["db-status", "--all"], ["--verbose", "db-status"]):
+        assert many.run(*listing, "-d", "tenants").stdout.count("tenants/t") == 25
+    found = json.loads(many.run("db-status", "--json", "-d", "tenants/t0*").stdout)["survey"]
+    assert (found["total"], found["status"], found["exit_code"]) == (10, "behind", 10)
+    assert [one["database"] for one in found["others"]] == [f"tenants/t{number:02}" for number in range(5, 10)]
+
+
+def test_check_and_wait_have_the_exit_code_of_the_worst(many: Facade) -> None:
+    assert many.run("db-check", "--deploy", "-d", "tenants").exit_code == 10
+    assert many.run("db-status", "--check", "-d", "tenants").exit_code == 10
+    assert many.run("db-status", "--check", "-d", "tenants/t00", "-d", "tenants/t01").exit_code == 0
+    line = many.error_line("db-wait", "--timeout", "0", "-d", "tenants", exit_code=3)
+    assert line.startswith("25 of 30 databases were not up to date within 0 s: tenants/t05 (behind), ")
+    assert many.run("db-wait", "-d", "tenants/t00", "-d", "tenants/t0*", "--timeout", "0").exit_code == 3
+    result = many.run("db-wait", "-d", "tenants/t00", "-d", "tenants/t01", "--timeout", "0")
+    assert (result.exit_code, result.stdout) == (0, "All databases are up to date with the code.\n"), result.output
+    assert many.call("wait", timeout=0, database=["tenants/t03", "tenants/t04"]).status == "up to date"
+
+
+def test_nothing_of_alembic_is_imported(project: Project) -> None:
+    write(project)
+    urls = "url=f'sqlite:///{name}.db'"
+    body = f"""
+from ampho import Database
+
+@app.extensions["ampho"].databases("tenants", packages=["orders"])
+def tenants():
+    for name in ("a", "b"):
+        yield Database(name, {urls})
+"""
+    project.app("flask", [], "sqlite:///app.db", extra_config={"AMPHO_MIGRATION_PACKAGES": []}, body=body)
+    code = (
+        "import sys, app; s = app.app.extensions['ampho'].survey('tenants'); print(s.total, 'alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, check=True, capture_output=True, text=True)
+    assert done.stdout == "2 False\n"
