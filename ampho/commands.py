@@ -352,7 +352,7 @@ class Commands:
 
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
-        :param keep_going: whether to go on with other databases if one fails.
+        :param keep_going: whether to continue with other databases if one fails.
         :param create: whether to create databases and schemas of groups that do not exist yet.
         :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.

@@ -293,6 +293,51 @@ def test_every_command_shows_it_nowhere(account: Account, caplog: pytest.LogCapt
     assert_journal_has_no_secret(account.database)
 
 
+NAMED = (
+    *("db-up --plan", "db-up -s -d reports", "db-up core_1 --json", "db-up", "db-status", "db-current -v"),
+    *("db-log -v", "db-check", "db-lint", "db-graph", "db-wait", "db-check --deploy", "db-rev -a Nothing --dry-run"),
+    *("db-down -d reports --plan", "db-down -d reports", "db-stamp core_2 -d reports", "db-down base -d reports"),
+)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_every_command_on_several_databases_shows_it_nowhere(
+    account: Account, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages(account.project)
+    account.project.package("more")
+    account.project.revision("more", "more_1", upgrade=AUTHOR, downgrade='op.drop_table("author")')
+    config: dict[str, Any] = {
+        "SQLALCHEMY_BINDS": {"reports": account.url},
+        "AMPHO_DATABASES": {"default": ["more"], "reports": ["core"]},
+    }
+    default = URLS[account.framework]
+    with listening(account.project, account.framework, default, caplog, **config) as each:
+        for line in NAMED:
+            result = each.run(*shlex.split(line))
+            assert result.exit_code in (0, 1), f"{line}: {result.output}"
+            assert_no_secret(result.output + repr(result.exception), line)
+            assert "Traceback" not in result.output
+            assert "reports" in result.output or "-s" in line, line
+        monkeypatch.setenv("LEAK", account.url.render_as_string(hide_password=False))
+        leaking = "import os\nraise ValueError(os.environ['LEAK'])"
+        account.project.revision("core", "core_2", "core_1", upgrade=leaking)
+        for line in ("db-up", "db-up -k", "db-up --json"):
+            result = each.run(*shlex.split(line))
+            assert result.exit_code == 1
+            assert "reports: Revision core_2 of core failed" in result.output, line
+            assert_no_secret(result.output + repr(result.exception), line)
+        error_of(each, "upgrade")
+    if account.database.backend != "sqlite":
+        config["SQLALCHEMY_BINDS"] = {"reports": account.url.set(port=closed_port())}
+        with listening(account.project, account.framework, default, caplog, **config) as each:
+            for line in ("db-status", "db-up -k", "db-up --json", "db-wait --timeout 0.1"):
+                result = each.run(*shlex.split(line))
+                assert "reports: Cannot connect to " in result.output, line
+                assert_no_secret(result.output + repr(result.exception), line)
+            error_of(each, "status")
+
+
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql")
 def test_it_may_stand_in_the_query(account: Account, caplog: pytest.LogCaptureFixture) -> None:

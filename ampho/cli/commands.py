@@ -229,7 +229,7 @@ def _wrote(revision: Revision) -> str:
 
 @cli.command("db-up")
 @click.argument("spec", type=_SPEC, default="heads")
-@click.option("-k", "--keep-going", is_flag=True, help="If a database fails, go on with the other databases.")
+@click.option("-k", "--keep-going", is_flag=True, help="If a database fails, continue with the other databases.")
 @_plan
 @_sql
 @_start

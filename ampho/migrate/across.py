@@ -58,7 +58,7 @@ class UpgradePlanner:
     :ivar databases: the names of the databases to upgrade.
     :ivar is_limited: whether other databases must not be upgraded, even if the steps depend on them.
     :ivar state: reads the state of a database, which need not be one of ``databases``.
-    :ivar errors: the errors of databases whose state cannot be read, if the upgrade is to go on without them.
+    :ivar errors: the errors of databases whose state cannot be read, if the upgrade continues without them.
     """
 
     whole: Project
@@ -191,7 +191,7 @@ def check_not_needed_elsewhere(whole: Project, database: str, plan: Plan, states
 class Progress:
     """Keeps track of the segments of a plan: which have run, which have failed, and which cannot run any more.
 
-    :param keep_going: whether other databases go on after a failure.
+    :param keep_going: whether other databases continue after a failure.
     """
 
     def __init__(self, plan: Plan, planner: UpgradePlanner, *, keep_going: bool) -> None:

@@ -137,7 +137,7 @@ class Observers:
                 self.call(type(observer).__name__, method, *args, **kwargs)
 
     def announce(self, plan: Plan) -> None:
-        """Tell the observers that the plan is accepted, and pass the plan's warning on."""
+        """Report that the plan is accepted, and the plan's warning."""
         self.notify(Observer.planned, plan)
         if plan.warning:
             self.notify(Observer.warned, plan.warning)
