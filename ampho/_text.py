@@ -68,6 +68,10 @@ _DRIVERS = "psycopg|psycopg2|asyncpg|pg8000|pymysql|asyncmy|aiomysql|MySQLdb|mys
 
 _TABLE_EXISTS = r"(table|relation) [^ ]+ already exists.*\[SQL: \s*CREATE TABLE"
 
+MULTIDB = (
+    'which Ampho does not call. See "A Flask-Migrate folder for several databases" in docs/adopting.md for what to do'
+)
+
 _HINTS: dict[str, str] = {
     # The database URL
     r"Can't load plugin: sqlalchemy\.dialects:postgres\b(?!ql)": "the name of the dialect is postgresql, as in"
@@ -91,6 +95,8 @@ _HINTS: dict[str, str] = {
     r"Unknown database '": "on this server, a schema is a database: create it first, with CREATE DATABASE",
     _TABLE_EXISTS: "if the table is older than the migrations and matches this revision, mark the revision as applied"
     " with 'ampho db-stamp'",
+    r"missing 1 required positional argument: 'engine_name'": "'flask db init --multidb' made this file, with a"
+    f" function for each bind, {MULTIDB}",
     # Locks and files
     r"database is locked": "another process is writing to the file: wait until it has finished, and run the command"
     " again",

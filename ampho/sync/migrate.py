@@ -65,6 +65,8 @@ def use_packages(migrate: Migrate) -> None:
     _configured.add(migrate)
 
     def configure(config: Config) -> Config:
+        import flask_migrate
+
         from ampho._text import shown_path
         from ampho.errors import ConfigurationError
         from ampho.history.host import TEMPLATES
@@ -78,7 +80,8 @@ def use_packages(migrate: Migrate) -> None:
         project = extension.project(app)
         set_locations(config, project)
         env = Path(migrate.directory) / "env.py"
-        if project.has_several_databases and env.is_file() and b"ampho" not in env.read_bytes():
+        is_flask_db = isinstance(config, flask_migrate.Config)
+        if is_flask_db and project.has_several_databases and env.is_file() and b"ampho" not in env.read_bytes():
             raise ConfigurationError(
                 f"{shown_path(env)} migrates one database, and the app has {len(project.homes.names)}:"
                 f" {', '.join(project.homes.names)}. Use the commands of ampho, or replace this file with a copy of"

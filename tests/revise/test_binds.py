@@ -201,3 +201,15 @@ def test_a_rebase_asks_each_database_of_the_package(project: Project, database: 
     shop.run("db-rebase", "accounts")
     shop.run("db-up")
     assert shop.run("db-rev", "accounts", "Nothing").exit_code == 0
+
+
+def test_the_files_of_flask_db_for_several_binds_are_named(project: Project, database: Database) -> None:
+    shop = bound(project, database, {"accounts": CUSTOMERS, "events": EVENTS}, AMPHO_DATABASES={"events": ["events"]})
+    file = project.revision("accounts", "accounts_1", upgrade='globals()["upgrade_%s" % engine_name]()')
+    file.write_text(file.read_text("utf-8").replace("def upgrade()", "def upgrade(engine_name)"), "utf-8")
+
+    for command in ("db-check", "db-rev -a Change", "db-up -d default"):
+        error = shop.refused(*command.split())
+        assert "accounts_1" in error
+        assert "with a function for each bind" in error or "has a function for each bind" in error
+        assert '"A Flask-Migrate folder for several databases" in docs/adopting.md' in error

@@ -32,6 +32,7 @@ class Created:
     :ivar objects: for each type, view, or other object, the package whose revision was the first one to name it.
     :ivar users: for each table, the packages that created a foreign key to it, each with the referenced column.
     :ivar code: the code of the revisions.
+    :ivar multidb: the ids of revisions with a function for each bind, as ``flask db init --multidb`` makes them.
     """
 
     tables: dict[str, str] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Created:
     objects: dict[str, str] = field(default_factory=dict)
     users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     code: list[bytes] = field(default_factory=list)
+    multidb: list[str] = field(default_factory=list)
     _batch: str = ""
 
     @classmethod
@@ -53,6 +55,8 @@ class Created:
             except (OSError, SyntaxError, ValueError):
                 continue
             found.code.append(code)
+            if any(isinstance(each, ast.FunctionDef) and _is_of_multidb(each) for each in tree.body):
+                found.multidb.append(revision_id)
             for call in _calls_in_order(tree):
                 found.read(call, revision.package)
         return found
@@ -99,6 +103,10 @@ class Created:
     def _add_columns(self, call: ast.Call, key: str, package: str) -> None:
         names = [string(argument(each, "name", 0)) for each in call.args if isinstance(each, ast.Call)]
         self.columns.setdefault(key, {}).update(dict.fromkeys(filter(None, names), package))
+
+
+def _is_of_multidb(function: ast.FunctionDef) -> bool:
+    return function.name == "upgrade" and [each.arg for each in function.args.args] == ["engine_name"]
 
 
 def _calls_in_order(tree: ast.Module) -> list[ast.Call]:

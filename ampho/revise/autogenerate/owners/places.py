@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ampho._text import listed
+from ampho._text import MULTIDB, listed
 from ampho.errors import ConfigurationError
 from ampho.migrate.project import each_metadata
 from ampho.revise.autogenerate.owners.created import Created
@@ -72,6 +72,8 @@ class Places:
 
         :raises ConfigurationError: otherwise.
         """
+        for revision_id in self._created.multidb:
+            raise ConfigurationError(f"The revision {revision_id} has a function for each bind, {MULTIDB}.")
         wrong: dict[tuple[str, str], list[str]] = {}
         for table, owner in {**self.models.elsewhere, **self.owners}.items():
             bind = self._bind(table)
