@@ -168,7 +168,7 @@ class Commands:
             with without_secrets(project.url):
                 writer.prepare_revision(project, packages[0], wish)
 
-        self._check_models()
+        self._check_models(packages, database, observer)
 
         own = self._running.project().by_first_home(packages, database)
         project = self._running.project()
@@ -198,14 +198,27 @@ class Commands:
         found = generate.write(compared, dry_run=dry_run, asks=asks)
         return combined(found) if len(found) > 1 else next(iter(found.values()))
 
-    def _check_models(self) -> None:
-        """Check in which databases the tables of the models live, before the first of several databases is compared."""
+    def _check_models(
+        self, packages: Sequence[str], database: str | Iterable[str] | None, observer: Observer | None
+    ) -> None:
+        """Check in which databases the tables of the models live, before the first of several databases is compared.
+
+        Report packages that are not compared, because they only live in the databases of groups.
+        """
         from ampho.revise.autogenerate.owners.ownership import find_places
 
         project = self._running.project()
-        if project.has_several_databases:
-            with without_secrets(project.url):
-                find_places(project).check()
+        if not project.has_several_databases:
+            return
+        with without_secrets(project.url):
+            find_places(project).check()
+        if observer is None or packages or database is not None or not project.homes.names:
+            return
+        for package in project.packages:
+            homes = project.homes.of(package.name)
+            if not set(homes) & set(project.homes.names):
+                lives = f"{package.name} lives in the group {homes[0]}"
+                observer.warned(f"{lives}, and is not compared. Add --database {homes[0]}.")
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.
@@ -265,7 +278,7 @@ class Commands:
         """
         from ampho.revise.autogenerate import generate
 
-        self._check_models()
+        self._check_models(packages, database, observer)
 
         def check(on: Opened) -> tuple[Drift, ...]:
             own = on.project.living_here(packages)

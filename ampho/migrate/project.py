@@ -297,6 +297,8 @@ class Project:
         found = self.homes.select(names)
         if not self.homes.are_several:
             return found
+        if not found:
+            raise self._lives_elsewhere(["Every package"], self.homes.groups, ())
         living = dict.fromkeys(name for each in packages for name in self.homes_of(each))
         if living and not set(map(self.homes.home, found)) & set(living):
             raise self._lives_elsewhere(packages, living, found if names is not None else ())

@@ -213,3 +213,62 @@ def test_the_files_of_flask_db_for_several_binds_are_named(project: Project, dat
         assert "accounts_1" in error
         assert "with a function for each bind" in error or "has a function for each bind" in error
         assert '"A Flask-Migrate folder for several databases" in docs/adopting.md' in error
+
+
+GROUP = """
+from {framework} import {app_class}
+from ampho import {extension}, Database
+from database import db
+
+ampho = {extension}(db=db)
+
+
+@ampho.databases("tenants", packages={packages})
+def tenants():
+    for name in ("acme", "bolt"):
+        yield Database(name, url="{url}".replace("NAME", name))
+
+
+def create_app():
+    app = {app_class}("wsgi")
+    app.config.update({config})
+    db.init_app(app)
+    ampho.init_app(app)
+    return app
+"""
+
+
+def test_packages_of_groups_are_compared_with_one_database_of_the_group(project: Project, database: Database) -> None:
+    models = {"accounts": CUSTOMERS, "books": BOOKS}
+    shop = open_store(project, database, models)
+    flask = shop.framework == "flask"
+    words = {
+        "framework": shop.framework,
+        "app_class": "Flask" if flask else "Quart",
+        "extension": "Ampho" if flask else "AsyncAmpho",
+        "url": url(database, "NAME.db"),
+        "config": {
+            "SQLALCHEMY_DATABASE_URI": shop.url.render_as_string(hide_password=False),
+            "AMPHO_MIGRATION_PACKAGES": ["accounts"],
+        },
+    }
+    project.write("wsgi.py", GROUP.format(packages=["books"], **words))
+    not_compared = "Warning: books lives in the group tenants, and is not compared. Add --database tenants.\n"
+
+    assert shop.run("db-rev", "-a", "First", "--dry-run").stderr == not_compared
+    assert "books lives in the group tenants. Add --database" in shop.refused("db-rev", "books", "-a", "First")
+    found = shop.run("db-rev", "-a", "First", "-d", "default", "-d", "tenants")
+    assert found.stderr == ""
+    assert [len(shop.files(name)) for name in models] == [1, 1]
+    for name in ("default", "tenants/acme", "tenants/bolt"):
+        shop.run("db-up", "-d", name)
+    checked = shop.run("db-check", "-d", "*")
+    assert re.findall(r"\w+(?=  matches)", checked.stdout) == ["accounts", "books", "books"]
+    checked = shop.run("db-check")
+    assert (checked.stdout, checked.stderr) == ("accounts  matches its models\n", not_compared)
+    shop.models("books", BOOKS + "    more = sa.Column(sa.Integer)\n")
+    assert shop.auto("books", "-d", "tenants/bolt").package == "books"
+
+    project.write("wsgi.py", GROUP.format(packages=["accounts", "books"], **words))
+    for command in ("db-check", "db-rev -a Change", "db-status", "db-up"):
+        assert "Every package lives in the group tenants. Add --database" in shop.refused(*command.split())
