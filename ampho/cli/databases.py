@@ -67,7 +67,7 @@ def database_of(result: object) -> str:
 
 def say_name(database: str) -> None:
     """Print the name of a database above its result."""
-    say(f"{database}:", colors={f"{database}:": "bold"})
+    say(f"{database}:", colors={f"{database}:": "cyan"})
 
 
 def listing(kind: Callable[[tuple[T, ...]], L], get: Callable[[], tuple[T, ...]]) -> L:

@@ -109,6 +109,35 @@ def test_a_run_is_seen_as_it_goes(project: Project, database: Database) -> None:
     assert b"hidden" not in screen.raw
 
 
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_a_run_on_several_databases_names_the_one_that_is_running(framework: str, project: Project) -> None:
+    """Also if the same revision runs in both, which is counted twice."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade="import time\ntime.sleep(1)", message="Sleep")
+    scheme = {"flask": "sqlite", "quart": "sqlite+aiosqlite"}[framework]
+    config = {
+        "SQLALCHEMY_BINDS": {"reports": f"{scheme}:///reports.db"},
+        "AMPHO_DATABASES": {"default": ["core"], "reports": ["core"]},
+    }
+    project.app(framework, ["core"], f"{scheme}:///app.db", extra_config=config)
+
+    screen = Screen(project, "ampho", "db-up")
+    for number, name in enumerate(("default", "reports"), 1):
+        seen = screen.wait(lambda shown, number=number: f"{number} of 2" in shown)
+        assert frame(seen) == [f"  *  core_1 of core in {name}  Sleep  N s", f"  *  {number} of 2  N s"]
+
+    assert screen.end() == 0
+    assert lines(screen.shown) == [
+        "Upgrading (heads): 2 revisions of core, in the databases default, reports",
+        *("default:", "  + core_1  Sleep ... N s"),
+        *("reports:", "  + core_1  Sleep ... N s"),
+        "Applied 2 revisions in N s.",
+    ]
+    looked = Screen(project, "ampho", "db-status")
+    assert looked.end() == 0
+    assert [line for line in lines(looked.shown) if line in ("default:", "reports:")] == ["default:", "reports:"]
+
+
 def test_only_the_terminal_of_the_display_does_not_get_the_records_of_a_run(project: Project) -> None:
     project.package("core")
     project.revision("core", "core_1", upgrade="import time; time.sleep(0.5)")
