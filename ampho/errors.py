@@ -299,7 +299,7 @@ class DatabasesError(AmphoError):
     ) -> None:
         super().__init__(message)
         codes = {error.exit_code for error in errors.values()}
-        self.exit_code = codes.pop() if len(codes) == 1 else 1
+        self.exit_code: int = codes.pop() if len(codes) == 1 else 1
         self.errors = errors
         self.results = results
         self.skipped = skipped

@@ -79,7 +79,7 @@ def test_a_database(project: Project, database: Database, tmp_path: Path) -> Non
 @pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
 def test_several_that_create_the_same_at_once(database: Database) -> None:
     """As several processes do: each has its own engine, and only the server is between them."""
-    several, rounds = 4, int(os.environ.get("AMPHO_CREATIONS", "3"))
+    several, rounds = 4, int(os.environ.get("AMPHO_ROUNDS", "3"))
     is_postgres = database.backend == "postgresql"
     names = [f"{database.name}_{number}" for number in range(rounds)]
     barrier = threading.Barrier(several)
