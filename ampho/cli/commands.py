@@ -275,7 +275,7 @@ def db_up(
 
 
 def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options: Options, x: tuple[str, ...]) -> None:
-    from ampho.cli.fleet.run import split, upgrade_members
+    from ampho.cli.fleet.run import report_groups, split, upgrade_members
 
     single, members = (names, []) if names is None else split(ctx, names, spec)
     if options.of_groups and not members:
@@ -302,6 +302,8 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
         report, exit_code = upgrade_members(ctx, spec, members, options, x)
         print_text(report, ctx)
         results.append(report)
+    elif names is None:
+        report_groups(ctx)
     if wants_json(ctx):
         print_json(ctx, *results)
     ctx.exit(exit_code)

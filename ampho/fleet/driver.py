@@ -17,7 +17,8 @@ from ampho.fleet.report import Ending, FleetOutcome
 if TYPE_CHECKING:
     from ampho.migrate.project import Member
 
-_CANARY_FAILED = "a canary is not up to date"
+CANARY_FAILED = "a canary is not up to date"
+"""Why nothing new begins if one of the databases that come first is not up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Driver:
             self._locked.append(member)
             return False
         if self._are_canaries and (ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED):
-            self.stop(_CANARY_FAILED)
+            self.stop(CANARY_FAILED)
         self._failures += ending.outcome.is_failure
         if self._failures == self._max_failures:
             self.stop(f"{counted(self._failures, 'database')} failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ class Tally:
     """
 
     def __init__(self, command: str) -> None:
+        self._begin = time.monotonic()
         self._command = command
         self.outcomes: Counter[FleetOutcome] = Counter()
         self._applied: Counter[str] = Counter()
@@ -141,8 +143,8 @@ class Tally:
         command = self._command.format(ending.database)
         return Failure(ending.database, ending.outcome, ending.revision, ending.cause, command)
 
-    def report(self, duration: float, stopped: str = "") -> FleetReport:
-        """Return the report."""
+    def report(self, stopped: str = "") -> FleetReport:
+        """Return the report; its duration begins when this object was created."""
         ids = sorted({*self._applied, *self._failed})
         return FleetReport(
             outcomes={outcome: self.outcomes[outcome] for outcome in FleetOutcome if self.outcomes[outcome]},
@@ -151,5 +153,5 @@ class Tally:
             upgraded=tuple(self._upgraded),
             skipped=tuple(self._skipped),
             stopped=stopped,
-            duration=duration,
+            duration=time.monotonic() - self._begin,
         )

@@ -83,7 +83,7 @@ class FleetUpgrade:
         self._observer.finished()
         for ending in self._driver.rest():
             self._tally.add(ending)
-        return self._tally.report(time.monotonic() - self._begin, self._driver.stopped)
+        return self._tally.report(self._driver.stopped)
 
     def interrupt(self) -> None:
         """Stop soon, as a signal handler asks: finish what is running. The second time, interrupt it at once."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ INTERRUPTED = "Interrupted. The revision was rolled back if the database support
 
 _POLL_SECONDS = 0.5
 _CHUNK = 65536
+_TURNS = 50  # the number of databases after which a worker frees memory
 _TRIES, _TRY_SECONDS = 20, 0.01
 _IS_POSIX = os.name == "posix"
 _THREADS = Path("/proc/self/task")  # Linux lists all threads there, also those of libraries in C
@@ -50,12 +52,12 @@ class Workers:
 
     :param make: returns the function that upgrades a database; in a new process, it is called there, so that it must be
         possible to pickle it.
-    :param count: the maximum number of processes.
+    :param jobs: the maximum number of processes.
     """
 
-    def __init__(self, make: Callable[[], Work], count: int) -> None:
+    def __init__(self, make: Callable[[], Work], jobs: int) -> None:
         self._make = make
-        self._count = count
+        self._count = jobs
         self._workers: list[_Worker] = []
         self._context: _Context | None = None
 
@@ -244,8 +246,11 @@ def _serve(
         except Exception as exc:  # noqa: BLE001 (an app may raise anything)
             connection.send(describe(exc))
             return
-        while _turn(work, connection):
-            pass
+        for number in count(1):
+            if not _turn(work, connection):
+                return
+            if number % _TURNS == 0:
+                gc.collect()  # engines are in cycles, and the command line hardly ever looks for garbage
 
 
 def _turn(work: Work, connection: Connection) -> bool:

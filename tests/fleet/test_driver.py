@@ -123,12 +123,12 @@ def test_the_report_counts_by_outcome_and_by_revision() -> None:
     tally = Tally("ampho db-up -d {}")
     for name, _ in zip(range(1200), repeat(None)):
         tally.add(Ending(f"tenants/{name}", FleetOutcome.UP_TO_DATE))
-    assert tally.report(1.0).exit_code == 0
+    assert tally.report().exit_code == 0
     tally.add(Ending("tenants/a", UP, applied=("shop_1", "shop_2")))
     tally.add(Ending("tenants/b", FAILED, applied=("shop_1",), revision="shop_2", cause="No."))
     tally.add(Ending("tenants/c", LOCKED, cause="Another process."))
     tally.add(Ending("tenants/d", FleetOutcome.SKIPPED))
-    report = tally.report(2.0, "1 database failed")
+    report = tally.report("1 database failed")
 
     assert report.outcomes == {FleetOutcome.UP_TO_DATE: 1200, UP: 1, FAILED: 1, LOCKED: 1, FleetOutcome.SKIPPED: 1}
     assert [(each.revision, each.applied, each.failed) for each in report.revisions] == [

@@ -62,6 +62,21 @@ def test_options_for_groups_need_a_group(project: Project) -> None:
     assert "t9" in failed.stderr
 
 
+def test_a_command_without_databases_says_which_groups_it_did_not_look_at(project: Project) -> None:
+    files(project, "flask", 3)
+    project.package("shop")
+    project.revision("shop", "shop_1")
+    app = project.read("app.py").replace("'AMPHO_MIGRATION_PACKAGES': []", "'AMPHO_MIGRATION_PACKAGES': ['shop']")
+    project.write("app.py", app)
+    done = project.run("ampho", "db-up")
+    assert "Applied 1 revision" in done.stdout
+    assert done.stderr == "Databases of groups were not looked at: 3 of tenants. To upgrade them, add --all.\n"
+    done = project.run("ampho", "db-up", "--all", "--json")
+    found = json.loads(done.stdout)
+    assert found["run"]["steps"] == []
+    assert found["fleet"]["outcomes"] == {"upgraded": 3}
+
+
 def run(fleet: Fleet, fail: str, *options: str) -> tuple[int, dict[str, Any]]:
     command = ["ampho", "db-up", "-d", "tenants", "-j", "1", "--json", *options]
     done = fleet.project.run(*command, env={"FAIL": fail}, check=False)
@@ -105,7 +120,8 @@ def test_missing_schemas_are_created_if_asked_for(project: Project, database: Da
     database.run("DROP SCHEMA t001")
     failed = project.run("ampho", "db-up", "-d", "tenants", "-k", check=False)
     assert failed.exit_code == 4
-    assert "The schema t001 does not exist" in failed.stdout
+    assert "tenants/t001: unreachable: The schema t001 does not exist" in failed.stdout
+    assert "3 upgraded, 1 unreachable, in" in failed.stdout
     assert "1 upgraded" in project.run("ampho", "db-up", "-d", "tenants", "--create").stdout
     database.run("DROP SCHEMA t002 CASCADE")
     project.run("ampho", "db-up", "-d", "tenants/t002", "--create")

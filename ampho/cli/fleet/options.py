@@ -57,7 +57,7 @@ def fleet_options(command: Command) -> Command:
         click.option(
             "--canary",
             metavar="N|NAME",
-            help="In a group, upgrade the first N databases, or the one with this name, and stop if one fails.",
+            help="In a group, begin with N databases, or with the one with this name, and stop there if one fails.",
         ),
         click.option(
             "-j", "--jobs", type=many, metavar="N", help=f"In a group, use N processes; by default, up to {_JOBS}."

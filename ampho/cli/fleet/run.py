@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,19 @@ from ampho.cli.call import Terminated, call, ended_by_signals
 from ampho.cli.fleet.options import Options, jobs_by_default
 from ampho.cli.fleet.output import observer
 from ampho.cli.fleet.worker import Source, upgrades
-from ampho.history.homes import is_pattern
+from ampho.cli.lines import say
+from ampho.fleet.report import Ending, FleetOutcome
+from ampho.history.homes import ANY, is_pattern
+from ampho.status.deployment import Status
 
 if TYPE_CHECKING:
     from ampho.commands import Commands
     from ampho.fleet.report import FleetReport, Tally
+    from ampho.fleet.upgrade import FleetObserver
     from ampho.migrate.project import Member
+    from ampho.status.fleet import MemberState
+
+_CONNECTIONS = 16  # the maximum number of connections of the survey
 
 
 def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[list[str], list[str]]:
@@ -37,6 +45,20 @@ def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[lis
     return call(ctx, select)
 
 
+def report_groups(ctx: click.Context) -> None:
+    """Say how many databases of groups a command without ``--database`` did not look at."""
+
+    def count(commands: Commands) -> list[str]:
+        project, counts = commands.project(), []
+        for group in project.homes.groups:
+            with closing(project.members([f"{group}/{ANY}"])) as members:
+                counts.append(f"{sum(1 for _ in members):,} of {group}")
+        return counts
+
+    if counts := call(ctx, count):
+        say(f"Databases of groups were not looked at: {', '.join(counts)}. To upgrade them, add --all.", err=True)
+
+
 def upgrade_members(
     ctx: click.Context, specifier: str, patterns: Sequence[str], options: Options, x: Sequence[str]
 ) -> tuple[FleetReport, int]:
@@ -44,15 +66,19 @@ def upgrade_members(
 
     :param patterns: the names of databases, and patterns such as ``tenants/*``.
     """
-    from ampho.fleet.driver import Driver
+    from ampho.fleet.driver import CANARY_FAILED, Driver
     from ampho.fleet.report import Tally
     from ampho.fleet.upgrade import FleetUpgrade
     from ampho.fleet.workers import Workers
 
     target = "" if specifier == "heads" else f" {specifier}"
-    tally = Tally(f"ampho db-up{target} -d {{}}")
-    canaries, others = _canaries(_behind(ctx, patterns, tally), options.canary)
-    upgrade = FleetUpgrade(Driver(canaries, others, options.limit), tally, observer())
+    tally, shown = Tally(f"ampho db-up{target} -d {{}}"), observer()
+    survey = _Survey(tally, shown, options)
+    call(ctx, survey.look, patterns, x)
+    driver = Driver(*survey.split(), options.limit)
+    if survey.is_canary_unreachable:
+        driver.stop(CANARY_FAILED)
+    upgrade = FleetUpgrade(driver, tally, shown)
     signals: list[type[KeyboardInterrupt]] = []
 
     def end(kind: type[KeyboardInterrupt]) -> None:
@@ -65,28 +91,54 @@ def upgrade_members(
     return report, (143 if signals[0] is Terminated else 130) if signals else report.exit_code
 
 
-def _behind(ctx: click.Context, patterns: Sequence[str], tally: Tally) -> list[Member]:
-    """Return the databases to upgrade, and count the others."""
+class _Survey:
+    """Finds the databases to upgrade, and counts the others.
 
-    def list_members(commands: Commands) -> list[Member]:
-        return list(commands.project().members(patterns))
+    :ivar is_canary_unreachable: whether the database that ``--canary`` names could not be reached.
+    """
 
-    return call(ctx, list_members)
+    def __init__(self, tally: Tally, shown: FleetObserver, options: Options) -> None:
+        self._tally = tally
+        self._shown = shown
+        self._options = options
+        self._behind: list[Member] = []
+        self._is_canary_known = options.canary is None or options.canary.isdecimal()
+        self.is_canary_unreachable = False
 
+    def look(self, commands: Commands, patterns: Sequence[str], x: Sequence[str]) -> None:
+        """Look at all databases, many at the same time."""
+        with closing(commands.surveyed(patterns, limit=_CONNECTIONS, x=x)) as found:
+            for member, state in found:
+                self._is_canary_known |= self._is_canary(state.database)
+                if state.status is Status.UP_TO_DATE:
+                    self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
+                elif state.status is Status.UNREACHABLE and not self._options.create:
+                    self._unreachable(state)
+                elif member is not None:
+                    self._behind.append(member)
 
-def _canaries(members: Sequence[Member], canary: str | None) -> tuple[list[Member], list[Member]]:
-    """Return the databases to upgrade first, and the others."""
-    if canary is None:
-        return [], list(members)
-    if canary.isdecimal():
-        return list(members[: int(canary)]), list(members[int(canary) :])
-    first = [member for member in members if canary in _names(member)]
-    if not first:
-        raise click.UsageError(f"--canary names {canary}, which is not one of the databases.")
-    return first, [member for member in members if member not in first]
+    def _unreachable(self, state: MemberState) -> None:
+        self.is_canary_unreachable |= self._is_canary(state.database)
+        cause = str(state.error).removeprefix(f"{state.database}: ")
+        ending = Ending(state.database, FleetOutcome.UNREACHABLE, cause=cause)
+        self._tally.add(ending)
+        self._shown.ended(ending)
 
+    def _is_canary(self, database: str) -> bool:
+        return self._options.canary in (database, database.partition("/")[2])
 
-def _names(member: Member) -> Iterator[str]:
-    """Yield the names that select a canary: with the group, and without."""
-    yield member.name
-    yield member.name.partition("/")[2]
+    def split(self) -> tuple[list[Member], list[Member]]:
+        """Return the canaries and the other databases to upgrade, by name.
+
+        :raises click.UsageError: if there is no database with the name of the canary.
+        """
+        canary = self._options.canary
+        if not self._is_canary_known:
+            raise click.UsageError(f"--canary names {canary}, which is not one of the databases.")
+        self._behind.sort(key=lambda member: member.name)
+        if canary is not None and canary.isdecimal():
+            return self._behind[: int(canary)], self._behind[int(canary) :]
+        # sort() keeps the order of the others
+        self._behind.sort(key=lambda member: not self._is_canary(member.name))
+        number = sum(self._is_canary(member.name) for member in self._behind)
+        return self._behind[:number], self._behind[number:]
