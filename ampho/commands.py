@@ -80,6 +80,7 @@ class Commands:
         head: str | None = None,
         splice: bool = False,
         rev_id: str | None = None,
+        database: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> Revision | None:
@@ -93,6 +94,8 @@ class Commands:
         :param head: the revision to revise instead of the head of the package; ``base`` to start another line.
         :param splice: whether ``head`` may be a revision that has a successor.
         :param rev_id: the id of the revision, instead of a generated one.
+        :param database: with ``autogenerate``, the database to compare with, for a package that lives in several; by
+            default, the first one.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
         :return: the revision; with ``autogenerate``, None if nothing differs, and the first one if
@@ -110,6 +113,7 @@ class Commands:
                 head=head,
                 splice=splice,
                 rev_id=rev_id,
+                database=database,
                 x=x,
                 observer=observer,
             )

@@ -51,6 +51,15 @@ def test_a_bind_in_which_its_package_does_not_live_is_an_error(project: Project,
         assert error.startswith("The tables events, talks of events use the bind events, but events lives in default. ")
         assert f'Write {line(events=["events"])}; or write "events": [] there' in error
 
+    # The line leaves out the list that would become empty, because an empty list has another meaning.
+    binds = {name: url(database, f"{name}.db") for name in ("events", "talks", "old")}
+    homes = {"talks": ["events"], "old": []}
+    shop = bound(
+        project, database, {"events": EVENTS, "accounts": CUSTOMERS}, SQLALCHEMY_BINDS=binds, AMPHO_DATABASES=homes
+    )
+    error = shop.refused("db-check")
+    assert f"but events lives in talks. Write {line(old=[], events=['events'])}; or" in error
+
     shop = bound(project, database, {"accounts": CUSTOMERS + TALKS}, AMPHO_DATABASES={"events": []})
     assert shop.tables_in(shop.auto("accounts")) == {"customers"}
     shop.run("db-up")

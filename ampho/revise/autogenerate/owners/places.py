@@ -135,11 +135,11 @@ class Places:
     def _wrong_bind(self, package: str, bind: str, keys: Sequence[str]) -> str:
         """Return the error for tables whose package does not live in the database of their bind."""
         homes = self._whole.homes.of(package)
-        binds = {self._bind(table) for table, owner in self.owners.items() if owner == package}
+        every = {**self.models.elsewhere, **self.owners}
+        binds = {self._bind(table) for table, owner in every.items() if owner == package}
         lines: Mapping[str, Sequence[str]] = self._whole.settings.databases
         if binds == {bind}:
-            kept = {name: [each for each in entries if _name(each) != package] for name, entries in lines.items()}
-            remedy = f"Write {_line(_with(kept, bind, package))}"
+            remedy = f"Write {_line(_with(_without(lines, package), bind, package))}"
         else:
             for name in homes:
                 lines = _with(lines, name, package)
@@ -177,6 +177,12 @@ def _with(lines: Mapping[str, Sequence[str]], database: str, package: str) -> di
     entries = lines.get(database, ())
     known = package in map(_name, entries)
     return {**lines, database: entries if known else (*entries, package)}
+
+
+def _without(lines: Mapping[str, Sequence[str]], package: str) -> dict[str, Sequence[str]]:
+    """Return the value of ``AMPHO_DATABASES`` without a package. No list becomes empty, which has another meaning."""
+    kept = {name: [each for each in entries if _name(each) != package] for name, entries in lines.items()}
+    return {name: entries for name, entries in kept.items() if entries or not lines[name]}
 
 
 def _line(lines: Mapping[str, Sequence[str]]) -> str:
