@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
+from jsonschema import Draft202012Validator
 from project import Project, Result
 from servers import PASSWORD, Database
 
+from ampho.cli.json import SCHEMA
 from ampho.errors import (
     ConfigurationError,
     DatabaseNameError,
@@ -292,6 +294,29 @@ def test_json_has_the_database_only_if_there_are_several(each: Facade, three: Pr
     with facade(three, "flask", ["shop", "sales", "trail"], URLS["flask"].replace("app", "one")) as one:
         for command in ("db-up", "db-status", "db-log", "db-check", "db-graph", "db-stamp heads"):
             assert '"database"' not in one.run(*command.split(), "--json").stdout, command
+
+
+def test_the_json_of_several_databases_is_as_the_schema_says(each: Facade, three: Project) -> None:
+    validator = Draft202012Validator(json.loads(SCHEMA.read_text("utf-8")))
+    looking = ("db-status", "db-current", "db-log", "db-check", "db-lint", "db-graph", "db-check --deploy")
+    upgrading = ("db-stamp sales -d reports", "db-up --plan", "db-up")
+    changing = ("db-rev -a Nothing --dry-run", "db-down -d audit", "db-stamp trail -d audit")
+    failing = ("db-down", "db-up -k")
+    three.revision("sales", "sales_3", "sales_2", upgrade="op.execute('no SQL')")
+    three.revision("trail", "trail_2", "trail_1", depends_on="sales_3")
+
+    for command in (*failing, *upgrading, *looking, *changing):
+        result = each.run(*command.split(), "--json")
+        assert "Traceback" not in result.stderr
+        found = json.loads(result.stdout)
+        validator.validate(found)
+        assert ("error" in found) is (command in failing), result.output
+        if command in looking:
+            assert [one["database"] for one in found["databases"]] == ["default", "reports", "audit"]
+        if command == "db-up -k":
+            assert list(found["error"]["errors"]) == ["reports"]
+            assert list(found["error"]["results"]) == ["default", "audit"]
+            assert "trail_2 depends on sales_3" in found["error"]["skipped"]["audit"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
