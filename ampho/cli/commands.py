@@ -25,7 +25,7 @@ from ampho.cli.show import is_verbose, print_text, show, show_text, version_rows
 from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, Log, Revisions
 from ampho.cli.terminal import can_ask
 from ampho.commands import Commands
-from ampho.errors import ProtectedError
+from ampho.errors import AmphoError, ProtectedError
 from ampho.history.homes import ANY
 
 if TYPE_CHECKING:
@@ -283,25 +283,32 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
             f"{options.of_groups} is only for groups of databases, such as with '--database tenants'."
         )
     results: list[object] = []
-    if single is None or single:
-        with reporting() as reporter:
-            run = call(
-                ctx,
-                Commands.upgrade,
-                spec,
-                keep_going=options.keep_going,
-                create=options.create,
-                database=single,
-                x=x,
-                observer=reporter,
-            )
-        print_text(run, ctx)
-        results.append(run)
     exit_code = 0
+    if single is None or single:
+        try:
+            with reporting() as reporter:
+                run = call(
+                    ctx,
+                    Commands.upgrade,
+                    spec,
+                    keep_going=options.keep_going,
+                    create=options.create,
+                    database=single,
+                    x=x,
+                    observer=reporter,
+                )
+            print_text(run, ctx)
+            results.append(run)
+        except AmphoError as exc:
+            if not (options.keep_going and members):
+                raise
+            say(f"Error: {exc}", err=True, colors={"Error:": "red"})
+            exit_code = exc.exit_code
     if members:
-        report, exit_code = upgrade_members(ctx, spec, members, options, x)
+        report, code = upgrade_members(ctx, spec, members, options, x)
         print_text(report, ctx)
         results.append(report)
+        exit_code = code or exit_code
     elif names is None:
         report_groups(ctx)
     if wants_json(ctx):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ampho._text import describe
-from ampho.errors import AmphoError
+from ampho.errors import AmphoError, ConfigurationError
 from ampho.fleet.driver import Turn
 from ampho.fleet.report import Ending, FleetOutcome
 
@@ -90,6 +91,7 @@ class Workers:
     def _choose(self) -> _Context:
         """Choose how processes are started, and prepare this one for it."""
         if not (hasattr(os, "fork") and sys.platform != "darwin" and _is_single_threaded()):
+            _check_picklable(self._make)
             return multiprocessing.get_context("spawn")
         work = self._make()
         self._make = lambda: work
@@ -174,7 +176,9 @@ class _Worker:
             ending = self._died()
         if isinstance(ending, str):
             raise AmphoError(f"A worker process could not load the app: {ending}.")
-        yield from self.outputs({self._output} if not self._output.closed and self._output.poll() else set())
+        while not self._output.closed and self._output.poll():
+            yield from self.outputs((self._output,))
+        yield from self._lines(b"\n" if self._line else b"")
         self.turn = None
         if ending is not None:
             yield ending
@@ -196,9 +200,11 @@ class _Worker:
         data = os.read(self._output.fileno(), _CHUNK)
         if not data:
             self._output.close()
+        yield from self._lines(data)
+
+    def _lines(self, data: bytes) -> Iterator[Output]:
+        """Yield complete lines, and keep the beginning of the next one."""
         *lines, self._line = (self._line + data).split(b"\n")
-        if self._line and not data:
-            lines.append(self._line)
         for line in lines:
             yield Output(self.turn.member.name if self.turn else "", line.decode(errors="backslashreplace"))
 
@@ -209,6 +215,20 @@ class _Worker:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
+
+
+def _check_picklable(make: Callable[[], Work]) -> None:
+    """Check that a new process can load the app.
+
+    :raises ConfigurationError: if the app was created by a function that only exists in this process.
+    """
+    try:
+        pickle.dumps(make)
+    except Exception as exc:
+        raise ConfigurationError(
+            f"A worker process cannot load the app again: {describe(exc).rstrip('.')}. Create the app in a function at"
+            " the top level of a module, or do not start threads when the app is imported."
+        ) from exc
 
 
 def _is_single_threaded() -> bool:

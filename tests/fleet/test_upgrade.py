@@ -51,6 +51,18 @@ def test_worker_processes_upgrade_the_databases_of_a_group(project: Project, fra
     assert project.run("ampho", "db-up", "-d", "tenants/t001").stdout == "Nothing to do: everything is applied.\n"
 
 
+def test_a_terminal_shows_the_progress_in_one_line(project: Project) -> None:
+    fleet = files(project, "flask", 3)
+    fleet.add_revision("import time, sys; time.sleep(0.3); sys.stdout.write('x' * 200_000)")
+    shown = project.type("ampho", "db-up", "-d", "tenants", "-j", "2", answer="", env={"TERM": "xterm"}).stdout
+    assert "\r\x1b[2K0 of 3 done, running tenants/t000, tenants/t001" in shown
+    assert "1 of 3 done, " in shown
+    *_, last = shown.split("\x1b[2K")
+    assert last.splitlines()[-1].startswith("3 upgraded, in ")
+    for name in fleet.names:
+        assert f"tenants/{name}:\n  xxx" in shown
+
+
 def test_options_for_groups_need_a_group(project: Project) -> None:
     files(project, "flask", 2)
     for options in (["-j", "2"], ["--canary", "1", "-d", "tenants/t001"], ["--max-failures", "3"]):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ampho.cli.call import Loader, call_for, load
@@ -43,11 +44,10 @@ class MemberUpgrades:
     """Upgrades databases of groups for an app whose files are read only once."""
 
     def __init__(self, app: App, specifier: str, x: Sequence[str], *, create: bool) -> None:
-        import ampho.environment
-        import ampho.migrate.alembic
-        import ampho.migrate.executor  # noqa: F401 (so that forks share the modules)
         from ampho.extension import SyncExtension, extension_of
 
+        for module in ("environment", "migrate.alembic", "migrate.executor"):
+            import_module(f"ampho.{module}")  # so that forks share the modules
         self._app = app
         self._specifier = specifier
         self._x = x
