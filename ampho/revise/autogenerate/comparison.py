@@ -70,9 +70,11 @@ PASSES: Sequence[Callable[[Changes], None]] = (
 _OF_TABLES = (ops.CreateTableOp, ops.ModifyTableOps, ops.DropTableOp)
 
 
-def _context(context: MigrationContext, options: dict[str, Any], tables: Mapping[str, Table]) -> AutogenContext:
+def _context(context: MigrationContext, options: dict[str, Any], tables: Mapping[str, Table] | None) -> AutogenContext:
     """Return a context that compares only the given tables, because two databases may have tables of the same name."""
     found = AutogenContext(context, opts=options)
+    if tables is None:
+        return found
     every = found.metadata if isinstance(found.metadata, Sequence) else [found.metadata]
     ordered = [table for each in every if each is not None for table in each.sorted_tables]
     found.sorted_tables = [table for table in ordered if tables.get(table.key) is table]

@@ -180,7 +180,7 @@ def by_database(whole: Project, databases: Iterable[str], texts: Sequence[str]) 
     for text in texts:
         parts = text.partition("=")[0].strip().split(".")
         keys = {".".join(parts[start:end]) for end in range(len(parts) + 1) for start in (0, 1)}
-        here = [name for name, each in owners.items() if not keys.isdisjoint([*each.tables, *each.history])]
+        here = [name for name, each in owners.items() if not keys.isdisjoint([*(each.tables or ()), *each.history])]
         found[next(iter(here or found))].append(text)
     return found
 

@@ -94,7 +94,7 @@ class Ownership:
     :ivar references: for each package with models, the packages that its foreign keys reference.
     :ivar unowned: the tables in the metadata without an owner.
     :ivar elsewhere: for each package, the tables of its models that are in other metadata.
-    :ivar tables: the tables of the models that live in the database, by key.
+    :ivar tables: the tables of the models that live in the database, by key; None if all of them do.
     :ivar away: the owners of the tables in the metadata that live in other databases.
     :ivar columns: for each table, the columns that do not belong to its owner, each with its own owner.
     :ivar rules: the owners that the app names.
@@ -108,7 +108,7 @@ class Ownership:
     references: Mapping[str, frozenset[str]]
     unowned: tuple[str, ...] = ()
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
-    tables: Mapping[str, Table] = field(default_factory=dict[str, "Table"])
+    tables: Mapping[str, Table] | None = None
     away: Mapping[str, str] = field(default_factory=dict[str, str])
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     rules: Rules = field(default_factory=Rules)
