@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from project import Project
 from servers import Database as Server
 from sqlalchemy import create_engine, make_url, text
 
+import ampho
 from ampho import Database, FleetStatus, Status
 
 CREATE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
@@ -209,3 +213,80 @@ def tenants():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, check=True, capture_output=True, text=True)
     assert done.stdout == "2 False\n"
+
+
+def test_up_to_date_and_unreachable_databases_need_no_worker(many: Facade) -> None:
+    many.ampho.databases("clients", packages=["orders"])(
+        lambda: [
+            Database("here", url=f"{URLS['quart' if many.ampho.is_async else 'flask'].partition(':')[0]}:///t00.db"),
+            Database("gone", url=f"{URLS['quart' if many.ampho.is_async else 'flask'].partition(':')[0]}:////no/x.db"),
+        ]
+    )
+    result = many.run("db-up", "--json", "-d", "clients", "--canary", "here")
+    assert result.exit_code == 4, result.output
+    report = json.loads(result.stdout)
+    (found,) = [each for key, each in report.items() if isinstance(each, dict)]
+    assert found["outcomes"] == {"up to date": 1, "unreachable": 1}
+    assert found["failures"][0]["database"] == "clients/gone"
+    assert "Cannot connect to" in found["failures"][0]["cause"]
+    assert many.run("db-up", "-d", "clients", "--canary", "nobody").exit_code == 2
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_an_edited_env_py_is_asked_once_for_the_version_table(project: Project, framework: str) -> None:
+    write(project)
+    template = (
+        Path(ampho.__file__).parent / "templates" / {"flask": "sync", "quart": "aio"}[framework] / "env.py"
+    ).read_text()
+    edited = template.replace("**environment.options(),", "**environment.options(), version_table='versions',")
+    (project.folder / "orders" / "migrations" / "env.py").write_text(f"{edited}\nprint('asked')\n")
+    scheme = URLS[framework].partition(":")[0]
+    with facade(project, framework, [], URLS[framework], AMPHO_ENV_PACKAGE="orders") as each:
+        each.ampho.databases("tenants", packages=["orders"])(
+            lambda: [
+                Database("gone", url=f"{scheme}:////nowhere/gone.db"),
+                *(Database(f"t{number}", url=f"{scheme}:///t{number}.db") for number in range(6)),
+            ]
+        )
+        for number in range(4):
+            each.call("upgrade", database=f"tenants/t{number}")
+        with redirect_stdout(StringIO()) as out:
+            found = each.call("survey", "tenants")
+        assert out.getvalue() == "asked\n"
+        assert {(count.status, count.number) for count in found.counts} == {
+            (Status.UNREACHABLE, 1),
+            (Status.BEHIND, 2),
+            (Status.UP_TO_DATE, 4),
+        }
+
+
+def test_a_request_signs_a_tenant_up(project: Project) -> None:
+    """Ten requests at once, each of which migrates a database of its own, while another one is answered."""
+    write(project)
+    with facade(project, "quart", [], URLS["quart"]) as each:
+        names: list[str] = []
+
+        @each.ampho.databases("tenants", packages=["orders"])  # type: ignore[untyped-decorator]
+        async def tenants() -> AsyncIterator[Database]:
+            for name in names:
+                await asyncio.sleep(0)
+                yield Database(name, url=f"sqlite+aiosqlite:///{name}.db")
+
+        @each.app.post("/sign-up/<name>")  # type: ignore[untyped-decorator]
+        async def create(name: str) -> dict[str, Any]:
+            names.append(name)
+            run = await each.ampho.upgrade(database=f"tenants/{name}")
+            return {"applied": [step.revision.id for step in run.steps]}
+
+        async def requests() -> None:
+            async with each.app.test_app():
+                client = each.app.test_client()
+                answers = await asyncio.gather(*(client.post(f"/sign-up/t{number}") for number in range(10)))
+                for answer in answers:
+                    assert await answer.get_json() == {"applied": ["orders_1", "orders_2"]}
+                async with each.app.app_context():
+                    found = await each.ampho.survey("tenants")
+                assert (found.total, found.others) == (10, ())
+                await each.ampho.dispose(each.app)
+
+        asyncio.run(requests())
