@@ -82,10 +82,11 @@ def use_packages(migrate: Migrate) -> None:
         env = Path(migrate.directory) / "env.py"
         is_flask_db = isinstance(config, flask_migrate.Config)
         if is_flask_db and project.has_several_databases and env.is_file() and b"ampho" not in env.read_bytes():
+            names = ", ".join([*project.homes.names, *project.homes.groups])
             raise ConfigurationError(
-                f"{shown_path(env)} migrates one database, and the app has {len(project.homes.names)}:"
-                f" {', '.join(project.homes.names)}. Use the commands of ampho, or replace this file with a copy of"
-                f" {TEMPLATES / project.template / 'env.py'}, and select the database with -x database=NAME."
+                f"{shown_path(env)} migrates one database, and the app has several: {names}. Use the commands of ampho,"
+                f" or replace this file with a copy of {TEMPLATES / project.template / 'env.py'}, and select the"
+                " database with -x database=NAME."
             )
         # Flask-Migrate's own env.py does not exclude the table of the journal, so autogenerate would drop this table.
         options = app.extensions[KEY].configure_args

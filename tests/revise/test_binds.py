@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from project import Project
 from servers import Database
 from store import BOOKS, CUSTOMERS, Store, open_store
 
-pytestmark = pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+on_sqlite = pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 
 EVENTS = CUSTOMERS.replace("Customer", "Event").replace("customers", "events") + "    __bind_key__ = 'events'\n"
 TALKS = EVENTS.replace("Event", "Talk").replace('"events"', '"talks"')
@@ -43,6 +44,7 @@ def line(**homes: list[str]) -> str:
     return f'app.config["AMPHO_DATABASES"] = {json.dumps(homes)}'
 
 
+@on_sqlite
 def test_a_bind_in_which_its_package_does_not_live_is_an_error(project: Project, database: Database) -> None:
     shop = bound(project, database, {"accounts": CUSTOMERS, "events": EVENTS + TALKS})
 
@@ -67,6 +69,7 @@ def test_a_bind_in_which_its_package_does_not_live_is_an_error(project: Project,
     assert (checked.stdout, checked.stderr) == ("accounts  matches its models\n", "")
 
 
+@on_sqlite
 def test_a_package_with_tables_of_several_binds(project: Project, database: Database) -> None:
     shop = bound(project, database, {"accounts": CUSTOMERS + EVENTS, "books": BOOKS}, AMPHO_DATABASES={})
 
@@ -85,6 +88,7 @@ def test_a_package_with_tables_of_several_binds(project: Project, database: Data
     assert "not applied" in shop.refused("db-rev", "accounts", "Less", "-a", "-d", "events")
 
 
+@on_sqlite
 def test_two_names_for_one_database_are_an_alias(project: Project, database: Database) -> None:
     file = Path(str(database.url.database))
     same = {"events": url(database, f"../{file.parent.name}/{file.name}")}
@@ -100,6 +104,7 @@ def test_two_names_for_one_database_are_an_alias(project: Project, database: Dat
     assert shop.run("db-check", "-d", "events").stdout == "events  matches its models\n"
 
 
+@on_sqlite
 def test_each_database_has_its_own_tables(project: Project, database: Database) -> None:
     models = {"accounts": CUSTOMERS, "books": BOOKS, "copies": COPIES}
     shop = bound(project, database, models, AMPHO_DATABASES={"events": ["copies", "books"]})
@@ -119,6 +124,7 @@ def test_each_database_has_its_own_tables(project: Project, database: Database) 
     assert "loose" not in shop.run("db-check", "-d", "events").output
 
 
+@on_sqlite
 @pytest.mark.parametrize("bind", ["", "    __bind_key__ = 'events'\n"])
 @pytest.mark.parametrize("target", ["accounts", "ignored"])
 def test_a_foreign_key_to_another_database_is_refused(
@@ -154,6 +160,7 @@ class Review(db.Model):
         assert shop.run("db-check").stderr == ""
 
 
+@on_sqlite
 def test_packages_of_several_databases_get_revisions_together(project: Project, database: Database) -> None:
     events = {"events": ["events", "talks"]}
     models = {"accounts": CUSTOMERS, "events": EVENTS, "talks": TALKS}
@@ -194,6 +201,7 @@ def test_packages_of_several_databases_get_revisions_together(project: Project, 
     assert shop.auto("talks", "--depends-on", first).depends_on == (first,)
 
 
+@on_sqlite
 def test_a_rebase_asks_each_database_of_the_package(project: Project, database: Database) -> None:
     homes = {"default": ["accounts"], "events": ["accounts"]}
     shop = bound(project, database, {"accounts": CUSTOMERS}, AMPHO_DATABASES=homes)
@@ -212,6 +220,7 @@ def test_a_rebase_asks_each_database_of_the_package(project: Project, database: 
     assert shop.run("db-rev", "accounts", "Nothing").exit_code == 0
 
 
+@on_sqlite
 def test_the_files_of_flask_db_for_several_binds_are_named(project: Project, database: Database) -> None:
     shop = bound(project, database, {"accounts": CUSTOMERS, "events": EVENTS}, AMPHO_DATABASES={"events": ["events"]})
     file = project.revision("accounts", "accounts_1", upgrade='globals()["upgrade_%s" % engine_name]()')
@@ -247,6 +256,7 @@ def create_app():
 """
 
 
+@on_sqlite
 def test_packages_of_groups_are_compared_with_one_database_of_the_group(project: Project, database: Database) -> None:
     models = {"accounts": CUSTOMERS, "books": BOOKS}
     shop = open_store(project, database, models)
@@ -281,3 +291,33 @@ def test_packages_of_groups_are_compared_with_one_database_of_the_group(project:
     project.write("wsgi.py", GROUP.format(packages=["accounts", "books"], **words))
     for command in ("db-check", "db-rev -a Change", "db-status", "db-up"):
         assert "Every package lives in the group tenants. Add --database" in shop.refused(*command.split())
+
+
+STATES = """
+class {0}(db.Model):
+    __tablename__ = "items"
+    id = sa.Column(sa.Integer, primary_key=True)
+    state = sa.Column(sa.Enum({1}, name="state"), nullable=False)
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql", "mariadb+asyncmy")
+def test_two_databases_of_a_server_have_tables_and_types_of_the_same_names(
+    project: Project, database: Database, make_database: Callable[[str], Database]
+) -> None:
+    other = make_database(database.driver)
+    models = {"shop": STATES.format("Item", "'new', 'old'"), "stock": STATES.format("Lot", "'in', 'out'")}
+    models["stock"] += "    __bind_key__ = 'stock'\n"
+    binds = {"stock": other.url.render_as_string(hide_password=False)}
+    shop = open_store(project, database, models, SQLALCHEMY_BINDS=binds, AMPHO_DATABASES={"stock": ["stock"]})
+
+    shop.run("db-rev", "-a", "First")
+    shop.run("db-up")
+    assert shop.run("db-check").stderr == ""
+    shop.models("stock", models["stock"].replace("'in', 'out'", "'in', 'out', 'sold'"))
+    drifts = shop.run("db-check", exit_code=1).stdout
+    assert "shop  matches its models" in drifts
+    shop.run("db-rev", "-a", "Sold", "--scratch")
+    assert [len(shop.files(name)) for name in models] == [1, 2]
+    shop.run("db-up")
+    assert shop.run("db-check").stderr == ""
