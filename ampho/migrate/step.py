@@ -156,7 +156,7 @@ class RunningStep:
     def end(self) -> StepRun:
         """Return the result of the committed step."""
         self._others.end_step()
-        return StepRun(self.step, self._seconds)
+        return StepRun(self.step, time.perf_counter() - self._begun)
 
     def fail(
         self, exc: BaseException, finished: Sequence[str], *, is_scratch: bool
