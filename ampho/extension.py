@@ -362,7 +362,7 @@ class Extension(ABC):
             if member.schema is None:
                 raise ConfigurationError(f"The database {member.name} has no url= and no schema=. Add one of them.")
             return None
-        return self._complete_url(app, member.url, f"The database {member.name}", DEFAULT_DATABASE)
+        return self._complete_url(app, member.url, f"url= of {member.name}", DEFAULT_DATABASE)
 
     def _is_same(self, app: App, one: str, other: str) -> bool:
         """Return whether two names of databases stand for the same address."""
@@ -455,7 +455,7 @@ class Extension(ABC):
 
         member = project.member
         if member is not None and (member.url is not None or self._direct_url(app, DEFAULT_DATABASE) is None):
-            setting = f"The database {member.name}"
+            setting = f"{'url' if member.url is not None else 'schema'}= of {member.name}"
             own = None if member.url is None else project.url
             return member_engine(engine, own, member.schema if with_schema else None, setting=setting), setting
         name = DEFAULT_DATABASE if member is not None else project.database
@@ -463,7 +463,7 @@ class Extension(ABC):
         setting = DATABASE_URI.name if url else setting_of(name)
         engine = with_address(engine, url, setting) if url else unpooled(engine)
         if member is not None and with_schema:
-            engine = member_engine(engine, None, member.schema, setting=f"The database {member.name}")
+            engine = member_engine(engine, None, member.schema, setting=f"schema= of {member.name}")
         return engine, setting
 
     def _app(self) -> App:

@@ -120,7 +120,7 @@ class Survey:
         like = self._like.get(_server(project.url))
         if like is None or project.member is None or project.member.url is None or project.member.schema is not None:
             return self.engine(project)
-        return with_similar_dialect(like, project.url), f"The database {project.database}"
+        return with_similar_dialect(like, project.url), f"url= of {project.database}"
 
     @cached_property
     def _like(self) -> dict[Hashable, Engine]:
@@ -243,7 +243,8 @@ def _of_each(
     )
     found: dict[str, tuple[str, ...]] = {}
     for number, value in connection.exec_driver_sql(" UNION ALL ".join(parts)):
-        found[schemas[number]] = (*found.get(schemas[number], ()), value)
+        schema = schemas[int(number)]
+        found[schema] = (*found.get(schema, ()), value)
     connection.rollback()  # so that the tables are not locked any longer
     return found
 

@@ -337,9 +337,10 @@ class Project:
             for home in [each for each in homes if each in found][:1]:
                 found[home].append(package)
         used = {home: own for home, own in found.items() if own} or dict([*found.items()][:1])
-        return {self._one_of(databases[home]): own for home, own in used.items()}
+        return {self.one_of(databases[home]): own for home, own in used.items()}
 
-    def _one_of(self, name: str) -> str:
+    def one_of(self, name: str) -> str:
+        """Return the first database that a name or a pattern selects, or the name itself if there is none."""
         with closing(self.each_of([name])) as found:
             return next(found, name)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zigzag
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
+from servers import Database as Server
 
 from ampho import Database
 from ampho.errors import ConfigurationError, DatabaseNameError
@@ -144,8 +146,11 @@ def test_a_function_that_fails_is_named(each: Facade, function: Any, message: st
     ("given", "message"),
     [
         ({}, "clients/acme has no url= and no schema="),
-        ({"url": "postgresql//me:canary@host"}, "The database clients/acme is not a database URL"),
-        ({"schema": "acme"}, "clients/acme names the schema acme, but sqlite has no schemas inside a database"),
+        ({"url": "postgresql//me:canary@host"}, "url= of clients/acme is not a database URL"),
+        (
+            {"schema": "acme"},
+            "schema= of clients/acme names the schema acme, but sqlite has no schemas inside a database",
+        ),
     ],
 )
 def test_a_database_that_cannot_be_used_is_named(each: Facade, given: dict[str, str], message: str) -> None:
@@ -192,3 +197,32 @@ def test_async_functions_list_databases_on_quart(each: Facade) -> None:
         else:
             with pytest.raises(ConfigurationError, match=r"is async\. On Flask, write a plain function or generator"):
                 each.call("current", database=f"clients{number}")
+
+
+def test_a_function_that_fails_does_not_fail_what_needs_no_group(shop: Project) -> None:
+    with facade(shop, "flask", ["shop"], URLS["flask"]) as each:
+        listing(each, failing)
+        result = each.run("db-up")
+        assert result.exit_code == 0, result.output
+        assert "Warning: The function failing, which lists the group clients, failed at " in result.stderr
+        assert each.run("db-status").exit_code == 0
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_a_wrong_password_is_not_printed(shop: Project, database: Server) -> None:
+    secret = "canary-s3cret"
+    with facade(shop, zigzag.framework_of(database), ["shop"], database.url) as each:
+        listing(each, lambda: [Database("acme", url=database.url.set(password=secret))])
+        for command in (
+            ("db-status", "-d", "clients"),
+            ("db-status", "--json", "-d", "clients"),
+            ("db-current", "-d", "clients/acme"),
+            ("db-current", "-d", "clients"),
+            ("db-up", "-d", "clients"),
+            ("db-wait", "--timeout", "0", "-d", "clients"),
+            ("db-check", "--deploy", "-d", "clients"),
+        ):
+            result = each.run(*command)
+            assert "acme" in result.output, command
+            assert secret not in result.output, command
+            assert "Traceback" not in result.output, command

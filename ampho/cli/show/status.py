@@ -126,7 +126,10 @@ def _(found: FleetStatus, ctx: click.Context) -> None:
     if not found.counts:
         return
     say()
-    rows = [(str(each.number), str(each.status), version_rows(each.rows)) for each in found.counts]
+    rows = [
+        (str(each.number), str(each.status), version_rows(each.rows) if each.status is not Status.UNREACHABLE else "-")
+        for each in found.counts
+    ]
     draw([partial(Layout, (">databases", "status", "version rows"), rows)])
     shown = found.others if ctx.params.get("all_") or is_verbose(ctx) else found.others[:_SHOWN_DATABASES]
     if shown:
