@@ -283,7 +283,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
             f"{options.of_groups} is only for groups of databases, such as with '--database tenants'."
         )
     results: list[object] = []
-    exit_code = 0
+    exit_code, is_of_several = 0, False
     if single is None or single:
         try:
             with reporting() as reporter:
@@ -299,6 +299,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
                 )
             print_text(run, ctx)
             results.append(run)
+            is_of_several = run.plan.is_of_several
         except AmphoError as exc:
             if not (options.keep_going and members):
                 raise
@@ -309,7 +310,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
         print_text(report, ctx)
         results.append(report)
         exit_code = code or exit_code
-    elif names is None:
+    elif names is None and is_of_several:
         report_groups(ctx)
     if wants_json(ctx):
         print_json(ctx, *results)

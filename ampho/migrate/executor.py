@@ -244,7 +244,7 @@ class Executor:
         return run
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
-        plan = None if journal.unfinished else self.make_plan(self._graph, rows, journal)
+        plan = None if journal.unfinished else self._planned(rows, journal)
         if plan is None or plan.steps:
             return None
         self._of_run.announce(plan)
@@ -395,12 +395,14 @@ class Executor:
                 raise unfinished_error(entry, describe_invalid_indexes(connection, code))
             table.resolve(entry)
 
+    def _planned(self, rows: tuple[str, ...], journal: Journal) -> Plan:
+        plan = self.make_plan(self._graph, rows, journal)
+        return plan.in_database(self.project.database, is_of_several=self.project.has_several_databases)
+
     def _make_plan(self, rows: tuple[str, ...], journal: Journal) -> tuple[Plan, Graph]:
         """Return the plan, or its remaining steps if ``env.py`` runs again, and the graph that it was made from."""
         if self._plan is None:
-            plan = self.make_plan(self._graph, rows, journal)
-            is_of_several = self.project.has_several_databases
-            self._plan = plan.in_database(self.project.database, is_of_several=is_of_several)
+            self._plan = self._planned(rows, journal)
             return self._plan, graph_of(self._plan, self._graph, rows, journal)
         applied = Applied.from_rows(self._graph, rows, journal)
         if self._plan.direction is Direction.DOWNGRADE:
