@@ -292,8 +292,10 @@ def main() -> None:
                 for work in ("one new revision", "nothing to do"):
                     begin = time.perf_counter()
                     tool.upgrade()
+                    seconds = time.perf_counter() - begin
+                    print(f"round {number}: {tool.name}, {work}: {seconds:.2f} s", flush=True)
                     if number:  # the first round is not measured
-                        times.setdefault((work, tool.name), []).append(time.perf_counter() - begin)
+                        times.setdefault((work, tool.name), []).append(seconds)
                     tool.check()
         _report(times, len(schemas))
     finally:
