@@ -27,7 +27,7 @@ class FleetOutcome(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether somebody has to do something about it."""
+        """Whether the database could not be upgraded, or not be reached."""
         return self in (FleetOutcome.FAILED, FleetOutcome.UNREACHABLE)
 
 

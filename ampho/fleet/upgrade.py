@@ -10,7 +10,7 @@ from ampho.fleet.report import Ending, FleetReport, Tally
 from ampho.fleet.workers import SECONDS_TO_END, Output, Workers
 
 SECONDS_TO_FINISH = 10.0
-"""How long running upgrades may go on after Ctrl-C or SIGTERM, before they are interrupted."""
+"""How long running upgrades may continue after Ctrl-C or SIGTERM, before they are interrupted."""
 
 _TICK = 0.1  # seconds
 _INTERRUPTED = "interrupted"

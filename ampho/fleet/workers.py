@@ -160,7 +160,7 @@ class _Worker:
 
     @property
     def pipes(self) -> list[Connection]:
-        """The pipes of the process, as far as they are open."""
+        """The open pipes of the process."""
         return [pipe for pipe in (self.connection, self._output) if not pipe.closed]
 
     def begin(self, turn: Turn) -> None:
@@ -190,8 +190,9 @@ class _Worker:
             return None
         code = self.process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        cause = f"The worker process {how}. Look at 'ampho db-current' before you try again."
-        return Ending(self.turn.member.name, FleetOutcome.FAILED, cause=cause)
+        name = self.turn.member.name
+        cause = f"The worker process {how}. 'ampho db-current -d {name}' shows which revisions are applied."
+        return Ending(name, FleetOutcome.FAILED, cause=cause)
 
     def outputs(self, ready: Container[object]) -> Iterator[Output]:
         """Yield the lines that the process has printed."""

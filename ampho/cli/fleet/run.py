@@ -47,7 +47,7 @@ def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[lis
 
 
 def report_groups(ctx: click.Context) -> None:
-    """Say how many databases of groups a command without ``--database`` did not look at."""
+    """Report how many databases of groups a command without ``--database`` did not look at."""
 
     def count(commands: Commands) -> list[str]:
         project, counts = commands.project(), []

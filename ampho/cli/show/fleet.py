@@ -24,7 +24,7 @@ def _(report: FleetReport, ctx: click.Context) -> None:
     if len(report.failures) > _FAILURES:
         say(f"and {len(report.failures) - _FAILURES} more; --json lists all of them.")
     if report.stopped:
-        say(f"Stopped: {report.stopped}. To go on, run the command again.")
+        say(f"Stopped: {report.stopped}. To continue, run the command again.")
     say(f"{counts or 'No databases'}, in {in_seconds(report.duration)}.")
 
 
