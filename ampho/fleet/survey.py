@@ -93,7 +93,7 @@ class Survey:
                 if member.url is not None or member.schema is None:
                     yield partial(self._look_at_one, member)
                     continue
-                if batch and (len(batch) == _SCHEMAS_AT_ONCE or not _are_alike(batch[0], member)):
+                if batch and (len(batch) == _SCHEMAS_AT_ONCE or not _fits(member, batch)):
                     yield partial(self._look_at_schemas, batch)
                     batch = []
                 batch.append(member)
@@ -110,7 +110,8 @@ class Survey:
             with _reporting(project):
                 engine, setting = self._engine(project)
                 with connect(engine, setting) as connection:
-                    self._like.setdefault(_server(project.url), engine)
+                    if _is_plain(project):
+                        self._like.setdefault(_server(project.url), engine)
                     return self._look(project, connection)
         except AmphoError as exc:
             return failed(name, exc)
@@ -118,7 +119,7 @@ class Survey:
     def _engine(self, project: Project) -> tuple[Engine, str]:
         """Return an engine; if it is not the first for a server, it costs little."""
         like = self._like.get(_server(project.url))
-        if like is None or project.member is None or project.member.url is None or project.member.schema is not None:
+        if like is None or not _is_plain(project):
             return self.engine(project)
         return with_similar_dialect(like, project.url), f"url= of {project.database}"
 
@@ -130,7 +131,7 @@ class Survey:
         table = self._table(project)
         if not self.is_thorough and self._is_up_to_date(project, connection, table):
             return MemberState(project.database, Status.UP_TO_DATE, self._expected[project.home])
-        if project.member is not None and project.member.url is not None and project.member.schema is None:
+        if _is_plain(project):
             update_dialect(connection)
         return query_known_table(project, connection, partial(self._assessed, project), table)
 
@@ -226,9 +227,15 @@ def _reporting(project: Project) -> Iterator[None]:
         raise database_error(exc, project.url) from None
 
 
-def _are_alike(member: Member, other: Member) -> bool:
-    """Return whether two schemas belong to one group."""
-    return member.name.partition("/")[0] == other.name.partition("/")[0] and member.schema != other.schema
+def _fits(member: Member, batch: Sequence[Member]) -> bool:
+    """Return whether a schema belongs to the group of others, and is not one of them by another name."""
+    group = member.name.partition("/")[0]
+    return all(each.name.partition("/")[0] == group and each.schema != member.schema for each in batch)
+
+
+def _is_plain(project: Project) -> bool:
+    """Return whether a database of a group has a URL of its own, and is not a schema."""
+    return project.member is not None and project.member.url is not None and project.member.schema is None
 
 
 def _of_each(
@@ -255,4 +262,5 @@ def _quoted(connection: Connection, schema: str | None, table: str) -> str:
 
 
 def _server(url: URL) -> Hashable:
-    return url.drivername, url.host, url.port
+    # The arguments in the URL of one database must not be used for another one.
+    return url.drivername, url.host, url.port, str(sorted(url.query.items()))
