@@ -30,7 +30,7 @@ smartquotes = False
 # Classes of other projects. Links to them would want the network, or copies of their indexes.
 nitpick_ignore_regex = [
     (r"py:\w+", r"(collections|sqlalchemy|quart|flask|pathlib)\..+"),
-    ("py:class", r"(ampho\.aio\.sqlalchemy\..+\.)?(BindTable|Pagination|Select|T)"),
+    ("py:class", r"(ampho\.aio\.sqlalchemy\..+\.)?(BindTable|Pagination|Select|T)|ampho\.extension\.L"),
     ("py:class", "AsyncEngine|AsyncSession|DeclarativeBase|Engine|Flask|MetaData|Migrate|Quart|SQLAlchemy|Table|URL"),
 ]
 
