@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ampho._text import describe
-from ampho.errors import AmphoError, ConfigurationError
+from ampho.errors import AppNotFoundError, ConfigurationError
 from ampho.fleet.driver import Turn
 from ampho.fleet.report import Ending, FleetOutcome
 
@@ -175,7 +175,7 @@ class _Worker:
         except (EOFError, ConnectionError):
             ending = self._died()
         if isinstance(ending, str):
-            raise AmphoError(f"A worker process could not load the app: {ending}.")
+            raise AppNotFoundError(f"A worker process could not load the app: {ending}.")
         while not self._output.closed and self._output.poll():
             yield from self.outputs((self._output,))
         yield from self._lines(b"\n" if self._line else b"")
