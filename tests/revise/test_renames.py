@@ -210,6 +210,8 @@ AFTER = {"table": "%off%%", "price": "a%s", "index": "%%(b)s", "required": ", nu
     "mariadb+asyncmy",
 )
 def test_names_with_percent_signs_are_renamed_and_filled(project: Project, database: Database) -> None:
+    if sa.__version__ < "2.1" and database.driver.endswith(("asyncpg", "asyncmy")):
+        pytest.skip("with this driver, SQLAlchemy 2.0 takes %(b)s in a statement for a parameter")
     shop = open_store(project, database, {"deals": PERCENT.format(**BEFORE)})
     shop.auto("deals")
     shop.run("db-up")
