@@ -75,7 +75,7 @@ def opened(project: Project) -> Iterator[Facade]:
         ("db-upgrade", "db-up"),
         ("showmigrations", "db-status"),
         ("db-curent", "db-current"),
-        ("db-up --sqll", "--sql"),
+        ("db-up --sqlx", "--sql"),
         ("db upgrade", "db-up"),
         ("db up --sql", "db-up"),
         ("db migrate -m First", "db-rev"),
