@@ -41,9 +41,9 @@ FIRST = {"test_benchmarks.py", "test_cost.py", "test_docs.py", "test_examples.py
 # What is only in these folders depends on more of a driver than its database, and whether it is async.
 DRIVERS_DIFFER = {"aio", "database"}
 # Elsewhere, the tests with these drivers run what the others run, too; as do those of all that is async, except in the
-# folder that is named here.
+# folders that are named here.
 ALIKE, ALIKE_IF_ASYNC = {"psycopg_async", "asyncpg", "asyncmy"}, {"aiosqlite", "quart"}
-ASYNC_DIFFERS = "migrate"
+ASYNC_DIFFER = {"fleet", "migrate"}
 PARAMETRIZED = {"database": DRIVERS, "sync_database": SYNC_DRIVERS, "async_database": ASYNC_DRIVERS}
 
 
@@ -86,7 +86,7 @@ def _is_measured(item: pytest.Item) -> bool:
     if marker := item.get_closest_marker("measured"):
         return any(part in item.name for part in marker.args)
     folder, parameters = item.path.parent.name, item.callspec.id.split("-") if hasattr(item, "callspec") else []
-    alike = ALIKE if folder == ASYNC_DIFFERS else ALIKE | ALIKE_IF_ASYNC
+    alike = ALIKE if folder in ASYNC_DIFFER else ALIKE | ALIKE_IF_ASYNC
     return folder in DRIVERS_DIFFER or alike.isdisjoint(parameters)
 
 

@@ -28,7 +28,6 @@ def run_to_the_end(test: Coroutine[None, None, None]) -> None:
     gc.collect()
 
 
-@pytest.mark.usefixtures("unmeasured")
 @keeps_connections
 def test_clients_that_disconnect_leak_no_connection(async_database: Database) -> None:
     run_to_the_end(_clients_that_disconnect_leak_no_connection(async_database))
@@ -158,7 +157,6 @@ async def _a_server_that_stops_amid_requests_leaves_no_connection_open(async_dat
     await asyncio.gather(*clients, return_exceptions=True)
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_a_cancelled_end_of_a_context_still_closes_the_session(async_database: Database) -> None:
     run_to_the_end(_a_cancelled_end_of_a_context_still_closes_the_session(async_database))
 

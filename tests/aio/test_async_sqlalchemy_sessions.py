@@ -30,7 +30,6 @@ pytestmark = pytest.mark.asyncio
 # Concurrency
 
 
-@pytest.mark.usefixtures("unmeasured")
 async def test_60_concurrent_requests_keep_their_writes_apart_and_leak_nothing(async_database: Database) -> None:
     shop = Shop(async_database.url, pool_size=5, max_overflow=5)
     await shop.create()

@@ -82,7 +82,6 @@ def nameless(url: URL) -> URL:
 # ---- a throwaway database, wherever the name of the app's comes from ----
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.filterwarnings("ignore:'db' is deprecated")
 @pytest.mark.drivers(*ON_SERVERS)
 def test_scratch_overrides_the_name_in_the_query_and_in_the_arguments(project: Project, database: Database) -> None:
@@ -98,7 +97,6 @@ def test_scratch_overrides_the_name_in_the_query_and_in_the_arguments(project: P
                 assert database.tables() == []
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql")
 def test_scratch_overrides_the_name_in_the_environment(
     project: Project, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +125,6 @@ def listening(target: Any, name: str, listener: Callable[..., Any]) -> Iterator[
         event.remove(target, name, listener)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ON_SERVERS)
 def test_scratch_overrides_the_name_that_a_listener_gives(project: Project, database: Database) -> None:
     """It changes the arguments of the connection, as those do that add a token to them."""
@@ -404,7 +401,6 @@ def test_the_app_does_not_learn_names_of_the_throw_away_database(project: Projec
 # ---- the name of a protected database ----
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ON_SERVERS)
 def test_the_name_that_confirms_is_the_servers(project: Project, database: Database) -> None:
     project.package("core")
@@ -464,7 +460,6 @@ METHODS: tuple[tuple[Any, ...], ...] = (
 )
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_no_method_leaves_a_connection_open(project: Project, database: Database) -> None:
     """Whoever forks afterwards, as gunicorn does with --preload, would share it with each child."""
     project.package("core")
@@ -536,7 +531,6 @@ print([os.waitpid(pid, 0)[1] for pid in children])
 
 
 @pytest.mark.drivers("postgresql")
-@pytest.mark.usefixtures("unmeasured")
 def test_processes_that_are_forked_after_an_upgrade_get_answers_of_their_own(
     project: Project, database: Database
 ) -> None:

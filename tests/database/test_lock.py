@@ -86,7 +86,6 @@ def clean(database: Database) -> None:
         database.run(f"DROP TABLE IF EXISTS {table}")
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(0 if PROCESSES > 4 else 120)
 def test_each_revision_is_applied_once(project: Project, database: Database) -> None:
     write(project, database)
@@ -176,7 +175,6 @@ def test_the_command_ends_in_an_exit_code_of_its_own(project: Project, database:
         assert project.run("ampho", "db-current").stdout  # which changes nothing, waits for nobody
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_the_lock_is_free_after_a_failure(project: Project, database: Database) -> None:
     project.package("core")
     project.revision("core", "core_1", upgrade="op.execute('SELECT nonsense')")

@@ -136,7 +136,6 @@ LOCKED = {
 
 
 @SERVERS
-@pytest.mark.usefixtures("unmeasured")
 def test_a_connection_that_is_lost_at_the_lock(fleet: Fleet) -> None:
     before, within, after = LOCKED[fleet.database.backend]
     for at in (before, within, after):
@@ -148,7 +147,6 @@ def test_a_connection_that_is_lost_at_the_lock(fleet: Fleet) -> None:
 
 
 @SERVERS
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("command", [("db-up", "-s"), ("db-resolve", "shop_1", "--applied")], ids=" ".join)
 def test_a_connection_that_is_lost_at_the_end(fleet: Fleet, command: tuple[str, ...]) -> None:
     """Where SQL is written, a dialect asks the server; and what is refused gives the lock back."""
@@ -158,7 +156,6 @@ def test_a_connection_that_is_lost_at_the_end(fleet: Fleet, command: tuple[str, 
 
 
 @SERVERS
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(0 if ALL else 120)
 @pytest.mark.parametrize("state", READING)
 def test_what_reads_says_in_one_line_that_its_connection_was_lost(fleet: Fleet, state: str) -> None:
@@ -174,7 +171,6 @@ def test_what_reads_says_in_one_line_that_its_connection_was_lost(fleet: Fleet, 
 
 
 @SERVERS
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(0 if ALL else 120)
 @pytest.mark.parametrize("command", CHANGING, ids=" ".join)
 def test_what_changes_says_in_one_line_that_its_connection_was_lost(fleet: Fleet, command: tuple[str, ...]) -> None:

@@ -61,7 +61,6 @@ def bookshop(project: Project, database: Database) -> Store:
     return bookshop
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_revisions_and_checks_leave_the_apps_database_alone(bookshop: Store, database: Database) -> None:
     with nothing_left(database):
         assert bookshop.nothing_to_do("catalog", "--scratch").stderr == ""
@@ -94,7 +93,6 @@ FAILURES = {
 }
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_it_is_dropped_after_a_failure(bookshop: Store, database: Database) -> None:
     parent = bookshop.read("catalog", bookshop.files("catalog")[0]).id
     for failure, (statements, words) in FAILURES.items():
@@ -107,7 +105,6 @@ def test_it_is_dropped_after_a_failure(bookshop: Store, database: Database) -> N
             assert words in bookshop.refused("db-rev", "catalog", "More", "-a", "--scratch")
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ON_SERVERS)
 def test_it_is_dropped_when_the_models_cannot_be_imported(bookshop: Store, database: Database) -> None:
     bookshop.models("catalog", "raise RuntimeError('no luck')")
@@ -116,7 +113,6 @@ def test_it_is_dropped_when_the_models_cannot_be_imported(bookshop: Store, datab
         assert "no luck" in bookshop.refused("db-check", "--scratch")
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ON_SERVERS)
 def test_it_is_dropped_after_control_c(bookshop: Store, database: Database) -> None:
     """A real process, interrupted in the middle of a revision that runs on the throwaway database."""
@@ -179,7 +175,6 @@ def test_a_password_with_special_characters_works_and_is_told_to_nobody(
     assert not any(PASSWORD.encode() in data or quote(PASSWORD).encode() in data for data in files.values())
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_models_become_a_history_without_any_database(project: Project, database: Database) -> None:
     bookshop = open_store(project, database)

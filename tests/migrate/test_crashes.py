@@ -355,7 +355,6 @@ def strike(scene: Scene, number: signal.Signals, seconds: float, *, after_first_
     return Ended(process.returncode, stderr)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*KILLED)
 @pytest.mark.timeout(0 if CRASHES > 5 else 120)
 def test_a_process_that_is_killed_at_any_moment(scene: Scene) -> None:
@@ -382,7 +381,6 @@ SAID = {signal.SIGINT: (130, "Interrupted."), signal.SIGTERM: (143, "Terminated.
 
 
 # Coverage has a handler of its own for SIGTERM.
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SIGNALLED)
 @pytest.mark.timeout(0 if SIGNALS > 5 else 120)
 def test_a_process_that_is_interrupted_or_terminated_at_any_moment(scene: Scene) -> None:
@@ -458,7 +456,6 @@ class Boundaries:
         wait_until(lambda: self.database.query(IS_LEFT[self.database.backend], pid=pid) == [(0,)])
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVERS)
 @pytest.mark.timeout(0 if STRIDE == 1 else 120)
 def test_a_connection_that_is_ended_before_or_after_any_statement(scene: Scene) -> None:
@@ -496,7 +493,6 @@ def cutter(database: Database, number: int) -> Wire:
     return Wire((database.url.host, database.url.port or 0), b"COMMIT", "unanswered", skip=number - 1)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVERS)
 def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Scene) -> None:
     database = scene.database
@@ -520,7 +516,6 @@ def test_a_commit_of_which_nobody_hears_is_not_said_to_be_rolled_back(scene: Sce
             scene.recover(each.run, random.Random(SEED))
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVERS)
 def test_a_stamp_of_whose_commit_nobody_hears_is_not_said_to_have_changed_nothing(scene: Scene) -> None:
     database = scene.database
@@ -574,7 +569,6 @@ def assert_no_half(database: Database) -> None:
     ]
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite")
 def test_sqlite_a_database_that_may_not_grow(project: Project, database: Database, monkeypatch: Any) -> None:
     bulky(project)
@@ -613,7 +607,6 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite")
 def test_sqlite_a_disk_that_is_full(project: Project, database: Database, tmp_path: Path) -> None:
     bulky(project)
@@ -675,7 +668,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*SERVERS)
 def test_who_may_change_rows_only_changes_nothing(scene: Scene) -> None:
     database = scene.database
@@ -728,7 +720,6 @@ NOT_WRITTEN = {
 }
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*ALL)
 def test_a_database_that_may_be_read_only(scene: Scene) -> None:
     database = scene.database
@@ -768,7 +759,6 @@ IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = CAST('author_name
 LONGEST = 10.0  # seconds that an index of some thousand rows may take
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*IN_ROUNDS)
 @pytest.mark.timeout(0 if PROCESSES * ROUNDS > 8 else 120)
 def test_many_processes_and_an_index_that_is_made_concurrently(project: Project, database: Database) -> None:
@@ -793,7 +783,6 @@ def test_many_processes_and_an_index_that_is_made_concurrently(project: Project,
     assert longest < LONGEST
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers(*IN_ROUNDS)
 def test_a_process_that_is_killed_while_its_index_is_made_concurrently(project: Project, database: Database) -> None:
     project.package("core")
@@ -834,7 +823,6 @@ TWO_TRANSACTIONS = f"""
 """
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 @pytest.mark.timeout(0 if STRIDE == 1 else 120)
 def test_a_connection_that_is_ended_in_a_revision_of_several_transactions(project: Project, database: Database) -> None:

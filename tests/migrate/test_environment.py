@@ -59,7 +59,6 @@ def untouched(opened: Shop) -> bool:
 # What takes effect.
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_another_version_table(opened: Shop) -> None:
     edit(opened, OPTIONS, f'{OPTIONS}        version_table="changes",\n')
 
@@ -98,7 +97,6 @@ LOOK = """
     with context.begin"""
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("form", GIVEN)
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_an_argument_of_configure_wins_wherever_it_is_given(opened: Shop, form: str) -> None:
@@ -265,7 +263,6 @@ TYPED = {
 }
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
 def test_it_sees_the_arguments_that_alembics_command_line_would_have(opened: Shop) -> None:
     """Each command shows those of the command of Alembic's that does the same."""
@@ -421,7 +418,6 @@ def test_plain_alembic_in_another_thread_is_left_alone(opened: Shop) -> None:
     assert "INSERT INTO alembic_version (version_num) VALUES ('other_1')" in opened.run("db-up").output
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_it_configures_logging_under_plain_alembic_and_says_so_once_under_ampho(opened: Shop) -> None:
     folder = opened.project.migrations("app")
@@ -546,7 +542,6 @@ FAILING = {
 }
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("case", FAILING)
 @pytest.mark.drivers(*BOTH)
 def test_a_failure_in_it_is_named_with_its_line(opened: Shop, case: str) -> None:

@@ -74,7 +74,6 @@ def unreachable(database: Database) -> Any:
     return database.url.set(host="127.0.0.1", port=1)
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_the_client_does_what_the_command_does(opened: Shop, twin: Database) -> None:
     """From an empty database, from halfway, back, and from a version table without rows."""
     before = content(opened.database)
@@ -99,7 +98,6 @@ def test_the_client_does_what_the_command_does(opened: Shop, twin: Database) -> 
         assert twin.rows() == opened.database.rows()
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_values_of_all_types_survive(opened: Shop, twin: Database) -> None:
     opened.project.revision("app", "app_4", "app_3", upgrade=TYPES, downgrade=NO_TYPES)
     sql = opened.run("db-up", "--sql").stdout
@@ -116,7 +114,6 @@ def test_values_of_all_types_survive(opened: Shop, twin: Database) -> None:
     assert content(twin) == content(opened.database)
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_start_needs_no_database_at_all(opened: Shop, twin: Database) -> None:
     project = opened.project
     project.app(
@@ -175,7 +172,6 @@ def test_only_sql_is_on_standard_output(project: Project, database: Database, bo
     assert "Reading" not in result.stdout
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     "reads",
     [

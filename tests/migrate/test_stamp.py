@@ -168,7 +168,6 @@ def rows_of(path: Path, table: str = "alembic_version") -> list[Any]:
         connection.close()
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite", "postgresql+psycopg", "mariadb+pymysql", "postgresql+asyncpg", "mariadb+asyncmy")
 def test_stamps_follow_each_other_on_a_database(database: Database, project: Project) -> None:
     write_history(project)

@@ -46,7 +46,6 @@ def postgres(project: Project, database: Database) -> Iterator[Facade]:
         yield each
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql")
 def test_squawk_looks_at_the_sql_of_each_revision_that_is_not_applied(postgres: Facade, project: Project) -> None:
     assert postgres.run("db-lint", "core_1").stdout == "No findings in 1 revision.\n"
@@ -78,7 +77,6 @@ def test_squawk_looks_at_the_sql_of_each_revision_that_is_not_applied(postgres: 
     assert postgres.run("db-lint").stdout == "Nothing to check: no revision is pending.\n"
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+psycopg")
 def test_settings_of_the_project_count(postgres: Facade, project: Project) -> None:
     postgres.call("upgrade", "core_1")

@@ -177,7 +177,6 @@ def test_an_id_that_is_taken_or_an_empty_message_writes_nothing(blog: Facade, pr
     assert project.files() == files
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite", "postgresql+psycopg", "mariadb+asyncmy", "postgresql+asyncpg")
 def test_databases_of_either_side_converge_after_a_merge(
     database: Database, project: Project, make_database: Any

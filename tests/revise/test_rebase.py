@@ -150,7 +150,6 @@ def downgrade():
 '''
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     ("down", "expected"),
     [
@@ -329,7 +328,6 @@ def test_a_file_that_cannot_be_written_is_one_line_and_stays(blog: Facade, proje
     assert {**project.files(), "instance/app.db": b""} == {**files, "instance/app.db": b""}
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql", "postgresql+asyncpg")
 def test_databases_of_either_side_converge_after_a_rebase(
     database: Database, project: Project, make_database: Callable[[str], Database]

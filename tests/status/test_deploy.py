@@ -88,7 +88,6 @@ STATES = [
 ]
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 @pytest.mark.parametrize("state", STATES, ids=[f"{status}-{revisions}" for _, status, revisions, _ in STATES])
 def test_each_state_has_its_name_and_exit_code(
