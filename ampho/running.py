@@ -179,6 +179,9 @@ class Running:
                     errors[name] = exc
         if errors:
             raise databases_error(errors, results)
+        if not results:
+            groups = ", ".join(dict.fromkeys(map(self._whole.homes.home, names)))
+            raise DatabaseNameError(f"There are no databases yet: the app lists none for {groups}.", database=groups)
         return combined(results)
 
     def _on(

@@ -226,3 +226,22 @@ def test_a_wrong_password_is_not_printed(shop: Project, database: Server) -> Non
             assert "acme" in result.output, command
             assert secret not in result.output, command
             assert "Traceback" not in result.output, command
+
+
+@pytest.mark.parametrize("command", ["db-up", "db-up --plan", "db-status", "db-check --deploy", "db-wait --timeout 1"])
+def test_a_group_without_databases_is_up_to_date(each: Facade, command: str) -> None:
+    listing(each, list)
+    assert each.run("db-up").exit_code == 0
+
+    result = each.run(*command.split(), "-d", "clients")
+
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("command", ["db-current", "db-log", "db-check", "db-lint", "db-graph"])
+def test_what_looks_at_each_database_of_a_group_without_any_is_an_error(each: Facade, command: str) -> None:
+    listing(each, list)
+
+    line = each.error_line(command, "-d", "clients")
+
+    assert line == "There are no databases yet: the app lists none for clients."
