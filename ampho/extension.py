@@ -425,9 +425,8 @@ class Extension(ABC):
         from ampho.database.connection import connect
         from ampho.database.scratch import scratch_connection
 
-        engine, setting = self.migrating_engine(
-            app, engine, project, with_schema=not scratch
-        )  # a throwaway database has no schemas
+        # A throwaway database has no schemas.
+        engine, setting = self.migrating_engine(app, engine, project, with_schema=not scratch)
         opened = partial(connect, setting=setting)
         with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
             yield connection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -71,12 +71,8 @@ def databases_error(
     words = [*map(str, errors.values())]
     words += [f"{name} was skipped: {why}." for name, why in skipped.items()]
     return DatabasesError(
-        _lines([f"{len(errors)} of {counted(total, 'database')} failed.", *words]),
+        "\n".join([f"{len(errors)} of {counted(total, 'database')} failed.", *words]),
         errors=errors,
         results=results,
         skipped=skipped,
     )
-
-
-def _lines(parts: Iterable[str]) -> str:
-    return "\n".join(parts)

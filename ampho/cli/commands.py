@@ -174,8 +174,8 @@ def db_rev(
         )
     if package is None and (depends_on or head is not None or splice or rev_id is not None):
         raise click.UsageError("--depends-on, --head, --splice, and --rev-id need a PACKAGE.")
-    if (dry_run or rename or fill) and not autogenerate:
-        given = "--dry-run" if dry_run else "--rename" if rename else "--fill"
+    if (dry_run or rename or fill or databases(ctx)) and not autogenerate:
+        given = "--dry-run" if dry_run else "--rename" if rename else "--fill" if fill else "--database"
         raise click.UsageError(f"{given} requires --autogenerate.")
     if package is not None and not autogenerate:
         new = call(

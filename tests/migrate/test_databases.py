@@ -446,3 +446,7 @@ def test_every_command_on_three_servers(servers: Project) -> None:
     servers.write("app.py", config)
     assert "2 of 3 databases failed" in run("db-status", exit_code=1).stderr
     assert not any(PASSWORD in each or "wrong-word" in each for each in said)
+
+
+def test_an_empty_revision_takes_no_database(each: Facade) -> None:
+    assert "--database requires --autogenerate" in each.error_line("db-rev", "shop", "More", "-d", "audit", exit_code=2)
