@@ -166,6 +166,7 @@ def send(port: int, path: str, method: str = "POST") -> list[bytes]:
         time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("postgresql+asyncpg")
 def test_two_workers_write_to_one_database(async_database: Database, tmp_path: Path) -> None:
     async_database.run("CREATE TABLE note (id serial PRIMARY KEY, number integer NOT NULL)")
@@ -179,6 +180,7 @@ def test_two_workers_write_to_one_database(async_database: Database, tmp_path: P
         assert send(port, "/notes", "GET") == [str(written).encode()]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.drivers("sqlite+aiosqlite")
 def test_a_server_that_reloads_the_code_keeps_working(async_database: Database, tmp_path: Path) -> None:
     async_database.run("CREATE TABLE note (id INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
