@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_a_terminal_shows_the_progress_in_one_line(project: Project) -> None:
     fleet.add_revision("import time, sys; time.sleep(0.3); sys.stdout.write('x' * 200_000)")
     shown = project.type("ampho", "db-up", "-d", "tenants", "-j", "2", answer="", env={"TERM": "xterm"}).stdout
     assert "\r\x1b[2K0 of 3 done, running tenants/t000, tenants/t001" in shown
-    assert "1 of 3 done, " in shown
+    assert re.search(r"[12] of 3 done, ", shown)  # the first two may end at the same time
     *_, last = shown.split("\x1b[2K")
     assert last.splitlines()[-1].startswith("3 upgraded, in ")
     for name in fleet.names:
