@@ -448,5 +448,42 @@ def test_every_command_on_three_servers(servers: Project) -> None:
     assert not any(PASSWORD in each or "wrong-word" in each for each in said)
 
 
+def test_dependencies_across_three_servers(servers: Project) -> None:
+    def write(number: int, package: str, depends_on: str = "", upgrade: str = "") -> None:
+        before = None if number == 1 else f"{package}_{number - 1}"
+        upgrade = upgrade or CREATE.format(f"{package}_{number}")
+        servers.revision(package, f"{package}_{number}", before, depends_on=depends_on or None, upgrade=upgrade)
+
+    def fails(*command: str) -> dict[str, Any]:
+        result = servers.run("ampho", "db-up", "--json", *command, check=False)
+        assert result.exit_code == 1, str(result)
+        found: dict[str, Any] = json.loads(result.stdout)["error"]
+        return found
+
+    write(1, "shop")
+    write(1, "reports", "shop_1", upgrade="op.execute('no SQL')")
+    write(2, "shop", "reports_1")
+    write(1, "audit", "shop_2", upgrade="op.execute('no SQL')")
+    write(2, "reports", "audit_1")
+
+    failed = fails()
+    assert (list(failed["errors"]), list(failed["skipped"])) == (["reports"], ["default", "audit"])
+    failed = fails("-k")
+    assert list(failed["errors"]) == ["reports"]
+    assert "shop_2 depends on reports_1" in failed["skipped"]["default"]
+    assert "audit_1 depends on shop_2" in failed["skipped"]["audit"]
+    write(1, "reports", "shop_1")
+    failed = fails("-k")
+    assert list(failed["errors"]) == ["audit"]
+    assert "reports_2 depends on audit_1" in failed["skipped"]["reports"]
+    write(1, "audit", "shop_2")
+    steps = json.loads(servers.run("ampho", "db-up", "--json").stdout)["run"]["steps"]
+    assert [(step["database"], step["revision"]) for step in steps] == [
+        ("audit", "audit_1"),
+        ("reports", "reports_2"),
+    ]
+    assert servers.run("ampho", "db-up").stdout == "Nothing to do: everything is applied.\n"
+
+
 def test_an_empty_revision_takes_no_database(each: Facade) -> None:
     assert "--database requires --autogenerate" in each.error_line("db-rev", "shop", "More", "-d", "audit", exit_code=2)
