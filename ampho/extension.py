@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -283,6 +283,7 @@ class Extension(ABC):
             list_members=partial(self._members, app),
             models=partial(self._metadatas, app),
             is_same=partial(self._is_same, app),
+            address=partial(self._address, app),
             options=first.options,
             configure=lambda config: self._configure(app, config),
             import_name=app.import_name,
@@ -369,6 +370,19 @@ class Extension(ABC):
         if one == other or not all(name == DEFAULT_DATABASE or name in self._binds(app) for name in (one, other)):
             return one == other
         return address(self._url(app, one)) == address(self._url(app, other))
+
+    @leaving_no_frames
+    def _address(self, app: App, database: str | Member) -> Hashable:
+        """Return a value that is equal for two names of databases if their URLs lead to the same database.
+
+        It is None for a database in memory, which is always another one. Schemas are left out.
+        """
+        if isinstance(database, str):
+            url = self._direct_url(app, database) or self._url(app, database)
+        else:
+            url = parse_url(database.url, f"url= of {database.name}")
+        is_own = url.get_backend_name() == "sqlite" and is_in_memory(url)
+        return None if is_own else address(url, app.instance_path)
 
     @leaving_no_frames
     def _direct_url(self, app: App, database: str) -> URL | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import wraps
 from pathlib import Path
@@ -159,13 +160,25 @@ def is_in_memory(url: URL) -> bool:
     return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
 
 
-def address(url: URL) -> Hashable:
-    """Return a value that is equal for two URLs if they lead to the same server and database, whoever connects."""
+def address(url: URL, folder: str = "") -> Hashable:
+    """Return a value that is equal for two URLs if they lead to the same server and database, whoever connects.
+
+    :param folder: the folder for the relative path of an SQLite file.
+    """
     kind = _RENAMED.get(url.get_backend_name(), url.get_backend_name()).replace("mariadb", "mysql")
     if kind == "sqlite":
-        return object() if is_in_memory(url) else (kind, Path((url.database or "").removeprefix("file:")).resolve())
+        path = os.path.join(folder, (url.database or "").removeprefix("file:"))  # noqa: PTH118 (a Path takes longer)
+        return object() if is_in_memory(url) else (kind, *_file(path))
     places = tuple(sorted((key, str(value)) for key, value in url.query.items() if key in _PLACES))
     return kind, (url.host or "").lower(), url.port or _PORTS.get(kind), url.database, places
+
+
+def _file(path: str) -> tuple[object, ...]:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return (Path(path).resolve(),)
+    return found.st_dev, found.st_ino
 
 
 def in_folder(url: URL, folder: Path) -> URL:

@@ -93,7 +93,7 @@ class Survey:
                 if member.url is not None or member.schema is None:
                     yield partial(self._look_at_one, member)
                     continue
-                if batch and (len(batch) == _SCHEMAS_AT_ONCE or not _fits(member, batch)):
+                if batch and (len(batch) == _SCHEMAS_AT_ONCE or _group(member) != _group(batch[0])):
                     yield partial(self._look_at_schemas, batch)
                     batch = []
                 batch.append(member)
@@ -227,10 +227,8 @@ def _reporting(project: Project) -> Iterator[None]:
         raise database_error(exc, project.url) from None
 
 
-def _fits(member: Member, batch: Sequence[Member]) -> bool:
-    """Return whether a schema belongs to the group of others, and is not one of them by another name."""
-    group = member.name.partition("/")[0]
-    return all(each.name.partition("/")[0] == group and each.schema != member.schema for each in batch)
+def _group(member: Member) -> str:
+    return member.name.partition("/")[0]
 
 
 def _is_plain(project: Project) -> bool:

@@ -7,7 +7,7 @@ the part of the project that belongs to this database; see :meth:`Project.of`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -122,6 +122,7 @@ class Project:
     :ivar member: the database of a group that this part belongs to; None for any other database.
     :ivar models: returns the tables of all models of the app, by bind key.
     :ivar is_same: returns whether two binds have the same address, so that they are two names for one database.
+    :ivar address: returns a value that is equal for databases whose URLs lead to the same one; None if it cannot tell.
     :ivar owner_hooks: the functions of the app that name the owners of tables and other objects.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
@@ -154,6 +155,7 @@ class Project:
     member: Member | None = None
     models: Callable[[], Mapping[str | None, MetaData | Sequence[MetaData]]] = dict
     is_same: Callable[[str, str], bool] = _is_same_name
+    address: Callable[[str | Member], Hashable] | None = None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
@@ -249,7 +251,8 @@ class Project:
 
         Close the generator if you do not read all of them.
 
-        :raises DatabaseNameError: if one of the names or patterns selects no database.
+        :raises DatabaseNameError: if one of the names or patterns selects no database, or if two selected databases, or
+            one and a database that is not in a group, have the same address.
         """
         wanted = tuple(names)
         for group in (group for group in self.homes.groups if any(self.homes.home(name) == group for name in wanted)):
@@ -264,12 +267,49 @@ class Project:
                     fitting = [name for name in patterns if matches(member.name, name)]
                     if fitting or member.name in exact:
                         left.difference_update(fitting, [member.name])
+                        self._check_distinct(member)
                         yield member
                         if not left and not patterns:
                             break
             for name in own:
                 if name in left:
                     raise self._unknown(group, name)
+
+    def _check_distinct(self, member: Member) -> None:
+        """Raise an error if a database of a group is another one by another name: two graphs would share its rows."""
+        if (place := self._place(member)) is None:
+            return
+        other = self._places.setdefault(place, member.name)
+        if other != member.name:
+            raise DatabaseNameError(
+                f"{other} and {member.name} are two names for one database. Give each database of a group a URL or a"
+                " schema of its own.",
+                database=member.name,
+            )
+
+    @cached_property
+    def _places(self) -> dict[int, str]:
+        """The databases that are not in a group, and those that this command listed."""
+        places = {self._place(name): name for name in reversed(self.homes.names)}
+        return {place: name for place, name in places.items() if place is not None}
+
+    def _place(self, database: str | Member) -> int | None:
+        """Return a small value for a database and its schema; None if nothing is known about its address."""
+        member = database if isinstance(database, Member) else None
+        if member and member.url is None and member.schema is None:  # which is an error, too
+            return None
+        try:
+            address = self._default_address if member and member.url is None else self._address(database)
+        except ConfigurationError:  # which is reported when the database is used
+            return None
+        return None if address is None else hash((address, (member and member.schema) or "public"))
+
+    def _address(self, database: str | Member) -> Hashable:
+        return None if self.address is None else self.address(database)
+
+    @cached_property
+    def _default_address(self) -> Hashable:
+        return self._address(DEFAULT_DATABASE)
 
     def _unknown(self, group: str, name: str) -> DatabaseNameError:
         if is_pattern(name):

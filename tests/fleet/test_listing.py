@@ -245,3 +245,45 @@ def test_what_looks_at_each_database_of_a_group_without_any_is_an_error(each: Fa
     line = each.error_line(command, "-d", "clients")
 
     assert line == "There are no databases yet: the app lists none for clients."
+
+
+def test_two_names_for_one_database_are_refused_before_anything_runs(each: Facade, shop: Project) -> None:
+    (shop.folder / "instance").mkdir(exist_ok=True)
+    (shop.folder / "instance" / "real.db").touch()
+    (shop.folder / "instance" / "link.db").symlink_to("real.db")
+    scheme = URLS["quart" if each.ampho.is_async else "flask"].partition(":")[0]
+    path = shop.folder / "instance"
+    listed = [
+        Database("a", url=f"{scheme}:///a.db"),
+        Database("real", url=f"{scheme}:///{path}/real.db"),
+        Database("link", url=f"{scheme}:///link.db"),
+        Database("z", url=f"{scheme}:///{path}/../instance/z.db"),
+    ]
+    listing(each, lambda: listed)
+    error = each.error_line("db-up", "-d", "clients")
+    assert error.startswith("clients/real and clients/link are two names for one database. ")
+    for command in ("db-status -d clients", "db-up --all -k", "db-current -d clients/*", "db-up --plan -d clients"):
+        assert "clients/real and clients/link" in each.error_line(*command.split()), command
+    assert (path / "a.db").stat().st_size == 0  # SQLite creates it when a command looks at it
+    assert each.run("db-up", "-d", "clients/real").exit_code == 0  # which needs none of the others
+    assert each.run("db-up", "-d", "clients/z").exit_code == 0
+
+    listed[1:3] = []
+    listing(each, lambda: [Database("same", url=f"{scheme}:///z.db")], "others")
+    assert each.run("db-up", "-d", "others/same").stdout == "Nothing to do: everything is applied.\n"
+    assert "clients/z and others/same" in each.error_line("db-up", "-d", "clients", "-d", "others")
+    listing(each, lambda: [Database("same", url=f"{scheme}:///{path}/app.db")], "third")
+    assert "default and third/same are two names for one database" in each.error_line("db-up", "-d", "third/same")
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb")
+def test_two_names_for_one_database_of_a_server(shop: Project, database: Server) -> None:
+    url = database.url
+    with facade(shop, zigzag.framework_of(database), ["shop"], url) as each:
+        listed = [Database("main", url=url.set(drivername=url.get_backend_name(), username="other", password="x" * 9))]
+        listing(each, lambda: listed)
+        assert "default and clients/main are two names" in each.error_line("db-up", "-d", "clients")
+        if database.backend == "postgresql":
+            listed[0] = Database("main", schema="public")
+            assert "default and clients/main are two names" in each.error_line("db-up", "-d", "clients/main")
+        assert database.tables() == []

@@ -300,14 +300,10 @@ def test_a_database_is_not_looked_at_in_the_schema_of_another(project: Project, 
         Database("first", url=database.url, schema="acme"),
         Database("plain", url=database.url),
         Database("second", schema="zeta"),
-        Database("third", schema="acme"),
-        Database("other", schema="zeta"),
     ]
     with facade(project, zigzag.framework_of(database), [], database.url) as each:
         each.ampho.databases("tenants", packages=["orders"])(lambda: found)
         each.call("upgrade", database="tenants/first")
         states = each.call("survey", "tenants", connections=1)
         assert states.total == len(found)
-        assert [state.database for state in states.others] == [
-            *("tenants/other", "tenants/plain", "tenants/second"),
-        ]
+        assert [state.database for state in states.others] == ["tenants/plain", "tenants/second"]
