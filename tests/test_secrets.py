@@ -901,6 +901,60 @@ def test_real_processes_that_succeed_and_fail(account: Account) -> None:
     assert_files_have_no_secret(account)
 
 
+TENANTS = """
+from sqlalchemy import make_url
+from ampho import Database
+
+URL = make_url(os.environ["SHOP_URL"])
+
+@app.extensions["ampho"].databases("tenants", packages=["core"])
+def tenants():
+    yield Database("own", url=os.environ["SHOP_URL"])
+    yield Database("gone", url=os.environ["SHOP_GONE"])
+    yield Database("bad", url=os.environ["SHOP_RAW"])
+"""
+ON_GROUPS = (
+    *("db-up core_1 -d tenants -k --json", "-v db-up core_1 -d tenants -k", "db-up core_1 -d tenants/gone --create"),
+    *("db-status -d tenants", "-v db-status -d tenants --json", "db-check --deploy -d tenants --json"),
+    *("db-wait -d tenants --timeout 0", "db-current -v -d tenants", "db-log -d tenants", "db-up --plan -d tenants"),
+    *(
+        "db-status -d tenants/bad",
+        "db-up -d tenants/gone",
+        "db-down -d tenants/bad",
+        "db-up -d tenants --create --json",
+    ),
+)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_real_processes_on_a_group_of_databases(account: Account) -> None:
+    packages(account.project, "import os\nraise ValueError(os.environ['SHOP_URL'], os.environ['SHOP_RAW'])")
+    url = account.url
+    gone = url.set(database="file:/nowhere/gone.db") if not url.host else url.set(port=closed_port())
+    environment = {
+        "SHOP_URL": url.render_as_string(hide_password=False),
+        "SHOP_GONE": gone.render_as_string(hide_password=False),
+        "SHOP_RAW": f"{url.drivername}://ann:{PASSWORD}@{url.host or 'host'}/{url.database}",
+    }
+    write_app(account, repr(URLS[account.framework]))
+    account.project.write("app.py", account.project.read("app.py").replace('["core"]', "[]") + TENANTS)
+
+    def said(line: str) -> str:
+        result = account.project.run("ampho", *shlex.split(line), env=environment, check=False)
+        assert_no_secret(result.output, line)
+        assert "Traceback" not in result.output
+        return result.output
+
+    for line in ON_GROUPS:
+        assert "tenants/" in said(line), line
+    assert "core_1" in said("db-current -d tenants/own")
+    assert "tenants/own: failed: Revision core_2 of core failed" in said("db-up -d tenants -k")
+    packages(account.project, "import os\nos.kill(os.getpid(), 9)")
+    assert "tenants/own: failed: The worker process was ended by signal 9" in said("-v db-up -d tenants -k")
+    assert "was ended by signal 9" in said("db-up -d tenants -k --json")
+    assert_files_have_no_secret(account)
+
+
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 def test_real_processes_with_a_malformed_url(account: Account) -> None:
     account.project.package("core")
