@@ -1,7 +1,8 @@
 """Worker processes, each of which upgrades one database at a time, because Alembic's ``op`` belongs to the process.
 
 On Linux and other POSIX systems, a worker is a fork, which shares the loaded app with the command. If other threads are
-running, or on macOS and Windows, a fork is not safe, so a worker is a new process, which loads the app itself.
+running, or on macOS and Windows, a fork is not safe, so a worker is a new process, which loads the app itself. If it
+could not, as in a test that calls a command with its own app, the command itself upgrades one database after the other.
 
 Whatever a worker or a revision prints goes through a pipe to the command, which adds the name of the database.
 """
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection, wait
@@ -26,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ampho._text import describe
-from ampho.errors import AppNotFoundError, ConfigurationError
+from ampho.errors import AppNotFoundError
 from ampho.fleet.driver import Turn
 from ampho.fleet.report import Ending, FleetOutcome
 
@@ -61,6 +62,8 @@ class Workers:
         self._count = jobs
         self._workers: list[_Worker] = []
         self._context: _Context | None = None
+        self._work: Work | None = None  # if there are no processes
+        self._turn: Turn | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -77,30 +80,43 @@ class Workers:
     @property
     def is_full(self) -> bool:
         """Whether all workers are busy."""
-        return sum(worker.turn is not None for worker in self._workers) >= self._count
+        return self._turn is not None or sum(worker.turn is not None for worker in self._workers) >= self._count
 
     def begin(self, turn: Turn) -> None:
         """Pass a turn to a free worker, and start one if there is none."""
         worker = next((worker for worker in self._workers if worker.turn is None), None)
+        if self._context is None and self._work is None:
+            self._choose()
+        if self._context is None:
+            self._turn = turn
+            return
         if worker is None:
-            self._context = self._context or self._choose()
             worker = _Worker(self._context, self._make, [pipe for worker in self._workers for pipe in worker.pipes])
             self._workers.append(worker)
         worker.begin(turn)
 
-    def _choose(self) -> _Context:
+    def _choose(self) -> None:
         """Choose how processes are started, and prepare this one for it."""
         if not (hasattr(os, "fork") and sys.platform != "darwin" and _is_single_threaded()):
-            _check_picklable(self._make)
-            return multiprocessing.get_context("spawn")
+            if _is_picklable(self._make):
+                self._context = multiprocessing.get_context("spawn")
+            else:
+                self._work = self._make()
+            return
         work = self._make()
         self._make = lambda: work
         gc.collect()
         gc.freeze()  # otherwise, the collections of the workers would copy the memory that they share
-        return multiprocessing.get_context("fork")
+        self._context = multiprocessing.get_context("fork")
 
     def wait(self, seconds: float) -> Iterator[Ending | Output]:
         """Yield what the workers report within a number of seconds, or until the first report."""
+        if self._work is not None and self._turn is not None:
+            turn, self._turn = self._turn, None
+            with redirect_stdout(sys.stderr):
+                ending = self._work(turn)
+            yield ending
+            return
         ready = set(wait([pipe for worker in self._workers for pipe in worker.pipes], seconds))
         for worker in list(self._workers):
             yield from worker.outputs(ready)
@@ -218,18 +234,13 @@ class _Worker:
             self.process.join()
 
 
-def _check_picklable(make: Callable[[], Work]) -> None:
-    """Check that a new process can load the app.
-
-    :raises ConfigurationError: if the app was created by a function that only exists in this process.
-    """
+def _is_picklable(make: Callable[[], Work]) -> bool:
+    """Return whether a new process can load the app, which may have been created by a function of this process."""
     try:
         pickle.dumps(make)
-    except Exception as exc:
-        raise ConfigurationError(
-            f"A worker process cannot load the app again: {describe(exc).rstrip('.')}. Create the app in a function at"
-            " the top level of a module, or do not start threads when the app is imported."
-        ) from exc
+    except Exception:  # noqa: BLE001 (an object may raise anything)
+        return False
+    return True
 
 
 def _is_single_threaded() -> bool:

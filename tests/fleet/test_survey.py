@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -230,6 +231,20 @@ def test_up_to_date_and_unreachable_databases_need_no_worker(many: Facade) -> No
     assert found["failures"][0]["database"] == "clients/gone"
     assert "Cannot connect to" in found["failures"][0]["cause"]
     assert many.run("db-up", "-d", "clients", "--canary", "nobody").exit_code == 2
+
+
+def test_an_app_that_no_other_process_can_load_is_upgraded_by_the_command_itself(many: Facade) -> None:
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    thread.start()  # so that the command cannot fork, and the app only exists in this process
+    try:
+        result = many.run("db-up", "-d", "tenants", "-j", "2", "--json")
+    finally:
+        waiting.set()
+        thread.join()
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["fleet"]["outcomes"] == {"up to date": 5, "upgraded": 25}
+    assert many.call("survey", "tenants").others == ()
 
 
 @pytest.mark.parametrize("framework", ["flask", "quart"])
