@@ -370,7 +370,7 @@ class Commands:
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param keep_going: whether to continue with other databases if one fails.
-        :param create: whether to create databases and schemas of groups that do not exist yet.
+        :param create: whether to create databases and schemas that do not exist yet.
         :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
@@ -380,7 +380,7 @@ class Commands:
         from ampho.migrate import executor
 
         if create:
-            self._running.create(database)
+            self._running.create(database, observer)
         only = self._running.only_one(specifier, database)
         if only is None:
             return self._running.upgrade(

@@ -446,7 +446,7 @@ class Extension(ABC):
             yield connection
 
     def create_missing(self, app: App, engine: Engine, project: Project) -> tuple[str, ...]:
-        """Create a database of a group, or its schema, if it does not exist, and return what was created.
+        """Create a database, or the schema that it is, if it does not exist, and return what was created.
 
         :param engine: as for :meth:`migrating_connection`. The same applies to ``project``.
         """

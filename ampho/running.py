@@ -57,8 +57,8 @@ class Framework(ABC):
         """
 
     @abstractmethod
-    def create(self, project: Project) -> None:
-        """Create a database of a group, or its schema, if it does not exist.
+    def create(self, project: Project) -> tuple[str, ...]:
+        """Create a database, or the schema that it is, if it does not exist, and return what was created.
 
         :param project: the part of the app's project that belongs to the database.
         """
@@ -207,17 +207,22 @@ class Running:
                 self._check_distinct(name, connection)
             return named(work(Opened(project, connection, receiver)), name)
 
-    def create(self, database: str | Iterable[str] | None) -> None:
-        """Create those databases and schemas of groups that do not exist.
+    def create(self, database: str | Iterable[str] | None, observer: Observer | None) -> None:
+        """Create those databases and schemas that do not exist, and report them to an observer.
 
         :param database: names and patterns; by default, no databases of groups.
         """
+        from ampho.migrate.observers import Observer, Observers
+
         whole = self._whole
+        observers = Observers(whole.url)
+        observers.members.append(observer or Observer())
         with closing(whole.each_of(whole.databases(database))) as found:
             for part in (whole.of(name) for name in found):
-                if part.member is not None:
-                    with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
-                        self.framework.create(part)
+                with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
+                    created = self.framework.create(part)
+                for what in created:
+                    observers.notify(Observer.created, what, part.database)
 
     def _check_distinct(self, name: str, connection: Connection) -> None:
         """Raise an error if two names of databases lead to the same database, whose locks they would wait for."""

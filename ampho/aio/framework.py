@@ -66,9 +66,9 @@ class QuartFramework(Framework):
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
 
-    def create(self, project: Project) -> None:
-        """Create a database of a group, or its schema, if it does not exist."""
-        self._extension.create_missing(self._app, self._engine(project).sync_engine, project)
+    def create(self, project: Project) -> tuple[str, ...]:
+        """Create a database, or the schema that it is, if it does not exist, and return what was created."""
+        return self._extension.create_missing(self._app, self._engine(project).sync_engine, project)
 
     def migrating_engine(self, project: Project, *, with_schema: bool = True) -> tuple[Engine, str]:
         """Return the sync face of an engine without a pool for a database, and a name for the origin of its URL."""

@@ -25,6 +25,9 @@ class WarningsOnly(Observer):
     def awaiting(self, what: str) -> None:
         say(f"Waiting for {what}.", err=True)
 
+    def created(self, what: str, database: str) -> None:
+        say(f"Created {what}.", err=True)
+
     def warned(self, message: str) -> None:
         warn(message)
 

@@ -1,4 +1,4 @@
-"""Create the databases and schemas of a group that do not exist yet, for ``--create``."""
+"""Create the databases and schemas that do not exist yet, for ``--create``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def create_missing(engine: Engine, app_engine: Engine, setting: str) -> tuple[st
 
     Another process may do the same at the same time.
 
-    :param engine: an engine from :func:`~ampho.database.schema.member_engine`.
+    :param engine: the engine for the migrations of the database.
     :param app_engine: the app's engine; if its database is on the same server, it is used to create the other one.
     :return: what was created, such as ``the schema acme``.
     :raises DatabaseError: if the user may not create it, or if the server cannot be reached.

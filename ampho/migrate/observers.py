@@ -42,6 +42,14 @@ class Observer:
         """Called by ``wait()`` with a description of what it is waiting for, which is logged by default."""
         _log.info("Waiting for %s", what)
 
+    def created(self, what: str, database: str) -> None:
+        """Called when ``upgrade(create=True)`` created something that was missing, which is logged by default.
+
+        :param what: such as ``the schema acme``.
+        :param database: the name of the database.
+        """
+        _log.info("Created %s for %s", escaped(what), database)
+
     def started(self, step: Step) -> None:
         """Called when a step begins."""
 

@@ -205,9 +205,9 @@ class FlaskFramework(Framework):
         """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
         return self._extension.migrating_connection(self._app, self._engine(project), project, scratch=scratch)
 
-    def create(self, project: Project) -> None:
-        """Create a database of a group, or its schema, if it does not exist."""
-        self._extension.create_missing(self._app, self._engine(project), project)
+    def create(self, project: Project) -> tuple[str, ...]:
+        """Create a database, or the schema that it is, if it does not exist, and return what was created."""
+        return self._extension.create_missing(self._app, self._engine(project), project)
 
     def migrating_engine(self, project: Project, *, with_schema: bool = True) -> tuple[Engine, str]:
         """Return an engine without a pool for a database, and a name for the origin of its URL."""

@@ -76,6 +76,24 @@ def test_a_database(project: Project, database: Database, tmp_path: Path) -> Non
             assert database.query(query, name=name) == [("utf8mb4",)]
 
 
+def test_a_database_that_is_not_in_a_group(project: Project, database: Database, tmp_path: Path) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade="op.create_table('thing', sa.Column('id', sa.Integer))")
+    is_file = database.backend == "sqlite"
+    name = str(tmp_path / "a" / "x.db") if is_file else f"{database.name}_new"
+    what = f"the folder {tmp_path / 'a'}" if is_file else f"the database {name}"
+    with (
+        dropped(database, [] if is_file else [name]),
+        facade(project, zigzag.framework_of(database), ["core"], database.url.set(database=name)) as each,
+    ):
+        assert each.run("db-up").exit_code == 1
+        result = each.run("db-up", "--create")
+        assert (result.exit_code, result.stderr) == (0, f"Created {what}.\n"), result.output
+        assert "core_1" in each.run("db-current").stdout
+        assert each.run("db-up", "--create").stderr == ""
+        each.dispose()
+
+
 @pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
 def test_several_that_create_the_same_at_once(database: Database) -> None:
     """As several processes do: each has its own engine, and only the server is between them."""

@@ -136,9 +136,11 @@ def test_missing_schemas_are_created_if_asked_for(project: Project, database: Da
     assert failed.exit_code == 4
     assert "tenants/t001: unreachable: The schema t001 does not exist" in failed.stdout
     assert "3 upgraded, 1 unreachable, in" in failed.stdout
-    assert "1 upgraded" in project.run("ampho", "db-up", "-d", "tenants", "--create").stdout
+    done = project.run("ampho", "db-up", "-d", "tenants", "--create")
+    assert "1 upgraded" in done.stdout
+    assert "tenants/t001: Created the schema t001.\n" in done.stderr
     database.run("DROP SCHEMA t002 CASCADE")
-    project.run("ampho", "db-up", "-d", "tenants/t002", "--create")
+    assert "Created the schema t002.\n" in project.run("ampho", "db-up", "-d", "tenants/t002", "--create").stderr
     assert "4 up to date" in project.run("ampho", "db-up", "-d", "tenants").stdout
 
 

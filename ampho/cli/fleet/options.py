@@ -52,7 +52,7 @@ def fleet_options(command: Command) -> Command:
     """Add the options for many databases to a command, which gets them as ``jobs``, ``canary``, and so on."""
     many = click.IntRange(min=1)
     for option in (
-        click.option("--create", is_flag=True, help="Create databases and schemas of groups that do not exist yet."),
+        click.option("--create", is_flag=True, help="Create databases and schemas that do not exist yet."),
         click.option("--max-failures", type=many, metavar="N", help="Go on after failures, but stop after N."),
         click.option(
             "--canary",
