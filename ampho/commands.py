@@ -38,11 +38,14 @@ class Commands:
     """The commands.
 
     Each command imports its modules when it is called, so that an app that only serves requests does not import them.
+
+    :ivar expects_steps: whether databases to upgrade are known to be behind, so that the lock is acquired at once.
     """
 
     def __init__(self, framework: Framework) -> None:
         self._running = Running(framework)
         self.project: Callable[[], Project] = self._running.project  # which the command line needs, too
+        self.expects_steps: bool = False
         self.surveyed: Callable[..., Generator[Surveyed]] = self._running.survey  # which it needs, too
 
     def init(self, package: str) -> Initialized:
@@ -388,7 +391,10 @@ class Commands:
             )
 
         def upgrade(on: Opened) -> Run:
-            return executor.upgrade(on.project, on.connection, specifier, agreed=agreed, x=x, observer=on.observer)
+            looks_first = not self.expects_steps
+            return executor.upgrade(
+                on.project, on.connection, specifier, agreed=agreed, looks_first=looks_first, x=x, observer=on.observer
+            )
 
         return self._running.on_one(upgrade, only, observer, "db-up", renews=True)
 

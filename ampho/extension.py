@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.database.schema import KeptConnection
     from ampho.fleet.listing import Group, Listing
     from ampho.history.homes import Homes
     from ampho.history.package import ConfiguredPackages
@@ -151,6 +152,9 @@ class Extension(ABC):
     log: Final = command(Commands.log)
     show: Final = command(Commands.show)
     graph: Final = command(Commands.graph)
+
+    kept: KeptConnection | None = None
+    """The connection to the schemas of a group, in a worker process; otherwise, each command opens a new connection."""
 
     _template: ClassVar[str]
     _known_options: ClassVar[frozenset[str]] = OPTIONS
@@ -465,19 +469,26 @@ class Extension(ABC):
         """
         from ampho.database.engine import unpooled, with_address
         from ampho.database.schema import member_engine
+        from ampho.database.schema import with_schema as limited
 
         member = project.member
-        if member is not None and (member.url is not None or self._direct_url(app, DEFAULT_DATABASE) is None):
-            setting = f"{'url' if member.url is not None else 'schema'}= of {member.name}"
-            own = None if member.url is None else project.url
-            return member_engine(engine, own, member.schema if with_schema else None, setting=setting), setting
+        schema = member.schema if member is not None and with_schema else None
+        if member is not None and member.url is not None:
+            setting = f"url= of {member.name}"
+            return member_engine(engine, project.url, schema, setting=setting), setting
         name = DEFAULT_DATABASE if member is not None else project.database
         url = self._direct_url(app, name)
         setting = DATABASE_URI.name if url else setting_of(name)
-        engine = with_address(engine, url, setting) if url else unpooled(engine)
-        if member is not None and with_schema:
-            engine = member_engine(engine, None, member.schema, setting=f"schema= of {member.name}")
-        return engine, setting
+
+        def make() -> Engine:
+            return with_address(engine, url, setting) if url else unpooled(engine)
+
+        if member is None or schema is None:
+            return make(), setting
+        origin = f"schema= of {member.name}"
+        if self.kept is not None:
+            return self.kept.engine(make, schema, origin), setting
+        return limited(make(), schema, origin), setting
 
     def _app(self) -> App:
         """Return the current app; without an app context, the only app of this extension."""

@@ -131,8 +131,8 @@ def with_database(
     return _elsewhere(engine, url, replace(connect, check=check), poolclass)
 
 
-def with_own_dialect(engine: Engine) -> Engine:
-    """Return an engine for the same database, without pooling, whose dialect may be changed.
+def with_own_dialect(engine: Engine, poolclass: type[Pool] = NullPool) -> Engine:
+    """Return an engine for the same database whose dialect may be changed.
 
     Only the first of several such engines initializes its dialect, because that takes longer than to connect.
     """
@@ -140,10 +140,18 @@ def with_own_dialect(engine: Engine) -> Engine:
     dialect, creator = _own_dialect(initialized or engine.dialect), engine.pool._creator  # noqa: SLF001
     if isinstance(creator, _Connect):
         creator = replace(creator, dialect=dialect)
-    twin = _twin(engine, engine.url, dialect, creator)
+    twin = _twin(engine, engine.url, dialect, creator, poolclass)
     if initialized is None:
         _initialize_on_connect(twin, partial(_initialized.setdefault, engine.dialect, dialect))
     return twin
+
+
+def has_connect_listeners(engine: Engine) -> bool:
+    """Return whether listeners of the app, as opposed to those of SQLAlchemy and Ampho, prepare new connections."""
+    dispatch: Any = engine.pool.dispatch
+    listeners = [*dispatch.connect, *dispatch.first_connect, *engine.dialect.dispatch.do_connect]
+    modules = [getattr(listener, "__module__", None) or "" for listener in listeners]
+    return not all(module.startswith(("sqlalchemy.", "ampho.")) for module in modules)
 
 
 _initialized: WeakKeyDictionary[Dialect, Dialect] = WeakKeyDictionary()

@@ -6,23 +6,30 @@ without naming a schema lies in it: the version table, the journal, the tables, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import NullPool, create_engine, event, text
+from sqlalchemy import NullPool, QueuePool, create_engine, event, text
+from sqlalchemy.exc import DisconnectionError
 
-from ampho.database.engine import unpooled, with_address, with_own_dialect
+from ampho.database.engine import has_connect_listeners, unpooled, with_address, with_own_dialect
 from ampho.database.pooler import check_pooler, drivers_pid
 from ampho.database.url import missing_driver, require_driver
 from ampho.errors import ConfigurationError, DatabaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import URL
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 _OPTION = "ampho_schema"  # the execution option that marks the engine of a schema, and its connections
 _MAX_BYTES = 63  # PostgreSQL cuts longer names off, so that two schemas might become one
+_USED = "ampho_used"  # the key in the information of a connection record whose connection was used before
+_RESETTABLE = frozenset({"psycopg", "psycopg2"})
+"""The drivers that notice that ``DISCARD ALL`` drops their prepared statements."""
+
 _EXISTS = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)")
 
 
@@ -45,33 +52,77 @@ def member_engine(engine: Engine, url: URL | None = None, schema: str | None = N
     return member if schema is None else with_schema(member, schema, setting)
 
 
-def with_schema(engine: Engine, schema: str, setting: str) -> Engine:
-    """Return an engine whose connections are limited to a PostgreSQL schema, for reflection as well.
+class KeptConnection:
+    """The connection of a worker process, which migrates the schemas of one PostgreSQL database one after the other.
 
-    If there are many schemas in one database, call this with the same engine, so that it costs little.
-
-    :param setting: where the schema came from, for errors.
-    :raises ConfigurationError: if the schema is invalid.
+    The session is reset for each schema. That would also undo what the app's listeners do with a new connection, so if
+    there are such listeners, each schema gets a new connection.
     """
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+
+    def engine(self, make: Callable[[], Engine], schema: str, setting: str) -> Engine:
+        """Return an engine that is limited to a schema until the next call.
+
+        :param make: returns an engine without a pool for the database.
+        :param setting: where the schema came from, for errors.
+        :raises ConfigurationError: if the schema is invalid.
+        """
+        if self._engine is not None:
+            _check_name(schema, self._engine.dialect.name, setting)
+            _limit(self._engine, schema)
+            return self._engine
+        engine = make()
+        if engine.dialect.driver not in _RESETTABLE or has_connect_listeners(engine):
+            return with_schema(engine, schema, setting)
+        self._engine = with_schema(engine, schema, setting, QueuePool)
+        return self._engine
+
+
+def with_schema(engine: Engine, schema: str, setting: str, poolclass: type[Pool] = NullPool) -> Engine:
+    """Return an engine whose connections are limited to a PostgreSQL schema, for reflection as well."""
     _check_name(schema, engine.dialect.name, setting)
-    limited = with_own_dialect(engine)
-    limited.dialect.default_schema_name = schema
-    limited.dialect._get_default_schema_name = lambda connection: schema  # type: ignore[method-assign]  # noqa: SLF001
-    limited.update_execution_options(**{_OPTION: schema})
+    limited = with_own_dialect(engine, poolclass)
+    _limit(limited, schema)
 
     # The app's listeners for "connect" and "checkout" run earlier. The path is committed, so no rollback changes it.
     @event.listens_for(limited.pool, "checkout")
     def set_search_path(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: object) -> None:
+        if _USED in record.info:
+            _reset_session(connection)
+        record.info[_USED] = True
         cursor = connection.cursor()
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone() or (None,)
         if drivers_pid(record.driver_connection) not in (None, pid):
             _check_sessions(engine)
-        cursor.execute(_search_path(schema))
+        cursor.execute(_search_path(limited.get_execution_options()[_OPTION]))
         cursor.close()
         connection.commit()
 
     return limited
+
+
+def _limit(engine: Engine, schema: str) -> None:
+    engine.dialect.default_schema_name = schema
+    engine.dialect._get_default_schema_name = lambda connection: schema  # type: ignore[method-assign]  # noqa: SLF001
+    engine.update_execution_options(**{_OPTION: schema})
+
+
+def _reset_session(connection: DBAPIConnection) -> None:
+    """Undo all that a revision may have done to the session: settings, roles, locks, and temporary tables.
+
+    :raises DisconnectionError: if that fails, so that SQLAlchemy opens a new connection.
+    """
+    driver: Any = connection
+    try:
+        before, driver.autocommit = driver.autocommit, True
+        with driver.cursor() as cursor:
+            cursor.execute("DISCARD ALL")
+        driver.autocommit = before
+    except Exception as exc:
+        raise DisconnectionError(str(exc)) from exc
 
 
 def schema_of(connection: Connection) -> str | None:

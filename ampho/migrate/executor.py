@@ -64,12 +64,14 @@ def upgrade(
     *,
     agreed: Plan | None = None,
     scratch: bool = False,
+    looks_first: bool = True,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Upgrade a database; see :meth:`ampho.commands.Commands.upgrade`.
 
     :param scratch: whether the database is a throwaway database, whose runs are not logged and send no signals.
+    :param looks_first: whether to look without the lock, and without Alembic, whether anything is pending.
     """
     project.check_migratable(specifier)
 
@@ -82,7 +84,7 @@ def upgrade(
     command = ("upgrade", "--", specifier)
     is_agreed = agreed is not None
     executor = Executor(project, connection, make_plan, command, x, observer, is_agreed, is_scratch=scratch)
-    return executor.run_nothing() or executor.run()
+    return (executor.run_nothing() if looks_first else None) or executor.run()
 
 
 def run_segment(

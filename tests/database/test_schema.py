@@ -24,16 +24,18 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    create_engine,
     event,
     inspect,
 )
 from sqlalchemy.exc import IntegrityError
 
 from ampho.database.connection import connect
+from ampho.database.engine import unpooled
 from ampho.database.lock import holder, locked
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
-from ampho.database.schema import member_engine, schema_of
+from ampho.database.schema import KeptConnection, member_engine, schema_of
 from ampho.database.scratch import scratch_connection
 from ampho.errors import ConfigurationError, DatabaseError, DriverError, LockTimeoutError, RevisionFailedError
 from ampho.migrate import executor, queries
@@ -451,3 +453,70 @@ def test_another_address(project: Project, database: Database, make_database: An
         with pytest.raises(DriverError, match="tenants/x: "):
             inside(each, lambda engine: member_engine(engine, wrong, setting="tenants/x"))
     assert (database.tables(), other.tables()) == ([], ["t"])
+
+
+def pid(connection: Connection) -> int:
+    found = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    connection.rollback()
+    return int(found)
+
+
+STATE = (
+    "SELECT current_schema(), current_setting('role'), current_setting('statement_timeout'),"
+    " (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    " AND pid = pg_backend_pid()), to_regclass('pg_temp.draft')"
+)
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_kept_connection_is_reset_for_each_schema(database: Database) -> None:
+    database.run("CREATE SCHEMA first", "CREATE SCHEMA second")
+    engine, kept = create_engine(database.url), KeptConnection()
+    make = partial(unpooled, engine)
+    with connect(kept.engine(make, "first", "tenants"), "tenants") as connection:
+        before, session = connection.exec_driver_sql(STATE).one(), pid(connection)
+        for statement in (
+            "SET ROLE pg_monitor",
+            "SET statement_timeout = 12345",
+            "SET search_path TO public",
+            "PREPARE one AS SELECT 1",
+            "SELECT pg_advisory_lock(1)",
+            "CREATE TEMP TABLE draft (id int)",
+        ):
+            connection.exec_driver_sql(statement)
+            connection.commit()
+        assert connection.exec_driver_sql(STATE).one() != before
+    with connect(kept.engine(make, "second", "tenants"), "tenants") as connection:
+        assert pid(connection) == session
+        assert schema_of(connection) == connection.dialect.default_schema_name == "second"
+        assert tuple(connection.exec_driver_sql(STATE).one()) == ("second", *before[1:])
+
+    database.query("SELECT pg_terminate_backend(:pid)", pid=session)
+    with connect(kept.engine(make, "first", "tenants"), "tenants") as connection:
+        assert pid(connection) != session
+        assert connection.exec_driver_sql("SELECT current_schema()").scalar() == "first"
+    with pytest.raises(ConfigurationError, match="tenants names the schema ''"):
+        kept.engine(make, "", "tenants")
+    kept.engine(make, "first", "tenants").dispose()
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.parametrize("listens", ["connect", "do_connect", None])
+def test_a_connection_that_the_app_prepares_is_not_kept(
+    project: Project, database: Database, listens: str | None
+) -> None:
+    database.run("CREATE SCHEMA first")
+
+    def sessions(engine: Engine) -> set[int]:
+        if listens:
+            event.listen(engine, listens, lambda *args: None)
+        kept, found = KeptConnection(), set[int]()
+        for _ in range(2):
+            with connect(kept.engine(partial(unpooled, engine), "first", "tenants"), "tenants") as connection:
+                found.add(pid(connection))
+        kept.engine(partial(unpooled, engine), "first", "tenants").dispose()
+        return found
+
+    with facade(project, zigzag.framework_of(database), [], database.url) as each:
+        is_kept = listens is None and "psycopg" in database.url.drivername
+        assert len(inside(each, sessions)) == (1 if is_kept else 2)

@@ -144,6 +144,20 @@ def test_missing_schemas_are_created_if_asked_for(project: Project, database: Da
     assert "4 up to date" in project.run("ampho", "db-up", "-d", "tenants").stdout
 
 
+@POSTGRES
+def test_a_revision_finds_nothing_of_the_one_before_it_in_its_session(project: Project, database: Database) -> None:
+    fleet = schemas(project, database, 4)
+    fleet.add_revision(
+        "op.execute(\"CREATE TABLE session AS SELECT pg_backend_pid() AS pid, current_setting('work_mem') AS memory\")"
+        '\nop.execute("SET work_mem = 12345")\nop.execute("CREATE TEMP TABLE draft (id int)")'
+    )
+    assert "4 upgraded" in project.run("ampho", "db-up", "-d", "tenants", "-j", "1").stdout
+    fleet.check_whole()
+    sessions = {fleet.query(name, "SELECT pid FROM {}.session")[0] for name in fleet.names}
+    assert len(sessions) == (4 if database.is_async else 1)  # with async drivers, each has a session of its own
+    assert {fleet.query(name, "SELECT memory FROM {}.session")[0] for name in fleet.names} == {"4MB"}
+
+
 @PSYCOPG
 def test_a_database_that_is_being_migrated_is_left_for_later(project: Project, database: Database) -> None:
     fleet = schemas(project, database, 4)

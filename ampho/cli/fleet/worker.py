@@ -44,6 +44,7 @@ class MemberUpgrades:
     """Upgrades databases of groups for an app whose files are read only once."""
 
     def __init__(self, app: App, specifier: str, x: Sequence[str], *, create: bool) -> None:
+        from ampho.database.schema import KeptConnection
         from ampho.extension import SyncExtension, extension_of
 
         for module in ("environment", "migrate.alembic", "migrate.executor"):
@@ -56,6 +57,7 @@ class MemberUpgrades:
         extension = extension_of(app)
         if isinstance(extension, SyncExtension):  # on Quart, each command closes its connections
             extension.dispose(app)
+            extension.kept = KeptConnection()
 
     def __call__(self, turn: Turn) -> Ending:
         """Upgrade a database, and return how that ended."""
@@ -96,6 +98,7 @@ def _commands(app: App, *, waits: bool) -> Commands:
 
     def read(commands: Commands) -> Commands:
         commands.project().graph  # noqa: B018 (it is cached)
+        commands.expects_steps = True  # the survey found that the databases are behind
         return commands
 
     given = dict(app.config)
