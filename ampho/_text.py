@@ -102,6 +102,9 @@ _HINTS: dict[str, str] = {
     " again",
     r"attempt to write a readonly database": "give this user write access to the file and its folder",
     r"unable to open database file": "check that the folder exists and that this user may write to it",
+    # Servers that are not PostgreSQL
+    r"Could not determine version from string 'CockroachDB": "CockroachDB needs a dialect of its own: install"
+    " sqlalchemy-cockroachdb, and begin the URL with 'cockroachdb+' and the name of the driver",
     # Transactions
     r"ALTER TYPE \.\.\. ADD cannot run inside a transaction": _AUTOCOMMIT,
     r"unsafe use of new value": "add the value in op.get_context().autocommit_block(), so that it is committed first",

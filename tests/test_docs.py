@@ -18,6 +18,7 @@ import click
 import pytest
 from documents import ROOT, blocks, run_page, script
 from project import Project
+from servers import Database
 
 import ampho
 from ampho import errors
@@ -52,7 +53,12 @@ def shop(tmp_path: Path) -> Project:
 
 
 PAGES = [path.stem for path in sorted(DOCS.glob("*.md"))]
-RUN = [page for page in PAGES if any(block.language in {"console", "python"} for block in blocks(DOCS / f"{page}.md"))]
+ON_POSTGRESQL = "tenants"
+RUN = [
+    page
+    for page in PAGES
+    if page != ON_POSTGRESQL and any(block.language in {"console", "python"} for block in blocks(DOCS / f"{page}.md"))
+]
 
 
 @pytest.mark.parametrize("page", RUN)
@@ -60,6 +66,14 @@ def test_every_block_runs_and_prints_what_it_shows(page: str, tmp_path: Path) ->
     if page == "json" and shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     assert run_page(DOCS / f"{page}.md", tmp_path) > 0
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_every_block_about_schemas_runs_on_postgresql(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.url.render_as_string(hide_password=False))
+    assert run_page(DOCS / f"{ON_POSTGRESQL}.md", tmp_path) > 0
 
 
 def test_the_recipe_for_tests_leaves_the_database_of_the_app_alone(shop: Project) -> None:
