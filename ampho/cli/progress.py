@@ -151,7 +151,7 @@ class Display(Reporter):
         from rich.spinner import Spinner
 
         with open(_OUT, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False) as file:
-            console = Console(file=file, no_color=self._no_color or None)
+            console = Console(file=file, no_color=self._no_color)
             is_ascii = console.options.ascii_only
             spinner = Spinner("line" if is_ascii else "dots")
             rows = partial(self._rows, spinner, is_ascii=is_ascii)

@@ -45,7 +45,7 @@ def console(*, stderr: bool = False) -> Console:
     """Return Rich's console for standard output, or for standard error."""
     from rich.console import Console  # imported late, because most commands only print plain lines
 
-    return Console(stderr=stderr, no_color=refuses_colors() or None, highlight=False, emoji=False, markup=False)
+    return Console(stderr=stderr, no_color=refuses_colors(), highlight=False, emoji=False, markup=False)
 
 
 def styled(*pieces: tuple[str, str]) -> Text:
