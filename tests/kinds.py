@@ -46,6 +46,9 @@ class Money(types.UserDefinedType):
 
     def get_col_spec(self, **kw):
         return "NUMERIC(12, 2)"
+
+
+WITH = {"postgresql_with": {"fillfactor": 50}} if "with" in dict(pg.dialect.construct_arguments)[Table] else {}
 """
 """What the sources use."""
 
@@ -191,7 +194,7 @@ DEFAULTS: list[Line] = [
     ("default: Enum of a class", "Enum(Color, name='@'), server_default='red'", "Enum(Color, name='@'), server_default='blue'"),
     ("default: Enum of a class, as a member", "Enum(Color, name='@'), server_default=Color.red.name", "Enum(Color, name='@')"),
     ("default: Enum without the native type", "Enum('a', 'b', native_enum=False), server_default='a'", "Enum('a', 'b', native_enum=False), server_default='b'"),
-    ("default: Uuid", "Uuid, server_default='00000000-0000-0000-0000-000000000001'", "Uuid"),
+    ("default: Uuid", "Uuid, server_default='0000000000000000000000000000000a'", "Uuid"),
     ("default: TypeDecorator", "Stripped(40), server_default='a'", "Stripped(40), server_default='b'"),
     ("default: function of a text", "String(50), server_default=func.lower('ABC')", "String(50), server_default=func.lower('ABD')"),
     ("default: NULL in SQL", "Integer, server_default=text('NULL')", "Integer, server_default='3'"),
@@ -519,7 +522,7 @@ POSTGRESQL: list[Line] = [
     ("CheckConstraint with ANY", 'Column("@", Text), CheckConstraint("@ = ANY (ARRAY[\'a\', \'b\'])", name="ck_@")', 'Column("@", Text), CheckConstraint("@ = ANY (ARRAY[\'a\', \'c\'])", name="ck_@")'),
     ("CheckConstraint with LIKE", 'Column("@", Text), CheckConstraint("@ LIKE \'a%\'", name="ck_@")', 'Column("@", Text), CheckConstraint("@ LIKE \'b%\'", name="ck_@")'),
     ("UNLOGGED", 'Table("@", metadata, Column("id", Integer, primary_key=True), prefixes=["UNLOGGED"])', 'Table("@", metadata, Column("id", Integer, primary_key=True))', "postgresql"),
-    ("WITH of a table", 'Table("@", metadata, Column("id", Integer, primary_key=True), postgresql_with={"fillfactor": 50})', 'Table("@", metadata, Column("id", Integer, primary_key=True))', "postgresql"),
+    ("WITH of a table", 'Table("@", metadata, Column("id", Integer, primary_key=True), **WITH)', 'Table("@", metadata, Column("id", Integer, primary_key=True))', "postgresql"),
     ("partitioned table", 'Table("@", metadata, Column("id", Integer), Column("x", Integer), postgresql_partition_by="RANGE (id)")', 'Table("@", metadata, Column("id", Integer), postgresql_partition_by="RANGE (id)")'),
 ]
 

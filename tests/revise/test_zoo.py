@@ -28,6 +28,9 @@ ALL = os.environ.get("AMPHO_ZOO") == "all"
 if ALL:
     DRIVERS += ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async", "mariadb+asyncmy"]
 
+UNREAD = {"postgresql": {"collation of a column, added"}} if sa.__version__ < "2.1" else {}
+"""The changes that are not seen only because SQLAlchemy 2.0 does not read collations of columns from PostgreSQL."""
+
 
 @pytest.mark.timeout(240)
 @pytest.mark.drivers(*DRIVERS)
@@ -47,7 +50,7 @@ def test_what_was_just_migrated_does_not_differ_and_changes_run_in_both_directio
     _write_models(project, [kind.after for kind in zoo])
     found = _run(project, "db-check", check=False).stdout
     seen = {kind.name for kind in zoo if re.search(rf"{kind.id}(?!\d)", found)}
-    assert seen == {kind.name for kind in zoo if kind.seen}
+    assert seen == {kind.name for kind in zoo if kind.seen} - UNREAD.get(database.backend, set())
 
     _run(project, "db-rev", "zoo", "Change", "-a")
     _run(project, "db-up")

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ARRAY, Enum, Float, LargeBinary, Numeric, String, Text
 from sqlalchemy.dialects.mysql import INET4, INET6, SET
 from sqlalchemy.dialects.mysql.base import ischema_names
+from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.dialects.postgresql.base import ischema_names as postgresql_names
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
     from sqlalchemy.engine import Dialect
 
-# SQLAlchemy creates columns of these types, but does not recognize them when it reflects a table.
+# SQLAlchemy creates columns of these types, but some versions do not recognize them when they reflect a table.
 _known: dict[str, Any] = ischema_names
 for _type in (INET4, INET6):
     _known.setdefault(_type.__name__.lower(), _type)
+postgresql_names.setdefault("tsquery", TSQUERY)
 
 _BLOBS = {"tinyblob": 255, "blob": 65_535, "mediumblob": 16_777_215, "longblob": 4_294_967_295}
 _TEXTS = {"tinytext": 255, "text": 65_535, "mediumtext": 16_777_215, "longtext": 4_294_967_295}

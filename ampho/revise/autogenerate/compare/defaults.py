@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.operations import ops
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import (
+    UUID,
     Column,
     DefaultClause,
     FetchedValue,
@@ -50,6 +51,8 @@ def compare_default(
         expected = _default_tokens(present.type.default, declared, context)  # reflected as the column's default
     if _is_written_so(found, declared, context):
         return _STOP
+    if isinstance(present.type, UUID):  # printed in lower case and with hyphens, however it was written
+        found, expected = ([token.replace("-", "").lower() for token in each] for each in (found, expected))
     if found != expected and not _is_same_on_mysql(here, there, context):
         operation.modify_server_default = wanted
     return _STOP
