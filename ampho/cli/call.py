@@ -56,7 +56,7 @@ def call_for(app: App, function: Callable[Concatenate[Commands, P], T], /, *args
 
     extension = extension_of(app)
     if isinstance(extension, SyncExtension):
-        with cast("Flask", app).app_context(), ended_by_signals(_raise):
+        with cast("Flask", app).app_context(), ended_by_signals():
             return extension.call(function, *args, **kwargs)
 
     async def call_async() -> T:
@@ -94,16 +94,17 @@ _ENDINGS: tuple[tuple[int, object, type[KeyboardInterrupt]], ...] = (
 
 
 @contextmanager
-def ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator[None]:
+def ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None] | None = None) -> Iterator[None]:
     """Call ``end`` when SIGTERM or SIGINT arrives, unless the app handles that signal or this is not the main thread.
 
-    :param end: a function that is called with the class of the signal's exception.
+    :param end: a function that is called with the class of the signal's exception; by default, the exception is raised,
+        unless an inner block has a function.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number, usual, kind in _ENDINGS:
-            if signal.getsignal(number) is usual:
-                before[number] = signal.signal(number, lambda *_, kind=kind: end(kind))
+            if signal.getsignal(number) in (usual, _raise):
+                before[number] = signal.signal(number, (lambda *_, kind=kind: end(kind)) if end else _raise)
     try:
         yield
     finally:
@@ -111,8 +112,8 @@ def ended_by_signals(end: Callable[[type[KeyboardInterrupt]], None]) -> Iterator
             signal.signal(number, handler)
 
 
-def _raise(kind: type[KeyboardInterrupt]) -> None:
-    raise kind
+def _raise(number: int, frame: object) -> None:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 class _Interruptible:

@@ -37,6 +37,9 @@ class Progress:
 class FleetObserver:
     """Receives the events of an upgrade of many databases. A subclass overrides what it needs."""
 
+    def looked(self, number: int) -> None:
+        """Report at how many databases the survey has looked."""
+
     def ended(self, ending: Ending) -> None:
         """Report that a database has had its turn."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -220,17 +219,11 @@ class FlaskFramework(Framework):
 
     def at_once(self, functions: Iterator[Callable[[], R]], limit: int) -> Generator[R]:
         """Run functions in threads, and yield their results as they come."""
-        running: set[Future[R]] = set()
-        with ThreadPoolExecutor(limit) as pool:
-            try:
-                for function in functions:
-                    running.add(pool.submit(function))
-                    if len(running) == limit:
-                        done, running = wait(running, return_when=FIRST_COMPLETED)
-                        yield from (each.result() for each in done)
-                yield from (each.result() for each in as_completed(running))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        from ampho.sync.threads import (
+            at_once,
+        )  # imported late, because an app that only serves requests needs no threads
+
+        return at_once(functions, limit)
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for a number of seconds."""

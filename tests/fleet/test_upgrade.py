@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -58,6 +59,7 @@ def test_a_terminal_shows_the_progress_in_one_line(project: Project) -> None:
     fleet.add_revision("import time, sys; time.sleep(0.3); sys.stdout.write('x' * 200_000)")
     shown = project.type("ampho", "db-up", "-d", "tenants", "-j", "2", answer="", env={"TERM": "xterm"}).stdout
     assert "\r\x1b[2K0 of 3 done, running tenants/t000, tenants/t001" in shown
+    assert "\r\x1b[2KLooking at the databases: 0 ...\r\x1b[2K" in shown
     assert re.search(r"[12] of 3 done, ", shown)  # the first two may end at the same time
     *_, last = shown.split("\x1b[2K")
     assert last.splitlines()[-1].startswith("3 upgraded, in ")
@@ -233,6 +235,30 @@ def test_an_interruption_leaves_no_worker_and_no_lock(project: Project, database
         _wait_for(lambda: not fleet.locks())
     project.run("ampho", "db-up", "-d", "tenants", timeout=600)
     fleet.check_whole()
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize(("ending", "code", "word"), [("SIGINT", 130, "Interrupted"), ("SIGTERM", 143, "Terminated")])
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql")
+def test_an_interruption_ends_a_survey_of_servers_that_do_not_answer(
+    project: Project, database: Database, ending: str, code: int, word: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fleet = Fleet(project, 20)
+        url = database.url.set(host="127.0.0.1", port=silent.getsockname()[1]).render_as_string(hide_password=False)
+        framework = "quart" if database.is_async else "flask"
+        app = database.url.render_as_string(hide_password=False)
+        fleet.write(framework, app, place={"url": url.replace(database.name, "{}")})
+        command = project.start("ampho", "db-up", "-d", "tenants", fresh=True)
+        connections = [silent.accept()[0] for _ in range(16)]
+        begin = time.monotonic()
+        command.send_signal(getattr(signal, ending))
+        out, err = command.communicate(timeout=20)
+        assert time.monotonic() - begin < 10
+        for each in connections:
+            each.close()
+    assert (command.returncode, out) == (code, ""), err
+    assert err == f"Error: {word} before the first upgrade. No database of a group was changed.\n"
 
 
 @PSYCOPG

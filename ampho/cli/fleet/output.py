@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from ampho._text import counted, escaped, listed, one_line
 from ampho.cli.lines import columns, say
@@ -16,6 +17,7 @@ LONGEST_CAUSE = 400
 """The maximum length of a cause in a line. The JSON contains all of it."""
 
 _RUNNING = 3  # the maximum number of databases that the line of progress names
+_SECONDS = 0.1  # how often the line is drawn during the survey
 _WARNING = "Warning: "
 
 
@@ -53,9 +55,18 @@ class Lines(FleetObserver):
 
 
 class ProgressLine(Lines):
-    """Also shows how far the upgrade is, in a line below the others."""
+    """Also shows how far the survey and the upgrade are, in a line below the others."""
 
     _CLEAR = "\r\x1b[2K"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn = 0.0
+
+    def looked(self, number: int) -> None:
+        if time.monotonic() - self._drawn >= _SECONDS:
+            self._drawn = time.monotonic()
+            self._draw(f"{self._CLEAR}Looking at the databases: {number:,} ...")
 
     def ended(self, ending: Ending) -> None:
         self.clear()

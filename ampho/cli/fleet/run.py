@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from ampho.cli.call import Terminated, call, ended_by_signals
 from ampho.cli.fleet.options import Options, jobs_by_default
 from ampho.cli.fleet.output import observer
 from ampho.cli.fleet.worker import Source, upgrades
+from ampho.cli.group import Failure
 from ampho.cli.lines import say, warn
 from ampho.errors import AmphoError
 from ampho.fleet.report import Ending, FleetOutcome
@@ -80,11 +81,6 @@ def upgrade_members(
     target = "" if specifier == "heads" else f" {specifier}"
     tally, shown = Tally(f"ampho db-up{target} -d {{}}"), observer()
     survey = _Survey(tally, shown, options)
-    call(ctx, survey.look, patterns, x)
-    driver = Driver(*survey.split(), options.limit)
-    if survey.is_canary_unreachable:
-        driver.stop(CANARY_FAILED)
-    upgrade = FleetUpgrade(driver, tally, shown)
     signals: list[type[KeyboardInterrupt]] = []
 
     def end(kind: type[KeyboardInterrupt]) -> None:
@@ -92,9 +88,28 @@ def upgrade_members(
         upgrade.interrupt()
 
     make = partial(upgrades, Source(ctx.obj), specifier, x, create=options.create)
-    with ended_by_signals(end):
-        report = upgrade.run(Workers(make, options.jobs or jobs_by_default()))
+    with ended_by_signals():
+        with _changing_nothing(shown):
+            call(ctx, survey.look, patterns, x)
+            driver = Driver(*survey.split(), options.limit)
+        if survey.is_canary_unreachable:
+            driver.stop(CANARY_FAILED)
+        upgrade = FleetUpgrade(driver, tally, shown)
+        with ended_by_signals(end):
+            report = upgrade.run(Workers(make, options.jobs or jobs_by_default()))
     return report, (143 if signals[0] is Terminated else 130) if signals else report.exit_code
+
+
+@contextmanager
+def _changing_nothing(shown: FleetObserver) -> Iterator[None]:
+    """Turn an interruption of a survey into an error that says that nothing was changed."""
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        how, code = ("Terminated", 143) if isinstance(exc, Terminated) else ("Interrupted", 130)
+        raise Failure(f"{how} before the first upgrade. No database of a group was changed.", code) from exc
+    finally:
+        shown.finished()
 
 
 class _Survey:
@@ -114,7 +129,9 @@ class _Survey:
     def look(self, commands: Commands, patterns: Sequence[str], x: Sequence[str]) -> None:
         """Look at all databases, many at the same time."""
         with closing(commands.surveyed(patterns, limit=_CONNECTIONS, x=x)) as found:
-            for member, state in found:
+            self._shown.looked(0)
+            for number, (member, state) in enumerate(found, 1):
+                self._shown.looked(number)
                 self._is_canary_known |= self._is_canary(state.database)
                 if state.status is Status.UP_TO_DATE:
                     self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
