@@ -87,6 +87,9 @@ def test_a_command_without_databases_says_which_groups_it_did_not_look_at(projec
     done = project.run("ampho", "db-up")
     assert "Applied 1 revision" in done.stdout
     assert done.stderr == "Databases of groups were not looked at: 3 of tenants. To upgrade them, add --all.\n"
+    project.write("app.py", app.replace("['t000', 't001', 't002']", "[]"))
+    assert project.run("ampho", "db-up").stderr == ""
+    project.write("app.py", app)
     done = project.run("ampho", "db-up", "--all", "--json")
     found = json.loads(done.stdout)
     assert found["run"]["steps"] == []

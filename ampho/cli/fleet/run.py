@@ -54,7 +54,8 @@ def report_groups(ctx: click.Context) -> None:
         project, counts = commands.project(), []
         for group in project.homes.groups:
             with closing(project.members([f"{group}/{ANY}"])) as members:
-                counts.append(f"{sum(1 for _ in members):,} of {group}")
+                if number := sum(1 for _ in members):
+                    counts.append(f"{number:,} of {group}")
         return counts
 
     try:
