@@ -79,6 +79,11 @@ class KeptConnection:
         self._engine = with_schema(engine, schema, setting, QueuePool)
         return self._engine
 
+    def close(self) -> None:
+        """Close the connection."""
+        if self._engine is not None:
+            self._engine.dispose()
+
 
 def with_schema(engine: Engine, schema: str, setting: str, poolclass: type[Pool] = NullPool) -> Engine:
     """Return an engine whose connections are limited to a PostgreSQL schema, for reflection as well."""

@@ -233,18 +233,41 @@ def test_up_to_date_and_unreachable_databases_need_no_worker(many: Facade) -> No
     assert many.run("db-up", "-d", "clients", "--canary", "nobody").exit_code == 2
 
 
-def test_an_app_that_no_other_process_can_load_is_upgraded_by_the_command_itself(many: Facade) -> None:
+@contextmanager
+def running_thread() -> Iterator[None]:
+    """Run a thread, so that a command cannot fork; and no other process could load the app of a test."""
     waiting = threading.Event()
     thread = threading.Thread(target=waiting.wait)
-    thread.start()  # so that the command cannot fork, and the app only exists in this process
+    thread.start()
     try:
-        result = many.run("db-up", "-d", "tenants", "-j", "2", "--json")
+        yield
     finally:
         waiting.set()
         thread.join()
+
+
+def test_an_app_that_no_other_process_can_load_is_upgraded_by_the_command_itself(many: Facade) -> None:
+    with running_thread():
+        result = many.run("db-up", "-d", "tenants", "-j", "2", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["fleet"]["outcomes"] == {"up to date": 5, "upgraded": 25}
     assert many.call("survey", "tenants").others == ()
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_a_command_that_upgrades_schemas_itself_keeps_no_connection(project: Project, database: Server) -> None:
+    write(project)
+    names = ("acme", "zeta")
+    database.run(*(f"CREATE SCHEMA {name}" for name in names))
+    with facade(project, zigzag.framework_of(database), [], database.url) as each:
+        each.ampho.databases("tenants", packages=["orders"])(lambda: [Database(name, schema=name) for name in names])
+        with running_thread():
+            result = each.run("db-up", "-d", "tenants")
+        assert "2 upgraded" in result.stdout, result.output
+        assert each.ampho.kept is None
+        each.dispose()
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert database.query(others) == [(0,)]
 
 
 @pytest.mark.parametrize("framework", ["flask", "quart"])

@@ -211,7 +211,7 @@ def test_commands_that_run_at_once_and_are_killed_apply_each_revision_once(
         assert f"{COUNT} up to date, in" in project.run("ampho", "db-up", "-d", "tenants", timeout=600).stdout
 
 
-@PSYCOPG
+@POSTGRES
 @pytest.mark.timeout(0)
 def test_an_interruption_leaves_no_worker_and_no_lock(project: Project, database: Database) -> None:
     chance = random.Random(int(os.environ.get("AMPHO_SEED", "42")))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.call import Terminated, call, ended_by_signals
+from ampho.cli.call import Terminated, call, ended_by_signals, load
 from ampho.cli.fleet.options import Options, jobs_by_default
 from ampho.cli.fleet.output import observer
 from ampho.cli.fleet.worker import Source, upgrades
@@ -21,6 +21,8 @@ from ampho.history.homes import ANY, is_pattern
 from ampho.status.deployment import Status
 
 if TYPE_CHECKING:
+    from flask.sansio.app import App
+
     from ampho.commands import Commands
     from ampho.fleet.report import FleetReport, Tally
     from ampho.fleet.upgrade import FleetObserver
@@ -97,8 +99,21 @@ def upgrade_members(
             driver.stop(CANARY_FAILED)
         upgrade = FleetUpgrade(driver, tally, shown)
         with ended_by_signals(end):
-            report = upgrade.run(Workers(make, options.jobs or jobs_by_default()))
+            try:
+                report = upgrade.run(Workers(make, options.jobs or jobs_by_default()))
+            finally:
+                _close_kept(load(ctx.obj))
     return report, (143 if signals[0] is Terminated else 130) if signals else report.exit_code
+
+
+def _close_kept(app: App) -> None:
+    """Close the connection that the upgrades in this process shared, because the process may go on, as in a test."""
+    from ampho.extension import extension_of
+
+    extension = extension_of(app)
+    kept, extension.kept = extension.kept, None
+    if kept is not None:
+        kept.close()
 
 
 @contextmanager
