@@ -345,7 +345,7 @@ def test_functions_in_defaults_that_are_written_for_sqlite_run_on_every_database
     for metadata, names in ((old, ["now", "active"]), (new, columns)):
         items = [sa.Column(n, columns[n][0], server_default=columns[n][1] if metadata is new else None) for n in names]
         sa.Table("things", metadata, sa.Column("id", sa.Integer, primary_key=True), *items)
-    with sa.create_engine("sqlite://").connect() as sqlite, connected(database) as connection:
+    with sa.create_engine("sqlite://", poolclass=sa.NullPool).connect() as sqlite, connected(database) as connection:
         for each in (sqlite, connection):
             old.create_all(each)
             each.commit()
