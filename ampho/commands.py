@@ -259,10 +259,15 @@ class Commands:
         def check(on: Opened) -> object:
             return rebase.check(on.project, on.connection, package, x=x)
 
-        first, *others = self._running.project().homes.of(package)
-        for name in others:
-            self._running.on_one(check, name, observer, "db-rebase", mending=package)
-        return self._running.on_one(move, first, observer, "db-rebase", mending=package)
+        whole = self._running.project()
+        homes = whole.homes.select(whole.homes.of(package))
+        last = None
+        with closing(whole.each_of(homes)) as found:
+            for name in found:
+                if last is not None:
+                    self._running.on_one(check, last, observer, "db-rebase", mending=package)
+                last = name
+        return self._running.on_one(move, last or homes[0], observer, "db-rebase", mending=package)
 
     def check(
         self,

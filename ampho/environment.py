@@ -181,7 +181,7 @@ def connect() -> Iterator[Connection | None]:
             f" {TEMPLATES / 'aio' / 'env.py'}"
         )
     else:
-        engine = given if isinstance(given, Engine) else _extension().engine(_app(), _named_database())
+        engine = given if isinstance(given, Engine) else _extension().engine(_app(), _project().database)
         with cast("Engine", engine).connect() as connection:
             yield connection
 
@@ -190,7 +190,7 @@ def connect() -> Iterator[Connection | None]:
 async def connect_async() -> AsyncIterator[AsyncConnection]:
     """Yield a connection from the async engine that was passed to Alembic, or otherwise from the app's engine."""
     given = context.config.attributes.get("connection")
-    own = _extension().engine(_app(), _named_database()) if given is None else given
+    own = _extension().engine(_app(), _project().database) if given is None else given
     engine = cast("AsyncEngine", own)
     try:
         async with engine.connect() as connection:
@@ -216,39 +216,37 @@ def _project() -> Project:
     return cast("Project", attributes[_PROJECT])
 
 
-def _named_database() -> str:
-    """Return the name of the database that plain Alembic migrates.
-
-    :raises DatabaseNameError: if it belongs to a group.
-    """
-    project = _project()
-    if project.member is None:
-        return project.database
-    raise DatabaseNameError(
-        f"Alembic cannot connect to {project.database}, because it belongs to a group. Use ampho instead, as in"
-        f" 'ampho db-up --database {project.database}'.",
-        database=project.database,
-    )
-
-
 def _database(whole: Project) -> str:
     """Return the name of the database: of ``-x database=NAME``, or the only one in which the ini file's package lives.
 
-    :raises DatabaseNameError: if neither names one of several databases.
+    :raises DatabaseNameError: if neither names one of several databases, or if the database belongs to a group.
     """
     ini = context.config.config_file_name
     folder = Path(ini).resolve().parent if ini else None
     names = [value.partition("=")[2] for value in context.get_x_argument() if value.startswith(f"{_X_DATABASE}=")]
     if names or not whole.has_several_databases:
-        return whole.homes.select_one(names[-1] if names else None, "alembic")
+        name = whole.homes.select_one(names[-1] if names else None, "alembic")
+        if whole.homes.home(name) in whole.homes.groups:
+            raise _belongs_to_group(name)
+        return name
     found = [name for each in whole.packages if each.folder.resolve() == folder for name in whole.homes.of(each.name)]
     if len(found) == 1 and found[0] in whole.homes.names:
         return found[0]
     known = [*whole.homes.names, *(f"{group}/NAME" for group in whole.homes.groups)]
+    if not whole.homes.names:
+        raise _belongs_to_group(known[0])
     raise DatabaseNameError(
         f"Alembic migrates one database, and the app has several: {', '.join(known)}. Add -x, for example '-x"
         f" {_X_DATABASE}={known[0]}', or use the alembic.ini of a package that lives in only one of them.",
         database="",
+    )
+
+
+def _belongs_to_group(name: str) -> DatabaseNameError:
+    return DatabaseNameError(
+        f"Alembic cannot use {name}, because it belongs to a group. Use ampho instead, as in"
+        f" 'ampho db-up --database {name}'.",
+        database=name,
     )
 
 

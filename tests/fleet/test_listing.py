@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import zigzag
 from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database as Server
+from tenants import files
 
 from ampho import Database
 from ampho.errors import ConfigurationError, DatabaseNameError
@@ -287,3 +289,38 @@ def test_two_names_for_one_database_of_a_server(shop: Project, database: Server)
             listed[0] = Database("main", schema="public")
             assert "default and clients/main are two names" in each.error_line("db-up", "-d", "clients/main")
         assert database.tables() == []
+
+
+def test_a_rebase_looks_at_all_databases_of_the_group(each: Facade, shop: Project) -> None:
+    each.call("upgrade")
+    for number in (1, 2):
+        shop.revision("orders", f"orders_180000000{number}", "orders_2")
+    assert "has 2 parallel heads" in each.run("db-current", "-d", "tenants/acme").output
+    each.call("upgrade", "orders_1800000002", database="tenants/apex")
+    failed = each.error_line("db-rebase", "orders")
+    assert failed.startswith("tenants/apex: Revisions of the later line are already applied: orders_1800000002.")
+
+    each.call("downgrade", "orders_2", database="tenants/apex")
+    result = each.run("db-rebase", "orders")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert "orders_1800000002" in each.run("db-heads").stdout
+    each.call("upgrade", database="tenants")
+    assert each.call("survey", "tenants").others == ()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_alembic_cannot_connect_to_a_database_of_a_group(project: Project, framework: str) -> None:
+    files(project, framework, 2)
+    shutil.rmtree(project.migrations("orders"))
+    project.run("ampho", "db-init", "orders")
+
+    def fails(*command: str) -> str:
+        failed = project.run("alembic", "-c", "orders/migrations/alembic.ini", *command, check=False)
+        assert failed.exit_code == 1
+        return failed.stderr.splitlines()[-1]  # Alembic prints a traceback for each error of env.py
+
+    for name in ("tenants/t001", "tenants/nobody"):
+        assert f"Use ampho instead, as in 'ampho db-up --database {name}'" in fails("-x", f"database={name}", "current")
+    assert "Name one of them" in fails("-x", "database=tenants", "current")
+    assert "Use ampho instead, as in 'ampho db-up --database tenants/NAME'" in fails("current")
