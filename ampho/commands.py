@@ -253,21 +253,20 @@ class Commands:
         """
         from ampho.revise import rebase
 
-        def move(on: Opened) -> Revision:
-            return rebase.rebase(on.project, on.connection, package, x=x)
-
-        def check(on: Opened) -> object:
-            return rebase.check(on.project, on.connection, package, x=x)
-
         whole = self._running.project()
-        homes = whole.homes.select(whole.homes.of(package))
-        last = None
-        with closing(whole.each_of(homes)) as found:
-            for name in found:
-                if last is not None:
-                    self._running.on_one(check, last, observer, "db-rebase", mending=package)
-                last = name
-        return self._running.on_one(move, last or homes[0], observer, "db-rebase", mending=package)
+        with without_secrets(whole.url):
+            whole.check_addressed(package)
+            root, onto = rebase.later_line(whole.graph, whole.package(package))
+            with closing(whole.each_of(whole.homes.select(whole.homes.of(package)))) as names:
+                for name in names:
+                    self._running.on_one(
+                        lambda on: rebase.check_not_applied(on.project, on.connection, root, x=x),
+                        name,
+                        observer,
+                        "db-rebase",
+                        mending=package,
+                    )
+            return rebase.reparent(whole.graph[root], onto)
 
     def check(
         self,

@@ -43,7 +43,11 @@ COMMANDS = {
 }
 """The commands that print each key of the object, where these are not ``db-`` and the key."""
 
-WITHOUT: Schema = {"revision": {"not": {"required": ["generated"]}}}
+WITHOUT: Schema = {
+    "revision": {"not": {"required": ["generated"]}},
+    "run": {"not": {"required": ["fleet"]}},
+    "error": {"not": {"required": ["fleet"]}},
+}
 """What rules out a key as the only result: ``db-rev -a PACKAGE`` prints two."""
 
 ERROR = {
@@ -114,20 +118,24 @@ del RESULTS["object"]
 _ROLE = re.compile(r":\w+:`~?\.?([^`]+)`")
 
 
+_OF_ERROR = "Any command that fails, instead of its result; with db-up --keep-going, what failed besides a fleet."
+
+
 def schema() -> Schema:
     """Return the schema."""
     definitions: dict[str, Schema] = {"Path": {"type": "string", "description": "An absolute path."}}
     properties = {key: _result(key, RESULTS[key], definitions) for key in sorted(RESULTS)}
     properties["databases"] = _databases(properties)
-    properties["error"] = {"$ref": "#/$defs/Error", "description": "Any command that fails, instead of its result."}
+    properties["error"] = {"$ref": "#/$defs/Error", "description": _OF_ERROR}
     definitions["Error"] = _error()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:ampho:output:{VERSION}",
         "title": "What the commands of Ampho print with --json",
         "description": (
-            "One object with the version of this schema, the command, and one more key for the result; only db-rev -a"
-            " PACKAGE prints two, revision and generated. New fields may be added anywhere without a new version, and"
+            "One object with the version of this schema, the command, and one more key for the result. Two commands"
+            " print two: db-rev -a PACKAGE prints revision and generated; db-up on groups and other databases prints"
+            " fleet and run, or fleet and error. New fields may be added anywhere without a new version, and"
             " so may new kinds of results, errors, and lint rules. The existing fields keep their types, values, and"
             " meanings."
         ),

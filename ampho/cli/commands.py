@@ -304,6 +304,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
             if not (options.keep_going and members):
                 raise
             say(f"Error: {exc}", err=True, colors={"Error:": "red"})
+            results.append(exc)
             exit_code = exc.exit_code
     if members:
         report, code = upgrade_members(ctx, spec, members, options, x)

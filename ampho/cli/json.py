@@ -151,7 +151,7 @@ def print_json(ctx: click.Context, *results: object) -> None:
     """Print the results of a command as JSON; those of several databases as a list with an object for each."""
     payload: Object = {}
     for result in results:
-        key = key_of(type(result))
+        key = "error" if isinstance(result, AmphoError) else key_of(type(result))
         if each := by_database(result):
             payload["databases"] = [{"database": name, key: encode(one)} for name, one in each.items()]
         else:

@@ -181,14 +181,14 @@ class _Worker:
 
     def begin(self, turn: Turn) -> None:
         self.turn = turn
-        with suppress(BrokenPipeError):  # it has ended, which received() reports
+        with suppress(OSError):  # it has ended, which received() reports
             self.connection.send(turn)
 
     def received(self) -> Iterator[Ending | Output]:
         """Yield the ending that the process sent; if the process itself has ended, one that says so."""
         try:
             ending = self.connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError if it was killed while it was sending
             ending = self._died()
         if isinstance(ending, str):
             raise AppNotFoundError(f"A worker process could not load the app: {ending}.")

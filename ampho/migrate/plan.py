@@ -275,6 +275,19 @@ def plan_upgrade(
     return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
 
 
+def check_upgrade(graph: Graph, specifier: str) -> None:
+    """Check the specifier of an upgrade as far as this is possible without the state of a database.
+
+    :raises SpecifierError: if no database can be upgraded to it.
+    """
+    spec = parse(specifier)
+    if spec.offset > 0:
+        ids = graph.ids if spec.branch is None else find_branch(graph, spec.branch, spec.text).ids
+        check_enough(spec, ids, "to apply")
+    else:
+        _upgrade_targets(Applied.from_rows(graph, (), Journal()), spec)
+
+
 def plan_downgrade(
     graph: Graph,
     rows: Iterable[str],

@@ -19,6 +19,7 @@ from ampho._text import describe, listed, shown_path
 from ampho.database.version_rows import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.history.graph import Graph
+from ampho.history.package import MigrationPackage
 from ampho.history.revision import Revision, parse_revision
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
@@ -30,27 +31,25 @@ if TYPE_CHECKING:
 _REVISES = re.compile(rb"^Revises:[^\r\n]*", re.MULTILINE)
 
 
-def rebase(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> Revision:
-    """Make the later of the two lines of a package revise the head of the other, for ``db-rebase``.
+def later_line(graph: Graph, package: MigrationPackage) -> tuple[str, str]:
+    """Return the first revision of the later of the two lines of a package, and the head of the other line.
 
     The later line is the one whose first revision is newer, according to its id or its ``Create Date``.
 
-    :return: the first revision of the later line.
+    :raises RevisionInputError: if the later line cannot be moved after the other.
     """
-    root, onto = check(project, connection, package, x=x)
-    return _reparent(project.graph[root], onto)
-
-
-def check(project: Project, connection: Connection, package: str, *, x: Sequence[str] = ()) -> tuple[str, str]:
-    """Check that the later line can be moved, and that no revision of it is applied to the database.
-
-    :return: the first revision of the later line, and the head of the other line.
-    """
-    project.package(package).check_writable()
-    project.check_addressed(package)
-    graph = project.graph
-    root, onto = _later_line(graph, package)
+    package.check_writable()
+    root, onto = _later_line(graph, package.name)
     _check_result(graph, replace(graph[root], down_revisions=(onto,)))
+    return root, onto
+
+
+def check_not_applied(project: Project, connection: Connection, root: str, *, x: Sequence[str] = ()) -> None:
+    """Check that no revision of a line is applied to a database.
+
+    :param root: the first revision of the line.
+    """
+    graph, package = project.graph, project.graph[root].package
     line = graph.descendants([root], within=package) | {root}
     applied = query(project, connection, x, partial(Applied.from_rows, graph)).known & line
     if applied:
@@ -59,7 +58,6 @@ def check(project: Project, connection: Connection, package: str, *, x: Sequence
             f" {_merge_instead(package)}",
             package=package,
         )
-    return root, onto
 
 
 def _merge_instead(package: str) -> str:
@@ -124,7 +122,8 @@ def _check_result(graph: Graph, moved: Revision) -> None:
         )
 
 
-def _reparent(revision: Revision, parent: str) -> Revision:
+def reparent(revision: Revision, parent: str) -> Revision:
+    """Make a revision revise another one, by editing its file, and return it."""
     path = revision.path.resolve()
     try:
         changed = _with_parent(path.read_bytes(), parent)

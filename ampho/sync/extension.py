@@ -219,9 +219,7 @@ class FlaskFramework(Framework):
 
     def at_once(self, functions: Iterator[Callable[[], R]], limit: int) -> Generator[R]:
         """Run functions in threads, and yield their results as they come."""
-        from ampho.sync.threads import (
-            at_once,
-        )  # imported late, because an app that only serves requests needs no threads
+        from ampho.sync.threads import at_once  # imported late, because an app that only serves requests needs none
 
         return at_once(functions, limit)
 

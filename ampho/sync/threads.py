@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -19,7 +21,7 @@ def at_once(functions: Iterator[Callable[[], T]], limit: int) -> Generator[T]:
     """Run functions in threads, and yield their results as they come.
 
     The threads are daemons, unlike those of an executor: a server may not answer for minutes, and Ctrl-C has to end the
-    command nevertheless.
+    command nevertheless. Each function runs in the app context of the caller, which listeners of an engine may use.
 
     :param limit: the maximum number of threads.
     """
@@ -29,7 +31,7 @@ def at_once(functions: Iterator[Callable[[], T]], limit: int) -> Generator[T]:
     running = 0
     try:
         for function in functions:
-            waiting.put(function)
+            waiting.put(partial(copy_context().run, function))
             running += 1
             if running > len(threads):
                 threads.append(threading.Thread(target=_serve, args=(waiting, done), daemon=True))

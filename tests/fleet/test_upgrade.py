@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 from facade import FRAMEWORKS
+from jsonschema import Draft202012Validator
 from project import Project
 from servers import Database
 from tenants import Fleet, files, locked, processes_of, schemas
+
+from ampho.cli.json import SCHEMA
 
 COUNT = int(os.environ.get("AMPHO_FLEET", "12"))
 ROUNDS = int(os.environ.get("AMPHO_FLEET_ROUNDS", "1"))
@@ -94,6 +97,56 @@ def test_a_command_without_databases_says_which_groups_it_did_not_look_at(projec
     found = json.loads(done.stdout)
     assert found["run"]["steps"] == []
     assert found["fleet"]["outcomes"] == {"upgraded": 3}
+
+
+def test_an_upgrade_that_goes_on_reports_the_database_that_failed_in_json(project: Project) -> None:
+    files(project, "flask", 1)
+    project.package("shop")
+    project.revision("shop", "shop_1", upgrade="op.execute('no SQL')")
+    app = project.read("app.py").replace("'AMPHO_MIGRATION_PACKAGES': []", "'AMPHO_MIGRATION_PACKAGES': ['shop']")
+    project.write("app.py", app)
+    failed = project.run("ampho", "db-up", "--all", "-k", "--json", check=False)
+    assert failed.exit_code == 1
+    found = json.loads(failed.stdout)
+    Draft202012Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(found)
+    assert found["error"]["revision"] == "shop_1"
+    assert found["fleet"]["outcomes"] == {"upgraded": 1}
+
+
+def test_a_wrong_specifier_is_an_error_even_if_everything_is_applied(project: Project) -> None:
+    files(project, "flask", 2)
+    project.run("ampho", "db-up", "-d", "tenants")
+    for spec, words in (
+        ("order_1", "Did you mean orders_1?"),
+        ("orders@+2", "there is only 1 revision to apply"),
+        ("-1", "that is a downgrade"),
+    ):
+        failed = project.run("ampho", "db-up", "-d", "tenants", spec, check=False)
+        assert failed.exit_code == 1
+        assert words in failed.stderr
+    assert "2 up to date" in project.run("ampho", "db-up", "-d", "tenants", "orders@+1").stdout
+
+
+def test_listeners_of_engines_may_use_the_app_in_the_threads_of_a_survey(project: Project) -> None:
+    listener = (
+        "from flask import current_app\nfrom sqlalchemy import Engine, event\n"
+        "event.listen(Engine, 'connect', lambda connection, record: current_app.name)\n"
+    )
+    files(project, "flask", 2, body=listener)
+    assert "2 upgraded" in project.run("ampho", "db-up", "-d", "tenants").stdout
+
+
+def test_a_rebase_looks_at_all_databases_of_a_group(project: Project) -> None:
+    files(project, "flask", 2)
+    project.run("ampho", "db-up", "-d", "tenants")
+    project.revision("orders", "orders_1600000002", "orders_1")
+    project.revision("orders", "orders_1600000003", "orders_1")
+    project.run("ampho", "db-up", "-d", "tenants/t001", "orders_1600000003")
+    failed = project.run("ampho", "db-rebase", "orders", check=False)
+    assert "tenants/t001: Revisions of the later line are already applied: orders_1600000003." in failed.stderr
+    project.run("ampho", "db-down", "-d", "tenants/t001", "orders@-1")
+    done = project.run("ampho", "db-rebase", "orders")
+    assert done.stdout.startswith("orders_1600000003 now revises orders_1600000002: ")
 
 
 def run(fleet: Fleet, fail: str, *options: str) -> tuple[int, dict[str, Any]]:

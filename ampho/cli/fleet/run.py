@@ -18,6 +18,7 @@ from ampho.cli.lines import say, warn
 from ampho.errors import AmphoError
 from ampho.fleet.report import Ending, FleetOutcome
 from ampho.history.homes import ANY, is_pattern
+from ampho.migrate.plan import check_upgrade
 from ampho.status.deployment import Status
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[lis
         found, groups = project.databases(names, [specifier]), project.homes.groups
         if len(found) == 1 and not is_pattern(found[0]):
             return list(found), []
+        project.check_specifier(specifier)
         named = [name for name in found if project.homes.home(name) not in groups]
+        for home in {project.homes.home(name) for name in found if name not in named}:
+            check_upgrade(project.graph_of(home), specifier)  # a survey would not, if everything is applied
         return named, [name for name in found if name not in named]
 
     return call(ctx, select)
