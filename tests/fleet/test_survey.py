@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -328,6 +329,29 @@ def test_a_request_signs_a_tenant_up(project: Project) -> None:
                 await each.ampho.dispose(each.app)
 
         asyncio.run(requests())
+
+
+def test_threads_of_flask_sign_tenants_up(project: Project) -> None:
+    """Six requests at once, two for each tenant: one upgrades its database, and the other finds nothing to do."""
+    write(project)
+    with facade(project, "flask", [], URLS["flask"]) as each:
+        names = ["acme", "apex", "zeta"]
+        each.ampho.databases("tenants", packages=["orders"])(
+            lambda: [Database(name, url=f"sqlite:///{name}.db") for name in names]
+        )
+
+        @each.app.post("/sign-up/<name>")  # type: ignore[untyped-decorator]
+        def create(name: str) -> dict[str, Any]:
+            return {"steps": len(each.ampho.upgrade(database=f"tenants/{name}").steps)}
+
+        def sign_up(name: str) -> int:
+            answer: dict[str, int] = each.app.test_client().post(f"/sign-up/{name}").get_json()
+            return answer["steps"]
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sorted(pool.map(sign_up, names * 2)) == [0, 0, 0, 2, 2, 2]
+        found = each.call("survey", "tenants")
+        assert (found.total, found.others) == (3, ())
 
 
 @pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
