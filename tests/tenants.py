@@ -68,12 +68,23 @@ class Fleet:
 
     def check_whole(self) -> None:
         """Check that each revision was applied exactly once to each tenant."""
+        assert self.database is not None
         ids = [f"orders_{number}" for number in range(1, self.revisions + 1)]
-        for name in self.names:
-            assert self.query(name, "SELECT version_num FROM {}.alembic_version") == [ids[-1]], name
-            assert self.query(name, "SELECT revision FROM {}." + JOURNAL + " WHERE outcome = 'done' ORDER BY id") == ids
-            for number in range(1, self.revisions + 1):
-                assert self.query(name, f"SELECT id FROM {{}}.table_{number}") == [1], name
+        done = f"SELECT revision FROM {{}}.{JOURNAL} WHERE outcome = 'done' ORDER BY id"
+        rows = " UNION ALL ".join(f"SELECT id FROM {{0}}.table_{number}" for number in range(1, self.revisions + 1))
+        with self.database.connect() as connection:
+            for name in self.names:
+
+                def query(statement: str, name: str = name) -> list[Any]:
+                    return list(connection.execute(text(statement.format(self.place(name)))).scalars())
+
+                assert query("SELECT version_num FROM {}.alembic_version") == [ids[-1]], name
+                assert query(done) == ids, name
+                assert query(rows) == [1] * self.revisions, name
+
+    def place(self, name: str) -> str:
+        """Return the schema or the database of a tenant, as it is written in SQL."""
+        return name
 
     def query(self, name: str, statement: str) -> list[Any]:
         assert self.database is not None

@@ -8,9 +8,12 @@ import random
 import re
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from ampho.cli.json import SCHEMA
 COUNT = int(os.environ.get("AMPHO_FLEET", "12"))
 ROUNDS = int(os.environ.get("AMPHO_FLEET_ROUNDS", "1"))
 SIGNALS = int(os.environ.get("AMPHO_FLEET_SIGNALS", "2"))
+MEMORY = int(os.environ.get("AMPHO_FLEET_MEMORY", "150"))
 LOCK = os.environ.get("AMPHO_FLEET_LOCK", "1") == "1"  # without the lock, the test with kills has to fail
 POSTGRES = pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
 PSYCOPG = pytest.mark.drivers("postgresql+psycopg")
@@ -324,6 +328,38 @@ def test_workers_end_with_a_command_that_is_killed(project: Project, database: D
     _wait_for(lambda: not processes_of(project.folder))
     assert fleet.rows("t000") == ["orders_1"]
     _wait_for(lambda: not fleet.locks())
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.timeout(0)
+def test_the_peak_memory_hardly_grows_with_the_number_of_databases(project: Project) -> None:
+    fleet = files(project, "flask", MEMORY)
+    few, few_of_worker = _peaks(project, 50, *(f"tenants/t0{ten}*" for ten in range(5)))
+    fleet.add_revision()
+    many, many_of_worker = _peaks(project, MEMORY, "tenants")
+    figures = f"50 databases: {few} kB, {few_of_worker} kB; {MEMORY} databases: {many} kB, {many_of_worker} kB"
+    sys.stdout.write(f"{figures}\n")  # for pytest -s
+    growth = 5_000 + 3 * MEMORY  # the names of the databases, first of those to upgrade, and then in the report
+    assert many - few < growth, figures
+    assert many_of_worker - few_of_worker < growth, figures  # a fork shares the memory of the command
+
+
+def _peaks(project: Project, count: int, *names: str) -> tuple[int, int]:
+    """Upgrade databases, and return the peak memory of the command, and of its largest worker, in kB."""
+    options = [option for name in names for option in ("-d", name)]
+    command = project.start("ampho", "db-up", *options, "-j", "2", "--json", fresh=True)
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(command.communicate()))
+    reader.start()
+    found: dict[int, int] = {}
+    while reader.is_alive():
+        for pid in processes_of(project.folder):
+            with suppress(OSError, StopIteration):  # it may just have ended
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                found[pid] = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        reader.join(0.1)
+    assert json.loads(said[0])["fleet"]["outcomes"] == {"upgraded": count}, said
+    return found.pop(command.pid), max(found.values())
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
