@@ -186,7 +186,7 @@ class Running:
 
     def _on(
         self,
-        name: str,
+        database: str | Project,
         work: Callable[[Opened], T],
         observer: Observer | None,
         *,
@@ -195,7 +195,8 @@ class Running:
         mending: str | None = None,
         of_folders: bool = True,
     ) -> T:
-        project = self._whole.of(name)
+        project = self._whole.of(database) if isinstance(database, str) else database
+        name = project.database
         receiver = self.receiver(observer, name)
         with (
             naming(self._whole, name),
@@ -218,7 +219,7 @@ class Running:
         observers = Observers(whole.url)
         observers.members.append(observer or Observer())
         with closing(whole.each_of(whole.databases(database))) as found:
-            for part in (whole.of(name) for name in found):
+            for part in map(whole.of, found):
                 with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
                     created = self.framework.create(part)
                 for what in created:
@@ -370,7 +371,7 @@ class Running:
         planner = self._planner(specifier, database, x, observer)
         plan = planner.plan(specifier)
         whole = self._whole
-        dialects = {name: whole.of(name).url.get_backend_name() for name in plan.databases}
+        dialects = {name: planner.state(name).project.url.get_backend_name() for name in plan.databases}
         is_async = whole.url.get_dialect().is_async
         return self.framework.in_thread(partial(explained, plan, whole.graph, dialects.__getitem__, is_async=is_async))
 
@@ -413,7 +414,8 @@ class Running:
                 )
 
             try:
-                progress.finished(self._on(steps.databases[0], run, observer, renews=True, of_folders=False))
+                project = planner.state(steps.databases[0]).project
+                progress.finished(self._on(project, run, observer, renews=True, of_folders=False))
             except AmphoError as exc:
                 progress.failed(steps, exc)
         done = progress.result()
@@ -427,9 +429,13 @@ class Running:
 
         whole = self._whole
         whole.check_migratable(specifier)
+        names, read = list[str](), self._states(x, observer)
         with closing(whole.each_of(whole.databases(database, [specifier]))) as found:
-            names = tuple(found)
-        return UpgradePlanner(whole, names, database is not None, self._states(x, observer))
+            for name in found:
+                names.append(name)
+                with suppress(AmphoError):  # which the plan raises
+                    read(name)  # now, because to find one of many databases later, its group would be listed again
+        return UpgradePlanner(whole, names, database is not None, read)
 
     def check_of_others(
         self, database: str | None, x: Sequence[str], observer: Observer | None

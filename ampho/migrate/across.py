@@ -102,7 +102,7 @@ class UpgradePlanner:
 
     def _add_needed(self, database: str, step: Step) -> Iterator[tuple[str, Step]]:
         """Add the pending steps in other databases that a step depends on, and yield them."""
-        for other, needed in self.whole.of(database).needed_elsewhere(step.revision.id):
+        for other, needed in self.needed_elsewhere(database, step):
             if self.errors and other in self.errors:
                 continue  # the step is skipped when it is its turn
             found = self.state(other).plan(needed)
@@ -140,7 +140,11 @@ class UpgradePlanner:
 
     def _needs(self, database: str, step: Step, waiting: set[tuple[str, str]]) -> bool:
         """Return whether a step depends on a step in another database that has not run."""
-        return not waiting.isdisjoint(self.whole.of(database).needed_elsewhere(step.revision.id))
+        return not waiting.isdisjoint(self.needed_elsewhere(database, step))
+
+    def needed_elsewhere(self, database: str, step: Step) -> tuple[tuple[str, str], ...]:
+        """Return the revisions in other databases on which a step depends directly: their databases and ids."""
+        return self.state(database).project.needed_elsewhere(step.revision.id)
 
 
 def segments(plan: Plan) -> Iterator[Plan]:
@@ -219,8 +223,7 @@ class Progress:
 
     def _reason(self, step: Step) -> str:
         """Return why a step cannot run: a step in another database that it depends on has not run."""
-        project = self._planner.whole.of(step.database)
-        for other, needed in project.needed_elsewhere(step.revision.id):
+        for other, needed in self._planner.needed_elsewhere(step.database, step):
             if (other, needed) in self._left or other in (self._planner.errors or ()):
                 why = "failed" if other in self._errors else "was skipped"
                 return f"{step.revision.id} depends on {needed}, and {other} {why}"

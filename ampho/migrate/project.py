@@ -321,6 +321,9 @@ class Project:
     def each_of(self, names: Iterable[str]) -> Generator[str]:
         """Yield the names of single databases, with those that patterns such as ``tenants/*`` select, one by one."""
         wanted = tuple(names)
+        if not self.homes.stands_for_several(wanted):
+            yield from wanted  # of() lists the group, if necessary
+            return
         yield from (name for name in wanted if self.homes.home(name) not in self.homes.groups)
         with closing(self.members(name for name in wanted if self.homes.home(name) in self.homes.groups)) as found:
             for member in found:

@@ -324,3 +324,20 @@ def test_alembic_cannot_connect_to_a_database_of_a_group(project: Project, frame
         assert f"Use ampho instead, as in 'ampho db-up --database {name}'" in fails("-x", f"database={name}", "current")
     assert "Name one of them" in fails("-x", "database=tenants", "current")
     assert "Use ampho instead, as in 'ampho db-up --database tenants/NAME'" in fails("current")
+
+
+def test_an_upgrade_lists_a_group_once(each: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
+    each.call("upgrade")
+    monkeypatch.setattr("ampho.migrate.project._REMEMBERED", 1)  # instead of more databases
+    calls: list[str] = []
+
+    def clients() -> Iterator[Database]:
+        calls.append("clients")
+        framework = "quart" if each.ampho.is_async else "flask"
+        yield from (Database(name, url=url(framework, f"client_{name}")) for name in NAMES)
+
+    listing(each, clients)
+    assert len(each.call("plan", database="clients").steps) == 6
+    assert calls == ["clients"]
+    assert len(each.call("upgrade", database="clients", create=True).steps) == 6
+    assert calls == ["clients"] * 3  # also to create them
