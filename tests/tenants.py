@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,12 +86,22 @@ class Fleet:
 
     def place(self, name: str) -> str:
         """Return the schema or the database of a tenant, as it is written in SQL."""
-        return name
+        return (
+            name if self.database is None or self.database.backend == "postgresql" else f"{self.database.name}_{name}"
+        )
+
+    def resolve(self, failure: dict[str, Any]) -> None:
+        """Undo what an upgrade that was killed has left in a database that cannot roll it back."""
+        assert self.database is not None
+        assert self.database.backend == "mariadb", failure
+        (number,) = set(re.findall(r"orders_(\d+)", failure["cause"])) or {""}
+        self.database.run(f"DROP TABLE IF EXISTS {self.place(failure['database'].partition('/')[2])}.table_{number}")
+        self.project.run("ampho", "db-resolve", f"orders_{number}", "--not-applied", "-d", failure["database"])
 
     def query(self, name: str, statement: str) -> list[Any]:
         assert self.database is not None
         with self.database.connect() as connection:
-            return list(connection.execute(text(statement.format(name))).scalars())
+            return list(connection.execute(text(statement.format(self.place(name)))).scalars())
 
     def rows(self, name: str) -> list[str]:
         """Return the version rows of a tenant."""
@@ -100,6 +112,10 @@ class Fleet:
     def locks(self) -> list[Any]:
         """Return the processes that hold a lock of Ampho in the database."""
         assert self.database is not None
+        if self.database.backend == "mariadb":
+            digests = [hashlib.blake2b(self.place(name).encode(), digest_size=16).hexdigest() for name in self.names]
+            found = [self.database.query(f"SELECT IS_USED_LOCK('ampho_{digest}')") for digest in digests]
+            return [holder for ((holder,),) in found if holder is not None]
         with self.database.connect() as connection:
             found = connection.execute(
                 text(
@@ -118,6 +134,21 @@ def schemas(project: Project, database: Database, count: int, *, body: str = "",
     fleet.write(framework, url, place={"schema": "{}"}, body=body, **config)
     database.run(*(f"CREATE SCHEMA {name}" for name in fleet.names))
     return fleet
+
+
+@contextmanager
+def servers_databases(project: Project, database: Database, count: int, **config: Any) -> Iterator[Fleet]:
+    """Yield tenants that are databases of MariaDB."""
+    fleet = Fleet(project, count, database)
+    url = database.url.render_as_string(hide_password=False)
+    place = {"url": url.replace(database.name, f"{database.name}_{{}}")}
+    fleet.write("quart" if database.is_async else "flask", url, place=place, **config)
+    names = [fleet.place(name) for name in fleet.names]
+    database.run(*(f"CREATE DATABASE {name}" for name in names))
+    try:
+        yield fleet
+    finally:
+        database.run(*(f"DROP DATABASE {name}" for name in names))
 
 
 def files(project: Project, framework: str, count: int, *, body: str = "", **config: Any) -> Fleet:
