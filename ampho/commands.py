@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ampho.errors import DatabasesError
 from ampho.results import combined, databases_error, named
-from ampho.running import Framework, Opened, Running, naming, warned, without_secrets
+from ampho.running import CONNECTIONS, Framework, Opened, Running, naming, warned, without_secrets
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
@@ -608,7 +608,7 @@ class Commands:
         database: str | Iterable[str] | None = None,
         *,
         thorough: bool = False,
-        connections: int = 16,
+        connections: int = CONNECTIONS,
         x: Sequence[str] = (),
         observer: Observer | None = None,
     ) -> FleetStatus:
@@ -703,7 +703,7 @@ class Commands:
             fleet = FleetWaiting(timeout, deadline, observer)
             while True:
                 left = fleet.left or _as_tuple(database)
-                with closing(self.surveyed(left, limit=16, x=x)) as surveyed:
+                with closing(self.surveyed(left, x=x)) as surveyed:
                     found = fleet.look(state for _, state in surveyed)
                 if found is not None:
                     return found

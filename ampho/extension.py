@@ -351,23 +351,24 @@ class Extension(ABC):
     def _part(self, app: App, homes: Homes, database: str | Member) -> Part:
         from ampho.migrate.project import Part, metadata_of
 
-        is_same = partial(self._is_same, app)
         if isinstance(database, str):
-            url = self._direct_url(app, database) or self._url(app, database)
-            metadata = metadata_of(self._metadatas(app), homes, database, is_same)
-            return Part(url, metadata, self._options(app, database))
-        metadata = metadata_of(self._metadatas(app), homes, database.name, is_same)
-        url = self._member_url(app, database) or self._part(app, homes, DEFAULT_DATABASE).url
-        return Part(url, metadata, self._options(app, DEFAULT_DATABASE))
+            name, own, url = database, database, self._migrating_url(app, database)
+        else:
+            name, own, url = database.name, DEFAULT_DATABASE, self._member_url(app, database)
+        metadata = metadata_of(self._metadatas(app), homes, name, partial(self._is_same, app))
+        return Part(url, metadata, self._options(app, own))
+
+    def _migrating_url(self, app: App, database: str) -> URL:
+        return self._direct_url(app, database) or self._url(app, database)
 
     @leaving_no_frames
-    def _member_url(self, app: App, member: Member) -> URL | None:
-        """Return the URL of a database of a group, if it has one of its own; by default, with the app's driver."""
-        if member.url is None:
-            if member.schema is None:
-                raise ConfigurationError(f"The database {member.name} has no url= and no schema=. Add one of them.")
-            return None
-        return self._complete_url(app, member.url, f"url= of {member.name}", DEFAULT_DATABASE)
+    def _member_url(self, app: App, member: Member) -> URL:
+        """Return the URL of a database of a group; by default, with the app's driver."""
+        if member.url is not None:
+            return self._complete_url(app, member.url, f"url= of {member.name}", DEFAULT_DATABASE)
+        if member.schema is None:
+            raise ConfigurationError(f"The database {member.name} has no url= and no schema=. Add one of them.")
+        return self._migrating_url(app, DEFAULT_DATABASE)
 
     def _is_same(self, app: App, one: str, other: str) -> bool:
         """Return whether two names of databases stand for the same address."""
@@ -382,7 +383,7 @@ class Extension(ABC):
         It is None for a database in memory, which is always another one. Schemas are left out.
         """
         if isinstance(database, str):
-            url = self._direct_url(app, database) or self._url(app, database)
+            url = self._migrating_url(app, database)
         else:
             url = parse_url(database.url, f"url= of {database.name}")
         is_own = url.get_backend_name() == "sqlite" and is_in_memory(url)

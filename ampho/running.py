@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CONNECTIONS = 16
+"""The maximum number of connections of a survey at the same time, unless the caller chooses another one."""
+
 
 class Framework(ABC):
     """The interface to Flask or Quart, through which a command loads the app's migrations, connects, and waits."""
@@ -254,7 +257,12 @@ class Running:
         return Named(observer, database)
 
     def survey(
-        self, database: str | Iterable[str] | None, *, limit: int, is_thorough: bool = False, x: Sequence[str] = ()
+        self,
+        database: str | Iterable[str] | None,
+        *,
+        limit: int = CONNECTIONS,
+        is_thorough: bool = False,
+        x: Sequence[str] = (),
     ) -> Generator[Surveyed]:
         """Yield databases and their states as they come, many at the same time, without locks.
 
@@ -327,9 +335,13 @@ class Running:
     @contextmanager
     def without_database(self, observer: Observer | None) -> Iterator[Project]:
         """Yield the project of the whole app, while no other run is in progress."""
-        project = self._whole
+        with self._unconnected(self._whole, observer):
+            yield self._whole
+
+    @contextmanager
+    def _unconnected(self, project: Project, observer: Observer | None) -> Iterator[None]:
         with without_secrets(project.url), warned(project, observer), self.framework.exclusive():
-            yield project
+            yield
 
     @contextmanager
     def connected_if(
@@ -342,13 +354,9 @@ class Running:
         """Yield the project of one database, and a connection if the work needs the database."""
         name = self._whole.homes.select_one(database, command)
         project = self._whole.of(name)
-        with naming(self._whole, name):
-            if online:
-                with self._connected(project, observer) as connection:
-                    yield project, connection
-                return
-            with without_secrets(project.url), warned(project, observer), self.framework.exclusive():
-                yield project, None
+        opened = self._connected(project, observer) if online else self._unconnected(project, observer)
+        with naming(self._whole, name), opened as connection:
+            yield project, connection
 
     # ---- Several databases under one plan ----
 

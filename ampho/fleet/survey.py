@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.engine import Connection, Engine
 
-CONNECTIONS = 16
-"""The default number of connections at the same time."""
-
 _SCHEMAS_AT_ONCE = 50  # PostgreSQL locks a table and its index for each of them, and its table of locks is not large
 _IN_SCHEMAS = text(
     "SELECT n.nspname, c.relname FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid"
@@ -83,17 +80,17 @@ class Survey:
 
         :param names: names and patterns from :meth:`ampho.migrate.project.Project.databases`.
         """
-        wanted, groups = tuple(names), self.whole.homes.groups
-        for home in {self.whole.homes.home(name) for name in wanted}:
+        wanted, home_of, groups = tuple(names), self.whole.homes.home, self.whole.homes.groups
+        for home in set(map(home_of, wanted)):
             self._is_complete(home, ())  # so that no two threads read the revision files
-        yield from (partial(self._look_at_one, name) for name in wanted if self.whole.homes.home(name) not in groups)
+        yield from (partial(self._look_at_one, name) for name in wanted if home_of(name) not in groups)
         batch: list[Member] = []
-        with closing(self.whole.members(name for name in wanted if self.whole.homes.home(name) in groups)) as members:
+        with closing(self.whole.members(name for name in wanted if home_of(name) in groups)) as members:
             for member in members:
                 if member.url is not None or member.schema is None:
                     yield partial(self._look_at_one, member)
                     continue
-                if batch and (len(batch) == _SCHEMAS_AT_ONCE or _group(member) != _group(batch[0])):
+                if batch and (len(batch) == _SCHEMAS_AT_ONCE or home_of(member.name) != home_of(batch[0].name)):
                     yield partial(self._look_at_schemas, batch)
                     batch = []
                 batch.append(member)
@@ -225,10 +222,6 @@ def _reporting(project: Project) -> Iterator[None]:
         if isinstance(exc, AmphoError) or not is_of_database(exc):
             raise
         raise database_error(exc, project.url) from None
-
-
-def _group(member: Member) -> str:
-    return member.name.partition("/")[0]
 
 
 def _is_plain(project: Project) -> bool:

@@ -84,12 +84,12 @@ class Workers:
 
     def begin(self, turn: Turn) -> None:
         """Pass a turn to a free worker, and start one if there is none."""
-        worker = next((worker for worker in self._workers if worker.turn is None), None)
         if self._context is None and self._work is None:
             self._choose()
         if self._context is None:
             self._turn = turn
             return
+        worker = next((worker for worker in self._workers if worker.turn is None), None)
         if worker is None:
             worker = _Worker(self._context, self._make, [pipe for worker in self._workers for pipe in worker.pipes])
             self._workers.append(worker)
@@ -155,12 +155,7 @@ class _Worker:
     :ivar connection: the pipe through which it gets turns, and sends endings.
     """
 
-    def __init__(
-        self,
-        context: _Context,
-        make: Callable[[], Work],
-        inherited: Sequence[Connection],
-    ) -> None:
+    def __init__(self, context: _Context, make: Callable[[], Work], inherited: Sequence[Connection]) -> None:
         self.turn: Turn | None = None
         self.is_dead = False
         self.connection, theirs = context.Pipe()
@@ -256,11 +251,7 @@ def _is_single_threaded() -> bool:
 
 
 def _serve(
-    make: Callable[[], Work],
-    connection: Connection,
-    printed: Connection,
-    parent: int,
-    inherited: Sequence[Connection],
+    make: Callable[[], Work], connection: Connection, printed: Connection, parent: int, inherited: Sequence[Connection]
 ) -> None:
     """Do what the command asks for, until it closes the pipe.
 
@@ -279,27 +270,19 @@ def _serve(
             connection.send(describe(exc))
             return
         for number in count(1):
-            if not _turn(work, connection):
-                return
+            connection.send(_turn(work, connection.recv()))
             if number % _TURNS == 0:
                 gc.collect()  # engines are in cycles, and the command line hardly ever looks for garbage
 
 
-def _turn(work: Work, connection: Connection) -> bool:
-    """Do one turn, and return whether there may be another one."""
-    turn, is_interrupted = connection.recv(), False
+def _turn(work: Work, turn: Turn) -> Ending:
     try:
-        ending = work(turn)
+        return work(turn)
     except KeyboardInterrupt:
-        ending, is_interrupted = Ending(turn.member.name, FleetOutcome.FAILED, cause=INTERRUPTED), True
-    _flush()
-    connection.send(ending)
-    return not is_interrupted
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        return Ending(turn.member.name, FleetOutcome.FAILED, cause=INTERRUPTED)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
 
 
 def _print_to(pipe: Connection) -> None:

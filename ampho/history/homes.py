@@ -110,7 +110,7 @@ class Homes:
             return found
         guess = did_you_mean(name, [*self.names, *self.groups])
         listed = [*self.names, *(f"{group}/NAME" for group in self.groups)]
-        known = f"The databases are {', '.join(listed)}" if len(listed) > 1 else "The app has one"
+        known = f"The databases are {', '.join(listed)}" if self.are_several else "The app has one"
         remedy = guess or f"{known}. To add one, list its packages in {DATABASES}."
         raise DatabaseNameError(f"{name} is not a database in which a package lives. {remedy}", database=name)
 
@@ -138,9 +138,10 @@ class Homes:
             )
         found = self.select(name)
         if self.stands_for_several(found):
+            example = f"{self.home(found[-1])}/NAME" if is_pattern(found[-1]) else found[-1]
             raise DatabaseNameError(
                 f"{command} uses one database, and {name} stands for several. Name one of them, for example"
-                f" '--database {self.home(found[-1])}/NAME'.",
+                f" '--database {example}'.",
                 database=str(name),
             )
         return found[0]

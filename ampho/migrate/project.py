@@ -6,6 +6,7 @@ the part of the project that belongs to this database; see :meth:`Project.of`.
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -105,10 +106,6 @@ def each_metadata(items: Iterable[MetaData | Sequence[MetaData]]) -> Iterator[Me
         yield from item if isinstance(item, Sequence) else (item,)
 
 
-def _is_same_name(one: str, other: str) -> bool:
-    return one == other
-
-
 @dataclass(frozen=True, eq=False)
 class Project:
     """The migrations of one app, or the part of them that belongs to one database.
@@ -154,7 +151,7 @@ class Project:
     list_members: Callable[[str], Generator[Member]] | None = None
     member: Member | None = None
     models: Callable[[], Mapping[str | None, MetaData | Sequence[MetaData]]] = dict
-    is_same: Callable[[str, str], bool] = _is_same_name
+    is_same: Callable[[str, str], bool] = operator.eq
     address: Callable[[str | Member], Hashable] | None = None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 

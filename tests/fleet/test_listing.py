@@ -103,6 +103,8 @@ def test_a_command_on_one_database_refuses_a_group(each: Facade) -> None:
     for name in ("tenants", "tenants/a*"):
         with pytest.raises(DatabaseNameError, match=rf"db-down uses one database, and {name[:7]}.* stands for several"):
             each.call("downgrade", database=name)
+    with pytest.raises(DatabaseNameError, match="for example '--database tenants/NAME'"):
+        each.call("downgrade", database="*")
     with pytest.raises(DatabaseNameError, match="the app has several: default, tenants/NAME"):
         each.call("downgrade")
 

@@ -131,6 +131,23 @@ def test_a_wrong_specifier_is_an_error_even_if_everything_is_applied(project: Pr
     assert "2 up to date" in project.run("ampho", "db-up", "-d", "tenants", "orders@+1").stdout
 
 
+def test_a_number_of_canaries_is_not_the_name_of_one(project: Project) -> None:
+    files(project, "flask", 1)
+    unreachable = "yield Database('1', url='sqlite:////nowhere/1.db')\n        yield Database(name,"
+    project.write("app.py", project.read("app.py").replace("yield Database(name,", unreachable))
+    done = project.run("ampho", "db-up", "-d", "tenants", "--canary", "1", check=False)
+    assert done.exit_code == 4
+    assert "1 upgraded, 1 unreachable" in done.stdout
+
+
+def test_a_worker_goes_on_after_an_interrupted_revision(project: Project) -> None:
+    fleet = files(project, "flask", 4)
+    fleet.add_revision("raise KeyboardInterrupt")
+    code, found = run(fleet, "", "-k")
+    assert (code, found["outcomes"]) == (4, {"failed": 4})
+    assert all("Interrupted" in failure["cause"] for failure in found["failures"])
+
+
 def test_listeners_of_engines_may_use_the_app_in_the_threads_of_a_survey(project: Project) -> None:
     listener = (
         "from flask import current_app\nfrom sqlalchemy import Engine, event\n"

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ampho.migrate.project import Member
     from ampho.status.fleet import MemberState
 
-_CONNECTIONS = 16  # the maximum number of connections of the survey
-
 
 def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[list[str], list[str]]:
     """Return the databases that names select: those that are upgraded in this process, and those in worker processes.
@@ -143,12 +141,14 @@ class _Survey:
         self._shown = shown
         self._options = options
         self._behind: list[Member] = []
-        self._is_canary_known = options.canary is None or options.canary.isdecimal()
+        canary = options.canary or ""
+        self._number, self._canary = (int(canary), "") if canary.isdecimal() else (0, canary)
+        self._is_canary_known = not self._canary
         self.is_canary_unreachable = False
 
     def look(self, commands: Commands, patterns: Sequence[str], x: Sequence[str]) -> None:
         """Look at all databases, many at the same time."""
-        with closing(commands.surveyed(patterns, limit=_CONNECTIONS, x=x)) as found:
+        with closing(commands.surveyed(patterns, x=x)) as found:
             self._shown.looked(0)
             for number, (member, state) in enumerate(found, 1):
                 self._shown.looked(number)
@@ -168,20 +168,15 @@ class _Survey:
         self._shown.ended(ending)
 
     def _is_canary(self, database: str) -> bool:
-        return self._options.canary in (database, database.partition("/")[2])
+        return bool(self._canary) and self._canary in (database, database.partition("/")[2])
 
     def split(self) -> tuple[list[Member], list[Member]]:
         """Return the canaries and the other databases to upgrade, by name.
 
         :raises click.UsageError: if there is no database with the name of the canary.
         """
-        canary = self._options.canary
         if not self._is_canary_known:
-            raise click.UsageError(f"--canary names {canary}, which is not one of the databases.")
-        self._behind.sort(key=lambda member: member.name)
-        if canary is not None and canary.isdecimal():
-            return self._behind[: int(canary)], self._behind[int(canary) :]
-        # sort() keeps the order of the others
-        self._behind.sort(key=lambda member: not self._is_canary(member.name))
-        number = sum(self._is_canary(member.name) for member in self._behind)
+            raise click.UsageError(f"--canary names {self._canary}, which is not one of the databases.")
+        self._behind.sort(key=lambda member: (not self._is_canary(member.name), member.name))
+        number = self._number or sum(self._is_canary(each.name) for each in self._behind)
         return self._behind[:number], self._behind[number:]
