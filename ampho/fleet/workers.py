@@ -55,6 +55,7 @@ class Workers:
     :param make: returns the function that upgrades a database; in a new process, it is called there, so that it must be
         possible to pickle it.
     :param jobs: the maximum number of processes.
+    :ivar is_upgrading: whether this process itself is upgrading a database now, which :class:`KeyboardInterrupt` ends.
     """
 
     def __init__(self, make: Callable[[], Work], jobs: int) -> None:
@@ -64,6 +65,7 @@ class Workers:
         self._context: _Context | None = None
         self._work: Work | None = None  # if there are no processes
         self._turn: Turn | None = None
+        self.is_upgrading: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -113,8 +115,10 @@ class Workers:
         """Yield what the workers report within a number of seconds, or until the first report."""
         if self._work is not None and self._turn is not None:
             turn, self._turn = self._turn, None
+            self.is_upgrading = True
             with redirect_stdout(sys.stderr):
-                ending = self._work(turn)
+                ending = _turn(self._work, turn)
+            self.is_upgrading = False
             yield ending
             return
         ready = set(wait([pipe for worker in self._workers for pipe in worker.pipes], seconds))

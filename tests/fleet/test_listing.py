@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -343,3 +345,21 @@ def test_an_upgrade_lists_a_group_once(each: Facade, monkeypatch: pytest.MonkeyP
     assert calls == ["clients"]
     assert len(each.call("upgrade", database="clients", create=True).steps) == 6
     assert calls == ["clients"] * 3  # also to create them
+
+
+def test_ctrl_c_ends_an_upgrade_in_the_commands_own_process(each: Facade, shop: Project) -> None:
+    each.call("upgrade")
+    shop.revision("orders", "orders_3", "orders_2", upgrade="import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(60)")
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    thread.start()  # so that the command cannot fork, and the app only exists in this process
+    try:
+        result = each.run("db-up", "-d", "tenants", "--json")
+    finally:
+        waiting.set()
+        thread.join()
+    assert result.exit_code == 130, result.output
+    found = json.loads(result.stdout)["fleet"]
+    assert found["outcomes"] == {"failed": 1, "skipped": 2}
+    assert found["failures"][0]["cause"].startswith("Interrupted.")
+    assert each.call("current", database="tenants/acme").packages[0].current == ("orders_2",)

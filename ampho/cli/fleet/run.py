@@ -91,8 +91,11 @@ def upgrade_members(
     def end(kind: type[KeyboardInterrupt]) -> None:
         signals.append(kind)
         upgrade.interrupt()
+        if workers.is_upgrading:
+            raise kind
 
     make = partial(upgrades, Source(ctx.obj), specifier, x, create=options.create)
+    workers = Workers(make, options.jobs or jobs_by_default())
     with ended_by_signals():
         with _changing_nothing(shown):
             call(ctx, survey.look, patterns, x)
@@ -102,7 +105,7 @@ def upgrade_members(
         upgrade = FleetUpgrade(driver, tally, shown)
         with ended_by_signals(end):
             try:
-                report = upgrade.run(Workers(make, options.jobs or jobs_by_default()))
+                report = upgrade.run(workers)
             finally:
                 _close_kept(load(ctx.obj))
     return report, (143 if signals[0] is Terminated else 130) if signals else report.exit_code
