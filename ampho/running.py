@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from ampho._text import all_words, is_of_database, of_database
 from ampho.errors import AmphoError, DatabaseError, DatabaseNameError, DatabasesError, PackageNotFoundError
@@ -106,6 +106,21 @@ class Opened:
     observer: Observer | None
 
 
+class How(TypedDict, total=False):
+    """How a command opens a database.
+
+    :ivar scratch: whether to use a throwaway database instead.
+    :ivar renews: whether the schema may change.
+    :ivar mending: the package whose parallel heads need no warning, because the command joins them.
+    :ivar of_folders: whether to warn about packages without a migrations folder; true by default.
+    """
+
+    scratch: bool
+    renews: bool
+    mending: str
+    of_folders: bool
+
+
 class Running:
     """Runs the work of one command on the databases of an app.
 
@@ -129,20 +144,15 @@ class Running:
         database: str | None,
         observer: Observer | None,
         command: str,
-        *,
-        renews: bool = False,
-        mending: str | None = None,
+        **how: Unpack[How],
     ) -> T:
         """Run work on one database, and return its result with the name of the database.
 
         :param database: the name of the database; it may be left out if packages live in only one.
         :param command: the name of the command, for errors.
-        :param renews: whether the schema may change.
-        :param mending: the package whose parallel heads need no warning, because the command joins them.
         :raises DatabaseNameError: if the name is missing or not known.
         """
-        name = self._whole.homes.select_one(database, command)
-        return self._on(name, work, observer, renews=renews, mending=mending)
+        return self._on(self._whole.homes.select_one(database, command), work, observer, **how)
 
     def on_each(
         self,
@@ -151,19 +161,15 @@ class Running:
         observer: Observer | None,
         *,
         packages: Iterable[str] = (),
-        scratch: bool = False,
-        of_folders: bool = True,
+        **how: Unpack[How],
     ) -> T:
         """Run work on each of several databases, and return one result for all of them.
 
         :param database: the names of the databases; by default, all in which the packages live.
         :param packages: the packages or revisions to which the work is limited; by default, it is not.
-        :param scratch: whether to use throwaway databases.
-        :param of_folders: whether to warn about packages without a migrations folder.
         :raises DatabasesError: if the work fails on some of the databases.
         """
-        run = partial(self._on, work=work, observer=observer, scratch=scratch, of_folders=of_folders)
-        return self.each(run, database, packages)
+        return self.each(lambda name: self._on(name, work, observer, **how), database, packages)
 
     def each(self, run: Callable[[str], T], database: str | Iterable[str] | None, packages: Iterable[str] = ()) -> T:
         """Call a function with the name of each database, and return one result for all of them."""
@@ -192,22 +198,13 @@ class Running:
         database: str | Project,
         work: Callable[[Opened], T],
         observer: Observer | None,
-        *,
-        scratch: bool = False,
-        renews: bool = False,
-        mending: str | None = None,
-        of_folders: bool = True,
+        **how: Unpack[How],
     ) -> T:
         project = self._whole.of(database) if isinstance(database, str) else database
         name = project.database
         receiver = self.receiver(observer, name)
-        with (
-            naming(self._whole, name),
-            self._connected(
-                project, receiver, scratch=scratch, renews=renews, mending=mending, of_folders=of_folders
-            ) as connection,
-        ):
-            if not scratch:
+        with naming(self._whole, name), self._connected(project, receiver, **how) as connection:
+            if not how.get("scratch"):
                 self._check_distinct(name, connection)
             return named(work(Opened(project, connection, receiver)), name)
 

@@ -133,15 +133,12 @@ class Tally:
         if ending.revision is not None:
             self._failed[ending.revision] += 1
         if ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED:
-            self._failures.append(self._failure(ending))
+            command = self._command.format(ending.database)
+            self._failures.append(Failure(ending.database, ending.outcome, ending.revision, ending.cause, command))
         elif ending.outcome is FleetOutcome.UPGRADED:
             self._upgraded.append(ending.database)
         elif ending.outcome is FleetOutcome.SKIPPED:
             self._skipped.append(ending.database)
-
-    def _failure(self, ending: Ending) -> Failure:
-        command = self._command.format(ending.database)
-        return Failure(ending.database, ending.outcome, ending.revision, ending.cause, command)
 
     def report(self, stopped: str = "") -> FleetReport:
         """Return the report; its duration begins when this object was created."""
