@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from shlex import quote
 
 
 class FleetOutcome(StrEnum):
@@ -113,7 +114,7 @@ class FleetReport:
 class Tally:
     """Counts endings, and keeps only what the report needs of each.
 
-    :param command: the command that tries a database again, with ``{}`` for the name of the database.
+    :param command: the command that tries a database again, without the name of the database, which is its last word.
     """
 
     def __init__(self, command: str) -> None:
@@ -133,7 +134,7 @@ class Tally:
         if ending.revision is not None:
             self._failed[ending.revision] += 1
         if ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED:
-            command = self._command.format(ending.database)
+            command = f"{self._command} {quote(ending.database)}"
             self._failures.append(Failure(ending.database, ending.outcome, ending.revision, ending.cause, command))
         elif ending.outcome is FleetOutcome.UPGRADED:
             self._upgraded.append(ending.database)

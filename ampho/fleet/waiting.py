@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from shlex import quote
 
 from ampho._text import counted, listed
 from ampho.errors import ConfigurationError, WaitTimeoutError
@@ -64,9 +65,11 @@ class FleetWaiting:
         what = f"{len(lacking)} of {counted(self._total, 'database')}"
         names = listed([f"{state.database} ({state.status})" for state in lacking])
         if time.monotonic() >= self._deadline:
+            homes = dict.fromkeys(state.database.partition("/")[0] for state in lacking)
+            options = " ".join(f"--database {quote(home)}" for home in homes)
             raise WaitTimeoutError(
                 f"{what} were not up to date within {self._timeout:g} s: {names}. Run 'ampho db-up --all' in one"
-                " process, or increase --timeout. 'ampho db-status' shows the reasons."
+                f" process, or increase --timeout. 'ampho db-status {options}' shows the reasons."
             )
         if what != self._reported:
             self._reported = what

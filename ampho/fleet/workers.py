@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -206,7 +207,7 @@ class _Worker:
         code = self.process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         name = self.turn.member.name
-        cause = f"The worker process {how}. 'ampho db-current -d {name}' shows which revisions are applied."
+        cause = f"The worker process {how}. 'ampho db-current -d {quote(name)}' shows which revisions are applied."
         return Ending(name, FleetOutcome.FAILED, cause=cause)
 
     def outputs(self, ready: Container[object]) -> Iterator[Output]:

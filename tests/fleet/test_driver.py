@@ -120,7 +120,7 @@ def test_each_database_ends_once_whatever_happens() -> None:
 
 
 def test_the_report_counts_by_outcome_and_by_revision() -> None:
-    tally = Tally("ampho db-up -d {}")
+    tally = Tally("ampho db-up -d")
     for name, _ in zip(range(1200), repeat(None)):
         tally.add(Ending(f"tenants/{name}", FleetOutcome.UP_TO_DATE))
     assert tally.report().exit_code == 0

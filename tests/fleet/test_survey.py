@@ -192,6 +192,7 @@ def test_check_and_wait_have_the_exit_code_of_the_worst(many: Facade) -> None:
     assert many.run("db-status", "--check", "-d", "tenants/t00", "-d", "tenants/t01").exit_code == 0
     line = many.error_line("db-wait", "--timeout", "0", "-d", "tenants", exit_code=3)
     assert line.startswith("25 of 30 databases were not up to date within 0 s: tenants/t05 (behind), ")
+    assert "'ampho db-status --database tenants' shows the reasons." in line
     assert many.run("db-wait", "-d", "tenants/t00", "-d", "tenants/t0*", "--timeout", "0").exit_code == 3
     result = many.run("db-wait", "-d", "tenants/t00", "-d", "tenants/t01", "--timeout", "0")
     assert (result.exit_code, result.stdout) == (0, "All databases are up to date with the code.\n"), result.output

@@ -131,6 +131,15 @@ def test_a_wrong_specifier_is_an_error_even_if_everything_is_applied(project: Pr
     assert "2 up to date" in project.run("ampho", "db-up", "-d", "tenants", "orders@+1").stdout
 
 
+def test_the_command_to_try_again_has_the_same_options(project: Project) -> None:
+    files(project, "flask", 1)
+    project.write("app.py", project.read("app.py").replace("yield Database(name,", 'yield Database("o\'hara",'))
+    command = ("ampho", "db-up", "orders", "-d", "tenants", "-x", "a b", "--create", "--json")
+    failed = project.run(*command, env={"FAIL": "o'hara,t000"}, check=False)
+    (failure,) = json.loads(failed.stdout)["fleet"]["failures"]
+    assert failure["command"] == "ampho db-up orders --create -x 'a b' -d 'tenants/o'\"'\"'hara'"
+
+
 def test_a_number_of_canaries_is_not_the_name_of_one(project: Project) -> None:
     files(project, "flask", 1)
     unreachable = "yield Database('1', url='sqlite:////nowhere/1.db')\n        yield Database(name,"

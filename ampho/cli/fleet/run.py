@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -83,8 +84,9 @@ def upgrade_members(
     from ampho.fleet.upgrade import FleetUpgrade
     from ampho.fleet.workers import Workers
 
-    target = "" if specifier == "heads" else f" {specifier}"
-    tally, shown = Tally(f"ampho db-up{target} -d {{}}"), observer()
+    given = [*([] if specifier == "heads" else [specifier]), *(["--create"] if options.create else [])]
+    given += [word for each in x for word in ("-x", quote(each))]
+    tally, shown = Tally(" ".join(["ampho db-up", *given, "-d"])), observer()
     survey = _Survey(tally, shown, options)
     signals: list[type[KeyboardInterrupt]] = []
 
