@@ -17,7 +17,15 @@ import click
 
 from ampho._text import did_you_mean
 from ampho.commands import Commands
-from ampho.database.url import address, in_folder, is_in_memory, leaving_no_frames, parse_url, require_driver
+from ampho.database.url import (
+    address,
+    in_folder,
+    is_in_memory,
+    leaving_no_frames,
+    parse_url,
+    require_driver,
+    schema_of_url,
+)
 from ampho.errors import ConfigurationError
 from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, Settings
 
@@ -377,17 +385,17 @@ class Extension(ABC):
         return address(self._url(app, one)) == address(self._url(app, other))
 
     @leaving_no_frames
-    def _address(self, app: App, database: str | Member) -> Hashable:
-        """Return a value that is equal for two names of databases if their URLs lead to the same database.
+    def _address(self, app: App, database: str | Member) -> tuple[Hashable, str] | None:
+        """Return a value that is equal for two names if their URLs lead to the same database, and the schema.
 
-        It is None for a database in memory, which is always another one. Schemas are left out.
+        A database in memory has none, because it is always another one.
         """
         if isinstance(database, str):
             url = self._migrating_url(app, database)
         else:
             url = parse_url(database.url, f"url= of {database.name}")
         is_own = url.get_backend_name() == "sqlite" and is_in_memory(url)
-        return None if is_own else address(url, app.instance_path)
+        return None if is_own else (address(url, app.instance_path), schema_of_url(url))
 
     @leaving_no_frames
     def _direct_url(self, app: App, database: str) -> URL | None:

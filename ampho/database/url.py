@@ -43,6 +43,7 @@ _RENAMED = {"postgres": "postgresql"}  # libpq accepts this name, but SQLAlchemy
 _AFTER_CREDENTIALS = re.compile(r"[\w+]+://[^:/]*(?::[^@]*)?@(?P<rest>.*)", re.DOTALL)
 # A host name, an address, or a list of them; SQL Server also uses "(" and the backslash.
 _HOST = re.compile(r"[\w.,:%~()\\-]*")
+_SEARCH_PATH = re.compile(r"""search_path\s*=\s*["']?([^\s,"']+)""")
 _SECRET_KEY = re.compile(r"pass(?!file)|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)
 
 
@@ -171,6 +172,12 @@ def address(url: URL, folder: str = "") -> Hashable:
         return object() if is_in_memory(url) else (kind, *_file(path))
     places = tuple(sorted((key, str(value)) for key, value in url.query.items() if key in _PLACES))
     return kind, (url.host or "").lower(), url.port or _PORTS.get(kind), url.database, places
+
+
+def schema_of_url(url: URL) -> str:
+    """Return the PostgreSQL schema that the options in a URL select; by default, ``public``."""
+    found = _SEARCH_PATH.search(str(url.query.get("options", "")))
+    return found[1] if found else "public"
 
 
 def _file(path: str) -> tuple[object, ...]:

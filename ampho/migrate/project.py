@@ -119,7 +119,8 @@ class Project:
     :ivar member: the database of a group that this part belongs to; None for any other database.
     :ivar models: returns the tables of all models of the app, by bind key.
     :ivar is_same: returns whether two binds have the same address, so that they are two names for one database.
-    :ivar address: returns a value that is equal for databases whose URLs lead to the same one; None if it cannot tell.
+    :ivar address: returns a value that is equal for databases whose URLs lead to the same one, and the schema that a
+        URL selects; None if nothing is known about them.
     :ivar owner_hooks: the functions of the app that name the owners of tables and other objects.
     :ivar app: the app itself, which sends the signals.
     :ivar settings: the settings of the app.
@@ -152,7 +153,7 @@ class Project:
     member: Member | None = None
     models: Callable[[], Mapping[str | None, MetaData | Sequence[MetaData]]] = dict
     is_same: Callable[[str, str], bool] = operator.eq
-    address: Callable[[str | Member], Hashable] | None = None
+    address: Callable[[str | Member], tuple[Hashable, str] | None] | None = None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
@@ -296,16 +297,16 @@ class Project:
         if member and member.url is None and member.schema is None:  # which is an error, too
             return None
         try:
-            address = self._default_address if member and member.url is None else self._address(database)
+            found = self._default_address if member and member.url is None else self._address(database)
         except ConfigurationError:  # which is reported when the database is used
             return None
-        return None if address is None else hash((address, (member and member.schema) or "public"))
+        return None if found is None else hash((found[0], (member and member.schema) or found[1]))
 
-    def _address(self, database: str | Member) -> Hashable:
+    def _address(self, database: str | Member) -> tuple[Hashable, str] | None:
         return None if self.address is None else self.address(database)
 
     @cached_property
-    def _default_address(self) -> Hashable:
+    def _default_address(self) -> tuple[Hashable, str] | None:
         return self._address(DEFAULT_DATABASE)
 
     def _unknown(self, group: str, name: str) -> DatabaseNameError:

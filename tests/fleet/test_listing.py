@@ -293,6 +293,11 @@ def test_two_names_for_one_database_of_a_server(shop: Project, database: Server)
             listed[0] = Database("main", schema="public")
             assert "default and clients/main are two names" in each.error_line("db-up", "-d", "clients/main")
         assert database.tables() == []
+    if database.driver == "postgresql+psycopg":
+        chosen = url.update_query_dict({"options": "-csearch_path=acme,public"})
+        with facade(shop, "flask", ["shop"], chosen) as each:
+            listing(each, lambda: [Database("acme", schema="acme")])
+            assert "default and clients/acme are two names" in each.error_line("db-up", "-d", "clients")
 
 
 def test_a_rebase_looks_at_all_databases_of_the_group(each: Facade, shop: Project) -> None:
