@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -214,11 +215,12 @@ def test_a_function_that_fails_does_not_fail_what_needs_no_group(shop: Project) 
         assert each.run("db-status").exit_code == 0
 
 
-@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb")
 def test_a_wrong_password_is_not_printed(shop: Project, database: Server) -> None:
     secret = "canary-s3cret"
     with facade(shop, zigzag.framework_of(database), ["shop"], database.url) as each:
-        listing(each, lambda: [Database("acme", url=database.url.set(password=secret))])
+        wrong = database.url.set(password=secret, database="other")  # the database of the app is not one of a group
+        listing(each, lambda: [Database("acme", url=wrong), Database("gone", url=wrong.set(port=9))])
         for command in (
             ("db-status", "-d", "clients"),
             ("db-status", "--json", "-d", "clients"),
@@ -232,6 +234,11 @@ def test_a_wrong_password_is_not_printed(shop: Project, database: Server) -> Non
             assert "acme" in result.output, command
             assert secret not in result.output, command
             assert "Traceback" not in result.output, command
+        errors = re.findall(r"unreachable: (.*)", each.run("db-status", "-d", "clients").output)
+        assert len(errors) == 2
+        for error in errors:
+            assert "/other: " in error
+            assert error in each.run("db-up", "-d", "clients").output  # nothing else is masked there
 
 
 @pytest.mark.parametrize("command", ["db-up", "db-up --plan", "db-status", "db-check --deploy", "db-wait --timeout 1"])

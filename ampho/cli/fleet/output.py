@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from ampho._text import counted, escaped, listed, one_line
+from ampho._text import counted, escaped, listed, printable
 from ampho.cli.lines import columns, say
 from ampho.cli.reporter import in_seconds
 from ampho.cli.terminal import is_terminal
@@ -39,7 +39,7 @@ class Lines(FleetObserver):
         color = "green" if ending.outcome is FleetOutcome.UPGRADED else "red"
         how = f"{counted(len(ending.applied))} in {in_seconds(ending.duration)}"
         if ending.outcome is not FleetOutcome.UPGRADED:
-            how = f"{ending.outcome}: {one_line(ending.cause, LONGEST_CAUSE)}"
+            how = f"{ending.outcome}: {printable(ending.cause, LONGEST_CAUSE)}"
         say(f"{ending.database}: {how}", colors={f"{ending.database}:": color})
 
     def printed(self, database: str, line: str) -> None:

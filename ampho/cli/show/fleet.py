@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ampho._text import counted, one_line
+from ampho._text import counted, printable
 from ampho.cli.fleet.output import LONGEST_CAUSE
 from ampho.cli.lines import say
 from ampho.cli.reporter import in_seconds
@@ -35,5 +35,5 @@ def _revision(count: RevisionCount) -> str:
 
 def _print_failure(failure: Failure) -> None:
     label = f"{failure.database}: {failure.outcome}:"
-    say(f"{label} {one_line(failure.cause, LONGEST_CAUSE)}", colors={label: "red"})
+    say(f"{label} {printable(failure.cause, LONGEST_CAUSE)}", colors={label: "red"})
     say(f"  Try it again with '{failure.command}'.")
