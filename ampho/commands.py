@@ -352,6 +352,8 @@ class Commands:
         """
         from ampho.migrate import executor
 
+        if direction == "upgrade":
+            self._running.warn_of_misplaced(observer)
         if direction == "upgrade" and self._running.project().has_several_databases:
             return self._running.plan_upgrade(specifier or "heads", database, x=x, observer=observer)
 
@@ -386,6 +388,7 @@ class Commands:
         """
         from ampho.migrate import executor
 
+        self._running.warn_of_misplaced(observer)
         if create:
             self._running.create(database, observer)
         only = self._running.only_one(specifier, database)

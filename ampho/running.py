@@ -225,6 +225,12 @@ class Running:
                 for what in created:
                     observers.notify(Observer.created, what, part.database)
 
+    def warn_of_misplaced(self, observer: Observer | None) -> None:
+        """Report packages that do not live in the databases of their models' binds to an observer."""
+        if observer is not None:
+            for message in self._whole.misplaced():
+                observer.warned(message)
+
     def _check_distinct(self, name: str, connection: Connection) -> None:
         """Raise an error if two names of databases lead to the same database, whose locks they would wait for."""
         if len(self._whole.homes.names) < 2 or name not in self._whole.homes.names:

@@ -7,10 +7,12 @@ the part of the project that belongs to this database; see :meth:`Project.of`.
 from __future__ import annotations
 
 import operator
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alembic.config import Config
-    from sqlalchemy import MetaData
+    from sqlalchemy import MetaData, Table
     from sqlalchemy.engine import URL
 
 _NO_PACKAGE = (
@@ -525,6 +527,52 @@ class Project:
                 yield f"{package.name} has no migrations folder. Create it with 'ampho db-init {package.name}'."
             if package.name != mending and (heads := self.graph.parallel_heads(package.name)):
                 yield self._conflict(package, heads)
+
+    def misplaced(self) -> Iterator[str]:
+        """Yield a warning for each package whose loaded models have a bind in which the package does not live.
+
+        This imports no models, and leaves out tables whose owners the app names, so ``db-check`` may find more.
+        """
+        binds = {} if self.owner_hooks else self.bind_keys
+        found: dict[Table, set[str]] = {}
+        for package, table in self._loaded_tables() if binds else ():
+            if id(table.metadata) in binds and not self._names_owner(table):
+                found.setdefault(table, set()).add(package)
+        wrong = {(binds[id(table.metadata)], *owners) for table, owners in found.items() if len(owners) == 1}
+        for bind, package in sorted(wrong):
+            homes = self.homes.of(package)
+            if not self.homes.ignores(bind) and not any(self.is_same(bind, home) for home in homes):
+                yield (
+                    f"{package} has models with the bind {bind}, but its migrations run in {', '.join(homes)}. 'ampho"
+                    f" db-check' shows what to write in {DATABASES}."
+                )
+
+    def _names_owner(self, table: Table) -> bool:
+        """Return whether the app may name the owner of a table."""
+        keys = (table.key, table.name)
+        return bool(table.info) or any(fnmatchcase(key, each) for each in self.settings.owners for key in keys)
+
+    def _loaded_tables(self) -> Iterator[tuple[str, Table]]:
+        """Yield the tables of mapped classes in the imported modules of the packages, each with its package."""
+        names = sorted((package.name for package in self.packages), key=len, reverse=True)
+        for name, module in [*sys.modules.items()]:
+            package = next((each for each in names if f"{name}.".startswith(f"{each}.")), None)
+            if package is None:
+                continue
+            for value in [*getattr(module, "__dict__", {}).values()]:
+                if isinstance(value, type) and value.__module__ == name and "__mapper__" in vars(value):
+                    table = vars(value).get("__table__")
+                    if table is not None and hasattr(table, "metadata"):
+                        yield package, table
+
+    @cached_property
+    def bind_keys(self) -> dict[int, str]:
+        """The binds of metadata that the app uses for one bind only, by the identity of the metadata."""
+        found: dict[int, set[str | None]] = {}
+        for key, each in self.models().items():
+            for metadata in each_metadata([each]):
+                found.setdefault(id(metadata), set()).add(key)
+        return {name: key for name, keys in found.items() if len(keys) == 1 for key in keys if key is not None}
 
     def absences(self, raised: PackageNotFoundError | None) -> Iterator[str]:
         """Yield a warning for each listed package that is not installed.

@@ -70,6 +70,29 @@ def test_a_bind_in_which_its_package_does_not_live_is_an_error(project: Project,
 
 
 @on_sqlite
+def test_an_upgrade_warns_of_a_package_that_lives_in_another_database(project: Project, database: Database) -> None:
+    warning = "Warning: events has models with the bind events, but its migrations run in default."
+
+    def run(command: str, **config: Any) -> str:
+        models = {"accounts": CUSTOMERS, "events": EVENTS + "class Helper: pass\n"}
+        shop = bound(project, database, models, **config)
+        with Path(project.folder, "wsgi.py").open("a") as file:
+            file.write("import accounts.models, events.models\n")
+        return shop.run(*command.split()).stderr
+
+    for command in ("db-up", "db-up --plan"):
+        assert run(command).count(warning) == 1
+    right: list[dict[str, Any]] = [
+        {"AMPHO_DATABASES": {"events": ["events"]}},
+        {"AMPHO_DATABASES": {"events": []}},
+        {"AMPHO_OWNERS": {"ev*": "accounts"}},
+        {"SQLALCHEMY_BINDS": {"events": database.url.render_as_string(hide_password=False)}},
+    ]
+    for config in right:
+        assert "bind" not in run("db-up", **config), config
+
+
+@on_sqlite
 def test_a_package_with_tables_of_several_binds(project: Project, database: Database) -> None:
     shop = bound(project, database, {"accounts": CUSTOMERS + EVENTS, "books": BOOKS}, AMPHO_DATABASES={})
 

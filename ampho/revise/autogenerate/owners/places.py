@@ -39,7 +39,6 @@ class Places:
         self.rules = rules
         self._whole = project.whole or project
         self._created = created
-        self._binds = _binds(self._whole)
         self.owners: dict[Table, str] = {}
         for table in models.tables:
             if (owner := self._find_owner(table)) is not None:
@@ -116,7 +115,7 @@ class Places:
             return next((table for table in self.owners if table.key == name), None)
 
     def _bind(self, table: Table) -> str | None:
-        return table.metadata.info.get("bind_key") or self._binds.get(id(table.metadata))
+        return table.metadata.info.get("bind_key") or self._whole.bind_keys.get(id(table.metadata))
 
     def _databases(self, table: Table) -> Sequence[str]:
         """Return the databases in which a table lives, or a bind in which no package lives; empty if unknown."""
@@ -161,15 +160,6 @@ def other_metadata(whole: Project, given: Sequence[MetaData]) -> Iterator[MetaDa
         for metadata in each_metadata([each]) if key is not None else ():
             if not any(metadata is one for one in given):
                 yield metadata
-
-
-def _binds(whole: Project) -> dict[int, str]:
-    """Return the binds of metadata that the app passed for one bind only, by the identity of the metadata."""
-    found: dict[int, set[str | None]] = {}
-    for key, each in whole.models().items():
-        for metadata in each_metadata([each]):
-            found.setdefault(id(metadata), set()).add(key)
-    return {name: key for name, keys in found.items() if len(keys) == 1 for key in keys if key is not None}
 
 
 def _with(lines: Mapping[str, Sequence[str]], database: str, package: str) -> dict[str, Sequence[str]]:
