@@ -390,7 +390,7 @@ class Commands:
 
         self._running.warn_of_misplaced(observer)
         if create:
-            self._running.create(database, observer)
+            self._running.create(specifier, database, observer, keep_going=keep_going)
         only = self._running.only_one(specifier, database)
         if only is None:
             return self._running.upgrade(

@@ -208,20 +208,28 @@ class Running:
                 self._check_distinct(name, connection)
             return named(work(Opened(project, connection, receiver)), name)
 
-    def create(self, database: str | Iterable[str] | None, observer: Observer | None) -> None:
-        """Create those databases and schemas that do not exist, and report them to an observer.
+    def create(
+        self, specifier: str, database: str | Iterable[str] | None, observer: Observer | None, *, keep_going: bool
+    ) -> None:
+        """Create those databases and schemas of an upgrade that do not exist, and report them to an observer.
 
-        :param database: names and patterns; by default, no databases of groups.
+        :param keep_going: whether to report a database that cannot be created, too, and go on.
         """
         from ampho.migrate.observers import Observer, Observers
 
         whole = self._whole
         observers = Observers(whole.url)
         observers.members.append(observer or Observer())
-        with closing(whole.each_of(whole.databases(database))) as found:
+        with closing(whole.each_of(whole.databases(database, [specifier]))) as found:
             for part in map(whole.of, found):
-                with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
-                    created = self.framework.create(part)
+                try:
+                    with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
+                        created = self.framework.create(part)
+                except AmphoError as exc:
+                    if not keep_going:
+                        raise
+                    observers.notify(Observer.warned, str(exc))
+                    continue
                 for what in created:
                     observers.notify(Observer.created, what, part.database)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from ampho._text import describe
 from ampho.database.connection import connect
 from ampho.database.engine import with_database
 from ampho.database.schema import schema_of
@@ -59,7 +60,10 @@ def _create_folder(engine: Engine) -> tuple[str, ...]:
     folder = missing_folder(engine.url)
     if not folder:
         return ()
-    Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise DatabaseError(f"The folder {folder} cannot be created: {describe(exc)}.") from None
     return (f"the folder {folder}",)
 
 

@@ -87,6 +87,26 @@ def test_an_upgrade_runs_the_steps_of_all_databases_in_one_order(each: Facade, t
     assert each.call("upgrade").steps == ()
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_databases_that_cannot_be_created_do_not_stop_the_others(three: Project, framework: str) -> None:
+    three.write("file", "")
+    urls = binds(framework, reports=f"{three.folder}/file/reports.db", audit=f"{three.folder}/new/audit.db")
+    config: dict[str, Any] = {"SQLALCHEMY_BINDS": urls, "AMPHO_DATABASES": {"reports": ["sales"], "audit": ["trail"]}}
+    with facade(three, framework, ["shop", "sales", "trail"], URLS[framework], **config) as each:
+        result = each.run("db-up", "--create")
+        assert result.exit_code == 1
+        assert "Error: reports: The folder file cannot be created: FileExistsError" in result.stderr
+        result = each.run("db-up", "--create", "trail")  # the other databases are not concerned
+        assert result.exit_code == 0, result.output
+        assert "Created the folder new.\n" in result.stderr
+        (three.folder / "new" / "audit.db").unlink()
+        (three.folder / "new").rmdir()
+        result = each.run("db-up", "--create", "-k")
+        assert result.exit_code == 1
+        assert "Warning: reports: The folder file cannot be created: " in result.stderr
+        assert each.call("status", database="audit").status == "up to date"
+
+
 def test_results_have_the_names_of_their_databases(each: Facade) -> None:
     each.call("upgrade")
 
