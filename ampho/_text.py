@@ -434,6 +434,8 @@ _COMMANDS = re.compile(
 
 
 def of_database(message: str, database: str) -> str:
-    """Return a message with ``--database`` in the commands that it suggests."""
+    """Return a message with ``--database`` in the commands that it suggests, unless they name a database."""
     option = f" --database {quote(database)}"
-    return _COMMANDS.sub(lambda found: found[0] if "--database" in found[1] else f"{found[1]}{option}'", message)
+    return _COMMANDS.sub(
+        lambda found: found[0] if re.search(" (--database|-d) ", found[1]) else f"{found[1]}{option}'", message
+    )

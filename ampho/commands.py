@@ -713,9 +713,10 @@ class Commands:
                 self._running.framework.sleep(fleet.pause)
 
         def wait(name: str) -> Deployment:
-            waiting = Waiting(timeout, deadline, self._running.receiver(observer, name))
+            project = self._running.project()
+            waiting = Waiting(timeout, deadline, observer, name if project.has_several_databases else "")
             while True:
-                with naming(self._running.project(), name), waiting.attempt() as attempt_observer:
+                with naming(project, name), waiting.attempt() as attempt_observer:
                     found, holder = self._running.on_one(
                         lambda on: deployment_and_holder(on.project, on.connection, x=x), name, attempt_observer, ""
                     )

@@ -498,7 +498,7 @@ def naming(whole: Project, database: str) -> Iterator[None]:
     except AmphoError as exc:
         if whole.has_several_databases and not isinstance(exc, DatabasesError):
             text = of_database(str(exc), database)
-            exc.args = (text if f"{database}: " in text else f"{database}: {text}",)
+            exc.args = (text if text.startswith(f"{database}: ") else f"{database}: {text}",)
         raise
 
 

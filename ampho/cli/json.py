@@ -240,7 +240,7 @@ def _error(exc: click.ClickException | click.Abort | AmphoError) -> Object:
     """Return an error as JSON: its message, and the attributes of the Ampho error that caused it."""
     cause = exc if isinstance(exc, AmphoError) else exc.__cause__ or exc
     attributes = vars(cause) if isinstance(cause, AmphoError) else {}
-    message = exc.format_message() if isinstance(exc, click.ClickException) else "Aborted."
+    message = exc.format_message() if isinstance(exc, click.ClickException) else str(exc) or "Aborted."
     return {
         "type": "UsageError" if isinstance(exc, click.UsageError) else type(cause).__name__,
         "message": printable(str(cause) if attributes else message, LONGEST_MESSAGE),

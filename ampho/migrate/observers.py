@@ -93,10 +93,6 @@ class Named(Observer):
         """Pass the process on that is migrating the database."""
         self._observer.waiting(f"{self._database}{holder and f', {holder}'}")
 
-    def awaiting(self, what: str) -> None:
-        """Pass on what is not applied yet."""
-        self._observer.awaiting(f"the database {self._database}: {what}")
-
     def warned(self, message: str) -> None:
         """Pass a warning on."""
         self._observer.warned(of_database(message, self._database))

@@ -45,14 +45,16 @@ class Waiting:
     :param timeout: the maximum number of seconds to wait, for messages.
     :param deadline: when to stop waiting, as :func:`time.monotonic` counts.
     :param observer: receives the warnings of the first attempt, and a message each time the reason for waiting changes.
+    :param database: the name of the database, for messages; empty if the app has only one.
     """
 
     _PAUSE = 0.5  # seconds between two attempts
 
-    def __init__(self, timeout: float, deadline: float, observer: Observer | None) -> None:
+    def __init__(self, timeout: float, deadline: float, observer: Observer | None, database: str = "") -> None:
         self._timeout = timeout
         self._deadline = deadline
         self._observer = observer or Observer()
+        self._database = database
         self._reported = ""
         self._is_first = True
 
@@ -72,9 +74,9 @@ class Waiting:
         try:
             yield self._observer if self._is_first else _WithoutWarnings()
         except DatabaseError as exc:
-            why = str(exc).rstrip(".")
+            why = str(exc).removeprefix(f"{self._database}: ").rstrip(".")
             self._wait_for(
-                f"the database to answer: {why}",
+                f"{f'the database {self._database}'.rstrip()} to answer: {why}",
                 f"The database did not become available within {self._timeout:g} s. {why}.",
             )
         self._is_first = False
@@ -101,8 +103,9 @@ class Waiting:
         left = " ".join(
             f"{_LABELS[status]}: {listed([each or repr(each) for each in ids])}." for status, ids in statuses.items()
         )
+        where = f"the database {self._database}: " if self._database else ""
         self._wait_for(
-            f"{what}; {who}" if who else what,
+            f"{where}{what}; {who}" if who else f"{where}{what}",
             f"The database was not brought up to date within {self._timeout:g} s."
             f" {sentences(left, who[:1].upper() + who[1:], remedy)}",
         )

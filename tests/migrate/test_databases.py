@@ -299,6 +299,20 @@ def test_waiting_names_the_database(each: Facade) -> None:
     assert "Waiting for the database default: " in each.run("db-wait", "-d", "default", "--timeout", "0.6").stderr
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_database_that_does_not_answer_is_named_once(framework: str, three: Project) -> None:
+    urls = binds(framework, reports="reports.db", audit="nowhere/audit")  # the error contains 'audit: ', too
+    config: dict[str, Any] = {"SQLALCHEMY_BINDS": urls, "AMPHO_DATABASES": HOMES}
+    with facade(three, framework, ["shop", "sales", "trail"], URLS[framework], **config) as each:
+        assert each.error_line("db-current", "-d", "audit").startswith("audit: Cannot connect to ")
+        waited = each.run("db-wait", "-d", "audit", "--timeout", "0.6").stderr.splitlines()
+        assert waited[0].startswith("Waiting for the database audit to answer: Cannot connect to ")
+        assert waited[-1].startswith("Error: audit: The database did not become available within 0.6 s. Cannot ")
+
+        failed = json.loads(each.run("db-current", "--json").stdout)["error"]
+        assert failed["errors"]["audit"]["message"].startswith("audit: Cannot connect to ")
+
+
 def test_the_worst_state_is_the_exit_code(each: Facade) -> None:
     each.call("upgrade", "trail_1")
 
