@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ampho.errors import DatabasesError
+from ampho.errors import DatabaseNameError, DatabasesError
 from ampho.results import combined, databases_error, named
 from ampho.running import CONNECTIONS, Framework, Opened, Running, naming, warned, without_secrets
 
@@ -705,9 +705,14 @@ class Commands:
 
             fleet = FleetWaiting(timeout, deadline, observer)
             while True:
-                left = fleet.left or _as_tuple(database)
-                with closing(self.surveyed(left, x=x)) as surveyed:
-                    found = fleet.look(state for _, state in surveyed)
+                try:
+                    with closing(self.surveyed(fleet.left or database, x=x)) as surveyed:
+                        found = fleet.look(state for _, state in surveyed)
+                except DatabaseNameError:
+                    if not fleet.left:
+                        raise
+                    fleet.left = []  # one of them was removed from its group, so look at all again
+                    continue
                 if found is not None:
                     return found
                 self._running.framework.sleep(fleet.pause)

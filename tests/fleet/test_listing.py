@@ -375,3 +375,19 @@ def test_ctrl_c_ends_an_upgrade_in_the_commands_own_process(each: Facade, shop: 
     assert found["outcomes"] == {"failed": 1, "skipped": 2}
     assert found["failures"][0]["cause"].startswith("Interrupted.")
     assert each.call("current", database="tenants/acme").packages[0].current == ("orders_2",)
+
+
+def test_a_database_that_is_removed_from_its_group_is_not_waited_for(each: Facade) -> None:
+    names = ["acme", "zeta"]
+    framework = "quart" if each.ampho.is_async else "flask"
+
+    def clients() -> Iterator[Database]:
+        yield from (Database(name, url=url(framework, f"client_{name}")) for name in names)
+        names[:] = ["acme"]
+
+    listing(each, clients)
+    each.call("upgrade", database=["default", "clients/acme"])
+    names[:] = ["acme", "zeta"]
+    assert each.call("wait", timeout=20, database="clients").findings == ()
+    with pytest.raises(DatabaseNameError):
+        each.call("wait", timeout=20, database=["clients/acme", "clients/zeta"])
