@@ -312,10 +312,14 @@ class Extension(ABC):
 
         listed, added = _read(PACKAGES.read, app), [*self._added, *self._added_to.get(app, ())]
         known = {_name_of(entry) for entry in (*(listed or ()), *(self._packages or ()), *added)}
-        assigned = [entry for entries in _read(DATABASES.read, app).values() for entry in entries]
-        assigned += [entry for group in self._groups_in(app).values() for entry in group.entries]
-        added += [entry for entry in dict.fromkeys(assigned) if _name_of(entry) not in known]
-        return configured_packages(listed, self._packages, added, app.import_name)
+        origins = dict.fromkeys(added, "add_package()")
+        for entries in _read(DATABASES.read, app).values():
+            origins |= {entry: str(DATABASES) for entry in entries if _name_of(entry) not in known}
+        for group in self._groups_in(app).values():
+            for entry in group.entries:
+                if _name_of(entry) not in known:
+                    origins.setdefault(entry, f"packages= of the group {group.name}")
+        return configured_packages(listed, self._packages, origins, app.import_name)
 
     def _homes(self, app: App, configured: ConfiguredPackages) -> Homes:
         """Return the databases in which the packages of an app live.

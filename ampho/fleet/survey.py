@@ -23,9 +23,10 @@ from ampho.database.journal import UNFINISHED, Journal
 from ampho.database.recorder import JournalTable
 from ampho.database.url import database_error
 from ampho.database.version_rows import Applied, exact_rows
-from ampho.errors import AmphoError
+from ampho.errors import AmphoError, PackageNotFoundError
 from ampho.migrate.project import Member, Project
 from ampho.migrate.queries import VersionTable, query_known_table, version_table
+from ampho.status.advice import check_installed
 from ampho.status.deployment import Finding, Status, assess
 from ampho.status.fleet import MemberState, failed
 
@@ -110,6 +111,8 @@ class Survey:
                     if _is_plain(project):
                         self._like.setdefault(_server(project.url), engine)
                     return self._look(project, connection)
+        except PackageNotFoundError:  # a mistake in the configuration, which is the same for all databases
+            raise
         except AmphoError as exc:
             return failed(name, exc)
 
@@ -152,7 +155,9 @@ class Survey:
 
     def _assessed(self, project: Project, rows: tuple[str, ...], journal: Journal) -> MemberState:
         graph = self.whole.graph_of(project.home)
-        found = assess(graph, Applied.from_rows(graph, rows, journal), journal, compare_files=self.is_thorough)
+        applied = Applied.from_rows(graph, rows, journal)
+        check_installed(applied)
+        found = assess(graph, applied, journal, compare_files=self.is_thorough)
         findings = self._findings.setdefault(found.findings, found.findings)  # often the same for many databases
         return MemberState(project.database, found.status, rows, findings)
 
@@ -165,7 +170,8 @@ class Survey:
         if home not in self._expected:
             graph = self.whole.graph_of(home)
             self._expected[home] = exact_rows(graph, filter(graph.has_file, graph.ids))
-        return tuple(sorted(map(str, rows))) == self._expected[home]
+        is_installed = not self.whole.graph_of(home).not_installed
+        return is_installed and tuple(sorted(map(str, rows))) == self._expected[home]
 
     @cached_property
     def _expected(self) -> dict[str, tuple[str, ...]]:

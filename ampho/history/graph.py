@@ -140,7 +140,7 @@ class Graph:
     def part(self, packages: Collection[str]) -> Graph:
         """Return the graph of some packages, without what they depend on in other packages."""
         others = [rid for rid in self.ids if (name := self[rid].package) and name not in packages]
-        if not others and set(self.packages) <= set(packages):
+        if not others and {*self.packages, *self.not_installed} <= set(packages):
             return self
         outside = frozenset(others)
         kept = [self._inside(revision, outside) for revision in self._present() if revision.id not in outside]

@@ -9,7 +9,7 @@ import keyword
 import os
 import re
 import sys
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -247,10 +247,11 @@ def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
             yield from packages_in(folder / name, f"{prefix}{name}.")
 
 
-def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
+def find_package(entry: str, known: Iterable[str] = (), origin: str = "") -> MigrationPackage:
     """Return the package for an entry (``name``, ``name:folder``, or ``name:folder/**``) without importing anything.
 
     :param known: the names of packages that an error may suggest instead.
+    :param origin: where the entry is listed, for errors; empty if it is not listed.
     :raises PackageNameError: if the name or the folder is not valid.
     :raises PackageNotFoundError: if no such package can be imported, or if it has no folder of its own.
     """
@@ -262,17 +263,17 @@ def find_package(entry: str, known: Iterable[str] = ()) -> MigrationPackage:
             f"{entry[:80]!a} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
             package=name,
         )
-    root = _package_root(name, known)
+    root = _package_root(name, known, origin)
     return MigrationPackage(name, root, root.joinpath(*parts), bool(colon), folder.endswith(_ALL_BELOW))
 
 
-def _package_root(name: str, known: Iterable[str]) -> Path:
+def _package_root(name: str, known: Iterable[str], origin: str) -> Path:
     spec = _find_spec(name)
     if spec is None:
         guess = did_you_mean(name, [*known, *islice(packages_in(Path.cwd()), _MOST_PACKAGES)])
         raise PackageNotFoundError(
-            f"There is no package {name}. Check the spelling, and that it is installed or that you run the command in"
-            f" the project's folder.{guess and f' {guess}'}",
+            f"There is no package {name}. Check the spelling{origin and f' in {origin}'}, and that it is installed or"
+            f" that you run the command in the project's folder.{guess and f' {guess}'}",
             package=name,
             is_absent=True,
         )
@@ -381,14 +382,14 @@ class ConfiguredPackages(NamedTuple):
 def configured_packages(
     listed: Iterable[str] | None,
     arguments: Iterable[str] | None = None,
-    added: Iterable[str] = (),
+    added: Mapping[str, str] | None = None,
     import_name: str | None = None,
 ) -> ConfiguredPackages:
     """Return the packages of an app, in the order in which they are listed.
 
     :param listed: the app's ``AMPHO_MIGRATION_PACKAGES``; None if it is not set.
     :param arguments: the ``packages`` argument of the extension.
-    :param added: the entries that plug-ins added.
+    :param added: other entries, such as those that plug-ins added, each with the place where it is listed.
     :param import_name: the import name of the app. If neither a setting nor an argument lists packages, the app's own
         package is treated as listed if it has migrations.
     :raises AmphoError: if an entry is not valid, or if two entries contradict each other.
@@ -396,9 +397,10 @@ def configured_packages(
     own = _own_package(import_name) if listed is None and arguments is None and import_name else None
     found = [own] if own else []
     not_installed: dict[str, PackageNotFoundError] = {}
-    for entry in [*(listed or ()), *(arguments or ()), *added]:
+    entries = [(entry, SETTING) for entry in listed or ()] + [(entry, "packages=") for entry in arguments or ()]
+    for entry, origin in [*entries, *(added or {}).items()]:
         try:
-            found.append(find_package(entry))
+            found.append(find_package(entry, origin=origin))
         except PackageNotFoundError as exc:
             if not exc.is_absent:
                 raise

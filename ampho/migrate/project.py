@@ -350,7 +350,7 @@ class Project:
     def _lives_elsewhere(
         self, packages: Iterable[str], living: Iterable[str], found: Sequence[str]
     ) -> DatabaseNameError:
-        homes = [f"the group {name}" if name in self.homes.groups else name for name in living]
+        homes = self._named(living)
         if found:
             text = f"lives in {', '.join(homes)}, not in {', '.join(found)}. Name that database, or change {DATABASES}."
             return DatabaseNameError(f"{', '.join(packages)} {text}", database=found[0])
@@ -360,6 +360,9 @@ class Project:
             f" or --database {group} for all of them.",
             database="",
         )
+
+    def _named(self, homes: Iterable[str]) -> list[str]:
+        return [f"the group {name}" if name in self.homes.groups else name for name in homes]
 
     def by_first_home(self, packages: Sequence[str], names: str | Iterable[str] | None) -> dict[str, list[str]]:
         """Return packages by the first database in which each lives; without packages, all packages.
@@ -514,7 +517,7 @@ class Project:
         :param of_folders: whether to warn about packages without a migrations folder.
         :raises HistoryError: if the files do not form a valid graph.
         """
-        if not self.packages:
+        if not self.packages and not self.not_installed:
             yield _NO_PACKAGE
         yield from self.unread()
         if skipped := self.hosts.warning(TEMPLATES / self.template / "env.py"):
@@ -543,8 +546,8 @@ class Project:
             homes = self.homes.of(package)
             if not self.homes.ignores(bind) and not any(self.is_same(bind, home) for home in homes):
                 yield (
-                    f"{package} has models with the bind {bind}, but its migrations run in {', '.join(homes)}. 'ampho"
-                    f" db-check' shows what to write in {DATABASES}."
+                    f"{package} has models with the bind {bind}, but its migrations run in"
+                    f" {', '.join(self._named(homes))}. 'ampho db-check' shows what to write in {DATABASES}."
                 )
 
     def _names_owner(self, table: Table) -> bool:
@@ -581,7 +584,7 @@ class Project:
         """
         for error in self.not_installed.values():
             if error is not raised:
-                yield f"{error} Or remove it from {SETTING}."
+                yield f"{error} Or remove it there."
 
     def unread(self) -> Iterator[str]:
         """Yield a warning for each package with folders of revision files that Ampho does not read.

@@ -180,6 +180,17 @@ def test_a_group_cannot_have_any_name(each: Facade, name: str) -> None:
         each.ampho.databases(name, packages=["orders"])
 
 
+def test_a_misspelled_package_of_a_group_is_an_error_for_the_group_only(each: Facade) -> None:
+    each.ampho.databases("clients", packages=["orders", "ordrs"])(
+        lambda: [Database("acme", url=url("quart" if each.ampho.is_async else "flask", "acme"))]
+    )
+    assert each.run("db-up").exit_code == 0
+    assert each.run("db-up", "-d", "tenants").exit_code == 0
+    for command in ("db-up", "db-status", "db-check --deploy"):
+        line = each.error_line(*command.split(), "-d", "clients")
+        assert line.startswith("There is no package ordrs. Check the spelling in packages= of the group clients, and ")
+
+
 def test_a_group_and_a_bind_cannot_have_one_name(shop: Project) -> None:
     with facade(shop, "flask", ["shop"], URLS["flask"], SQLALCHEMY_BINDS={"clients": "sqlite:///x.db"}) as each:
         listing(each, list)

@@ -487,8 +487,8 @@ def test_environment_with_a_bad_name_says_so(importable: Project, monkeypatch: p
 def test_argument_and_added_packages_join_those_of_the_setting(importable: Project) -> None:
     for name in ("app", "blog", "acme.billing"):
         importable.package(name)
-    assert names(["app"], ["blog", "app"], ["acme.billing", "blog"]) == ["app", "blog", "acme.billing"]
-    assert names(None, ["blog"], ["app"], "app") == ["blog", "app"]
+    assert names(["app"], ["blog", "app"], {"acme.billing": "", "blog": ""}) == ["app", "blog", "acme.billing"]
+    assert names(None, ["blog"], {"app": ""}, "app") == ["blog", "app"]
 
 
 def test_without_setting_the_apps_own_package_serves_if_it_has_migrations(importable: Project) -> None:
@@ -498,7 +498,7 @@ def test_without_setting_the_apps_own_package_serves_if_it_has_migrations(import
     (importable.folder / "shop/migrations").mkdir()
     assert names(None, None, (), "shop") == ["shop"]
     assert names(None, None, (), "shop.web.app") == ["shop"], "the nearest package around the app's module"
-    assert names(None, None, ["plugin"], "shop") == ["shop", "plugin"]
+    assert names(None, None, {"plugin": ""}, "shop") == ["shop", "plugin"]
     assert names([], None, (), "shop") == [], "an empty list says that there is none"
 
 
@@ -511,7 +511,7 @@ def test_import_name_that_is_no_package_brings_none(import_name: str, importable
 def test_same_entry_twice_counts_once(importable: Project) -> None:
     importable.package("app")
     (importable.folder / "app/alembic").mkdir()
-    assert names(["app", "app"], ["app"], ["app"]) == ["app"]
+    assert names(["app", "app"], ["app"], {"app": ""}) == ["app"]
     assert names("app:alembic,app:alembic") == ["app:alembic"]
 
 

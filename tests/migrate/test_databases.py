@@ -223,6 +223,19 @@ def test_a_database_without_a_url_is_an_error(three: Project) -> None:
         each.call("upgrade")
 
 
+def test_a_misspelled_package_is_named_with_its_setting(three: Project) -> None:
+    urls = binds("flask", reports="reports.db")
+    config: dict[str, Any] = {"SQLALCHEMY_BINDS": urls, "AMPHO_DATABASES": {"reports": ["sails"]}}
+    with facade(three, "flask", ["shop"], URLS["flask"], **config) as each:
+        line = each.error_line("db-up")
+        assert line.startswith("There is no package sails. Check the spelling in AMPHO_DATABASES, and ")
+        status = each.run("db-status").stderr
+        assert status.count("Warning: ") == 1
+        assert status.endswith("Did you mean sales? Or remove it there.\n")
+        each.ampho.add_package("shap")
+        assert "Check the spelling in add_package(), and" in each.run("db-status").stderr
+
+
 def test_a_plug_in_names_its_database(three: Project) -> None:
     urls = binds("flask", reports="reports.db")
     with facade(three, "flask", ["shop"], URLS["flask"], SQLALCHEMY_BINDS=urls) as each:
