@@ -633,7 +633,7 @@ class Commands:
         selected = whole.homes.names if database is None else _as_tuple(database)
         surveyed = self.surveyed(database, limit=connections, is_thorough=thorough, x=x)
         with warned(whole, observer, of_folders=False), closing(surveyed):
-            return fleet_status(selected, (state for _, state in surveyed))
+            return fleet_status(selected, (each.state for each in surveyed))
 
     def current(
         self,
@@ -707,7 +707,7 @@ class Commands:
             while True:
                 try:
                     with closing(self.surveyed(fleet.left or database, x=x)) as surveyed:
-                        found = fleet.look(state for _, state in surveyed)
+                        found = fleet.look(each.state for each in surveyed)
                 except DatabaseNameError:
                     if not fleet.left:
                         raise

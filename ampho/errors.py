@@ -306,7 +306,14 @@ class DatabasesError(AmphoError):
 
 
 class DatabaseError(AmphoError):
-    """The database could not be reached, or reported an error for a statement that does not belong to a revision."""
+    """The database could not be reached, or reported an error for a statement that does not belong to a revision.
+
+    :ivar is_missing: true if the database, or the schema that it is, does not exist.
+    """
+
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
 
 
 class LockError(AmphoError):

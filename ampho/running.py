@@ -273,6 +273,7 @@ class Running:
         *,
         limit: int = CONNECTIONS,
         is_thorough: bool = False,
+        finds_missing: bool = False,
         x: Sequence[str] = (),
     ) -> Generator[Surveyed]:
         """Yield databases and their states as they come, many at the same time, without locks.
@@ -282,6 +283,7 @@ class Running:
         :param database: names and patterns; see :meth:`ampho.migrate.project.Project.databases`.
         :param limit: the maximum number of connections at the same time.
         :param is_thorough: whether to also find diverged and edited revisions where everything is applied.
+        :param finds_missing: whether to ask servers if they lack the databases to which no connection is possible.
         :param x: values for ``context.get_x_argument()``, if only ``env.py`` knows the version table.
         """
         from ampho.fleet.survey import Survey
@@ -289,7 +291,8 @@ class Running:
         whole = self._whole
         whole.check_migratable(None)
         names = whole.databases(database)
-        survey = Survey(whole, self.framework.migrating_engine, is_thorough, self._version_tables(names, x))
+        tables = self._version_tables(names, x)
+        survey = Survey(whole, self.framework.migrating_engine, is_thorough, tables, finds_missing)
         with without_secrets(whole.url), closing(self.framework.at_once(survey.looks(names), limit)) as found:
             for states in found:
                 yield from states

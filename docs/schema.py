@@ -72,6 +72,7 @@ ERROR = {
     "applied": "The ids of the revisions that the run applied or reverted before the failure, in order.",
     "tried": "Where Ampho looked for the app.",
     "is_absent": "Whether no package of that name can be imported.",
+    "is_missing": "Whether the database, or the schema that it is, does not exist.",
     "errors": "The errors of several databases, by name.",
     "results": "The results of the databases that did not fail, by name, each as in `databases`.",
     "skipped": "The databases that were left out, each with the reason.",

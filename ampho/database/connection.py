@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ampho.settings import Settings
 
 _UNNOTICED = 0.2  # the seconds to wait for SQLite's lock before reporting the wait
+_UNKNOWN_DATABASE = re.compile(r'database "[^"]+" does not exist|Unknown database')  # unless the server translates it
 _MISUSE = (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ProgrammingError)
 """The exceptions that a driver raises if it is misused or incomplete, as opposed to errors from a server."""
 
@@ -46,11 +48,13 @@ def connect(engine: Engine, setting: str, *, check: bool = True) -> Connection:
             f"Cannot connect to {display(url)}: {why}. Check {setting} and SQLALCHEMY_ENGINE_OPTIONS.", setting=setting
         ) from None
     except Exception as exc:  # noqa: BLE001 (drivers raise OSError and exceptions of their own)
-        if not isinstance(exc, OSError) and (folder := missing_folder(url)):
+        folder = "" if isinstance(exc, OSError) else missing_folder(url)
+        if folder:
             why = f"the folder {folder} does not exist. Create it, or correct {setting}"
         else:
             why = f"{explain(exc, url)}. Check {setting}, and that the database is up"
-        raise DatabaseError(f"Cannot connect to {display(url)}: {why}.") from None
+        is_missing = bool(folder or _UNKNOWN_DATABASE.search(why))
+        raise DatabaseError(f"Cannot connect to {display(url)}: {why}.", is_missing=is_missing) from None
 
 
 def _open(engine: Engine, *, check: bool) -> Connection:

@@ -16,7 +16,7 @@ from ampho.database.url import describe_without, missing_folder
 from ampho.errors import AmphoError, DatabaseError
 
 if TYPE_CHECKING:
-    from sqlalchemy import TextClause
+    from sqlalchemy import URL, TextClause
     from sqlalchemy.engine import Connection, Engine
 
 _SCHEMA_EXISTS = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
@@ -72,26 +72,44 @@ def _create_database(engine: Engine, app_engine: Engine, setting: str) -> bool |
 
     :return: whether it was created; None if no other database can be used.
     """
-    url, backend = engine.url, engine.dialect.name
-    exists = _DATABASE_EXISTS.get(backend)
-    if exists is None or url.database is None:
-        return None
-    try:
-        other = with_database(engine, url.set(database=_other_database(engine, app_engine)), lambda connection: None)
-        connection = connect(other, setting, check=False)
-    except AmphoError:
+    backend, connection = engine.dialect.name, _connect_to_server(engine, app_engine.url, setting)
+    if connection is None:
         return None
     with connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        return _create(connection, "database", url.database, exists, _OPTIONS[backend])
+        name = str(engine.url.database)
+        return _create(connection, "database", name, _DATABASE_EXISTS[backend], _OPTIONS[backend])
 
 
-def _other_database(engine: Engine, app_engine: Engine) -> str:
-    """Return the name of a database on the server of an engine to which its user can probably connect."""
-    url, app = engine.url, app_engine.url
+def lacks_database(engine: Engine, app_url: URL, setting: str) -> bool:
+    """Return whether the server of an engine can be reached, but has no database with the name in the engine's URL.
+
+    :param app_url: the URL of the app's database, which may be on the same server.
+    """
+    connection = _connect_to_server(engine, app_url, setting)
+    if connection is None:
+        return False
+    with connection:
+        return connection.execute(_DATABASE_EXISTS[engine.dialect.name], {"name": engine.url.database}).first() is None
+
+
+def _connect_to_server(engine: Engine, app_url: URL, setting: str) -> Connection | None:
+    """Return a connection to another database on the server of an engine; None if none can be used."""
+    url = engine.url
+    if engine.dialect.name not in _DATABASE_EXISTS or url.database is None:
+        return None
+    try:
+        other = with_database(engine, url.set(database=_other_database(url, app_url)), lambda connection: None)
+        return connect(other, setting, check=False)
+    except AmphoError:
+        return None
+
+
+def _other_database(url: URL, app: URL) -> str:
+    """Return the name of a database on the same server to which the user can probably connect."""
     if (app.host, app.port) == (url.host, url.port) and app.database not in (None, url.database):
         return str(app.database)
-    return "postgres" if engine.dialect.name == "postgresql" else "information_schema"
+    return "postgres" if url.get_backend_name() == "postgresql" else "information_schema"
 
 
 def _create(connection: Connection, kind: str, name: str, exists: TextClause, options: str = "") -> bool:

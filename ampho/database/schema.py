@@ -149,7 +149,10 @@ def check_schema(connection: Connection) -> None:
     if served == schema:
         return
     if not connection.execute(_EXISTS, {"schema": schema}).scalar():
-        raise DatabaseError(f"The schema {schema} does not exist. Create it, or add --create. Nothing was changed.")
+        raise DatabaseError(
+            f"The schema {schema} does not exist. Create it, or run 'ampho db-up --create'. Nothing was changed.",
+            is_missing=True,
+        )
     if served is None:
         raise DatabaseError(f"The user may not use the schema {schema}. Grant USAGE on it. Nothing was changed.")
     raise DatabaseError(

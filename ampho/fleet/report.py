@@ -42,6 +42,7 @@ class Ending:
     :ivar revision: the id of the revision that failed; None if the failure was not that of a revision.
     :ivar cause: the message of the error, without the name of the database; empty if there was none.
     :ivar duration: the number of seconds that the upgrade took.
+    :ivar is_missing: whether the database does not exist.
     """
 
     database: str
@@ -50,6 +51,7 @@ class Ending:
     revision: str | None = None
     cause: str = ""
     duration: float = 0.0
+    is_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Tally:
         if ending.revision is not None:
             self._failed[ending.revision] += 1
         if ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED:
-            command = f"{self._command} {quote(ending.database)}"
+            command = f"{self._command} {quote(ending.database)}{' --create' if ending.is_missing else ''}"
             self._failures.append(Failure(ending.database, ending.outcome, ending.revision, ending.cause, command))
         elif ending.outcome is FleetOutcome.UPGRADED:
             self._upgraded.append(ending.database)

@@ -23,7 +23,7 @@ from ampho.database.journal import UNFINISHED, Journal
 from ampho.database.recorder import JournalTable
 from ampho.database.url import database_error
 from ampho.database.version_rows import Applied, exact_rows
-from ampho.errors import AmphoError, PackageNotFoundError
+from ampho.errors import AmphoError, DatabaseError, PackageNotFoundError
 from ampho.migrate.project import Member, Project
 from ampho.migrate.queries import VersionTable, query_known_table, version_table
 from ampho.status.advice import check_installed
@@ -49,10 +49,12 @@ class Surveyed(NamedTuple):
 
     :ivar member: the database, if it belongs to a group.
     :ivar state: its state.
+    :ivar is_missing: whether it does not exist. If the driver does not tell, this is only found out if asked for.
     """
 
     member: Member | None
     state: MemberState
+    is_missing: bool = False
 
 
 Look: TypeAlias = Callable[[], Sequence[Surveyed]]
@@ -69,12 +71,14 @@ class Survey:
     :ivar is_thorough: whether to read all journals, to also find diverged and edited revisions in databases to which
         everything is applied.
     :ivar tables: the version table of each group, if only ``env.py`` knows it.
+    :ivar finds_missing: whether to ask servers if they lack the databases to which no connection is possible.
     """
 
     whole: Project
     engine: Callable[..., tuple[Engine, str]]
     is_thorough: bool = False
     tables: Mapping[str, VersionTable] = field(default_factory=dict[str, "VersionTable"])
+    finds_missing: bool = False
 
     def looks(self, names: Iterable[str]) -> Iterator[Look]:
         """Yield functions that look at databases, each through a connection of its own.
@@ -99,7 +103,19 @@ class Survey:
             yield partial(self._look_at_schemas, batch)
 
     def _look_at_one(self, database: str | Member) -> Sequence[Surveyed]:
-        return [Surveyed(database if isinstance(database, Member) else None, self._state(database))]
+        state = self._state(database)
+        return [Surveyed(database if isinstance(database, Member) else None, state, self._is_missing(database, state))]
+
+    def _is_missing(self, database: str | Member, state: MemberState) -> bool:
+        if not isinstance(state.error, DatabaseError):
+            return False
+        if self.finds_missing and not state.error.is_missing:
+            from ampho.database.creation import lacks_database
+
+            with suppress(AmphoError, DBAPIError):
+                engine, setting = self.engine(self.whole.of(database))
+                return lacks_database(engine, self.whole.url, setting)
+        return state.error.is_missing
 
     def _state(self, database: str | Member) -> MemberState:
         name = database if isinstance(database, str) else database.name
@@ -188,7 +204,7 @@ class Survey:
                 if engine.dialect.name == "postgresql":
                     with connect(engine, setting) as connection:
                         return self._read(connection, project, {str(each.schema): each for each in members})
-        return [Surveyed(each, self._state(each)) for each in members]
+        return [found for each in members for found in self._look_at_one(each)]
 
     def _read(self, connection: Connection, project: Project, members: Mapping[str, Member]) -> Sequence[Surveyed]:
         version, journal = self._table(project)[0], project.settings.journal_table
@@ -208,8 +224,9 @@ class Survey:
         for schema, member in members.items():
             own = rows.get(schema, ())
             if schema not in present:
-                state = self._state(member)  # which has the error
-            elif not self.is_thorough and self._is_complete(project.home, own) and schema not in unfinished:
+                found += self._look_at_one(member)  # which has the error
+                continue
+            if not self.is_thorough and self._is_complete(project.home, own) and schema not in unfinished:
                 state = MemberState(member.name, Status.UP_TO_DATE, self._expected[project.home])
             else:
                 own_journal = JournalTable(connection, journal, schema).read() if journal else Journal()

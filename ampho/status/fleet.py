@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ampho._text import of_database
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError
 from ampho.status.deployment import Finding, Status
 
@@ -33,6 +34,7 @@ class MemberState:
 def failed(database: str, error: AmphoError) -> MemberState:
     """Return the state of a database that could not be looked at."""
     error.__context__ = error.__cause__ = None  # these would keep the connection
+    error.args = (of_database(str(error), database),)
     status = Status.UNREACHABLE if isinstance(error, (DatabaseError, ConfigurationError)) else Status.CORRUPT
     return MemberState(database, status, error=error.with_traceback(None))
 

@@ -286,7 +286,9 @@ def test_a_schema_that_does_not_exist(project: Project, database: Database) -> N
     project.package("core")
 
     def use(engine: Engine) -> None:
-        with pytest.raises(DatabaseError, match=r"schema nowhere does not exist. Create it, or add --create"):
+        with pytest.raises(
+            DatabaseError, match=r"schema nowhere does not exist. Create it, or run .ampho db-up --create"
+        ):
             opened(engine, "nowhere")
 
     with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:

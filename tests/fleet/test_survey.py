@@ -139,7 +139,8 @@ def test_schemas_share_a_connection(project: Project, database: Server, tmp_path
         found = check(each)
         (gone,) = [state for state in found.others if state.database == "tenants/gone"]
         assert str(gone.error) == (
-            f"The schema {databases['gone'].schema} does not exist. Create it, or add --create. Nothing was changed."
+            f"The schema {databases['gone'].schema} does not exist. Create it, or run"
+            " 'ampho db-up --create --database tenants/gone'. Nothing was changed."
         )
         for name in NAMES[:-1]:
             single = each.call("deployment", database=f"tenants/{name}")

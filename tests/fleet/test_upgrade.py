@@ -220,12 +220,47 @@ def test_missing_schemas_are_created_if_asked_for(project: Project, database: Da
     assert failed.exit_code == 4
     assert "tenants/t001: unreachable: The schema t001 does not exist" in failed.stdout
     assert "3 upgraded, 1 unreachable, in" in failed.stdout
+    assert "Try it again with 'ampho db-up -d tenants/t001 --create'." in failed.stdout
+    assert (
+        "run 'ampho db-up --create --database tenants/t001'"
+        in project.run("ampho", "db-status", "-d", "tenants").stdout
+    )
     done = project.run("ampho", "db-up", "-d", "tenants", "--create")
     assert "1 upgraded" in done.stdout
     assert "tenants/t001: Created the schema t001.\n" in done.stderr
     database.run("DROP SCHEMA t002 CASCADE")
     assert "Created the schema t002.\n" in project.run("ampho", "db-up", "-d", "tenants/t002", "--create").stderr
     assert "4 up to date" in project.run("ampho", "db-up", "-d", "tenants").stdout
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb")
+@pytest.mark.parametrize("is_translated", [False, True])
+def test_a_server_that_is_down_does_not_stop_what_is_created(
+    project: Project, database: Database, monkeypatch: pytest.MonkeyPatch, is_translated: bool
+) -> None:
+    if is_translated:  # a server may translate the error that a database does not exist
+        monkeypatch.setattr("ampho.database.connection._UNKNOWN_DATABASE", re.compile("existiert nicht"))
+    names = {name: f"{database.name}_{name}" for name in ("t000", "t001", "t002")}
+    fleet, url = Fleet(project, 3), database.url.render_as_string(hide_password=False)
+    place = {"url": url.replace(database.name, f"{database.name}_{{}}")}
+    down = database.url.set(host="127.0.0.1", port=9).render_as_string(hide_password=False)
+    fleet.write("quart" if database.is_async else "flask", url, place=place)
+    listed = f"yield Database('aaa', url={down!r})\n    for name in ["
+    project.write("app.py", project.read("app.py").replace("for name in [", listed))
+    database.run(f"CREATE DATABASE {names['t000']}")
+    try:
+        code, found = run(fleet, "", "-k")
+        assert (code, found["outcomes"]) == (4, {"upgraded": 1, "unreachable": 3})
+        if not is_translated:
+            assert {each["database"]: each["command"] for each in found["failures"]} == {
+                "tenants/aaa": "ampho db-up -d tenants/aaa",
+                "tenants/t001": "ampho db-up -d tenants/t001 --create",
+                "tenants/t002": "ampho db-up -d tenants/t002 --create",
+            }
+        code, found = run(fleet, "", "--create", "--canary", "1")
+        assert (code, found["outcomes"]) == (4, {"up to date": 1, "upgraded": 2, "unreachable": 1})
+    finally:
+        database.run(*(f"DROP DATABASE IF EXISTS {name}" for name in names.values()))
 
 
 @POSTGRES
