@@ -92,6 +92,8 @@ _HINTS: dict[str, str] = {
     r"schema \"?[^ ]+ does not exist": "create the schema first, as in op.execute('CREATE SCHEMA IF NOT EXISTS NAME')",
     r"OperationalError: unknown database": "SQLite has no schemas: leave out schema=, or attach a database of that name"
     " to each connection",
+    r"(Unknown database '|database \"[^\"]+\" does not exist)(?!.*\[SQL: )": "'ampho db-up --create' creates the"
+    " database, if the user may do that",
     r"Unknown database '": "on this server, a schema is a database: create it first, with CREATE DATABASE",
     _TABLE_EXISTS: "if the table is older than the migrations and matches this revision, mark the revision as applied"
     " with 'ampho db-stamp'",
