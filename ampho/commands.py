@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho.errors import DatabaseNameError, DatabasesError
-from ampho.results import combined, databases_error, named
-from ampho.running import CONNECTIONS, Framework, Opened, Running, naming, warned, without_secrets
+from ampho.results import combined, databases_error, named, selecting
+from ampho.running import CONNECTIONS, Framework, Opened, Running, naming_one_of, warned, without_secrets
 
 if TYPE_CHECKING:
     from ampho.database.journal import Entry
@@ -633,7 +633,10 @@ class Commands:
         selected = whole.homes.names if database is None else _as_tuple(database)
         surveyed = self.surveyed(database, limit=connections, is_thorough=thorough, x=x)
         with warned(whole, observer, of_folders=False), closing(surveyed):
-            return fleet_status(selected, (each.state for each in surveyed))
+            states = (each.state for each in surveyed)
+            if whole.has_several_databases:
+                states = (selecting(state, state.database) for state in states)
+            return fleet_status(selected, states)
 
     def current(
         self,
@@ -721,7 +724,7 @@ class Commands:
             project = self._running.project()
             waiting = Waiting(timeout, deadline, observer, name if project.has_several_databases else "")
             while True:
-                with naming(project, name), waiting.attempt() as attempt_observer:
+                with naming_one_of(project, name), waiting.attempt() as attempt_observer:
                     found, holder = self._running.on_one(
                         lambda on: deployment_and_holder(on.project, on.connection, x=x), name, attempt_observer, ""
                     )

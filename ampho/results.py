@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from ampho._text import counted
+from ampho._text import counted, of_database
 from ampho.errors import AmphoError, DatabasesError
 from ampho.settings import DEFAULT_DATABASE
 
@@ -32,6 +33,35 @@ def named(result: T, database: str) -> T:
     if is_dataclass(result) and any(each.name == "database" for each in fields(result)):
         return cast("T", replace(cast("Any", result), database=database))
     return result
+
+
+_REMEDIES = ("means", "diverged_remedy", "edited_remedy", "findings", "missing")
+"""The attributes of results that contain remedies, or parts with remedies."""
+
+
+def selecting(result: T, database: str) -> T:
+    """Return a result with ``--database`` in the commands that its remedies suggest."""
+    if isinstance(result, str):
+        return cast("T", of_database(result, database))
+    if isinstance(result, tuple):
+        return cast("T", tuple(selecting(item, database) for item in cast("tuple[object, ...]", result)))
+    if not is_dataclass(result):
+        return result
+    names = [each.name for each in fields(result) if each.name in _REMEDIES]
+    parts = {name: selecting(getattr(result, name), database) for name in names}
+    return cast("T", replace(cast("Any", result), **parts)) if parts else result
+
+
+@contextmanager
+def naming(database: str) -> Iterator[None]:
+    """Name a database of several in errors, and add the option that selects it to the commands that they suggest."""
+    try:
+        yield
+    except AmphoError as exc:
+        if not isinstance(exc, DatabasesError):
+            text = of_database(str(exc), database)
+            exc.args = (text if text.startswith(f"{database}: ") else f"{database}: {text}",)
+        raise
 
 
 def combined(results: Mapping[str, T]) -> T:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
-from ampho._text import all_words, is_of_database, of_database
-from ampho.errors import AmphoError, DatabaseError, DatabaseNameError, DatabasesError, PackageNotFoundError
-from ampho.results import combined, databases_error, named
+from ampho._text import all_words, is_of_database
+from ampho.errors import AmphoError, DatabaseError, DatabaseNameError, PackageNotFoundError
+from ampho.results import combined, databases_error, named, naming, selecting
 from ampho.settings import DATABASES
 
 if TYPE_CHECKING:
@@ -203,10 +203,11 @@ class Running:
         project = self._whole.of(database) if isinstance(database, str) else database
         name = project.database
         receiver = self.receiver(observer, name)
-        with naming(self._whole, name), self._connected(project, receiver, **how) as connection:
+        with naming_one_of(self._whole, name), self._connected(project, receiver, **how) as connection:
             if not how.get("scratch"):
                 self._check_distinct(name, connection)
-            return named(work(Opened(project, connection, receiver)), name)
+            result = named(work(Opened(project, connection, receiver)), name)
+            return selecting(result, name) if self._whole.has_several_databases else result
 
     def create(
         self, specifier: str, database: str | Iterable[str] | None, observer: Observer | None, *, keep_going: bool
@@ -223,7 +224,7 @@ class Running:
         with closing(whole.each_of(whole.databases(database, [specifier]))) as found:
             for part in map(whole.of, found):
                 try:
-                    with naming(whole, part.database), without_secrets(part.url), self.framework.exclusive():
+                    with naming_one_of(whole, part.database), without_secrets(part.url), self.framework.exclusive():
                         created = self.framework.create(part)
                 except AmphoError as exc:
                     if not keep_going:
@@ -369,7 +370,7 @@ class Running:
         name = self._whole.homes.select_one(database, command)
         project = self._whole.of(name)
         opened = self._connected(project, observer) if online else self._unconnected(project, observer)
-        with naming(self._whole, name), opened as connection:
+        with naming_one_of(self._whole, name), opened as connection:
             yield project, connection
 
     # ---- Several databases under one plan ----
@@ -493,16 +494,9 @@ class Running:
         return cache(lambda name: self._on(name, read, observer))
 
 
-@contextmanager
-def naming(whole: Project, database: str) -> Iterator[None]:
-    """If the app has several databases, add the option that selects this one to the commands that errors suggest."""
-    try:
-        yield
-    except AmphoError as exc:
-        if whole.has_several_databases and not isinstance(exc, DatabasesError):
-            text = of_database(str(exc), database)
-            exc.args = (text if text.startswith(f"{database}: ") else f"{database}: {text}",)
-        raise
+def naming_one_of(whole: Project, database: str) -> AbstractContextManager[None]:
+    """Name a database in errors if the app has several."""
+    return naming(database) if whole.has_several_databases else nullcontext()
 
 
 @contextmanager

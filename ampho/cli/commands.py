@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Run
     from ampho.status.deployment import Deployment
     from ampho.status.fleet import FleetStatus
+    from ampho.status.state import CurrentState
     from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
@@ -312,7 +313,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
         results.append(report)
         exit_code = code or exit_code
     elif names is None and is_of_several:
-        report_groups(ctx)
+        call(ctx, report_groups, "To upgrade them, add --all.")
     if wants_json(ctx):
         print_json(ctx, *results)
     ctx.exit(exit_code)
@@ -532,7 +533,11 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
     """
     from ampho.cli.show.status import print_missing
 
-    state = call(ctx, Commands.current, database=database(ctx), x=x, observer=_WARNINGS)
+    def look(commands: Commands) -> CurrentState:
+        name = commands.project().homes.select_one(database(ctx), "db-forget")
+        return commands.current(database=name, x=x, observer=_WARNINGS)
+
+    state = call(ctx, look)
     missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
         if not can_ask():
@@ -597,7 +602,9 @@ def db_check(
         def look(commands: Commands) -> Deployment | FleetStatus:
             if selects_groups(commands, names):
                 return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
-            return commands.deployment(database=names, x=x, observer=_WARNINGS)
+            found = commands.deployment(database=names, x=x, observer=_WARNINGS)
+            _report_groups(commands, names)
+            return found
 
         deployment = call(ctx, look)
         show(ctx, deployment)
@@ -641,7 +648,22 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
     A database that is ahead of this code is also considered up to date.
     """
-    show(ctx, call(ctx, Commands.wait, timeout=timeout, database=databases(ctx), x=x, observer=_WARNINGS))
+    names = databases(ctx)
+
+    def wait(commands: Commands) -> Deployment:
+        found = commands.wait(timeout=timeout, database=names, x=x, observer=_WARNINGS)
+        _report_groups(commands, names)
+        return found
+
+    show(ctx, call(ctx, wait))
+
+
+def _report_groups(commands: Commands, names: Sequence[str] | None) -> None:
+    """Report how many databases of groups a command did not look at, because no databases were named."""
+    if names is None and commands.project().homes.groups:
+        from ampho.cli.fleet.run import report_groups
+
+        report_groups(commands, 'To look at all databases, add --database "*".')
 
 
 @cli.command("db-status")
@@ -664,7 +686,9 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
 
     def look(commands: Commands) -> DatabaseStatus | FleetStatus:
         if not selects_groups(commands, names):
-            return commands.status(*packages, all=all_, check=check, database=names, x=x, observer=_WARNINGS)
+            found = commands.status(*packages, all=all_, check=check, database=names, x=x, observer=_WARNINGS)
+            _report_groups(commands, packages or names)
+            return found
         if packages:
             raise click.UsageError("PACKAGE cannot be combined with a group of databases. Name one of its databases.")
         return commands.survey(names, x=x, observer=_WARNINGS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from ampho._text import of_database
 from ampho.cli.lines import say
 from ampho.errors import DatabasesError
 from ampho.results import Several
@@ -20,6 +21,8 @@ T = TypeVar("T")
 L = TypeVar("L", bound="tuple[Any, ...]")
 
 _NAMES = "ampho.databases"
+EACH = "ampho.each"
+"""Whether the results of several databases are shown."""
 
 
 def database_option(command: Command) -> Command:
@@ -45,6 +48,13 @@ def database(ctx: click.Context) -> str | None:
     if len(names) > 1:
         raise click.UsageError(f"{ctx.info_name} works on one database at a time. Repeat the command for each.")
     return names[0] if names else None
+
+
+def selecting(text: str, database: str) -> str:
+    """Return a message with ``--database`` in the commands that it suggests, if the app has several databases."""
+    ctx = click.get_current_context()
+    is_one_of_several = database != DEFAULT_DATABASE or databases(ctx) or ctx.meta.get(EACH)
+    return of_database(text, database) if is_one_of_several else text
 
 
 def selects_groups(commands: Commands, names: Sequence[str] | None) -> bool:

@@ -19,7 +19,7 @@ from ampho.history.graph import Graph
 from ampho.history.specifier import parse
 from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, check_finished, plan_upgrade, rest_of
 from ampho.migrate.project import Project
-from ampho.results import databases_error
+from ampho.results import databases_error, naming
 from ampho.status import advice
 
 
@@ -46,8 +46,9 @@ class State:
 
         :raises UnfinishedRevisionError: if a revision is unfinished.
         """
-        check_finished(self.journal)
-        return plan_upgrade(self.project.graph, self.rows, specifier, journal=self.journal)
+        with naming(self.project.database):
+            check_finished(self.journal)
+            return plan_upgrade(self.project.graph, self.rows, specifier, journal=self.journal)
 
 
 @dataclass

@@ -370,6 +370,26 @@ def test_an_upgrade_lists_a_group_once(each: Facade, monkeypatch: pytest.MonkeyP
     assert calls == ["clients"] * 3  # also to create them
 
 
+def test_what_was_not_looked_at_is_said(each: Facade) -> None:
+    listed: list[str] = []
+
+    def clients() -> Iterator[Database]:
+        listed.append("clients")
+        return iter(())
+
+    listing(each, clients)
+    each.run("db-up")
+    for command in ("db-check --deploy", "db-status", "db-wait"):
+        listed.clear()
+        result = each.run(*command.split())
+        assert result.exit_code == 0, result.output
+        note = f"Databases of groups were not looked at: {len(NAMES)} of tenants. "
+        assert result.stderr == f'{note}To look at all databases, add --database "*".\n', command
+        assert listed == ["clients"], command
+        assert "not looked at" not in each.run(*command.split(), "-d", "default").stderr
+    assert "not looked at" not in each.run("db-status", "shop").stderr
+
+
 def test_ctrl_c_ends_an_upgrade_in_the_commands_own_process(each: Facade, shop: Project) -> None:
     each.call("upgrade")
     shop.revision("orders", "orders_3", "orders_2", upgrade="import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(60)")

@@ -326,6 +326,38 @@ def test_a_database_that_does_not_answer_is_named_once(framework: str, three: Pr
         assert failed["errors"]["audit"]["message"].startswith("audit: Cannot connect to ")
 
 
+def test_remedies_select_the_database(each: Facade, three: Project) -> None:
+    assert "apply it with 'ampho db-up --database audit'" in each.run("db-check", "--deploy").stdout
+    found = each.call("survey", "audit")
+    assert found.others[0].findings[0].means == "pending; apply it with 'ampho db-up --database audit'"
+
+    each.call("upgrade")
+    with closing(sqlite3.connect(three.folder / "instance" / "audit.db")) as connection, connection:
+        connection.execute("UPDATE ampho_journal SET outcome = 'partial'")
+        connection.execute("DELETE FROM alembic_version")
+    remedy = "see 'ampho db-log -v --database audit', and mark it as applied or not applied with 'ampho db-resolve"
+    for command in ("db-current", "db-status", "db-current -d audit"):
+        assert f"{remedy} --database audit'." in each.run(*command.split()).stdout, command
+    (state,) = json.loads(each.run("db-check", "--deploy", "--json", "-d", "audit").stdout)["deployment"]["findings"]
+    assert f"{remedy} --database audit'" in state["means"]
+    for command in (("db-up",), ("db-up", "-d", "audit"), ("db-up", "--plan")):
+        line = each.error_line(*command)
+        assert line.startswith("audit: "), command
+        assert "'ampho db-resolve trail_1 --applied --database audit'" in line, command
+
+
+def test_remedies_for_missing_revisions_select_the_database(each: Facade, three: Project) -> None:
+    each.call("upgrade")
+    next(three.folder.glob("trail/migrations/versions/*")).unlink()
+
+    missing = json.loads(each.run("db-current", "--json").stdout)["databases"][2]["current"]["missing"]
+    assert "'ampho db-forget trail_1 --database audit'" in missing[0]["means"]
+    assert "'ampho db-forget trail_1 --database audit'" in each.run("db-status").stdout
+    asked = each.run("db-forget", "trail_1", "-d", "audit").stderr
+    assert "run 'ampho db-down --database audit'" in asked
+    assert each.error_line("db-forget", "trail").startswith("db-forget works on one database, and the app has 3")
+
+
 def test_the_worst_state_is_the_exit_code(each: Facade) -> None:
     each.call("upgrade", "trail_1")
 

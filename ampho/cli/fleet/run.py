@@ -52,24 +52,22 @@ def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[lis
     return call(ctx, select)
 
 
-def report_groups(ctx: click.Context) -> None:
-    """Report how many databases of groups a command without ``--database`` did not look at."""
+def report_groups(commands: Commands, remedy: str) -> None:
+    """Report how many databases of groups a command without ``--database`` did not look at.
 
-    def count(commands: Commands) -> list[str]:
-        project, counts = commands.project(), []
+    :param remedy: a sentence that says how to look at them.
+    """
+    project, counts = commands.project(), list[str]()
+    try:
         for group in project.homes.groups:
             with closing(project.members([f"{group}/{ANY}"])) as members:
                 if number := sum(1 for _ in members):
                     counts.append(f"{number:,} of {group}")
-        return counts
-
-    try:
-        counts = call(ctx, count)
     except AmphoError as exc:  # what was asked for has been done
         warn(str(exc))
         return
     if counts:
-        say(f"Databases of groups were not looked at: {', '.join(counts)}. To upgrade them, add --all.", err=True)
+        say(f"Databases of groups were not looked at: {', '.join(counts)}. {remedy}", err=True)
 
 
 def upgrade_members(

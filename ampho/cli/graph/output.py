@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho._text import shown_path
+from ampho.cli.databases import selecting
 from ampho.cli.lines import say, warn, write
 from ampho.cli.terminal import console, is_terminal
 
@@ -47,7 +48,7 @@ def print_picture(picture: Picture, form: str, file: str | None) -> None:
     from ampho.cli.show.status import row_remarks
 
     for remark in row_remarks(picture):
-        warn(remark)
+        warn(selecting(remark, picture.database))
     if file in (None, "-") and form == "text":
         _print(picture)
         return

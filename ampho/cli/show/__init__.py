@@ -11,7 +11,7 @@ from importlib import import_module
 
 import click
 
-from ampho.cli.databases import by_database, database_of, databases, say_name
+from ampho.cli.databases import EACH, by_database, database_of, databases, say_name
 from ampho.cli.json import print_json, wants_json
 from ampho.cli.lines import say
 
@@ -43,6 +43,7 @@ def show_text(ctx: click.Context, result: object) -> None:
 
 def show_each(ctx: click.Context, results: Mapping[str, object]) -> None:
     """Print the results of several databases as text, each below the name of its database."""
+    ctx.meta[EACH] = True
     for number, (name, one) in enumerate(results.items()):
         if number:
             say()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho._text import counted, listed
+from ampho.cli.databases import selecting
 from ampho.cli.lines import say
 from ampho.cli.show import is_verbose, print_text, version_row, version_rows
 from ampho.cli.show.lists import print_records
@@ -42,7 +43,7 @@ def _(state: CurrentState, ctx: click.Context) -> None:
             print_records(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited"))
             print_records(package.pending, "    pending  ")
     for text in _remarks(state):
-        say(text)
+        say(selecting(text, state.database))
 
 
 def _position(package: PackageState) -> str:
@@ -107,7 +108,7 @@ def print_missing(state: CurrentState, name: str, *, stderr: bool) -> bool:
     if forgotten:
         ways = "To revert the revisions instead, restore their files, and run 'ampho db-down'."
         later = "If the files come back later, mark the revisions as applied with 'ampho db-stamp'."
-        say(f"The tables stay. {ways} {later}", err=stderr)
+        say(selecting(f"The tables stay. {ways} {later}", state.database), err=stderr)
     return bool(forgotten)
 
 
@@ -156,7 +157,7 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
     if remarks:
         say()
     for text in remarks:
-        say(text)
+        say(selecting(text, status.database))
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         say()
