@@ -228,7 +228,7 @@ def test_a_misspelled_package_is_named_with_its_setting(three: Project) -> None:
     config: dict[str, Any] = {"SQLALCHEMY_BINDS": urls, "AMPHO_DATABASES": {"reports": ["sails"]}}
     with facade(three, "flask", ["shop"], URLS["flask"], **config) as each:
         line = each.error_line("db-up")
-        assert line.startswith("There is no package sails. Check the spelling in AMPHO_DATABASES, and ")
+        assert line.startswith("reports: There is no package sails. Check the spelling in AMPHO_DATABASES, and ")
         status = each.run("db-status").stderr
         assert status.count("Warning: ") == 1
         assert status.endswith("Did you mean sales? Or remove it there.\n")
