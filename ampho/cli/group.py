@@ -104,9 +104,13 @@ def one_line_errors() -> Iterator[None]:
             exc.__dict__["show"] = partial(_show, exc.show, _colors())
         raise
     except Terminated as exc:
-        raise Failure("Terminated. The revision was rolled back if the database supports that.", 143) from exc
+        raise Failure(
+            "Terminated. A revision that was running was rolled back if the database supports that.", 143
+        ) from exc
     except KeyboardInterrupt as exc:
-        raise Failure("Interrupted. The revision was rolled back if the database supports that.", 130) from exc
+        raise Failure(
+            "Interrupted. A revision that was running was rolled back if the database supports that.", 130
+        ) from exc
     except click.Abort as exc:
         if not isinstance(exc.__context__, KeyboardInterrupt):  # standard input has ended
             raise

@@ -85,7 +85,7 @@ class Driver:
             self.stop(CANARY_FAILED)
         self._failures += ending.outcome.is_failure
         if self._failures == self._max_failures:
-            self.stop(f"{counted(self._failures, 'database')} failed")
+            self.stop(f"the limit of {counted(self._failures, 'failure')} was reached")
         return True
 
     def stop(self, reason: str) -> None:

@@ -53,7 +53,7 @@ def test_each_database_gets_one_turn_in_order() -> None:
 def test_after_a_failure_nothing_new_begins_and_what_runs_is_finished() -> None:
     driver = Driver((), members("abcdef"))
     assert run(driver, fails("a"), jobs=3) == ("abc", {FAILED: "a", UP: "bc", "skipped": "def"})
-    assert driver.stopped == "1 database failed"
+    assert driver.stopped == "the limit of 1 failure was reached"
 
 
 def test_an_upgrade_that_keeps_going_stops_after_the_maximum_of_failures() -> None:
@@ -62,7 +62,7 @@ def test_an_upgrade_that_keeps_going_stops_after_the_maximum_of_failures() -> No
     assert run(Driver((), members("abcdef"), 4), fails("b", "c", "d")) == everything
     driver = Driver((), members("abcdef"), 3)
     assert run(driver, fails("b", "c", "d")) == ("abcd", {FAILED: "bcd", UP: "a", "skipped": "ef"})
-    assert driver.stopped == "3 databases failed"
+    assert driver.stopped == "the limit of 3 failures was reached"
 
 
 def test_the_others_begin_when_all_canaries_are_up_to_date() -> None:
@@ -128,7 +128,7 @@ def test_the_report_counts_by_outcome_and_by_revision() -> None:
     tally.add(Ending("tenants/b", FAILED, applied=("shop_1",), revision="shop_2", cause="No."))
     tally.add(Ending("tenants/c", LOCKED, cause="Another process."))
     tally.add(Ending("tenants/d", FleetOutcome.SKIPPED))
-    report = tally.report("1 database failed")
+    report = tally.report("the limit of 1 failure was reached")
 
     assert report.outcomes == {FleetOutcome.UP_TO_DATE: 1200, UP: 1, FAILED: 1, LOCKED: 1, FleetOutcome.SKIPPED: 1}
     assert [(each.revision, each.applied, each.failed) for each in report.revisions] == [

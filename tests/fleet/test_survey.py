@@ -178,8 +178,11 @@ def test_status_counts_and_lists_at_most_twenty(many: Facade) -> None:
         "        5  up to date  orders_2",
     ]
     assert lines[6] == "tenants/t05: behind: orders_1, orders_2"
-    assert lines[-1] == "... and 5 more. To list them, add --all."
-    assert len(lines) == 6 + 20 + 1
+    assert lines[-2:] == [
+        "... and 5 more. To list them, run 'ampho db-status --all -d tenants'.",
+        "To upgrade those that are behind, run 'ampho db-up -d tenants'.",
+    ]
+    assert len(lines) == 6 + 20 + 2
     for listing in (["db-status", "--all"], ["--verbose", "db-status"]):
         assert many.run(*listing, "-d", "tenants").stdout.count("tenants/t") == 25
     found = json.loads(many.run("db-status", "--json", "-d", "tenants/t0*").stdout)["survey"]

@@ -83,6 +83,9 @@ def test_options_for_groups_need_a_group(project: Project) -> None:
     failed = project.run("ampho", "db-up", "-d", "tenants", "--canary", "t9", check=False)
     assert failed.exit_code == 2
     assert "t9" in failed.stderr
+    failed = project.run("ampho", "db-up", "-d", "tenants", "--canary", "0", check=False)
+    assert failed.exit_code == 2
+    assert "Use a number of at least 1, or the name of a database." in failed.stderr
 
 
 def test_a_command_without_databases_says_which_groups_it_did_not_look_at(project: Project) -> None:
@@ -196,12 +199,30 @@ def test_failures_stop_the_upgrade_as_the_options_say(project: Project) -> None:
 
     code, found = run(fleet, "t002,t003,t006", "--max-failures", "3")
     assert (code, found["outcomes"]) == (4, {"up to date": 2, "upgraded": 2, "failed": 3, "skipped": 1})
-    assert (found["stopped"], found["skipped"]) == ("3 databases failed", ["tenants/t007"])
+    assert (found["stopped"], found["skipped"]) == ("the limit of 3 failures was reached", ["tenants/t007"])
     code, found = run(fleet, "t002,t003,t006", "-k")
     assert (code, found["outcomes"]) == (4, {"up to date": 4, "upgraded": 1, "failed": 3})
     assert found["revisions"] == [{"revision": "orders_1", "applied": 1, "failed": 3}]
     code, found = run(fleet, "", "--canary", "2")
     assert (code, found["outcomes"]) == (0, {"up to date": 5, "upgraded": 3})
+    done = project.run("ampho", "db-up", "-d", "tenants", "--canary", "t001")
+    assert done.stderr == "The canary tenants/t001 is already up to date.\n"
+
+
+def test_failures_with_the_same_cause_are_counted(project: Project) -> None:
+    fleet = files(project, "flask", 8)
+    done = project.run("ampho", "db-up", "-d", "tenants", "-k", env={"FAIL": ",".join(fleet.names)}, check=False)
+    lines = done.stdout.splitlines()
+    assert all(len(line) <= len("tenants/t000: failed: ") + 80 for line in lines[:8])
+    assert lines[8] == "  orders_1: failed on 8 databases"
+    first = lines[9].partition(":")[0]
+    others = sorted({f"tenants/{name}" for name in fleet.names} - {first})
+    assert "no SQL" in lines[9]
+    assert lines[10] == f"  Try it again with 'ampho db-up -d {first}'."
+    assert lines[11].startswith("  The same applies to 7 other databases: ")
+    assert lines[11].endswith(" and 2 more.")
+    assert sum(name in lines[11] for name in others) == 5
+    assert lines[12].startswith("8 failed, in ")
 
 
 def test_an_app_with_threads_is_loaded_by_each_worker(project: Project) -> None:

@@ -597,7 +597,8 @@ def test_an_interrupted_revision_is_one_line_and_exit_code_130(project: Project,
 
         assert result.exit_code == 130
         assert (
-            one_error_line(result.stderr) == "Interrupted. The revision was rolled back if the database supports that."
+            one_error_line(result.stderr)
+            == "Interrupted. A revision that was running was rolled back if the database supports that."
         )
         assert_at_first(database)
         assert alembic.op._proxy is None

@@ -57,6 +57,7 @@ def fleet_options(command: Command) -> Command:
         click.option(
             "--canary",
             metavar="N|NAME",
+            callback=_check_canary,
             help="In a group, begin with N databases, or with the one with this name, and stop there if one fails.",
         ),
         click.option(
@@ -65,6 +66,12 @@ def fleet_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def _check_canary(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value and value.isdecimal() and not int(value):
+        raise click.BadParameter("Use a number of at least 1, or the name of a database.")
+    return value
 
 
 def jobs_by_default() -> int:

@@ -13,9 +13,7 @@ from ampho.cli.terminal import is_terminal
 from ampho.fleet.report import Ending, FleetOutcome
 from ampho.fleet.upgrade import FleetObserver, Progress
 
-LONGEST_CAUSE = 400
-"""The maximum length of a cause in a line. The JSON contains all of it."""
-
+_LONGEST_CAUSE = 80  # characters; the report at the end contains more
 _RUNNING = 3  # the maximum number of databases that the line of progress names
 _SECONDS = 0.1  # how often the line is drawn during the survey
 _WARNING = "Warning: "
@@ -39,7 +37,7 @@ class Lines(FleetObserver):
         color = "green" if ending.outcome is FleetOutcome.UPGRADED else "red"
         how = f"{counted(len(ending.applied))} in {in_seconds(ending.duration)}"
         if ending.outcome is not FleetOutcome.UPGRADED:
-            how = f"{ending.outcome}: {printable(ending.cause, LONGEST_CAUSE)}"
+            how = f"{ending.outcome}: {printable(ending.cause, _LONGEST_CAUSE)}"
         say(f"{ending.database}: {how}", colors={f"{ending.database}:": color})
 
     def printed(self, database: str, line: str) -> None:

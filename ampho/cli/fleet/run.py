@@ -159,6 +159,8 @@ class _Survey:
                 self._is_canary_known |= self._is_canary(state.database)
                 if state.status is Status.UP_TO_DATE:
                     self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
+                    if self._is_canary(state.database):
+                        self._shown.printed("", f"The canary {state.database} is already up to date.")
                 elif state.status is Status.UNREACHABLE and not (creates and is_missing):
                     self._unreachable(state, is_missing=is_missing)
                 elif member is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -138,8 +139,11 @@ def _(found: FleetStatus, ctx: click.Context) -> None:
     for state in shown:
         what = str(state.error) if state.error else "; ".join(map(_in_short, state.findings))
         say(f"{state.database}: {state.status}: {what}" if what else f"{state.database}: {state.status}")
+    options = " ".join(f"-d {quote(name)}" for name in found.selected)
     if len(shown) < len(found.others):
-        say(f"... and {len(found.others) - len(shown)} more. To list them, add --all.")
+        say(f"... and {len(found.others) - len(shown)} more. To list them, run 'ampho db-status --all {options}'.")
+    if any(state.status is Status.BEHIND for state in found.others):
+        say(f"To upgrade those that are behind, run 'ampho db-up {options}'.")
 
 
 def _in_short(finding: Finding) -> str:
