@@ -77,6 +77,11 @@ def _on_database(command: Callable[..., object]) -> Callable[..., object]:
     return database_option(_x(_on_files(command)))
 
 
+def _on_one_database(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the same options to a command for which ``-d`` can only name one database."""
+    return database_option(_x(_on_files(command)), is_repeatable=False)
+
+
 @click.group("ampho", cls=AmphoGroup)
 @click.option("-v", "--verbose", is_flag=True, help="Print more details.")
 @click.pass_context
@@ -327,7 +332,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
 @_plan
 @_sql
 @_start
-@_on_database
+@_on_one_database
 def db_down(
     ctx: click.Context,
     /,
@@ -507,7 +512,7 @@ def db_heads(ctx: click.Context) -> None:
 @click.argument("spec", type=_SPEC)
 @click.option("--purge", is_flag=True, help="First remove all version rows, including those of missing revisions.")
 @_confirm
-@_on_database
+@_on_one_database
 def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
     """Mark revisions as applied or not applied, without running them.
 
@@ -525,7 +530,7 @@ def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x:
 @cli.command("db-forget")
 @click.argument("name", metavar="PACKAGE")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-@_on_database
+@_on_one_database
 def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> None:
     """Forget the missing revisions of PACKAGE, but keep its tables.
 
@@ -549,7 +554,7 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
 @cli.command("db-resolve")
 @click.argument("revision", metavar="REV", shell_complete=completion.revisions)
 @click.option("--applied/--not-applied", default=None, help="Whether the database now contains the change of REV.")
-@_on_database
+@_on_one_database
 def db_resolve(ctx: click.Context, revision: str, applied: bool | None, x: tuple[str, ...]) -> None:
     """Mark the unfinished revision REV as applied or not applied.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -25,13 +26,18 @@ EACH = "ampho.each"
 """Whether the results of several databases are shown."""
 
 
-def database_option(command: Command) -> Command:
-    """Add the option ``--database`` to a command."""
+def database_option(command: Command, *, is_repeatable: bool = True) -> Command:
+    """Add the option ``--database`` to a command.
+
+    :param is_repeatable: whether the command works on several databases at a time.
+    """
 
     def remember(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> None:
         ctx.meta[_NAMES] = value
 
-    text = "The database: 'default' or a key of SQLALCHEMY_BINDS; needed only if packages live in several. Repeatable."
+    several = ", a group, GROUP/NAME, or a quoted pattern such as 'GROUP/a*'" if is_repeatable else ", or GROUP/NAME"
+    text = f"The database: 'default', a key of SQLALCHEMY_BINDS{several}; needed only if packages live in several."
+    text += " Repeatable." if is_repeatable else ""
     return click.option(
         "-d", "--database", multiple=True, metavar="NAME", expose_value=False, callback=remember, help=text
     )(command)
@@ -55,6 +61,18 @@ def selecting(text: str, database: str) -> str:
     ctx = click.get_current_context()
     is_one_of_several = database != DEFAULT_DATABASE or databases(ctx) or ctx.meta.get(EACH)
     return of_database(text, database) if is_one_of_several else text
+
+
+def unquoted_pattern(args: Sequence[str]) -> str:
+    """Return the pattern after ``--database`` that the shell has probably replaced with names; empty if there is none.
+
+    Then the names of at least two files follow.
+    """
+    for option, *names in zip(args, args[1:], args[2:], strict=False):
+        if option in ("-d", "--database") and all(map(os.path.lexists, names)):
+            folder, slash, _ = names[0].rpartition("/")
+            return f"{folder}{slash}*"
+    return ""
 
 
 def selects_groups(commands: Commands, names: Sequence[str] | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +16,21 @@ import click
 from ampho._text import did_you_mean, escaped_lines, one_line, printable, sentences
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
+from ampho.cli.databases import unquoted_pattern
 from ampho.cli.help import CHANGING, write_commands, write_examples
 from ampho.cli.json import FLAG, LONGEST_MESSAGE, json_errors, request_json, reserving_stdout, wants_json
 from ampho.cli.lines import say, warn, warning_once
 from ampho.cli.streams import output_error, safe_streams
 from ampho.cli.terminal import is_terminal, no_color_option, refuses_colors
-from ampho.errors import AmphoError, AppNotFoundError, DatabasesError, PackageError, RevisionInputError, SpecifierError
+from ampho.errors import (
+    AmphoError,
+    AppNotFoundError,
+    DatabaseNameError,
+    DatabasesError,
+    PackageError,
+    RevisionInputError,
+    SpecifierError,
+)
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
 _OTHER_NAMES = {
@@ -162,10 +172,12 @@ class SpecifierCommand(click.Command):
                 raise click.UsageError(f"{exc.option_name} goes before the command, as in '{way}'.", ctx) from exc
             if isinstance(exc, click.NoSuchOption) and (meant := _of_other_tool(exc.option_name, ctx)):
                 raise click.UsageError(f"No such option {exc.option_name!r}. Did you mean {meant}?", ctx) from exc
+            if "unexpected extra argument" in exc.message and (pattern := unquoted_pattern(args)):
+                raise click.UsageError(f"{exc.message}. {_quote(pattern)}", ctx) from exc
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _output_checked(ctx), reserving_stdout(ctx), _results_shown(ctx):
+        with _output_checked(ctx), reserving_stdout(ctx), _results_shown(ctx), _pattern_recognized(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -200,6 +212,23 @@ def _output_checked(ctx: click.Context) -> Iterator[None]:
     if ctx.info_name not in CHANGING or ctx.params.get("sql") or ctx.params.get("planned"):
         raise Failure(message, 1)
     warn(f"{message} The command itself succeeded.")
+
+
+@contextmanager
+def _pattern_recognized(ctx: click.Context) -> Iterator[None]:
+    """If a name that was typed is not known, and the shell has replaced a pattern, say so in the error."""
+    try:
+        yield
+    except (DatabaseNameError, SpecifierError) as exc:
+        pattern = unquoted_pattern(ctx.meta.get(_TYPED, ()))
+        is_file = isinstance(exc, DatabaseNameError) and os.path.lexists(exc.database)
+        if pattern and ("/" in pattern or is_file):
+            exc.args = (sentences(str(exc), _quote(pattern)),)
+        raise
+
+
+def _quote(pattern: str) -> str:
+    return f"The shell replaced {pattern} with the names of files. Quote it, as in -d '{pattern}'."
 
 
 def _before_command(option: str, ctx: click.Context) -> str:

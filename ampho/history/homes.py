@@ -108,11 +108,20 @@ class Homes:
             return [name]
         if found := [each for each in self.names if matches(each, name)]:
             return found
-        guess = did_you_mean(name, [*self.names, *self.groups])
+        raise DatabaseNameError(
+            f"{name or repr(name)} is not a database in which a package lives. {self._remedy(name)}", database=name
+        )
+
+    def _remedy(self, name: str) -> str:
+        """Return what to write instead of a name that is not known."""
+        if guess := did_you_mean(name, [*self.names, *self.groups]):
+            return guess
         listed = [*self.names, *(f"{group}/NAME" for group in self.groups)]
-        known = f"The databases are {', '.join(listed)}" if self.are_several else "The app has one"
-        remedy = guess or f"{known}. To add one, list its packages in {DATABASES}."
-        raise DatabaseNameError(f"{name} is not a database in which a package lives. {remedy}", database=name)
+        known = f"The databases are {', '.join(listed)}." if self.are_several else f"The app has one, {listed[0]}."
+        if self.groups and name and "/" not in name:
+            of_group = f"{next(iter(self.groups))}/{name}"
+            return f"{known} For {'databases' if is_pattern(name) else 'one'} of a group, write '{of_group}'."
+        return f"{known} To add one, list its packages in {DATABASES}."
 
     def select_groups(self, names: str | Iterable[str] | None) -> bool:
         """Return whether names stand for several databases, among them databases of groups."""

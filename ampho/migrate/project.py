@@ -316,6 +316,8 @@ class Project:
             return DatabaseNameError(f"The group {group} has no database that matches {name}.", database=name)
         known = [member.name for member in self.members([f"{group}/{ANY}"])]
         remedy = did_you_mean(name, known) or f"It has {counted(len(known), 'database')}."
+        if "?" in name or "[" in name:
+            remedy = "In a pattern, only '*' has a meaning."
         return DatabaseNameError(f"The group {group} has no database {name}. {remedy}", database=name)
 
     def each_of(self, names: Iterable[str]) -> Generator[str]:

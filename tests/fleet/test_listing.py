@@ -95,11 +95,27 @@ def test_names_patterns_and_groups_select_databases(each: Facade) -> None:
         ("tenants/x*", r"The group tenants has no database that matches tenants/x\*."),
         ("tenant", r"tenant is not a database in which a package lives. Did you mean tenants\?"),
         ("tenants/", "tenants/ is not a database in which a package lives"),
+        ("acme", "The databases are default, tenants/NAME. For one of a group, write 'tenants/acme'."),
+        ("a*", r"For databases of a group, write 'tenants/a\*'."),
+        ("tenants/zet?", r"no database tenants/zet\?. In a pattern, only '\*' has a meaning."),
+        ("", "^'' is not a database in which a package lives. The databases are default, tenants/NAME. To add one,"),
     ],
 )
 def test_a_name_that_selects_nothing_is_an_error(each: Facade, name: str, message: str) -> None:
     with pytest.raises(DatabaseNameError, match=message):
         each.call("current", database=name)
+
+
+def test_a_pattern_that_the_shell_has_replaced_is_recognized(each: Facade, shop: Project) -> None:
+    for name in ("acme", "zeta"):
+        shop.write(f"tenants/{name}", "")
+    quote = "The shell replaced {0} with the names of files. Quote it, as in -d '{0}'."
+    for pattern, *names in (("*", "orders", "shop", "tenants"), ("tenants/*", "tenants/acme", "tenants/zeta", "x")):
+        assert quote.format(pattern) in each.run("db-up", "-d", *names).stderr
+    assert each.error_line("db-up", "-d", "tenants/acme", "tenants/zeta").endswith(quote.format("tenants/*"))
+    assert each.error_line("db-check", "-d", "shop", "tenants").endswith(quote.format("*"))
+    assert "shell" not in each.run("db-check", "-d", "tenants/apex", "shop").stderr
+    assert "shell" not in each.run("db-up", "-d", "tenants/acme", "x", "y").stderr
 
 
 def test_a_command_on_one_database_refuses_a_group(each: Facade) -> None:

@@ -223,6 +223,12 @@ def test_a_database_without_a_url_is_an_error(three: Project) -> None:
         each.call("upgrade")
 
 
+def test_the_only_database_is_named(three: Project) -> None:
+    with facade(three, "flask", ["shop"], URLS["flask"]) as each:
+        assert "The app has one, default. To add one, list its packages" in each.error_line("db-up", "-d", "x")
+        assert "Repeatable" not in each.run("db-stamp", "--help").stdout.partition("--database")[2].partition("-x ")[0]
+
+
 def test_a_misspelled_package_is_named_with_its_setting(three: Project) -> None:
     urls = binds("flask", reports="reports.db")
     config: dict[str, Any] = {"SQLALCHEMY_BINDS": urls, "AMPHO_DATABASES": {"reports": ["sails"]}}
