@@ -201,7 +201,7 @@ class Commands:
         try:
             compared = self._running.on_each(compare, own, observer, scratch=scratch)
         except DatabasesError as exc:  # nothing is written, so there are no results for the other databases
-            raise databases_error(exc.errors, {}) from exc
+            raise databases_error(exc.errors, {}, others=exc.results) from exc
         found = generate.write(compared, dry_run=dry_run, asks=asks)
         return combined(found) if len(found) > 1 else next(iter(found.values()))
 
@@ -360,7 +360,7 @@ class Commands:
         def plan(on: Opened) -> Callable[[], Plan]:
             return executor.plan(on.project, on.connection, specifier, direction=direction, cascade=cascade, x=x)
 
-        explain = self._running.on_one(plan, _one_of(database), observer, "db-down")
+        explain = self._running.on_one(plan, _one_of(database), observer, "db-down", specifier)
         return self._running.framework.in_thread(explain)
 
     def upgrade(
@@ -444,7 +444,7 @@ class Commands:
                 observer=on.observer,
             )
 
-        return self._running.on_one(downgrade, database, observer, "db-down", renews=True)
+        return self._running.on_one(downgrade, database, observer, "db-down", specifier, renews=True)
 
     def upgrade_sql(
         self,
@@ -524,7 +524,7 @@ class Commands:
                 on.project, on.connection, specifier, purge=purge, confirm=confirm, x=x, observer=on.observer
             )
 
-        return self._running.on_one(write, database, observer, "db-stamp")
+        return self._running.on_one(write, database, observer, "db-stamp", specifier)
 
     def forget(
         self,

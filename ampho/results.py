@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
@@ -89,15 +89,18 @@ def databases_error(
     errors: Mapping[str, AmphoError],
     results: Mapping[str, object],
     skipped: Mapping[str, str] = MappingProxyType({}),
+    others: Iterable[str] = (),
 ) -> AmphoError:
     """Return the error for a command that failed on some databases.
 
     If it failed on all of them for the same reason, this is the error of the first one.
+
+    :param others: the names of databases that did not fail, and have no result.
     """
     distinct = {(type(each), str(each)) for each in errors.values()}
     if not results and not skipped and len(distinct) == 1:
         return next(iter(errors.values()))
-    total = len({*errors, *results, *skipped})
+    total = len({*errors, *results, *skipped, *others})
     words = [*map(str, errors.values())]
     words += [f"{name} was skipped: {why}." for name, why in skipped.items()]
     return DatabasesError(

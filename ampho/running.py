@@ -144,15 +144,20 @@ class Running:
         database: str | None,
         observer: Observer | None,
         command: str,
+        specifier: str | None = None,
         **how: Unpack[How],
     ) -> T:
         """Run work on one database, and return its result with the name of the database.
 
         :param database: the name of the database; it may be left out if packages live in only one.
         :param command: the name of the command, for errors.
-        :raises DatabaseNameError: if the name is missing or not known.
+        :param specifier: a specifier whose package has to live in the database.
+        :raises DatabaseNameError: if the name is missing or not known, or if the package lives elsewhere.
         """
-        return self._on(self._whole.homes.select_one(database, command), work, observer, **how)
+        name = self._whole.homes.select_one(database, command)
+        if specifier is not None:
+            self._whole.databases(name, [specifier])
+        return self._on(name, work, observer, **how)
 
     def on_each(
         self,
@@ -424,7 +429,8 @@ class Running:
         plan.check_agreed(agreed)
         observers = Observers(self._whole.url)
         observers.members.append(observer or Observer())
-        observers.announce(plan)
+        if plan.steps or not planner.errors:
+            observers.announce(plan)
         progress = Progress(plan, planner, keep_going=keep_going)
         for segment in segments(plan):
             steps = progress.runnable(segment)

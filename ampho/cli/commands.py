@@ -293,6 +293,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
     if single is None or single:
         try:
             with reporting() as reporter:
+                reporter.selected = single or ()
                 run = call(
                     ctx,
                     Commands.upgrade,

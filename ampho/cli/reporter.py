@@ -10,6 +10,8 @@ from ampho.cli.lines import say, warn
 from ampho.migrate.observers import Observer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ampho.migrate.plan import Plan, Step
 
 PACKAGES = 10
@@ -36,15 +38,18 @@ class Reporter(WarningsOnly):
     """Prints a line for each step of a run when the step ends.
 
     If it printed the beginning of the line earlier, the output of the revision could interrupt that line.
+
+    :ivar selected: the names of the databases that the user selected, if any.
     """
 
     def __init__(self) -> None:
+        self.selected: Sequence[str] = ()
         self._width = 0
         self._database: str | None = None  # the database of the last line, if the plan has several
 
     def planned(self, plan: Plan) -> None:
         if not plan.steps:
-            say(nothing_to_do(plan))
+            say(nothing_to_do(plan, self.selected))
             return
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
@@ -85,8 +90,11 @@ def in_databases(plan: Plan) -> str:
     return f", in the {noun} {listed(plan.databases, PACKAGES)}"
 
 
-def nothing_to_do(plan: Plan) -> str:
-    """Return a sentence that explains why a plan has no steps."""
+def nothing_to_do(plan: Plan, selected: Sequence[str] = ()) -> str:
+    """Return a sentence that explains why a plan has no steps.
+
+    :param selected: the names of the databases that the user selected, if any.
+    """
     package, _, target = plan.specifier.rpartition("@")
     if plan.direction == "downgrade" and target == "base":
         reason = f"nothing of {package} is applied" if package else "nothing is applied"
@@ -95,7 +103,8 @@ def nothing_to_do(plan: Plan) -> str:
     elif not plan.rows:
         reason = "there are no revisions yet"
     elif plan.specifier == "heads":
-        reason = "everything is applied"
+        where = f" to {listed(selected, PACKAGES)}" if selected and plan.is_of_several else ""
+        reason = f"everything is applied{where}"
     else:  # "X is applied" would be wrong for a package without revisions
         reason = f"nothing is pending for {plan.specifier}"
     return f"Nothing to do: {reason}."

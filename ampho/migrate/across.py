@@ -251,7 +251,7 @@ class Progress:
             in_order = [(step.database, step.revision.id) for step in self._plan.steps]
             return Run(self._plan, tuple(steps[key] for key in in_order if key in steps))
         results = {name: _joined(each) for name, each in self._runs.items() if name not in self._errors}
-        raise databases_error(self._errors, results, self._skipped)
+        raise databases_error(self._errors, results, self._skipped, self._planner.databases)
 
 
 def _joined(runs: Sequence[Run]) -> Run:

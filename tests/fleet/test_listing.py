@@ -310,7 +310,7 @@ def test_two_names_for_one_database_are_refused_before_anything_runs(each: Facad
 
     listed[1:3] = []
     listing(each, lambda: [Database("same", url=f"{scheme}:///z.db")], "others")
-    assert each.run("db-up", "-d", "others/same").stdout == "Nothing to do: everything is applied.\n"
+    assert each.run("db-up", "-d", "others/same").stdout == "Nothing to do: everything is applied to others/same.\n"
     assert "clients/z and others/same" in each.error_line("db-up", "-d", "clients", "-d", "others")
     listing(each, lambda: [Database("same", url=f"{scheme}:///{path}/app.db")], "third")
     assert "default and third/same are two names for one database" in each.error_line("db-up", "-d", "third/same")

@@ -58,7 +58,10 @@ def test_worker_processes_upgrade_the_databases_of_a_group(project: Project, fra
         {"revision": "orders_2", "applied": 6, "failed": 0},
     ]
     assert project.run("ampho", "db-up", "-d", "tenants/t00*").stdout.startswith("6 up to date, in ")
-    assert project.run("ampho", "db-up", "-d", "tenants/t001").stdout == "Nothing to do: everything is applied.\n"
+    assert (
+        project.run("ampho", "db-up", "-d", "tenants/t001").stdout
+        == "Nothing to do: everything is applied to tenants/t001.\n"
+    )
 
 
 def test_a_terminal_shows_the_progress_in_one_line(project: Project) -> None:

@@ -364,6 +364,42 @@ def test_remedies_for_missing_revisions_select_the_database(each: Facade, three:
     assert each.error_line("db-forget", "trail").startswith("db-forget works on one database, and the app has 3")
 
 
+def test_errors_count_all_databases(each: Facade, three: Project) -> None:
+    each.call("upgrade")
+    for name in ("reports", "audit"):
+        (three.folder / "instance" / f"{name}.db").write_text("This is not a database.")
+
+    for command in ("db-up -k", "db-rev -a More"):
+        result = each.run(*command.split())
+        assert result.exit_code == 1, command
+        assert "Error: 2 of 3 databases failed." in result.stderr, command
+        assert "Nothing to do" not in result.stdout, command
+
+
+def test_a_database_that_is_up_to_date_is_named(each: Facade) -> None:
+    each.call("upgrade", "trail_1")
+
+    said = "Nothing to do: everything is applied to audit.\n"
+    assert each.run("db-up", "-d", "audit").stdout == each.run("db-up", "--plan", "-d", "audit").stdout == said
+    each.call("upgrade")
+    assert each.run("db-up", "--all").stdout == said.replace("audit", "default, reports, audit")
+    assert each.run("db-up").stdout == "Nothing to do: everything is applied.\n"
+
+
+def test_a_package_of_another_database_is_an_error(each: Facade) -> None:
+    for command in ("db-up shop", "db-down shop@-1", "db-down shop@-1 --plan", "db-stamp shop@head"):
+        line = each.error_line(*command.split(), "-d", "audit")
+        assert "lives in default, not in audit. Name that database" in line, command
+
+
+def test_a_table_without_an_owner_is_warned_of_with_its_database(each: Facade, three: Project) -> None:
+    each.call("upgrade")
+    with closing(sqlite3.connect(three.folder / "instance" / "audit.db")) as connection:
+        connection.execute("CREATE TABLE extra (id INTEGER)")
+
+    assert "No package owns the table extra in the database audit." in each.run("db-check").stderr
+
+
 def test_the_worst_state_is_the_exit_code(each: Facade) -> None:
     each.call("upgrade", "trail_1")
 

@@ -9,6 +9,7 @@ from functools import partial
 import click
 
 from ampho._text import counted, listed
+from ampho.cli.databases import databases
 from ampho.cli.lines import say
 from ampho.cli.reporter import PACKAGES, in_databases, in_seconds, nothing_to_do
 from ampho.cli.show import print_text, version_rows
@@ -48,17 +49,18 @@ def _(stamped: Stamped, ctx: click.Context) -> None:
 
 @print_text.register
 def _(plan: Plan, ctx: click.Context) -> None:
-    print_plan(plan)
+    print_plan(plan, databases(ctx) or ())
 
 
-def print_plan(plan: Plan, *, before_question: bool = False) -> None:
+def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: bool = False) -> None:
     """Print the steps of a plan, and a summary.
 
+    :param selected: the names and patterns by which the user selected databases, if any.
     :param before_question: whether to print only the first steps, to standard error, because a question follows.
     """
     stderr = before_question
     if not plan.steps:
-        say(nothing_to_do(plan), err=stderr)
+        say(nothing_to_do(plan, selected), err=stderr)
         return
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"

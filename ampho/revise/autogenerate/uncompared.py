@@ -27,7 +27,8 @@ def uncompared(comparison: Comparison) -> dict[str, tuple[Change, ...]]:
 
 def warn_of_uncompared(project: Project, comparison: Comparison, warn: Callable[[str], None]) -> None:
     """Warn about what no package owns, models whose metadata is not compared, and indexes that are kept."""
-    for items, place in ((comparison.unowned_in_database(), "database"), (comparison.unowned(), "models")):
+    database = f"database {project.database}" if project.has_several_databases else "database"
+    for items, place in ((comparison.unowned_in_database(), database), (comparison.unowned(), "models")):
         for kind in dict.fromkeys(kind for kind, _ in items):
             names = [name for each, name in items if each == kind]
             warn(
