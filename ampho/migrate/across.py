@@ -73,16 +73,20 @@ class UpgradePlanner:
         """Return the plan, whose steps are in the order in which they run.
 
         :raises NotUpToDateError: if a step depends on a revision that is pending in a database that is not upgraded.
+        :raises DatabasesError: if several databases cannot be upgraded.
         """
         spec = parse(specifier)
         is_count = spec.branch is None and spec.offset > 0
+        errors = dict[str, AmphoError]() if self.errors is None else self.errors
         for name in self.databases:
             try:
                 self._plans[name] = self.state(name).plan("heads" if is_count else specifier)
+            except DatabaseNameError:
+                raise
             except AmphoError as exc:
-                if self.errors is None or isinstance(exc, DatabaseNameError):
-                    raise
-                self.errors[name] = exc
+                errors[name] = exc
+        if errors and self.errors is None:
+            raise databases_error(errors, {}, others=self.databases)
         todo = [(name, step) for name, plan in self._plans.items() for step in plan.steps]
         while todo:
             todo += self._add_needed(*todo.pop(0))

@@ -369,10 +369,12 @@ def test_errors_count_all_databases(each: Facade, three: Project) -> None:
     for name in ("reports", "audit"):
         (three.folder / "instance" / f"{name}.db").write_text("This is not a database.")
 
-    for command in ("db-up -k", "db-rev -a More"):
+    for command in ("db-up", "db-up --plan", "db-up -k", "db-rev -a More"):
         result = each.run(*command.split())
         assert result.exit_code == 1, command
-        assert "Error: 2 of 3 databases failed." in result.stderr, command
+        first, *rest = [line for line in result.stderr.splitlines() if not line.startswith("Warning: ")]
+        assert first == "Error: 2 of 3 databases failed.", command
+        assert [line.partition(":")[0] for line in rest] == ["reports", "audit"], command
         assert "Nothing to do" not in result.stdout, command
 
 
