@@ -186,9 +186,10 @@ def listed_last(ids: Sequence[str]) -> str:
 def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     """Return an exception as one line, ``TypeName: first line of its message``.
 
-    If a statement failed, the line contains the driver's whole message and the beginning of the statement, without its
-    parameters. The message about a malformed database URL is replaced, because it contains the URL. The message of an
-    :class:`~ampho.errors.AmphoError` is returned unchanged.
+    If the first line ends in a colon, the rest of the message follows. If a statement failed, the line contains the
+    driver's whole message and the beginning of the statement, without its parameters. The message about a malformed
+    database URL is replaced, because it contains the URL. The message of an :class:`~ampho.errors.AmphoError` is
+    returned unchanged.
 
     :param hide: a function that removes known secrets from a string. It is called first, because masking or shortening
         the string beforehand could leave part of a secret.
@@ -202,7 +203,9 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
         return one_line(hide(f"sys.exit({'' if exc.code is None else repr(exc.code)}) was called"))
     if _is_of_sqlalchemy(exc, "StatementError"):
         return _describe_statement_error(exc, hide)
-    words = _sentence(exc, hide(_text(exc)).partition("\n")[0] or _function(exc))
+    text = hide(_text(exc))
+    first = text.partition("\n")[0].rstrip()
+    words = _sentence(exc, (text if first.endswith(":") else first) or _function(exc))
     if isinstance(exc, BaseExceptionGroup):
         return one_line(f"{words}, the first: {describe(exc.exceptions[0], hide)}")
     return one_line(words)

@@ -108,6 +108,8 @@ def _owners(value: object) -> Mapping[str, str | None]:
 def _databases(value: object) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError
+    if any(isinstance(entries, str) for entries in value.values()):
+        raise TypeError
     return {name: () if entries is None else _entries(entries) for name, entries in value.items()}
 
 

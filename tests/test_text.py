@@ -39,6 +39,10 @@ class BlankError(Exception):
     [
         (ValueError("one\ntwo"), "ValueError: one"),
         (ValueError("\n\n  one \t two\nthree"), "ValueError: one two"),
+        (
+            ValueError("failed for 'x'. Possible reasons are: \n\n- one;\n- two."),
+            "ValueError: failed for 'x'. Possible reasons are: - one; - two.",
+        ),
         (ValueError(), "ValueError"),
         (KeyError("x"), "KeyError: 'x'"),
         (ValueError("bell\a \x1b[31mred \udc80 é"), r"ValueError: bell\x07 \x1b[31mred \udc80 é"),

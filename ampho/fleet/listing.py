@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from ampho._text import describe, shown_path
-from ampho.errors import ConfigurationError
+from ampho._text import describe, is_of_database, shown_path
+from ampho.errors import AmphoError, ConfigurationError
 from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ampho.migrate.project import Member
 
 _RESERVED = frozenset("/*")
+_NO_TABLE = re.compile(r"no such table|(relation|table) .*(does not|doesn't) exist", re.IGNORECASE)
+_UPGRADE_FIRST = " If a revision creates the table, first run 'ampho db-up --database default'."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,13 @@ def _guarded(group: Group, listed: Iterator[object]) -> Iterator[object]:
             found = next(listed)
         except StopIteration:
             return
+        except AmphoError:  # such as that of check_is_iterable()
+            raise
         except Exception as exc:  # noqa: BLE001 (the app may raise anything)
             where = _place(group, exc.__traceback__)
-            error = ConfigurationError(f"{_function(group)} failed{where}: {describe(exc).rstrip('.')}.")
+            why = describe(exc).rstrip(".:")
+            remedy = _UPGRADE_FIRST if is_of_database(exc) and _NO_TABLE.search(why) else ""
+            error = ConfigurationError(f"{_function(group)} failed{where}: {why}.{remedy}")
             raise error from None
         yield found
 

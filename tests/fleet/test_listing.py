@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,7 @@ def failing() -> Iterator[Database]:
         (failing, rf"failing, which lists the group clients, failed at .*{Path(__file__).name}:\d+: RuntimeError: "),
         (lambda: [Database("a", schema="a"), Database("a", schema="b")], "listed two databases with the name a"),
         (lambda: ["acme"], "listed an object of type str. List ampho.Database objects"),
-        (lambda: None, "returned an object of type NoneType"),
+        (lambda: None, "^(clients: )?The function <lambda>, which lists the group clients, returned an object of type"),
         (lambda: [Database("a/b", schema="a")], "'a/b', that has a name that is empty, or that contains '/'"),
         (lambda: [Database("a*", schema="a")], r"'a\*', that has a name"),
         (lambda: [Database("a b", schema="a")], "'a b', that has a name"),
@@ -231,6 +233,19 @@ def test_async_functions_list_databases_on_quart(each: Facade) -> None:
         else:
             with pytest.raises(ConfigurationError, match=r"is async\. On Flask, write a plain function or generator"):
                 each.call("current", database=f"clients{number}")
+
+
+def test_a_function_that_needs_a_table_of_the_default_database(each: Facade) -> None:
+    def waiting() -> Iterator[Database]:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("SELECT * FROM tenants")
+        yield Database("acme", schema="acme")
+
+    listing(each, waiting)
+    line = each.error_line("db-current", "-d", "clients")
+    assert line.endswith(
+        "no such table: tenants. If a revision creates the table, first run 'ampho db-up --database default'."
+    )
 
 
 def test_a_function_that_fails_does_not_fail_what_needs_no_group(shop: Project) -> None:

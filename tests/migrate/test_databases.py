@@ -223,6 +223,11 @@ def test_a_database_without_a_url_is_an_error(three: Project) -> None:
         each.call("upgrade")
 
 
+def test_the_packages_of_a_database_are_a_list(three: Project) -> None:
+    with facade(three, "flask", ["shop"], URLS["flask"], AMPHO_DATABASES={"default": "sales"}) as each:
+        assert "Set it to a dictionary that maps names of databases to lists" in each.error_line("db-up")
+
+
 def test_the_only_database_is_named(three: Project) -> None:
     with facade(three, "flask", ["shop"], URLS["flask"]) as each:
         assert "The app has one, default. To add one, list its packages" in each.error_line("db-up", "-d", "x")
