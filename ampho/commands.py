@@ -340,7 +340,8 @@ class Commands:
     ) -> Plan:
         """Return the plan of an upgrade or a downgrade, without running it.
 
-        Each step contains its reason, whether it runs in a transaction, and which data it may lose.
+        Each step contains its reason, whether it runs in a transaction, and which data it may lose. Databases of groups
+        that cannot be used are left out, and reported to the observer.
 
         :param specifier: the target; by default as for :meth:`upgrade` and :meth:`downgrade`.
         :param direction: ``upgrade`` or ``downgrade``.

@@ -219,20 +219,23 @@ class Running:
     ) -> None:
         """Create those databases and schemas of an upgrade that do not exist, and report them to an observer.
 
-        :param keep_going: whether to report a database that cannot be created, too, and go on.
+        :param keep_going: whether to report a database that cannot be created, too, and go on. With one of several
+            databases of groups, that is always so, because the upgrade itself fails on this database only.
         """
         from ampho.migrate.observers import Observer, Observers
 
         whole = self._whole
         observers = Observers(whole.url)
         observers.members.append(observer or Observer())
-        with closing(whole.each_of(whole.databases(database, [specifier]))) as found:
+        names = whole.databases(database, [specifier])
+        groups = whole.homes.groups if whole.homes.stands_for_several(names) else {}
+        with closing(whole.each_of(names)) as found:
             for part in map(whole.of, found):
                 try:
                     with naming_one_of(whole, part.database), without_secrets(part.url), self.framework.exclusive():
                         created = self.framework.create(part)
                 except AmphoError as exc:
-                    if not keep_going:
+                    if not keep_going and part.home not in groups:
                         raise
                     observers.notify(Observer.warned, str(exc))
                     continue
@@ -393,11 +396,17 @@ class Running:
     def plan_upgrade(
         self, specifier: str, database: str | Iterable[str] | None, *, x: Sequence[str], observer: Observer | None
     ) -> Plan:
-        """Return the plan of an upgrade of several databases, with an explanation of each step."""
+        """Return the plan of an upgrade of several databases, with an explanation of each step.
+
+        Databases of groups that cannot be used are left out, and reported to the observer.
+        """
         from ampho.migrate.explain import explained
+        from ampho.migrate.observers import Observer
 
         planner = self._planner(specifier, database, x, observer)
         plan = planner.plan(specifier)
+        for error in planner.errors.values():
+            (observer or Observer()).warned(str(error))
         whole = self._whole
         dialects = {name: planner.state(name).project.url.get_backend_name() for name in plan.databases}
         is_async = whole.url.get_dialect().is_async
@@ -423,15 +432,14 @@ class Running:
         from ampho.migrate.observers import Observer, Observers
 
         planner = self._planner(specifier, database, x, observer)
-        if keep_going:
-            planner.errors = {}
+        planner.keeps_going = keep_going
         plan = planner.plan(specifier)
         plan.check_agreed(agreed)
         observers = Observers(self._whole.url)
         observers.members.append(observer or Observer())
         if plan.steps or not planner.errors:
             observers.announce(plan)
-        progress = Progress(plan, planner, keep_going=keep_going)
+        progress = Progress(plan, planner)
         for segment in segments(plan):
             steps = progress.runnable(segment)
             if not steps.steps:

@@ -14,7 +14,14 @@ from itertools import groupby, takewhile
 from ampho._text import counted, listed
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
-from ampho.errors import AmphoError, DatabaseNameError, DependentsError, NotUpToDateError
+from ampho.errors import (
+    AmphoError,
+    ConfigurationError,
+    DatabaseError,
+    DatabaseNameError,
+    DependentsError,
+    NotUpToDateError,
+)
 from ampho.history.graph import Graph
 from ampho.history.specifier import parse
 from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, check_finished, plan_upgrade, rest_of
@@ -59,14 +66,17 @@ class UpgradePlanner:
     :ivar databases: the names of the databases to upgrade.
     :ivar is_limited: whether other databases must not be upgraded, even if the steps depend on them.
     :ivar state: reads the state of a database, which need not be one of ``databases``.
-    :ivar errors: the errors of databases whose state cannot be read, if the upgrade continues without them.
+    :ivar keeps_going: whether to plan without a database whose state cannot be read, or that cannot be upgraded. For a
+        database of a group that cannot be used, that is always so.
+    :ivar errors: the errors of databases that are left out of the plan.
     """
 
     whole: Project
     databases: Sequence[str]
     is_limited: bool
     state: Callable[[str], State]
-    errors: dict[str, AmphoError] | None = None
+    keeps_going: bool = False
+    errors: dict[str, AmphoError] = field(default_factory=dict[str, AmphoError], init=False)
     _plans: dict[str, Plan] = field(default_factory=dict[str, Plan], init=False)
 
     def plan(self, specifier: str) -> Plan:
@@ -77,16 +87,15 @@ class UpgradePlanner:
         """
         spec = parse(specifier)
         is_count = spec.branch is None and spec.offset > 0
-        errors = dict[str, AmphoError]() if self.errors is None else self.errors
         for name in self.databases:
             try:
                 self._plans[name] = self.state(name).plan("heads" if is_count else specifier)
             except DatabaseNameError:
                 raise
             except AmphoError as exc:
-                errors[name] = exc
-        if errors and self.errors is None:
-            raise databases_error(errors, {}, others=self.databases)
+                self.errors[name] = exc
+        if self.errors and not self._goes_on:
+            raise databases_error(self.errors, {}, others=self.databases)
         todo = [(name, step) for name, plan in self._plans.items() for step in plan.steps]
         while todo:
             todo += self._add_needed(*todo.pop(0))
@@ -105,10 +114,20 @@ class UpgradePlanner:
             is_of_several=True,
         )
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the errors of some databases leave a plan for the others."""
+        homes = self.whole.homes
+        return self.keeps_going or (
+            bool(self._plans)
+            and all(homes.home(name) in homes.groups for name in self.errors)
+            and all(isinstance(error, (DatabaseError, ConfigurationError)) for error in self.errors.values())
+        )
+
     def _add_needed(self, database: str, step: Step) -> Iterator[tuple[str, Step]]:
         """Add the pending steps in other databases that a step depends on, and yield them."""
         for other, needed in self.needed_elsewhere(database, step):
-            if self.errors and other in self.errors:
+            if other in self.errors:
                 continue  # the step is skipped when it is its turn
             found = self.state(other).plan(needed)
             if found.steps and self.is_limited and other not in self.databases:
@@ -200,16 +219,15 @@ def check_not_needed_elsewhere(whole: Project, database: str, plan: Plan, states
 class Progress:
     """Keeps track of the segments of a plan: which have run, which have failed, and which cannot run any more.
 
-    :param keep_going: whether other databases continue after a failure.
+    :param planner: made the plan, and decides whether other databases continue after a failure.
     """
 
-    def __init__(self, plan: Plan, planner: UpgradePlanner, *, keep_going: bool) -> None:
+    def __init__(self, plan: Plan, planner: UpgradePlanner) -> None:
         self._plan = plan
         self._planner = planner
-        self._keep_going = keep_going
         self._left = {(step.database, step.revision.id) for step in plan.steps}  # what has not run
         self._runs: dict[str, list[Run]] = {}
-        self._errors: dict[str, AmphoError] = dict(planner.errors or {})
+        self._errors: dict[str, AmphoError] = dict(planner.errors)
         self._skipped: dict[str, str] = {}
 
     def runnable(self, segment: Plan) -> Plan:
@@ -217,8 +235,8 @@ class Progress:
         (database,) = segment.databases
         if database in self._errors or database in self._skipped:
             return replace(segment, steps=())
-        if self._errors and not self._keep_going:
-            failed = next(iter(self._errors))
+        failed = next((name for name in self._errors if name not in self._planner.errors), "")
+        if failed and not self._planner.keeps_going:
             self._skipped[database] = f"{counted(len(segment.steps))} did not begin, because {failed} failed"
             return replace(segment, steps=())
         steps = list(takewhile(lambda step: not self._reason(step), segment.steps))
@@ -229,7 +247,7 @@ class Progress:
     def _reason(self, step: Step) -> str:
         """Return why a step cannot run: a step in another database that it depends on has not run."""
         for other, needed in self._planner.needed_elsewhere(step.database, step):
-            if (other, needed) in self._left or other in (self._planner.errors or ()):
+            if (other, needed) in self._left or other in self._planner.errors:
                 why = "failed" if other in self._errors else "was skipped"
                 return f"{step.revision.id} depends on {needed}, and {other} {why}"
         return ""

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from itertools import repeat
 from typing import NamedTuple
 
+import click
 import pytest
 
+import ampho.cli.show.fleet  # noqa: F401 (it registers the text of a report)
+from ampho.cli.show import print_text
 from ampho.fleet.driver import Driver
 from ampho.fleet.report import Ending, FleetOutcome, Tally
 
@@ -141,3 +144,16 @@ def test_the_report_counts_by_outcome_and_by_revision() -> None:
     ]
     assert (report.upgraded, report.skipped) == (("tenants/a",), ("tenants/d",))
     assert report.exit_code == 4
+
+
+def test_at_most_twenty_causes_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally("ampho db-up -d")
+    for number in range(50):
+        tally.add(Ending(f"tenants/t{number}", FAILED, cause=f"Number {number // 2}: t{number} is not well."))
+    print_text(tally.report(), click.Context(click.Command("db-up")))
+    first, again, others, *_, more, last = capsys.readouterr().out.splitlines()
+    assert first == "tenants/t0: failed: Number 0: t0 is not well."
+    assert again == "  Try it again with 'ampho db-up -d tenants/t0'."
+    assert others == "  The same applies to 1 other database: tenants/t1."
+    assert more == "and 10 more; --json lists all of them."
+    assert last.startswith("50 failed, in ")

@@ -20,7 +20,7 @@ from servers import Database as Server
 from tenants import files
 
 from ampho import Database
-from ampho.errors import ConfigurationError, DatabaseNameError
+from ampho.errors import ConfigurationError, DatabaseError, DatabaseNameError, DatabasesError
 
 CREATE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
 DROP = "op.drop_table('{0}')"
@@ -365,6 +365,36 @@ def test_a_rebase_looks_at_all_databases_of_the_group(each: Facade, shop: Projec
     assert "orders_1800000002" in each.run("db-heads").stdout
     each.call("upgrade", database="tenants")
     assert each.call("survey", "tenants").others == ()
+
+
+def test_a_database_of_a_group_that_cannot_be_used_only_fails_itself(each: Facade) -> None:
+    framework, names = "quart" if each.ampho.is_async else "flask", ["here", "there"]
+    gone = url(framework, "/dev/null/gone")
+    listing(each, lambda: [Database("gone", url=gone), *(Database(name, url=url(framework, name)) for name in names)])
+    each.call("upgrade")
+    result = each.run("db-up", "--plan", "-d", "clients", "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("Warning: clients/gone: Cannot connect to ")
+    assert {step["database"] for step in json.loads(result.stdout)["plan"]["steps"]} == {
+        "clients/here",
+        "clients/there",
+    }
+    failed = each.run("db-up", "--plan", "-d", "clients", "orders_3")
+    assert failed.stderr.startswith("Error: 3 of 3 databases failed.\n")
+
+    with pytest.raises(DatabasesError) as caught:
+        each.call("upgrade", "+1", database="clients", create=True)
+    assert list(caught.value.errors) == ["clients/gone"]
+    assert list(caught.value.results) == ["clients/here"]
+    with pytest.raises(DatabasesError):
+        each.call("upgrade", database="clients")
+    with pytest.raises(DatabaseError, match="clients/gone: Cannot connect to"):
+        each.call("upgrade", database="clients")  # the others are up to date
+    assert each.call("survey", "clients").counts[-1].number == 2
+    with pytest.raises(DatabaseError, match="clients/gone: The folder"):
+        each.call("upgrade", database="clients/gone", create=True)
+    each.ampho.databases("closed", packages=["orders"])(lambda: [Database("a", url=gone), Database("b", url=gone[:-3])])
+    assert each.run("db-up", "--plan", "-d", "closed").stderr.startswith("Error: 2 of 2 databases failed.\n")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
