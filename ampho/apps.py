@@ -230,7 +230,7 @@ def _reporting(target: _Target, doing: str) -> Iterator[None]:
     except (Exception, SystemExit) as exc:  # noqa: BLE001 (an app may raise anything)
         where = location(exc, None)
         place = f" (at {where})" if where else ""
-        why = _two_models(exc) or with_hint(describe(exc))
+        why = _two_models(exc) or _wrong_url(exc) or with_hint(describe(exc))
         error = target.error(f"{doing}: {why}{place}; fix it, or name another app with --app or AMPHO_APP")
         raise error from (None if quotes_url(exc) else exc)
 
@@ -242,6 +242,16 @@ def _two_models(exc: BaseException) -> str | None:
     from ampho.revise.autogenerate.owners.models import two_models
 
     message = two_models(exc)
+    return message and message.removesuffix(".")
+
+
+def _wrong_url(exc: BaseException) -> str | None:
+    """Return what is wrong with the URLs of an app if Flask-SQLAlchemy failed because of them."""
+    if "flask_sqlalchemy" not in sys.modules:
+        return None
+    from ampho.database.url import wrong_url
+
+    message = wrong_url(exc)
     return message and message.removesuffix(".")
 
 

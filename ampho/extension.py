@@ -18,6 +18,7 @@ import click
 from ampho._text import did_you_mean
 from ampho.commands import Commands
 from ampho.database.url import (
+    BINDS_SETTING,
     address,
     in_folder,
     is_in_memory,
@@ -25,6 +26,7 @@ from ampho.database.url import (
     parse_url,
     require_driver,
     schema_of_url,
+    setting_of,
 )
 from ampho.errors import ConfigurationError
 from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, Settings
@@ -47,9 +49,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 L = TypeVar("L", bound="Callable[[], Listing]")
-
-URL_SETTING = "SQLALCHEMY_DATABASE_URI"
-BINDS_SETTING = "SQLALCHEMY_BINDS"
 
 DEFAULTS: dict[str, object] = {"compare_type": True, "render_as_batch": True}
 """The default arguments for ``context.configure``, the same as those of Flask-Migrate."""
@@ -597,11 +596,6 @@ def extension_of(app: App) -> SyncExtension | AsyncExtension:
 def _read(read: Callable[[Mapping[str, object], Mapping[str, str]], R], app: App) -> R:
     """Read settings without leaving the app's configuration, which contains secrets, in the frames of an error."""
     return read(app.config, os.environ)
-
-
-def setting_of(database: str) -> str:
-    """Return the setting that contains the URL of a database."""
-    return URL_SETTING if database == DEFAULT_DATABASE else f"{BINDS_SETTING}[{database!r}]"
 
 
 def _name_of(entry: str) -> str:

@@ -15,7 +15,7 @@ from quart import Quart
 
 from ampho.apps import AppLoader, current_or_load, load_env_files
 from ampho.cli.console import ConsoleLoader
-from ampho.errors import AppNotFoundError, ConfigurationError
+from ampho.errors import AmphoError, AppNotFoundError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -577,6 +577,25 @@ def test_a_malformed_database_url_is_never_quoted(project: Project, code: str) -
 def test_an_empty_database_url_is_said_to_be_empty(project: Project) -> None:
     project.write(app="\nfrom sqlalchemy import create_engine\ncreate_engine('')\n")
     assert "the database URL is empty: set one, such as sqlite:///app.db" in failure()
+
+
+@pytest.mark.parametrize("call", ["flask_sqlalchemy.SQLAlchemy", "ampho.Ampho"])
+def test_binds_that_flask_sqlalchemy_cannot_read_are_named(project: Project, call: str) -> None:
+    code = (
+        "import ampho, flask, flask_sqlalchemy\napp = flask.Flask('app')\napp.config['SQLALCHEMY_BINDS'] = {}\n{}(app)"
+    )
+    for name, binds, message in (
+        ("one", {"audit": None}, "SQLALCHEMY_BINDS['audit'] is not a database URL (it is of type NoneType)."),
+        ("two", {"audit": {"echo": True}}, "SQLALCHEMY_BINDS['audit'] is not a database URL (it is of type NoneType)."),
+        ("three", ["audit"], "SQLALCHEMY_BINDS must be a dict, not list"),
+    ):
+        project.write(**{name: code.format(binds, call)})
+        with pytest.raises(AmphoError) as caught:
+            AppLoader(name).load_app()
+        assert message in str(caught.value)
+    project.write(four=code.format({}, call))
+    with pytest.raises(AmphoError, match="SQLALCHEMY_DATABASE_URI"):
+        AppLoader("four").load_app()
 
 
 def test_a_traceback_of_the_error_shows_no_malformed_url_either(project: Project) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote_plus
 
 from sqlalchemy import URL, make_url
@@ -14,12 +16,16 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ampho._text import describe, shown_path, with_hint
 from ampho.errors import ConfigurationError, DatabaseError, DriverError
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+URL_SETTING = "SQLALCHEMY_DATABASE_URI"
+BINDS_SETTING = "SQLALCHEMY_BINDS"
 
 MASK = "***"
 _FORM = "Use the form dialect+driver://user:password@host/database"
@@ -63,6 +69,36 @@ def leaving_no_frames(read: Callable[P, T]) -> Callable[P, T]:
         raise error
 
     return reading
+
+
+def setting_of(database: str) -> str:
+    """Return the setting that contains the URL of a database."""
+    return URL_SETTING if database == DEFAULT_DATABASE else f"{BINDS_SETTING}[{database!r}]"
+
+
+@leaving_no_frames
+def configured_urls(config: Mapping[str, Any]) -> dict[str, URL]:
+    """Return the URLs in the configuration of an app with Flask-SQLAlchemy, by setting."""
+    options = config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
+    urls = {URL_SETTING: config.get(URL_SETTING), "SQLALCHEMY_ENGINE_OPTIONS['url']": options.get("url")}
+    urls = {setting: value for setting, value in urls.items() if value is not None}
+    binds = config.get(BINDS_SETTING) or {}
+    if not isinstance(binds, Mapping):
+        raise ConfigurationError(f"{BINDS_SETTING} must be a dict, not {type(binds).__name__}.", setting=BINDS_SETTING)
+    for key, bind in binds.items():
+        urls[setting_of(key)] = bind.get("url") if isinstance(bind, dict) else bind
+    return {setting: parse_url(value, setting) for setting, value in urls.items()}
+
+
+def wrong_url(exc: BaseException) -> str | None:
+    """Return what is wrong with the URLs of an app if Flask-SQLAlchemy failed because of them; otherwise, None."""
+    for frame, _ in walk_tb(exc.__traceback__):
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == ("flask_sqlalchemy.extension", "init_app"):
+            try:
+                configured_urls(frame.f_locals["app"].config)
+            except ConfigurationError as error:
+                return str(error)
+    return None
 
 
 @leaving_no_frames

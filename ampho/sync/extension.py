@@ -12,9 +12,17 @@ from flask import Flask, current_app, has_app_context
 
 from ampho.commands import Commands
 from ampho.database.exclusive import exclusive
-from ampho.database.url import is_in_memory, leaving_no_frames, missing_driver, parse_url, require_driver
+from ampho.database.url import (
+    BINDS_SETTING,
+    URL_SETTING,
+    configured_urls,
+    is_in_memory,
+    missing_driver,
+    require_driver,
+    setting_of,
+)
 from ampho.errors import ConfigurationError
-from ampho.extension import BINDS_SETTING, DEFAULTS, OPTIONS, URL_SETTING, SyncExtension, setting_of
+from ampho.extension import DEFAULTS, OPTIONS, SyncExtension
 from ampho.running import Framework
 from ampho.settings import DATABASES, DEFAULT_DATABASE
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
@@ -259,7 +267,7 @@ def _kind(given: object) -> str:
 
 def _register_db(app: Flask, given: SQLAlchemy | None) -> SQLAlchemy:
     # The URLs are checked first, because Flask-SQLAlchemy quotes them in its errors, and accepts async drivers.
-    urls = _urls(app)
+    urls = configured_urls(app.config)
     for setting, url in urls.items():
         require_driver(url, is_async=False, setting=setting)
     if "sqlalchemy" in app.extensions:
@@ -279,13 +287,3 @@ def _register_db(app: Flask, given: SQLAlchemy | None) -> SQLAlchemy:
         setting, url = next(iter(urls.items()))
         raise missing_driver(url, exc, setting) from exc
     return db
-
-
-@leaving_no_frames
-def _urls(app: Flask) -> dict[str, URL]:
-    """Return the URLs in an app's configuration, by setting."""
-    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
-    urls = {URL_SETTING: app.config.get(URL_SETTING), "SQLALCHEMY_ENGINE_OPTIONS['url']": options.get("url")}
-    for key, bind in (app.config.get(BINDS_SETTING) or {}).items():
-        urls[setting_of(key)] = bind.get("url") if isinstance(bind, dict) else bind
-    return {setting: parse_url(value, setting) for setting, value in urls.items() if value is not None}
