@@ -44,7 +44,7 @@ READING = {
     "upgraded": (
         *(("db-up",), ("db-down", "--plan", "base"), ("db-down", "-s", "base"), ("db-status", "--all", "--check")),
         *(("db-current", "-v"), ("db-graph",), ("db-log",), ("db-check", "--deploy"), ("db-check",)),
-        *(("db-rev", "core", "more", "-a"), ("db-rebase", "core")),
+        ("db-rev", "core", "more", "-a"),
     ),
 }
 # What changes the database, which is empty before, and how it gets there.
