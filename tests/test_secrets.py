@@ -443,7 +443,6 @@ ASKING = [
     *("db-up", "db-up -s", "db-up core_1", "db-down", "db-down -s", "db-current -v", "db-log -v", "db-check"),
     *("db-check --deploy", "db-check --scratch", "db-rev core more -a", "db-rev core more -a --scratch"),
     *("db-stamp core", "db-stamp core --purge", "db-forget gone --yes", "db-resolve core_1 --applied"),
-    "db-rebase core",
 ]
 READING = ("db-current", "db-log -v", "db-check --deploy")
 
