@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -457,9 +458,11 @@ def test_ctrl_c_ends_an_upgrade_in_the_commands_own_process(each: Facade, shop: 
     waiting = threading.Event()
     thread = threading.Thread(target=waiting.wait)
     thread.start()  # so that the command cannot fork, and the app only exists in this process
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
     try:
         result = each.run("db-up", "-d", "tenants", "--json")
     finally:
+        signal.signal(signal.SIGINT, before)
         waiting.set()
         thread.join()
     assert result.exit_code == 130, result.output
