@@ -13,7 +13,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import String, column, select, table
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho.database.journal import Entry, Journal
 from ampho.database.lock import import_alembic
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ampho.status.summary import DatabaseStatus
 
 T = TypeVar("T")
+_TABLE_CHANGED = 1412  # the number of MariaDB's error "Table definition has changed, please retry transaction"
 VersionTable: TypeAlias = tuple[Any, Any]
 """The name and the schema of a version table."""
 
@@ -215,7 +216,8 @@ def query_known_table(
     """
     name, schema = known or version_table(project)
     check_version_table(connection, schema)
-    try:
+
+    def ask() -> T:
         rows: tuple[str, ...] = ()
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
@@ -225,6 +227,15 @@ def query_known_table(
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
+
+    try:
+        try:
+            return ask()
+        except DBAPIError as exc:
+            if not _is_outdated(exc):
+                raise
+            connection.rollback()
+            return ask()
     except (SQLAlchemyError, ValueError) as exc:
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
         if not any(frame.f_globals.get("__name__", "").startswith("sqlalchemy.") for frame in frames):
@@ -233,6 +244,11 @@ def query_known_table(
     finally:
         with suppress(SQLAlchemyError):
             connection.rollback()
+
+
+def _is_outdated(error: DBAPIError) -> bool:
+    """Return whether another process created a table after the transaction began, so that MariaDB cannot read it."""
+    return error.orig is not None and error.orig.args[:1] == (_TABLE_CHANGED,)
 
 
 def version_table(project: Project) -> VersionTable:

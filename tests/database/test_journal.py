@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade, one_error_line
+from inside import inside
 from project import Project
 from servers import Database
-from sqlalchemy import inspect
+from sqlalchemy import Engine, event, inspect
 
+from ampho.database.connection import connect
+from ampho.database.engine import unpooled
 from ampho.database.journal import Outcome
 from ampho.errors import ConfigurationError, RevisionFailedError
+from ampho.migrate import queries
 from ampho.settings import Settings
 
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True))"
@@ -41,6 +45,28 @@ def opened(project: Project, database: Database) -> Iterator[Facade]:
     framework = "quart" if database.is_async else "flask"
     with facade(project, framework, ["core", "shop"], database.url) as each:
         yield each
+
+
+@pytest.mark.drivers("mariadb")
+def test_a_journal_that_is_created_while_it_is_looked_for_is_read(opened: Facade, database: Database) -> None:
+    """MariaDB refuses to read a table in a transaction that began before the table was created."""
+    opened.call("upgrade")
+    database.run("RENAME TABLE ampho_journal TO kept")
+    created: list[str] = []
+
+    def create(connection: object, cursor: object, statement: str, *args: object) -> None:
+        if "FROM alembic_version" in statement and not created:
+            created.append(statement)
+            database.run("CREATE TABLE ampho_journal LIKE kept", "INSERT INTO ampho_journal SELECT * FROM kept")
+
+    def look(engine: Engine) -> object:
+        with connect(unpooled(engine), "the test") as connection:
+            event.listen(connection, "after_cursor_execute", create)
+            project = opened.ampho.project(opened.app)
+            return queries.query_known_table(project, connection, lambda rows, journal: journal.unfinished)
+
+    assert inside(opened, look) == ()
+    assert created
 
 
 def test_each_run_of_a_revision_has_an_entry(opened: Facade, project: Project, database: Database) -> None:

@@ -319,8 +319,7 @@ def test_a_database_that_is_being_migrated_is_left_for_later(project: Project, d
     fleet.check_whole()
 
 
-# Not on MariaDB by default: if another process creates the journal while the survey reads, MariaDB reports error 1412.
-@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", *(["mariadb"] if ROUNDS > 1 else []))
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb")
 @pytest.mark.timeout(0)
 def test_commands_that_run_at_once_and_are_killed_apply_each_revision_once(
     project: Project, database: Database
