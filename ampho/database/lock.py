@@ -30,7 +30,7 @@ from ampho.settings import LOCK, LOCK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy import Row, TextClause
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
     from ampho.settings import Settings
 
@@ -182,8 +182,8 @@ def _invalidated_on_failure(connection: Connection) -> Iterator[None]:
             raise
 
 
-def pause(connection: Connection, seconds: float) -> None:
-    """Sleep, without blocking the event loop of an async connection."""
+def pause(connection: Connection | Engine, seconds: float) -> None:
+    """Sleep, without blocking the event loop of an async connection or engine."""
     if not connection.dialect.is_async:
         time.sleep(seconds)
         return

@@ -1,0 +1,231 @@
+"""Stores of templates and clones, on every driver: what is copied, what is kept, and what is never touched."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+import zigzag
+from facade import facade
+from inside import inside
+from project import Project
+from servers import Database
+from sqlalchemy import Engine
+
+from ampho.database.connection import connect
+from ampho.database.engine import unpooled
+from ampho.database.store import Store, base, store_for
+from ampho.errors import DatabaseError
+
+pytestmark = pytest.mark.drivers("sqlite")  # the only store so far
+
+With: TypeAlias = Callable[[Callable[[Store], None]], None]
+
+
+def new_key() -> str:
+    return secrets.token_hex(8)
+
+
+@pytest.fixture(autouse=True)
+def _own_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests on the same server do not see the templates of a test, and do not prune them."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(base, "TEMPLATE", f"ampho_template_{secrets.token_hex(3)}_")
+
+
+@contextmanager
+def opened(engine: Engine) -> Iterator[Store]:
+    store = store_for(unpooled(engine), partial(connect, setting="SQLALCHEMY_DATABASE_URI"))
+    try:
+        yield store
+    finally:
+        store.prune(0)
+        store.close()
+
+
+@pytest.fixture
+def with_store(project: Project, database: Database) -> With:
+    """Call a function with a store of an app's engine, in Flask or inside the loop of Quart."""
+    project.package("core")
+    database.run("CREATE TABLE of_the_app (id integer)")
+
+    def run(function: Callable[[Store], None]) -> None:
+        before = database.schema(), database.data()
+
+        def use(engine: Engine) -> None:
+            with opened(engine) as store:
+                function(store)
+
+        with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+            inside(each, use)
+        assert (database.schema(), database.data()) == before
+
+    return run
+
+
+def execute(store: Store, name: str, *statements: str) -> None:
+    with store.connection(name) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.commit()
+
+
+def rows(store: Store, name: str, query: str = "SELECT id FROM t ORDER BY id") -> list[object]:
+    with store.connection(name) as connection:
+        return [row[0] for row in connection.exec_driver_sql(query)]
+
+
+def build(store: Store, *statements: str) -> str:
+    key, name = new_key(), store.new_name("build")
+    with store.building(key):
+        store.create(name)
+        execute(store, name, *(statements or ("CREATE TABLE t (id integer)", "INSERT INTO t VALUES (1)")))
+        store.publish(name, key)
+    return key
+
+
+def test_a_template_is_built_once_and_copied(with_store: With) -> None:
+    def use(store: Store) -> None:
+        assert store.templates() == []
+        key = build(store)
+        assert store.templates() == [key]
+
+        names = [store.new_name("clone") for _ in range(2)]
+        for name in names:
+            store.copy(key, name)
+        execute(store, names[0], "INSERT INTO t VALUES (2)")
+
+        assert [rows(store, name) for name in names] == [[1, 2], [1]]
+        late = store.new_name("build")
+        store.create(late)
+        store.publish(late, key)  # another process was faster
+        store.drop(names[0])
+        store.copy(key, names[0])
+        assert rows(store, names[0]) == [1]
+        store.drop(*names)
+        assert store.server() == store.server() != ""
+
+    with_store(use)
+
+
+def test_what_it_did_not_create_is_neither_dropped_nor_overwritten(with_store: With, database: Database) -> None:
+    def use(store: Store) -> None:
+        key, clone = build(store), store.new_name("clone")
+        store.copy(key, clone)
+        for name in (database.name, clone):
+            with pytest.raises(DatabaseError, match="already exists, and was not changed"):
+                store.copy(key, name)
+            with pytest.raises(DatabaseError, match="already exists, and was not changed"):
+                store.create(name)
+        with pytest.raises(DatabaseError, match="did not create the database"):
+            store.drop(clone, database.name)
+        assert rows(store, clone) == [1]
+        store.drop(clone, clone)
+
+        chosen = f"{database.name}_chosen"
+        store.copy(key, chosen)
+        assert rows(store, chosen) == [1]
+        store.drop(chosen)
+        with pytest.raises(ValueError, match="not the key"):
+            store.copy("../x", chosen)
+
+    with_store(use)
+
+
+def test_the_templates_used_least_recently_are_dropped(with_store: With) -> None:
+    def use(store: Store) -> None:
+        keys = [build(store) for _ in range(3)]
+        assert store.templates() == keys[::-1]
+        store.touch(keys[0])
+        store.touch(new_key())  # another process has dropped it
+        assert store.templates() == [keys[0], keys[2], keys[1]]
+
+        store.prune(2)
+
+        assert store.templates() == [keys[0], keys[2]]
+        with pytest.raises(DatabaseError, match="does not exist") as raised:
+            store.copy(keys[1], store.new_name("clone"))
+        assert raised.value.is_missing
+
+    with_store(use)
+
+
+def test_a_build_waits_for_another(project: Project, database: Database) -> None:
+    project.package("core")
+
+    def use(engine: Engine) -> None:
+        with opened(engine) as store, opened(engine) as other:
+            key = new_key()
+            with store.building(key):
+                assert other._try_to_build(key) is None
+                with other.building(new_key()):
+                    pass
+            with other.building(key):
+                pass
+
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        inside(each, use)
+
+
+def test_the_databases_of_runs_that_ended_are_dropped(project: Project, database: Database) -> None:
+    project.package("core")
+
+    def use(engine: Engine) -> None:
+        with opened(engine) as store:
+            key, alive = build(store), store.new_name("clone")
+            store.copy(key, alive)
+            with opened(engine) as ended:
+                dead = ended.new_name("clone")
+                ended.copy(key, dead)
+                ended.create(ended.new_name("build"))
+                ended.prune = lambda keep: None  # type: ignore[method-assign]
+            store.sweep()
+
+            assert rows(store, alive) == [1]
+            store.copy(key, dead)  # its name is free again
+            store.drop(alive, dead)
+
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        inside(each, use)
+
+
+# ---- SQLite
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_the_folder_is_the_users_own(with_store: With, tmp_path: Path) -> None:
+    folder = tmp_path / f"ampho-{os.getuid()}"
+
+    def use(store: Store) -> None:
+        build(store)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.chmod(0o777)
+        with pytest.raises(DatabaseError, match="does not belong to the current user alone"):
+            store.templates()
+        folder.chmod(0o700)
+
+    with_store(use)
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_file_is_copied_where_the_kernel_cannot(with_store: With, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", fail)
+
+    def use(store: Store) -> None:
+        name = store.new_name("clone")
+        store.copy(build(store), name)
+        assert rows(store, name) == [1]
+        with pytest.raises(DatabaseError, match="cannot be created"):
+            store.create("/no/such/folder/x.db")
+
+    with_store(use)
