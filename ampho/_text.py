@@ -216,11 +216,11 @@ def describe_warning(warning: Warning | str, category: type[Warning], file: str,
 
     Call this function while the warning is being issued, because it searches the stack for a line of the project.
     """
-    where = f"{shown_path(file)}:{line}" if _is_in(file, None) else _running_line() or _library(category, file)
+    where = f"{shown_path(file)}:{line}" if _is_in(file, None) else running_line() or _library(category, file)
     return one_line(f"{where}: {_BACKGROUND.sub('', str(warning)).strip()}")
 
 
-def _running_line() -> str | None:
+def running_line() -> str | None:
     """Return the innermost line of the project on the stack, ignoring ``env.py``, which runs all revisions."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented)
     while frame is not None:

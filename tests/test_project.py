@@ -79,7 +79,7 @@ def test_wheel_has_all_that_a_user_needs(wheel: list[str]) -> None:
     tree = [path for path in (ROOT / "ampho").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     expected = {str(path.relative_to(ROOT)) for path in tree}
 
-    assert {"ampho/py.typed", "flask_ampho.py"} <= set(wheel)
+    assert {"ampho/py.typed", "flask_ampho.py", "pytest_ampho.py"} <= set(wheel)
     assert any(name.startswith("ampho/templates/sync/") for name in wheel)
     assert any(name.startswith("ampho/templates/aio/") for name in wheel)
     assert expected <= set(wheel)
@@ -88,7 +88,7 @@ def test_wheel_has_all_that_a_user_needs(wheel: list[str]) -> None:
 def test_wheel_has_nothing_else(wheel: list[str]) -> None:
     roots = {name.split("/")[0] for name in wheel}
 
-    assert {root for root in roots if not root.endswith(".dist-info")} == {"ampho", "flask_ampho.py"}
+    assert {root for root in roots if not root.endswith(".dist-info")} == {"ampho", "flask_ampho.py", "pytest_ampho.py"}
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
 
 

@@ -1,0 +1,4 @@
+"""What the pytest plug-in does: finding the app, keeping it away from its own databases, and giving it clones instead.
+
+``pytest_ampho.py`` declares the options and the fixtures, and imports this room when a fixture is first used.
+"""

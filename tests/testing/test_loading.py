@@ -1,0 +1,178 @@
+"""The plug-in costs nothing until a fixture is used, and finds the app without touching its database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from project import Project, Result
+
+FREE = """
+import sys, time
+import pytest
+before, began = set(sys.modules), time.perf_counter()
+import pytest_ampho
+print((time.perf_counter() - began) * 1000, *set(sys.modules) - before)
+"""
+
+FINDING = {
+    "app.py": """
+        from flask import Flask
+        from ampho import Ampho
+
+        def create_app(name="app", *, debug=False):
+            app = Flask(name)
+            app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///developer.db"
+            Ampho(app)
+            return app
+        """,
+    "test_app.py": """
+        import os
+
+        def test_app(ampho_app):
+            assert ampho_app.testing
+            assert "FLASK_RUN_FROM_CLI" not in os.environ
+            print("name:", ampho_app.name)
+        """,
+}
+
+
+@pytest.fixture
+def app(project: Project) -> Project:
+    for path, text in FINDING.items():
+        project.write(path, text)
+    return project
+
+
+def run_pytest(
+    project: Project, *args: str, ini: str = "", cwd: str = ".", env: dict[str, str] | None = None
+) -> Result:
+    """Run pytest in a project, without the plug-ins that this test does not need."""
+    project.write("pytest.ini", f"[pytest]\naddopts = -p no:cacheprovider --assert=plain -q -rA -W error\n{ini}\n")
+    return project.run(
+        "python", "-c", "import pytest; pytest.main()", *args, check=False, fresh=False, cwd=cwd, env=env
+    )
+
+
+def test_importing_the_plug_in_takes_less_than_two_milliseconds_and_imports_nothing_else() -> None:
+    runs = [
+        subprocess.run([sys.executable, "-P", "-c", FREE], capture_output=True, text=True, check=True) for _ in range(5)
+    ]
+    found = [run.stdout.split() for run in runs]
+
+    assert {tuple(modules) for _, *modules in found} == {("pytest_ampho",)}
+    assert min(float(milliseconds) for milliseconds, *_ in found) < 2
+
+
+def test_a_project_without_fixtures_of_ampho_never_imports_it(project: Project) -> None:
+    project.write("test_it.py", "import sys\n\ndef test_it(tmp_path):\n    assert 'ampho' not in sys.modules\n")
+
+    result = project.run("pytest", "-q", "-p", "no:cacheprovider")
+
+    assert "1 passed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "ini", "env", "name"),
+    [
+        ((), "ampho_app = app", {}, "app"),
+        ((), "ampho_app = app.py:create_app('ini')", {}, "ini"),
+        (("--ampho-app", "app:create_app('line')"), "ampho_app = app", {}, "line"),
+        ((), "", {"FLASK_APP": "app:create_app(name='variable', debug=True)"}, "variable"),
+        ((), "", {}, "app"),
+    ],
+    ids=["ini", "arguments", "command line", "variable", "usual file"],
+)
+def test_the_app_is_found_as_by_the_command_line(
+    app: Project, args: tuple[str, ...], ini: str, env: dict[str, str], name: str
+) -> None:
+    result = run_pytest(app, *args, ini=ini, env=env)
+
+    assert f"name: {name}\n" in result.stdout, str(result)
+
+
+def test_the_app_is_found_in_the_folder_of_pytest_ini(app: Project) -> None:
+    app.write("tests/test_below.py", FINDING["test_app.py"])
+
+    result = run_pytest(app, ini="ampho_app = app:create_app('below')", cwd="tests")
+
+    assert "name: below\n" in result.stdout, str(result)
+    assert not list(app.folder.rglob("developer.db"))
+
+
+def test_a_fixture_of_the_project_overrides_the_app(app: Project) -> None:
+    app.write(
+        "conftest.py",
+        """
+        import pytest
+        from app import create_app
+
+        @pytest.fixture(scope="session")
+        def ampho_app():
+            app = create_app("mine")
+            app.testing = True
+            yield app
+        """,
+    )
+
+    result = run_pytest(app, ini="ampho_app = nothing")
+
+    assert "name: mine\n" in result.stdout, str(result)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("nothing", "--ampho-app nothing: there is no module 'nothing'"),
+        ("app:create_ap", "--ampho-app app:create_ap: module 'app' has no 'create_ap'. Did you mean"),
+        ("app:create_app(1, 2)", "the factory create_app cannot be called like this"),
+    ],
+)
+def test_an_app_that_cannot_be_loaded_is_one_clear_line(app: Project, named: str, message: str) -> None:
+    result = run_pytest(app, ini=f"ampho_app = {named}")
+
+    assert message in result.stdout, str(result)
+    assert "Traceback" not in result.stdout
+    assert "ampho/testing" not in result.stdout
+
+
+CONNECTING = """
+from flask import Flask
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+import sqlite3
+
+def create_app():
+    try:
+        {connect}
+    except Exception:
+        pass
+    return Flask("app")
+"""
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        "create_engine('sqlite:///developer.db').connect()",
+        "create_engine('sqlite://', creator=lambda: sqlite3.connect(':memory:')).connect()",
+    ],
+    ids=["url", "creator"],
+)
+@pytest.mark.parametrize("own", [False, True], ids=["option", "fixture"])
+def test_a_factory_that_connects_while_the_app_is_created_is_refused(app: Project, connect: str, own: bool) -> None:
+    app.write("app.py", CONNECTING.format(connect=connect))
+    app.write("test_app.py", "def test_app(ampho_app): ...\n\n\ndef test_again(ampho_app): ...\n")
+    fixture = (
+        "import pytest\nfrom app import create_app\n\n@pytest.fixture\ndef ampho_app():\n    return create_app()\n"
+    )
+    if own:
+        app.write("conftest.py", fixture)
+
+    result = run_pytest(app, ini="ampho_app = app:create_app")
+
+    assert result.stdout.count("The app connects to a database while it is created (at app.py:9)") >= 2, str(result)
+    assert "Traceback" not in result.stdout
+    assert "2 errors" in result.stdout
+    assert not (app.folder / "developer.db").exists()
