@@ -17,6 +17,8 @@ from ampho.results import combined, databases_error, named, selecting
 from ampho.running import CONNECTIONS, Framework, Opened, Running, naming_one_of, warned, without_secrets
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from ampho.database.journal import Entry
     from ampho.fleet.survey import Surveyed
     from ampho.history.revision import Revision
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Direction, Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
+    from ampho.migrate.template import Template
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
     from ampho.revise.writer import Initialized
@@ -803,6 +806,37 @@ class Commands:
             return queries.graph(on.project, on.connection, packages=own, full=full, x=x, observer=on.observer)
 
         return self._running.on_each(look, None if database is True else database, observer, packages=packages)
+
+    def template(
+        self,
+        specifier: str = "heads",
+        packages: Iterable[str] | None = None,
+        *,
+        database: str | None = None,
+        server: str | URL | None = None,
+        key: str = "",
+        x: Sequence[str] = (),
+    ) -> Template:
+        """Return a template: a database at a given point of the histories, from which clones are made in milliseconds.
+
+        It is created on the server of the app's database, or for SQLite, in a folder for temporary files, and is kept
+        for the next process. It is built again if the revisions that lead to that point change, or ``env.py``,
+        Alembic's options, the naming conventions of the models, or the versions of Alembic, SQLAlchemy, Ampho, or the
+        server.
+
+        :param specifier: the point; see "What a specifier means" in the documentation.
+        :param packages: packages whose heads are the point, instead of ``specifier``.
+        :param database: the name of the database, or of a group; required if packages live in several.
+        :param server: the URL of another server for the template and its clones.
+        :param key: a text that changes if the revisions would do something else for a reason that Ampho cannot see,
+            such as a file that a revision reads.
+        :param x: values for ``context.get_x_argument()``.
+        :raises RevisionFailedError: if a revision fails.
+        :raises DatabaseError: if the server cannot be reached, or if the user may not create databases.
+        """
+        return self._running.template(
+            [specifier] if packages is None else [*packages], database, server=server, key=key, x=x
+        )
 
 
 def _one_of(names: str | Iterable[str] | None) -> str | None:

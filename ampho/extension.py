@@ -548,6 +548,8 @@ class SyncExtension(Extension):
 
     is_async: ClassVar[bool] = False
 
+    template: Final = command(Commands.template)
+
     @abstractmethod
     def call(self, function: Callable[Concatenate[Commands, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a command for the current app."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.queries import VersionTable
+    from ampho.migrate.template import Template
 
 T = TypeVar("T")
 
@@ -381,6 +382,46 @@ class Running:
         with naming_one_of(self._whole, name), opened as connection:
             yield project, connection
 
+    # ---- Templates ----
+
+    def template(
+        self, specifiers: Sequence[str], database: str | None, *, server: str | URL | None, key: str, x: Sequence[str]
+    ) -> Template:
+        """Return a template of a database, or of the databases of a group; see :meth:`Commands.template`."""
+        from ampho.database.connection import connect
+        from ampho.database.store import store_for
+        from ampho.migrate.template import Point, Template, find_or_build
+
+        project = self._to_clone(database)
+        with naming_one_of(self._whole, project.database), self._unconnected(project, None), ExitStack() as stack:
+            engine, setting = self.framework.migrating_engine(project)
+            if server is not None:
+                engine = _on_server(engine, server)
+            store = store_for(engine, partial(connect, setting=setting))
+            stack.callback(store.close)
+            found = find_or_build(Point(project, specifiers, x, key), store, partial(connect, setting=setting))
+            stack.pop_all()
+        return Template(found, store)
+
+    def _to_clone(self, database: str | None) -> Project:
+        """Return the part of the project that belongs to a database, or to each database of a group.
+
+        :raises DatabaseNameError: if the database is a schema.
+        """
+        from ampho.migrate.project import Member
+
+        whole = self._whole
+        if database in whole.homes.groups:
+            return whole.of(Member(str(database), whole.url))
+        project = whole.of(whole.homes.select_one(database, "template()"))
+        if project.member is not None and project.member.schema is not None:
+            raise DatabaseNameError(
+                f"{database} is a schema, and only a whole database can be a template. Create it with provision(), or"
+                " use the template of the database in which it is.",
+                database=project.database,
+            )
+        return project
+
     # ---- Several databases under one plan ----
 
     def only_one(self, specifier: str, database: str | Iterable[str] | None) -> str | None:
@@ -506,6 +547,18 @@ class Running:
             return query(on.project, on.connection, x, answer, about_change=True)
 
         return cache(lambda name: self._on(name, read, observer))
+
+
+def _on_server(engine: Engine, server: str | URL) -> Engine:
+    """Return an engine like another one, for a server that the caller names."""
+    from ampho.database.engine import with_address
+    from ampho.database.url import parse_url, require_driver
+
+    url, setting = parse_url(server, "server="), "server="
+    if "+" not in url.drivername and url.get_backend_name() == engine.url.get_backend_name():
+        url = url.set(drivername=engine.url.drivername)
+    require_driver(url, is_async=engine.dialect.is_async, setting=setting)
+    return with_address(engine, url, setting)
 
 
 def naming_one_of(whole: Project, database: str) -> AbstractContextManager[None]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.aio.template import AsyncTemplate
     from ampho.fleet.listing import Group
 
 P = ParamSpec("P")
@@ -116,6 +117,25 @@ class AsyncAmpho(AsyncExtension):
         task = asyncio.ensure_future(greenlet_spawn(partial(function, commands, *args, **kwargs)))
         treat_as_current(task)
         return await finish(task, cancels=True)
+
+    async def template(
+        self,
+        specifier: str = "heads",
+        packages: Iterable[str] | None = None,
+        *,
+        database: str | None = None,
+        server: str | URL | None = None,
+        key: str = "",
+        x: Sequence[str] = (),
+    ) -> AsyncTemplate:
+        """Return a template: a database at a given point of the histories, from which clones are made in milliseconds.
+
+        The parameters and errors are those of :meth:`ampho.Ampho.template`.
+        """
+        from ampho.aio.template import AsyncTemplate
+
+        made = await self.call(Commands.template, specifier, packages, database=database, server=server, key=key, x=x)
+        return AsyncTemplate(made, self)
 
     def _url(self, app: App, database: str) -> URL:
         return self._databases[app].url(database)

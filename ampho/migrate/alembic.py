@@ -176,7 +176,7 @@ class EnvironmentRun:
             raise self.refused("never runs the migrations. Call context.run_migrations() after context.configure()")
 
     def _run_env_py(self, script: ScriptDirectory, fn: Work) -> None:
-        config = _make_config(self.project, self.command, self.x)
+        config = make_config(self.project, self.command, self.x)
         config.attributes["connection"] = self.connection
         config.attributes[DRIVEN] = self
         options: dict[str, Any] = {"fn": fn, "dont_mutate": True, "destination_rev": "heads", "template_args": {}}
@@ -340,7 +340,7 @@ class _Config(Config):
         return parser
 
 
-def _make_config(project: Project, command: Sequence[str], x: Sequence[str]) -> Config:
+def make_config(project: Project, command: Sequence[str] = ASK, x: Sequence[str] = ()) -> Config:
     """Return the configuration for a project: the host's ``alembic.ini`` with the folders of all packages."""
     ini = project.env_folder / "alembic.ini"
     config: Config = _Config(ini, command, x)

@@ -1,0 +1,171 @@
+"""Templates: databases at a given point of the histories, from which clones are made in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ampho.migrate import fingerprint
+from ampho.migrate.executor import upgrade
+from ampho.migrate.plan import plan_upgrade
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy import URL
+    from sqlalchemy.engine import Connection, Engine
+
+    from ampho.database.store import Store
+    from ampho.history.revision import Revision
+    from ampho.migrate.project import Project
+
+KEPT = 10
+"""The number of templates that are kept in a store; of the others, those that were used least recently are dropped."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the histories: what an empty database has to be upgraded to.
+
+    :ivar project: the part of the app's project that belongs to the database.
+    :ivar specifiers: the specifiers, in the order in which they are run.
+    :ivar x: values for ``context.get_x_argument()``.
+    :ivar key: what the caller adds to the keys.
+    """
+
+    project: Project
+    specifiers: Sequence[str]
+    x: Sequence[str] = ()
+    key: str = ""
+
+    def revisions(self) -> list[Revision]:
+        """Return the revisions that lead to this point, in the order of the graph.
+
+        :raises AmphoError: if one of the specifiers does not name revisions that an empty database can be upgraded to.
+        """
+        graph = self.project.graph
+        for specifier in self.specifiers:
+            self.project.check_migratable(specifier)
+        plans = [plan_upgrade(graph, (), specifier) for specifier in self.specifiers]
+        return [graph[each] for each in graph.sort({step.revision.id for plan in plans for step in plan.steps})]
+
+    def keys(self, server: str) -> list[str]:
+        """Return the keys of the states that the revisions lead to; the last is that of this point."""
+        return fingerprint.keys(self.project, self.revisions(), server=server, x=self.x, key=self.key)
+
+    def upgrade(self, connection: Connection) -> None:
+        """Upgrade a throwaway database to this point.
+
+        :raises RevisionFailedError: if a revision fails.
+        """
+        for specifier in self.specifiers:
+            upgrade(self.project, connection, specifier, scratch=True, x=self.x)
+            connection.rollback()  # ends the transaction of a run that had nothing to do
+
+
+def find_or_build(point: Point, store: Store, connect: Callable[[Engine], Connection]) -> str:
+    """Return the key of a whole template at a point of the histories, which is built if the store has none.
+
+    Only one process builds it, and the others wait.
+
+    :param connect: opens a connection from an engine.
+    """
+    store.sweep()
+    keys = point.keys(store.server())
+    key = keys[-1]
+    if key not in store.templates():
+        with store.building(key):
+            if key not in store.templates():
+                _build(point, store, keys, connect)
+    store.touch(key)
+    store.prune(KEPT)
+    return key
+
+
+def _build(point: Point, store: Store, keys: Sequence[str], connect: Callable[[Engine], Connection]) -> None:
+    """Build a template under another name, on top of the latest one that the history goes through."""
+    present, name = {*store.templates()}, store.new_name("build")
+    base = next((key for key in reversed(keys) if key in present), None)
+    with ExitStack() as stack:
+        stack.callback(store.drop, name)
+        if base is None:
+            store.create(name)
+        else:
+            store.copy(base, name)
+        with connect(store.engine(name)) as connection:
+            point.upgrade(connection)
+        store.publish(name, keys[-1])
+        stack.pop_all()
+
+
+@dataclass
+class Template:
+    """A database at a given point of the histories, from which clones are made.
+
+    Use it as a context manager, or call :meth:`close` at the end.
+
+    :ivar key: a fingerprint of all that makes the template.
+    """
+
+    key: str
+    _store: Store = field(repr=False)
+    _clones: dict[str, Clone] = field(default_factory=dict, init=False, repr=False)
+
+    def clone(self, name: str | None = None) -> Clone:
+        """Return a new database, a copy of the template.
+
+        :param name: the name of the database; by default, a new one. A database with this name must not exist.
+        :raises DatabaseError: if the database cannot be created.
+        """
+        chosen = name or self._store.new_name("clone")
+        self._store.copy(self.key, chosen)
+        clone = self._clones[chosen] = Clone(chosen, self._store.url(chosen), self)
+        return clone
+
+    def engine(self, clone: Clone) -> Engine:
+        """Return an engine like that of the app, without a pool, for a clone."""
+        return self._store.engine(clone.name)
+
+    def drop(self, clones: Sequence[Clone]) -> None:
+        """Drop several clones together, which is faster than one after the other."""
+        names = [clone.name for clone in clones if self._clones.pop(clone.name, None) is not None]
+        self._store.drop(*names)
+
+    def close(self) -> None:
+        """Drop the clones that are left, and close the connection with which they were made."""
+        try:
+            self.drop([*self._clones.values()])
+        finally:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A copy of a template: a database of its own. As a context manager, it is dropped at the end.
+
+    :ivar name: the name of the database.
+    :ivar url: its URL.
+    """
+
+    name: str
+    url: URL = field(repr=False)
+    _template: Template = field(repr=False)
+
+    def drop(self) -> None:
+        """Drop the database, unless it was dropped before."""
+        self._template.drop([self])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self.drop()
