@@ -807,6 +807,21 @@ class Commands:
 
         return self._running.on_each(look, None if database is True else database, observer, packages=packages)
 
+    def provision(self, database: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Run:
+        """Create a database of a group, upgraded to the heads, such as that of a new tenant.
+
+        A whole database is a copy of a template, which is faster than running the histories. A schema is created, and
+        the histories are run in it. If the database exists, it is upgraded.
+
+        :param database: the name of the database, such as ``tenants/acme``.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the events of the upgrade, which has nothing to do after a copy.
+        :raises DatabaseNameError: if the group does not have the database.
+        :raises DatabaseError: if the user may not create databases.
+        """
+        self._running.provision(database, x)
+        return self.upgrade("heads", create=True, database=database, x=x, observer=observer)
+
     def template(
         self,
         specifier: str = "heads",

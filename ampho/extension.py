@@ -159,6 +159,7 @@ class Extension(ABC):
     log: Final = command(Commands.log)
     show: Final = command(Commands.show)
     graph: Final = command(Commands.graph)
+    provision: Final = command(Commands.provision)
 
     kept: KeptConnection | None = None
     """The connection to the schemas of a group, in a worker process; otherwise, each command opens a new connection."""

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
     from sqlalchemy.engine import Connection
 
+    from ampho.database.store import Store
     from ampho.fleet.survey import Surveyed
     from ampho.migrate.across import State, UpgradePlanner
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.queries import VersionTable
-    from ampho.migrate.template import Template
+    from ampho.migrate.template import Point, Template
 
 T = TypeVar("T")
 
@@ -388,20 +389,49 @@ class Running:
         self, specifiers: Sequence[str], database: str | None, *, server: str | URL | None, key: str, x: Sequence[str]
     ) -> Template:
         """Return a template of a database, or of the databases of a group; see :meth:`Commands.template`."""
-        from ampho.database.connection import connect
-        from ampho.database.store import store_for
-        from ampho.migrate.template import Point, Template, find_or_build
+        from ampho.migrate.template import Point, Template
 
         project = self._to_clone(database)
-        with naming_one_of(self._whole, project.database), self._unconnected(project, None), ExitStack() as stack:
+        with ExitStack() as stack:
+            store = self._store(project, server)
+            stack.callback(store.close)
+            key = self._find_or_build(Point(project, specifiers, x, key), store)
+            stack.pop_all()
+        return Template(key, store)
+
+    def provision(self, database: str, x: Sequence[str]) -> None:
+        """Create a database of a group as a copy of a template, unless it exists, or is a schema.
+
+        :raises DatabaseNameError: if the database does not belong to a group.
+        """
+        from ampho.migrate.template import Point
+
+        project = self._whole.of(self._whole.homes.select_one(database, "provision()"))
+        if project.member is None:
+            raise DatabaseNameError(
+                f"{database} is not a database of a group. Create it with 'ampho db-up --create -d {database}'.",
+                database=database,
+            )
+        if project.member.schema is None:
+            with closing(self._store(project, None)) as store:
+                key = self._find_or_build(Point(project, ["heads"], x), store)
+                store.provide(key, str(project.url.database))
+
+    def _store(self, project: Project, server: str | URL | None) -> Store:
+        from ampho.database.connection import connect
+        from ampho.database.store import store_for
+
+        with naming_one_of(self._whole, project.database):
             engine, setting = self.framework.migrating_engine(project)
             if server is not None:
                 engine = _on_server(engine, server)
-            store = store_for(engine, partial(connect, setting=setting))
-            stack.callback(store.close)
-            found = find_or_build(Point(project, specifiers, x, key), store, partial(connect, setting=setting))
-            stack.pop_all()
-        return Template(found, store)
+            return store_for(engine, partial(connect, setting=setting))
+
+    def _find_or_build(self, point: Point, store: Store) -> str:
+        from ampho.migrate.template import find_or_build
+
+        with naming_one_of(self._whole, point.project.database), self._unconnected(point.project, None):
+            return find_or_build(point, store)
 
     def _to_clone(self, database: str | None) -> Project:
         """Return the part of the project that belongs to a database, or to each database of a group.

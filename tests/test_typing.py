@@ -92,5 +92,5 @@ def test_a_command_is_a_method_like_any_other(kind: type[Any], name: str) -> Non
 def test_every_command_is_bound_under_its_own_name() -> None:
     public = [name for name in vars(Commands) if not name.startswith("_")]
 
-    assert public == COMMANDS
+    assert public == [*COMMANDS, "template"]  # which returns something else in Quart
     assert [getattr(Ampho, name).__wrapped__ for name in public] == [getattr(Commands, name) for name in public]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -66,12 +66,12 @@ class Point:
             connection.rollback()  # ends the transaction of a run that had nothing to do
 
 
-def find_or_build(point: Point, store: Store, connect: Callable[[Engine], Connection]) -> str:
-    """Return the key of a whole template at a point of the histories, which is built if the store has none.
+def find_or_build(point: Point, store: Store) -> str:
+    """Return the key of a complete template at a point of the histories, which is built if the store has none.
 
     Only one process builds it, and the others wait.
 
-    :param connect: opens a connection from an engine.
+    :raises RevisionFailedError: if a revision fails.
     """
     store.sweep()
     keys = point.keys(store.server())
@@ -79,13 +79,13 @@ def find_or_build(point: Point, store: Store, connect: Callable[[Engine], Connec
     if key not in store.templates():
         with store.building(key):
             if key not in store.templates():
-                _build(point, store, keys, connect)
+                _build(point, store, keys)
     store.touch(key)
     store.prune(KEPT)
     return key
 
 
-def _build(point: Point, store: Store, keys: Sequence[str], connect: Callable[[Engine], Connection]) -> None:
+def _build(point: Point, store: Store, keys: Sequence[str]) -> None:
     """Build a template under another name, on top of the latest one that the history goes through."""
     present, name = {*store.templates()}, store.new_name("build")
     base = next((key for key in reversed(keys) if key in present), None)
@@ -95,7 +95,7 @@ def _build(point: Point, store: Store, keys: Sequence[str], connect: Callable[[E
             store.create(name)
         else:
             store.copy(base, name)
-        with connect(store.engine(name)) as connection:
+        with store.connection(name) as connection:
             point.upgrade(connection)
         store.publish(name, keys[-1])
         stack.pop_all()

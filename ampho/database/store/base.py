@@ -121,6 +121,16 @@ class Store(ABC):
     def _try_to_build(self, key: str) -> Callable[[], object] | None:
         """Acquire the lock of a key, and return a function that releases it; None if the lock is not free."""
 
+    def provide(self, key: str, name: str) -> None:
+        """Copy a complete template for good, unless a database with this name exists.
+
+        :param name: as for :meth:`copy`.
+        """
+        try:
+            self.copy(key, name)
+        except DatabaseExistsError:
+            return
+
     def new_name(self, kind: Kind) -> str:
         """Return a new name for a build or a clone."""
         return f"ampho_{kind}_{self._run}_{next(self._numbers)}"
@@ -191,9 +201,15 @@ def no_template(key: str) -> DatabaseError:
     return DatabaseError(f"The template {key} does not exist. Run the command again.", is_missing=True)
 
 
-def exists(name: str) -> DatabaseError:
+class DatabaseExistsError(DatabaseError):
+    """A database with the name of a copy exists."""
+
+
+def exists(name: str) -> DatabaseExistsError:
     """Return the error for a name that is taken."""
-    return DatabaseError(f"The database {name} already exists, and was not changed. Choose another name, or drop it.")
+    return DatabaseExistsError(
+        f"The database {name} already exists, and was not changed. Choose another name, or drop it."
+    )
 
 
 def _check_served(wanted: str, served: str | None) -> None:

@@ -1,0 +1,126 @@
+"""Templates: when one is built, and that a clone is what the history makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facade import Facade, facade
+from project import Project
+from servers import Database
+from sqlalchemy import Connection, inspect, text
+
+from ampho.commands import Commands
+from ampho.errors import RevisionFailedError
+from ampho.history.host import TEMPLATES
+
+TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True), sa.Column('name', sa.String(20)))"
+
+
+@pytest.fixture
+def shop(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Project:
+    """Two packages: three revisions with two tables and a row."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("accounts", "orders"):
+        project.package(name)
+    project.revision("accounts", "accounts_1000000000", upgrade=TABLE.format("customers"))
+    project.revision("orders", "orders_1000000001", depends_on="accounts", upgrade=TABLE.format("orders"))
+    row = "op.execute(\"INSERT INTO customers (id, name) VALUES (7, 'Ann')\")"
+    project.revision("accounts", "accounts_1000000002", "accounts_1000000000", upgrade=row)
+    return project
+
+
+def opened(project: Project, database: Database, **config: object) -> Any:
+    return facade(project, "quart" if database.is_async else "flask", ["accounts", "orders"], database.url, **config)
+
+
+def on_clone(each: Facade, work: Callable[[Connection], object], *args: object, **kwargs: object) -> Any:
+    """Return what a function makes of a clone of a template."""
+
+    def run(commands: Commands) -> object:
+        with commands.template(*args, **kwargs) as template, template.clone() as clone:  # type: ignore[arg-type]
+            engine = template.engine(clone)
+            with engine.connect() as connection:
+                return work(connection)
+
+    return each.call("call", run)
+
+
+def key(each: Facade, *args: object, **kwargs: object) -> str:
+    def run(commands: Commands) -> str:
+        with commands.template(*args, **kwargs) as template:  # type: ignore[arg-type]
+            return template.key
+
+    return str(each.call("call", run))
+
+
+def rows(connection: Connection) -> list[Any]:
+    return connection.execute(text("SELECT id, name FROM customers")).all()  # type: ignore[return-value]
+
+
+def tables(connection: Connection) -> set[str]:
+    return {*inspect(connection).get_table_names()}
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_clone_has_the_tables_and_rows_of_the_history(shop: Project, database: Database) -> None:
+    with opened(shop, database) as each:
+        assert on_clone(each, rows) == [(7, "Ann")]
+        assert on_clone(each, tables) == {"alembic_version", "ampho_journal", "customers", "orders"}
+        assert "orders" not in on_clone(each, tables, packages=["accounts"])
+        assert on_clone(each, rows, "accounts@accounts_1000000000") == []
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_template_has_another_key_exactly_if_what_makes_it_changes(shop: Project, database: Database) -> None:
+    def only_new(item: object, name: str | None, type_: str, reflected: bool, other: object) -> bool:
+        return name != "old"
+
+    def only_old(item: object, name: str | None, type_: str, reflected: bool, other: object) -> bool:
+        return name != "new"
+
+    with opened(shop, database) as each:
+        options = each.ampho._given_options if each.ampho.is_async else each.app.extensions["migrate"].options
+        first = key(each)
+        shop.write("accounts/models.py", "# a comment in the app")
+        same = [key(each), key(each, "accounts", ["accounts", "orders"])]
+        others = [key(each, "orders"), key(each, packages=["accounts"]), key(each, key="seeds"), key(each, x=["a=b"])]
+        for option in [{"version_table": "versions"}, {"include_object": only_new}, {"include_object": only_old}]:
+            options.update(option)
+            others.append(key(each))
+        each.app.extensions["sqlalchemy"].metadata.naming_convention = {"ix": "%(table_name)s"}
+        others.append(key(each))
+        shop.revision("orders", "orders_1000000003", "orders_1000000001")
+        others.append(key(each))
+        middle = next((shop.migrations("accounts") / "versions").glob("*0000_*"))
+        middle.write_text(middle.read_text().replace("customers", "clients"), "utf-8")
+        others.append(key(each, "accounts@accounts_1000000000"))
+        env = TEMPLATES / ("aio" if each.ampho.is_async else "sync") / "env.py"
+        shop.write("accounts/migrations/env.py", f"{env.read_text('utf-8')}\n# mine")
+        others.append(key(each, "accounts@accounts_1000000000"))
+
+    assert same == [first, first]
+    assert len({first, *others}) == 1 + len(others)
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_template_is_built_on_top_of_one_that_the_history_goes_through(shop: Project, database: Database) -> None:
+    mark = shop.folder / "ran"
+    said = f"with open({str(mark)!r}, 'a') as file:\n    file.write('1')"
+    shop.revision("accounts", "accounts_1000000004", "accounts_1000000002", upgrade=said)
+    with opened(shop, database) as each:
+        key(each)
+        shop.revision("orders", "orders_1000000005", "orders_1000000001", upgrade=TABLE.format("items"))
+        assert "items" in on_clone(each, tables)
+        assert on_clone(each, rows) == [(7, "Ann")]
+    assert mark.read_text() == "1"
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_failed_build_leaves_nothing(shop: Project, database: Database, tmp_path: Path) -> None:
+    shop.revision("orders", "orders_1000000003", "orders_1000000001", upgrade="raise ValueError('no luck')")
+    with opened(shop, database) as each, pytest.raises(RevisionFailedError, match="no luck"):
+        key(each)
+    assert list(tmp_path.glob("ampho-*/*.db")) == []
