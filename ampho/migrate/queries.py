@@ -21,7 +21,7 @@ from ampho.database.recorder import JournalTable
 from ampho.database.schema import check_version_table, schema_of
 from ampho.database.url import database_error
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
-from ampho.errors import ConfigurationError, RevisionFileError
+from ampho.errors import ConfigurationError, DatabaseError, RevisionFileError
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
 from ampho.history.revision import check_syntax
@@ -217,7 +217,7 @@ def query_known_table(
     name, schema = known or version_table(project)
     check_version_table(connection, schema)
 
-    def ask() -> T:
+    def look() -> T:
         rows: tuple[str, ...] = ()
         if connection.dialect.has_table(connection, name, schema=schema):
             query = select(column("version_num", String)).select_from(table(name, schema=schema))
@@ -229,13 +229,7 @@ def query_known_table(
         return question(rows, journal)
 
     try:
-        try:
-            return ask()
-        except DBAPIError as exc:
-            if not _is_outdated(exc):
-                raise
-            connection.rollback()
-            return ask()
+        return _with_new_tables(connection, look)
     except (SQLAlchemyError, ValueError) as exc:
         frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
         if not any(frame.f_globals.get("__name__", "").startswith("sqlalchemy.") for frame in frames):
@@ -246,9 +240,16 @@ def query_known_table(
             connection.rollback()
 
 
-def _is_outdated(error: DBAPIError) -> bool:
-    """Return whether another process created a table after the transaction began, so that MariaDB cannot read it."""
-    return error.orig is not None and error.orig.args[:1] == (_TABLE_CHANGED,)
+def _with_new_tables(connection: Connection, look: Callable[[], T]) -> T:
+    """Return the result of ``look``, which is called again if MariaDB cannot read a table that was just created."""
+    try:
+        return look()
+    except (DBAPIError, DatabaseError) as exc:
+        error = exc.__cause__ if isinstance(exc, DatabaseError) else exc
+        if not (isinstance(error, DBAPIError) and error.orig and error.orig.args[:1] == (_TABLE_CHANGED,)):
+            raise
+        connection.rollback()
+        return look()
 
 
 def version_table(project: Project) -> VersionTable:
@@ -286,7 +287,7 @@ def query_env(
         return ()
 
     check_not_in_use(connection)
-    EnvironmentRun(project, connection, x, command or ASK).run(work)
+    _with_new_tables(connection, lambda: EnvironmentRun(project, connection, x, command or ASK).run(work))
     return answers[0]
 
 

@@ -48,7 +48,10 @@ def opened(project: Project, database: Database) -> Iterator[Facade]:
 
 
 @pytest.mark.drivers("mariadb")
-def test_a_journal_that_is_created_while_it_is_looked_for_is_read(opened: Facade, database: Database) -> None:
+@pytest.mark.parametrize("runs_env", [False, True])
+def test_a_journal_that_is_created_while_it_is_looked_for_is_read(
+    opened: Facade, database: Database, runs_env: bool
+) -> None:
     """MariaDB refuses to read a table in a transaction that began before the table was created."""
     opened.call("upgrade")
     database.run("RENAME TABLE ampho_journal TO kept")
@@ -63,6 +66,8 @@ def test_a_journal_that_is_created_while_it_is_looked_for_is_read(opened: Facade
         with connect(unpooled(engine), "the test") as connection:
             event.listen(connection, "after_cursor_execute", create)
             project = opened.ampho.project(opened.app)
+            if runs_env:
+                return queries.query_env(project, connection, (), lambda rows, journal, context: journal.unfinished)
             return queries.query_known_table(project, connection, lambda rows, journal: journal.unfinished)
 
     assert inside(opened, look) == ()
