@@ -780,7 +780,7 @@ TYPED = {
     "a newline in a name": (["ampho", "db-init", "core\n"], 1, "is not the name of a package"),
     "bytes that are no UTF-8": (["ampho", "db-rev", "core", "\udcff"], 1, "cannot be printed"),
     "an option that is none": (["ampho", "db-up", "--nonsense"], 2, "No such option"),
-    "a specifier that is none": (["ampho", "db-up", "core@+99"], 1, "there is only 1 revision to apply in core"),
+    "a specifier that is none": (["ampho", "db-up", "core@+99"], 1, "There is only 1 revision to apply in core"),
     "flask": (["flask", "ampho", "db-up", "../x"], 1, "is neither a package, a revision id"),
     "an app that is not there": (["ampho", "--app", "nowhere", "db-up"], 1, "nowhere"),
     "an app outside": (["ampho", "--app", "../../etc/passwd", "db-up"], 1, "passwd"),

@@ -269,7 +269,9 @@ def db_up(
         raise click.UsageError("--all and --database are mutually exclusive.")
     names = (ANY,) if everything else databases(ctx)
     if planned:
-        _show_plan(ctx, call(ctx, Commands.plan, spec, database=names, x=x, observer=_WARNINGS))
+        plan = call(ctx, Commands.plan, spec, database=names, x=x, observer=_WARNINGS)
+        _show_plan(ctx, plan)
+        ctx.exit(4 if plan.left_out else 0)  # as for the upgrade itself
     elif sql:
         _print_sql(
             lambda: call(

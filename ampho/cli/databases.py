@@ -52,7 +52,8 @@ def database(ctx: click.Context) -> str | None:
     """Return the only name that was typed after ``--database``, for a command that works on one database."""
     names = databases(ctx) or ()
     if len(names) > 1:
-        raise click.UsageError(f"{ctx.info_name} works on one database at a time. Repeat the command for each.")
+        command = f"{ctx.info_name} --sql" if ctx.params.get("sql") else ctx.info_name
+        raise click.UsageError(f"{command} works on one database at a time. Repeat the command for each.")
     return names[0] if names else None
 
 

@@ -19,8 +19,12 @@ class FleetOutcome(StrEnum):
     """Revisions were applied."""
     FAILED = "failed"
     """A revision failed, or the upgrade could not begin."""
+    INTERRUPTED = "interrupted"
+    """Ctrl-C or SIGTERM ended a revision that was running."""
     UNREACHABLE = "unreachable"
     """The survey could not connect to the database."""
+    NOT_CREATED = "not created"
+    """The database, or the schema that it is, does not exist."""
     LOCKED = "locked"
     """Another process was migrating the database, and did not finish in time."""
     SKIPPED = "skipped"
@@ -29,7 +33,7 @@ class FleetOutcome(StrEnum):
     @property
     def is_failure(self) -> bool:
         """Whether the database could not be upgraded, or not be reached."""
-        return self in (FleetOutcome.FAILED, FleetOutcome.UNREACHABLE)
+        return self not in (FleetOutcome.UP_TO_DATE, FleetOutcome.UPGRADED, FleetOutcome.LOCKED, FleetOutcome.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,6 @@ class Ending:
     :ivar revision: the id of the revision that failed; None if the failure was not that of a revision.
     :ivar cause: the message of the error, without the name of the database; empty if there was none.
     :ivar duration: the number of seconds that the upgrade took.
-    :ivar is_missing: whether the database does not exist.
     """
 
     database: str
@@ -51,7 +54,6 @@ class Ending:
     revision: str | None = None
     cause: str = ""
     duration: float = 0.0
-    is_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Failure:
     """A database that could not be upgraded.
 
     :ivar database: the name of the database.
-    :ivar outcome: ``failed``, ``unreachable``, or ``locked``.
+    :ivar outcome: ``failed``, ``interrupted``, ``unreachable``, ``not created``, or ``locked``.
     :ivar revision: the id of the revision that failed; None if the failure was not that of a revision.
     :ivar cause: what went wrong.
     :ivar command: the command that tries this database again.
@@ -92,7 +94,7 @@ class FleetReport:
 
     :ivar outcomes: the number of databases by outcome, without outcomes that did not occur.
     :ivar revisions: what was done with each revision that was applied or failed, by id.
-    :ivar failures: the databases that failed, were unreachable, or were locked until the end.
+    :ivar failures: the databases that could not be upgraded, or were locked until the end.
     :ivar upgraded: the names of the databases to which revisions were applied.
     :ivar skipped: the names of the databases whose turn did not come.
     :ivar stopped: why the command ended before all databases had their turn; empty if it did not.
@@ -136,7 +138,8 @@ class Tally:
         if ending.revision is not None:
             self._failed[ending.revision] += 1
         if ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED:
-            command = f"{self._command} {quote(ending.database)}{' --create' if ending.is_missing else ''}"
+            create = " --create" if ending.outcome is FleetOutcome.NOT_CREATED else ""
+            command = f"{self._command} {quote(ending.database)}{create}"
             self._failures.append(Failure(ending.database, ending.outcome, ending.revision, ending.cause, command))
         elif ending.outcome is FleetOutcome.UPGRADED:
             self._upgraded.append(ending.database)

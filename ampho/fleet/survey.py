@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -49,12 +49,10 @@ class Surveyed(NamedTuple):
 
     :ivar member: the database, if it belongs to a group.
     :ivar state: its state.
-    :ivar is_missing: whether it does not exist. If the driver does not tell, this is only found out if asked for.
     """
 
     member: Member | None
     state: MemberState
-    is_missing: bool = False
 
 
 Look: TypeAlias = Callable[[], Sequence[Surveyed]]
@@ -104,18 +102,17 @@ class Survey:
 
     def _look_at_one(self, database: str | Member) -> Sequence[Surveyed]:
         state = self._state(database)
-        return [Surveyed(database if isinstance(database, Member) else None, state, self._is_missing(database, state))]
+        if self.finds_missing and isinstance(state.error, DatabaseError) and self._is_missing(database):
+            state = replace(state, status=Status.NOT_CREATED)
+        return [Surveyed(database if isinstance(database, Member) else None, state)]
 
-    def _is_missing(self, database: str | Member, state: MemberState) -> bool:
-        if not isinstance(state.error, DatabaseError):
-            return False
-        if self.finds_missing and not state.error.is_missing:
-            from ampho.database.creation import lacks_database
+    def _is_missing(self, database: str | Member) -> bool:
+        from ampho.database.creation import lacks_database
 
-            with suppress(AmphoError, DBAPIError):
-                engine, setting = self.engine(self.whole.of(database))
-                return lacks_database(engine, self.whole.url, setting)
-        return state.error.is_missing
+        with suppress(AmphoError, DBAPIError):
+            engine, setting = self.engine(self.whole.of(database))
+            return lacks_database(engine, self.whole.url, setting)
+        return False
 
     def _state(self, database: str | Member) -> MemberState:
         name = database if isinstance(database, str) else database.name

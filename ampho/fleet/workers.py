@@ -40,7 +40,7 @@ _Context: TypeAlias = "ForkContext | SpawnContext"
 
 SECONDS_TO_END = 5.0
 """How long a process has to roll back and end, after which it is killed."""
-INTERRUPTED = "Interrupted. The revision was rolled back if the database supports that."
+INTERRUPTED = "The revision was rolled back if the database supports that."
 
 _POLL_SECONDS = 0.5
 _CHUNK = 65536
@@ -208,7 +208,8 @@ class _Worker:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         name = self.turn.member.name
         cause = f"The worker process {how}. 'ampho db-current -d {quote(name)}' shows which revisions are applied."
-        return Ending(name, FleetOutcome.FAILED, cause=cause)
+        outcome = FleetOutcome.INTERRUPTED if code == -signal.SIGTERM else FleetOutcome.FAILED
+        return Ending(name, outcome, cause=cause)
 
     def outputs(self, ready: Container[object]) -> Iterator[Output]:
         """Yield the lines that the process has printed."""
@@ -284,7 +285,7 @@ def _turn(work: Work, turn: Turn) -> Ending:
     try:
         return work(turn)
     except KeyboardInterrupt:
-        return Ending(turn.member.name, FleetOutcome.FAILED, cause=INTERRUPTED)
+        return Ending(turn.member.name, FleetOutcome.INTERRUPTED, cause=INTERRUPTED)
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -109,9 +109,10 @@ class UpgradePlanner:
             Direction.UPGRADE,
             tuple(steps),
             rows=tuple(row for plan in plans for row in plan.rows),
-            missing=", ".join(filter(None, (plan.missing for plan in plans))),
+            missing=", ".join(f"{plan.missing} in {name}" for name, plan in self._plans.items() if plan.missing),
             asked=frozenset(rid for plan in plans for rid in plan.asked),
             is_of_several=True,
+            left_out=tuple(self.errors),
         )
 
     @property

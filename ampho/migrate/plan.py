@@ -103,6 +103,7 @@ class Plan:
     :ivar asked: the ids of the revisions that the specifier names; they are the cause of the other steps.
     :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
     :ivar is_of_several: whether the packages of the app live in several databases.
+    :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
     """
 
     specifier: str
@@ -114,6 +115,7 @@ class Plan:
     protected: str = field(default="", compare=False)
     failed: str = field(default="", compare=False)
     is_of_several: bool = field(default=False, compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def in_database(self, name: str, *, is_of_several: bool) -> Plan:
         """Return this plan with the name of the database in which all of its steps run."""
@@ -142,7 +144,8 @@ class Plan:
                 " earlier revisions."
             )
         if self.missing:
-            warnings.append(f"The database has missing revisions: {self.missing}; see 'ampho db-current'.")
+            have = "There are" if self.is_of_several else "The database has"
+            warnings.append(f"{have} missing revisions: {self.missing}; see 'ampho db-current'.")
         return " ".join(warnings)
 
     @property
@@ -519,4 +522,4 @@ def check_enough(spec: Specifier, ids: Sized, what: str) -> None:
     """Check that there are enough revisions for the offset of a specifier."""
     if abs(spec.offset) > len(ids):
         only = f"{'is' if len(ids) == 1 else 'are'} only {counted(len(ids))}" if ids else "is nothing"
-        raise _invalid(spec, f"there {only} {what}")
+        raise SpecifierError(f"There {only} {what}.", specifier=spec.text)

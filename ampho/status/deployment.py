@@ -20,6 +20,8 @@ class Status(StrEnum):
 
     UNREACHABLE = "unreachable"
     """The database could not be looked at; only for the databases of a group."""
+    NOT_CREATED = "not created"
+    """The database, or the schema that it is, does not exist; only for the databases of a group."""
     CORRUPT = "corrupt"
     """The version table has rows that cannot be revisions, or that are repeated or superfluous."""
     INTERRUPTED = "interrupted"
@@ -42,7 +44,7 @@ class Status(StrEnum):
         return _EXIT_CODES[self]
 
 
-_EXIT_CODES = dict(zip(Status, (1, 16, 15, 14, 13, 12, 11, 10, 0), strict=True))
+_EXIT_CODES = dict(zip(Status, (1, 1, 16, 15, 14, 13, 12, 11, 10, 0), strict=True))
 
 _UNREADABLE = f"in the version table, but cannot be a revision id; {advice.ROWS_REMEDY}"
 _REPEATED = f"more than once in the version table; {advice.ROWS_REMEDY}"

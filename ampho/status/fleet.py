@@ -36,6 +36,8 @@ def failed(database: str, error: AmphoError) -> MemberState:
     error.__context__ = error.__cause__ = None  # these would keep the connection
     error.args = (of_database(str(error), database),)
     status = Status.UNREACHABLE if isinstance(error, (DatabaseError, ConfigurationError)) else Status.CORRUPT
+    if isinstance(error, DatabaseError) and error.is_missing:
+        status = Status.NOT_CREATED
     return MemberState(database, status, error=error.with_traceback(None))
 
 
@@ -44,7 +46,7 @@ class StateCount:
     """How many databases are in the same state.
 
     :ivar status: how well they match the code.
-    :ivar rows: their version rows; empty if nothing is applied, or if they are unreachable.
+    :ivar rows: their version rows; empty if nothing is applied, or if they could not be looked at.
     :ivar number: the number of databases.
     """
 

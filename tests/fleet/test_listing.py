@@ -374,12 +374,13 @@ def test_a_database_of_a_group_that_cannot_be_used_only_fails_itself(each: Facad
     listing(each, lambda: [Database("gone", url=gone), *(Database(name, url=url(framework, name)) for name in names)])
     each.call("upgrade")
     result = each.run("db-up", "--plan", "-d", "clients", "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output
     assert result.stderr.startswith("Warning: clients/gone: Cannot connect to ")
-    assert {step["database"] for step in json.loads(result.stdout)["plan"]["steps"]} == {
-        "clients/here",
-        "clients/there",
-    }
+    plan = json.loads(result.stdout)["plan"]
+    assert plan["left_out"] == ["clients/gone"]
+    assert {step["database"] for step in plan["steps"]} == {"clients/here", "clients/there"}
+    failed = each.run("db-up", "--sql", "-d", "clients/here", "-d", "clients/there")
+    assert "db-up --sql works on one database at a time. Repeat the command for each." in failed.stderr
     failed = each.run("db-up", "--plan", "-d", "clients", "orders_3")
     assert failed.stderr.startswith("Error: 3 of 3 databases failed.\n")
 
@@ -467,8 +468,8 @@ def test_ctrl_c_ends_an_upgrade_in_the_commands_own_process(each: Facade, shop: 
         thread.join()
     assert result.exit_code == 130, result.output
     found = json.loads(result.stdout)["fleet"]
-    assert found["outcomes"] == {"failed": 1, "skipped": 2}
-    assert found["failures"][0]["cause"].startswith("Interrupted.")
+    assert found["outcomes"] == {"interrupted": 1, "skipped": 2}
+    assert found["failures"][0]["cause"].startswith("The revision was rolled back")
     assert each.call("current", database="tenants/acme").packages[0].current == ("orders_2",)
 
 

@@ -102,11 +102,13 @@ def fleet(project: Project, server: Server, folder: Any, *, schemas: bool) -> It
 def check(each: Facade) -> FleetStatus:
     found = each.call("survey", "tenants")
     others = {state.database.partition("/")[2]: state for state in found.others}
+    gone = others["gone"].status
+    assert gone is (Status.NOT_CREATED if "does not exist" in str(others["gone"].error) else Status.UNREACHABLE)
     assert {name: state.status for name, state in others.items()} == {
         "ahead": Status.AHEAD,
         "behind": Status.BEHIND,
         "empty": Status.BEHIND,
-        "gone": Status.UNREACHABLE,
+        "gone": gone,
         "unfinished": Status.INTERRUPTED,
     }, [state.error for state in found.others]
     assert others["behind"].rows == ("orders_1",)
@@ -116,7 +118,7 @@ def check(each: Facade) -> FleetStatus:
     assert Counter({(each.status, each.rows): each.number for each in found.counts})[
         Status.UP_TO_DATE, ("orders_2",)
     ] == found.total - len(others)
-    assert found.status is Status.UNREACHABLE
+    assert found.status is gone
     return found
 
 
@@ -233,7 +235,7 @@ def test_up_to_date_and_unreachable_databases_need_no_worker(many: Facade) -> No
     assert result.exit_code == 4, result.output
     report = json.loads(result.stdout)
     (found,) = [each for key, each in report.items() if isinstance(each, dict)]
-    assert found["outcomes"] == {"up to date": 1, "unreachable": 1}
+    assert found["outcomes"] == {"up to date": 1, "not created": 1}
     assert found["failures"][0]["database"] == "clients/gone"
     assert "Cannot connect to" in found["failures"][0]["cause"]
     assert many.run("db-up", "-d", "clients", "--canary", "nobody").exit_code == 2
@@ -298,7 +300,7 @@ def test_an_edited_env_py_is_asked_once_for_the_version_table(project: Project, 
             found = each.call("survey", "tenants")
         assert out.getvalue() == "asked\n"
         assert {(count.status, count.number) for count in found.counts} == {
-            (Status.UNREACHABLE, 1),
+            (Status.NOT_CREATED, 1),
             (Status.BEHIND, 2),
             (Status.UP_TO_DATE, 4),
         }

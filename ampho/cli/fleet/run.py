@@ -154,22 +154,22 @@ class _Survey:
         creates = self._options.create
         with closing(commands.surveyed(patterns, finds_missing=creates, x=x)) as found:
             self._shown.looked(0)
-            for number, (member, state, is_missing) in enumerate(found, 1):
+            for number, (member, state) in enumerate(found, 1):
                 self._shown.looked(number)
                 self._is_canary_known |= self._is_canary(state.database)
                 if state.status is Status.UP_TO_DATE:
                     self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
                     if self._is_canary(state.database):
                         self._shown.printed("", f"The canary {state.database} is already up to date.")
-                elif state.status is Status.UNREACHABLE and not (creates and is_missing):
-                    self._unreachable(state, is_missing=is_missing)
+                elif state.status is Status.UNREACHABLE or (state.status is Status.NOT_CREATED and not creates):
+                    self._unreachable(state)
                 elif member is not None:
                     self._behind.append(member)
 
-    def _unreachable(self, state: MemberState, *, is_missing: bool) -> None:
+    def _unreachable(self, state: MemberState) -> None:
         self.is_canary_unreachable |= self._is_canary(state.database)
         cause = str(state.error).removeprefix(f"{state.database}: ")
-        ending = Ending(state.database, FleetOutcome.UNREACHABLE, cause=cause, is_missing=is_missing)
+        ending = Ending(state.database, FleetOutcome(state.status), cause=cause)
         self._tally.add(ending)
         self._shown.ended(ending)
 

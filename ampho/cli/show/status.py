@@ -32,6 +32,7 @@ _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNC
 _UP_TO_DATE = "The database is up to date with the code."
 _ALL_UP_TO_DATE = "All databases are up to date with the code."
 _SHOWN_DATABASES = 20
+_UNREAD = (Status.UNREACHABLE, Status.NOT_CREATED)
 _STYLES = {Mark.APPLIED: "green", Mark.PENDING: "yellow", Mark.UNCERTAIN: "yellow"}
 
 
@@ -129,7 +130,7 @@ def _(found: FleetStatus, ctx: click.Context) -> None:
         return
     say()
     rows = [
-        (str(each.number), str(each.status), version_rows(each.rows) if each.status is not Status.UNREACHABLE else "-")
+        (str(each.number), str(each.status), "-" if each.status in _UNREAD else version_rows(each.rows))
         for each in found.counts
     ]
     draw([partial(Layout, (">databases", "status", "version rows"), rows)])
