@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial, wraps
 from pathlib import Path
 from pkgutil import resolve_name
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ampho.database.redirect import Lead
     from ampho.database.schema import KeptConnection
     from ampho.fleet.listing import Group, Listing
     from ampho.history.homes import Homes
@@ -514,6 +515,17 @@ class Extension(ABC):
                 " extension in an app context of that app."
             )
         return app
+
+    @abstractmethod
+    def lead(self, app: App, database: str, how: Lead) -> AbstractContextManager[object]:
+        """Lead the engines of one of the app's databases elsewhere, while the returned context manager is active.
+
+        This includes engines for other event loops that are created meanwhile.
+        """
+
+    @abstractmethod
+    def engine_names(self, app: App) -> list[str]:
+        """Return the names of the databases for which the app has an engine."""
 
     @abstractmethod
     def _current_app(self) -> App | None:

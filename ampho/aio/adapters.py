@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from quart import Quart
     from sqlalchemy import URL
 
+    from ampho.database.redirect import Lead
 
 _ALEMBIC_CONFIG = {
     "version_table_name": "version_table",
@@ -41,6 +43,8 @@ class Database:
     :ivar given: the object that the app passed.
     :ivar url: returns the URL of a database, by its name.
     :ivar engine: returns the engine of a database in the running loop, by its name.
+    :ivar lead: leads the engines of a database elsewhere, by its name.
+    :ivar names: returns the names of the databases that have an engine.
     :ivar dispose: closes the connections in the running loop.
     :ivar binds: returns the names of the databases besides ``default``.
     :ivar metadatas: the tables of the models, by bind key, if they are known.
@@ -50,8 +54,10 @@ class Database:
     given: object
     url: Callable[[str], URL]
     engine: Callable[[str], AsyncEngine]
+    lead: Callable[[str, Lead], AbstractContextManager[object]]
     dispose: Callable[[], Awaitable[None]]
     binds: Callable[[], Collection[str]] = tuple
+    names: Callable[[], Collection[str]] = lambda: [DEFAULT_DATABASE]
     metadatas: Mapping[str | None, MetaData] = field(default_factory=dict[str | None, MetaData])
     options: Callable[[str], Mapping[str, object]] = lambda _: {}
 
@@ -118,8 +124,10 @@ def _from_extension(app: Quart, db: AsyncSQLAlchemy) -> Database:
         db,
         url=lambda name: db.get_url(_key(name), app=app),
         engine=lambda name: db.get_engine(_key(name), app=app),
+        lead=lambda name, how: db.lead_engines(_key(name), how, app=app),
         dispose=partial(db.dispose, app),
         binds=lambda: app.config.get(BINDS) or (),
+        names=lambda: [key or DEFAULT_DATABASE for key in db.get_bind_keys(app=app)],
         metadatas=db.metadatas,
     )
 
@@ -146,7 +154,9 @@ def _several(given: object, parts: Mapping[str, Database]) -> Database:
         given,
         url=lambda name: part(name).url(DEFAULT_DATABASE),
         engine=lambda name: part(name).engine(DEFAULT_DATABASE),
+        lead=lambda name, how: part(name).lead(DEFAULT_DATABASE, how),
         dispose=dispose,
+        names=lambda: [*parts],
         binds=lambda: [name for name in parts if name != DEFAULT_DATABASE],
         metadatas={_key(name): tables for name, each in parts.items() for tables in each.metadatas.values()},
         options=lambda name: parts.get(name, next(iter(parts.values()))).options(DEFAULT_DATABASE),
@@ -253,6 +263,7 @@ def _from_engine(
         given,
         url=lambda _: find().url,
         engine=engine.get,
+        lead=lambda _, how: how(find().sync_engine),
         dispose=engine.dispose,
         metadatas=metadatas,
         options=lambda _: options or {},

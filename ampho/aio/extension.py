@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ampho.aio.template import AsyncTemplate
+    from ampho.database.redirect import Lead
     from ampho.fleet.listing import Group
 
 P = ParamSpec("P")
@@ -136,6 +137,14 @@ class AsyncAmpho(AsyncExtension):
 
         made = await self.call(Commands.template, specifier, packages, database=database, server=server, key=key, x=x)
         return AsyncTemplate(made, self)
+
+    def lead(self, app: App, database: str, how: Lead) -> AbstractContextManager[object]:
+        """Lead the engines of a database elsewhere, also those for other event loops that are created meanwhile."""
+        return self._databases[app].lead(database, how)
+
+    def engine_names(self, app: App) -> list[str]:
+        """Return the names of the databases for which the app has an engine."""
+        return list(self._databases[app].names())
 
     def _url(self, app: App, database: str) -> URL:
         return self._databases[app].url(database)

@@ -142,7 +142,7 @@ def with_own_dialect(engine: Engine, poolclass: type[Pool] = NullPool) -> Engine
         creator = replace(creator, dialect=dialect)
     twin = _twin(engine, engine.url, dialect, creator, poolclass)
     if initialized is None:
-        _initialize_on_connect(twin, partial(_initialized.setdefault, engine.dialect, dialect))
+        initialize_on_connect(twin, partial(_initialized.setdefault, engine.dialect, dialect))
     return twin
 
 
@@ -281,7 +281,7 @@ def _elsewhere(engine: Engine, url: URL, connect: _Connect, poolclass: type[Pool
     """
     dialect = _own_dialect(engine.dialect)
     twin = _twin(engine, url, dialect, replace(connect, dialect=dialect), poolclass)
-    _initialize_on_connect(twin)
+    initialize_on_connect(twin)
     return twin
 
 
@@ -320,7 +320,7 @@ def _own_dialect(dialect: Dialect) -> Dialect:
     return own  # type: ignore[no-any-return]
 
 
-def _initialize_on_connect(engine: Engine, initialized: Callable[[], object] = lambda: None) -> None:
+def initialize_on_connect(engine: Engine, initialized: Callable[[], object] = lambda: None) -> None:
     """Initialize an engine's dialect on its first connection, and leave the dialect of the app's engine alone.
 
     :param initialized: called afterwards.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.engine import Connection
 
+    from ampho.database.redirect import Lead
     from ampho.fleet.listing import Group
     from ampho.migrate.project import Project
 
@@ -158,6 +159,15 @@ class Ampho(SyncExtension):
         for engine in engines:
             if not (engine.dialect.name == "sqlite" and is_in_memory(engine.url)):
                 engine.dispose()
+
+    def lead(self, app: App, database: str, how: Lead) -> AbstractContextManager[object]:
+        """Lead the engine of one of the app's databases elsewhere, while the returned context manager is active."""
+        return how(self.engine(app, database))
+
+    def engine_names(self, app: App) -> list[str]:
+        """Return the names of the databases for which the app has an engine."""
+        with cast("Flask", app).app_context():
+            return [key or DEFAULT_DATABASE for key in self._dbs[app].engines]
 
     def _url(self, app: App, database: str) -> URL:
         return self.engine(app, database).url

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from ampho.database.redirect import Lead
 
 URI = "SQLALCHEMY_DATABASE_URI"
 BINDS = "SQLALCHEMY_BINDS"
@@ -169,6 +172,22 @@ def _name_of(key: str | None) -> str:
     return "the default bind" if key is None else f"the bind key {key!r}"
 
 
+class _Lead:
+    """Engines that are led elsewhere."""
+
+    def __init__(self, key: str | None, how: Lead) -> None:
+        self._key = key
+        self._how = how
+        self._stack = ExitStack()
+
+    def enter(self, key: str | None, engine: AsyncEngine) -> None:
+        if key == self._key:
+            self._stack.enter_context(self._how(engine.sync_engine))
+
+    def exit(self) -> None:
+        self._stack.close()
+
+
 @dataclass(frozen=True, eq=False)
 class Engines:
     """The engines of one app, each created when it is first used.
@@ -183,6 +202,7 @@ class Engines:
     )
     _in_memory: dict[str | None, AsyncEngine] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _leads: list[_Lead] = field(default_factory=list)
 
     def spec(self, key: str | None) -> EngineSpec:
         """Return the engine configuration for a bind key.
@@ -205,7 +225,26 @@ class Engines:
             engines = self._in_memory if spec.in_memory else self._of_running_loop()
             if key not in engines:
                 engines[key] = spec.make()
+                for lead in self._leads:
+                    lead.enter(key, engines[key])
             return engines[key]
+
+    @contextmanager
+    def led(self, key: str | None, how: Lead) -> Iterator[None]:
+        """Lead the engines for a bind key elsewhere, in all event loops, while the context manager is active."""
+        self.spec(key)
+        lead = _Lead(key, how)
+        with self._lock:
+            self._leads.append(lead)
+            for engines in [*self._by_loop.values(), self._in_memory]:
+                if key in engines:
+                    lead.enter(key, engines[key])
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leads.remove(lead)
+            lead.exit()
 
     async def dispose(self) -> None:
         """Close the connections of the running loop, and those of in-memory databases, whose contents are lost."""

@@ -24,6 +24,7 @@ from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from quart.ctx import AppContext
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import DeclarativeBase
 
     from ampho.aio.sqlalchemy.table import BindTable
+    from ampho.database.redirect import Lead
 
 T = TypeVar("T")
 
@@ -215,6 +217,14 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         :raises RuntimeError: outside of an app context if no app is given.
         """
         return self._engines_of(app or current_context().app).spec(bind_key).url
+
+    def get_bind_keys(self, *, app: Quart) -> list[str | None]:
+        """Return the bind keys for which an app has engines."""
+        return [*self._engines_of(app).specs]
+
+    def lead_engines(self, bind_key: str | None, how: Lead, *, app: Quart) -> AbstractContextManager[None]:
+        """Lead the engines of a bind key elsewhere, in all event loops, while the context manager is active."""
+        return self._engines_of(app).led(bind_key, how)
 
     async def get_or_404(self, entity: type[T], ident: object, *, description: str | None = None, **options: Any) -> T:  # noqa: ANN401 (SQLAlchemy's own options)
         """Return the object with a primary key, as ``session.get()`` does, or answer with 404 if there is none.
