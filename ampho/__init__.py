@@ -8,6 +8,7 @@ from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
+    from ampho.aio.template import AsyncClone, AsyncTemplate
     from ampho.database.journal import Entry, Outcome
     from ampho.database.statement import Statement
     from ampho.fleet.listing import Database
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
     from ampho.migrate.reflection import reflect
     from ampho.migrate.stamp import Stamped
+    from ampho.migrate.template import Clone, Template
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.writer import Initialized
@@ -32,8 +34,11 @@ __all__ = [
     "Ampho",
     "AmphoError",
     "AsyncAmpho",
+    "AsyncClone",
     "AsyncSQLAlchemy",
+    "AsyncTemplate",
     "Cause",
+    "Clone",
     "CurrentState",
     "Database",
     "DatabaseStatus",
@@ -69,12 +74,14 @@ __all__ = [
     "Status",
     "Step",
     "StepRun",
+    "Template",
     "Violation",
     "reflect",
 ]
 
 _NAMES = {
     "aio": ("AsyncAmpho", "AsyncSQLAlchemy"),
+    "aio.template": ("AsyncClone", "AsyncTemplate"),
     "database.journal": ("Entry", "Outcome"),
     "database.statement": ("Statement",),
     "fleet.listing": ("Database",),
@@ -83,6 +90,7 @@ _NAMES = {
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
     "migrate.reflection": ("reflect",),
     "migrate.stamp": ("Stamped",),
+    "migrate.template": ("Clone", "Template"),
     "revise.autogenerate.generate": ("Drift", "Generated"),
     "revise.lint": ("LintReport", "Violation"),
     "revise.writer": ("Initialized",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from project import Project
 from servers import Database
 from sqlalchemy import Connection, inspect, text
 
+import ampho
 from ampho.commands import Commands
-from ampho.errors import RevisionFailedError
+from ampho.errors import DatabaseNameError, RevisionFailedError
 from ampho.history.host import TEMPLATES
 
 TABLE = "op.create_table('{0}', sa.Column('id', sa.Integer, primary_key=True), sa.Column('name', sa.String(20)))"
@@ -124,3 +126,27 @@ def test_a_failed_build_leaves_nothing(shop: Project, database: Database, tmp_pa
     with opened(shop, database) as each, pytest.raises(RevisionFailedError, match="no luck"):
         key(each)
     assert list(tmp_path.glob("ampho-*/*.db")) == []
+
+
+@pytest.mark.drivers("sqlite")
+def test_a_database_of_a_group_is_provisioned_from_a_template(
+    shop: Project, database: Database, tmp_path: Path
+) -> None:
+    names = ["acme", "initech"]
+    urls = {name: database.url.set(database=str(tmp_path / f"{name}.db")) for name in names}
+    with opened(shop, database) as each:
+
+        @each.ampho.databases("tenants", packages=["accounts"])
+        def tenants() -> list[ampho.Database]:
+            return [ampho.Database(name, url=url) for name, url in urls.items()]
+
+        runs = [each.call("provision", f"tenants/{name}") for name in (*names, "acme")]
+        with sqlite3.connect(tmp_path / "initech.db") as connection:
+            found = connection.execute("SELECT name FROM customers").fetchall()
+            columns = connection.execute("SELECT name FROM sqlite_master WHERE name = 'orders'").fetchall()
+        connection.close()
+        with pytest.raises(DatabaseNameError, match="not a database of a group"):
+            each.call("provision", "default")
+
+    assert [run.steps for run in runs] == [(), (), ()]
+    assert (found, columns) == ([("Ann",)], [])

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
-from sqlalchemy import Column, Table
+from sqlalchemy import URL, Column, Table
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ampho import (
     Ampho,
     AsyncAmpho,
+    AsyncClone,
     AsyncSQLAlchemy,
     CurrentState,
     DatabaseStatus,
@@ -148,6 +149,10 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
     assert_type(ampho.log(database=["default", "reports"], x=X, observer=OBSERVER), tuple[Entry, ...])
     assert_type(ampho.show("blog", observer=OBSERVER), tuple[RevisionRecord, ...])
     assert_type(ampho.graph("blog", full=True, database=False, x=X, observer=OBSERVER), Picture)
+    assert_type(ampho.provision("tenants/acme", x=X, observer=OBSERVER), Run)
+    made = ampho.template("heads", ["blog"], database="default", server="sqlite://", key="seeds", x=X)
+    with made as template, template.clone("copy") as clone:
+        assert_type(clone.url, URL)
 
     bound: Callable[[str], Run] = ampho.upgrade
     unbound: Callable[[Ampho, str], Run] = Ampho.upgrade
@@ -252,6 +257,12 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
     assert_type(await ampho.log(database=["default", "reports"], x=X, observer=OBSERVER), tuple[Entry, ...])
     assert_type(await ampho.show("blog", observer=OBSERVER), tuple[RevisionRecord, ...])
     assert_type(await ampho.graph("blog", full=True, database=False, x=X, observer=OBSERVER), Picture)
+    assert_type(await ampho.provision("tenants/acme", x=X, observer=OBSERVER), Run)
+    made = await ampho.template("heads", ["blog"], database="default", server="sqlite://", key="seeds", x=X)
+    async with made as template, template.clone("copy") as clone:
+        assert_type(clone.url, URL)
+    last: AsyncClone = await made.clone()
+    assert_type(last.url, URL)
 
     bound: Callable[[str], Coroutine[Any, Any, Run]] = ampho.upgrade
     unbound: Callable[[AsyncAmpho, str], Coroutine[Any, Any, Run]] = AsyncAmpho.upgrade
