@@ -319,6 +319,7 @@ class Commands:
         """
         from ampho.revise import lint
 
+        self._running.warn_of_misplaced(observer)
         excluded = tuple(exclude)
 
         def draft(on: Opened) -> lint.Draft:
@@ -633,6 +634,7 @@ class Commands:
         """
         from ampho.status.fleet import fleet_status
 
+        self._running.warn_of_misplaced(observer)
         whole = self._running.project()
         selected = whole.homes.names if database is None else _as_tuple(database)
         surveyed = self.surveyed(database, limit=connections, is_thorough=thorough, x=x)
@@ -680,6 +682,8 @@ class Commands:
         :raises AmphoError: if the history or the database cannot be read.
         """
         from ampho.migrate import queries
+
+        self._running.warn_of_misplaced(observer)
 
         def look(on: Opened) -> Deployment:
             return queries.deployment(on.project, on.connection, x=x, observer=on.observer)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from shlex import quote
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
-from ampho._text import all_words, is_of_database
+from ampho._text import all_words, is_of_database, listed
 from ampho.errors import AmphoError, DatabaseError, DatabaseNameError, PackageNotFoundError
 from ampho.results import combined, databases_error, named, naming, selecting
 from ampho.settings import DATABASES
@@ -554,14 +555,39 @@ class Running:
         whole = self._whole
         if not whole.has_several_databases or database not in whole.homes.names:
             return lambda plan: None
-        parts = [whole.of(name) for name in whole.homes.names if name != database]
         read = self._states(x, observer)
-        states = {
-            part.database: read(part.database)
-            for part in parts
-            if any(name == database for rid in part.graph.ids for name, _ in part.needed_elsewhere(rid))
-        }
+        others = [name for name in whole.homes.names if name != database and whole.depends_on(name, database)]
+        states = {name: read(name) for name in others}
+        for group in whole.homes.groups:
+            if whole.depends_on(group, database):
+                states |= self._members_states(group, x, observer)
         return lambda plan: check_not_needed_elsewhere(whole, database, plan, states)
+
+    def _members_states(self, group: str, x: Sequence[str], observer: Observer | None) -> dict[str, State]:
+        """Return the states of the databases of a group; the same one for those with the same version rows."""
+        from ampho.database.journal import Journal
+        from ampho.migrate.across import State
+        from ampho.migrate.observers import Observer
+        from ampho.status.deployment import Status
+
+        states: dict[str, State] = {}
+        shared: dict[tuple[str, ...], State] = {}
+        unread: list[str] = []
+        with closing(self.survey(group, x=x)) as found:
+            for member, state in found:
+                if state.error is None and member is not None:
+                    if state.rows not in shared:
+                        shared[state.rows] = State(self._whole.of(member), state.rows, Journal())
+                    states[state.database] = shared[state.rows]
+                elif state.status is not Status.NOT_CREATED:
+                    unread.append(state.database)
+        if unread:
+            names = listed(sorted(unread))
+            (observer or Observer()).warned(
+                f"Ampho cannot check whether these databases depend on what is reverted: {names}. To see why, run"
+                f" 'ampho db-status -d {quote(group)}'."
+            )
+        return dict(sorted(states.items()))
 
     def _states(self, x: Sequence[str], observer: Observer | None) -> Callable[[str], State]:
         """Return a function that reads the state of a database, and remembers it."""

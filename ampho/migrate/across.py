@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby, takewhile
 
 from ampho._text import counted, listed
@@ -43,7 +44,7 @@ class State:
     rows: tuple[str, ...]
     journal: Journal
 
-    @property
+    @cached_property
     def applied(self) -> Applied:
         """The applied revisions."""
         return Applied.from_rows(self.project.graph, self.rows, self.journal)
@@ -201,20 +202,21 @@ def check_not_needed_elsewhere(whole: Project, database: str, plan: Plan, states
     :raises DependentsError: if there are such revisions.
     """
     reverted = {(database, step.revision.id) for step in plan.steps}
+    found: dict[str, list[str]] = {}
     for name, state in states.items():
-        dependents = [
-            rid
-            for rid in state.project.graph.sort(state.applied.known.intersection(state.project.graph.ids))
-            if reverted.intersection(state.project.needed_elsewhere(rid))
-        ]
-        if dependents:
-            package = whole.graph[dependents[0]].package
-            raise DependentsError(
-                f"Revisions in the database {name} depend on those that '{plan.specifier}' reverts:"
-                f" {listed(dependents)}. First revert them, with 'ampho db-down {package}@-1 --database {name}'.",
-                specifier=plan.specifier,
-                dependents=tuple(dependents),
-            )
+        for rid in state.project.graph.sort(state.applied.known.intersection(state.project.graph.ids)):
+            if reverted.intersection(state.project.needed_elsewhere(rid)):
+                found.setdefault(name, []).append(rid)
+    if found:
+        (name, dependents), several = next(iter(found.items())), len(found) > 1
+        package = whole.graph[dependents[0]].package
+        raise DependentsError(
+            f"Revisions in the {'databases' if several else 'database'} {listed(list(found))} depend on those that"
+            f" '{plan.specifier}' reverts: {listed(dependents)}. First revert them{' in each' if several else ''}, with"
+            f" 'ampho db-down {package}@-1 --database {name}'.",
+            specifier=plan.specifier,
+            dependents=tuple(dependents),
+        )
 
 
 class Progress:

@@ -423,6 +423,12 @@ class Project:
         needed = [rid for rid in graph.parents(revision_id) if rid not in self.graph]
         return tuple((name, rid) for rid in needed for name in self.homes.of(graph[rid].package) if name in names)
 
+    def depends_on(self, home: str, database: str) -> bool:
+        """Return whether a revision of a database or a group depends directly on one in another database."""
+        graph = self.graph_of(home)
+        needed = {rid for each in graph.ids for rid in self.graph.parents(each) if rid not in graph}
+        return any(database in self.homes.of(self.graph[rid].package) for rid in needed)
+
     def package(self, name: str) -> MigrationPackage:
         """Return the configured package with a given name.
 

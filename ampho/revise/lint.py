@@ -86,6 +86,11 @@ class LintReport:
     database: str = DEFAULT_DATABASE
     databases: Mapping[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def nothing_found(self) -> str:
+        """What to say about several databases without findings; empty if there are findings."""
+        return "" if self.violations else "no findings"
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:

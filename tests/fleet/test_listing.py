@@ -82,6 +82,25 @@ def test_a_command_on_one_database_of_a_group_is_the_same_as_on_any_other(each: 
     assert each.run("db-wait", "-d", "tenants/apex").exit_code == 0
 
 
+def test_databases_in_which_nothing_was_found_are_counted(each: Facade, shop: Project) -> None:
+    shop.package("blank")
+    shop.revision("blank", "blank_1")
+    framework = "quart" if each.ampho.is_async else "flask"
+    each.ampho.databases("clients", packages=["blank"])(
+        lambda: [Database(name, url=url(framework, f"client_{name}")) for name in NAMES]
+    )
+    each.call("upgrade", database=["default", "tenants", "clients"])
+    assert each.run("db-check", "-d", "clients").stdout == "clients: no differences in 3 databases.\n"
+    assert each.run("db-lint", "-d", "tenants").stdout == "tenants: no findings in 3 databases.\n"
+    assert each.run("db-lint", "-d", "tenants/acme", "-d", "default").stdout.startswith("default:\n")
+
+    shop.revision("orders", "orders_3", "orders_2", upgrade="op.drop_table('lines')")
+    each.call("upgrade", database="tenants/a*")
+    found = each.run("db-lint", "-d", "tenants").stdout
+    assert found.startswith("tenants/zeta:\norders_3  (")
+    assert found.endswith("\n\ntenants: no findings in 2 databases.\n")
+
+
 def test_names_patterns_and_groups_select_databases(each: Facade) -> None:
     each.call("upgrade")
     assert list(each.call("current", database="tenants").databases) == [f"tenants/{name}" for name in NAMES]
@@ -129,6 +148,27 @@ def test_a_command_on_one_database_refuses_a_group(each: Facade) -> None:
         each.call("downgrade", database="*")
     with pytest.raises(DatabaseNameError, match="the app has several: default, tenants/NAME"):
         each.call("downgrade")
+
+
+def test_a_downgrade_is_refused_while_databases_of_a_group_depend_on_it(each: Facade) -> None:
+    scheme = URLS["quart" if each.ampho.is_async else "flask"].partition(":")[0]
+    places = {"folder": "/proc", "missing": "/nowhere/a.db"}
+    listing(each, lambda: [Database(name, url=f"{scheme}:///{place}") for name, place in places.items()])
+    each.call("upgrade")
+    each.call("upgrade", database="tenants/a*")
+    each.call("upgrade", "orders_1", database="tenants/zeta")
+    refused = each.error_line("db-down", "-d", "default", "-y")
+    assert (
+        "Revisions in the databases tenants/acme, tenants/apex, tenants/zeta depend on those that '-1' reverts"
+        in refused
+    )
+    assert "First revert them in each, with 'ampho db-down orders@-1 --database tenants/acme'." in refused
+
+    for name in NAMES:
+        each.call("downgrade", "orders@base", database=f"tenants/{name}")
+    done = each.run("db-down", "-d", "default", "-y")
+    assert done.exit_code == 0, done.output
+    assert "cannot check whether these databases depend on what is reverted: clients/folder. To see why" in done.stderr
 
 
 def test_a_package_of_a_group_is_not_in_the_default_database(each: Facade) -> None:

@@ -76,11 +76,18 @@ def test_an_upgrade_warns_of_a_package_that_lives_in_another_database(project: P
     def run(command: str, **config: Any) -> str:
         models = {"accounts": CUSTOMERS, "events": EVENTS + "class Helper: pass\n"}
         shop = bound(project, database, models, **config)
-        with Path(project.folder, "wsgi.py").open("a") as file:
-            file.write("import accounts.models, events.models\n")
+        app = project.read("wsgi.py").replace("    return app", f"{group if '-d' in command else ''}    return app")
+        project.write("wsgi.py", f"{app}import accounts.models, events.models\n")
         return shop.run(*command.split()).stderr
 
-    for command in ("db-up", "db-up --plan"):
+    group = (
+        "    from ampho import Database\n"
+        "    tenants = app.extensions['ampho'].databases('tenants', packages=['accounts'])\n"
+        f"    tenants(lambda: [Database('acme', url={url(database, 'acme.db')!r})])\n"
+    )
+    for command in ("db-up", "db-up --plan", "db-lint", "db-check --deploy"):
+        assert run(command).count(warning) == 1
+    for command in ("db-up -d tenants", "db-check --deploy -d tenants", "db-lint -d tenants"):
         assert run(command).count(warning) == 1
     right: list[dict[str, Any]] = [
         {"AMPHO_DATABASES": {"events": ["events"]}},

@@ -151,6 +151,8 @@ class _Survey:
 
     def look(self, commands: Commands, patterns: Sequence[str], x: Sequence[str]) -> None:
         """Look at all databases, many at the same time."""
+        for message in commands.project().misplaced():
+            warn(message)
         creates = self._options.create
         with closing(commands.surveyed(patterns, finds_missing=creates, x=x)) as found:
             self._shown.looked(0)

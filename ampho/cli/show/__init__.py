@@ -5,6 +5,7 @@ Each module prints the results whose classes are in the package of the same name
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from importlib import import_module
@@ -42,13 +43,31 @@ def show_text(ctx: click.Context, result: object) -> None:
 
 
 def show_each(ctx: click.Context, results: Mapping[str, object]) -> None:
-    """Print the results of several databases as text, each below the name of its database."""
+    """Print the results of several databases as text, each below the name of its database.
+
+    If nothing was found in several databases of a group, one line with their number follows.
+    """
     ctx.meta[EACH] = True
-    for number, (name, one) in enumerate(results.items()):
-        if number:
+    lines = {name: _nothing_found(name, one) for name, one in results.items()}
+    numbers = Counter(filter(None, lines.values()))
+    shown = [name for name in results if numbers[lines[name]] < 2]
+    for name in shown:
+        if name != shown[0]:
             say()
         say_name(name)
-        print_text(one, ctx)
+        print_text(results[name], ctx)
+    for line, number in numbers.items():
+        if number > 1:
+            if shown:
+                say()
+            say(f"{line} in {number:,} databases.")
+
+
+def _nothing_found(database: str, result: object) -> str:
+    """Return the beginning of a line if nothing was found in a database of a group; otherwise, nothing."""
+    group, slash, _ = database.partition("/")
+    nothing = getattr(result, "nothing_found", "")
+    return f"{group}: {nothing}" if slash and nothing else ""
 
 
 @singledispatch

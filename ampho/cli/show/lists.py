@@ -161,6 +161,11 @@ def _(log: Log, ctx: click.Context) -> None:
 class Drifts(tuple["Drift", ...]):
     """The differences between the models and a database, by package."""
 
+    @property
+    def nothing_found(self) -> str:
+        """What to say about several databases without differences; empty if there are differences."""
+        return "" if any(drift.operations for drift in self) else "no differences"
+
 
 @print_text.register
 def _(drifts: Drifts, ctx: click.Context) -> None:
