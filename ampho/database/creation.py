@@ -72,13 +72,23 @@ def _create_database(engine: Engine, app_engine: Engine, setting: str) -> bool |
 
     :return: whether it was created; None if no other database can be used.
     """
-    backend, connection = engine.dialect.name, _connect_to_server(engine, app_engine.url, setting)
+    connection = _connect_to_server(engine, app_engine.url, setting)
     if connection is None:
         return None
     with connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        name = str(engine.url.database)
-        return _create(connection, "database", name, _DATABASE_EXISTS[backend], _OPTIONS[backend])
+        return create_database(connection, str(engine.url.database))
+
+
+def create_database(connection: Connection, name: str, options: str = "") -> bool:
+    """Create a database if it does not exist, and return whether it was created.
+
+    :param connection: a connection to another database on the server, outside of transactions.
+    :param options: further options of ``CREATE DATABASE``.
+    :raises DatabaseError: if it cannot be created.
+    """
+    backend = connection.dialect.name
+    return _create(connection, "database", name, _DATABASE_EXISTS[backend], f"{_OPTIONS[backend]}{options}")
 
 
 def lacks_database(engine: Engine, app_url: URL, setting: str) -> bool:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 _ROUNDS = 3
 
 
+def check_session(connection: Connection, consequence: str) -> None:
+    """Call :func:`check_pooler` if the driver of a PostgreSQL connection does not know the server process it uses."""
+    if drivers_pid(connection.connection.driver_connection) not in (None, _server_pid(connection)):
+        check_pooler(connection, consequence)
+
+
 def check_pooler(connection: Connection, consequence: str) -> None:
     """Check that no pooler runs each transaction of a connection in a different session.
 

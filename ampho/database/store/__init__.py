@@ -31,6 +31,10 @@ def store_for(engine: Engine, connect: Callable[[Engine], Connection]) -> Store:
         from ampho.database.store.sqlite import SQLiteStore
 
         return SQLiteStore(engine, connect)
+    if backend == "postgresql":
+        from ampho.database.store.postgres import PostgresStore
+
+        return PostgresStore(engine, connect)
     raise ConfigurationError(
         f"Ampho cannot create throwaway databases for {backend}. Use SQLite, PostgreSQL, or MariaDB."
     )

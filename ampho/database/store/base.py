@@ -150,7 +150,7 @@ class Store(ABC):
         backend, wanted = self._app_engine.dialect.name, self._served_as(name)
 
         def check(connection: DBAPIConnection, record: object = None) -> None:
-            _check_served(wanted, served_database(connection, backend))
+            check_served(wanted, served_database(connection, backend))
 
         engine = with_database(self._app_engine, self.url(name), check)
         event.listen(engine.pool, "connect", check)
@@ -162,7 +162,7 @@ class Store(ABC):
         engine = self.engine(name)
         try:
             with self._connect(engine) as connection:
-                _check_served(self._served_as(name), database_of(connection))
+                check_served(self._served_as(name), database_of(connection))
                 yield connection
         finally:
             engine.dispose()
@@ -212,7 +212,11 @@ def exists(name: str) -> DatabaseExistsError:
     )
 
 
-def _check_served(wanted: str, served: str | None) -> None:
+def check_served(wanted: str, served: str | None) -> None:
+    """Check that a connection leads to a database of the store.
+
+    :param served: the name of the connection's database, as the server reports it.
+    """
     if served != wanted:
         raise DatabaseError(
             f"The connection to the throwaway database {wanted or 'in memory'} leads to {served or 'no database'}, so"

@@ -1,0 +1,228 @@
+"""What the stores of PostgreSQL and MariaDB have in common: one connection that stays open, and its locks."""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from sqlalchemy.exc import DBAPIError
+
+from ampho.database.creation import create_database
+from ampho.database.engine import served_database, with_database
+from ampho.database.store.base import Store, check_served, exists, no_template, run_of, template_name
+from ampho.database.url import describe_without
+from ampho.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+_MARK = re.compile(r"(?P<template>ampho_template_\w+), last used (?P<microseconds>\d+)")
+
+
+class Template(NamedTuple):
+    """A complete template on a server.
+
+    :ivar used: when it was used last, in microseconds.
+    """
+
+    key: str
+    name: str
+    used: int
+
+
+class ServerStore(Store):
+    """Databases on a server.
+
+    The connection to the server stays open, because a clone should not wait for a new one, and holds the locks. If it
+    is lost, the next use opens and locks it again.
+    """
+
+    MAINTENANCE: ClassVar[tuple[str, ...]]
+    """The databases to connect to, in this order; the app's own database is only used if no other can be used."""
+
+    def __init__(self, engine: Engine, connect: Callable[[Engine], Connection]) -> None:
+        super().__init__(engine, connect)
+        self._kept: Connection | None = None
+
+    def templates(self) -> list[str]:
+        """Return the keys of the complete templates, the most recently used first."""
+        return [template.key for template in self._templates()]
+
+    def create(self, name: str) -> None:
+        """Create an empty database, with the schema in which the app's connections create tables."""
+        self._create(name)
+        self._prepare(name)
+
+    def touch(self, key: str) -> None:
+        """Record the use of a template in its comment."""
+        template = self._find(key)
+        if template is not None:
+            with self._managing(template.name) as server:
+                self._mark(server, template.name, key)
+
+    def prune(self, keep: int) -> None:
+        """Drop all templates except those that were used most recently."""
+        for template in self._templates()[keep:]:
+            with suppress(DatabaseError), self._managing(template.name) as server:
+                self._drop(server, template.name)
+
+    def drop(self, *names: str) -> None:
+        """Drop databases, after closing the connections to them."""
+        self._check_droppable(names)
+        for name in names:
+            with self._managing(name) as server:
+                self._disconnect(server, name)
+                self._drop(server, name)
+
+    def sweep(self) -> None:
+        """Drop the clones and builds of runs that no longer hold their lock, unless they are in use."""
+        with self._managing("ampho_*") as server:
+            alive = {self._run: True}
+            for name in self._left_over(server):
+                run = str(run_of(name))
+                if run not in alive:
+                    alive[run] = self._is_locked(server, _run_lock(run))
+                if not alive[run]:
+                    with suppress(DBAPIError):
+                        self._drop(server, name)
+
+    def close(self) -> None:
+        """Release the lock of the run, and close the connection to the server."""
+        if self._kept is not None:
+            with suppress(DBAPIError):  # the server would release the lock a moment after the connection is closed
+                self._unlock(self._kept, _run_lock(self._run))
+            self._kept.close()
+            self._kept = None
+
+    def _templates(self) -> list[Template]:
+        with self._managing("ampho_*") as server:
+            return sorted(self._complete(server), key=lambda template: template.used, reverse=True)
+
+    def _find(self, key: str) -> Template | None:
+        wanted = template_name(key)
+        return next((template for template in self._templates() if template_name(template.key) == wanted), None)
+
+    def _existing(self, key: str) -> Template:
+        """Return a template.
+
+        :raises DatabaseError: if it does not exist.
+        """
+        template = self._find(key)
+        if template is None:
+            raise no_template(key)
+        return template
+
+    def _create(self, name: str, options: str = "") -> None:
+        with self._managing(name) as server:
+            if not create_database(server, name, options):
+                raise exists(name)
+        if run_of(name) is None:
+            self._named.add(name)
+
+    def _try_to_build(self, key: str) -> Callable[[], object] | None:
+        name = template_name(key)
+        with self._managing(name) as server:
+            return partial(self._unlock, server, name) if self._lock(server, name) else None
+
+    @contextmanager
+    def _managing(self, name: str) -> Iterator[Connection]:
+        """Yield the connection to the server, outside of transactions, and explain errors."""
+        if self._kept is None or self._kept.invalidated:
+            self._kept = self._opened()
+        try:
+            yield self._kept
+        except DBAPIError as exc:
+            raise DatabaseError(
+                f"The throwaway database {name} cannot be created or dropped:"
+                f" {describe_without(exc, self._app_engine.url).rstrip('.')}. Use a user who may do both."
+            ) from None
+
+    def _opened(self) -> Connection:
+        """Return a new connection to the server that holds the lock of this run."""
+        *others, last = dict.fromkeys([*self.MAINTENANCE, str(self._app_engine.url.database)])
+        for name in others:
+            with suppress(DatabaseError):
+                return self._open(name)
+        return self._open(last)
+
+    def _open(self, name: str) -> Connection:
+        backend = self._app_engine.dialect.name
+
+        def check(connection: DBAPIConnection) -> None:
+            check_served(name, served_database(connection, backend))
+
+        engine = with_database(self._app_engine, self._app_engine.url.set(database=name), check)
+        connection = self._connect(engine)
+        try:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            self._check_session(connection)
+            self._lock(connection, _run_lock(self._run))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @abstractmethod
+    def _prepare(self, name: str) -> None:
+        """Prepare a new database for a build."""
+
+    @abstractmethod
+    def _check_session(self, server: Connection) -> None:
+        """Check that the locks of a new connection protect anything."""
+
+    @abstractmethod
+    def _complete(self, server: Connection) -> Iterator[Template]:
+        """Yield the complete templates that the user may copy."""
+
+    @abstractmethod
+    def _left_over(self, server: Connection) -> Iterator[str]:
+        """Yield the names of all clones and builds."""
+
+    @abstractmethod
+    def _mark(self, server: Connection, name: str, key: str) -> None:
+        """Write into the comment of a database that it is a template, and was used now."""
+
+    @abstractmethod
+    def _disconnect(self, server: Connection, name: str) -> None:
+        """Close the connections to a database."""
+
+    def _drop(self, server: Connection, name: str) -> None:
+        server.exec_driver_sql(f"DROP DATABASE IF EXISTS {quote(server, name)}")
+
+    @abstractmethod
+    def _lock(self, server: Connection, name: str) -> bool:
+        """Acquire a lock if it is free, and return whether that succeeded."""
+
+    @abstractmethod
+    def _unlock(self, server: Connection, name: str) -> None:
+        """Release a lock."""
+
+    @abstractmethod
+    def _is_locked(self, server: Connection, name: str) -> bool:
+        """Return whether any connection holds a lock."""
+
+
+def mark(key: str) -> str:
+    """Return the comment of a template that was used now."""
+    return f"{template_name(key)}, last used {time.time_ns() // 1000}"
+
+
+def read_mark(comment: str | None) -> tuple[str, int]:
+    """Return the name of the template, and when it was used, from a comment; without a mark, an empty name and 0."""
+    found = _MARK.fullmatch(comment or "")
+    return (found["template"], int(found["microseconds"])) if found else ("", 0)
+
+
+def quote(connection: Connection, name: str) -> str:
+    """Return a name in the quotation marks of the database."""
+    return connection.dialect.identifier_preparer.quote_identifier(name)
+
+
+def _run_lock(run: str) -> str:
+    return f"ampho_run_{run}"
