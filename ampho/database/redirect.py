@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 Lead: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
 """Leads one engine elsewhere, while the context manager that it returns is active."""
 
-_led: WeakSet[Engine] = WeakSet()
-"""The engines that are led elsewhere."""
+_led: WeakKeyDictionary[Engine, tuple[Pool, URL]] = WeakKeyDictionary()
+"""The engines that are led elsewhere, with their own pools and URLs."""
 
 
 class Led(ABC):
@@ -57,7 +57,7 @@ class Led(ABC):
         engine.pool, engine.url = self._new_pool(engine.pool)
         if self._dialect is not None:
             # The dialect is initialized by the first connection to another server, and only then.
-            _led.add(engine)
+            _led[engine] = self._before
             initialize_on_connect(engine)
         return self
 
@@ -69,7 +69,7 @@ class Led(ABC):
         finally:
             self.engine.pool, self.engine.url = self._before
             if self._dialect is not None:
-                _led.discard(self.engine)
+                _led.pop(self.engine, None)
                 vars(self.engine.dialect).clear()
                 vars(self.engine.dialect).update(self._dialect)
                 self.engine.clear_compiled_cache()
@@ -91,6 +91,13 @@ class refused(Led):  # noqa: N801 (it is used like a function)
             raise DatabaseError(self._message)
 
         return _recreated(pool, refuse), self.engine.url
+
+
+class restored(Led):  # noqa: N801
+    """Makes an engine that is led elsewhere connect to its own database, while this context manager is active."""
+
+    def _new_pool(self, pool: Pool) -> tuple[Pool, URL]:
+        return _led.get(self.engine, (pool, self.engine.url))
 
 
 class redirected(Led):  # noqa: N801

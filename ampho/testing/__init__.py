@@ -2,3 +2,8 @@
 
 ``pytest_ampho.py`` declares the options and the fixtures, and imports this room when a fixture is first used.
 """
+
+from ampho.testing.databases import Databases
+from ampho.testing.migrations import AsyncMigrations, Migrations
+
+__all__ = ["AsyncMigrations", "Databases", "Migrations"]

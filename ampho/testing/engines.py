@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ampho.database.redirect import redirected, refused
+from ampho.database.redirect import redirected, refused, restored
 from ampho.database.url import BINDS_SETTING, URL_SETTING
-from ampho.settings import DATABASE_URI, DEFAULT_DATABASE
+from ampho.settings import DATABASE_URI, DEFAULT_DATABASE, PROTECTED
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy import URL, Engine
 
     from ampho.extension import AsyncExtension, SyncExtension
+
+_CHANGED = (URL_SETTING, BINDS_SETTING, DATABASE_URI.name, PROTECTED.name)
 
 
 @contextmanager
@@ -43,28 +45,53 @@ def redirect_app(ampho: SyncExtension | AsyncExtension, app: App, to: Mapping[st
     with ExitStack() as stack:
         for name, engine in to.items():
             stack.enter_context(ampho.lead(app, name, partial(redirected, to=engine)))
-        stack.enter_context(_configured(app, {name: engine.url for name, engine in to.items()}))
+        stack.enter_context(_configured(app, _redirected(app, {name: engine.url for name, engine in to.items()})))
         yield
+
+
+def configuration(app: App) -> dict[str, object]:
+    """Return the part of an app's configuration that :func:`redirect_app` changes."""
+    return {name: app.config[name] for name in _CHANGED if name in app.config}
 
 
 @contextmanager
-def _configured(app: App, urls: Mapping[str, URL]) -> Iterator[None]:
-    """Set the URLs in an app's configuration, and restore it at the end."""
-    config: dict[str, Any] = app.config
-    names = (URL_SETTING, BINDS_SETTING, DATABASE_URI.name)
-    before = {name: config[name] for name in names if name in config}
+def own_databases(ampho: SyncExtension | AsyncExtension, app: App, configured: Mapping[str, object]) -> Iterator[None]:
+    """Make the engines of an app connect to its own databases, even if they are led elsewhere.
+
+    :param configured: the configuration of the app before it was led elsewhere.
+    """
+    with ExitStack() as stack:
+        for name in ampho.engine_names(app):
+            stack.enter_context(ampho.lead(app, name, restored))
+        stack.enter_context(_configured(app, configured))
+        yield
+
+
+def _redirected(app: App, urls: Mapping[str, URL]) -> dict[str, object]:
+    """Return the part of an app's configuration that has to change for other URLs of its databases."""
     texts = {name: url.render_as_string(hide_password=False) for name, url in urls.items()}
+    # These two override the environment.
+    config: dict[str, object] = {**configuration(app), DATABASE_URI.name: {}, PROTECTED.name: False}
     if config.get(URL_SETTING) is not None and DEFAULT_DATABASE in texts:
         config[URL_SETTING] = texts[DEFAULT_DATABASE]
-    if binds := config.get(BINDS_SETTING):
+    if isinstance(binds := config.get(BINDS_SETTING), Mapping):
         config[BINDS_SETTING] = {key: _with_url(bind, texts.get(key)) for key, bind in binds.items()}
-    config[DATABASE_URI.name] = {}  # overrides the environment
+    return config
+
+
+@contextmanager
+def _configured(app: App, config: Mapping[str, object]) -> Iterator[None]:
+    """Replace the part of an app's configuration that leads to its databases, and restore it at the end."""
+    before = configuration(app)
+    for name in _CHANGED:
+        app.config.pop(name, None)
+    app.config.update(config)
     try:
         yield
     finally:
-        for name in names:
-            config.pop(name, None)
-        config.update(before)
+        for name in _CHANGED:
+            app.config.pop(name, None)
+        app.config.update(before)
 
 
 def _with_url(bind: object, url: str | None) -> object:

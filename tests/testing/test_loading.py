@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from project import Project, Result
+from project import Project
+from suites import run_pytest
 
 FREE = """
 import sys, time
@@ -43,16 +44,6 @@ def app(project: Project) -> Project:
     for path, text in FINDING.items():
         project.write(path, text)
     return project
-
-
-def run_pytest(
-    project: Project, *args: str, ini: str = "", cwd: str = ".", env: dict[str, str] | None = None
-) -> Result:
-    """Run pytest in a project, without the plug-ins that this test does not need."""
-    project.write("pytest.ini", f"[pytest]\naddopts = -p no:cacheprovider --assert=plain -q -rA -W error\n{ini}\n")
-    return project.run(
-        "python", "-c", "import pytest; pytest.main()", *args, check=False, fresh=False, cwd=cwd, env=env
-    )
 
 
 def test_importing_the_plug_in_takes_less_than_two_milliseconds_and_imports_nothing_else() -> None:

@@ -1,0 +1,214 @@
+"""The databases of an app in a test session: clones of templates, never those that the app is configured with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from flask.sansio.app import App
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ampho.commands import Commands
+from ampho.errors import AmphoError
+from ampho.extension import AsyncExtension, extension_of
+from ampho.settings import DEFAULT_DATABASE
+from ampho.testing.engines import configuration, own_databases, redirect_app, refuse_app
+from ampho.testing.loading import fail
+from ampho.testing.migrations import AsyncMigrations, Migrations
+from ampho.testing.server import server_url
+
+if TYPE_CHECKING:
+    import pytest
+    from anyio.from_thread import BlockingPortal
+    from flask import Flask
+    from quart import Quart
+    from sqlalchemy import URL, Engine
+
+    from ampho.migrate.template import Clone, Template
+
+T = TypeVar("T")
+
+_REFUSED = (
+    "The test connects to the database {database} without a fixture that provides one. Tests must not touch the"
+    " databases that the app is configured with. Use ampho_database, ampho_transaction, or migrations in the test."
+)
+
+
+class Databases:
+    """The databases of the app in a test, each a clone of the migrated one.
+
+    :ivar urls: their URLs, by the names of the databases, which are ``default`` and the keys of ``SQLALCHEMY_BINDS``.
+    """
+
+    def __init__(self, session: AppDatabases, clones: Mapping[str, Clone]) -> None:
+        self.urls: Mapping[str, URL] = {name: clone.url for name, clone in clones.items()}
+        self._session = session
+        self._more: list[Clone] = []
+
+    @property
+    def url(self) -> URL:
+        """The URL of the database ``default``, or of the only database."""
+        return self.urls[DEFAULT_DATABASE] if DEFAULT_DATABASE in self.urls else next(iter(self.urls.values()))
+
+    def clone(self, database: str) -> URL:
+        """Return the URL of one more migrated database, such as for a tenant, which is dropped after the test.
+
+        :param database: the name of a group, such as ``tenants``, or of a database of the app.
+        """
+        clone = self._session.clone(database)
+        self._more.append(clone)
+        return clone.url
+
+    def drop(self) -> None:
+        """Drop the databases that :meth:`clone` created."""
+        self._session.drop(self._more)
+
+
+class AppDatabases:
+    """The databases of an app in a test session. Its engines refuse to connect until they lead to clones.
+
+    :param server: the server for the databases of the tests; by default, the servers of the app's own databases.
+    """
+
+    def __init__(self, app: App, server: Callable[[], URL | None]) -> None:
+        self.app = app
+        self.ampho = extension_of(app)
+        self._server = server
+        self._configured = configuration(app)
+        self._templates: dict[tuple[str, bool], Template] = {}
+        self._dropped: list[Clone] = []
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        # Never exited: what runs when the session ends must not connect either.
+        self._led = ExitStack()
+        self._led.enter_context(refuse_app(self.ampho, app, _REFUSED))
+        if self.ampho.is_async:
+            for name in self.ampho.engine_names(app):
+                self._led.enter_context(self.ampho.lead(app, name, _closing_with_loop))
+
+    @contextmanager
+    def cloned(self, *, empty: bool = False) -> Iterator[Databases]:
+        """Lead the app's engines to new clones of all databases.
+
+        :param empty: whether no revision is applied; by default, all are.
+        """
+        clones = {name: self.clone(name, empty=empty) for name in self._names()}
+        databases = Databases(self, clones)
+        targets = {name: self._template(name, empty=empty).engine(clone) for name, clone in clones.items()}
+        try:
+            with redirect_app(self.ampho, self.app, targets):
+                yield databases
+        finally:
+            databases.drop()
+            self.drop([*clones.values()])
+
+    @contextmanager
+    def migrations(self) -> Iterator[Migrations | AsyncMigrations]:
+        """Lead the app's engines to empty databases, for a test that migrates them."""
+        with self.cloned(empty=True) as databases:
+            if isinstance(self.ampho, AsyncExtension):
+                yield AsyncMigrations(self.ampho, cast("Quart", self.app), databases)
+            else:
+                yield Migrations(self.ampho, cast("Flask", self.app), databases)
+
+    def clone(self, database: str, *, empty: bool = False) -> Clone:
+        """Return a new clone of a database, or of a database of a group."""
+        template = self._template(database, empty=empty)
+        return self.run(lambda _: template.clone())
+
+    def drop(self, clones: list[Clone]) -> None:
+        """Drop clones at the end of the session, together: on PostgreSQL, dropping one takes as long as a test."""
+        self._dropped += clones
+
+    def close(self) -> None:
+        """Drop all clones, and close the connections to the servers."""
+        for template in self._templates.values():
+            self.run(partial(_close, template))
+        self._templates.clear()
+        self._stack.close()
+
+    def _names(self) -> tuple[str, ...]:
+        return self.ampho.project(self.app).homes.names
+
+    def _template(self, database: str, *, empty: bool) -> Template:
+        if (database, empty) not in self._templates:
+            packages = () if empty else None
+            server = self._server()
+            with own_databases(self.ampho, self.app, self._configured):
+                made = self.run(lambda commands: commands.template(packages=packages, database=database, server=server))
+            self._templates[database, empty] = made
+        return self._templates[database, empty]
+
+    def run(self, function: Callable[[Commands], T]) -> T:
+        """Call a function with the app's commands; on Quart, in the loop of a thread that lasts for the session."""
+        try:
+            if isinstance(self.ampho, AsyncExtension):
+                return self._loop().call(_call, cast("Quart", self.app), self.ampho, function)
+            with cast("Flask", self.app).app_context():
+                return self.ampho.call(function)
+        except AmphoError as exc:
+            fail(exc)
+
+    def _loop(self) -> BlockingPortal:
+        if self._portal is None:
+            from anyio.from_thread import start_blocking_portal
+
+            self._portal = self._stack.enter_context(start_blocking_portal())
+        return self._portal
+
+
+def _close(template: Template, _: Commands) -> None:
+    template.close()
+
+
+async def _call(app: Quart, ampho: AsyncExtension, function: Callable[[Commands], T]) -> T:
+    async with app.app_context():
+        return await ampho.call(function)
+
+
+@contextmanager
+def _closing_with_loop(engine: Engine) -> Iterator[None]:
+    """Close the connections of an async engine before the event loop that opened them is closed."""
+    closing: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
+
+    async def close() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            del closing[asyncio.get_running_loop()]
+            await AsyncEngine(engine).dispose()
+
+    def connected(*_: object) -> None:
+        loop = asyncio.get_running_loop()
+        if loop not in closing:
+            # The loop closes the generators that were started in it before it is closed itself.
+            closing[loop] = close()
+            with suppress(StopIteration):
+                anext(closing[loop]).send(None)
+
+    event.listen(engine, "connect", connected)
+    yield
+
+
+_of_apps: WeakKeyDictionary[App, AppDatabases] = WeakKeyDictionary()
+
+
+def adopt(app: object, config: pytest.Config) -> Callable[[], None]:
+    """Keep an app away from its own databases from now on, and return a function for the end of its fixture."""
+    if not isinstance(app, App):
+        fail(f"The fixture ampho_app returned a {type(app).__name__}, not a Flask or Quart app. Return the app.")
+    try:
+        databases = _of_apps[app] = AppDatabases(app, partial(server_url, config))
+    except AmphoError as exc:
+        fail(exc)
+    return databases.close
+
+
+def databases_of(app: App) -> AppDatabases:
+    """Return the databases of an app that a fixture returned."""
+    return _of_apps[app]

@@ -1,0 +1,205 @@
+"""The fixtures give each test migrated databases of its own, and never the app's."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from project import Project
+from suites import copy_shop, left_behind, run_pytest
+
+FLASK = """
+import pytest
+import sqlalchemy as sa
+from accounts.models import Customer
+from flask_app import app, db
+
+
+def count():
+    with app.app_context():
+        return db.session.scalar(sa.select(sa.func.count()).select_from(Customer))
+
+
+def add(name):
+    with app.app_context():
+        db.session.add(Customer(email=f"{name}@example.com", name=name))
+        db.session.commit()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_database_of_its_own(ampho_database, number):
+    assert count() == 0
+    add("Ann")
+    assert count() == 1
+    assert app.test_client().get("/orders/Ann@example.com").json == []
+    with app.app_context():
+        assert ampho_database.url == ampho_database.urls["default"] == db.engine.url
+
+
+def test_a_database_of_the_module(ampho_module_database):
+    before = count()
+    add(str(before))
+
+
+def test_the_same_database_of_the_module(ampho_module_database):
+    assert count() >= 0
+
+
+def test_another_database_meanwhile(ampho_session_database, ampho_module_database, ampho_database):
+    assert count() == 0
+    assert len({ampho_session_database.url, ampho_module_database.url, ampho_database.url}) == 3
+
+
+def test_one_more_database(ampho_database):
+    assert count() == 0
+    engine = sa.create_engine(ampho_database.clone("default"))
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(Customer)) == 0
+    engine.dispose()
+
+
+def test_commands_of_the_app(ampho_database):
+    with app.app_context():
+        app.extensions["ampho"].downgrade("orders@base")
+        assert app.extensions["ampho"].current()["orders"].pending
+
+
+def test_migrations(migrations):
+    run = migrations.upgrade_to("accounts@+1")
+    assert len(run.steps) == 1
+    add("ANN")
+    migrations.upgrade_to("accounts")
+    with app.app_context():
+        assert db.session.scalar(sa.select(Customer.email)) == "ann@example.com"
+    assert migrations.downgrade_to("accounts@-1").steps
+"""
+
+QUART = """
+import anyio
+import pytest
+import sqlalchemy as sa
+from accounts.models import Customer
+from quart_app import app, db
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def count():
+    async with app.app_context():
+        return await db.session.scalar(sa.select(sa.func.count()).select_from(Customer))
+
+
+async def add(name):
+    async with app.app_context():
+        db.session.add(Customer(email=f"{name}@example.com", name=name))
+        await db.session.commit()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", range(2))
+async def test_with_pytest_asyncio(ampho_database, number):
+    assert await count() == 0
+    await add("Ann")
+    assert await count() == 1
+    found = await app.test_client().get("/orders/Ann@example.com")
+    assert await found.get_json() == []
+    assert ampho_database.clone("default") != ampho_database.url
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range(2))
+async def test_with_anyio(ampho_module_database, number):
+    assert await count() == number
+    await add(str(number))
+
+
+def test_without_a_plug_in(ampho_database):
+    assert anyio.run(count) == 0
+
+
+@pytest.mark.asyncio
+async def test_migrations(migrations):
+    run = await migrations.upgrade_to("accounts@+1")
+    assert len(run.steps) == 1
+    await add("ANN")
+    await migrations.upgrade_to("accounts")
+    async with app.app_context():
+        assert await db.session.scalar(sa.select(Customer.email)) == "ann@example.com"
+    assert (await migrations.downgrade_to("accounts@-1")).steps
+"""
+
+
+WITHOUT_DATABASE = """
+import anyio
+import pytest
+import sqlalchemy as sa
+from ampho.errors import DatabaseError
+
+
+def connect(app, db):
+    with app.app_context():
+        db.session.execute(sa.text("SELECT 1"))
+
+
+async def connect_async(app, db):
+    async with app.app_context():
+        await db.session.execute(sa.text("SELECT 1"))
+
+
+def test_no_database(ampho_app):
+    db = ampho_app.extensions["sqlalchemy"]
+    with pytest.raises(DatabaseError, match="Use ampho_database, ampho_transaction, or migrations"):
+        connect(ampho_app, db) if ampho_app.name == "flask_app" else anyio.run(connect_async, ampho_app, db)
+"""
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    """The example, with a database of its developer."""
+    copy_shop(project)
+    developers = project.folder / "instance" / "shop.db"
+    developers.parent.mkdir()
+    with sqlite3.connect(developers) as connection:
+        connection.execute("CREATE TABLE customers (id INTEGER PRIMARY KEY)")
+    connection.close()
+    return project
+
+
+def state(project: Project) -> list[tuple[Path, int, bytes]]:
+    files = (project.folder / "instance").iterdir()
+    return [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(files)]
+
+
+APPS = pytest.mark.parametrize(
+    ("app", "tests", "passed"), [("flask_app", FLASK, 9), ("quart_app", QUART, 6)], ids=["flask", "quart"]
+)
+
+
+@APPS
+def test_the_fixtures(shop: Project, app: str, tests: str, passed: int) -> None:
+    shop.write("test_first.py", WITHOUT_DATABASE)
+    shop.write("test_shop.py", tests)
+    before = state(shop)
+
+    result = run_pytest(shop, ini=f"ampho_app = {app}")
+
+    assert f"{passed + 1} passed" in result.stdout, str(result)
+    assert state(shop) == before
+    assert left_behind(shop) == []
+
+
+@APPS
+@pytest.mark.usefixtures("unmeasured")
+def test_the_fixtures_with_xdist(shop: Project, app: str, tests: str, passed: int) -> None:
+    shop.write("test_shop.py", tests)
+    before = state(shop)
+
+    result = run_pytest(shop, "-n", "2", ini=f"ampho_app = {app}")
+
+    assert f"{passed} passed" in result.stdout, str(result)
+    assert state(shop) == before
+    assert left_behind(shop) == []
