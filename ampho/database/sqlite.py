@@ -179,13 +179,20 @@ class _Dbapi:
         return value if isinstance(value, bool) else None
 
     def _in_its_thread(self, call: Callable[..., Any], *args: object) -> Any:
-        """Call a function with the ``sqlite3.Connection``; with aiosqlite, in the thread of that connection."""
-        if isinstance(self._driver, sqlite3.Connection):
-            return call(self._driver, *args)
-        from sqlalchemy.util import await_only
+        return in_its_thread(self._driver, call, *args)
 
-        # aiosqlite has no public names for the method and the connection.
-        return await_only(self._driver._execute(call, self._driver._conn, *args))  # noqa: SLF001
+
+def in_its_thread(driver: Any, call: Callable[..., Any], *args: object) -> Any:
+    """Call a function with the ``sqlite3.Connection``; with aiosqlite, in the thread of that connection.
+
+    :param driver: the connection of the driver.
+    """
+    if isinstance(driver, sqlite3.Connection):
+        return call(driver, *args)
+    from sqlalchemy.util import await_only
+
+    # aiosqlite has no public names for the method and the connection.
+    return await_only(driver._execute(call, driver._conn, *args))  # noqa: SLF001
 
 
 def _shadow(connection: Connection, dbapi: _Dbapi) -> Connection:

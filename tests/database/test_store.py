@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import pytest
 import zigzag
-from facade import facade
+from facade import URLS, facade
 from inside import inside
 from project import Project
 from servers import Database
@@ -229,3 +229,38 @@ def test_a_file_is_copied_where_the_kernel_cannot(with_store: With, monkeypatch:
             store.create("/no/such/folder/x.db")
 
     with_store(use)
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_an_app_in_memory_gets_clones_in_memory(
+    project: Project, database: Database, framework: str, tmp_path: Path
+) -> None:
+    project.package("core")
+    memory = URLS[framework].partition("/app")[0]
+
+    def use(engine: Engine) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE of_the_app (id integer)")
+        with opened(engine) as store, opened(engine) as other:
+            key, name = build(store), other.new_name("clone")
+            late = store.new_name("build")
+            store.create(late)
+            store.publish(late, key)
+            with pytest.raises(DatabaseError, match="does not exist"):
+                other.copy(new_key(), name)
+            other.copy(key, name)
+            with pytest.raises(DatabaseError, match="already exists"):
+                other.copy(key, name)
+            other.copy(key, "chosen")
+            execute(other, name, "INSERT INTO t VALUES (2)")
+            assert (rows(other, name), rows(other, "chosen")) == ([1, 2], [1])
+            other.drop("chosen", name)
+            folder = tmp_path / f"ampho-{os.getuid()}"
+            assert [path.stem for path in folder.glob("*.db")] == [base.template_name(key)]
+        with engine.connect() as connection:
+            tables = connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars().all()
+        assert tables == ["of_the_app"]
+
+    with facade(project, framework, ["core"], memory) as each:
+        inside(each, use)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ampho.database.store.base import Store
+from ampho.database.url import is_in_memory
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ def store_for(engine: Engine, connect: Callable[[Engine], Connection]) -> Store:
     """
     backend = engine.dialect.name
     if backend == "sqlite":
-        from ampho.database.store.sqlite import SQLiteStore
+        from ampho.database.store.sqlite import MemoryStore, SQLiteStore
 
-        return SQLiteStore(engine, connect)
+        return (MemoryStore if is_in_memory(engine.url) else SQLiteStore)(engine, connect)
     if backend == "postgresql":
         from ampho.database.store.postgres import PostgresStore
 

@@ -1,4 +1,4 @@
-"""The store of SQLite: files in a folder of the user's below the folder for temporary files.
+"""The stores of SQLite: files in a folder of the user's below the folder for temporary files, and databases in memory.
 
 The locks are SQLite's own, on empty files, so the kernel releases them if a process is killed.
 """
@@ -13,15 +13,17 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, StaticPool
 
 from ampho._text import describe
+from ampho.database.engine import served_database, with_database
 from ampho.database.lock import pause
-from ampho.database.store.base import Store, exists, key_of, no_template, run_of, template_name
+from ampho.database.sqlite import in_its_thread
+from ampho.database.store.base import Store, check_served, exists, key_of, no_template, run_of, template_name
 from ampho.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -74,18 +76,10 @@ class SQLiteStore(Store):
 
     def publish(self, name: str, key: str) -> None:
         """Turn a build into a template by renaming its file."""
-        path, template = self._path(name), self._path(template_name(key))
-        if template.exists():
-            return self.drop(name)
-        connection = sqlite3.connect(path)
-        try:
+        path = self._path(name)
+        with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # so that the template is a single file
-        finally:
-            connection.close()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.replace(template)
-        return None
+        self._publish(path, key)
 
     def touch(self, key: str) -> None:
         """Record the use of a template as the time of its file."""
@@ -133,6 +127,15 @@ class SQLiteStore(Store):
     def url(self, name: str) -> URL:
         """Return the URL of a file."""
         return URL.create(self._app_engine.url.drivername, database=str(self._path(name)))
+
+    def _publish(self, path: Path, key: str) -> None:
+        template = self._path(template_name(key))
+        if template.exists():
+            return _remove(path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(template)
+        return None
 
     def _served_as(self, name: str) -> str:
         return os.path.realpath(self._path(name))
@@ -183,6 +186,76 @@ class SQLiteStore(Store):
             yield folder
         finally:
             lock.close()
+
+
+class MemoryStore(SQLiteStore):
+    """Templates in a folder, and clones in memory, each on the only connection of its engine."""
+
+    def __init__(self, engine: Engine, connect: Callable[[Engine], Connection], folder: Path | None = None) -> None:
+        super().__init__(engine, connect, folder)
+        self._engines: dict[str, Engine] = {}
+
+    def create(self, name: str) -> None:
+        """Create an empty database in memory."""
+        self._add(name, b"")
+
+    def copy(self, key: str, name: str) -> None:
+        """Read a template into memory."""
+        try:
+            content = self._path(template_name(key)).read_bytes()
+        except FileNotFoundError:
+            raise no_template(key) from None
+        self._add(name, content)
+
+    def publish(self, name: str, key: str) -> None:
+        """Turn a build into a template by writing it to a file."""
+        with self.connection(name) as connection:
+            connection.exec_driver_sql("PRAGMA user_version = 0")  # SQLite cannot serialize a database without a page
+            content = in_its_thread(connection.connection.driver_connection, sqlite3.Connection.serialize)
+        self.drop(name)
+        with self._new_file(name) as path:
+            path.write_bytes(content)
+            self._publish(path, key)
+
+    def drop(self, *names: str) -> None:
+        """Close the connections of databases, which then no longer exist."""
+        self._check_droppable(names)
+        for name in names:
+            if name in self._engines:
+                self._engines.pop(name).dispose()
+
+    def close(self) -> None:
+        """Drop all databases in memory, and release the lock of the run."""
+        self.drop(*self._engines)
+        super().close()
+
+    def url(self, name: str) -> URL:
+        """Return the URL of a database in memory, which :meth:`engine` can connect to."""
+        return URL.create(self._app_engine.url.drivername, query={"check_same_thread": "false"})
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine whose only connection is the database."""
+        return self._engines[name]
+
+    @contextmanager
+    def connection(self, name: str) -> Iterator[Connection]:
+        """Yield the only connection to a database."""
+        with self._connect(self.engine(name)) as connection:
+            yield connection
+
+    def _add(self, name: str, content: bytes) -> None:
+        if name in self._engines:
+            raise exists(name)
+
+        def read(connection: Any) -> None:  # noqa: ANN401 (a connection of either driver)
+            check_served("", served_database(connection, "sqlite"))
+            if content:
+                driver = getattr(connection, "driver_connection", connection)  # with aiosqlite, SQLAlchemy adapts it
+                in_its_thread(driver, sqlite3.Connection.deserialize, content)
+
+        self._engines[name] = with_database(self._app_engine, self.url(name), read, StaticPool)
+        if run_of(name) is None:
+            self._named.add(name)
 
 
 def _user() -> str:
