@@ -262,6 +262,7 @@ def _connect_of(engine: Engine, consequence: str) -> _Connect:
     :raises ConfigurationError: if the app's engine opens its connections with ``creator=`` or ``pool=``.
     """
     creator = engine.pool._creator  # noqa: SLF001
+    creator = getattr(creator, "replaced", creator)  # the engine may be led elsewhere
     if isinstance(creator, _Connect):
         return creator
     if not (inspect.isfunction(creator) and creator.__module__ == create_engine.__module__):

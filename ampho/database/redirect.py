@@ -7,16 +7,20 @@ the pool. All of this can be nested.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
-from weakref import WeakKeyDictionary, WeakSet
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from threading import Thread
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
+from sqlalchemy.util import greenlet_spawn
 
 from ampho.database.engine import initialize_on_connect
 from ampho.database.url import is_in_memory
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
     from sqlalchemy.engine import Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 Lead: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
@@ -35,6 +39,11 @@ Lead: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
 
 _led: WeakKeyDictionary[Engine, tuple[Pool, URL]] = WeakKeyDictionary()
 """The engines that are led elsewhere, with their own pools and URLs."""
+
+
+def is_led(engine: Engine) -> bool:
+    """Return whether an engine is led elsewhere."""
+    return engine in _led
 
 
 class Led(ABC):
@@ -56,7 +65,7 @@ class Led(ABC):
         self._dialect = None if engine in _led else dict(vars(engine.dialect))
         engine.pool, engine.url = self._new_pool(engine.pool)
         if self._dialect is not None:
-            # The dialect is initialized by the first connection to another server, and only then.
+            # The first connection to another server initializes the dialect.
             _led[engine] = self._before
             initialize_on_connect(engine)
         return self
@@ -87,10 +96,10 @@ class refused(Led):  # noqa: N801 (it is used like a function)
         self._message = message
 
     def _new_pool(self, pool: Pool) -> tuple[Pool, URL]:
-        def refuse() -> DBAPIConnection:
+        def refuse() -> NoReturn:
             raise DatabaseError(self._message)
 
-        return _recreated(pool, refuse), self.engine.url
+        return recreated(pool, Creator(refuse, pool)), self.engine.url
 
 
 class restored(Led):  # noqa: N801
@@ -104,7 +113,8 @@ class redirected(Led):  # noqa: N801
     """Makes an engine connect to another database, while this context manager is active.
 
     The engine keeps its options, its listeners, and the class and the options of its pool. At the end, all connections
-    to the other database are closed, even if they are in use, and the sessions that used them are closed, too.
+    to the other database are closed, even if they are in use, and the sessions that used them are closed, too. The
+    connections of an async engine are also closed at the end of their event loop.
 
     :param to: an engine for the other database, such as :meth:`Store.engine` returns. Its connections are opened like
         those of that engine.
@@ -120,8 +130,8 @@ class redirected(Led):  # noqa: N801
             # Each connection of the app's pool would have a database of its own.
             new = type(self._to.pool)(creator, dialect=self.engine.dialect, echo=pool.echo, _dispatch=pool.dispatch)
         else:
-            new = _recreated(pool, creator)
-        self._used = _Used(self.engine, new)
+            new = recreated(pool, creator)
+        self._used = Used(self.engine, new)
         return new, self._to.url
 
     def _close(self) -> None:
@@ -146,39 +156,149 @@ def all_refused(message: str) -> Iterator[None]:
         yield
 
 
-class _Used:
-    """The connections of a pool that are in use, and the sessions that used the pool."""
+class Creator:
+    """Opens the connections of an engine that is led elsewhere.
 
-    def __init__(self, engine: Engine, pool: Pool) -> None:
+    :ivar replaced: what opens the connections of its own pool. Engines for other databases are made from it.
+    """
+
+    def __init__(self, connect: Callable[[], DBAPIConnection], pool: Pool) -> None:
+        self._connect = connect
+        creator = pool._creator  # noqa: SLF001
+        self.replaced: object = getattr(creator, "replaced", creator)
+
+    def __call__(self) -> DBAPIConnection:  # noqa: D102
+        return self._connect()
+
+
+class Used:
+    """The connections of an engine's pool, and the sessions that used them.
+
+    The pool may be replaced by another one with the same listeners, as :meth:`Engine.dispose` does.
+
+    :param waits: whether to close the connections of an async engine at the end of their event loop.
+    """
+
+    def __init__(self, engine: Engine, pool: Pool, *, waits: bool = True) -> None:
         self._engine = engine
-        self._pool = pool
-        self._connections: WeakSet[PoolProxiedConnection] = WeakSet()
+        self._waits = waits
+        self._pools: WeakSet[Pool] = WeakSet([pool])
+        self._connections: WeakKeyDictionary[
+            ConnectionPoolEntry, tuple[asyncio.AbstractEventLoop | None, ref[PoolProxiedConnection]]
+        ] = WeakKeyDictionary()
         self._sessions: WeakSet[Session] = WeakSet()
+        self._loops = _Loops(self._close_in)
         event.listen(pool, "checkout", self._check_out)
         event.listen(Session, "after_begin", self._begin)
 
     def close(self) -> None:
-        """Close all connections of the pool, and empty the sessions."""
+        """Close all connections, and empty the sessions."""
         event.remove(Session, "after_begin", self._begin)
-        for connection in list(self._connections):
-            if connection.is_valid:
-                connection.invalidate()
+        self._loops.close()
+        if self._waits and self._engine.dialect.is_async:
+            for record, (_, connection) in list(self._connections.items()):
+                _sever(self._engine.dialect, record, connection())
+        else:
+            self._close_in(None)
         for session in list(self._sessions):
             session.close()
-        self._pool.dispose()
+
+    def _close_in(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Close the connections of one event loop, or those without a loop."""
+        for record, (its_loop, connection) in list(self._connections.items()):
+            if its_loop is loop:
+                used = connection()
+                (used if used is not None and used.is_valid else record).invalidate()
 
     def _check_out(
         self, dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
     ) -> None:
-        if cast("Any", proxy)._pool is self._pool:  # noqa: SLF001 (pools with the same listeners are made from this one)
-            self._connections.add(proxy)
+        pool = cast("Any", proxy)._pool  # noqa: SLF001
+        if pool is self._engine.pool:
+            self._pools.add(pool)
+        if pool in self._pools:  # unlike the pools of engines that were made from this one
+            loop = loop_of(self._engine) if self._waits else None
+            if loop is not None:
+                self._loops.add(loop)
+            self._connections[record] = loop, ref(proxy)
 
     def _begin(self, session: Session, transaction: object, connection: Connection) -> None:
-        if connection.engine.pool is self._pool:
+        if connection.engine.pool is self._engine.pool:
             self._sessions.add(session)
 
 
-def _recreated(pool: Pool, creator: Any) -> Pool:  # noqa: ANN401 (SQLAlchemy's type is private)
+class _Loops:
+    """The event loops in which connections were opened. They are closed before a loop ends, because they need it.
+
+    asyncio closes the async generators of a loop before it closes the loop.
+
+    :param close: closes the connections of a loop. It is called in a greenlet.
+    """
+
+    def __init__(self, close: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        self._close = close
+        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
+
+    def add(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the end of the running loop."""
+        if loop not in self._ends:
+            self._ends[loop] = end = self._wait_for_end(loop)
+            with suppress(StopIteration):
+                end.asend(None).send(None)  # until it yields; from now on, the loop knows the generator
+
+    async def _wait_for_end(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            self._ends.pop(loop, None)
+            await greenlet_spawn(self._close, loop)
+
+    def close(self) -> None:
+        """Close the connections of all loops that can run now."""
+        for loop, end in list(self._ends.items()):
+            if can_run(loop):
+                loop.run_until_complete(end.aclose())
+
+
+def loop_of(engine: Engine) -> asyncio.AbstractEventLoop | None:
+    """Return the running event loop if the connections of an engine cannot be used in another one."""
+    is_bound = engine.dialect.is_async and not (engine.dialect.name == "sqlite" and is_in_memory(engine.url))
+    return asyncio.get_running_loop() if is_bound else None
+
+
+def can_run(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether this thread can wait for something in an event loop, which is not closed and does not run."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return not (loop.is_closed() or loop.is_running())
+    return False
+
+
+def _sever(dialect: Dialect, record: Any, used: PoolProxiedConnection | None) -> None:  # noqa: ANN401 (a private class)
+    """Close a connection of an async driver without its event loop, which is closed, or is running."""
+    driver = record.driver_connection
+    if driver is not None:
+        try:
+            if dialect.name == "sqlite":
+                # In a thread without a loop, aiosqlite reports the end to none. Its own thread still uses the file.
+                stopping = Thread(target=dialect.do_terminate, args=[record.dbapi_connection])
+                stopping.start()
+                stopping.join()
+                driver._thread.join()  # noqa: SLF001
+            elif dialect.has_terminate:
+                dialect.do_terminate(record.dbapi_connection)
+            else:
+                driver.pgconn.finish()
+        except RuntimeError:  # the loop is closed
+            transport = getattr(driver, "_transport", None) or driver._writer.transport  # noqa: SLF001
+            transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        record.dbapi_connection = None
+    if used is not None and used.is_valid:
+        used.invalidate()
+
+
+def recreated(pool: Pool, creator: Any) -> Pool:  # noqa: ANN401 (SQLAlchemy's type is private)
     """Return a pool with the class, the options, and the listeners of another pool."""
     new = pool.recreate()
     new._creator = creator  # noqa: SLF001

@@ -13,7 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
@@ -22,6 +22,9 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ampho.database.url import database_error
 from ampho.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import PoolProxiedConnection
 
 _LEAST_MS = 5000
 _DANGLING = """
@@ -36,7 +39,7 @@ def check_not_in_use(connection: Connection) -> None:
 
     :raises DatabaseError: if the app has an open transaction, which stays open.
     """
-    if _Dbapi(connection).in_transaction:
+    if _Dbapi(connection.connection).in_transaction:
         fairy: Any = connection.connection
         fairy._close_special(transaction_reset=True)  # noqa: SLF001 (close() would roll back that transaction)
         raise DatabaseError(
@@ -47,18 +50,18 @@ def check_not_in_use(connection: Connection) -> None:
 
 def pragma(connection: Connection, name: str) -> Any:
     """Return the value of a pragma. This bypasses SQLAlchemy, which would take ten times as long as SQLite."""
-    return _Dbapi(connection).pragma(name)[0][0]
+    return _Dbapi(connection.connection).pragma(name)[0][0]
 
 
 def query(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
     """Return the rows of a statement, which no listener sees."""
-    return [tuple(row) for row in _Dbapi(connection).query(statement)]
+    return [tuple(row) for row in _Dbapi(connection.connection).query(statement)]
 
 
 def dangling_keys(connection: Connection) -> list[str]:
     """Return the foreign keys to tables that do not exist, in words such as ``the table shirts to colors``."""
     try:
-        return [f"the table {table} to {target}" for table, target in _Dbapi(connection).query(_DANGLING)]
+        return [f"the table {table} to {target}" for table, target in _Dbapi(connection.connection).query(_DANGLING)]
     except (sqlite3.Error, DBAPIError):  # an error, for example while another process is writing, must not end the run
         return []
 
@@ -68,7 +71,7 @@ def is_locked(connection: Connection, patience: float) -> bool:
 
     :param connection: a connection from :func:`transactional`, outside of a transaction.
     """
-    dbapi = _Dbapi(connection)
+    dbapi = _Dbapi(connection.connection)
     before = dbapi.pragma("busy_timeout")[0][0]
     dbapi.pragma(f"busy_timeout = {round(patience * 1000)}")
     try:
@@ -89,7 +92,7 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
     :raises DatabaseError: if the DBAPI connection is inside one of the app's transactions.
     """
     check_not_in_use(connection)
-    dbapi = _Dbapi(connection)
+    dbapi = _Dbapi(connection.connection)
     try:
         restore = dbapi.prepare(patience)
         shadow = _shadow(connection, dbapi)
@@ -103,6 +106,11 @@ def transactional(connection: Connection, patience: float | None = None) -> Iter
             _restore(connection, shadow, restore)
         raise
     _restore(connection, shadow, restore)
+
+
+def turn_off_transactions(connection: PoolProxiedConnection) -> Callable[[], None]:
+    """Turn off the transaction handling of the driver, which commits before DDL; return a function that restores it."""
+    return _Dbapi(connection).turn_off_transactions()
 
 
 def _restore(connection: Connection, shadow: Connection, restore: Callable[[], None]) -> None:
@@ -119,9 +127,9 @@ def _restore(connection: Connection, shadow: Connection, restore: Callable[[], N
 class _Dbapi:
     """The DBAPI connection of an SQLAlchemy connection: pysqlite's, or SQLAlchemy's adapter for aiosqlite."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection: Any = connection.connection.dbapi_connection
-        self._driver: Any = connection.connection.driver_connection
+    def __init__(self, connection: PoolProxiedConnection) -> None:
+        self._connection: Any = connection.dbapi_connection
+        self._driver: Any = connection.driver_connection
         self.foreign_keys = False
 
     @property
@@ -148,13 +156,7 @@ class _Dbapi:
 
     def prepare(self, patience: float | None) -> Any:
         """Prepare the connection for a migration, and return a function that restores it."""
-        autocommit = self._autocommit
-        if autocommit is not None:
-            # From Python 3.12 on; see "Transaction control via the autocommit attribute" in Python's documentation.
-            self._in_its_thread(setattr, "autocommit", sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
-            self._connection.rollback()  # ends the empty transaction that autocommit=False opens
-        isolation_level = self._connection.isolation_level
-        self._connection.isolation_level = None
+        restore_transactions = self.turn_off_transactions()
         busy_timeout = self.pragma("busy_timeout")[0][0]
         wait = max(busy_timeout, _LEAST_MS) if patience is None else round(patience * 1000)
         self.pragma(f"busy_timeout = {wait}")
@@ -166,6 +168,21 @@ class _Dbapi:
             if self.foreign_keys:
                 self.pragma("foreign_keys = ON")
             self.pragma(f"busy_timeout = {busy_timeout}")
+            restore_transactions()
+
+        return restore
+
+    def turn_off_transactions(self) -> Callable[[], None]:
+        """Turn the driver's transaction handling off, and return a function that restores it."""
+        autocommit = self._autocommit
+        if autocommit is not None:
+            # From Python 3.12 on; see "Transaction control via the autocommit attribute" in Python's documentation.
+            self._in_its_thread(setattr, "autocommit", sqlite3.LEGACY_TRANSACTION_CONTROL)  # type: ignore[attr-defined,unused-ignore]
+            self._connection.rollback()  # ends the empty transaction that autocommit=False opens
+        isolation_level = self._connection.isolation_level
+        self._connection.isolation_level = None
+
+        def restore() -> None:
             self._connection.isolation_level = isolation_level
             if autocommit is not None:
                 self._in_its_thread(setattr, "autocommit", autocommit)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ampho.database.one_transaction import in_one_transaction
 from ampho.database.redirect import redirected, refused, restored
 from ampho.database.url import BINDS_SETTING, URL_SETTING
 from ampho.settings import DATABASE_URI, DEFAULT_DATABASE, PROTECTED
@@ -52,6 +53,18 @@ def redirect_app(ampho: SyncExtension | AsyncExtension, app: App, to: Mapping[st
 def configuration(app: App) -> dict[str, object]:
     """Return the part of an app's configuration that :func:`redirect_app` changes."""
     return {name: app.config[name] for name in _CHANGED if name in app.config}
+
+
+@contextmanager
+def app_in_one_transaction(ampho: SyncExtension | AsyncExtension, app: App, names: Iterable[str]) -> Iterator[None]:
+    """Put everything that an app does in some of its databases into one transaction for each, and roll it back.
+
+    :param names: the names of databases that are redirected.
+    """
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(ampho.lead(app, name, in_one_transaction))
+        yield
 
 
 @contextmanager

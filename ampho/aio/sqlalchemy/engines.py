@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -173,19 +173,28 @@ def _name_of(key: str | None) -> str:
 
 
 class _Lead:
-    """Engines that are led elsewhere."""
+    """Leads the engines for a bind key elsewhere.
+
+    :ivar key: the bind key.
+    """
 
     def __init__(self, key: str | None, how: Lead) -> None:
-        self._key = key
+        self.key = key
         self._how = how
-        self._stack = ExitStack()
+        self._led: dict[AsyncEngine, AbstractContextManager[object]] = {}
 
-    def enter(self, key: str | None, engine: AsyncEngine) -> None:
-        if key == self._key:
-            self._stack.enter_context(self._how(engine.sync_engine))
+    def enter(self, engine: AsyncEngine) -> None:
+        self._led[engine] = self._how(engine.sync_engine)
+        self._led[engine].__enter__()
 
-    def exit(self) -> None:
-        self._stack.close()
+    def exit(self, engine: AsyncEngine) -> None:
+        if engine in self._led:
+            self._led.pop(engine).__exit__(None, None, None)
+
+    def exit_all(self) -> None:
+        with ExitStack() as stack:
+            for engine in list(self._led):
+                stack.callback(self.exit, engine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +235,8 @@ class Engines:
             if key not in engines:
                 engines[key] = spec.make()
                 for lead in self._leads:
-                    lead.enter(key, engines[key])
+                    if lead.key == key:
+                        lead.enter(engines[key])
             return engines[key]
 
     @contextmanager
@@ -238,13 +248,13 @@ class Engines:
             self._leads.append(lead)
             for engines in [*self._by_loop.values(), self._in_memory]:
                 if key in engines:
-                    lead.enter(key, engines[key])
+                    lead.enter(engines[key])
         try:
             yield
         finally:
             with self._lock:
                 self._leads.remove(lead)
-            lead.exit()
+            lead.exit_all()
 
     async def dispose(self) -> None:
         """Close the connections of the running loop, and those of in-memory databases, whose contents are lost."""
@@ -265,6 +275,8 @@ class Engines:
             raise RuntimeError("An async engine needs a running event loop. Use it in an async function.") from None
         for closed in [known for known in self._by_loop if known.is_closed()]:
             for engine in self._by_loop.pop(closed).values():
+                for lead in reversed(self._leads):
+                    lead.exit(engine)
                 # A connection cannot be closed without its loop.
                 engine.sync_engine.dispose(close=False)
         return self._by_loop.setdefault(loop, {})

@@ -1,0 +1,212 @@
+"""Tests in which everything is rolled back, although sessions commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from servers import Database
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.util import greenlet_spawn
+
+from ampho.database.one_transaction import in_one_transaction
+from ampho.database.redirect import redirected
+from ampho.errors import DatabaseError
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "note"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def engine_for(database: Database, **options: Any) -> Engine:
+    if database.is_async:
+        return create_async_engine(database.url, **options).sync_engine
+    return create_engine(database.url, **options)
+
+
+def ids(engine: Engine) -> list[int]:
+    with engine.connect() as connection:
+        return list(connection.scalars(text("SELECT id FROM note ORDER BY id")))
+
+
+def add(target: Session | Engine, *numbers: int) -> None:
+    if isinstance(target, Engine):
+        with Session(target) as session:
+            add(session, *numbers)
+            session.commit()
+    else:
+        target.add_all(Note(id=number) for number in numbers)
+        target.flush()
+
+
+class Suite:
+    """Runs tests on one database, each in one transaction, all in one event loop if the driver is async."""
+
+    def __init__(self, database: Database, engine: Engine) -> None:
+        self.database = database
+        self.engine = engine
+        self.runner = asyncio.Runner() if database.is_async else None
+
+    def __call__(self, test: Callable[[Engine], None]) -> None:
+        with in_one_transaction(self.engine):
+            self.run(test)
+        assert self.database.query("SELECT id FROM note") == [(100,)]
+
+    def run(self, test: Callable[[Engine], None]) -> None:
+        if self.runner is None:
+            test(self.engine)
+        else:
+            self.runner.run(greenlet_spawn(test, self.engine))
+
+
+@contextmanager
+def suite_on(database: Database, **options: Any) -> Iterator[Suite]:
+    database.run("CREATE TABLE note (id integer PRIMARY KEY)", "INSERT INTO note VALUES (100)")
+    engine = engine_for(database, **options)
+    with redirected(engine, engine_for(database)):
+        tests = Suite(database, engine)
+        yield tests
+    if tests.runner:
+        tests.runner.close()
+
+
+def commits(engine: Engine) -> None:
+    add(engine, 1)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO note VALUES (2)"))
+    assert ids(engine) == [1, 2, 100]
+
+
+def rolls_back_to_the_last_commit(engine: Engine) -> None:
+    with Session(engine) as session:
+        add(session, 1)
+        session.commit()
+        add(session, 2)
+        session.rollback()
+        assert ids(engine) == [1, 100]
+        add(session, 3)
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(text("INSERT INTO note VALUES (4), (100)"))
+    assert ids(engine) == [1, 100]
+
+
+def uses_savepoints(engine: Engine) -> None:
+    with Session(engine) as session:
+        add(session, 1)
+        with session.begin_nested() as nested:
+            add(session, 2)
+            nested.rollback()
+        with session.begin_nested():
+            add(session, 3)
+        session.commit()
+    assert ids(engine) == [1, 3, 100]
+
+
+def goes_on_after_an_error(engine: Engine) -> None:
+    with Session(engine) as session:
+        add(session, 1)
+        session.commit()
+        with pytest.raises(IntegrityError):
+            add(session, 2, 100)
+        session.rollback()
+        add(session, 3)
+        session.commit()
+    assert ids(engine) == [1, 3, 100]
+
+
+def other_sessions_read_what_is_not_committed_and_leave_it(engine: Engine) -> None:
+    with Session(engine) as session:
+        add(session, 1)
+        assert ids(engine) == [1, 100]
+        add(engine, 2)
+        assert ids(engine) == [1, 2, 100]
+        session.rollback()
+    assert ids(engine) == [1, 2, 100]  # the other session committed what was there
+
+
+def what_others_commit_stays(engine: Engine) -> None:
+    with Session(engine) as session, Session(engine) as other:
+        session.connection().execute(text("SELECT 1"))
+        add(engine, 1)
+        add(other, 2)
+        session.rollback()
+        assert ids(engine) == [1, 100]
+        add(other, 3)
+        other.rollback()
+        assert ids(engine) == [1, 100]
+
+
+def other_sessions_work_after_an_error(engine: Engine) -> None:
+    with Session(engine) as session:
+        add(engine, 1)
+        with pytest.raises(DBAPIError):
+            session.execute(text("SELECT * FROM missing"))
+        assert ids(engine) == [1, 100]
+        add(engine, 2)
+    assert ids(engine) == [1, 2, 100]
+
+
+def autocommits(engine: Engine) -> None:
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("INSERT INTO note VALUES (1)"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("INSERT INTO note VALUES (2)"))
+    with engine.connect() as connection:
+        connection.execute(text("INSERT INTO note VALUES (3)"))
+    assert ids(engine) == [1, 2, 100]
+
+
+def disposes_of_the_engine(engine: Engine) -> None:
+    add(engine, 1)
+    engine.dispose()
+    assert ids(engine) == [1, 100]
+
+
+def creates_tables(engine: Engine) -> None:
+    with engine.begin() as connection:
+        if engine.dialect.name != "mariadb":
+            connection.exec_driver_sql("CREATE TABLE more (id integer)")
+        else:
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE more (id integer)")
+            with pytest.raises(DatabaseError, match=r"^mariadb commits at CREATE, .* Use the fixture ampho_database"):
+                connection.exec_driver_sql("CREATE TABLE most (id integer)")
+
+
+TESTS = (
+    commits,
+    rolls_back_to_the_last_commit,
+    uses_savepoints,
+    goes_on_after_an_error,
+    other_sessions_read_what_is_not_committed_and_leave_it,
+    what_others_commit_stays,
+    other_sessions_work_after_an_error,
+    autocommits,
+    disposes_of_the_engine,
+    creates_tables,
+)
+WHO = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}
+
+
+def test_everything_is_rolled_back_and_one_connection_serves_all_tests(database: Database) -> None:
+    opened: list[object] = []
+    with suite_on(database) as tests:
+        event.listen(tests.engine, "connect", lambda connection, record: opened.append(connection))
+        for test in TESTS:
+            tests(test)
+        assert len(opened) == 1
+        assert database.tables() == ["note"]
+        tests.run(lambda engine: add(engine, 1))
+        assert len(opened) == 1  # which commits again
+    assert database.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
