@@ -13,7 +13,15 @@ from ampho._text import shown_path
 from ampho.cli import completion
 from ampho.cli.asking import generated
 from ampho.cli.call import call
-from ampho.cli.databases import database, database_option, databases, listing, selects_groups
+from ampho.cli.databases import (
+    database,
+    database_option,
+    databases,
+    listing,
+    report_groups,
+    selects_groups,
+    split,
+)
 from ampho.cli.fleet.options import Options, fleet_options
 from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
@@ -283,9 +291,7 @@ def db_up(
 
 
 def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options: Options, x: tuple[str, ...]) -> None:
-    from ampho.cli.fleet.run import report_groups, split, upgrade_members
-
-    single, members = (names, []) if names is None else split(ctx, names, spec)
+    single, members = (names, []) if names is None else call(ctx, split, names, spec)
     if options.of_groups and not members:
         raise click.UsageError(
             f"{options.of_groups} is only for groups of databases, such as with '--database tenants'."
@@ -316,6 +322,8 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
             results.append(exc)
             exit_code = exc.exit_code
     if members:
+        from ampho.cli.fleet.run import upgrade_members
+
         report, code = upgrade_members(ctx, spec, members, options, x)
         print_text(report, ctx)
         results.append(report)
@@ -611,7 +619,8 @@ def db_check(
             if selects_groups(commands, names):
                 return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
             found = commands.deployment(database=names, x=x, observer=_WARNINGS)
-            _report_groups(commands, names)
+            if names is None:
+                report_groups(commands)
             return found
 
         deployment = call(ctx, look)
@@ -660,18 +669,11 @@ def db_wait(ctx: click.Context, timeout: float, x: tuple[str, ...]) -> None:
 
     def wait(commands: Commands) -> Deployment:
         found = commands.wait(timeout=timeout, database=names, x=x, observer=_WARNINGS)
-        _report_groups(commands, names)
+        if names is None:
+            report_groups(commands)
         return found
 
     show(ctx, call(ctx, wait))
-
-
-def _report_groups(commands: Commands, names: Sequence[str] | None) -> None:
-    """Report how many databases of groups a command did not look at, because no databases were named."""
-    if names is None and commands.project().homes.groups:
-        from ampho.cli.fleet.run import report_groups
-
-        report_groups(commands, 'To look at all databases, add --database "*".')
 
 
 @cli.command("db-status")
@@ -695,7 +697,8 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
     def look(commands: Commands) -> DatabaseStatus | FleetStatus:
         if not selects_groups(commands, names):
             found = commands.status(*packages, all=all_, check=check, database=names, x=x, observer=_WARNINGS)
-            _report_groups(commands, packages or names)
+            if names is None and not packages:
+                report_groups(commands)
             return found
         if packages:
             raise click.UsageError("PACKAGE cannot be combined with a group of databases. Name one of its databases.")

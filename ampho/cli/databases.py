@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from ampho._text import of_database
-from ampho.cli.lines import say
-from ampho.errors import DatabasesError
+from ampho.cli.lines import say, warn
+from ampho.errors import AmphoError, DatabasesError
+from ampho.history.homes import ANY
 from ampho.results import Several
 from ampho.settings import DEFAULT_DATABASE
 
@@ -79,6 +81,42 @@ def unquoted_pattern(args: Sequence[str]) -> str:
 def selects_groups(commands: Commands, names: Sequence[str] | None) -> bool:
     """Return whether names that were typed after ``--database`` stand for several databases of groups."""
     return names is not None and commands.project().homes.select_groups(names)
+
+
+def split(commands: Commands, names: Sequence[str], specifier: str) -> tuple[list[str], list[str]]:
+    """Return the databases that names select: those that are upgraded in this process, and those in worker processes.
+
+    A single database of a group is upgraded in this process, like any other single database.
+    """
+    from ampho.migrate.plan import check_upgrade
+
+    project = commands.project()
+    found, homes = project.databases(names, [specifier]), project.homes
+    if not homes.stands_for_several(found):
+        return list(found), []
+    project.check_specifier(specifier)
+    members = [name for name in found if homes.home(name) in homes.groups]
+    for group in set(map(homes.home, members)):
+        check_upgrade(project.graph_of(group), specifier)  # a survey would not, if everything is applied
+    return [name for name in found if name not in members], members
+
+
+def report_groups(commands: Commands, remedy: str = 'To look at all databases, add --database "*".') -> None:
+    """Report how many databases of groups a command without ``--database`` did not look at.
+
+    :param remedy: a sentence that says how to look at them.
+    """
+    project, counts = commands.project(), list[str]()
+    try:
+        for group in project.homes.groups:
+            with closing(project.members([f"{group}/{ANY}"])) as members:
+                if number := sum(1 for _ in members):
+                    counts.append(f"{number:,} of {group}")
+    except AmphoError as exc:  # what was asked for has been done
+        warn(str(exc))
+        return
+    if counts:
+        say(f"Databases of groups were not looked at: {', '.join(counts)}. {remedy}", err=True)
 
 
 def by_database(result: object) -> Mapping[str, Any]:

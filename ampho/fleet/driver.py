@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ampho._text import counted
 from ampho.fleet.report import Ending, FleetOutcome
@@ -21,8 +20,7 @@ CANARY_FAILED = "a canary is not up to date"
 """Why nothing new begins if one of the databases that come first is not up to date."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """The upgrade of one database, which a worker process is asked for.
 
     :ivar member: the database.
@@ -40,6 +38,8 @@ class Driver:
     :param others: the other databases, in order.
     :param max_failures: the number of failures after which nothing new begins; None if there is no limit.
     :ivar total: the number of databases.
+    :ivar done: the number of databases that get no other turn.
+    :ivar failures: how many of these failed.
     :ivar running: the databases that are being upgraded, by name.
     :ivar stopped: why nothing new begins; empty while the upgrade goes on.
     """
@@ -47,12 +47,13 @@ class Driver:
     def __init__(self, canaries: Iterable[Member], others: Iterable[Member], max_failures: int | None = 1) -> None:
         self._queue = deque(canaries)
         self._others = deque(others)
-        self.total: int = len(self._queue) + len(self._others)
         self._are_canaries = bool(self._queue)
         self._waits = False
         self._locked: deque[Member] = deque()
         self._max_failures = max_failures
-        self._failures = 0
+        self.total: int = len(self._queue) + len(self._others)
+        self.done: int = 0
+        self.failures: int = 0
         self.running: dict[str, Member] = {}
         self.stopped: str = ""
 
@@ -78,14 +79,16 @@ class Driver:
     def ended(self, ending: Ending) -> bool:
         """Take note of how a turn ended, and return whether the database gets no other turn."""
         member = self.running.pop(ending.database)
-        if ending.outcome is FleetOutcome.LOCKED and not self._waits:
+        is_locked = ending.outcome is FleetOutcome.LOCKED
+        if is_locked and not self._waits:
             self._locked.append(member)
             return False
-        if self._are_canaries and (ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED):
+        self.done += 1
+        if self._are_canaries and ending.outcome.is_failure:
             self.stop(CANARY_FAILED)
-        self._failures += ending.outcome.is_failure
-        if self._failures == self._max_failures:
-            self.stop(f"the limit of {counted(self._failures, 'failure')} was reached")
+        self.failures += ending.outcome.is_failure and not is_locked
+        if self.failures == self._max_failures:
+            self.stop(f"the limit of {counted(self.failures, 'failure')} was reached")
         return True
 
     def stop(self, reason: str) -> None:
@@ -99,12 +102,8 @@ class Driver:
 
     def rest(self) -> Iterator[Ending]:
         """Yield an ending for each database whose turn did not come, after the end."""
-        outcome = FleetOutcome.LOCKED if self._waits else FleetOutcome.SKIPPED
-        for members, each in (
-            (self._queue, outcome),
-            (self._locked, FleetOutcome.LOCKED),
-            (self._others, FleetOutcome.SKIPPED),
-        ):
-            for member in members:
-                cause = "Another process was migrating this database." if each is FleetOutcome.LOCKED else ""
-                yield Ending(member.name, each, cause=cause)
+        self._locked.extend(self._queue if self._waits else ())
+        for member in self._locked:
+            yield Ending(member.name, FleetOutcome.LOCKED, cause="Another process was migrating this database.")
+        for member in (*(() if self._waits else self._queue), *self._others):
+            yield Ending(member.name, FleetOutcome.SKIPPED)

@@ -32,8 +32,8 @@ class FleetOutcome(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the database could not be upgraded, or not be reached."""
-        return self not in (FleetOutcome.UP_TO_DATE, FleetOutcome.UPGRADED, FleetOutcome.LOCKED, FleetOutcome.SKIPPED)
+        """Whether the database had its turn, and is not up to date."""
+        return self not in (FleetOutcome.UP_TO_DATE, FleetOutcome.UPGRADED, FleetOutcome.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class FleetReport:
 
 
 class Tally:
-    """Counts endings, and keeps only what the report needs of each.
+    """Counts endings, and keeps those of databases that were not up to date.
 
     :param command: the command that tries a database again, without the name of the database, which is its last word.
     """
@@ -124,37 +124,30 @@ class Tally:
     def __init__(self, command: str) -> None:
         self._begin = time.monotonic()
         self._command = command
-        self.outcomes: Counter[FleetOutcome] = Counter()
-        self._applied: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
-        self._failures: list[Failure] = []
-        self._upgraded: list[str] = []
-        self._skipped: list[str] = []
+        self._outcomes: Counter[FleetOutcome] = Counter()
+        self._endings: list[Ending] = []
 
     def add(self, ending: Ending) -> None:
         """Count how the upgrade of a database ended."""
-        self.outcomes[ending.outcome] += 1
-        self._applied.update(ending.applied)
-        if ending.revision is not None:
-            self._failed[ending.revision] += 1
-        if ending.outcome.is_failure or ending.outcome is FleetOutcome.LOCKED:
-            create = " --create" if ending.outcome is FleetOutcome.NOT_CREATED else ""
-            command = f"{self._command} {quote(ending.database)}{create}"
-            self._failures.append(Failure(ending.database, ending.outcome, ending.revision, ending.cause, command))
-        elif ending.outcome is FleetOutcome.UPGRADED:
-            self._upgraded.append(ending.database)
-        elif ending.outcome is FleetOutcome.SKIPPED:
-            self._skipped.append(ending.database)
+        self._outcomes[ending.outcome] += 1
+        if ending.outcome is not FleetOutcome.UP_TO_DATE:
+            self._endings.append(ending)
 
     def report(self, stopped: str = "") -> FleetReport:
         """Return the report; its duration begins when this object was created."""
-        ids = sorted({*self._applied, *self._failed})
+        applied = Counter(rid for each in self._endings for rid in each.applied)
+        failed = Counter(each.revision for each in self._endings if each.revision is not None)
         return FleetReport(
-            outcomes={outcome: self.outcomes[outcome] for outcome in FleetOutcome if self.outcomes[outcome]},
-            revisions=tuple(RevisionCount(each, self._applied[each], self._failed[each]) for each in ids),
-            failures=tuple(self._failures),
-            upgraded=tuple(self._upgraded),
-            skipped=tuple(self._skipped),
+            outcomes={outcome: self._outcomes[outcome] for outcome in FleetOutcome if self._outcomes[outcome]},
+            revisions=tuple(RevisionCount(rid, applied[rid], failed[rid]) for rid in sorted({*applied, *failed})),
+            failures=tuple(self._failure(each) for each in self._endings if each.outcome.is_failure),
+            upgraded=tuple(each.database for each in self._endings if each.outcome is FleetOutcome.UPGRADED),
+            skipped=tuple(each.database for each in self._endings if each.outcome is FleetOutcome.SKIPPED),
             stopped=stopped,
             duration=time.monotonic() - self._begin,
         )
+
+    def _failure(self, ending: Ending) -> Failure:
+        create = " --create" if ending.outcome is FleetOutcome.NOT_CREATED else ""
+        command = f"{self._command} {quote(ending.database)}{create}"
+        return Failure(ending.database, ending.outcome, ending.revision, ending.cause, command)

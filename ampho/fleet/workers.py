@@ -19,13 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from shlex import quote
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ampho._text import describe
 from ampho.errors import AppNotFoundError
@@ -51,29 +49,27 @@ _THREADS = Path("/proc/self/task")  # Linux lists all threads there, also those 
 
 
 class Workers:
-    """The worker processes of a command. They end with the ``with`` block, however it ends, and with the process.
+    """The worker processes of a command. They end when this object is closed, and with the process.
 
     :param make: returns the function that upgrades a database; in a new process, it is called there, so that it must be
         possible to pickle it.
     :param jobs: the maximum number of processes.
+    :param printed: called with each line that a worker prints, and the name of the database that it is upgrading.
     :ivar is_upgrading: whether this process itself is upgrading a database now, which :class:`KeyboardInterrupt` ends.
     """
 
-    def __init__(self, make: Callable[[], Work], jobs: int) -> None:
+    def __init__(self, make: Callable[[], Work], jobs: int, printed: Callable[[str, str], None]) -> None:
         self._make = make
         self._count = jobs
+        self._printed = printed
         self._workers: list[_Worker] = []
         self._context: _Context | None = None
         self._work: Work | None = None  # if there are no processes
         self._turn: Turn | None = None
         self.is_upgrading: bool = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Interrupt the upgrades that are running, and wait for the end of the processes."""
         self.terminate()
         deadline = time.monotonic() + SECONDS_TO_END
         for worker in self._workers:
@@ -94,26 +90,28 @@ class Workers:
             return
         worker = next((worker for worker in self._workers if worker.turn is None), None)
         if worker is None:
-            worker = _Worker(self._context, self._make, [pipe for worker in self._workers for pipe in worker.pipes])
+            pipes = [pipe for worker in self._workers for pipe in worker.pipes]
+            worker = _Worker(self._context, self._make, pipes, self._printed)
             self._workers.append(worker)
         worker.begin(turn)
 
     def _choose(self) -> None:
         """Choose how processes are started, and prepare this one for it."""
-        if not (hasattr(os, "fork") and sys.platform != "darwin" and _is_single_threaded()):
-            if _is_picklable(self._make):
-                self._context = multiprocessing.get_context("spawn")
-            else:
-                self._work = self._make()
+        if hasattr(os, "fork") and sys.platform != "darwin" and _is_single_threaded():
+            work = self._make()
+            self._make = lambda: work
+            gc.collect()
+            gc.freeze()  # otherwise, the collections of the workers would copy the memory that they share
+            self._context = multiprocessing.get_context("fork")
             return
-        work = self._make()
-        self._make = lambda: work
-        gc.collect()
-        gc.freeze()  # otherwise, the collections of the workers would copy the memory that they share
-        self._context = multiprocessing.get_context("fork")
+        with suppress(Exception):  # from an app that was created by a function of this process
+            pickle.dumps(self._make)
+            self._context = multiprocessing.get_context("spawn")
+            return
+        self._work = self._make()
 
-    def wait(self, seconds: float) -> Iterator[Ending | Output]:
-        """Yield what the workers report within a number of seconds, or until the first report."""
+    def wait(self, seconds: float) -> Iterator[Ending]:
+        """Yield the endings of turns, after at most a number of seconds."""
         if self._work is not None and self._turn is not None:
             turn, self._turn = self._turn, None
             self.is_upgrading = True
@@ -124,10 +122,8 @@ class Workers:
             return
         ready = set(wait([pipe for worker in self._workers for pipe in worker.pipes], seconds))
         for worker in list(self._workers):
-            yield from worker.outputs(ready)
-            if worker.connection in ready:
-                yield from worker.received()
-            if worker.is_dead:
+            yield from worker.received(ready)
+            if worker.connection.closed:
                 self._workers.remove(worker)
 
     def terminate(self) -> None:
@@ -141,18 +137,6 @@ class Workers:
             worker.process.kill()
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A line that a worker printed.
-
-    :ivar database: the name of the database that the worker was upgrading; empty if there was none.
-    :ivar line: the line.
-    """
-
-    database: str
-    line: str
-
-
 class _Worker:
     """One process, as the command sees it.
 
@@ -160,17 +144,23 @@ class _Worker:
     :ivar connection: the pipe through which it gets turns, and sends endings.
     """
 
-    def __init__(self, context: _Context, make: Callable[[], Work], inherited: Sequence[Connection]) -> None:
+    def __init__(
+        self,
+        context: _Context,
+        make: Callable[[], Work],
+        inherited: Sequence[Connection],
+        printed: Callable[[str, str], None],
+    ) -> None:
         self.turn: Turn | None = None
-        self.is_dead = False
+        self._printed = printed
         self.connection, theirs = context.Pipe()
-        self._output, printed = context.Pipe(duplex=False)
+        self._output, output = context.Pipe(duplex=False)
         self._line = b""
         others = [*inherited, self.connection, self._output] if context.get_start_method() == "fork" else []
-        self.process = context.Process(target=_serve, args=(make, theirs, printed, os.getpid(), others))
+        self.process = context.Process(target=_serve, args=(make, theirs, output, os.getpid(), others))
         self.process.start()
         theirs.close()
-        printed.close()
+        output.close()
         if not _IS_POSIX:
             self._output.close()
 
@@ -184,8 +174,12 @@ class _Worker:
         with suppress(OSError):  # it has ended, which received() reports
             self.connection.send(turn)
 
-    def received(self) -> Iterator[Ending | Output]:
-        """Yield the ending that the process sent; if the process itself has ended, one that says so."""
+    def received(self, ready: Container[object]) -> Iterator[Ending]:
+        """Pass on what the process printed, and yield the ending that it sent; if it has died, one that says so."""
+        if self._output in ready:
+            self._read_output()
+        if self.connection not in ready:
+            return
         try:
             ending = self.connection.recv()
         except (EOFError, OSError):  # OSError if it was killed while it was sending
@@ -193,14 +187,13 @@ class _Worker:
         if isinstance(ending, str):
             raise AppNotFoundError(f"A worker process could not load the app: {ending}.")
         while not self._output.closed and self._output.poll():
-            yield from self.outputs((self._output,))
-        yield from self._lines(b"\n" if self._line else b"")
+            self._read_output()
+        self._print(b"\n" if self._line else b"")
         self.turn = None
         if ending is not None:
             yield ending
 
     def _died(self) -> Ending | None:
-        self.is_dead = True
         self.end(SECONDS_TO_END)
         if self.turn is None:
             return None
@@ -211,20 +204,17 @@ class _Worker:
         outcome = FleetOutcome.INTERRUPTED if code == -signal.SIGTERM else FleetOutcome.FAILED
         return Ending(name, outcome, cause=cause)
 
-    def outputs(self, ready: Container[object]) -> Iterator[Output]:
-        """Yield the lines that the process has printed."""
-        if self._output not in ready:
-            return
+    def _read_output(self) -> None:
         data = os.read(self._output.fileno(), _CHUNK)
         if not data:
             self._output.close()
-        yield from self._lines(data)
+        self._print(data)
 
-    def _lines(self, data: bytes) -> Iterator[Output]:
-        """Yield complete lines, and keep the beginning of the next one."""
+    def _print(self, data: bytes) -> None:
+        """Pass on complete lines, and keep the beginning of the next one."""
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
-            yield Output(self.turn.member.name if self.turn else "", line.decode(errors="backslashreplace"))
+            self._printed(self.turn.member.name if self.turn else "", line.decode(errors="backslashreplace"))
 
     def end(self, seconds: float) -> None:
         """Wait for the end of the process, and kill it if that takes too long."""
@@ -233,15 +223,6 @@ class _Worker:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-
-
-def _is_picklable(make: Callable[[], Work]) -> bool:
-    """Return whether a new process can load the app, which may have been created by a function of this process."""
-    try:
-        pickle.dumps(make)
-    except Exception:  # noqa: BLE001 (an object may raise anything)
-        return False
-    return True
 
 
 def _is_single_threaded() -> bool:

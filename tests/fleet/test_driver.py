@@ -116,7 +116,7 @@ def test_each_database_ends_once_whatever_happens() -> None:
         def outcome(name: str, waits: bool, chance: random.Random = chance, driver: Driver = driver) -> FleetOutcome:
             if chance.random() < 0.05:
                 driver.stop("interrupted")
-            return chance.choice(list(FleetOutcome)[:5])
+            return chance.choice(list(FleetOutcome)[:-1])
 
         _, found = run(driver, outcome, jobs=chance.randint(1, 4))
         assert sorted("".join(found.values())) == sorted(names)

@@ -47,6 +47,25 @@ class Options:
         """The number of failures after which nothing new begins; None if there is no limit."""
         return self.max_failures or (None if self.keep_going else 1)
 
+    @property
+    def processes(self) -> int:
+        """The maximum number of worker processes."""
+        return self.jobs or min(_JOBS, os.cpu_count() or 1)
+
+    @property
+    def first_number(self) -> int:
+        """The number of canaries, whichever they are; 0 if ``--canary`` names one, or was not given."""
+        return int(self.canary) if self.canary and self.canary.isdecimal() else 0
+
+    @property
+    def first_name(self) -> str:
+        """The name of the canary; empty if ``--canary`` was not given, or is a number."""
+        return "" if self.first_number else self.canary or ""
+
+    def is_canary(self, database: str) -> bool:
+        """Return whether ``--canary`` names a database, with its group or without."""
+        return bool(self.first_name) and self.first_name in (database, database.partition("/")[2])
+
 
 def fleet_options(command: Command) -> Command:
     """Add the options for many databases to a command, which gets them as ``jobs``, ``canary``, and so on."""
@@ -72,8 +91,3 @@ def _check_canary(ctx: click.Context, parameter: click.Parameter, value: str | N
     if value and value.isdecimal() and not int(value):
         raise click.BadParameter("Use a number of at least 1, or the name of a database.")
     return value
-
-
-def jobs_by_default() -> int:
-    """Return the number of worker processes if none was given."""
-    return min(_JOBS, os.cpu_count() or 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,63 +13,26 @@ from typing import TYPE_CHECKING
 import click
 
 from ampho.cli.call import Terminated, call, ended_by_signals, load
-from ampho.cli.fleet.options import Options, jobs_by_default
-from ampho.cli.fleet.output import observer
-from ampho.cli.fleet.worker import Source, upgrades
+from ampho.cli.fleet.options import Options
+from ampho.cli.fleet.output import Lines, observer
+from ampho.cli.fleet.worker import MemberUpgrades, Source
 from ampho.cli.group import Failure
-from ampho.cli.lines import say, warn
-from ampho.errors import AmphoError
-from ampho.fleet.report import Ending, FleetOutcome
-from ampho.history.homes import ANY, is_pattern
-from ampho.migrate.plan import check_upgrade
+from ampho.cli.lines import warn
+from ampho.fleet.driver import CANARY_FAILED, Driver
+from ampho.fleet.report import Ending, FleetOutcome, FleetReport, Tally
+from ampho.fleet.workers import SECONDS_TO_END, Workers
+from ampho.migrate.project import Member
 from ampho.status.deployment import Status
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
 
     from ampho.commands import Commands
-    from ampho.fleet.report import FleetReport, Tally
-    from ampho.fleet.upgrade import FleetObserver
-    from ampho.migrate.project import Member
-    from ampho.status.fleet import MemberState
 
+SECONDS_TO_FINISH = 10.0
+"""How long running upgrades may continue after Ctrl-C or SIGTERM, before they are interrupted."""
 
-def split(ctx: click.Context, names: Sequence[str], specifier: str) -> tuple[list[str], list[str]]:
-    """Return the databases that names select: those that are upgraded in this process, and those in worker processes.
-
-    A single database of a group is upgraded in this process, like any other single database.
-    """
-
-    def select(commands: Commands) -> tuple[list[str], list[str]]:
-        project = commands.project()
-        found, groups = project.databases(names, [specifier]), project.homes.groups
-        if len(found) == 1 and not is_pattern(found[0]):
-            return list(found), []
-        project.check_specifier(specifier)
-        named = [name for name in found if project.homes.home(name) not in groups]
-        for home in {project.homes.home(name) for name in found if name not in named}:
-            check_upgrade(project.graph_of(home), specifier)  # a survey would not, if everything is applied
-        return named, [name for name in found if name not in named]
-
-    return call(ctx, select)
-
-
-def report_groups(commands: Commands, remedy: str) -> None:
-    """Report how many databases of groups a command without ``--database`` did not look at.
-
-    :param remedy: a sentence that says how to look at them.
-    """
-    project, counts = commands.project(), list[str]()
-    try:
-        for group in project.homes.groups:
-            with closing(project.members([f"{group}/{ANY}"])) as members:
-                if number := sum(1 for _ in members):
-                    counts.append(f"{number:,} of {group}")
-    except AmphoError as exc:  # what was asked for has been done
-        warn(str(exc))
-        return
-    if counts:
-        say(f"Databases of groups were not looked at: {', '.join(counts)}. {remedy}", err=True)
+_TICK = 0.1  # seconds
 
 
 def upgrade_members(
@@ -77,38 +42,20 @@ def upgrade_members(
 
     :param patterns: the names of databases, and patterns such as ``tenants/*``.
     """
-    from ampho.fleet.driver import CANARY_FAILED, Driver
-    from ampho.fleet.report import Tally
-    from ampho.fleet.upgrade import FleetUpgrade
-    from ampho.fleet.workers import Workers
-
     given = [*([] if specifier == "heads" else [specifier]), *(["--create"] if options.create else [])]
     given += [word for each in x for word in ("-x", quote(each))]
     tally, shown = Tally(" ".join(["ampho db-up", *given, "-d"])), observer()
-    survey = _Survey(tally, shown, options)
-    signals: list[type[KeyboardInterrupt]] = []
-
-    def end(kind: type[KeyboardInterrupt]) -> None:
-        signals.append(kind)
-        upgrade.interrupt()
-        if workers.is_upgrading:
-            raise kind
-
-    make = partial(upgrades, Source(ctx.obj), specifier, x, create=options.create)
-    workers = Workers(make, options.jobs or jobs_by_default())
+    make = partial(MemberUpgrades, Source(ctx.obj), specifier, x, create=options.create)
     with ended_by_signals():
+        upgrade = _FleetUpgrade(options, tally, shown, Workers(make, options.processes, shown.printed))
         with _changing_nothing(shown):
-            call(ctx, survey.look, patterns, x)
-            driver = Driver(*survey.split(), options.limit)
-        if survey.is_canary_unreachable:
-            driver.stop(CANARY_FAILED)
-        upgrade = FleetUpgrade(driver, tally, shown)
-        with ended_by_signals(end):
+            call(ctx, upgrade.survey, patterns, x)
+        with ended_by_signals(upgrade.interrupt):
             try:
-                report = upgrade.run(workers)
+                report = upgrade.run()
             finally:
                 _close_kept(load(ctx.obj))
-    return report, (143 if signals[0] is Terminated else 130) if signals else report.exit_code
+    return report, upgrade.exit_code or report.exit_code
 
 
 def _close_kept(app: App) -> None:
@@ -122,7 +69,7 @@ def _close_kept(app: App) -> None:
 
 
 @contextmanager
-def _changing_nothing(shown: FleetObserver) -> Iterator[None]:
+def _changing_nothing(shown: Lines) -> Iterator[None]:
     """Turn an interruption of a survey into an error that says that nothing was changed."""
     try:
         yield
@@ -130,61 +77,100 @@ def _changing_nothing(shown: FleetObserver) -> Iterator[None]:
         how, code = ("Terminated", 143) if isinstance(exc, Terminated) else ("Interrupted", 130)
         raise Failure(f"{how} before the first upgrade. No database of a group was changed.", code) from exc
     finally:
-        shown.finished()
+        shown.clear()
 
 
-class _Survey:
-    """Finds the databases to upgrade, and counts the others.
+class _FleetUpgrade:
+    """The survey, and then the loop between the driver, the workers, and the output.
 
-    :ivar is_canary_unreachable: whether the database that ``--canary`` names could not be reached.
+    :ivar exit_code: the exit code after an interruption; before one, it is 0.
     """
 
-    def __init__(self, tally: Tally, shown: FleetObserver, options: Options) -> None:
+    def __init__(self, options: Options, tally: Tally, shown: Lines, workers: Workers) -> None:
+        self._options = options
         self._tally = tally
         self._shown = shown
-        self._options = options
-        self._behind: list[Member] = []
-        canary = options.canary or ""
-        self._number, self._canary = (int(canary), "") if canary.isdecimal() else (0, canary)
-        self._is_canary_known = not self._canary
-        self.is_canary_unreachable = False
+        self._workers = workers
+        self._driver = Driver((), ())
+        self._interruptions = 0
+        self._obeyed = 0
+        self._deadline = math.inf
+        self.exit_code = 0
 
-    def look(self, commands: Commands, patterns: Sequence[str], x: Sequence[str]) -> None:
-        """Look at all databases, many at the same time."""
-        for message in commands.project().misplaced():
-            warn(message)
-        creates = self._options.create
-        with closing(commands.surveyed(patterns, finds_missing=creates, x=x)) as found:
-            self._shown.looked(0)
-            for number, (member, state) in enumerate(found, 1):
-                self._shown.looked(number)
-                self._is_canary_known |= self._is_canary(state.database)
-                if state.status is Status.UP_TO_DATE:
-                    self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
-                    if self._is_canary(state.database):
-                        self._shown.printed("", f"The canary {state.database} is already up to date.")
-                elif state.status is Status.UNREACHABLE or (state.status is Status.NOT_CREATED and not creates):
-                    self._unreachable(state)
-                elif member is not None:
-                    self._behind.append(member)
-
-    def _unreachable(self, state: MemberState) -> None:
-        self.is_canary_unreachable |= self._is_canary(state.database)
-        cause = str(state.error).removeprefix(f"{state.database}: ")
-        ending = Ending(state.database, FleetOutcome(state.status), cause=cause)
-        self._tally.add(ending)
-        self._shown.ended(ending)
-
-    def _is_canary(self, database: str) -> bool:
-        return bool(self._canary) and self._canary in (database, database.partition("/")[2])
-
-    def split(self) -> tuple[list[Member], list[Member]]:
-        """Return the canaries and the other databases to upgrade, by name.
+    def survey(self, commands: Commands, patterns: Sequence[str], x: Sequence[str]) -> None:
+        """Look at all databases, many at the same time, and decide on the order of those that are behind.
 
         :raises click.UsageError: if there is no database with the name of the canary.
         """
-        if not self._is_canary_known:
-            raise click.UsageError(f"--canary names {self._canary}, which is not one of the databases.")
-        self._behind.sort(key=lambda member: (not self._is_canary(member.name), member.name))
-        number = self._number or sum(self._is_canary(each.name) for each in self._behind)
-        return self._behind[:number], self._behind[number:]
+        for message in commands.project().misplaced():
+            warn(message)
+        options, behind, canary = self._options, list[Member](), dict[Status, str]()
+        ends = {Status.UNREACHABLE} if options.create else {Status.UNREACHABLE, Status.NOT_CREATED}
+        with closing(commands.surveyed(patterns, finds_missing=options.create, x=x)) as found:
+            self._shown.looked(0)
+            for number, (member, state) in enumerate(found, 1):
+                self._shown.looked(number)
+                if options.is_canary(state.database):
+                    canary[state.status] = state.database
+                if state.status is Status.UP_TO_DATE:
+                    self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
+                elif state.status in ends:
+                    cause = str(state.error).removeprefix(f"{state.database}: ")
+                    self._end(Ending(state.database, FleetOutcome(state.status), cause=cause))
+                elif member is not None:
+                    behind.append(member)
+        if options.first_name and not canary:
+            raise click.UsageError(f"--canary names {options.first_name}, which is not one of the databases.")
+        if Status.UP_TO_DATE in canary:
+            self._shown.printed("", f"The canary {canary[Status.UP_TO_DATE]} is already up to date.")
+        behind.sort(key=lambda member: (not options.is_canary(member.name), member.name))
+        first = options.first_number or sum(options.is_canary(member.name) for member in behind)
+        self._driver = Driver(behind[:first], behind[first:], options.limit)
+        if ends & canary.keys():
+            self._driver.stop(CANARY_FAILED)
+
+    def _end(self, ending: Ending) -> None:
+        self._tally.add(ending)
+        self._shown.ended(ending)
+
+    def run(self) -> FleetReport:
+        """Upgrade the databases, and return the report."""
+        with closing(self._workers):
+            while not self._driver.is_over:
+                self._obey()
+                while not self._workers.is_full and (turn := self._driver.next()) is not None:
+                    self._workers.begin(turn)
+                self._shown.progressed(self._driver)
+                for ending in self._workers.wait(_TICK):
+                    if self._driver.ended(ending):
+                        self._end(ending)
+        self._shown.clear()
+        for ending in self._driver.rest():
+            self._tally.add(ending)
+        return self._tally.report(self._driver.stopped)
+
+    def interrupt(self, kind: type[KeyboardInterrupt]) -> None:
+        """Stop soon, as a signal handler asks: finish what is running. The second time, interrupt it at once."""
+        self._interruptions += 1
+        self.exit_code = self.exit_code or (143 if kind is Terminated else 130)
+        if self._workers.is_upgrading:
+            raise kind
+
+    def _obey(self) -> None:
+        """Do what the user asked for by Ctrl-C, step by step: stop, interrupt, kill."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            self._interruptions += 1
+        if self._interruptions <= self._obeyed:
+            return
+        self._obeyed = self._interruptions
+        self._driver.stop("interrupted")
+        if self._interruptions == 1:
+            self._deadline = now + SECONDS_TO_FINISH
+            self._shown.stopping(SECONDS_TO_FINISH)
+        elif self._interruptions == 2:
+            self._deadline = now + SECONDS_TO_END
+            self._workers.terminate()
+        else:
+            self._deadline = math.inf
+            self._workers.kill()

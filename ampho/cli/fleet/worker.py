@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ampho.cli.call import Loader, call_for, load
 from ampho.cli.reporter import WarningsOnly
+from ampho.commands import Commands
 from ampho.errors import AmphoError, DatabasesError, LockTimeoutError, RevisionFailedError
 from ampho.fleet.report import Ending, FleetOutcome
 from ampho.settings import LOCK_TIMEOUT
@@ -18,8 +20,8 @@ from ampho.settings import LOCK_TIMEOUT
 if TYPE_CHECKING:
     from flask.sansio.app import App
 
-    from ampho.commands import Commands
     from ampho.fleet.driver import Turn
+    from ampho.migrate.plan import Run
 
 
 @dataclass
@@ -35,24 +37,21 @@ class Source:
         return {"loader": loader}
 
 
-def upgrades(source: Source, specifier: str, x: Sequence[str], *, create: bool) -> MemberUpgrades:
-    """Return a function that upgrades one database after the other; a worker process makes it once."""
-    return MemberUpgrades(load(source.loader), specifier, x, create=create)
-
-
 class MemberUpgrades:
-    """Upgrades databases of groups for an app whose files are read only once."""
+    """Upgrades databases of groups, one after the other, for an app that is loaded and whose files are read only once.
 
-    def __init__(self, app: App, specifier: str, x: Sequence[str], *, create: bool) -> None:
+    :param specifier: the target.
+    :param create: whether to create missing databases and schemas.
+    """
+
+    def __init__(self, source: Source, specifier: str, x: Sequence[str], *, create: bool) -> None:
         from ampho.database.schema import KeptConnection
         from ampho.extension import SyncExtension, extension_of
 
         for module in ("environment", "migrate.alembic", "migrate.executor"):
             import_module(f"ampho.{module}")  # so that forks share the modules
-        self._app = app
-        self._specifier = specifier
-        self._x = x
-        self._create = create
+        self._app = app = load(source.loader)
+        self._upgrade = partial(Commands.upgrade, specifier=specifier, x=x, create=create, observer=WarningsOnly())
         self._commands = {False: _commands(app, waits=False)}
         extension = extension_of(app)
         if isinstance(extension, SyncExtension):  # on Quart, each command closes its connections
@@ -66,28 +65,23 @@ class MemberUpgrades:
             self._commands[turn.waits] = _commands(self._app, waits=turn.waits)
         kept = self._commands[turn.waits]
 
-        def upgrade(_: Commands) -> tuple[str, ...]:
+        def upgrade(_: Commands) -> Run:
             kept.project().of(turn.member)  # so that the name is known without listing the group
-            observer = WarningsOnly()
-            run = kept.upgrade(self._specifier, database=name, x=self._x, observer=observer, create=self._create)
-            return tuple(step.revision.id for step in run.steps)
+            return self._upgrade(kept, database=name)
 
         try:
-            applied = call_for(self._app, upgrade)
+            applied = tuple(step.revision.id for step in call_for(self._app, upgrade).steps)
         except AmphoError as exc:
-            return _failed(name, exc, time.monotonic() - begin)
+            error = exc.errors.get(name, exc) if isinstance(exc, DatabasesError) else exc
+            outcome, revision, applied = FleetOutcome.FAILED, None, ()
+            if isinstance(error, LockTimeoutError):
+                outcome = FleetOutcome.LOCKED
+            elif isinstance(error, RevisionFailedError):
+                revision, applied = error.revision, error.applied
+            cause = str(error).removeprefix(f"{name}: ")
+            return Ending(name, outcome, applied, revision, cause, time.monotonic() - begin)
         outcome = FleetOutcome.UPGRADED if applied else FleetOutcome.UP_TO_DATE
         return Ending(name, outcome, applied, duration=time.monotonic() - begin)
-
-
-def _failed(name: str, error: AmphoError, duration: float) -> Ending:
-    if isinstance(error, DatabasesError):  # with one database, there is one error
-        error = error.errors.get(name, error)
-    outcome = FleetOutcome.LOCKED if isinstance(error, LockTimeoutError) else FleetOutcome.FAILED
-    cause = str(error).removeprefix(f"{name}: ")
-    if isinstance(error, RevisionFailedError):
-        return Ending(name, outcome, error.applied, error.revision, cause, duration)
-    return Ending(name, outcome, cause=cause, duration=duration)
 
 
 def _commands(app: App, *, waits: bool) -> Commands:
