@@ -74,7 +74,7 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> s
     :return: a warning if some revisions could not be reverted; otherwise, an empty string.
     :raises RevisionFailedError: if a downgrade fails.
     """
-    stops = {revision_id for revision_id in project.graph.ids if _is_irreversible(project, revision_id)}
+    stops = {revision_id for revision_id in project.graph.ids if is_irreversible(project, revision_id)}
     taken: Sequence[str] = ()
     try:
         run = revert_scratch(project, connection, stops, x=x)
@@ -92,7 +92,7 @@ def replay_back(project: Project, connection: Connection, x: Sequence[str]) -> s
     return f"{name} cannot be reverted, so Ampho reverted {done}."
 
 
-def _is_irreversible(project: Project, revision_id: str) -> bool:
+def is_irreversible(project: Project, revision_id: str) -> bool:
     """Return whether a revision is irreversible by design. If it only changes data, downgrade() may be empty."""
     try:
         defined = functions(project.graph[revision_id].path.read_bytes())

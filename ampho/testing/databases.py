@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from flask.sansio.app import App
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ampho.commands import Commands
 from ampho.errors import AmphoError
@@ -19,6 +16,7 @@ from ampho.extension import AsyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
 from ampho.testing.engines import configuration, own_databases, redirect_app, refuse_app
 from ampho.testing.loading import fail
+from ampho.testing.loops import Loops
 from ampho.testing.migrations import AsyncMigrations, Migrations
 from ampho.testing.server import server_url
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from flask import Flask
     from quart import Quart
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import URL
 
     from ampho.migrate.template import Clone, Template
 
@@ -85,11 +83,12 @@ class AppDatabases:
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         # Never exited: what runs when the session ends must not connect either.
+        self._loops = Loops()
         self._led = ExitStack()
         self._led.enter_context(refuse_app(self.ampho, app, _REFUSED))
         if self.ampho.is_async:
             for name in self.ampho.engine_names(app):
-                self._led.enter_context(self.ampho.lead(app, name, _closing_with_loop))
+                self._led.enter_context(self.ampho.lead(app, name, self._loops.watching))
 
     @contextmanager
     def cloned(self, *, empty: bool = False) -> Iterator[Databases]:
@@ -102,7 +101,10 @@ class AppDatabases:
         targets = {name: self._template(name, empty=empty).engine(clone) for name, clone in clones.items()}
         try:
             with redirect_app(self.ampho, self.app, targets):
-                yield databases
+                try:
+                    yield databases
+                finally:
+                    self._loops.close_connections()
         finally:
             databases.drop()
             self.drop([*clones.values()])
@@ -169,30 +171,6 @@ def _close(template: Template, _: Commands) -> None:
 async def _call(app: Quart, ampho: AsyncExtension, function: Callable[[Commands], T]) -> T:
     async with app.app_context():
         return await ampho.call(function)
-
-
-@contextmanager
-def _closing_with_loop(engine: Engine) -> Iterator[None]:
-    """Close the connections of an async engine before the event loop that opened them is closed."""
-    closing: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
-
-    async def close() -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            del closing[asyncio.get_running_loop()]
-            await AsyncEngine(engine).dispose()
-
-    def connected(*_: object) -> None:
-        loop = asyncio.get_running_loop()
-        if loop not in closing:
-            # The loop closes the generators that were started in it before it is closed itself.
-            closing[loop] = close()
-            with suppress(StopIteration):
-                anext(closing[loop]).send(None)
-
-    event.listen(engine, "connect", connected)
-    yield
 
 
 _of_apps: WeakKeyDictionary[App, AppDatabases] = WeakKeyDictionary()

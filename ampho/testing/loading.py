@@ -33,7 +33,7 @@ def setting(config: pytest.Config, name: str) -> str:
 
 def fail(message: object) -> NoReturn:
     """Let a test or a fixture fail with a message instead of a traceback through this package."""
-    pytest.fail(str(message), pytrace=False)
+    raise pytest.fail.Exception(str(message), pytrace=False) from None
 
 
 def load_app(config: pytest.Config) -> App:

@@ -1,0 +1,91 @@
+"""The ready-made tests pass for the example, and each fails when its fault is planted."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from project import Project
+from suites import copy_shop, left_behind, run_pytest
+
+ONE_LINE = "from ampho.testing.tests import *\n"
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    project.write("test_history.py", ONE_LINE)
+    return copy_shop(project)
+
+
+@pytest.mark.parametrize("app", ["flask_app", "quart_app"])
+def test_they_pass_for_the_example_and_touch_nothing(shop: Project, app: str) -> None:
+    result = run_pytest(shop, "--import-mode=importlib", ini=f"ampho_app = {app}")
+
+    assert "5 passed" in result.stdout, str(result)
+    assert not list(shop.folder.rglob("*.db"))
+    assert left_behind(shop) == []
+
+
+def failures(shop: Project) -> dict[str, str]:
+    """Run the ready-made tests, and return the messages of those that failed."""
+    result = run_pytest(shop, ini="ampho_app = flask_app")
+    assert "Traceback" not in result.stdout
+    assert "ampho/testing" not in result.stdout
+    assert "Captured log" not in result.stdout
+    found = re.split(
+        r"^_+ (test_\w+) _+$", re.split("=+ (PASSES|short test summary)", result.stdout)[0], flags=re.MULTILINE
+    )
+    return dict(zip(found[1::2], found[2::2], strict=True))
+
+
+def test_two_heads_other_models_and_tables_that_stay_are_found(shop: Project) -> None:
+    shop.revision("catalog", "catalog_1769000000", "catalog_1767690000")
+    create = 'op.create_table("left", sa.Column("id", sa.Integer, primary_key=True))'
+    shop.revision("accounts", "accounts_1770000000", "accounts_1768816800", upgrade=create, downgrade="op.get_bind()")
+    models = shop.read("catalog/models.py")
+    shop.write("catalog/models.py", models + "\n    pages: Mapped[int | None] = mapped_column()\n")
+
+    failed = failures(shop)
+
+    assert "test_every_revision_runs_on_data" not in failed
+    assert "After all downgrades, the schema has" in failed["test_up_and_down_and_up_again_leaves_the_same_schema"]
+    assert "\n    + table left\n" in failed["test_up_and_down_and_up_again_leaves_the_same_schema"]
+    assert "After the downgrade of accounts_1770000000" in failed["test_every_downgrade_works"]
+    assert "catalog has 2 heads: catalog_1768298400, catalog_1769000000." in failed["test_every_package_has_one_head"]
+    models = failed["test_the_models_match_the_migrated_database"]
+    assert "does not match the models of accounts:\n    - table left" in models
+    assert "does not match the models of catalog:\n    + column books.pages  INTEGER" in models
+
+
+def test_downgrades_that_leave_something_and_revisions_that_fail_on_rows_are_found(shop: Project) -> None:
+    (indexes,) = shop.migrations("orders").glob("versions/orders_1769421600_*.py")
+    text = shop.read(indexes)
+    shop.write(indexes, text[: text.index("def downgrade")] + 'def downgrade():\n    op.execute("SELECT 1")\n')
+    shop.revision(
+        "accounts",
+        "accounts_1770000000",
+        "accounts_1768816800",
+        upgrade="""
+            with op.batch_alter_table("customers") as batch:
+                batch.add_column(sa.Column("points", sa.Integer, nullable=False))
+            """,
+        downgrade='op.drop_column("customers", "points")',
+    )
+
+    failed = failures(shop)
+
+    left = "the schema has 2 differences:\n    - index orders.ix_orders_customer_id  "
+    assert f"After the downgrade of orders_1769421600, {left}" in failed["test_every_downgrade_works"]
+    assert "After an upgrade, a downgrade" not in failed["test_every_downgrade_works"]
+    on_data = failed["test_every_revision_runs_on_data"]
+    assert "All tables had rows. Revision accounts_1770000000 of accounts failed" in on_data
+    assert "NOT NULL" in on_data
+
+
+def test_a_downgrade_that_fails_is_found(shop: Project) -> None:
+    shop.revision("accounts", "accounts_1770000000", "accounts_1768816800", downgrade='op.drop_table("nothing")')
+
+    failed = failures(shop)
+
+    for test in ("test_every_downgrade_works", "test_up_and_down_and_up_again_leaves_the_same_schema"):
+        assert "accounts_1770000000 of accounts failed" in failed[test]
