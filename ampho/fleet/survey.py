@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from sqlalchemy import bindparam, text
@@ -55,11 +55,12 @@ class Surveyed(NamedTuple):
     state: MemberState
 
 
+_Findings: TypeAlias = tuple[Finding, ...]
 Look: TypeAlias = Callable[[], Sequence[Surveyed]]
 """Looks at one or more databases through one connection."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Survey:
     """Looks at databases.
 
@@ -77,6 +78,9 @@ class Survey:
     is_thorough: bool = False
     tables: Mapping[str, VersionTable] = field(default_factory=dict[str, "VersionTable"])
     finds_missing: bool = False
+    _expected: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"], init=False)
+    _like: dict[Hashable, Engine] = field(default_factory=dict[Hashable, "Engine"], init=False)
+    _findings: dict[_Findings, _Findings] = field(default_factory=dict["_Findings", "_Findings"], init=False)
 
     def looks(self, names: Iterable[str]) -> Iterator[Look]:
         """Yield functions that look at databases, each through a connection of its own.
@@ -85,7 +89,8 @@ class Survey:
         """
         wanted, home_of, groups = tuple(names), self.whole.homes.home, self.whole.homes.groups
         for home in set(map(home_of, wanted)):
-            self._is_complete(home, ())  # so that no two threads read the revision files
+            graph = self.whole.graph_of(home)  # now, so that no two threads read the revision files
+            self._expected[home] = exact_rows(graph, filter(graph.has_file, graph.ids))
         yield from (partial(self._look_at_one, name) for name in wanted if home_of(name) not in groups)
         batch: list[Member] = []
         with closing(self.whole.members(name for name in wanted if home_of(name) in groups)) as members:
@@ -136,13 +141,9 @@ class Survey:
             return self.engine(project)
         return with_similar_dialect(like, project.url), f"url= of {project.database}"
 
-    @cached_property
-    def _like(self) -> dict[Hashable, Engine]:
-        return {}
-
     def _look(self, project: Project, connection: Connection) -> MemberState:
         table = self._table(project)
-        if not self.is_thorough and self._is_up_to_date(project, connection, table):
+        if self._is_up_to_date(project, connection, table):
             return MemberState(project.database, Status.UP_TO_DATE, self._expected[project.home])
         if _is_plain(project):
             update_dialect(connection)
@@ -157,7 +158,7 @@ class Survey:
             return connection.exec_driver_sql(query).scalars().all()
 
         try:
-            is_complete = self._is_complete(project.home, read("version_num", name))
+            is_complete = not self.is_thorough and self._is_complete(project.home, read("version_num", name))
             return is_complete and not (journal and read("revision", journal, _UNFINISHED))
         except DBAPIError:  # perhaps a table does not exist
             connection.rollback()
@@ -174,21 +175,10 @@ class Survey:
         findings = self._findings.setdefault(found.findings, found.findings)  # often the same for many databases
         return MemberState(project.database, found.status, rows, findings)
 
-    @cached_property
-    def _findings(self) -> dict[tuple[Finding, ...], tuple[Finding, ...]]:
-        return {}
-
     def _is_complete(self, home: str, rows: Sequence[str]) -> bool:
         """Return whether the version rows are those of a database to which everything is applied."""
-        if home not in self._expected:
-            graph = self.whole.graph_of(home)
-            self._expected[home] = exact_rows(graph, filter(graph.has_file, graph.ids))
         is_installed = not self.whole.graph_of(home).not_installed
         return is_installed and tuple(sorted(map(str, rows))) == self._expected[home]
-
-    @cached_property
-    def _expected(self) -> dict[str, tuple[str, ...]]:
-        return {}
 
     # ---- Schemas of one database ----
 
@@ -204,23 +194,17 @@ class Survey:
         return [found for each in members for found in self._look_at_one(each)]
 
     def _read(self, connection: Connection, project: Project, members: Mapping[str, Member]) -> Sequence[Surveyed]:
-        version, journal = self._table(project)[0], project.settings.journal_table
-        tables = {version, journal} - {None}
-        present: dict[str, set[str]] = {}
-        parameters = {"tables": sorted(map(str, tables)), "schemas": list(members)}
-        for schema, table in connection.execute(_IN_SCHEMAS, parameters):
-            present.setdefault(schema, set()).add(table)
-        rows = _of_each(
-            connection, [schema for schema in present if version in present[schema]], version, "version_num"
-        )
-        unfinished: dict[str, tuple[str, ...]] = {}
-        if journal and not self.is_thorough:
-            kept = [schema for schema in present if journal in present[schema]]
-            unfinished = _of_each(connection, kept, journal, "revision", _UNFINISHED)
+        version, journal = self._table(project)[0], project.settings.journal_table or ""
+        tables = {"tables": [version, journal], "schemas": list(members)}
+        present = {(schema, table) for schema, table in connection.execute(_IN_SCHEMAS, tables)}
+        schemas = {schema for schema, _ in present}
+        rows = _of_each(connection, [each for each in members if (each, version) in present], version, "version_num")
+        kept = [each for each in members if (each, journal) in present and not self.is_thorough]
+        unfinished = _of_each(connection, kept, journal, "revision", _UNFINISHED)
         found: list[Surveyed] = []
         for schema, member in members.items():
             own = rows.get(schema, ())
-            if schema not in present:
+            if schema not in schemas:
                 found += self._look_at_one(member)  # which has the error
                 continue
             if not self.is_thorough and self._is_complete(project.home, own) and schema not in unfinished:
