@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ampho.database.store import Store
     from ampho.fleet.survey import Surveyed
     from ampho.migrate.across import State, UpgradePlanner
-    from ampho.migrate.observers import Observer
+    from ampho.migrate.observers import Observer, Observers
     from ampho.migrate.plan import Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.queries import VersionTable
@@ -225,11 +225,9 @@ class Running:
         :param keep_going: whether to report a database that cannot be created, too, and go on. With one of several
             databases of groups, that is always so, because the upgrade itself fails on this database only.
         """
-        from ampho.migrate.observers import Observer, Observers
+        from ampho.migrate.observers import Observer
 
-        whole = self._whole
-        observers = Observers(whole.url)
-        observers.members.append(observer or Observer())
+        whole, observers = self._whole, self._observers(observer)
         names = whole.databases(database, [specifier])
         groups = whole.homes.groups if whole.homes.stands_for_several(names) else {}
         with closing(whole.each_of(names)) as found:
@@ -244,6 +242,13 @@ class Running:
                     continue
                 for what in created:
                     observers.notify(Observer.created, what, part.database)
+
+    def _observers(self, observer: Observer | None) -> Observers:
+        from ampho.migrate.observers import Observer, Observers
+
+        found = Observers(self._whole.url)
+        found.members.append(observer or Observer())
+        return found
 
     def warn_of_misplaced(self, observer: Observer | None) -> None:
         """Report packages that do not live in the databases of their models' binds to an observer."""
@@ -321,13 +326,13 @@ class Running:
         tables: dict[str, VersionTable] = {}
         if has_known_table(self._whole):
             return tables
-        home_of = self._whole.homes.home
-        for home in dict.fromkeys(map(home_of, names)):
-            with closing(self._whole.each_of([name for name in names if home_of(name) == home])) as found:
-                for name in found:
+        left, home_of = set(map(self._whole.homes.home, names)), self._whole.homes.home
+        with closing(self._whole.each_of(names)) as found:
+            while left and (name := next(found, None)) is not None:
+                if home_of(name) in left:
                     with suppress(DatabaseError):  # if it cannot be reached, ask the next one
-                        tables[home] = self._on(name, read, None, of_folders=False)
-                        break
+                        tables[home_of(name)] = self._on(name, read, None, of_folders=False)
+                        left.discard(home_of(name))
         return tables
 
     @contextmanager
@@ -499,34 +504,29 @@ class Running:
         :raises DatabasesError: if a segment fails. Segments that depend on it are skipped and, unless ``keep_going`` is
             true, all other segments that have not begun, too.
         """
-        from ampho.migrate.across import Progress, segments
+        from ampho.migrate.across import Progress
         from ampho.migrate.executor import run_segment
-        from ampho.migrate.observers import Observer, Observers
+        from ampho.migrate.observers import Observer
 
         planner = self._planner(specifier, database, x, observer)
         planner.keeps_going = keep_going
         plan = planner.plan(specifier)
         plan.check_agreed(agreed)
-        observers = Observers(self._whole.url)
-        observers.members.append(observer or Observer())
+        observers = self._observers(observer)
         if plan.steps or not planner.errors:
             observers.announce(plan)
         progress = Progress(plan, planner)
-        for segment in segments(plan):
-            steps = progress.runnable(segment)
-            if not steps.steps:
-                continue
+        for name, segment in progress.segments():
 
-            def run(on: Opened, part: Plan = steps) -> Run:
-                return run_segment(
-                    on.project, on.connection, part, is_agreed=agreed is not None, x=x, observer=on.observer
-                )
+            def run(on: Opened, part: Plan = segment) -> Run:
+                is_agreed = agreed is not None
+                return run_segment(on.project, on.connection, part, is_agreed=is_agreed, x=x, observer=on.observer)
 
             try:
-                project = planner.state(steps.databases[0]).project
-                progress.finished(self._on(project, run, observer, renews=True, of_folders=False))
+                project = planner.state(name).project
+                progress.finished(name, self._on(project, run, observer, renews=True, of_folders=False))
             except AmphoError as exc:
-                progress.failed(steps, exc)
+                progress.failed(name, exc)
         done = progress.result()
         observers.notify(Observer.finished, done)
         return done

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from shlex import quote
 
 from ampho._text import counted, listed
-from ampho.errors import ConfigurationError, WaitTimeoutError
+from ampho.errors import ConfigurationError
 from ampho.migrate.observers import Observer
+from ampho.migrate.waiting import Waiting
 from ampho.status.deployment import Deployment, Status
 from ampho.status.fleet import MemberState
 
-_PAUSE = 1.0  # seconds between two attempts
 
-
-class FleetWaiting:
+class FleetWaiting(Waiting):
     """Waits until databases have the revisions that the code needs, in several attempts.
 
-    :param timeout: the maximum number of seconds to wait, for messages.
-    :param deadline: when to stop waiting, as :func:`time.monotonic` counts.
-    :param observer: receives a message each time the reason for waiting changes.
     :ivar left: the names of the databases to look at again; before the first attempt, there are none.
     """
 
+    _PAUSE = 1.0
+
     def __init__(self, timeout: float, deadline: float, observer: Observer | None) -> None:
-        self._timeout = timeout
-        self._deadline = deadline
-        self._observer = observer or Observer()
+        super().__init__(timeout, deadline, observer)
         self._others: dict[str, Deployment] = {}
         self._total = 0
-        self._reported = ""
         self.left: list[str] = []
-
-    @property
-    def pause(self) -> float:
-        """The number of seconds until the next attempt; the last attempt is made at the timeout."""
-        return max(0.0, min(_PAUSE, self._deadline - time.monotonic()))
 
     def look(self, states: Iterable[MemberState]) -> Deployment | None:
         """Return the result if no database has to be waited for any more, and otherwise None.
@@ -58,19 +47,14 @@ class FleetWaiting:
         self.left = [state.database for state in lacking]
         if not lacking:
             return Deployment((), "", self._others)
-        self._wait_for(lacking)
-        return None
-
-    def _wait_for(self, lacking: list[MemberState]) -> None:
         what = f"{len(lacking)} of {counted(self._total, 'database')}"
         names = listed([f"{state.database} ({state.status})" for state in lacking])
-        if time.monotonic() >= self._deadline:
-            homes = dict.fromkeys(state.database.partition("/")[0] for state in lacking)
-            options = " ".join(f"--database {quote(home)}" for home in homes)
-            raise WaitTimeoutError(
-                f"{what} were not up to date within {self._timeout:g} s: {names}. Run 'ampho db-up --all' in one"
-                f" process, or increase --timeout. 'ampho db-status {options}' shows the reasons."
-            )
-        if what != self._reported:
-            self._reported = what
-            self._observer.awaiting(f"{what} to be up to date: {names}")
+        options = " ".join(
+            f"--database {quote(home)}" for home in dict.fromkeys(name.partition("/")[0] for name in self.left)
+        )
+        self._wait_for(
+            f"{what} to be up to date: {names}",
+            f"{what} were not up to date within {self._timeout:g} s: {names}. Run 'ampho db-up --all' in one process,"
+            f" or increase --timeout. 'ampho db-status {options}' shows the reasons.",
+        )
+        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby, takewhile
+from itertools import groupby
 
 from ampho._text import counted, listed
 from ampho.database.journal import Journal
@@ -133,7 +133,13 @@ class UpgradePlanner:
                 continue  # the step is skipped when it is its turn
             found = self.state(other).plan(needed)
             if found.steps and self.is_limited and other not in self.databases:
-                raise self._pending_elsewhere(step, needed, other)
+                raise NotUpToDateError(
+                    f"{step.revision.id} of {step.revision.package} depends on {needed}, which is not applied to the"
+                    f" database {other}. Run 'ampho db-up {needed} --database {other}' first, or upgrade both databases"
+                    " together, without --database.",
+                    package=self.whole.graph[needed].package,
+                    revisions=(needed,),
+                )
             plan = self._plans.setdefault(other, replace(found, steps=()))
             known = {each.revision.id: each for each in plan.steps}
             new = [each for each in found.steps if each.revision.id not in known]
@@ -142,41 +148,21 @@ class UpgradePlanner:
             self._plans[other] = replace(plan, steps=tuple(known[rid] for rid in in_order))
             yield from ((other, each) for each in new)
 
-    def _pending_elsewhere(self, step: Step, needed: str, other: str) -> NotUpToDateError:
-        return NotUpToDateError(
-            f"{step.revision.id} of {step.revision.package} depends on {needed}, which is not applied to the database"
-            f" {other}. Run 'ampho db-up {needed} --database {other}' first, or upgrade both databases together,"
-            " without --database.",
-            package=self.whole.graph[needed].package,
-            revisions=(needed,),
-        )
-
     def _in_order(self) -> Iterator[tuple[str, Step]]:
         """Yield all steps, each after the steps that it depends on, with as few changes of the database as possible."""
         left = {name: list(plan.steps) for name, plan in self._plans.items() if plan.steps}
         waiting = {(name, step.revision.id) for name, steps in left.items() for step in steps}
         while left:
-            for name in list(left):
-                steps = left[name]
-                while steps and not self._needs(name, steps[0], waiting):
+            for name, steps in list(left.items()):
+                while steps and waiting.isdisjoint(self.needed_elsewhere(name, steps[0])):
                     waiting.discard((name, steps[0].revision.id))
                     yield name, steps.pop(0)
                 if not steps:
                     del left[name]
 
-    def _needs(self, database: str, step: Step, waiting: set[tuple[str, str]]) -> bool:
-        """Return whether a step depends on a step in another database that has not run."""
-        return not waiting.isdisjoint(self.needed_elsewhere(database, step))
-
     def needed_elsewhere(self, database: str, step: Step) -> tuple[tuple[str, str], ...]:
         """Return the revisions in other databases on which a step depends directly: their databases and ids."""
         return self.state(database).project.needed_elsewhere(step.revision.id)
-
-
-def segments(plan: Plan) -> Iterator[Plan]:
-    """Yield the parts of a plan that consist of consecutive steps of one database."""
-    for _, steps in groupby(plan.steps, key=lambda step: step.database):
-        yield replace(plan, steps=tuple(steps))
 
 
 def segment_plan(segment: Plan) -> Callable[[Graph, tuple[str, ...], Journal], Plan]:
@@ -233,19 +219,27 @@ class Progress:
         self._errors: dict[str, AmphoError] = dict(planner.errors)
         self._skipped: dict[str, str] = {}
 
-    def runnable(self, segment: Plan) -> Plan:
-        """Return the steps of a segment that can run, and record why the others cannot."""
-        (database,) = segment.databases
+    def segments(self) -> Iterator[tuple[str, Plan]]:
+        """Yield the parts of the plan that consist of consecutive steps of one database, with the database.
+
+        Steps that cannot run, because others failed, are left out, and the reason is recorded.
+        """
+        for database, steps in groupby(self._plan.steps, key=lambda step: step.database):
+            if runnable := self._runnable(database, [*steps]):
+                yield database, replace(self._plan, steps=tuple(runnable))
+
+    def _runnable(self, database: str, steps: Sequence[Step]) -> Sequence[Step]:
         if database in self._errors or database in self._skipped:
-            return replace(segment, steps=())
+            return ()
         failed = next((name for name in self._errors if name not in self._planner.errors), "")
         if failed and not self._planner.keeps_going:
-            self._skipped[database] = f"{counted(len(segment.steps))} did not begin, because {failed} failed"
-            return replace(segment, steps=())
-        steps = list(takewhile(lambda step: not self._reason(step), segment.steps))
-        if len(steps) < len(segment.steps):
-            self._skipped[database] = self._reason(segment.steps[len(steps)])
-        return replace(segment, steps=tuple(steps))
+            self._skipped[database] = f"{counted(len(steps))} did not begin, because {failed} failed"
+            return ()
+        for number, step in enumerate(steps):
+            if reason := self._reason(step):
+                self._skipped[database] = reason
+                return steps[:number]
+        return steps
 
     def _reason(self, step: Step) -> str:
         """Return why a step cannot run: a step in another database that it depends on has not run."""
@@ -255,15 +249,14 @@ class Progress:
                 return f"{step.revision.id} depends on {needed}, and {other} {why}"
         return ""
 
-    def finished(self, run: Run) -> None:
+    def finished(self, database: str, run: Run) -> None:
         """Record a segment that has run."""
-        (database,) = run.plan.databases or ("",)
-        self._left -= {(step.database, step.revision.id) for step in run.plan.steps}
+        self._left -= {(database, step.revision.id) for step in run.plan.steps}
         self._runs.setdefault(database, []).append(run)
 
-    def failed(self, segment: Plan, error: AmphoError) -> None:
+    def failed(self, database: str, error: AmphoError) -> None:
         """Record a segment that has failed."""
-        self._errors[segment.databases[0]] = error
+        self._errors[database] = error
 
     def result(self) -> Run:
         """Return the run of the whole plan.

@@ -96,7 +96,7 @@ def run_segment(
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
-    """Run the steps of a segment of a plan of several databases that are still pending; see :func:`across.segments`."""
+    """Run the steps of a segment of a plan of several databases that are still pending."""
     command = ("upgrade", "--", segment.specifier)
     make_plan = segment_plan(segment)
     return Executor(project, connection, make_plan, command, x, observer, is_agreed, is_segment=True).run()
