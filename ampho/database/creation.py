@@ -80,15 +80,16 @@ def _create_database(engine: Engine, app_engine: Engine, setting: str) -> bool |
         return create_database(connection, str(engine.url.database))
 
 
-def create_database(connection: Connection, name: str, options: str = "") -> bool:
+def create_database(connection: Connection, name: str, options: str | None = None) -> bool:
     """Create a database if it does not exist, and return whether it was created.
 
     :param connection: a connection to another database on the server, outside of transactions.
-    :param options: further options of ``CREATE DATABASE``.
+    :param options: the options of ``CREATE DATABASE``, instead of the default ones.
     :raises DatabaseError: if it cannot be created.
     """
     backend = connection.dialect.name
-    return _create(connection, "database", name, _DATABASE_EXISTS[backend], f"{_OPTIONS[backend]}{options}")
+    options = _OPTIONS[backend] if options is None else options
+    return _create(connection, "database", name, _DATABASE_EXISTS[backend], options)
 
 
 def lacks_database(engine: Engine, app_url: URL, setting: str) -> bool:

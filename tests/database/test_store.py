@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import secrets
 import tempfile
@@ -32,10 +33,8 @@ def new_key() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _own_templates(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests on the same server do not see the templates of a test, and do not prune them."""
-    if database.backend == "mariadb":
-        pytest.skip("MariaDB has no store yet")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(base, "TEMPLATE", f"ampho_template_{secrets.token_hex(3)}_")
 
@@ -72,6 +71,7 @@ def with_store(project: Project, database: Database) -> With:
 
 def execute(store: Store, name: str, *statements: str) -> None:
     with store.connection(name) as connection:
+        connection.execution_options(no_parameters=True)
         for statement in statements:
             connection.exec_driver_sql(statement)
         connection.commit()
@@ -134,7 +134,7 @@ def test_what_it_did_not_create_is_neither_dropped_nor_overwritten(with_store: W
         assert rows(store, chosen) == [1]
         store.drop(chosen)
         with pytest.raises(ValueError, match="not the key"):
-            store.copy("../x", chosen)
+            store._try_to_build("../x")
 
     with_store(use)
 
@@ -194,6 +194,122 @@ def test_the_databases_of_runs_that_ended_are_dropped(project: Project, database
 
     with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
         inside(each, use)
+
+
+# ---- MariaDB
+
+OBJECTS = """
+CREATE SEQUENCE numbers START 5 CACHE 100;
+CREATE TABLE colors (id integer PRIMARY KEY DEFAULT nextval(numbers), name varchar(30) COLLATE utf8mb4_bin CHECK
+    (name <> ''), code varchar(9) AS (upper(left(name, 3))) STORED, hidden integer INVISIBLE DEFAULT 7, FULLTEXT KEY
+    (name)) COMMENT '100% `wool`';
+INSERT INTO colors (name, hidden) VALUES ('grün', 8), ('it''s red', 9);
+CREATE TABLE articles (id integer AUTO_INCREMENT PRIMARY KEY, color integer, parent integer, at timestamp
+    DEFAULT current_timestamp() ON UPDATE current_timestamp(), CONSTRAINT of_color FOREIGN KEY (color) REFERENCES
+    colors (id) ON DELETE CASCADE, FOREIGN KEY (parent) REFERENCES articles (id));
+INSERT INTO articles (id, color, parent, at) VALUES (41, 5, NULL, '2026-03-29 02:30:00'), (42, 6, 41, '2001-01-01');
+DELETE FROM articles WHERE id = 42;
+SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO';
+INSERT INTO articles (id, at) VALUES (0, '2020-01-01');
+SET SESSION sql_mode = 'PIPES_AS_CONCAT';
+CREATE FUNCTION tint(name text) RETURNS text DETERMINISTIC RETURN concat('100%', name);
+CREATE PROCEDURE paint(IN a integer) COMMENT 'It''s' BEGIN UPDATE colors SET hidden = a; END;
+SET SESSION sql_mode = DEFAULT;
+CREATE VIEW z AS SELECT id, tint(name) AS name FROM colors;
+CREATE SQL SECURITY INVOKER VIEW a AS SELECT z.name, articles.id FROM z JOIN articles ON color = z.id;
+CREATE TRIGGER second BEFORE INSERT ON articles FOR EACH ROW SET NEW.parent = 41;
+CREATE TRIGGER first BEFORE INSERT ON articles FOR EACH ROW PRECEDES second SET NEW.parent = 0;
+SET SESSION time_zone = '+05:00';
+CREATE EVENT later ON SCHEDULE EVERY 1 YEAR STARTS '2037-01-01 00:00:00' DISABLE DO DELETE FROM articles;
+CREATE TABLE prices (id integer PRIMARY KEY, cents integer) WITH SYSTEM VERSIONING;
+CREATE TABLE taxes (id integer PRIMARY KEY, a timestamp(6) GENERATED ALWAYS AS ROW START, b timestamp(6)
+    GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (a, b)) WITH SYSTEM VERSIONING;
+INSERT INTO prices VALUES (1, 100);
+UPDATE prices SET cents = 200;
+INSERT INTO taxes (id) VALUES (1);
+DELETE FROM taxes;
+CREATE TABLE parts (id integer, y integer) PARTITION BY RANGE (y) (PARTITION old VALUES LESS THAN (2000),
+    PARTITION new VALUES LESS THAN MAXVALUE);
+INSERT INTO parts VALUES (1, 1999), (2, 2001)
+"""
+
+
+def everything(store: Store, name: str) -> dict[str, object]:
+    """What SHOW CREATE tells of each object of a database, and all rows, as the server gives them."""
+    queries = {
+        "table": "SHOW FULL TABLES",
+        "function": "SHOW FUNCTION STATUS WHERE db = database()",
+        "procedure": "SHOW PROCEDURE STATUS WHERE db = database()",
+        "trigger": "SHOW TRIGGERS",
+        "event": "SHOW EVENTS",
+    }
+    found: dict[str, object] = {}
+    with store.connection(name) as connection:
+        connection.execution_options(no_parameters=True)
+        for kind, query in queries.items():
+            for row in connection.exec_driver_sql(query).all():
+                each = row[0] if kind in ("table", "trigger") else row[1]
+                shown = connection.exec_driver_sql(f"SHOW CREATE {kind} `{each}`").mappings().one()
+                found[f"{kind} {each}"] = {key: shown[key] for key in shown if key != "Created"}
+        for row in connection.exec_driver_sql("SHOW FULL TABLES").all():
+            versions = " FOR SYSTEM_TIME ALL" if row[0] in ("prices", "taxes") else ""
+            rows = connection.exec_driver_sql(f"SELECT * FROM `{row[0]}`{versions} ORDER BY 1, 2").all()
+            found[f"rows of {row[0]}"] = [tuple(each) for each in rows]
+        found["hidden"] = connection.exec_driver_sql("SELECT hidden FROM colors ORDER BY id").scalars().all()
+        found["triggers"] = connection.exec_driver_sql("SHOW TRIGGERS").scalars().all()
+        collation = connection.exec_driver_sql("SELECT @@collation_database").scalar_one()
+        found["next"] = connection.exec_driver_sql("SELECT nextval(numbers)").scalar_one()
+    return ast.literal_eval(
+        repr({**found, "collation": collation}).replace(name, "NAME").replace("datetime.datetime", "")
+    )  # type: ignore[no-any-return]
+
+
+@pytest.mark.drivers("mariadb")
+def test_a_clone_has_all_objects_and_all_rows(with_store: With) -> None:
+    def use(store: Store) -> None:
+        names = [store.new_name("clone") for _ in range(2)]
+        key, source = (
+            build(store, "ALTER DATABASE COLLATE utf8mb4_unicode_ci", *OBJECTS.split(";\n")),
+            store.new_name("build"),
+        )
+        store.create(source)
+        execute(store, source, "ALTER DATABASE COLLATE utf8mb4_unicode_ci", *OBJECTS.split(";\n"))
+        for name in names:
+            store.copy(key, name)
+        original = everything(store, source)
+        assert len(original) == 25
+        clones = [everything(store, name) for name in names]
+        assert clones[0] == clones[1]
+        for clone in (original, *clones):
+            for changing in ("rows of numbers", "rows of prices", "rows of taxes"):
+                assert clone.pop(changing)
+        assert clones[0] == original
+        store.drop(source, *names)
+
+    with_store(use)
+
+
+@pytest.mark.drivers("mariadb")
+def test_a_copy_that_was_killed_is_made_again(with_store: With, database: Database) -> None:
+    """The name is the user's, such as that of a tenant, so half a copy must not be taken for a whole one."""
+
+    def use(store: Store) -> None:
+        key, name = build(store), f"{database.name}_chosen"
+        comment = "ampho copies a template here in the run 000000000000"
+        database.run(f"CREATE DATABASE {name} COMMENT '{comment}'", f"CREATE TABLE {name}.half (id integer)")
+        store.copy(key, name)
+        assert rows(store, name) == [1]
+        assert rows(store, name, "SHOW TABLES") == ["t"]
+        with pytest.raises(DatabaseError, match="already exists"):
+            store.copy(key, name)
+        store.drop(name)
+
+        broken = build(store, "CREATE TABLE t (id integer)", "CREATE VIEW v AS SELECT id FROM t", "DROP TABLE t")
+        with pytest.raises(DatabaseError, match="doesn't exist"):
+            store.copy(broken, name)
+        assert database.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = :name", name=name) == []
+
+    with_store(use)
 
 
 # ---- SQLite

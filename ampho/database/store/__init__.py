@@ -36,6 +36,10 @@ def store_for(engine: Engine, connect: Callable[[Engine], Connection]) -> Store:
         from ampho.database.store.postgres import PostgresStore
 
         return PostgresStore(engine, connect)
+    if backend in ("mariadb", "mysql"):
+        from ampho.database.store.mariadb import MariaDBStore
+
+        return MariaDBStore(engine, connect)
     raise ConfigurationError(
         f"Ampho cannot create throwaway databases for {backend}. Use SQLite, PostgreSQL, or MariaDB."
     )

@@ -82,7 +82,7 @@ class PostgresStore(ServerStore):
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quote(connection, schema)}")
                 connection.commit()
 
-    def _check_session(self, server: Connection) -> None:
+    def _start_session(self, server: Connection) -> None:
         check_session(server, "no lock can protect throwaway databases")
 
     def _complete(self, server: Connection) -> Iterator[Template]:

@@ -87,7 +87,7 @@ class ServerStore(Store):
             for name in self._left_over(server):
                 run = str(run_of(name))
                 if run not in alive:
-                    alive[run] = self._is_locked(server, _run_lock(run))
+                    alive[run] = self._is_alive(server, run)
                 if not alive[run]:
                     with suppress(DBAPIError):
                         self._drop(server, name)
@@ -105,8 +105,7 @@ class ServerStore(Store):
             return sorted(self._complete(server), key=lambda template: template.used, reverse=True)
 
     def _find(self, key: str) -> Template | None:
-        wanted = template_name(key)
-        return next((template for template in self._templates() if template_name(template.key) == wanted), None)
+        return next((template for template in self._templates() if template.key == key), None)
 
     def _existing(self, key: str) -> Template:
         """Return a template.
@@ -118,7 +117,10 @@ class ServerStore(Store):
             raise no_template(key)
         return template
 
-    def _create(self, name: str, options: str = "") -> None:
+    def _is_alive(self, server: Connection, run: str) -> bool:
+        return self._is_locked(server, _run_lock(run))
+
+    def _create(self, name: str, options: str | None = None) -> None:
         with self._managing(name) as server:
             if not create_database(server, name, options):
                 raise exists(name)
@@ -161,7 +163,7 @@ class ServerStore(Store):
         connection = self._connect(engine)
         try:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            self._check_session(connection)
+            self._start_session(connection)
             self._lock(connection, _run_lock(self._run))
         except BaseException:
             connection.close()
@@ -173,8 +175,8 @@ class ServerStore(Store):
         """Prepare a new database for a build."""
 
     @abstractmethod
-    def _check_session(self, server: Connection) -> None:
-        """Check that the locks of a new connection protect anything."""
+    def _start_session(self, server: Connection) -> None:
+        """Check, or set, what a new connection to the server needs."""
 
     @abstractmethod
     def _complete(self, server: Connection) -> Iterator[Template]:
