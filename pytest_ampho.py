@@ -81,6 +81,15 @@ def ampho_session_database(ampho_app: App) -> Iterator[Databases]:
 
 
 @pytest.fixture
+def ampho_transaction(ampho_app: App) -> Iterator[Databases]:
+    """Yield migrated databases that all tests share, and roll back what a test does, even if it commits."""
+    from ampho.testing.databases import databases_of
+
+    with databases_of(ampho_app).in_transaction() as databases:
+        yield databases
+
+
+@pytest.fixture
 def migrations(ampho_app: App) -> Iterator[Migrations | AsyncMigrations]:
     """Yield empty databases, which a test upgrades and downgrades step by step."""
     from ampho.testing.databases import databases_of

@@ -171,6 +171,10 @@ class Creator:
         return self._connect()
 
 
+_innermost: WeakKeyDictionary[Engine, list[Used]] = WeakKeyDictionary()
+"""Who closes the connections of the engines that are led elsewhere, the innermost last."""
+
+
 class Used:
     """The connections of an engine's pool, and the sessions that used them.
 
@@ -188,12 +192,14 @@ class Used:
         ] = WeakKeyDictionary()
         self._sessions: WeakSet[Session] = WeakSet()
         self._loops = _Loops(self._close_in)
+        _innermost.setdefault(engine, []).append(self)
         event.listen(pool, "checkout", self._check_out)
         event.listen(Session, "after_begin", self._begin)
 
     def close(self) -> None:
         """Close all connections, and empty the sessions."""
         event.remove(Session, "after_begin", self._begin)
+        _innermost[self._engine].remove(self)
         self._loops.close()
         if self._waits and self._engine.dialect.is_async:
             for record, (_, connection) in list(self._connections.items()):
@@ -214,7 +220,7 @@ class Used:
         self, dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
     ) -> None:
         pool = cast("Any", proxy)._pool  # noqa: SLF001
-        if pool is self._engine.pool:
+        if pool is self._engine.pool and _innermost[self._engine][-1:] == [self]:
             self._pools.add(pool)
         if pool in self._pools:  # unlike the pools of engines that were made from this one
             loop = loop_of(self._engine) if self._waits else None

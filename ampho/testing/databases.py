@@ -14,9 +14,8 @@ from ampho.commands import Commands
 from ampho.errors import AmphoError
 from ampho.extension import AsyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
-from ampho.testing.engines import configuration, own_databases, redirect_app, refuse_app
+from ampho.testing.engines import app_in_one_transaction, configuration, own_databases, redirect_app, refuse_app
 from ampho.testing.loading import fail
-from ampho.testing.loops import Loops
 from ampho.testing.migrations import AsyncMigrations, Migrations
 from ampho.testing.server import server_url
 
@@ -79,16 +78,13 @@ class AppDatabases:
         self._server = server
         self._configured = configuration(app)
         self._templates: dict[tuple[str, bool], Template] = {}
+        self._kept: dict[str, Clone] = {}
         self._dropped: list[Clone] = []
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         # Never exited: what runs when the session ends must not connect either.
-        self._loops = Loops()
         self._led = ExitStack()
         self._led.enter_context(refuse_app(self.ampho, app, _REFUSED))
-        if self.ampho.is_async:
-            for name in self.ampho.engine_names(app):
-                self._led.enter_context(self.ampho.lead(app, name, self._loops.watching))
 
     @contextmanager
     def cloned(self, *, empty: bool = False) -> Iterator[Databases]:
@@ -97,6 +93,23 @@ class AppDatabases:
         :param empty: whether no revision is applied; by default, all are.
         """
         clones = {name: self.clone(name, empty=empty) for name in self._names()}
+        try:
+            with self._led_to(clones, empty=empty) as databases:
+                yield databases
+        finally:
+            self.drop([*clones.values()])
+
+    @contextmanager
+    def in_transaction(self) -> Iterator[Databases]:
+        """Lead the app's engines to clones that last for the session, and roll back what happens on them meanwhile."""
+        for name in self._names():
+            if name not in self._kept:
+                self._kept[name] = self.clone(name)
+        with self._led_to(self._kept) as databases, app_in_one_transaction(self.ampho, self.app, self._kept):
+            yield databases
+
+    @contextmanager
+    def _led_to(self, clones: Mapping[str, Clone], *, empty: bool = False) -> Iterator[Databases]:
         databases = Databases(self, clones)
         targets = {name: self._template(name, empty=empty).engine(clone) for name, clone in clones.items()}
         try:
@@ -104,10 +117,14 @@ class AppDatabases:
                 try:
                     yield databases
                 finally:
-                    self._loops.close_connections()
+                    self._close_connections()
         finally:
             databases.drop()
-            self.drop([*clones.values()])
+
+    def _close_connections(self) -> None:
+        """Close the connections of the loop in which :meth:`run` runs commands on Quart."""
+        if self._portal is not None and isinstance(self.ampho, AsyncExtension):
+            self._portal.call(self.ampho.dispose, self.app)
 
     @contextmanager
     def migrations(self) -> Iterator[Migrations | AsyncMigrations]:

@@ -51,6 +51,14 @@ def test_another_database_meanwhile(ampho_session_database, ampho_module_databas
     assert len({ampho_session_database.url, ampho_module_database.url, ampho_database.url}) == 3
 
 
+@pytest.mark.parametrize("number", range(2))
+def test_a_transaction(ampho_transaction, number):
+    assert count() == 0
+    add("Ann")
+    assert count() == 1
+    assert app.test_client().get("/orders/Ann@example.com").json == []
+
+
 def test_one_more_database(ampho_database):
     assert count() == 0
     engine = sa.create_engine(ampho_database.clone("default"))
@@ -108,6 +116,14 @@ async def test_with_pytest_asyncio(ampho_database, number):
     found = await app.test_client().get("/orders/Ann@example.com")
     assert await found.get_json() == []
     assert ampho_database.clone("default") != ampho_database.url
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", range(2))
+async def test_a_transaction(ampho_transaction, number):
+    assert await count() == 0
+    await add("Ann")
+    assert await count() == 1
 
 
 @pytest.mark.anyio
@@ -175,7 +191,7 @@ def state(project: Project) -> list[tuple[Path, int, bytes]]:
 
 
 APPS = pytest.mark.parametrize(
-    ("app", "tests", "passed"), [("flask_app", FLASK, 9), ("quart_app", QUART, 6)], ids=["flask", "quart"]
+    ("app", "tests", "passed"), [("flask_app", FLASK, 11), ("quart_app", QUART, 8)], ids=["flask", "quart"]
 )
 
 
