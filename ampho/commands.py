@@ -802,7 +802,8 @@ class Commands:
         from ampho.migrate import queries
 
         if database is False:
-            with self._running.without_database(observer) as whole:
+            whole = self._running.project()
+            with self._running.unconnected(whole, observer):
                 return queries.graph(whole, None, packages=packages, full=full, x=x, observer=observer)
 
         def look(on: Opened) -> Picture:

@@ -132,6 +132,7 @@ class Running:
 
     def __init__(self, framework: Framework) -> None:
         self.framework = framework
+        self._names: dict[Hashable, str] = {}  # of the databases used so far, by what their servers say they are
 
     def project(self) -> Project:
         """Return the migrations of the whole app, as they were on disk when the command began."""
@@ -209,13 +210,16 @@ class Running:
         **how: Unpack[How],
     ) -> T:
         project = self._whole.of(database) if isinstance(database, str) else database
-        name = project.database
-        receiver = self.receiver(observer, name)
-        with naming_one_of(self._whole, name), self._connected(project, receiver, **how) as connection:
+        name, is_one_of_several = project.database, self._whole.has_several_databases
+        if is_one_of_several and observer is not None:
+            from ampho.migrate.observers import Named
+
+            observer = Named(observer, name)
+        with naming_one_of(self._whole, name), self._connected(project, observer, **how) as connection:
             if not how.get("scratch"):
                 self._check_distinct(name, connection)
-            result = named(work(Opened(project, connection, receiver)), name)
-            return selecting(result, name) if self._whole.has_several_databases else result
+            result = named(work(Opened(project, connection, observer)), name)
+            return selecting(result, name) if is_one_of_several else result
 
     def create(
         self, specifier: str, database: str | Iterable[str] | None, observer: Observer | None, *, keep_going: bool
@@ -271,19 +275,6 @@ class Running:
                 database=name,
             )
 
-    @cached_property
-    def _names(self) -> dict[Hashable, str]:
-        """The names of the databases that this command has connected to, by what the servers say they are."""
-        return {}
-
-    def receiver(self, observer: Observer | None, database: str) -> Observer | None:
-        """Return an observer that passes events on with the name of the database, if the app has several."""
-        if not self._whole.has_several_databases or observer is None:
-            return observer
-        from ampho.migrate.observers import Named
-
-        return Named(observer, database)
-
     def survey(
         self,
         database: str | Iterable[str] | None,
@@ -336,20 +327,11 @@ class Running:
         return tables
 
     @contextmanager
-    def _connected(
-        self,
-        project: Project,
-        observer: Observer | None,
-        *,
-        scratch: bool = False,
-        renews: bool = False,
-        mending: str | None = None,
-        of_folders: bool = True,
-    ) -> Iterator[Connection]:
+    def _connected(self, project: Project, observer: Observer | None, **how: Unpack[How]) -> Iterator[Connection]:
         """Yield a connection for migrations, while no other run is in progress."""
         is_done = False
-        reporting = warned(project, observer, mending, of_folders=of_folders)
-        with without_secrets(project.url), reporting, self.framework.exclusive():
+        scratch, renews = how.get("scratch", False), how.get("renews", False)
+        with self.unconnected(project, observer, how.get("mending"), of_folders=how.get("of_folders", True)):
             try:
                 with self.framework.connect(project, scratch=scratch, renews=renews) as connection:
                     yield connection
@@ -364,14 +346,12 @@ class Running:
                     raise database_error(exc, project.url, outcome) from exc
 
     @contextmanager
-    def without_database(self, observer: Observer | None) -> Iterator[Project]:
-        """Yield the project of the whole app, while no other run is in progress."""
-        with self._unconnected(self._whole, observer):
-            yield self._whole
-
-    @contextmanager
-    def _unconnected(self, project: Project, observer: Observer | None) -> Iterator[None]:
-        with without_secrets(project.url), warned(project, observer), self.framework.exclusive():
+    def unconnected(
+        self, project: Project, observer: Observer | None, mending: str | None = None, *, of_folders: bool = True
+    ) -> Iterator[None]:
+        """Report the warnings about a project, and keep other runs waiting."""
+        reporting = warned(project, observer, mending, of_folders=of_folders)
+        with without_secrets(project.url), reporting, self.framework.exclusive():
             yield
 
     @contextmanager
@@ -385,7 +365,7 @@ class Running:
         """Yield the project of one database, and a connection if the work needs the database."""
         name = self._whole.homes.select_one(database, command)
         project = self._whole.of(name)
-        opened = self._connected(project, observer) if online else self._unconnected(project, observer)
+        opened = self._connected(project, observer) if online else self.unconnected(project, observer)
         with naming_one_of(self._whole, name), opened as connection:
             yield project, connection
 
@@ -436,7 +416,7 @@ class Running:
     def _find_or_build(self, point: Point, store: Store) -> str:
         from ampho.migrate.template import find_or_build
 
-        with naming_one_of(self._whole, point.project.database), self._unconnected(point.project, None):
+        with naming_one_of(self._whole, point.project.database), self.unconnected(point.project, None):
             return find_or_build(point, store)
 
     def _to_clone(self, database: str | None) -> Project:
