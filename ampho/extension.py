@@ -486,23 +486,20 @@ class Extension(ABC):
         from ampho.database.schema import with_schema as limited
 
         member = project.member
-        schema = member.schema if member is not None and with_schema else None
         if member is not None and member.url is not None:
             setting = f"url= of {member.name}"
-            return member_engine(engine, project.url, schema, setting=setting), setting
-        name = DEFAULT_DATABASE if member is not None else project.database
-        url = self._direct_url(app, name)
-        setting = DATABASE_URI.name if url else setting_of(name)
-
-        def make() -> Engine:
-            return with_address(engine, url, setting) if url else unpooled(engine)
-
-        if member is None or schema is None:
+            make = partial(member_engine, engine, project.url, setting)
+        else:
+            name = DEFAULT_DATABASE if member is not None else project.database
+            url = self._direct_url(app, name)
+            setting = DATABASE_URI.name if url else setting_of(name)
+            make = partial(with_address, engine, url, setting) if url else partial(unpooled, engine)
+        if member is None or member.schema is None or not with_schema:
             return make(), setting
         origin = f"schema= of {member.name}"
-        if self.kept is not None:
-            return self.kept.engine(make, schema, origin), setting
-        return limited(make(), schema, origin), setting
+        if self.kept is not None and member.url is None:
+            return self.kept.engine(make, member.schema, origin), setting
+        return limited(make(), member.schema, origin), setting
 
     def _app(self) -> App:
         """Return the current app; without an app context, the only app of this extension."""

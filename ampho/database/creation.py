@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from ampho._text import describe
 from ampho.database.connection import connect
 from ampho.database.engine import with_database
-from ampho.database.schema import schema_of
+from ampho.database.schema import SCHEMA_EXISTS, schema_of
 from ampho.database.url import describe_without, missing_folder
 from ampho.errors import AmphoError, DatabaseError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, TextClause
     from sqlalchemy.engine import Connection, Engine
 
-_SCHEMA_EXISTS = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 _POSTGRES_HAS = text("SELECT 1 FROM pg_database WHERE datname = :name")
 _MARIADB_HAS = text("SELECT 1 FROM information_schema.schemata WHERE schema_name = :name")
 _DATABASE_EXISTS = {"postgresql": _POSTGRES_HAS, "mysql": _MARIADB_HAS, "mariadb": _MARIADB_HAS}
@@ -51,7 +50,7 @@ def create_missing(engine: Engine, app_engine: Engine, setting: str) -> tuple[st
         connection = connect(engine, setting, check=False)
     with connection:
         schema = schema_of(connection)
-        if schema is not None and _create(connection, "schema", schema, _SCHEMA_EXISTS):
+        if schema is not None and _create(connection, "schema", schema, SCHEMA_EXISTS):
             created.append(f"the schema {schema}")
     return tuple(created)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import NullPool, QueuePool, create_engine, event, text
 from sqlalchemy.exc import DisconnectionError
 
-from ampho.database.engine import has_connect_listeners, unpooled, with_address, with_own_dialect
+from ampho.database.engine import has_connect_listeners, with_address, with_own_dialect
 from ampho.database.pooler import check_pooler, drivers_pid
 from ampho.database.url import missing_driver, require_driver
 from ampho.errors import ConfigurationError, DatabaseError
@@ -30,26 +30,28 @@ _USED = "ampho_used"  # the key in the information of a connection record whose 
 _RESETTABLE = frozenset({"psycopg", "psycopg2"})
 """The drivers that notice that ``DISCARD ALL`` drops their prepared statements."""
 
-_EXISTS = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)")
+SCHEMA_EXISTS = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 
 
-def member_engine(engine: Engine, url: URL | None = None, schema: str | None = None, *, setting: str) -> Engine:
+def member_engine(engine: Engine, url: URL, setting: str) -> Engine:
     """Return an engine for a database of a group, with the options and listeners of the app's engine.
 
     If the URL names a different driver, these would not fit, so the engine then has neither.
 
-    :param url: the address of the database; by default, that of the app's engine.
-    :param schema: the PostgreSQL schema that is the database.
-    :param setting: where the URL and the schema came from, for errors.
-    :raises ConfigurationError: if the engine cannot connect to that address, or if the schema is invalid.
+    :param setting: where the URL came from, for errors.
+    :raises ConfigurationError: if the engine cannot connect to that address.
     """
-    if url is None:
-        member = unpooled(engine)
-    else:
-        require_driver(url, is_async=engine.dialect.is_async, setting=setting)
-        is_alike = url.get_dialect(_is_async=engine.dialect.is_async).driver == engine.dialect.driver
-        member = with_address(engine, url, setting) if is_alike else _bare_engine(engine, url, setting)
-    return member if schema is None else with_schema(member, schema, setting)
+    require_driver(url, is_async=engine.dialect.is_async, setting=setting)
+    if url.get_dialect(_is_async=engine.dialect.is_async).driver == engine.dialect.driver:
+        return with_address(engine, url, setting)
+    try:
+        if not engine.dialect.is_async:
+            return create_engine(url, poolclass=NullPool)
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        return create_async_engine(url, poolclass=NullPool).sync_engine
+    except ImportError as exc:
+        raise missing_driver(url, exc, setting) from exc
 
 
 class KeptConnection:
@@ -101,7 +103,8 @@ def with_schema(engine: Engine, schema: str, setting: str, poolclass: type[Pool]
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone() or (None,)
         if drivers_pid(record.driver_connection) not in (None, pid):
-            _check_sessions(engine)
+            with engine.connect() as other:  # another user of a pooler would get the path
+                check_pooler(other, "a migration cannot be limited to a schema")
         cursor.execute(_search_path(limited.get_execution_options()[_OPTION]))
         cursor.close()
         connection.commit()
@@ -131,7 +134,7 @@ def _reset_session(connection: DBAPIConnection) -> None:
 
 
 def schema_of(connection: Connection) -> str | None:
-    """Return the schema that a connection from :func:`member_engine` is limited to, if any."""
+    """Return the schema that a connection from :func:`with_schema` is limited to, if any."""
     schema: str | None = connection.get_execution_options().get(_OPTION)
     return schema
 
@@ -148,7 +151,7 @@ def check_schema(connection: Connection) -> None:
     connection.rollback()
     if served == schema:
         return
-    if not connection.execute(_EXISTS, {"schema": schema}).scalar():
+    if not connection.execute(SCHEMA_EXISTS, {"name": schema}).scalar():
         raise DatabaseError(
             f"The schema {schema} does not exist. Create it, or run 'ampho db-up --create'. Nothing was changed.",
             is_missing=True,
@@ -192,17 +195,6 @@ def _search_path(schema: str) -> str:
     return f'SET search_path TO "{quoted}"'
 
 
-def _bare_engine(like: Engine, url: URL, setting: str) -> Engine:
-    try:
-        if not like.dialect.is_async:
-            return create_engine(url, poolclass=NullPool)
-        from sqlalchemy.ext.asyncio import create_async_engine
-
-        return create_async_engine(url, poolclass=NullPool).sync_engine
-    except ImportError as exc:
-        raise missing_driver(url, exc, setting) from exc
-
-
 def _check_name(schema: str, backend: str, setting: str) -> None:
     if backend != "postgresql":
         raise ConfigurationError(
@@ -213,9 +205,3 @@ def _check_name(schema: str, backend: str, setting: str) -> None:
         raise ConfigurationError(
             f"{setting} names the schema {schema!a}. Use a name of 1 to {_MAX_BYTES} bytes.", setting=setting
         )
-
-
-def _check_sessions(engine: Engine) -> None:
-    """Check that the sessions of an engine are its own, so that other users of a pooler keep their ``search_path``."""
-    with engine.connect() as connection:
-        check_pooler(connection, "a migration cannot be limited to a schema")

@@ -108,20 +108,15 @@ def members(group: Group, listed: Generator[object]) -> Generator[Member]:
 
 def _guarded(group: Group, listed: Iterator[object]) -> Iterator[object]:
     """Yield what a function lists. Turn its error into one that names the function and the place."""
-    while True:
-        try:
-            found = next(listed)
-        except StopIteration:
-            return
-        except AmphoError:  # such as that of check_is_iterable()
-            raise
-        except Exception as exc:  # noqa: BLE001 (the app may raise anything)
-            where = _place(group, exc.__traceback__)
-            why = describe(exc).rstrip(".:")
-            remedy = _UPGRADE_FIRST if is_of_database(exc) and _NO_TABLE.search(why) else ""
-            error = ConfigurationError(f"{_function(group)} failed{where}: {why}.{remedy}")
-            raise error from None
-        yield found
+    try:
+        yield from listed
+    except AmphoError:  # such as that of check_is_iterable()
+        raise
+    except Exception as exc:  # noqa: BLE001 (the app may raise anything)
+        where = _place(group, exc.__traceback__)
+        why = describe(exc).rstrip(".:")
+        remedy = _UPGRADE_FIRST if is_of_database(exc) and _NO_TABLE.search(why) else ""
+        raise ConfigurationError(f"{_function(group)} failed{where}: {why}.{remedy}") from None
 
 
 def _function(group: Group) -> str:

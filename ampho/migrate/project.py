@@ -155,7 +155,7 @@ class Project:
     member: Member | None = None
     models: Callable[[], Mapping[str | None, MetaData | Sequence[MetaData]]] = dict
     is_same: Callable[[str, str], bool] = operator.eq
-    address: Callable[[str | Member], tuple[Hashable, str] | None] | None = None
+    address: Callable[[str | Member], tuple[Hashable, str] | None] = lambda database: None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
 
     @cached_property
@@ -299,17 +299,14 @@ class Project:
         if member and member.url is None and member.schema is None:  # which is an error, too
             return None
         try:
-            found = self._default_address if member and member.url is None else self._address(database)
+            found = self._default_address if member and member.url is None else self.address(database)
         except ConfigurationError:  # which is reported when the database is used
             return None
         return None if found is None else hash((found[0], (member and member.schema) or found[1]))
 
-    def _address(self, database: str | Member) -> tuple[Hashable, str] | None:
-        return None if self.address is None else self.address(database)
-
     @cached_property
     def _default_address(self) -> tuple[Hashable, str] | None:
-        return self._address(DEFAULT_DATABASE)
+        return self.address(DEFAULT_DATABASE)
 
     def _unknown(self, group: str, name: str) -> DatabaseNameError:
         if is_pattern(name):

@@ -95,11 +95,11 @@ def _commands(app: App, *, waits: bool) -> Commands:
         commands.expects_steps = True  # the survey found that the databases are behind
         return commands
 
-    given = dict(app.config)
+    given = {name: value for name, value in app.config.items() if name == LOCK_TIMEOUT.name}
     if not waits:
         app.config[LOCK_TIMEOUT.name] = 0
     try:
         return call_for(app, read)
     finally:
         app.config.pop(LOCK_TIMEOUT.name, None)
-        app.config.update({name: value for name, value in given.items() if name == LOCK_TIMEOUT.name})
+        app.config.update(given)
