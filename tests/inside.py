@@ -7,10 +7,19 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from facade import Facade
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 from sqlalchemy.util import greenlet_spawn
 
+from ampho.database.engine import unpooled
+from ampho.database.schema import member_engine, with_schema
+
 T = TypeVar("T")
+
+
+def member(engine: Engine, url: URL | None, schema: str | None) -> Engine:
+    """Return the engine of a database of a group, as a command makes it."""
+    own = unpooled(engine) if url is None else member_engine(engine, url, "tenants")
+    return own if schema is None else with_schema(own, schema, "tenants")
 
 
 def inside(each: Facade, function: Callable[[Engine], T]) -> T:

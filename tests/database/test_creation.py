@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 import zigzag
 from facade import facade
-from inside import inside
+from inside import inside, member
 from project import Project
 from servers import Database, Server
 from sqlalchemy import URL, Engine, create_engine
 
 from ampho.database.connection import connect
 from ampho.database.creation import create_missing
-from ampho.database.schema import member_engine
 from ampho.errors import DatabaseError
 
 SCHEMA = 'Acme "50 %s"'
@@ -40,9 +39,9 @@ def dropped(database: Database, names: list[str]) -> Iterator[None]:
 
 def create(engine: Engine, url: URL | None = None, schema: str | None = None) -> tuple[str, ...]:
     """Create what is missing, and then connect to it."""
-    member = member_engine(engine, url, schema, setting="tenants/acme")
-    created = create_missing(member, engine, "tenants/acme")
-    with connect(member, "tenants/acme") as connection:
+    own = member(engine, url, schema)
+    created = create_missing(own, engine, "tenants")
+    with connect(own, "tenants") as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
     return created
 

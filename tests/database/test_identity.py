@@ -8,18 +8,17 @@ from pathlib import Path
 import pytest
 import zigzag
 from facade import URLS, facade
-from inside import inside
+from inside import inside, member
 from project import Project
 from servers import Database
 from sqlalchemy import URL, Engine
 
 from ampho.database.connection import connect
 from ampho.database.identity import identity
-from ampho.database.schema import member_engine
 
 
 def identity_of(engine: Engine, url: URL | None = None, schema: str | None = None) -> Hashable:
-    with connect(member_engine(engine, url, schema, setting="tenants"), "tenants") as connection:
+    with connect(member(engine, url, schema), "tenants") as connection:
         return identity(connection)
 
 

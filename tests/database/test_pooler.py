@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 from facade import facade
-from inside import inside
+from inside import inside, member
 from project import Project
 from servers import Database, ServerMissingError, program
 from sqlalchemy import URL, Engine, inspect
 
 from ampho.database.connection import connect
-from ampho.database.schema import member_engine
 from ampho.errors import ConfigurationError, DriverError, PoolerError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
@@ -128,9 +127,9 @@ def test_a_schema_stays_with_its_connection(project: Project, database: Database
     database.run("CREATE SCHEMA acme")
 
     def use(engine: Engine) -> None:
-        member = member_engine(engine, schema="acme", setting="tenants/acme")
+        own = member(engine, None, "acme")
         refused = pytest.raises(PoolerError, match="be limited to a schema")
-        with refused if mode == "transaction" else nullcontext(), connect(member, "tenants/acme") as connection:
+        with refused if mode == "transaction" else nullcontext(), connect(own, "tenants") as connection:
             assert inspect(connection).default_schema_name == "acme"
         for _ in range(5):
             with engine.connect() as connection:

@@ -35,7 +35,7 @@ from ampho.database.engine import unpooled
 from ampho.database.lock import holder, locked
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
-from ampho.database.schema import KeptConnection, member_engine, schema_of
+from ampho.database.schema import KeptConnection, member_engine, schema_of, with_schema
 from ampho.database.scratch import scratch_connection
 from ampho.errors import ConfigurationError, DatabaseError, DriverError, LockTimeoutError, RevisionFailedError
 from ampho.migrate import executor, queries
@@ -102,7 +102,7 @@ def versions(database: Database, schema: str) -> list[tuple[Any, ...]]:
 
 
 def opened(engine: Engine, schema: str) -> Connection:
-    return connect(member_engine(engine, schema=schema, setting="tenants"), "tenants")
+    return connect(with_schema(unpooled(engine), schema, "tenants"), "tenants")
 
 
 @pytest.mark.drivers("postgresql")
@@ -417,7 +417,7 @@ def test_a_throwaway_database_has_the_schema_too(project: Project, database: Dat
         packages = each.ampho.project(each.app)
 
         def use(engine: Engine) -> None:
-            member = member_engine(engine, schema="Tenant", setting="tenants")
+            member = with_schema(unpooled(engine), "Tenant", "tenants")
             with scratch_connection(member, partial(connect, setting="tenants")) as connection:
                 assert connection.dialect.default_schema_name == "Tenant"
                 executor.upgrade(packages, connection, scratch=True)
@@ -441,11 +441,11 @@ def test_another_address(project: Project, database: Database, make_database: An
             seen.append(args)
 
         event.listen(engine, "connect", listener)
-        with connect(member_engine(engine, other.url, setting="tenants/x"), "tenants/x") as connection:
+        with connect(member_engine(engine, other.url, "tenants/x"), "tenants/x") as connection:
             connection.exec_driver_sql("CREATE TABLE t (id integer)")
             connection.commit()
             assert len(seen) == 1
-        with connect(member_engine(engine, third.url, setting="tenants/x"), "tenants/x") as connection:
+        with connect(member_engine(engine, third.url, "tenants/x"), "tenants/x") as connection:
             assert connection.dialect.name == "sqlite"
         event.remove(engine, "connect", listener)
 
@@ -453,7 +453,7 @@ def test_another_address(project: Project, database: Database, make_database: An
         inside(each, use)
         wrong = other.url.set(drivername="sqlite+pysqlite" if database.is_async else "sqlite+aiosqlite")
         with pytest.raises(DriverError, match="tenants/x: "):
-            inside(each, lambda engine: member_engine(engine, wrong, setting="tenants/x"))
+            inside(each, lambda engine: member_engine(engine, wrong, "tenants/x"))
     assert (database.tables(), other.tables()) == ([], ["t"])
 
 
