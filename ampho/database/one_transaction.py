@@ -13,7 +13,7 @@ from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
-from ampho.database.redirect import Creator, Led, Used, can_run, is_led, loop_of
+from ampho.database.redirect import Creator, Led, Used, is_led, loop_of, wait_in
 from ampho.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ class _Transaction:
         if self.loop is None:
             with asyncio.Runner() as runner:
                 runner.run(greenlet_spawn(self._finish))
-        elif can_run(self.loop):
-            self.loop.run_until_complete(greenlet_spawn(self._finish))
+        else:
+            wait_in(self.loop, partial(greenlet_spawn, self._finish))
 
     def _finish(self) -> None:
         try:

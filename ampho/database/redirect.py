@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
@@ -220,7 +220,7 @@ class Used:
         self, dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
     ) -> None:
         pool = cast("Any", proxy)._pool  # noqa: SLF001
-        if pool is self._engine.pool and _innermost[self._engine][-1:] == [self]:
+        if pool is self._engine.pool and self._is_innermost:
             self._pools.add(pool)
         if pool in self._pools:  # unlike the pools of engines that were made from this one
             loop = loop_of(self._engine) if self._waits else None
@@ -229,8 +229,12 @@ class Used:
             self._connections[record] = loop, ref(proxy)
 
     def _begin(self, session: Session, transaction: object, connection: Connection) -> None:
-        if connection.engine.pool is self._engine.pool:
+        if connection.engine.pool is self._engine.pool and self._is_innermost:
             self._sessions.add(session)
+
+    @property
+    def _is_innermost(self) -> bool:
+        return _innermost[self._engine][-1:] == [self]
 
 
 class _Loops:
@@ -260,10 +264,9 @@ class _Loops:
             await greenlet_spawn(self._close, loop)
 
     def close(self) -> None:
-        """Close the connections of all loops that can run now."""
+        """Close the connections of all loops in which this thread can wait."""
         for loop, end in list(self._ends.items()):
-            if can_run(loop):
-                loop.run_until_complete(end.aclose())
+            wait_in(loop, end.aclose)
 
 
 def loop_of(engine: Engine) -> asyncio.AbstractEventLoop | None:
@@ -272,13 +275,16 @@ def loop_of(engine: Engine) -> asyncio.AbstractEventLoop | None:
     return asyncio.get_running_loop() if is_bound else None
 
 
-def can_run(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether this thread can wait for something in an event loop, which is not closed and does not run."""
+def wait_in(loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Wait for an async function in an event loop, unless the loop is closed, or is running in this thread."""
     try:
-        asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
     except RuntimeError:
-        return not (loop.is_closed() or loop.is_running())
-    return False
+        running = None
+    if loop.is_running() and loop is not running:
+        asyncio.run_coroutine_threadsafe(function(), loop).result()
+    elif running is None and not loop.is_closed():
+        loop.run_until_complete(function())
 
 
 def _sever(dialect: Dialect, record: Any, used: PoolProxiedConnection | None) -> None:  # noqa: ANN401 (a private class)

@@ -114,17 +114,9 @@ class AppDatabases:
         targets = {name: self._template(name, empty=empty).engine(clone) for name, clone in clones.items()}
         try:
             with redirect_app(self.ampho, self.app, targets):
-                try:
-                    yield databases
-                finally:
-                    self._close_connections()
+                yield databases
         finally:
             databases.drop()
-
-    def _close_connections(self) -> None:
-        """Close the connections of the loop in which :meth:`run` runs commands on Quart."""
-        if self._portal is not None and isinstance(self.ampho, AsyncExtension):
-            self._portal.call(self.ampho.dispose, self.app)
 
     @contextmanager
     def migrations(self) -> Iterator[Migrations | AsyncMigrations]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from servers import Database
 from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.pool import NullPool, StaticPool
 
@@ -18,6 +23,12 @@ from ampho import Ampho
 from ampho.database.redirect import all_refused, redirected, refused
 from ampho.errors import DatabaseError
 from ampho.testing.engines import redirect_app, refuse_app
+
+SESSIONS = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE db = :name AND id <> connection_id()",
+}
 
 
 class Shop:
@@ -162,3 +173,71 @@ def test_no_engine_connects_while_an_app_is_created(options: dict[str, Any], tmp
         pass
     with create_engine(url, **options).connect():
         pass
+
+
+OTHER_LOOPS = {"function": False, "session": True}
+
+
+@pytest.mark.parametrize("kind", OTHER_LOOPS)
+def test_connections_of_async_engines_are_closed_in_their_loops(
+    async_database: Database, make_database: Callable[[str], Database], kind: str
+) -> None:
+    """Before each loop ends, or before; also if redirections are nested, and connections and sessions are in use."""
+    outer, inner = other(make_database, async_database), other(make_database, async_database)
+    engine = create_async_engine(async_database.url)
+    held: list[object] = []
+
+    async def use(number: int) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"INSERT INTO note VALUES ({number})"))
+        held.append(session := AsyncSession(engine))
+        await session.execute(text("SELECT 1"))
+        held.append(connection := await engine.connect())
+        await connection.execute(text("SELECT 1"))
+
+    def connections(database: Database) -> int:
+        if database.backend == "sqlite":
+            return [link.resolve() for link in Path("/proc/self/fd").iterdir()].count(Path(database.name))
+        return int(database.query(SESSIONS[database.backend], name=database.name)[0][0])
+
+    def wait_until_closed(*databases: Database) -> None:
+        for database in databases:
+            deadline = time.monotonic() + 5
+            while connections(database):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+    with ExitStack() as stack, refused(engine.sync_engine, "Use a fixture."):
+        run = stack.enter_context(asyncio.Runner()).run if OTHER_LOOPS[kind] else asyncio.run
+        with redirected(engine.sync_engine, create_async_engine(outer.url).sync_engine):
+            run(use(1))
+            for number in (2, 3):
+                with redirected(engine.sync_engine, create_async_engine(inner.url).sync_engine):
+                    run(use(number))
+                wait_until_closed(inner)
+                held.clear()
+            run(use(4))
+        wait_until_closed(outer)
+        held.clear()
+    gc.collect()
+    assert outer.query("SELECT id FROM note ORDER BY id") == [(1,), (4,)]
+    assert inner.query("SELECT id FROM note ORDER BY id") == [(2,), (3,)]
+
+
+def test_connections_of_a_running_loop_are_closed_at_once(
+    async_database: Database, make_database: Callable[[str], Database]
+) -> None:
+    to = other(make_database, async_database)
+    engine, elsewhere = create_async_engine(async_database.url), create_async_engine(to.url)
+
+    async def main() -> None:
+        with redirected(engine.sync_engine, elsewhere.sync_engine):
+            connection = await engine.connect()
+            await connection.execute(text("SELECT 1"))
+            async with engine.connect():
+                pass
+        assert connection.closed or not connection.sync_connection._dbapi_connection.is_valid  # type: ignore[union-attr]
+        await connection.close()
+
+    asyncio.run(main())
+    gc.collect()
