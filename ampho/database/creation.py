@@ -24,6 +24,8 @@ _MARIADB_HAS = text("SELECT 1 FROM information_schema.schemata WHERE schema_name
 _DATABASE_EXISTS = {"postgresql": _POSTGRES_HAS, "mysql": _MARIADB_HAS, "mariadb": _MARIADB_HAS}
 _OPTIONS = {"postgresql": "", "mysql": " CHARACTER SET utf8mb4", "mariadb": " CHARACTER SET utf8mb4"}
 
+_REMEDY = "--create requires a user who may do that."
+
 
 def create_missing(engine: Engine, app_engine: Engine, setting: str) -> tuple[str, ...]:
     """Create the database of an engine, and its schema, if they do not exist; for SQLite, create the folder.
@@ -79,16 +81,17 @@ def _create_database(engine: Engine, app_engine: Engine, setting: str) -> bool |
         return create_database(connection, str(engine.url.database))
 
 
-def create_database(connection: Connection, name: str, options: str | None = None) -> bool:
+def create_database(connection: Connection, name: str, options: str | None = None, *, remedy: str = _REMEDY) -> bool:
     """Create a database if it does not exist, and return whether it was created.
 
     :param connection: a connection to another database on the server, outside of transactions.
     :param options: the options of ``CREATE DATABASE``, instead of the default ones.
+    :param remedy: the last sentence of the error.
     :raises DatabaseError: if it cannot be created.
     """
     backend = connection.dialect.name
     options = _OPTIONS[backend] if options is None else options
-    return _create(connection, "database", name, _DATABASE_EXISTS[backend], options)
+    return _create(connection, "database", name, _DATABASE_EXISTS[backend], options, remedy=remedy)
 
 
 def lacks_database(engine: Engine, app_url: URL, setting: str) -> bool:
@@ -122,7 +125,9 @@ def _other_database(url: URL, app: URL) -> str:
     return "postgres" if url.get_backend_name() == "postgresql" else "information_schema"
 
 
-def _create(connection: Connection, kind: str, name: str, exists: TextClause, options: str = "") -> bool:
+def _create(
+    connection: Connection, kind: str, name: str, exists: TextClause, options: str = "", *, remedy: str = _REMEDY
+) -> bool:
     """Create a database or a schema if it does not exist, and return whether it was created.
 
     ``IF NOT EXISTS`` would require the permission to create it even if it exists, and would not prevent the error if
@@ -144,8 +149,6 @@ def _create(connection: Connection, kind: str, name: str, exists: TextClause, op
         connection.rollback()
         if not is_present():
             why = describe_without(exc, connection.engine.url).rstrip(".")
-            raise DatabaseError(
-                f"The {kind} {name} cannot be created: {why}. --create requires a user who may do that."
-            ) from None
+            raise DatabaseError(f"The {kind} {name} cannot be created: {why}. {remedy}") from None
         return False
     return True

@@ -284,7 +284,8 @@ def test_tokens_and_arguments_of_the_app_count_for_migrations(project: Project, 
             each = make(kind, address, {"connect_args": options})
             connected.clear()
             each.call("check", scratch=True)
-            assert len(connected) == 3, "to make the throwaway database, to work on it, and to drop it"
+            # To create and drop the throwaway database, to create the schema in it, and to work on it.
+            assert len(connected) == (3 if database.backend == "postgresql" else 2)
             each.call("upgrade")
             if database.backend == "postgresql":
                 schemas = database.query(

@@ -170,7 +170,7 @@ def test_a_password_with_special_characters_works_and_is_told_to_nobody(
         assert not any(secret in result.output for secret in (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD)))
         if not may:
             assert "cannot be created" in result.stderr
-            assert "--scratch requires a user who may" in result.stderr
+            assert "Use a database user who may create and drop databases." in result.stderr
     files = {path: data for path, data in project.files().items() if path != "wsgi.py"}
     assert not any(PASSWORD.encode() in data or quote(PASSWORD).encode() in data for data in files.values())
 

@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["Store", "store_for"]
 
 
-def store_for(engine: Engine, connect: Callable[[Engine], Connection]) -> Store:
+def store_for(engine: Engine, connect: Callable[[Engine], Connection], *, in_memory: bool = False) -> Store:
     """Return the store for the databases of an app's engine. It connects when it is first used.
 
-    :param engine: an engine without a pool for the app's database, as for migrations. The store never connects to that
-        database.
+    :param engine: an engine without a pool for the app's database, as for migrations. The store only connects to that
+        database if it can connect to no other one on the server, and never changes it.
     :param connect: opens a connection from an engine, and explains errors.
+    :param in_memory: whether clones of SQLite databases are in memory, even if the app's database is a file.
     :raises ConfigurationError: if there is no store for this database.
     """
     backend = engine.dialect.name
     if backend == "sqlite":
         from ampho.database.store.sqlite import MemoryStore, SQLiteStore
 
-        return (MemoryStore if is_in_memory(engine.url) else SQLiteStore)(engine, connect)
+        return (MemoryStore if in_memory or is_in_memory(engine.url) else SQLiteStore)(engine, connect)
     if backend == "postgresql":
         from ampho.database.store.postgres import PostgresStore
 

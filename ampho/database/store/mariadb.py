@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from ampho.database.lock import pause
 from ampho.database.store.base import DatabaseExistsError, key_of, run_of
 from ampho.database.store.server import ServerStore, Template, mark, quote, read_mark
-from ampho.errors import ConfigurationError, DatabaseError
+from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
@@ -34,7 +34,7 @@ _SERVER = (
 )
 _SESSION = (
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0,"
-    " check_constraint_checks = 0, sql_quote_show_create = 1, lock_wait_timeout = 30"
+    " check_constraint_checks = 0, sql_quote_show_create = 1"
 )
 _OPTIONS = text(
     "SELECT CONCAT(' CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name)"
@@ -92,6 +92,7 @@ class MariaDBStore(ServerStore):
         with self._managing(name) as server:
             if source not in self._recipes:
                 with _using(server, source):
+                    server.exec_driver_sql(_SESSION)
                     self._recipes[source] = _read(server, source)
         recipe = self._recipes[source]
         self._create_copy(name, recipe.options)
@@ -101,8 +102,7 @@ class MariaDBStore(ServerStore):
                 if run_of(name) is None:
                     server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} COMMENT ''")
         except BaseException:
-            with suppress(DatabaseError):
-                self.drop(name)
+            self._abandon(name)
             raise
 
     def publish(self, name: str, key: str) -> None:
@@ -138,9 +138,9 @@ class MariaDBStore(ServerStore):
             pause(self._app_engine, _POLL_SECONDS)
 
     def _start_session(self, server: Connection) -> None:
-        server.execution_options(no_parameters=True).exec_driver_sql(_SESSION)
+        server.execution_options(no_parameters=True).exec_driver_sql("SET SESSION lock_wait_timeout = 30")
 
-    def _prepare(self, name: str) -> None:
+    def _prepare(self, server: Connection, name: str) -> None:
         """Do nothing, because a schema is a database here."""
 
     def _complete(self, server: Connection) -> Iterator[Template]:
@@ -238,12 +238,12 @@ def _follow(server: Connection, recipe: _Recipe, source: str) -> None:
                 # For example, a default that is the next value of a sequence contains the name of the database.
                 server.exec_driver_sql(statement.replace(f"{quote(server, source)}.", ""))
 
-    create(*recipe.tables, ["BEGIN"])
+    create([_SESSION], *recipe.tables, ["BEGIN"])
     for statement in recipe.rows:
         server.exec_driver_sql(statement)
     create(["COMMIT"], *recipe.routines)
     recipe.views = _in_order(recipe.views, create)
-    create(*recipe.programs, [_SESSION])
+    create(*recipe.programs)
 
 
 def _in_order(views: list[list[str]], create: Callable[[list[str]], None]) -> list[list[str]]:

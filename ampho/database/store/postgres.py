@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, bindparam, text
 
+from ampho.database.engine import served_database, with_database
 from ampho.database.pooler import check_session
-from ampho.database.store.base import key_of, run_of, template_name
+from ampho.database.store.base import check_served, key_of, run_of, template_name
 from ampho.database.store.server import ServerStore, Template, mark, quote, read_mark
 from ampho.errors import DatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 _DATABASES = text(
     "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database"
@@ -72,15 +74,22 @@ class PostgresStore(ServerStore):
         with self._managing("ampho_*") as server:
             return repr(tuple(server.exec_driver_sql(_SERVER).one()))
 
-    def _prepare(self, name: str) -> None:
+    def _prepare(self, server: Connection, name: str) -> None:
         """Create the schema in which the app's connections create tables, unless every new database has it."""
-        with self.connection(name) as connection:
-            path = connection.exec_driver_sql("SHOW search_path").scalar_one()
-            found = _FIRST_SCHEMA.match(path)
-            schema = (found[1] or found[2]).replace('""', '"') if found else "public"
-            if schema not in _EVERYWHERE:
-                connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quote(connection, schema)}")
-                connection.commit()
+        found = _FIRST_SCHEMA.match(server.exec_driver_sql("SHOW search_path").scalar_one())
+        schema = (found[1] or found[2]) if found else "public"
+        if schema in _EVERYWHERE:
+            return
+
+        def create(connection: DBAPIConnection) -> None:
+            check_served(name, served_database(connection, "postgresql"))
+            cursor = connection.cursor()
+            cursor.execute(f'CREATE SCHEMA "{schema}"')
+            cursor.close()
+            connection.commit()
+
+        with self._connect(with_database(self._app_engine, self.url(name), create)):
+            """The schema is created before the app's listeners run."""
 
     def _start_session(self, server: Connection) -> None:
         check_session(server, "no lock can protect throwaway databases")

@@ -16,13 +16,15 @@ from ampho.database.creation import create_database
 from ampho.database.engine import served_database, with_database
 from ampho.database.store.base import Store, check_served, exists, no_template, run_of, template_name
 from ampho.database.url import describe_without
-from ampho.errors import DatabaseError
+from ampho.errors import AmphoError, DatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 _MARK = re.compile(r"(?P<template>ampho_template_\w+), last used (?P<microseconds>\d+)")
+
+_REMEDY = "Use a database user who may create and drop databases."
 
 
 class Template(NamedTuple):
@@ -57,7 +59,12 @@ class ServerStore(Store):
     def create(self, name: str) -> None:
         """Create an empty database, with the schema in which the app's connections create tables."""
         self._create(name)
-        self._prepare(name)
+        try:
+            with self._managing(name) as server:
+                self._prepare(server, name)
+        except BaseException:
+            self._abandon(name)
+            raise
 
     def touch(self, key: str) -> None:
         """Record the use of a template in its comment."""
@@ -122,10 +129,15 @@ class ServerStore(Store):
 
     def _create(self, name: str, options: str | None = None) -> None:
         with self._managing(name) as server:
-            if not create_database(server, name, options):
+            if not create_database(server, name, options, remedy=_REMEDY):
                 raise exists(name)
         if run_of(name) is None:
             self._named.add(name)
+
+    def _abandon(self, name: str) -> None:
+        """Drop a database that this store failed to complete; if that fails, too, raise the first error."""
+        with suppress(DatabaseError):
+            self.drop(name)
 
     def _try_to_build(self, key: str) -> Callable[[], object] | None:
         name = template_name(key)
@@ -142,25 +154,23 @@ class ServerStore(Store):
         except DBAPIError as exc:
             raise DatabaseError(
                 f"The throwaway database {name} cannot be created or dropped:"
-                f" {describe_without(exc, self._app_engine.url).rstrip('.')}. Use a user who may do both."
+                f" {describe_without(exc, self._app_engine.url).rstrip('.')}. {_REMEDY}"
             ) from None
 
     def _opened(self) -> Connection:
         """Return a new connection to the server that holds the lock of this run."""
-        *others, last = dict.fromkeys([*self.MAINTENANCE, str(self._app_engine.url.database)])
-        for name in others:
-            with suppress(DatabaseError):
-                return self._open(name)
-        return self._open(last)
+        for name in self.MAINTENANCE:
+            with suppress(AmphoError):
+                return self._locked(self._connect(self._elsewhere(name)))
+        return self._locked(self._connect(self._app_engine))
 
-    def _open(self, name: str) -> Connection:
-        backend = self._app_engine.dialect.name
-
+    def _elsewhere(self, name: str) -> Engine:
         def check(connection: DBAPIConnection) -> None:
-            check_served(name, served_database(connection, backend))
+            check_served(name, served_database(connection, self._app_engine.dialect.name))
 
-        engine = with_database(self._app_engine, self._app_engine.url.set(database=name), check)
-        connection = self._connect(engine)
+        return with_database(self._app_engine, self.url(name), check)
+
+    def _locked(self, connection: Connection) -> Connection:
         try:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             self._start_session(connection)
@@ -171,7 +181,7 @@ class ServerStore(Store):
         return connection
 
     @abstractmethod
-    def _prepare(self, name: str) -> None:
+    def _prepare(self, server: Connection, name: str) -> None:
         """Prepare a new database for a build."""
 
     @abstractmethod
