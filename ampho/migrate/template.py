@@ -130,8 +130,8 @@ class Template:
         return self._store.engine(clone.name)
 
     def drop(self, clones: Sequence[Clone]) -> None:
-        """Drop several clones together, which is faster than one after the other."""
-        names = [clone.name for clone in clones if self._clones.pop(clone.name, None) is not None]
+        """Drop several clones together, which may be those of another template on the same server."""
+        names = [clone.name for clone in clones if clone._template._clones.pop(clone.name, None) is not None]  # noqa: SLF001
         self._store.drop(*names)
 
     def close(self) -> None:

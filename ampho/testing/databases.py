@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from ampho.commands import Commands
 from ampho.errors import AmphoError
 from ampho.extension import AsyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
+from ampho.testing.clones import Clones
 from ampho.testing.engines import app_in_one_transaction, configuration, own_databases, redirect_app, refuse_app
 from ampho.testing.loading import fail
 from ampho.testing.migrations import AsyncMigrations, Migrations
@@ -42,10 +43,9 @@ class Databases:
     :ivar urls: their URLs, by the names of the databases, which are ``default`` and the keys of ``SQLALCHEMY_BINDS``.
     """
 
-    def __init__(self, session: AppDatabases, clones: Mapping[str, Clone]) -> None:
-        self.urls: Mapping[str, URL] = {name: clone.url for name, clone in clones.items()}
-        self._session = session
-        self._more: list[Clone] = []
+    def __init__(self, urls: Mapping[str, URL], clone: Callable[[str], URL]) -> None:
+        self.urls: Mapping[str, URL] = urls
+        self._clone = clone
 
     @property
     def url(self) -> URL:
@@ -57,13 +57,7 @@ class Databases:
 
         :param database: the name of a group, such as ``tenants``, or of a database of the app.
         """
-        clone = self._session.clone(database)
-        self._more.append(clone)
-        return clone.url
-
-    def drop(self) -> None:
-        """Drop the databases that :meth:`clone` created."""
-        self._session.drop(self._more)
+        return self._clone(database)
 
 
 class AppDatabases:
@@ -75,11 +69,10 @@ class AppDatabases:
     def __init__(self, app: App, server: Callable[[], URL | None]) -> None:
         self.app = app
         self.ampho = extension_of(app)
-        self._server = server
+        self._server = cache(server)
         self._configured = configuration(app)
-        self._templates: dict[tuple[str, bool], Template] = {}
+        self._clones: dict[tuple[str, bool], Clones] = {}
         self._kept: dict[str, Clone] = {}
-        self._dropped: list[Clone] = []
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         # Never exited: what runs when the session ends must not connect either.
@@ -92,31 +85,28 @@ class AppDatabases:
 
         :param empty: whether no revision is applied; by default, all are.
         """
-        clones = {name: self.clone(name, empty=empty) for name in self._names()}
-        try:
+        with ExitStack() as stack:
+            clones = {name: stack.enter_context(self.one_clone(name, empty=empty)) for name in self._names}
             with self._led_to(clones, empty=empty) as databases:
                 yield databases
-        finally:
-            self.drop([*clones.values()])
 
     @contextmanager
     def in_transaction(self) -> Iterator[Databases]:
         """Lead the app's engines to clones that last for the session, and roll back what happens on them meanwhile."""
-        for name in self._names():
+        for name in self._names:
             if name not in self._kept:
-                self._kept[name] = self.clone(name)
+                self._kept[name] = self._clones_of(name).take()
         with self._led_to(self._kept) as databases, app_in_one_transaction(self.ampho, self.app, self._kept):
             yield databases
 
     @contextmanager
     def _led_to(self, clones: Mapping[str, Clone], *, empty: bool = False) -> Iterator[Databases]:
-        databases = Databases(self, clones)
-        targets = {name: self._template(name, empty=empty).engine(clone) for name, clone in clones.items()}
-        try:
-            with redirect_app(self.ampho, self.app, targets):
-                yield databases
-        finally:
-            databases.drop()
+        engines = {name: self._clones_of(name, empty=empty).template.engine(clone) for name, clone in clones.items()}
+        with ExitStack() as more, redirect_app(self.ampho, self.app, engines):
+            yield Databases(
+                {name: clone.url for name, clone in clones.items()},
+                lambda database: more.enter_context(self.one_clone(database)).url,
+            )
 
     @contextmanager
     def migrations(self) -> Iterator[Migrations | AsyncMigrations]:
@@ -127,33 +117,37 @@ class AppDatabases:
             else:
                 yield Migrations(self.ampho, cast("Flask", self.app), databases)
 
-    def clone(self, database: str, *, empty: bool = False) -> Clone:
-        """Return a new clone of a database, or of a database of a group."""
-        template = self._template(database, empty=empty)
-        return self.run(lambda _: template.clone())
-
-    def drop(self, clones: list[Clone]) -> None:
-        """Drop clones at the end of the session, together: on PostgreSQL, dropping one takes as long as a test."""
-        self._dropped += clones
+    @contextmanager
+    def one_clone(self, database: str, *, empty: bool = False) -> Iterator[Clone]:
+        """Yield a new clone of a database, or of a database of a group."""
+        clones = self._clones_of(database, empty=empty)
+        clone = clones.take()
+        try:
+            yield clone
+        finally:
+            clones.give_back(clone)
 
     def close(self) -> None:
         """Drop all clones, and close the connections to the servers."""
-        for template in self._templates.values():
-            self.run(partial(_close, template))
-        self._templates.clear()
+        for clones in self._clones.values():
+            clones.close()
+        self._clones.clear()
         self._stack.close()
 
+    @cached_property
     def _names(self) -> tuple[str, ...]:
         return self.ampho.project(self.app).homes.names
 
-    def _template(self, database: str, *, empty: bool) -> Template:
-        if (database, empty) not in self._templates:
-            packages = () if empty else None
-            server = self._server()
-            with own_databases(self.ampho, self.app, self._configured):
-                made = self.run(lambda commands: commands.template(packages=packages, database=database, server=server))
-            self._templates[database, empty] = made
-        return self._templates[database, empty]
+    def _clones_of(self, database: str, *, empty: bool = False) -> Clones:
+        if (database, empty) not in self._clones:
+            open_template = partial(self._open_template, database, () if empty else None)
+            self._clones[database, empty] = Clones(self, open_template)
+        return self._clones[database, empty]
+
+    def _open_template(self, database: str, packages: Sequence[str] | None) -> Template:
+        server = self._server()
+        with own_databases(self.ampho, self.app, self._configured):
+            return self.run(lambda commands: commands.template(packages=packages, database=database, server=server))
 
     def run(self, function: Callable[[Commands], T]) -> T:
         """Call a function with the app's commands; on Quart, in the loop of a thread that lasts for the session."""
@@ -171,10 +165,6 @@ class AppDatabases:
 
             self._portal = self._stack.enter_context(start_blocking_portal())
         return self._portal
-
-
-def _close(template: Template, _: Commands) -> None:
-    template.close()
 
 
 async def _call(app: Quart, ampho: AsyncExtension, function: Callable[[Commands], T]) -> T:
