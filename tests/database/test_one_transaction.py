@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import Database
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -210,3 +211,90 @@ def test_everything_is_rolled_back_and_one_connection_serves_all_tests(database:
         tests.run(lambda engine: add(engine, 1))
         assert len(opened) == 1  # which commits again
     assert database.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
+
+
+def test_each_test_may_have_an_event_loop_of_its_own(async_database: Database) -> None:
+    with suite_on(async_database) as tests:
+        for test in TESTS:
+            with in_one_transaction(tests.engine):
+                asyncio.run(greenlet_spawn(test, tests.engine))
+            assert async_database.query("SELECT id FROM note") == [(100,)]
+        with in_one_transaction(tests.engine):
+            asyncio.run(greenlet_spawn(ids, tests.engine))
+            asyncio.run(greenlet_spawn(add, tests.engine, 1))
+            with pytest.raises(DatabaseError, match=r"in another event loop.* Use one event loop"):
+                asyncio.run(greenlet_spawn(ids, tests.engine))
+        assert async_database.query("SELECT id FROM note") == [(100,)]
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+def test_the_end_of_the_transaction_is_noticed(database: Database, statement: str) -> None:
+    def end(engine: Engine) -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    with suite_on(database) as tests:
+        with pytest.raises(DatabaseError, match=r"^The transaction of the test was ended by a statement"):
+            tests(end)
+        tests(commits)
+
+
+def test_an_engine_that_commits_each_statement_commits_in_the_transaction(database: Database) -> None:
+    def insert(engine: Engine) -> None:
+        with engine.connect() as connection:
+            connection.execute(text("INSERT INTO note VALUES (1)"))
+        assert ids(engine) == [1, 100]
+
+    with suite_on(database, isolation_level="AUTOCOMMIT") as tests:
+        tests(insert)
+        tests(insert)
+        tests.run(insert)
+    assert database.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
+
+
+@pytest.mark.drivers("sqlite", "mariadb")
+def test_listeners_may_begin_transactions(database: Database) -> None:
+    with suite_on(database) as tests:
+
+        @event.listens_for(tests.engine, "connect")
+        def turn_off(connection: Any, record: object) -> None:
+            if database.backend == "sqlite":
+                connection.isolation_level = None
+
+        @event.listens_for(tests.engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+        for test in (commits, rolls_back_to_the_last_commit, what_others_commit_stays):
+            tests(test)
+        tests.run(lambda engine: add(engine, 1))
+    assert database.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
+
+
+@pytest.mark.parametrize("driver", ["sqlite+pysqlite", "sqlite+aiosqlite"])
+def test_a_database_in_memory_is_rolled_back(driver: str) -> None:
+    memory = Database(driver, make_url(f"{driver}://"), "")
+    engine, to = engine_for(memory), engine_for(memory)
+    with redirected(engine, to):
+        tests = Suite(memory, engine)
+
+        def create(engine: Engine) -> None:
+            Base.metadata.create_all(engine)
+            add(engine, 100)
+
+        tests.run(create)
+        for test in TESTS:
+            with in_one_transaction(engine):
+                tests.run(test)
+            tests.run(lambda engine: _check(ids(engine)))
+    if tests.runner:
+        tests.runner.close()
+
+
+def _check(found: list[int]) -> None:
+    assert found == [100]
+
+
+def test_an_engine_that_is_not_redirected_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Redirect the engine first"):
+        in_one_transaction(create_engine(f"sqlite:///{tmp_path}/own.db"))

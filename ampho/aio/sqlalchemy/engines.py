@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from traceback import clear_frames
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
@@ -181,20 +181,25 @@ class _Lead:
     def __init__(self, key: str | None, how: Lead) -> None:
         self.key = key
         self._how = how
-        self._led: dict[AsyncEngine, AbstractContextManager[object]] = {}
+        self._led: list[tuple[ref[asyncio.AbstractEventLoop] | None, AbstractContextManager[object]]] = []
 
-    def enter(self, engine: AsyncEngine) -> None:
-        self._led[engine] = self._how(engine.sync_engine)
-        self._led[engine].__enter__()
+    def enter(self, engine: AsyncEngine, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Lead an engine elsewhere, and forget the engines of loops that have ended."""
+        for led in [led for led in self._led if led[0] is not None and _has_ended(led[0]())]:
+            self._led.remove(led)
+            led[1].__exit__(None, None, None)
+        context = self._how(engine.sync_engine)
+        context.__enter__()
+        self._led.append((None if loop is None else ref(loop), context))
 
-    def exit(self, engine: AsyncEngine) -> None:
-        if engine in self._led:
-            self._led.pop(engine).__exit__(None, None, None)
-
-    def exit_all(self) -> None:
+    def exit(self) -> None:
         with ExitStack() as stack:
-            for engine in list(self._led):
-                stack.callback(self.exit, engine)
+            for _, context in self._led:
+                stack.push(context.__exit__)
+
+
+def _has_ended(loop: asyncio.AbstractEventLoop | None) -> bool:
+    return loop is None or loop.is_closed()
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +241,7 @@ class Engines:
                 engines[key] = spec.make()
                 for lead in self._leads:
                     if lead.key == key:
-                        lead.enter(engines[key])
+                        lead.enter(engines[key], None if spec.in_memory else asyncio.get_running_loop())
             return engines[key]
 
     @contextmanager
@@ -246,15 +251,15 @@ class Engines:
         lead = _Lead(key, how)
         with self._lock:
             self._leads.append(lead)
-            for engines in [*self._by_loop.values(), self._in_memory]:
+            for loop, engines in [(None, self._in_memory), *self._by_loop.items()]:
                 if key in engines:
-                    lead.enter(engines[key])
+                    lead.enter(engines[key], loop)
         try:
             yield
         finally:
             with self._lock:
                 self._leads.remove(lead)
-            lead.exit_all()
+            lead.exit()
 
     async def dispose(self) -> None:
         """Close the connections of the running loop, and those of in-memory databases, whose contents are lost."""
@@ -275,8 +280,6 @@ class Engines:
             raise RuntimeError("An async engine needs a running event loop. Use it in an async function.") from None
         for closed in [known for known in self._by_loop if known.is_closed()]:
             for engine in self._by_loop.pop(closed).values():
-                for lead in reversed(self._leads):
-                    lead.exit(engine)
                 # A connection cannot be closed without its loop.
                 engine.sync_engine.dispose(close=False)
         return self._by_loop.setdefault(loop, {})
