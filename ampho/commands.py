@@ -711,7 +711,7 @@ class Commands:
         from ampho.migrate.waiting import Waiting, deployment_and_holder
 
         deadline = time.monotonic() + timeout
-        if database is not None and self._running.project().homes.select_groups(database):
+        if self._running.project().homes.select_groups(database):
             from ampho.fleet.waiting import FleetWaiting
 
             fleet = FleetWaiting(timeout, deadline, observer)

@@ -38,7 +38,10 @@ CONNECTIONS = 16
 
 
 class Framework(ABC):
-    """The interface to Flask or Quart, through which a command loads the app's migrations, connects, and waits."""
+    """The interface to Flask or Quart, through which a command loads the app's migrations, connects, and waits.
+
+    The methods for one database take the part of the app's project that belongs to it.
+    """
 
     @abstractmethod
     def project(self) -> Project:
@@ -57,23 +60,18 @@ class Framework(ABC):
     ) -> AbstractContextManager[Connection]:
         """Open the connection for migrations of a database, and close it afterwards.
 
-        :param project: the part of the app's project that belongs to the database.
         :param scratch: whether to connect to a throwaway database instead of the app's database.
         :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
         """
 
     @abstractmethod
     def create(self, project: Project) -> tuple[str, ...]:
-        """Create a database, or the schema that it is, if it does not exist, and return what was created.
-
-        :param project: the part of the app's project that belongs to the database.
-        """
+        """Create a database, or the schema that it is, if it does not exist, and return what was created."""
 
     @abstractmethod
     def migrating_engine(self, project: Project, *, with_schema: bool = True) -> tuple[Engine, str]:
         """Return an engine without a pool for a database, and a name for the origin of its URL.
 
-        :param project: the part of the app's project that belongs to the database.
         :param with_schema: whether to limit the engine to the schema of the database, if it is one.
         """
 
@@ -506,7 +504,7 @@ class Running:
                 project = planner.state(name).project
                 progress.finished(name, self._on(project, run, observer, renews=True, of_folders=False))
             except AmphoError as exc:
-                progress.failed(name, exc)
+                progress.errors[name] = exc
         done = progress.result()
         observers.notify(Observer.finished, done)
         return done

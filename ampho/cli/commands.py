@@ -19,7 +19,6 @@ from ampho.cli.databases import (
     databases,
     listing,
     report_groups,
-    selects_groups,
     split,
 )
 from ampho.cli.fleet.options import Options, fleet_options
@@ -616,7 +615,7 @@ def db_check(
         names = databases(ctx)
 
         def look(commands: Commands) -> Deployment | FleetStatus:
-            if selects_groups(commands, names):
+            if commands.project().homes.select_groups(names):
                 return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
             found = commands.deployment(database=names, x=x, observer=_WARNINGS)
             if names is None:
@@ -695,7 +694,7 @@ def db_status(ctx: click.Context, packages: tuple[str, ...], all_: bool, check: 
     names = databases(ctx)
 
     def look(commands: Commands) -> DatabaseStatus | FleetStatus:
-        if not selects_groups(commands, names):
+        if not commands.project().homes.select_groups(names):
             found = commands.status(*packages, all=all_, check=check, database=names, x=x, observer=_WARNINGS)
             if names is None and not packages:
                 report_groups(commands)

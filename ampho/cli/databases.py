@@ -78,11 +78,6 @@ def unquoted_pattern(args: Sequence[str]) -> str:
     return ""
 
 
-def selects_groups(commands: Commands, names: Sequence[str] | None) -> bool:
-    """Return whether names that were typed after ``--database`` stand for several databases of groups."""
-    return names is not None and commands.project().homes.select_groups(names)
-
-
 def split(commands: Commands, names: Sequence[str], specifier: str) -> tuple[list[str], list[str]]:
     """Return the databases that names select: those that are upgraded in this process, and those in worker processes.
 

@@ -209,6 +209,7 @@ class Progress:
     """Keeps track of the segments of a plan: which have run, which have failed, and which cannot run any more.
 
     :param planner: made the plan, and decides whether other databases continue after a failure.
+    :ivar errors: the errors of segments that have failed, by database, and those of the planner.
     """
 
     def __init__(self, plan: Plan, planner: UpgradePlanner) -> None:
@@ -216,7 +217,7 @@ class Progress:
         self._planner = planner
         self._left = {(step.database, step.revision.id) for step in plan.steps}  # what has not run
         self._runs: dict[str, list[Run]] = {}
-        self._errors: dict[str, AmphoError] = dict(planner.errors)
+        self.errors: dict[str, AmphoError] = dict(planner.errors)
         self._skipped: dict[str, str] = {}
 
     def segments(self) -> Iterator[tuple[str, Plan]]:
@@ -229,9 +230,9 @@ class Progress:
                 yield database, replace(self._plan, steps=tuple(runnable))
 
     def _runnable(self, database: str, steps: Sequence[Step]) -> Sequence[Step]:
-        if database in self._errors or database in self._skipped:
+        if database in self.errors or database in self._skipped:
             return ()
-        failed = next((name for name in self._errors if name not in self._planner.errors), "")
+        failed = next((name for name in self.errors if name not in self._planner.errors), "")
         if failed and not self._planner.keeps_going:
             self._skipped[database] = f"{counted(len(steps))} did not begin, because {failed} failed"
             return ()
@@ -245,7 +246,7 @@ class Progress:
         """Return why a step cannot run: a step in another database that it depends on has not run."""
         for other, needed in self._planner.needed_elsewhere(step.database, step):
             if (other, needed) in self._left or other in self._planner.errors:
-                why = "failed" if other in self._errors else "was skipped"
+                why = "failed" if other in self.errors else "was skipped"
                 return f"{step.revision.id} depends on {needed}, and {other} {why}"
         return ""
 
@@ -254,22 +255,18 @@ class Progress:
         self._left -= {(database, step.revision.id) for step in run.plan.steps}
         self._runs.setdefault(database, []).append(run)
 
-    def failed(self, database: str, error: AmphoError) -> None:
-        """Record a segment that has failed."""
-        self._errors[database] = error
-
     def result(self) -> Run:
         """Return the run of the whole plan.
 
         :raises DatabasesError: if a segment failed.
         """
         runs = [run for each in self._runs.values() for run in each]
-        if not self._errors:
+        if not self.errors:
             steps = {(run.step.database, run.step.revision.id): run for each in runs for run in each.steps}
             in_order = [(step.database, step.revision.id) for step in self._plan.steps]
             return Run(self._plan, tuple(steps[key] for key in in_order if key in steps))
-        results = {name: _joined(each) for name, each in self._runs.items() if name not in self._errors}
-        raise databases_error(self._errors, results, self._skipped, self._planner.databases)
+        results = {name: _joined(each) for name, each in self._runs.items() if name not in self.errors}
+        raise databases_error(self.errors, results, self._skipped, self._planner.databases)
 
 
 def _joined(runs: Sequence[Run]) -> Run:

@@ -157,6 +157,9 @@ class Project:
     is_same: Callable[[str, str], bool] = operator.eq
     address: Callable[[str | Member], tuple[Hashable, str] | None] = lambda database: None
     owner_hooks: Sequence[Callable[[object, str, str], str | None]] = ()
+    _graphs: dict[str, Graph] = field(default_factory=dict[str, Graph], init=False, repr=False)
+    _members: OrderedDict[str, Member] = field(default_factory=OrderedDict[str, Member], init=False, repr=False)
+    _parts: dict[str, Project] = field(default_factory=dict[str, "Project"], init=False, repr=False)
 
     @cached_property
     def graph(self) -> Graph:
@@ -178,10 +181,6 @@ class Project:
         if home not in self._graphs:
             self._graphs[home] = self.graph.part(self.homes.packages_in(home))
         return self._graphs[home]
-
-    @cached_property
-    def _graphs(self) -> dict[str, Graph]:
-        return {}
 
     def of(self, database: str | Member) -> Project:
         """Return the part of this project that belongs to a database.
@@ -213,14 +212,6 @@ class Project:
         self._members[member.name] = member
         if len(self._members) > _REMEMBERED:
             self._members.popitem(last=False)  # in one operation, because a survey does this in several threads
-
-    @cached_property
-    def _members(self) -> OrderedDict[str, Member]:
-        return OrderedDict()
-
-    @cached_property
-    def _parts(self) -> dict[str, Project]:
-        return {}
 
     def _part_of(self, name: str, database: str | Member, part: Part) -> Project:
         names = self.homes.packages_in(name)

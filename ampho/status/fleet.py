@@ -10,8 +10,6 @@ from ampho._text import of_database
 from ampho.errors import AmphoError, ConfigurationError, DatabaseError
 from ampho.status.deployment import Finding, Status
 
-_ORDER = {status: number for number, status in enumerate(Status)}
-
 
 @dataclass(frozen=True, slots=True)
 class MemberState:
@@ -88,6 +86,6 @@ def fleet_status(selected: Sequence[str], states: Iterable[MemberState]) -> Flee
     return FleetStatus(
         tuple(selected),
         counter.total(),
-        tuple(sorted(counts, key=lambda each: (_ORDER[each.status], -each.number, each.rows))),
+        tuple(sorted(counts, key=lambda each: ([*Status].index(each.status), -each.number, each.rows))),
         tuple(sorted(others, key=lambda each: each.database)),
     )

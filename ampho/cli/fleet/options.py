@@ -26,7 +26,7 @@ class Options:
     """
 
     jobs: int | None = None
-    canary: str | None = None
+    canary: int | str | None = None
     keep_going: bool = False
     max_failures: int | None = None
     create: bool = False
@@ -52,19 +52,9 @@ class Options:
         """The maximum number of worker processes."""
         return self.jobs or min(_JOBS, os.cpu_count() or 1)
 
-    @property
-    def first_number(self) -> int:
-        """The number of canaries, whichever they are; 0 if ``--canary`` names one, or was not given."""
-        return int(self.canary) if self.canary and self.canary.isdecimal() else 0
-
-    @property
-    def first_name(self) -> str:
-        """The name of the canary; empty if ``--canary`` was not given, or is a number."""
-        return "" if self.first_number else self.canary or ""
-
     def is_canary(self, database: str) -> bool:
         """Return whether ``--canary`` names a database, with its group or without."""
-        return bool(self.first_name) and self.first_name in (database, database.partition("/")[2])
+        return self.canary in (database, database.partition("/")[2])
 
 
 def fleet_options(command: Command) -> Command:
@@ -76,7 +66,7 @@ def fleet_options(command: Command) -> Command:
         click.option(
             "--canary",
             metavar="N|NAME",
-            callback=_check_canary,
+            callback=_read_canary,
             help="In a group, begin with N databases, or with the one with this name, and stop there if one fails.",
         ),
         click.option(
@@ -87,7 +77,7 @@ def fleet_options(command: Command) -> Command:
     return command
 
 
-def _check_canary(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value and value.isdecimal() and not int(value):
+def _read_canary(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    if value is not None and value.strip("0") == "":
         raise click.BadParameter("Use a number of at least 1, or the name of a database.")
-    return value
+    return int(value) if value and value.isdecimal() else value

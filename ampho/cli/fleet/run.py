@@ -119,12 +119,13 @@ class _FleetUpgrade:
                     self._end(Ending(state.database, FleetOutcome(state.status), cause=cause))
                 elif member is not None:
                     behind.append(member)
-        if options.first_name and not canary:
-            raise click.UsageError(f"--canary names {options.first_name}, which is not one of the databases.")
+        if isinstance(options.canary, str) and not canary:
+            raise click.UsageError(f"--canary names {options.canary}, which is not one of the databases.")
         if Status.UP_TO_DATE in canary:
             self._shown.printed("", f"The canary {canary[Status.UP_TO_DATE]} is already up to date.")
         behind.sort(key=lambda member: (not options.is_canary(member.name), member.name))
-        first = options.first_number or sum(options.is_canary(member.name) for member in behind)
+        named = sum(options.is_canary(member.name) for member in behind)
+        first = options.canary if isinstance(options.canary, int) else named
         self._driver = Driver(behind[:first], behind[first:], options.limit)
         if ends & canary.keys():
             self._driver.stop(CANARY_FAILED)
