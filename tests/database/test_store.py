@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
+import random
+import re
 import secrets
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,8 +26,9 @@ from servers import Database
 from sqlalchemy import Engine
 
 from ampho.database.connection import connect
-from ampho.database.engine import unpooled
+from ampho.database.engine import database_of, unpooled
 from ampho.database.store import Store, base, store_for
+from ampho.database.store.server import ServerStore
 from ampho.errors import DatabaseError
 
 With: TypeAlias = Callable[[Callable[[Store], None]], None]
@@ -194,6 +200,182 @@ def test_the_databases_of_runs_that_ended_are_dropped(project: Project, database
 
     with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
         inside(each, use)
+
+
+# ---- the connection to the server
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_a_lost_connection_is_opened_and_locked_again(with_store: With, database: Database) -> None:
+    kill, who = {
+        "postgresql": ("SELECT pg_terminate_backend({})", "SELECT pg_backend_pid()"),
+        "mariadb": ("KILL {}", "SELECT connection_id()"),
+    }[database.backend]
+
+    def use(store: Store) -> None:
+        assert isinstance(store, ServerStore)
+        key, name = build(store), store.new_name("clone")
+        with store._managing(name) as server:
+            process = server.exec_driver_sql(who).scalar_one()
+        database.run(kill.format(process))
+        with pytest.raises(DatabaseError):
+            store.copy(key, name)
+        store.copy(key, name)
+        with store._managing(name) as server:
+            assert store._is_alive(server, store._run)
+        assert rows(store, name) == [1]
+        store.drop(name)
+
+    with_store(use)
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_the_apps_database_is_only_used_where_no_other_can_be(
+    with_store: With, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[object] = []
+
+    def use(store: Store) -> None:
+        assert isinstance(store, ServerStore)
+        key, name = build(store), store.new_name("clone")
+        store.copy(key, name)
+        with store._managing(name) as server:
+            used.append(database_of(server))
+        assert rows(store, name) == [1]
+        store.drop(name)
+
+    with_store(use)
+    for kind in ServerStore.__subclasses__():
+        monkeypatch.setattr(kind, "MAINTENANCE", ("no_such_database",))
+    with_store(use)
+    assert used == [{"postgresql": "postgres", "mariadb": "information_schema"}[database.backend], database.name]
+
+
+# ---- several processes, and killed ones
+
+WORK = """
+import sys, tempfile
+from functools import partial
+
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from ampho.database.connection import connect
+from ampho.database.store import base, store_for
+
+url, folder, base.TEMPLATE, task, *keys = sys.argv[1:]
+tempfile.tempdir = folder
+store = store_for(create_engine(url, poolclass=NullPool), partial(connect, setting="url"))
+store.templates()
+print(store.new_name("clone").split("_")[2], flush=True)
+
+def build(key):
+    name = store.new_name("build")
+    store.create(name)
+    with store.connection(name) as connection:
+        for number in range(5):
+            connection.exec_driver_sql(f"CREATE TABLE t{number} (id integer)")
+            connection.exec_driver_sql(f"INSERT INTO t{number} VALUES (1), (2)")
+            connection.commit()
+    store.publish(name, key)
+
+sys.stdin.readline()
+for key in keys:
+    with store.building(key):
+        if key not in store.templates():
+            build(key)
+            print("built", key, flush=True)
+    if task == "clone":
+        names = [store.new_name("clone") for _ in range(3)]
+        for name in names:
+            store.copy(key, name)
+        store.drop(*names[:2])
+store.close()
+"""
+SYNC = pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+KILLS = int(os.environ.get("AMPHO_KILLS", "3"))
+
+
+def start(database: Database, folder: Path, task: str, *keys: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a process that waits for :func:`go`, and return it with the name of its run."""
+    url = database.url.render_as_string(hide_password=False)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORK, url, str(folder), base.TEMPLATE, task, *keys],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    return process, process.stdout.readline().strip()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def left(database: Database, folder: Path, runs: list[str]) -> set[str]:
+    """The builds, clones, and templates of some runs that exist, and all files of SQLite except for small locks."""
+    if database.backend == "sqlite":
+        return {
+            path.name for path in folder.glob("ampho-*/*") if not re.fullmatch(r"(folder|ampho_t.*)\.lock", path.name)
+        }
+    names = {"postgresql": "SELECT datname FROM pg_database", "mariadb": "SHOW DATABASES"}[database.backend]
+    return {name for (name,) in database.query(names) if any(part in name for part in (*runs, base.TEMPLATE))}
+
+
+@SYNC
+@pytest.mark.usefixtures("unmeasured_processes")
+def test_processes_that_start_at_once_build_once(database: Database, tmp_path: Path) -> None:
+    key = new_key()
+    processes = [start(database, tmp_path, "clone", key)[0] for _ in range(3)]
+    for process in processes:
+        go(process)
+    output = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3
+    assert "".join(output) == f"built {key}\n"
+
+
+def wait_for_the_end(store: Store, runs: list[str]) -> None:
+    """Wait until the server has completed the last statements of killed processes, and noticed that they are gone."""
+    if isinstance(store, ServerStore):
+        with store._managing("ampho_*") as server:
+            while any(store._is_alive(server, run) for run in runs):
+                time.sleep(0.05)
+
+
+@SYNC
+@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.usefixtures("unmeasured_processes")
+def test_killed_processes_leave_whole_templates_and_nothing_else(
+    project: Project, database: Database, tmp_path: Path
+) -> None:
+    project.package("core")
+    keys, runs = [new_key() for _ in range(3 * KILLS)], []
+    for number in range(KILLS):
+        process, run = start(database, tmp_path, "clone", *keys[3 * number : 3 * number + 3])
+        runs.append(run)
+        go(process)
+        time.sleep(random.uniform(0, {"sqlite": 0.05, "postgresql": 1, "mariadb": 0.5}[database.backend]))
+        process.kill()
+        process.communicate()
+
+    def use(engine: Engine) -> None:
+        with opened(engine) as store:
+            wait_for_the_end(store, runs)
+            store.sweep()
+            assert len(left(database, tmp_path, runs)) == len(store.templates())
+            for key in store.templates():
+                name = store.new_name("clone")
+                store.copy(key, name)
+                for table in range(5):
+                    assert rows(store, name, f"SELECT id FROM t{table}") == [1, 2]
+                store.drop(name)
+
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        inside(each, use)
+    assert left(database, tmp_path, runs) == set()
 
 
 # ---- MariaDB

@@ -282,6 +282,7 @@ def _try_lock(path: Path) -> sqlite3.Connection | None:
     """Lock a file, and return a connection that holds the lock until it is closed; None if the file is locked."""
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute("PRAGMA journal_mode = OFF")  # or the journal of a killed process would be left
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as exc:
         connection.close()
