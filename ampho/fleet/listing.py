@@ -7,15 +7,14 @@ import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from ampho._text import describe, is_of_database, shown_path
+from ampho._text import describe, is_of_database, location
 from ampho.errors import AmphoError, ConfigurationError
 from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from sqlalchemy import URL
 
     from ampho.migrate.project import Member
@@ -113,26 +112,16 @@ def _guarded(group: Group, listed: Iterator[object]) -> Iterator[object]:
     except AmphoError:  # such as that of check_is_iterable()
         raise
     except Exception as exc:  # noqa: BLE001 (the app may raise anything)
-        where = _place(group, exc.__traceback__)
+        code = getattr(group.function, "__code__", None)
+        where = location(exc, Path(code.co_filename)) if code else None
         why = describe(exc).rstrip(".:")
         remedy = _UPGRADE_FIRST if is_of_database(exc) and _NO_TABLE.search(why) else ""
-        raise ConfigurationError(f"{_function(group)} failed{where}: {why}.{remedy}") from None
+        what = f"failed at {where}" if where else "failed"
+        raise ConfigurationError(f"{_function(group)} {what}: {why}.{remedy}") from None
 
 
 def _function(group: Group) -> str:
     return f"The function {group.function.__name__}, which lists the group {group.name},"
-
-
-def _place(group: Group, traceback: TracebackType | None) -> str:
-    """Return the last place in the file of a group's function, or otherwise nothing."""
-    code = getattr(group.function, "__code__", None)
-    place = ""
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if code is not None and file == code.co_filename:
-            place = f" at {shown_path(file)}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return place
 
 
 def check_is_iterable(found: object, group: Group) -> None:

@@ -25,7 +25,7 @@ from ampho.errors import (
 )
 from ampho.history.graph import Graph
 from ampho.history.specifier import parse
-from ampho.migrate.plan import Direction, Plan, Run, Step, check_enough, check_finished, plan_upgrade, rest_of
+from ampho.migrate.plan import Direction, Plan, Run, Step, StepRun, check_enough, check_finished, plan_upgrade, rest_of
 from ampho.migrate.project import Project
 from ampho.results import databases_error, naming
 from ampho.status import advice
@@ -216,7 +216,8 @@ class Progress:
         self._plan = plan
         self._planner = planner
         self._left = {(step.database, step.revision.id) for step in plan.steps}  # what has not run
-        self._runs: dict[str, list[Run]] = {}
+        self._steps: list[StepRun] = []
+        self._results: dict[str, Run] = {}  # one for each database, also if it had several segments
         self.errors: dict[str, AmphoError] = dict(planner.errors)
         self._skipped: dict[str, str] = {}
 
@@ -253,23 +254,17 @@ class Progress:
     def finished(self, database: str, run: Run) -> None:
         """Record a segment that has run."""
         self._left -= {(database, step.revision.id) for step in run.plan.steps}
-        self._runs.setdefault(database, []).append(run)
+        self._steps += run.steps
+        before = self._results.get(database, Run(replace(run.plan, steps=()), ()))
+        plan = replace(before.plan, steps=before.plan.steps + run.plan.steps)
+        self._results[database] = Run(plan, before.steps + run.steps)
 
     def result(self) -> Run:
         """Return the run of the whole plan.
 
         :raises DatabasesError: if a segment failed.
         """
-        runs = [run for each in self._runs.values() for run in each]
         if not self.errors:
-            steps = {(run.step.database, run.step.revision.id): run for each in runs for run in each.steps}
-            in_order = [(step.database, step.revision.id) for step in self._plan.steps]
-            return Run(self._plan, tuple(steps[key] for key in in_order if key in steps))
-        results = {name: _joined(each) for name, each in self._runs.items() if name not in self.errors}
+            return Run(self._plan, tuple(self._steps))
+        results = {name: run for name, run in self._results.items() if name not in self.errors}
         raise databases_error(self.errors, results, self._skipped, self._planner.databases)
-
-
-def _joined(runs: Sequence[Run]) -> Run:
-    """Return the runs of one database as one run."""
-    plan = replace(runs[0].plan, steps=tuple(step for run in runs for step in run.plan.steps))
-    return Run(plan, tuple(step for run in runs for step in run.steps))
