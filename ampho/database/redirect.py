@@ -131,6 +131,8 @@ class redirected(Led):  # noqa: N801
             new = type(self._to.pool)(creator, dialect=self.engine.dialect, echo=pool.echo, _dispatch=pool.dispatch)
         else:
             new = recreated(pool, creator)
+        if self._to.dialect.name in ("mysql", "mariadb") and (check := getattr(creator, "check", None)):
+            event.listen(new, "connect", check)  # after the app's listeners, which may select another database
         self._used = Used(self.engine, new)
         return new, self._to.url
 

@@ -151,10 +151,14 @@ class Store(ABC):
 
         def check(connection: DBAPIConnection, record: object = None) -> None:
             check_served(wanted, served_database(connection, backend))
+            self._start(connection)
 
         engine = with_database(self._app_engine, self.url(name), check)
         event.listen(engine.pool, "connect", check)
         return engine
+
+    def _start(self, connection: DBAPIConnection) -> None:  # noqa: B027 (most databases need nothing)
+        """Prepare a new connection to a throwaway database."""
 
     @contextmanager
     def connection(self, name: str) -> Iterator[Connection]:
