@@ -40,6 +40,8 @@ Lead: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
 _led: WeakKeyDictionary[Engine, tuple[Pool, URL]] = WeakKeyDictionary()
 """The engines that are led elsewhere, with their own pools and URLs."""
 
+_SCHEMA_IS_DATABASE = ("mysql", "mariadb")
+
 
 def is_led(engine: Engine) -> bool:
     """Return whether an engine is led elsewhere."""
@@ -124,6 +126,20 @@ class redirected(Led):  # noqa: N801
         super().__init__(engine)
         self._to = to
 
+    def __enter__(self) -> Self:
+        super().__enter__()
+        dialect = self.engine.dialect
+        self._schema = dialect.default_schema_name
+        if dialect.name in _SCHEMA_IS_DATABASE:  # where the dialect was initialized for another database
+            dialect.default_schema_name = self._to.url.database
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.engine.dialect.default_schema_name = self._schema
+        super().__exit__(kind, error, traceback)
+
     def _new_pool(self, pool: Pool) -> tuple[Pool, URL]:
         creator = self._to.pool._creator  # noqa: SLF001
         if is_in_memory(self._to.url) and not is_in_memory(self.engine.url) and self._to.dialect.name == "sqlite":
@@ -131,8 +147,8 @@ class redirected(Led):  # noqa: N801
             new = type(self._to.pool)(creator, dialect=self.engine.dialect, echo=pool.echo, _dispatch=pool.dispatch)
         else:
             new = recreated(pool, creator)
-        if self._to.dialect.name in ("mysql", "mariadb") and (check := getattr(creator, "check", None)):
-            event.listen(new, "connect", check)  # after the app's listeners, which may select another database
+        if self._to.dialect.name in _SCHEMA_IS_DATABASE:
+            _check_after_listeners(new, getattr(creator, "check", None))
         self._used = Used(self.engine, new)
         return new, self._to.url
 
@@ -310,6 +326,16 @@ def _sever(dialect: Dialect, record: Any, used: PoolProxiedConnection | None) ->
         record.dbapi_connection = None
     if used is not None and used.is_valid:
         used.invalidate()
+
+
+def _check_after_listeners(pool: Pool, check: Callable[[DBAPIConnection], None] | None) -> None:
+    """Check a new connection once more, because a listener of the app may have selected another database."""
+
+    def connected(connection: DBAPIConnection, record: Any) -> None:  # noqa: ANN401 (a private class)
+        if check is not None and record._ConnectionRecord__pool is pool:  # noqa: SLF001 (others have the same listeners)
+            check(connection)
+
+    event.listen(pool, "connect", connected)
 
 
 def recreated(pool: Pool, creator: Any) -> Pool:  # noqa: ANN401 (SQLAlchemy's type is private)

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.pool import NullPool, StaticPool
 
 from ampho import Ampho
+from ampho.database.engine import with_database
 from ampho.database.redirect import all_refused, redirected, refused
 from ampho.errors import DatabaseError
 from ampho.testing.engines import redirect_app, refuse_app
@@ -241,3 +242,23 @@ def test_connections_of_a_running_loop_are_closed_at_once(
 
     asyncio.run(main())
     gc.collect()
+
+
+@pytest.mark.drivers("mariadb+pymysql")
+def test_a_listener_that_selects_the_apps_own_database_is_refused(
+    sync_database: Database, make_database: Callable[[str], Database]
+) -> None:
+    shop, to = Shop(sync_database), other(make_database, sync_database)
+    elsewhere = engine_for(to)
+
+    def check(connection: Any, record: object = None) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT DATABASE()")
+            if cursor.fetchone() != (to.name,):
+                raise DatabaseError("elsewhere")
+
+    elsewhere = with_database(elsewhere, to.url, check)
+    listener = lambda connection, record: connection.select_db(sync_database.name)  # noqa: E731
+    event.listen(shop.engine, "connect", listener)
+    with redirected(shop.engine, elsewhere), pytest.raises(DatabaseError, match="elsewhere"):
+        shop.engine.connect()

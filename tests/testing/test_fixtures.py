@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from project import Project
+from servers import Database
 from suites import copy_shop, left_behind, run_pytest
 
 FLASK = """
@@ -219,3 +220,19 @@ def test_the_fixtures_with_xdist(shop: Project, app: str, tests: str, passed: in
     assert f"{passed} passed" in result.stdout, str(result)
     assert state(shop) == before
     assert left_behind(shop) == []
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+@pytest.mark.usefixtures("unmeasured")
+def test_the_fixtures_on_servers(shop: Project, database: Database) -> None:
+    app, tests, passed = ("quart_app", QUART, 8) if database.is_async else ("flask_app", FLASK, 11)
+    shop.write("test_first.py", WITHOUT_DATABASE)
+    shop.write("test_shop.py", tests)
+    database.run("CREATE TABLE customers (id INTEGER PRIMARY KEY)")
+    before = database.schema(), database.data()
+
+    url = database.url.render_as_string(hide_password=False)
+    result = run_pytest(shop, ini=f"ampho_app = {app}", env={"SHOP_DATABASE_URL": url})
+
+    assert f"{passed + 1} passed" in result.stdout, str(result)
+    assert (database.schema(), database.data()) == before
