@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import greenlet_spawn
@@ -231,6 +232,7 @@ class Used:
         """Close the connections of one event loop, or those without a loop."""
         for record, (its_loop, connection) in list(self._connections.items()):
             if its_loop is loop:
+                del self._connections[record]
                 used = connection()
                 (used if used is not None and used.is_valid else record).invalidate()
 
@@ -244,7 +246,11 @@ class Used:
             loop = loop_of(self._engine) if self._waits else None
             if loop is not None:
                 self._loops.add(loop)
+            opened_in = self._connections.get(record, (loop, None))[0]
             self._connections[record] = loop, ref(proxy)
+            if opened_in is not loop:
+                _sever(self._engine.dialect, record, None)
+                raise DisconnectionError("The connection belongs to another event loop.")  # the pool opens another one
 
     def _begin(self, session: Session, transaction: object, connection: Connection) -> None:
         if connection.engine.pool is self._engine.pool and self._is_innermost:

@@ -225,6 +225,21 @@ def test_connections_of_async_engines_are_closed_in_their_loops(
     assert inner.query("SELECT id FROM note ORDER BY id") == [(2,), (3,)]
 
 
+def test_several_loops_may_take_turns(async_database: Database, make_database: Callable[[str], Database]) -> None:
+    to = other(make_database, async_database)
+    engine = create_async_engine(async_database.url)
+
+    async def insert(number: int) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"INSERT INTO note VALUES ({number})"))
+
+    with asyncio.Runner() as runner, redirected(engine.sync_engine, create_async_engine(to.url).sync_engine):
+        for number in range(4):
+            (runner.run if number % 2 == 0 else asyncio.run)(insert(number))
+    gc.collect()
+    assert to.query("SELECT count(*) FROM note") == [(4,)]
+
+
 def test_connections_of_a_running_loop_are_closed_at_once(
     async_database: Database, make_database: Callable[[str], Database]
 ) -> None:
