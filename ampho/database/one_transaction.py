@@ -50,14 +50,16 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
 
     :param engine: an engine that is :class:`redirected <ampho.database.redirect.redirected>`. Its pool keeps the
         connection for the next test.
+    :param transactions: the transactions of all engines for the same database, each of which has an event loop.
     :raises DatabaseError: at the end, if a statement such as ``COMMIT`` ended the transaction.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, transactions: list[Transaction] | None = None) -> None:
         super().__init__(engine)
         if not is_led(engine):
             raise RuntimeError("The transaction would be in the app's own database. Redirect the engine first.")
-        self._transaction: _Transaction | None = None
+        self._transactions: list[Transaction] = []
+        self._all_transactions = [] if transactions is None else transactions
         self._patches = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,24 +89,27 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
 
     def _lend(self) -> DBAPIConnection:
         loop = loop_of(self.engine)
-        if self._transaction is None or self._transaction.loop is not loop:
-            if self._transaction is not None and self._transaction.has_commits:
-                raise DatabaseError(
-                    "This test wrote to the database in another event loop. What it wrote was rolled back at the end of"
-                    f" that loop. Use one event loop for the test and its fixtures. {_REMEDY}"
-                )
-            self._transaction = _Transaction(self._pool.connect(), self.engine.dialect, loop)
-        return Lent(self._transaction)
+        for transaction in self._transactions:
+            if transaction.loop is loop:
+                return Lent(transaction)
+        if any(transaction.has_commits for transaction in self._all_transactions):
+            raise DatabaseError(
+                "This test wrote to the database in another event loop, which has a transaction of its own. Use one"
+                f" event loop for the test and its fixtures. {_REMEDY}"
+            )
+        transaction = Transaction(self._pool.connect(), self.engine.dialect, loop)
+        self._transactions.append(transaction)
+        self._all_transactions.append(transaction)
+        return Lent(transaction)
 
     def _close(self) -> None:
-        try:
-            if self._transaction is not None:
-                self._transaction.finish()
-        finally:
-            self._used.close()
+        with ExitStack() as stack:
+            stack.callback(self._used.close)
+            for transaction in self._transactions:
+                stack.callback(transaction.finish)
 
 
-class _Transaction:
+class Transaction:
     """A transaction of one connection of the driver, in which the transactions of the app are savepoints.
 
     ``ampho_0`` is the savepoint of the last commit. If a transaction of the app begins during another one, it has a
@@ -203,14 +208,12 @@ class _Transaction:
     def _finish(self) -> None:
         try:
             self._run_or_explain("ROLLBACK TO SAVEPOINT ampho_0")
-        finally:
-            try:
-                self.dbapi_connection.rollback()
-                self._restore()
-                self._connection.close()
-            except BaseException:
-                self._connection.invalidate()
-                raise
+            self.dbapi_connection.rollback()
+            self._restore()
+        except BaseException:
+            self._connection.invalidate()
+            raise
+        self._connection.close()
 
     def _run_or_explain(self, statement: str) -> None:
         try:
@@ -236,7 +239,7 @@ class Lent:
     :ivar savepoint: the number of the savepoint at which its transaction began.
     """
 
-    def __init__(self, transaction: _Transaction) -> None:
+    def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self.autocommits = transaction.autocommits
         self.savepoint = 0

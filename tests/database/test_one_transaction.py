@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from servers import Database
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.util import greenlet_spawn
 
@@ -252,6 +252,35 @@ def test_an_engine_that_commits_each_statement_commits_in_the_transaction(databa
     assert database.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
 
 
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_a_statement_may_be_cancelled(async_database: Database) -> None:
+    """A cancelled statement ends the connection of asyncmy, which is noticed at the end of the test."""
+    sleep = text("SELECT pg_sleep(5)" if async_database.backend == "postgresql" else "SELECT SLEEP(5)")
+
+    async def wait(engine: AsyncEngine) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("INSERT INTO note VALUES (2)"))
+            await connection.execute(sleep)
+
+    async def cancel(engine: AsyncEngine) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("INSERT INTO note VALUES (1)"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait(engine), 0.1)
+        if async_database.backend == "postgresql":
+            async with engine.connect() as connection:
+                assert list(await connection.scalars(text("SELECT id FROM note"))) == [100, 1]
+
+    ends = (
+        nullcontext() if async_database.backend == "postgresql" else pytest.raises(DatabaseError, match="by an error")
+    )
+    with suite_on(async_database) as tests:
+        assert tests.runner
+        with ends, in_one_transaction(tests.engine):
+            tests.runner.run(cancel(AsyncEngine(tests.engine)))
+        tests(commits)
+
+
 @pytest.mark.drivers("sqlite", "mariadb")
 def test_listeners_may_begin_transactions(database: Database) -> None:
     with suite_on(database) as tests:
@@ -286,13 +315,13 @@ def test_a_database_in_memory_is_rolled_back(driver: str) -> None:
         for test in TESTS:
             with in_one_transaction(engine):
                 tests.run(test)
-            tests.run(lambda engine: _check(ids(engine)))
+            tests.run(lambda engine: _check(ids(engine), [100]))
     if tests.runner:
         tests.runner.close()
 
 
-def _check(found: list[int]) -> None:
-    assert found == [100]
+def _check(found: list[int], expected: list[int]) -> None:
+    assert found == expected
 
 
 def test_an_engine_that_is_not_redirected_is_refused(tmp_path: Path) -> None:

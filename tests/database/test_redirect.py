@@ -176,12 +176,22 @@ def test_no_engine_connects_while_an_app_is_created(options: dict[str, Any], tmp
         pass
 
 
-OTHER_LOOPS = {"function": False, "session": True}
+def connections(database: Database) -> int:
+    if database.backend == "sqlite":
+        return [link.resolve() for link in Path("/proc/self/fd").iterdir()].count(Path(database.name))
+    return int(database.query(SESSIONS[database.backend], name=database.name)[0][0])
 
 
-@pytest.mark.parametrize("kind", OTHER_LOOPS)
+def wait_until_closed(database: Database) -> None:
+    deadline = time.monotonic() + 5
+    while connections(database):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("loops", ["one loop", "a loop for each test"])
 def test_connections_of_async_engines_are_closed_in_their_loops(
-    async_database: Database, make_database: Callable[[str], Database], kind: str
+    async_database: Database, make_database: Callable[[str], Database], loops: str
 ) -> None:
     """Before each loop ends, or before; also if redirections are nested, and connections and sessions are in use."""
     outer, inner = other(make_database, async_database), other(make_database, async_database)
@@ -196,20 +206,8 @@ def test_connections_of_async_engines_are_closed_in_their_loops(
         held.append(connection := await engine.connect())
         await connection.execute(text("SELECT 1"))
 
-    def connections(database: Database) -> int:
-        if database.backend == "sqlite":
-            return [link.resolve() for link in Path("/proc/self/fd").iterdir()].count(Path(database.name))
-        return int(database.query(SESSIONS[database.backend], name=database.name)[0][0])
-
-    def wait_until_closed(*databases: Database) -> None:
-        for database in databases:
-            deadline = time.monotonic() + 5
-            while connections(database):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-
     with ExitStack() as stack, refused(engine.sync_engine, "Use a fixture."):
-        run = stack.enter_context(asyncio.Runner()).run if OTHER_LOOPS[kind] else asyncio.run
+        run = stack.enter_context(asyncio.Runner()).run if loops == "one loop" else asyncio.run
         with redirected(engine.sync_engine, create_async_engine(outer.url).sync_engine):
             run(use(1))
             for number in (2, 3):
@@ -223,6 +221,25 @@ def test_connections_of_async_engines_are_closed_in_their_loops(
     gc.collect()
     assert outer.query("SELECT id FROM note ORDER BY id") == [(1,), (4,)]
     assert inner.query("SELECT id FROM note ORDER BY id") == [(2,), (3,)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio's, of an unclosed transport
+def test_connections_of_a_loop_that_was_only_closed_are_closed(
+    async_database: Database, make_database: Callable[[str], Database]
+) -> None:
+    to = other(make_database, async_database)
+    engine = create_async_engine(async_database.url)
+    loop = asyncio.new_event_loop()
+
+    async def connect() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    with redirected(engine.sync_engine, create_async_engine(to.url).sync_engine):
+        loop.run_until_complete(connect())
+        loop.close()
+    wait_until_closed(to)
+    gc.collect()
 
 
 def test_several_loops_may_take_turns(async_database: Database, make_database: Callable[[str], Database]) -> None:

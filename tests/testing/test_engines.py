@@ -139,6 +139,29 @@ def test_requests_of_flask(sync_database: Database, make_database: Callable[[str
     assert sync_database.tables() == []
 
 
+@pytest.mark.parametrize("kind", ["AsyncSQLAlchemy", "engine"])
+def test_a_transaction_has_one_loop(
+    async_database: Database, make_database: Callable[[str], Database], kind: str
+) -> None:
+    to = other(make_database, async_database)
+    app = quart_app(async_database, kind)
+    ampho, elsewhere = app.extensions["ampho"], {"default": create_async_engine(to.url).sync_engine}
+
+    async def notes(method: str, path: str) -> int:
+        response = await app.test_client().open(path, method=method)
+        return int(response.status_code)
+
+    with asyncio.Runner() as one, redirect_app(ampho, app, elsewhere):
+        for _ in range(2):
+            with app_in_one_transaction(ampho, app, ["default"]), asyncio.Runner() as other_loop:
+                assert other_loop.run(notes("GET", "/notes")) == 200
+                assert one.run(notes("POST", "/notes/1")) == 200
+                assert asyncio.run(notes("GET", "/notes")) == 500
+                assert one.run(notes("GET", "/notes")) == 200
+    gc.collect()
+    assert to.query("SELECT id FROM note ORDER BY id") == [(100,)]
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_an_engine_of_a_loop_that_ended_is_forgotten(async_database: Database, *, ends: bool) -> None:
     app = quart_app(async_database, "AsyncSQLAlchemy")
