@@ -101,7 +101,7 @@ def test_commands_are_registered_with_both_frameworks() -> None:
 
 def test_everything_registered_can_be_loaded() -> None:
     for point in entry_points(name="ampho"):
-        assert callable(point.load())
+        assert callable(point.load()) or point.group == "pytest11"
 
 
 def test_all_is_the_sum_of_the_extras() -> None:

@@ -29,7 +29,7 @@ class Clones:
     def __init__(self, databases: AppDatabases, open_template: Callable[[], Template]) -> None:
         self._databases = databases
         self._open = open_template
-        self.template = open_template()
+        self.template: Template = open_template()
         self._next: Future[Clone] | None = None
         self._used: list[Clone] = []
         self._dropping: Template | None = None

@@ -12,7 +12,7 @@ from flask.sansio.app import App
 
 from ampho.commands import Commands
 from ampho.errors import AmphoError
-from ampho.extension import AsyncExtension, extension_of
+from ampho.extension import AsyncExtension, SyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
 from ampho.testing.clones import Clones
 from ampho.testing.engines import app_in_one_transaction, configuration, own_databases, redirect_app, refuse_app
@@ -67,8 +67,8 @@ class AppDatabases:
     """
 
     def __init__(self, app: App, server: Callable[[], URL | None]) -> None:
-        self.app = app
-        self.ampho = extension_of(app)
+        self.app: App = app
+        self.ampho: SyncExtension | AsyncExtension = extension_of(app)
         self._server = cache(server)
         self._configured = configuration(app)
         self._clones: dict[tuple[str, bool], Clones] = {}
