@@ -202,7 +202,8 @@ class Commands:
             )
 
         try:
-            compared = self._running.on_each(compare, own, observer, scratch=scratch)
+            point = packages[0] if len(packages) == 1 else "heads"
+            compared = self._running.on_each(compare, own, observer, scratch=point if scratch else None, x=x)
         except DatabasesError as exc:  # nothing is written, so there are no results for the other databases
             raise databases_error(exc.errors, {}, others=exc.results) from exc
         found = generate.write(compared, dry_run=dry_run, asks=asks)
@@ -296,9 +297,10 @@ class Commands:
 
         def check(on: Opened) -> tuple[Drift, ...]:
             own = on.project.living_here(packages)
-            return generate.check(on.project, on.connection, own, scratch=scratch, x=x, observer=on.observer)
+            return generate.check(on.project, on.connection, own, scratch=on.scratch, x=x, observer=on.observer)
 
-        return self._running.on_each(check, database, observer, packages=packages, scratch=scratch)
+        point = "heads" if scratch else None
+        return self._running.on_each(check, database, observer, packages=packages, scratch=point, x=x)
 
     def lint(
         self,

@@ -442,9 +442,7 @@ class Extension(ABC):
         return in_folder(url, Path(app.instance_path))
 
     @contextmanager
-    def migrating_connection(
-        self, app: App, engine: Engine, project: Project, *, scratch: bool = False
-    ) -> Iterator[Connection]:
+    def migrating_connection(self, app: App, engine: Engine, project: Project) -> Iterator[Connection]:
         """Open the connection for migrations. If the engine is async, call this method in a greenlet.
 
         The connection is opened like the app's own connections, but is not returned to a pool, so that an app that
@@ -452,15 +450,11 @@ class Extension(ABC):
 
         :param engine: the app's engine for the database; for a database of a group, its engine for ``default``.
         :param project: the part of the app's project that belongs to the database.
-        :param scratch: whether to connect to a throwaway database.
         """
         from ampho.database.connection import connect
-        from ampho.database.scratch import scratch_connection
 
-        # A throwaway database has no schemas.
-        engine, setting = self.migrating_engine(app, engine, project, with_schema=not scratch)
-        opened = partial(connect, setting=setting)
-        with scratch_connection(engine, opened) if scratch else opened(engine) as connection:
+        own, setting = self.migrating_engine(app, engine, project)
+        with connect(own, setting) as connection:
             yield connection
 
     def create_missing(self, app: App, engine: Engine, project: Project) -> tuple[str, ...]:

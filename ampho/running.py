@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.queries import VersionTable
-    from ampho.migrate.template import Point, Template
+    from ampho.migrate.template import Point, Scratch, Template
 
 T = TypeVar("T")
 
@@ -55,14 +55,15 @@ class Framework(ABC):
         """
 
     @abstractmethod
-    def connect(
-        self, project: Project, *, scratch: bool = False, renews: bool = False
-    ) -> AbstractContextManager[Connection]:
+    def connect(self, project: Project, *, renews: bool = False) -> AbstractContextManager[Connection]:
         """Open the connection for migrations of a database, and close it afterwards.
 
-        :param scratch: whether to connect to a throwaway database instead of the app's database.
         :param renews: whether the schema may change, so that pooled connections that cache it have to be replaced.
         """
+
+    @abstractmethod
+    def ended(self, opened: AbstractContextManager[T]) -> AbstractContextManager[T]:
+        """Return a context manager that also ends if the command is cancelled meanwhile."""
 
     @abstractmethod
     def create(self, project: Project) -> tuple[str, ...]:
@@ -100,23 +101,27 @@ class Opened:
     :ivar project: the part of the app's project that belongs to the database.
     :ivar connection: the connection for migrations.
     :ivar observer: receives the events of the command.
+    :ivar scratch: the throwaway database that is used instead, if it is one.
     """
 
     project: Project
     connection: Connection
     observer: Observer | None
+    scratch: Scratch | None = None
 
 
 class How(TypedDict, total=False):
     """How a command opens a database.
 
-    :ivar scratch: whether to use a throwaway database instead.
+    :ivar scratch: the specifier to which a throwaway database is upgraded, which is used instead.
+    :ivar x: values for ``context.get_x_argument()`` in that upgrade.
     :ivar renews: whether the schema may change.
     :ivar mending: the package whose parallel heads need no warning, because the command joins them.
     :ivar of_folders: whether to warn about packages without a migrations folder; true by default.
     """
 
-    scratch: bool
+    scratch: str | None
+    x: Sequence[str]
     renews: bool
     mending: str
     of_folders: bool
@@ -213,10 +218,10 @@ class Running:
             from ampho.migrate.observers import Named
 
             observer = Named(observer, name)
-        with naming_one_of(self._whole, name), self._connected(project, observer, **how) as connection:
-            if not how.get("scratch"):
-                self._check_distinct(name, connection)
-            result = named(work(Opened(project, connection, observer)), name)
+        with naming_one_of(self._whole, name), self._connected(project, observer, **how) as opened:
+            if opened.scratch is None:
+                self._check_distinct(name, opened.connection)
+            result = named(work(opened), name)
             return selecting(result, name) if is_one_of_several else result
 
     def create(
@@ -325,15 +330,20 @@ class Running:
         return tables
 
     @contextmanager
-    def _connected(self, project: Project, observer: Observer | None, **how: Unpack[How]) -> Iterator[Connection]:
-        """Yield a connection for migrations, while no other run is in progress."""
+    def _connected(self, project: Project, observer: Observer | None, **how: Unpack[How]) -> Iterator[Opened]:
+        """Yield a database with a connection for migrations, while no other run is in progress."""
         is_done = False
-        scratch, renews = how.get("scratch", False), how.get("renews", False)
+        specifier = how.get("scratch")
         with self.unconnected(project, observer, how.get("mending"), of_folders=how.get("of_folders", True)):
             try:
-                with self.framework.connect(project, scratch=scratch, renews=renews) as connection:
-                    yield connection
-                    is_done = True
+                if specifier is None:
+                    with self.framework.connect(project, renews=how.get("renews", False)) as connection:
+                        yield Opened(project, connection, observer)
+                        is_done = True
+                else:
+                    with self.framework.ended(self._scratch(project, specifier, how.get("x", ()))) as found:
+                        yield Opened(project, found.connection, observer, found)
+                        is_done = True
             except Exception as exc:
                 if isinstance(exc, AmphoError) or not is_of_database(exc):
                     raise
@@ -363,9 +373,13 @@ class Running:
         """Yield the project of one database, and a connection if the work needs the database."""
         name = self._whole.homes.select_one(database, command)
         project = self._whole.of(name)
-        opened = self._connected(project, observer) if online else self.unconnected(project, observer)
-        with naming_one_of(self._whole, name), opened as connection:
-            yield project, connection
+        with naming_one_of(self._whole, name):
+            if online:
+                with self._connected(project, observer) as opened:
+                    yield project, opened.connection
+            else:
+                with self.unconnected(project, observer):
+                    yield project, None
 
     # ---- Templates ----
 
@@ -401,12 +415,19 @@ class Running:
                 key = self._find_or_build(Point(project, ["heads"], x), store)
                 store.provide(key, str(project.url.database))
 
+    @contextmanager
+    def _scratch(self, project: Project, specifier: str, x: Sequence[str]) -> Iterator[Scratch]:
+        from ampho.migrate.template import Point, scratch
+
+        with closing(self._store(project, None)) as store, scratch(Point(project, [specifier], x), store) as found:
+            yield found
+
     def _store(self, project: Project, server: str | URL | None) -> Store:
         from ampho.database.connection import connect
         from ampho.database.store import store_for
 
         with naming_one_of(self._whole, project.database):
-            engine, setting = self.framework.migrating_engine(project)
+            engine, setting = self.framework.migrating_engine(project, with_schema=False)
             if server is not None:
                 engine = _on_server(engine, server)
             return store_for(engine, partial(connect, setting=setting))

@@ -164,6 +164,12 @@ class Server:
             yield
         finally:
             if self.backend == "postgresql":
+                with _connect(self.url) as connection:
+                    owned = connection.execute(
+                        text("SELECT datname FROM pg_database WHERE datdba = to_regrole(:n)"), {"n": name}
+                    )
+                    templates = [each for (each,) in owned if each.startswith("ampho_template_")]
+                self.execute(*(f"DROP DATABASE {each}" for each in templates))
                 self.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER", f"DROP OWNED BY {name}")
             self.execute(f"DROP {'ROLE' if self.backend == 'postgresql' else 'USER'} {name}")
 

@@ -47,7 +47,7 @@ class QuartFramework(Framework):
         return exclusive(self.sleep)
 
     @contextmanager
-    def connect(self, project: Project, *, scratch: bool = False, renews: bool = False) -> Iterator[Connection]:
+    def connect(self, project: Project, *, renews: bool = False) -> Iterator[Connection]:
         """Open the connection for migrations, and close it at the end, even if the command is cancelled.
 
         :param renews: whether the schema may change. Connections of asyncpg remember the types and statements of the
@@ -56,15 +56,22 @@ class QuartFramework(Framework):
         """
         engine = self._engine(project)
         commits: list[object] = []
-        stack = ExitStack()
         try:
-            connection = self._open(engine, project, stack, scratch=scratch)
-            event.listen(connection, "commit", commits.append)
-            yield connection
+            with self.ended(self._opened(engine, project)) as connection:
+                event.listen(connection, "commit", commits.append)
+                yield connection
         finally:
-            await_only(finish(greenlet_spawn(stack.close)))
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
+
+    @contextmanager
+    def ended(self, opened: AbstractContextManager[T]) -> Iterator[T]:
+        """Enter a context manager, and leave it in a task of its own, which is not cancelled with the command."""
+        stack = ExitStack()
+        try:
+            yield stack.enter_context(opened)
+        finally:
+            await_only(finish(greenlet_spawn(stack.close)))
 
     def create(self, project: Project) -> tuple[str, ...]:
         """Create a database, or the schema that it is, if it does not exist, and return what was created."""
@@ -97,15 +104,18 @@ class QuartFramework(Framework):
             if running:
                 await_only(finish(asyncio.wait(running)))
 
-    def _open(self, engine: AsyncEngine, project: Project, stack: ExitStack, *, scratch: bool) -> Connection:
-        opened = self._extension.migrating_connection(self._app, engine.sync_engine, project, scratch=scratch)
-        try:
-            return stack.enter_context(opened)
-        except Exception:  # raised again below, whatever its type
-            if engine.dialect.driver == "aiosqlite":
-                # aiosqlite's thread still passes a result to the loop, and prints a traceback if the loop closes first.
-                self.sleep(_CLOSING_SECONDS)
-            raise
+    @contextmanager
+    def _opened(self, engine: AsyncEngine, project: Project) -> Iterator[Connection]:
+        with ExitStack() as stack:
+            try:
+                opened = self._extension.migrating_connection(self._app, engine.sync_engine, project)
+                connection = stack.enter_context(opened)
+            except Exception:  # raised again below, whatever its type
+                if engine.dialect.driver == "aiosqlite":
+                    # aiosqlite's thread still passes a result to the loop, and prints a traceback if the loop closes.
+                    self.sleep(_CLOSING_SECONDS)
+                raise
+            yield connection
 
     def sleep(self, seconds: float) -> None:
         """Wait for a number of seconds, without blocking the loop."""

@@ -42,6 +42,11 @@ def keys(project: Project, revisions: Iterable[Revision], *, server: str, x: Seq
     return found
 
 
+def reverted(key: str) -> str:
+    """Return the key of a database that was reverted to nothing after all revisions of a template."""
+    return _digest(f"{key} reverted".encode())
+
+
 def _digest(content: bytes) -> str:
     return hashlib.blake2s(content, digest_size=_SIZE).hexdigest()
 

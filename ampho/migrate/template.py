@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ampho._text import shown_path
+from ampho.errors import DatabaseError
+from ampho.history.files import read_bytes
 from ampho.migrate import fingerprint
 from ampho.migrate.executor import upgrade
 from ampho.migrate.plan import plan_upgrade
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from ampho.database.store import Store
     from ampho.history.revision import Revision
     from ampho.migrate.project import Project
+
+_SCHEMA = re.compile(rb"""\bschema\s*=\s*["']""")
 
 KEPT = 10
 """The number of templates that are kept in a store; of the others, those that were used least recently are dropped."""
@@ -49,7 +55,7 @@ class Point:
         graph = self.project.graph
         for specifier in self.specifiers:
             self.project.check_migratable(specifier)
-        plans = [plan_upgrade(graph, (), specifier) for specifier in self.specifiers]
+        plans = [plan_upgrade(graph, (), specifier) for specifier in self._used()]
         return [graph[each] for each in graph.sort({step.revision.id for plan in plans for step in plan.steps})]
 
     def keys(self, server: str) -> list[str]:
@@ -61,9 +67,34 @@ class Point:
 
         :raises RevisionFailedError: if a revision fails.
         """
-        for specifier in self.specifiers:
+        check_schemas(self.project, connection)
+        for specifier in self._used():
             upgrade(self.project, connection, specifier, scratch=True, x=self.x)
             connection.rollback()  # ends the transaction of a run that had nothing to do
+
+    def _used(self) -> list[str]:
+        """Return the specifiers without those of packages that have no revisions yet."""
+        graph = self.project.graph
+        return [each for each in self.specifiers if each not in graph.packages or graph.of_package(each)]
+
+
+def check_schemas(project: Project, connection: Connection) -> None:
+    """Check that no revision names a schema, which is a real database on MariaDB, MySQL, and SQLite.
+
+    :param connection: a connection to a throwaway database.
+    :raises DatabaseError: if a revision names a schema, unless schemas are a part of their database.
+    """
+    if connection.dialect.name == "postgresql":
+        return
+    graph = project.graph
+    for revision in (graph[revision_id] for revision_id in graph.ids if graph.has_file(revision_id)):
+        with suppress(OSError):  # The run reports a file that cannot be read.
+            if _SCHEMA.search(read_bytes(revision.file)):
+                raise DatabaseError(
+                    f"{shown_path(revision.path)} names a schema, which is a database of its own here, so the revision"
+                    " would change that database, and not only the throwaway one. Do without --scratch, or without a"
+                    " template."
+                )
 
 
 def find_or_build(point: Point, store: Store) -> str:
@@ -99,6 +130,38 @@ def _build(point: Point, store: Store, keys: Sequence[str]) -> None:
             point.upgrade(connection)
         store.publish(name, keys[-1])
         stack.pop_all()
+
+
+@dataclass
+class Scratch:
+    """A throwaway database, a clone of a template.
+
+    :ivar connection: a connection to it.
+    :ivar was_reverted: whether a clone of the same template was reverted to nothing before.
+    :ivar is_reverted: whether this one is, which is remembered; false unless the caller sets it.
+    """
+
+    connection: Connection
+    was_reverted: bool
+    is_reverted: bool = False
+
+
+@contextmanager
+def scratch(point: Point, store: Store) -> Iterator[Scratch]:
+    """Yield a throwaway database at a point of the histories, and drop it at the end."""
+    key, name = find_or_build(point, store), store.new_name("scratch")
+    reverted = fingerprint.reverted(key)
+    try:
+        store.copy(key, name)
+        with store.connection(name) as connection:
+            found = Scratch(connection, reverted in store.templates())
+            yield found
+        if found.was_reverted:
+            store.touch(reverted)
+        elif found.is_reverted:
+            store.publish(name, reverted)
+    finally:
+        store.drop(name)
 
 
 @dataclass

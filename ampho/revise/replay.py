@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ampho._text import counted, listed, shown_path
+from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
-from ampho.history.files import read_bytes
 from ampho.history.losses import functions
 from ampho.migrate.executor import revert_scratch, upgrade
 from ampho.migrate.project import Project
+from ampho.migrate.template import check_schemas
 from ampho.revise.lint import is_empty, why_irreversible
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 _NO_SCHEMA = ("bulk_insert", "execute", "f", "get_bind", "get_context", "inline_literal", "run_async")
 """The functions of ``alembic.op`` that do not change the schema."""
-_SCHEMA = re.compile(rb"""\bschema\s*=\s*["']""")
 
 
 def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
@@ -34,24 +31,11 @@ def replay(project: Project, connection: Connection, specifier: str, x: Sequence
     """
     if specifier in project.graph.packages and not project.graph.of_package(specifier):
         return
-    if connection.dialect.name != "postgresql":
-        _check_schemas(project)
+    check_schemas(project, connection)
     upgrade(project, connection, specifier, scratch=True, x=x)
     connection.rollback()  # ends the transaction of a run that had nothing to do
     if connection.dialect.name == "sqlite" and specifier == "heads":  # a single package may reference tables of others
         _check_keys(connection)
-
-
-def _check_schemas(project: Project) -> None:
-    """Check that no revision names a schema, which is a real database on MariaDB, MySQL, and SQLite."""
-    graph = project.graph
-    for revision in (graph[revision_id] for revision_id in graph.ids if graph.has_file(revision_id)):
-        with suppress(OSError):  # The run reports a file that cannot be read.
-            if _SCHEMA.search(read_bytes(revision.file)):
-                raise DatabaseError(
-                    f"{shown_path(revision.path)} names a schema, which is a database of its own here, so the revision"
-                    " would change that database, and not only the throwaway one. Run the command without --scratch."
-                )
 
 
 def _check_keys(connection: Connection) -> None:

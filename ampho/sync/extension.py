@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Ampho(SyncExtension):
@@ -216,11 +217,13 @@ class FlaskFramework(Framework):
         """Block this thread until no other run is in progress in this process."""
         return exclusive()
 
-    def connect(
-        self, project: Project, *, scratch: bool = False, renews: bool = False
-    ) -> AbstractContextManager[Connection]:
+    def connect(self, project: Project, *, renews: bool = False) -> AbstractContextManager[Connection]:
         """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
-        return self._extension.migrating_connection(self._app, self._engine(project), project, scratch=scratch)
+        return self._extension.migrating_connection(self._app, self._engine(project), project)
+
+    def ended(self, opened: AbstractContextManager[T]) -> AbstractContextManager[T]:
+        """Return a context manager as it is, because an exception ends it."""
+        return opened
 
     def create(self, project: Project) -> tuple[str, ...]:
         """Create a database, or the schema that it is, if it does not exist, and return what was created."""

@@ -36,7 +36,6 @@ from ampho.database.lock import holder, locked
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
 from ampho.database.schema import KeptConnection, member_engine, schema_of, with_schema
-from ampho.database.scratch import scratch_connection
 from ampho.errors import ConfigurationError, DatabaseError, DriverError, LockTimeoutError, RevisionFailedError
 from ampho.migrate import executor, queries
 from ampho.migrate.sql import upgrade_sql
@@ -406,25 +405,6 @@ def test_the_lock_of_a_database_has_the_key_of_earlier_releases(project: Project
 
     with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
         inside(each, use)
-
-
-@pytest.mark.drivers("postgresql")
-def test_a_throwaway_database_has_the_schema_too(project: Project, database: Database) -> None:
-    project.package("core")
-    project.revision("core", "core_1", upgrade="op.create_table('thing', sa.Column('id', sa.Integer))")
-    database.run('CREATE SCHEMA "Tenant"')
-    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
-        packages = each.ampho.project(each.app)
-
-        def use(engine: Engine) -> None:
-            member = with_schema(unpooled(engine), "Tenant", "tenants")
-            with scratch_connection(member, partial(connect, setting="tenants")) as connection:
-                assert connection.dialect.default_schema_name == "Tenant"
-                executor.upgrade(packages, connection, scratch=True)
-                assert "thing" in inspect(connection).get_table_names("Tenant")
-
-        inside(each, use)
-    assert tables(database, "Tenant") == []
 
 
 def test_another_address(project: Project, database: Database, make_database: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,75 @@ def test_a_database_of_a_group_is_provisioned_from_a_template(
 
     assert [run.steps for run in runs] == [(), (), ()]
     assert (found, columns) == ([("Ann",)], [])
+
+
+EVERYTHING = """\
+op.create_table(
+    "kinds",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.Enum("old", "new", name="kind"), nullable=False, server_default="new"),
+    sa.Column("price", sa.Numeric(8, 2), nullable=False, server_default="0"),
+    sa.Column("customer", sa.Integer, sa.ForeignKey("customers.id", ondelete="CASCADE")),
+    sa.Column("at", sa.DateTime, server_default="2020-01-01 00:00:00"),
+    sa.CheckConstraint("price >= 0", name="kinds_price"),
+)
+op.create_index("kinds_price_at", "kinds", ["price", "at"])
+op.create_table("parents", sa.Column("id", sa.Integer, sa.ForeignKey("kinds.id"), primary_key=True))
+op.execute("CREATE VIEW dear AS SELECT id, price FROM kinds WHERE price > 100")
+kinds = sa.table("kinds", sa.column("id"), sa.column("price"), sa.column("customer"))
+op.bulk_insert(kinds, [{"price": price, "customer": 7} for price in (1, 200, 300)])
+op.execute(sa.delete(kinds).where(kinds.c.price == 300))
+"""
+OF_POSTGRES = """\
+op.execute("CREATE SEQUENCE numbers START 5")
+op.execute("SELECT nextval('numbers')")
+op.execute("CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")
+op.execute("CREATE FUNCTION twice(n integer) RETURNS integer LANGUAGE sql AS 'SELECT 2 * n'")
+op.execute("CREATE SCHEMA archive")
+op.execute("CREATE TABLE archive.kinds (LIKE kinds INCLUDING ALL)")
+op.execute("CREATE EXTENSION IF NOT EXISTS plpgsql")
+"""
+OF_MARIADB = """\
+op.execute("CREATE SEQUENCE numbers START WITH 5")
+op.execute("SELECT NEXTVAL(numbers)")
+op.execute("CREATE FUNCTION twice(n INT) RETURNS INT DETERMINISTIC RETURN 2 * n")
+op.execute("CREATE TRIGGER priced BEFORE INSERT ON kinds FOR EACH ROW SET NEW.price = NEW.price + 1")
+"""
+ASKED = {
+    "sqlite": ["SELECT type, name, sql FROM sqlite_master ORDER BY name"],
+    "postgresql": [
+        "SELECT last_value, is_called FROM numbers",
+        "SELECT twice(21)",
+        "SELECT extname, extversion FROM pg_extension ORDER BY 1",
+        "SELECT typname, typtype FROM pg_type WHERE typname IN ('kind', 'positive') ORDER BY 1",
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'archive' ORDER BY 1",
+    ],
+    "mariadb": [
+        "SELECT NEXTVAL(numbers)",
+        "SELECT twice(21)",
+        "SHOW CREATE TABLE kinds",
+        "SELECT action_statement, definer FROM information_schema.triggers WHERE trigger_schema = DATABASE()",
+        "SELECT @@collation_database",
+    ],
+}
+
+
+def contents(database: Database) -> list[object]:
+    """Return all that two databases must have in common, and what they do next."""
+    asked = [database.query(statement) for statement in ASKED[database.backend]]
+    journal = database.query("SELECT revision, outcome, checksum FROM ampho_journal ORDER BY id")
+    database.run("INSERT INTO kinds (customer) VALUES (7)")
+    return [database.schema(), database.data(), database.query("SELECT max(id) FROM kinds"), asked, journal]
+
+
+def test_a_clone_has_all_that_a_replay_makes(shop: Project, database: Database) -> None:
+    of_server = {"postgresql": OF_POSTGRES, "mariadb": OF_MARIADB}.get(database.backend, "")
+    shop.revision("orders", "orders_1000000003", "orders_1000000001", "accounts", upgrade=EVERYTHING + of_server)
+    with opened(shop, database) as each:
+
+        def clone(commands: Commands) -> list[object]:
+            with commands.template() as template, template.clone() as clone:
+                return contents(replace(database, url=clone.url))
+
+        each.call("upgrade")
+        assert each.call("call", clone) == contents(database)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
     from sqlalchemy.engine import Connection
 
+    from ampho.migrate.template import Scratch
     from ampho.revise.autogenerate.ask.questions import Question
     from ampho.revise.autogenerate.operations.changes import Changes
 
@@ -251,14 +252,14 @@ def check(
     connection: Connection,
     packages: Sequence[str] = (),
     *,
-    scratch: bool = False,
+    scratch: Scratch | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> tuple[Drift, ...]:
     """Return how the models of packages differ from the database, for ``db-check``.
 
-    :param scratch: whether the database is a throwaway database, on which the histories of all packages run first,
-        and are reverted afterwards.
+    :param scratch: the throwaway database, if it is one. The histories of all packages ran on it, and are reverted
+        afterwards, unless that was done before.
     """
     names = [project.package(name).name for name in packages] or [package.name for package in project.packages]
     warn = (observer or Observer()).warned
@@ -281,10 +282,11 @@ def check(
         return tuple(drifts)
 
     drifts = query_env(project, connection, x, compare, _COMPARE)
-    if scratch:
+    if scratch and not scratch.was_reverted:
         connection.rollback()  # ends the transaction of the comparison
         if warning := replay_back(project, connection, x):
             warn(warning)
+        scratch.is_reverted = not warning
     return drifts
 
 
