@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ampho._text import shown_path
-from ampho.errors import DatabaseError
+from ampho.errors import AmphoError, DatabaseError
 from ampho.history.files import read_bytes
 from ampho.migrate import fingerprint
 from ampho.migrate.executor import upgrade
@@ -120,8 +120,7 @@ def _build(point: Point, store: Store, keys: Sequence[str]) -> None:
     """Build a template under another name, on top of the latest one that the history goes through."""
     present, name = {*store.templates()}, store.new_name("build")
     base = next((key for key in reversed(keys) if key in present), None)
-    with ExitStack() as stack:
-        stack.callback(store.drop, name)
+    with _dropped_on_error(store, name):
         if base is None:
             store.create(name)
         else:
@@ -129,7 +128,6 @@ def _build(point: Point, store: Store, keys: Sequence[str]) -> None:
         with store.connection(name) as connection:
             point.upgrade(connection)
         store.publish(name, keys[-1])
-        stack.pop_all()
 
 
 @dataclass
@@ -149,19 +147,34 @@ class Scratch:
 @contextmanager
 def scratch(point: Point, store: Store) -> Iterator[Scratch]:
     """Yield a throwaway database at a point of the histories, and drop it at the end."""
-    key, name = find_or_build(point, store), store.new_name("scratch")
-    reverted = fingerprint.reverted(key)
-    try:
-        store.copy(key, name)
+    name, key = store.new_name("scratch"), find_or_build(point, store) if store.can_copy() else None
+    reverted = key and fingerprint.reverted(key)
+    with _dropped_on_error(store, name):
+        if key is None:
+            store.create(name)
+        else:
+            store.copy(key, name)
         with store.connection(name) as connection:
-            found = Scratch(connection, reverted in store.templates())
+            if key is None:
+                point.upgrade(connection)
+            found = Scratch(connection, was_reverted=reverted is not None and reverted in store.templates())
             yield found
-        if found.was_reverted:
-            store.touch(reverted)
-        elif found.is_reverted:
+        if reverted and found.is_reverted:
             store.publish(name, reverted)
-    finally:
-        store.drop(name)
+        else:
+            store.drop(name)
+    if reverted and found.was_reverted:
+        store.touch(reverted)
+
+
+@contextmanager
+def _dropped_on_error(store: Store, name: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(AmphoError):  # which would hide the error that matters
+            store.drop(name)
+        raise
 
 
 @dataclass

@@ -206,7 +206,7 @@ def test_a_file_is_not_taken_for_the_database_in_memory(project: Project, databa
 def scratch_databases(database: Database) -> list[str]:
     names = {
         "postgresql": "SELECT datname FROM pg_database",
-        "mariadb": "SELECT schema_name FROM information_schema.schemata",
+        "mariadb": "SELECT schema_name FROM information_schema.schemata WHERE schema_comment = ''",
     }
     return [name for (name,) in database.query(names[database.backend]) if name.startswith("ampho_scratch_")]
 

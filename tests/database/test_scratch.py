@@ -25,7 +25,7 @@ PASSWORD = "p%40:/@#'"
 ON_SERVERS = ("postgresql", "mariadb")
 DATABASES = {
     "postgresql": "SELECT datname FROM pg_database",
-    "mariadb": "SELECT schema_name FROM information_schema.schemata",
+    "mariadb": "SELECT schema_name FROM information_schema.schemata WHERE schema_comment = ''",
 }
 
 

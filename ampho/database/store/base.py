@@ -44,6 +44,10 @@ class Store(ABC):
         self._numbers = count(1)
         self._named: set[str] = set()  # the databases that the caller named, and this store created
 
+    def can_copy(self) -> bool:
+        """Return whether this store can copy databases of the server."""
+        return True
+
     @abstractmethod
     def templates(self) -> list[str]:
         """Return the keys of the complete templates, the most recently used first."""

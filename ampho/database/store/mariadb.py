@@ -29,8 +29,9 @@ _DATABASES = text(
 )
 _ONE_DATABASE = text("SELECT schema_comment FROM information_schema.schemata WHERE schema_name = :name")
 _SERVER = (
-    "SELECT VERSION(), CURRENT_USER(), @@GLOBAL.sql_mode, @@GLOBAL.character_set_server, @@GLOBAL.collation_server,"
-    " @@GLOBAL.lower_case_table_names, @@GLOBAL.default_storage_engine, @@GLOBAL.innodb_default_row_format"
+    "SELECT VERSION(), CURRENT_USER(), @@sql_mode, @@GLOBAL.character_set_server, @@GLOBAL.collation_server,"
+    " @@GLOBAL.lower_case_table_names, @@default_storage_engine, @@GLOBAL.innodb_default_row_format,"
+    " @@collation_connection, @@time_zone"
 )
 _SESSION = (
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0,"
@@ -115,8 +116,13 @@ class MariaDBStore(ServerStore):
             self._mark(server, name, key)
         return None
 
+    def can_copy(self) -> bool:
+        """Return whether the server is MariaDB, not MySQL, whose databases this store cannot copy."""
+        with self._managing("ampho_*") as server:
+            return bool(server.dialect.is_mariadb)  # type: ignore[attr-defined]
+
     def server(self) -> str:
-        """Return the version, the user, and the defaults of new databases."""
+        """Return the version, the user, and the defaults of new databases and of the app's connections."""
         with self._managing("ampho_*") as server:
             return repr(tuple(server.exec_driver_sql(_SERVER).one()))
 
@@ -183,7 +189,8 @@ def _using(server: Connection, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        server.exec_driver_sql(f"USE {quote(server, str(server.engine.url.database))}")
+        if server.engine.url.database:
+            server.exec_driver_sql(f"USE {quote(server, server.engine.url.database)}")
 
 
 def _read(server: Connection, source: str) -> _Recipe:

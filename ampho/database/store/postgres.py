@@ -29,7 +29,8 @@ _DATABASES = text(
 )
 _SERVER = """
 SELECT version(), current_user, pg_encoding_to_char(encoding), datcollate, datctype,
-    (SELECT string_agg(name || ' ' || default_version, ', ' ORDER BY name) FROM pg_available_extensions)
+    (SELECT string_agg(name || ' ' || default_version, ', ' ORDER BY name) FROM pg_available_extensions),
+    current_setting('search_path'), current_setting('TimeZone')
 FROM pg_database WHERE datname = 'template1'
 """
 _KEY = bindparam("key", type_=BigInteger)
@@ -70,7 +71,7 @@ class PostgresStore(ServerStore):
         return None
 
     def server(self) -> str:
-        """Return the version, the user, the locale of new databases, and the extensions that can be installed."""
+        """Return the version, the user, the locale, the extensions, and the settings of the app's connections."""
         with self._managing("ampho_*") as server:
             return repr(tuple(server.exec_driver_sql(_SERVER).one()))
 
