@@ -364,6 +364,8 @@ def test_remedies_for_missing_revisions_select_the_database(each: Facade, three:
     missing = json.loads(each.run("db-current", "--json").stdout)["databases"][2]["current"]["missing"]
     assert "'ampho db-forget trail_1 --database audit'" in missing[0]["means"]
     assert "'ampho db-forget trail_1 --database audit'" in each.run("db-status").stdout
+    warning = "Warning: There are missing revisions: trail_1 of trail in audit; see 'ampho db-current'.\n"
+    assert each.run("db-up", "--plan").stderr == warning
     asked = each.run("db-forget", "trail_1", "-d", "audit").stderr
     assert "run 'ampho db-down --database audit'" in asked
     assert each.error_line("db-forget", "trail").startswith("db-forget works on one database, and the app has 3")
