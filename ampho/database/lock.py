@@ -240,6 +240,11 @@ class _Lock:
         return "connection {}, {}@{}".format(*row)
 
 
+def mariadb_lock(database: str) -> str:
+    """Return the name of the lock of a database on MariaDB, which is short, and unique among those on the server."""
+    return f"ampho_{hashlib.blake2b(database.encode(), digest_size=16).hexdigest()}"
+
+
 class _MariaDBLock(_Lock):
     TRY = text("SELECT GET_LOCK(:name, 0)")
     FREE = text("SELECT RELEASE_LOCK(:name)")
@@ -248,9 +253,7 @@ class _MariaDBLock(_Lock):
     def __init__(self, connection: Connection) -> None:
         database = connection.execute(text("SELECT DATABASE()")).scalar()
         connection.rollback()
-        # The name of a lock must be short, and unique among all databases on the server.
-        name = f"ampho_{hashlib.blake2b(str(database).encode(), digest_size=16).hexdigest()}"
-        super().__init__(connection, name=name)
+        super().__init__(connection, name=mariadb_lock(str(database)))
 
 
 class _PostgresLock(_Lock):

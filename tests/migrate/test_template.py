@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, inspect, text
 
 import ampho
 from ampho.commands import Commands
+from ampho.database.lock import mariadb_lock
 from ampho.errors import DatabaseNameError, RevisionFailedError
 from ampho.history.host import TEMPLATES
 
@@ -129,28 +131,56 @@ def test_a_failed_build_leaves_nothing(shop: Project, database: Database, tmp_pa
     assert list(tmp_path.glob("ampho-*/*.db")) == []
 
 
-@pytest.mark.drivers("sqlite")
+@contextmanager
+def tenants(each: Facade, database: Database, tmp_path: Path, *names: str) -> Iterator[dict[str, Database]]:
+    """Add a group with databases that do not exist yet, and drop them at the end."""
+    is_file = database.backend == "sqlite"
+    urls = {name: str(tmp_path / f"{name}.db") if is_file else f"{database.name}_{name}" for name in names}
+    found = {name: replace(database, url=database.url.set(database=url)) for name, url in urls.items()}
+
+    @each.ampho.databases("tenants", packages=["accounts"])  # type: ignore[untyped-decorator]
+    def listed() -> list[ampho.Database]:
+        return [ampho.Database(name, url=tenant.url) for name, tenant in found.items()]
+
+    yield found
+    if not is_file:
+        database.run(*(f"DROP DATABASE IF EXISTS {tenant.name}" for tenant in found.values()))
+
+
 def test_a_database_of_a_group_is_provisioned_from_a_template(
     shop: Project, database: Database, tmp_path: Path
 ) -> None:
     names = ["acme", "initech"]
-    urls = {name: database.url.set(database=str(tmp_path / f"{name}.db")) for name in names}
-    with opened(shop, database) as each:
-
-        @each.ampho.databases("tenants", packages=["accounts"])
-        def tenants() -> list[ampho.Database]:
-            return [ampho.Database(name, url=url) for name, url in urls.items()]
-
+    with opened(shop, database) as each, tenants(each, database, tmp_path, *names) as found:
         runs = [each.call("provision", f"tenants/{name}") for name in (*names, "acme")]
-        with sqlite3.connect(tmp_path / "initech.db") as connection:
-            found = connection.execute("SELECT name FROM customers").fetchall()
-            columns = connection.execute("SELECT name FROM sqlite_master WHERE name = 'orders'").fetchall()
-        connection.close()
+        assert {name: tenant.query("SELECT name FROM customers") for name, tenant in found.items()} == {
+            "acme": [("Ann",)],
+            "initech": [("Ann",)],
+        }
+        assert found["acme"].tables() == ["alembic_version", "customers"]
         with pytest.raises(DatabaseNameError, match="not a database of a group"):
             each.call("provision", "default")
 
     assert [run.steps for run in runs] == [(), (), ()]
-    assert (found, columns) == ([("Ann",)], [])
+
+
+@pytest.mark.drivers("mariadb+pymysql")
+def test_no_process_migrates_a_database_before_its_copy_is_complete(
+    shop: Project, database: Database, tmp_path: Path
+) -> None:
+    with opened(shop, database) as each, tenants(each, database, tmp_path, "acme") as found:
+        acme = found["acme"]
+        with database.connect() as connection, ThreadPoolExecutor() as threads:
+            lock = {"name": mariadb_lock(acme.name)}
+            connection.execute(text("SELECT GET_LOCK(:name, 0)"), lock)
+            running = threads.submit(each.call, "provision", "tenants/acme")
+            exists = "SELECT 1 FROM information_schema.schemata WHERE schema_name = :name"
+            with pytest.raises(TimeoutError):
+                running.result(1)
+            assert database.query(exists, name=acme.name) == []
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), lock)
+            running.result(20)
+        assert acme.tables() == ["alembic_version", "customers"]
 
 
 EVERYTHING = """\

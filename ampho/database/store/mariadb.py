@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from ampho.database.lock import pause
+from ampho.database.lock import mariadb_lock, pause
 from ampho.database.store.base import DatabaseExistsError, key_of, run_of
 from ampho.database.store.server import ServerStore, Template, mark, quote, read_mark
 from ampho.errors import ConfigurationError
@@ -96,15 +96,27 @@ class MariaDBStore(ServerStore):
                     server.exec_driver_sql(_SESSION)
                     self._recipes[source] = _read(server, source)
         recipe = self._recipes[source]
-        self._create_copy(name, recipe.options)
-        try:
-            with self._managing(name) as server, _using(server, name):
-                _follow(server, recipe, source)
-                if run_of(name) is None:
-                    server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} COMMENT ''")
-        except BaseException:
-            self._abandon(name)
-            raise
+        with nullcontext() if run_of(name) else self._locked_for_migrations(name):
+            self._create_copy(name, recipe.options)
+            try:
+                with self._managing(name) as server, _using(server, name):
+                    _follow(server, recipe, source)
+                    if run_of(name) is None:
+                        server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} COMMENT ''")
+            except BaseException:
+                self._abandon(name)
+                raise
+
+    @contextmanager
+    def _locked_for_migrations(self, name: str) -> Iterator[None]:
+        """Keep others from migrating a database that is not complete yet."""
+        with self._managing(name) as server:
+            while not self._lock(server, mariadb_lock(name)):
+                pause(self._app_engine, _POLL_SECONDS)
+            try:
+                yield
+            finally:
+                self._unlock(server, mariadb_lock(name))
 
     def publish(self, name: str, key: str) -> None:
         """Turn a build into a template by its comment."""
