@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampho.database.url import parse_url
+from ampho.errors import ConfigurationError
 from ampho.testing.loading import fail, setting
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ _SPEED = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 def server_url(config: pytest.Config) -> URL | None:
-    """Return the URL that ``ampho_server`` names, or None for the servers of the app's own databases.
-
-    :raises ConfigurationError: if it cannot be parsed.
-    """
+    """Return the URL that ``ampho_server`` names, or None for the servers of the app's own databases."""
     named = setting(config, "ampho_server")
     if named == FROM_WHEEL:
         return _started(config)
-    return parse_url(named, "ampho_server") if named else None
+    try:
+        return parse_url(named, "ampho_server") if named else None
+    except ConfigurationError as exc:
+        fail(exc)
 
 
 def _started(config: pytest.Config) -> URL:
