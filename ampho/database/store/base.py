@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ TEMPLATE = "ampho_template_"
 _TEMPORARY = re.compile(r"ampho_(?:build|clone|scratch)_(?P<run>[0-9a-f]{12})_\d+")  # as new_name() returns
 _KEY = re.compile(r"[0-9a-f]{16,40}")
 _POLL_SECONDS = 0.02
+_TOUCH_SECONDS = 300
 
 
 class Store(ABC):
@@ -42,15 +44,12 @@ class Store(ABC):
         self._connect = connect
         self._run = secrets.token_hex(6)
         self._numbers = count(1)
+        self._touched: dict[str, float] = {}
         self._named: set[str] = set()  # the databases that the caller named, and this store created
 
     def can_copy(self) -> bool:
         """Return whether this store can copy databases of the server."""
         return True
-
-    @abstractmethod
-    def templates(self) -> list[str]:
-        """Return the keys of the complete templates, the most recently used first."""
 
     @contextmanager
     def building(self, key: str) -> Iterator[None]:
@@ -72,7 +71,6 @@ class Store(ABC):
         :raises DatabaseError: if the database exists, or cannot be created.
         """
 
-    @abstractmethod
     def copy(self, key: str, name: str) -> None:
         """Copy a complete template.
 
@@ -81,6 +79,13 @@ class Store(ABC):
         :raises DatabaseError: if the template does not exist, ``is_missing`` is true; also if the database ``name``
             exists, or cannot be created.
         """
+        self._copy(key, name)
+        if time.monotonic() > self._touched.get(key, 0.0) + _TOUCH_SECONDS:
+            self.touch(key)
+
+    @abstractmethod
+    def _copy(self, key: str, name: str) -> None:
+        """Copy a template without recording its use."""
 
     @abstractmethod
     def publish(self, name: str, key: str) -> None:
@@ -89,16 +94,37 @@ class Store(ABC):
         If the template already exists, the build is dropped.
         """
 
-    @abstractmethod
     def touch(self, key: str) -> None:
-        """Record that a template was used."""
+        """Record that a template was used. :meth:`copy` also does that from time to time."""
+        self._touched[key] = time.monotonic()
+        self._touch(key)
 
     @abstractmethod
-    def prune(self, keep: int) -> None:
+    def _touch(self, key: str) -> None:
+        """Record that a template was used now."""
+
+    def prune(self, keep: int, unused: float = 3600) -> None:
         """Drop all templates except those that were used most recently.
 
-        :param keep: the number of templates to keep. A template that is being copied is also kept.
+        :param keep: the number of templates to keep.
+        :param unused: the seconds for which other templates are kept, too, because a process may still copy them.
         """
+        before = time.time() - unused
+        for key, used in [*self._used().items()][keep:]:
+            if used <= before:
+                self._forget(key)
+
+    def templates(self) -> list[str]:
+        """Return the keys of the complete templates, the most recently used first."""
+        return [*self._used()]
+
+    @abstractmethod
+    def _used(self) -> dict[str, float]:
+        """Return when the complete templates were used, in seconds since the epoch, the most recent ones first."""
+
+    @abstractmethod
+    def _forget(self, key: str) -> None:
+        """Drop a template."""
 
     @abstractmethod
     def drop(self, *names: str) -> None:

@@ -7,10 +7,10 @@ the rows are copied within the server. A template keeps the name of its build, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -21,7 +21,6 @@ from ampho.database.store.server import ServerStore, Template, mark, quote, read
 from ampho.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import TextClause
     from sqlalchemy.engine import Connection, Engine
 
 _DATABASES = text(
@@ -66,16 +65,23 @@ _COPYING = "ampho copies a template here in the run "
 _POLL_SECONDS = 0.05
 
 
+class _Table(NamedTuple):
+    """The statement that creates a table, and the one that copies its rows, if it has any."""
+
+    definition: str
+    rows: str | None
+
+
 @dataclass
 class _Recipe:
     """The statements that create a copy of a template, in the order in which they are executed."""
 
     options: str
-    tables: list[list[str]]
-    rows: list[str]
-    routines: list[list[str]]
+    sequences: list[_Table]
+    tables: list[_Table]
+    routines: list[str]
     views: list[list[str]]
-    programs: list[list[str]]
+    programs: list[str]
 
 
 class MariaDBStore(ServerStore):
@@ -87,22 +93,16 @@ class MariaDBStore(ServerStore):
         super().__init__(engine, connect)
         self._recipes: dict[str, _Recipe] = {}
 
-    def copy(self, key: str, name: str) -> None:
-        """Copy a template within the server."""
+    def _copy(self, key: str, name: str) -> None:
         source = self._existing(key).name
-        with self._managing(name) as server:
-            if source not in self._recipes:
-                with _using(server, source):
-                    server.exec_driver_sql(_SESSION)
-                    self._recipes[source] = _read(server, source)
+        if source not in self._recipes:
+            with self._managing(source) as server, _using(server, source):
+                self._recipes[source] = _read(server, source)
         recipe = self._recipes[source]
         with nullcontext() if run_of(name) else self._locked_for_migrations(name):
             self._create_copy(name, recipe.options)
             try:
-                with self._managing(name) as server, _using(server, name):
-                    _follow(server, recipe, source)
-                    if run_of(name) is None:
-                        server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} COMMENT ''")
+                self._fill(name, recipe)
             except BaseException:
                 self._abandon(name)
                 raise
@@ -117,6 +117,31 @@ class MariaDBStore(ServerStore):
                 yield
             finally:
                 self._unlock(server, mariadb_lock(name))
+
+    def _fill(self, name: str, recipe: _Recipe) -> None:
+        """Create the objects of a template in a new database, and copy its rows."""
+
+        def create_tables(server: Connection, tables: Sequence[_Table]) -> None:
+            with _using(server, name):
+                for table in tables:
+                    server.exec_driver_sql(table.definition)
+                server.exec_driver_sql("BEGIN")
+                for table in tables:
+                    if table.rows:
+                        server.exec_driver_sql(table.rows)
+                server.exec_driver_sql("COMMIT")
+
+        with self._managing(name) as server:
+            create_tables(server, recipe.sequences)
+            self._share(recipe.tables, create_tables)
+            with _using(server, name):
+                for statement in recipe.routines:
+                    server.exec_driver_sql(statement)
+                recipe.views = _in_order(server, recipe.views)
+                for statement in recipe.programs:
+                    server.exec_driver_sql(statement)
+                if run_of(name) is None:
+                    server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} COMMENT ''")
 
     def publish(self, name: str, key: str) -> None:
         """Turn a build into a template by its comment."""
@@ -197,75 +222,65 @@ class MariaDBStore(ServerStore):
 @contextmanager
 def _using(server: Connection, name: str) -> Iterator[None]:
     """Make a database the current one, so that ``SHOW CREATE`` does not write its name into views."""
+    before = server.exec_driver_sql(f"SELECT {', '.join(f'@@{each}' for each in _SETTINGS)}").one()
     server.exec_driver_sql(f"USE {quote(server, name)}")
+    server.exec_driver_sql(_SESSION)
     try:
         yield
     finally:
+        settings = [f"{each} = '{value}'" for each, value in zip(_SETTINGS, before, strict=True)]
+        server.exec_driver_sql(f"SET SESSION {', '.join(settings)}")
         if server.engine.url.database:
             server.exec_driver_sql(f"USE {quote(server, server.engine.url.database)}")
 
 
 def _read(server: Connection, source: str) -> _Recipe:
     """Return the statements that create a copy of the current database."""
+    rows = dict(_rows(server, source))
+    shown: dict[str, list[list[str]]] = {}
+    tables: dict[str, list[_Table]] = {"SEQUENCE": [], "TABLE": []}
+    for query in (_ROUTINES, _TABLES, _TRIGGERS, _EVENTS):
+        for kind, name in server.execute(query, {"source": source}).all():
+            statements = _show(server, source, kind, name)
+            if kind in tables:
+                tables[kind].append(_Table(statements[-1], rows.get(name)))
+            else:
+                shown.setdefault(kind, []).append(statements)
+    views = shown.pop("VIEW", [])
+    programs = [each for kind in ("TRIGGER", "EVENT") for definition in shown.pop(kind, []) for each in definition]
+    routines = [each for definitions in shown.values() for definition in definitions for each in definition]
+    options = server.execute(_OPTIONS, {"source": source}).scalar_one()
+    return _Recipe(options, tables["SEQUENCE"], tables["TABLE"], routines, views, programs)
 
-    def shown(query: TextClause) -> list[tuple[str, list[str]]]:
-        found = server.execute(query, {"source": source}).all()
-        return [(kind, _show(server, kind, name)) for kind, name in found]
 
-    tables = shown(_TABLES)
-    return _Recipe(
-        options=server.execute(_OPTIONS, {"source": source}).scalar_one(),
-        tables=[definition for kind, definition in tables if kind != "VIEW"],
-        rows=[*_rows(server, source)],
-        routines=[definition for _, definition in shown(_ROUTINES)],
-        views=[definition for kind, definition in tables if kind == "VIEW"],
-        programs=[definition for _, definition in shown(_TRIGGERS) + shown(_EVENTS)],
-    )
-
-
-def _show(server: Connection, kind: str, name: str) -> list[str]:
+def _show(server: Connection, source: str, kind: str, name: str) -> list[str]:
     """Return the statement that creates an object, after one for the settings of the session that it depends on."""
     row = server.exec_driver_sql(f"SHOW CREATE {kind} {quote(server, name)}").mappings().one()
     settings = [f"{each} = '{row[each]}'" for each in _SETTINGS if each in row]
-    definition = next(row[each] for each in row if each.startswith(("Create ", "SQL Original")))
+    definition: str = next(row[each] for each in row if each.startswith(("Create ", "SQL Original")))
+    # For example, a default that is the next value of a sequence contains the name of the database.
+    definition = definition.replace(f"{quote(server, source)}.", "")
     return [f"SET SESSION {', '.join(settings)}", definition] if settings else [definition]
 
 
-def _rows(server: Connection, source: str) -> Iterator[str]:
-    """Yield the statements that copy the rows of all tables that have any, and the values of sequences."""
+def _rows(server: Connection, source: str) -> Iterator[tuple[str, str]]:
+    """Yield the names of sequences, and of tables that have rows, with the statements that copy the rows."""
     found = server.execute(_COLUMNS, {"source": source}).all()
     tables = {(kind, table): [quote(server, each[2]) for each in found if each[1] == table] for kind, table, _ in found}
     for (kind, table), columns in tables.items():
         prefix = suffix = ""
         if kind == "SYSTEM VERSIONED":
-            period = _PERIOD.search(_show(server, "TABLE", table)[-1])
+            period = _PERIOD.search(_show(server, source, "TABLE", table)[-1])
             columns.append(period[1] if period else "row_start, row_end")
             prefix, suffix = "SET STATEMENT system_versioning_insert_history = 1 FOR ", " FOR SYSTEM_TIME ALL"
-        origin = f"{quote(server, source)}.{quote(server, table)}{suffix}"
         names = ", ".join(columns)
+        origin = f"{quote(server, source)}.{quote(server, table)}{suffix}"
         select = f"SELECT {names} FROM {origin}"  # noqa: S608 (its parts are quoted)
         if server.exec_driver_sql(f"{select} LIMIT 1").first():
-            yield f"{prefix}INSERT INTO {quote(server, table)} ({names}) {select}"
+            yield table, f"{prefix}INSERT INTO {quote(server, table)} ({names}) {select}"
 
 
-def _follow(server: Connection, recipe: _Recipe, source: str) -> None:
-    """Create the objects of a template in the current database, and copy its rows."""
-
-    def create(*definitions: list[str]) -> None:
-        for definition in definitions:
-            for statement in definition:
-                # For example, a default that is the next value of a sequence contains the name of the database.
-                server.exec_driver_sql(statement.replace(f"{quote(server, source)}.", ""))
-
-    create([_SESSION], *recipe.tables, ["BEGIN"])
-    for statement in recipe.rows:
-        server.exec_driver_sql(statement)
-    create(["COMMIT"], *recipe.routines)
-    recipe.views = _in_order(recipe.views, create)
-    create(*recipe.programs)
-
-
-def _in_order(views: list[list[str]], create: Callable[[list[str]], None]) -> list[list[str]]:
+def _in_order(server: Connection, views: list[list[str]]) -> list[list[str]]:
     """Create views after those that they select from, and return them in that order."""
     done: list[list[str]] = []
     left = views
@@ -273,7 +288,8 @@ def _in_order(views: list[list[str]], create: Callable[[list[str]], None]) -> li
         failed: list[list[str]] = []
         for view in left:
             try:
-                create(view)
+                for statement in view:
+                    server.exec_driver_sql(statement)
             except DBAPIError:
                 failed.append(view)
                 if len(failed) == len(left):

@@ -51,8 +51,7 @@ class PostgresStore(ServerStore):
     # Not template1: an open connection to it would keep others from creating databases.
     MAINTENANCE = ("postgres",)
 
-    def copy(self, key: str, name: str) -> None:
-        """Copy a template within the server."""
+    def _copy(self, key: str, name: str) -> None:
         try:
             self._create(name, f" TEMPLATE {template_name(key)}")
         except DatabaseError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from ampho.database.creation import create_database
 from ampho.database.engine import served_database, with_database
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 _MARK = re.compile(r"(?P<template>ampho_template_\w+), last used (?P<microseconds>\d+)")
 
+T = TypeVar("T")
+
+_CONNECTIONS = 4
+_LEAST_PARTS = 4  # for fewer, another connection would not pay
 _REMEDY = "Use a database user who may create and drop databases."
 
 
@@ -51,10 +57,7 @@ class ServerStore(Store):
     def __init__(self, engine: Engine, connect: Callable[[Engine], Connection]) -> None:
         super().__init__(engine, connect)
         self._kept: Connection | None = None
-
-    def templates(self) -> list[str]:
-        """Return the keys of the complete templates, the most recently used first."""
-        return [template.key for template in self._templates()]
+        self._others: list[Connection] = []
 
     def create(self, name: str) -> None:
         """Create an empty database, with the schema in which the app's connections create tables."""
@@ -66,26 +69,16 @@ class ServerStore(Store):
             self._abandon(name)
             raise
 
-    def touch(self, key: str) -> None:
-        """Record the use of a template in its comment."""
-        template = self._find(key)
-        if template is not None:
-            with self._managing(template.name) as server:
-                self._mark(server, template.name, key)
-
-    def prune(self, keep: int) -> None:
-        """Drop all templates except those that were used most recently."""
-        for template in self._templates()[keep:]:
-            with suppress(DatabaseError), self._managing(template.name) as server:
-                self._drop(server, template.name)
-
     def drop(self, *names: str) -> None:
         """Drop databases, after closing the connections to them."""
         self._check_droppable(names)
-        for name in names:
-            with self._managing(name) as server:
+
+        def drop(server: Connection, names: Sequence[str]) -> None:
+            for name in names:
                 self._disconnect(server, name)
                 self._drop(server, name)
+
+        self._share(names, drop)
 
     def sweep(self) -> None:
         """Drop the clones and builds of runs that no longer hold their lock, unless they are in use."""
@@ -104,8 +97,25 @@ class ServerStore(Store):
         if self._kept is not None:
             with suppress(DBAPIError):  # the server would release the lock a moment after the connection is closed
                 self._unlock(self._kept, _run_lock(self._run))
-            self._kept.close()
-            self._kept = None
+            for connection in (self._kept, *self._others):
+                connection.close()
+            self._kept, self._others = None, []
+
+    def _used(self) -> dict[str, float]:
+        return {template.key: template.used / 1e6 for template in self._templates()}
+
+    def _touch(self, key: str) -> None:
+        template = self._find(key)
+        if template is not None:
+            with self._managing(template.name) as server:
+                self._mark(server, template.name, key)
+
+    def _forget(self, key: str) -> None:
+        """Drop a template, unless another process has dropped it, or is connected to it."""
+        template = self._find(key)
+        if template is not None:
+            with suppress(DatabaseError), self._managing(template.name) as server:
+                self._drop(server, template.name)
 
     def _templates(self) -> list[Template]:
         with self._managing("ampho_*") as server:
@@ -148,7 +158,8 @@ class ServerStore(Store):
     def _managing(self, name: str) -> Iterator[Connection]:
         """Yield the connection to the server, outside of transactions, and explain errors."""
         if self._kept is None or self._kept.invalidated:
-            self._kept = self._opened()
+            self._kept = self._open()
+            self._lock(self._kept, _run_lock(self._run))
         try:
             yield self._kept
         except DBAPIError as exc:
@@ -157,12 +168,25 @@ class ServerStore(Store):
                 f" {describe_without(exc, self._app_engine.url).rstrip('.')}. {_REMEDY}"
             ) from None
 
-    def _opened(self) -> Connection:
-        """Return a new connection to the server that holds the lock of this run."""
+    def _share(self, parts: Sequence[T], work: Callable[[Connection, Sequence[T]], None]) -> None:
+        """Do work on several connections to the server at once, because most of the time, the server waits for disks.
+
+        :param work: called with a connection and some of the parts.
+        """
+        number = min(_CONNECTIONS, max(1, len(parts) // _LEAST_PARTS))
+        with self._managing("ampho_*") as server:
+            self._others = [connection for connection in self._others if not connection.invalidated]
+            while len(self._others) < number - 1:
+                self._others.append(self._open())
+            connections = [server, *self._others][:number]
+            at_once(self._app_engine, [partial(work, each, parts[i::number]) for i, each in enumerate(connections)])
+
+    def _open(self) -> Connection:
+        """Return a new connection to the server."""
         for name in self.MAINTENANCE:
             with suppress(AmphoError):
-                return self._locked(self._connect(self._elsewhere(name)))
-        return self._locked(self._connect(self._app_engine))
+                return self._started(self._connect(self._elsewhere(name)))
+        return self._started(self._connect(self._app_engine))
 
     def _elsewhere(self, name: str) -> Engine:
         def check(connection: DBAPIConnection) -> None:
@@ -170,11 +194,10 @@ class ServerStore(Store):
 
         return with_database(self._app_engine, self.url(name), check)
 
-    def _locked(self, connection: Connection) -> Connection:
+    def _started(self, connection: Connection) -> Connection:
         try:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             self._start_session(connection)
-            self._lock(connection, _run_lock(self._run))
         except BaseException:
             connection.close()
             raise
@@ -234,6 +257,23 @@ def read_mark(comment: str | None) -> tuple[str, int]:
 def quote(connection: Connection, name: str) -> str:
     """Return a name in the quotation marks of the database."""
     return connection.dialect.identifier_preparer.quote_identifier(name)
+
+
+def at_once(engine: Engine, functions: Sequence[Callable[[], None]]) -> None:
+    """Call functions at once, in threads or in greenlets, and raise the first error when all have ended."""
+    if len(functions) == 1:
+        functions[0]()
+    elif engine.dialect.is_async:
+        import asyncio
+
+        for error in await_only(asyncio.gather(*map(greenlet_spawn, functions), return_exceptions=True)):
+            if error is not None:
+                raise error
+    else:
+        with ThreadPoolExecutor(len(functions)) as pool:
+            running = [pool.submit(function) for function in functions]
+        for each in running:
+            each.result()
 
 
 def _run_lock(run: str) -> str:

@@ -52,28 +52,26 @@ class SQLiteStore(Store):
         _check_private(folder)
         return folder
 
-    def templates(self) -> list[str]:
-        """Return the keys of the complete templates, the most recently used first."""
+    def _used(self) -> dict[str, float]:
         used: dict[str, float] = {}
         for path in self._folder.glob(f"*{_SUFFIX}"):
             with suppress(FileNotFoundError):
                 if key := key_of(path.stem):
                     used[key] = path.stat().st_mtime
-        return sorted(used, key=used.__getitem__, reverse=True)
+        return dict(sorted(used.items(), key=lambda item: item[1], reverse=True))
 
     def create(self, name: str) -> None:
         """Create an empty database."""
         with self._new_file(name):
             pass
 
-    def copy(self, key: str, name: str) -> None:
-        """Copy the file of a template."""
+    def _copy(self, key: str, name: str) -> None:
         try:
             template = self._path(template_name(key)).open("rb")
         except FileNotFoundError:
             raise no_template(key) from None
         with template, self._new_file(name) as path, path.open("wb") as file:
-            _copy(template.fileno(), file.fileno())
+            _copy_file(template.fileno(), file.fileno())
 
     def publish(self, name: str, key: str) -> None:
         """Turn a build into a template by renaming its file."""
@@ -82,15 +80,12 @@ class SQLiteStore(Store):
             connection.execute("PRAGMA journal_mode = DELETE")  # so that the template is a single file
         self._publish(path, key)
 
-    def touch(self, key: str) -> None:
-        """Record the use of a template as the time of its file."""
+    def _touch(self, key: str) -> None:
         with suppress(FileNotFoundError):
             os.utime(self._path(template_name(key)))
 
-    def prune(self, keep: int) -> None:
-        """Remove all templates except those that were used most recently."""
-        for key in self.templates()[keep:]:
-            self._path(template_name(key)).unlink(missing_ok=True)
+    def _forget(self, key: str) -> None:
+        self._path(template_name(key)).unlink(missing_ok=True)
 
     def drop(self, *names: str) -> None:
         """Remove the files of databases."""
@@ -206,8 +201,7 @@ class MemoryStore(SQLiteStore):
         """Create an empty database in memory."""
         self._add(name, b"")
 
-    def copy(self, key: str, name: str) -> None:
-        """Read a template into memory."""
+    def _copy(self, key: str, name: str) -> None:
         try:
             content = self._path(template_name(key)).read_bytes()
         except FileNotFoundError:
@@ -311,7 +305,7 @@ def _remove(path: Path) -> None:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _copy(source: int, target: int) -> None:
+def _copy_file(source: int, target: int) -> None:
     """Copy a file. The kernel shares its blocks where the file system can."""
     try:
         while os.copy_file_range(source, target, _CHUNK):
