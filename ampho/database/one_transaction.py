@@ -105,6 +105,7 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
     def _close(self) -> None:
         with ExitStack() as stack:
             stack.callback(self._used.close)
+            stack.callback(self._used.pause)
             for transaction in self._transactions:
                 stack.callback(transaction.finish)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractContextManager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -121,11 +121,15 @@ class redirected(Led):  # noqa: N801
 
     :param to: an engine for the other database, such as :meth:`Store.engine` returns. Its connections are opened like
         those of that engine.
+    :param keeps: whether to keep the connections that are not in use for the next time.
     """
 
-    def __init__(self, engine: Engine, to: Engine) -> None:
+    def __init__(self, engine: Engine, to: Engine, *, keeps: bool = False) -> None:
         super().__init__(engine)
         self._to = to
+        self._keeps = keeps
+        self._pool: Pool | None = None
+        self._used: Used
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -139,9 +143,13 @@ class redirected(Led):  # noqa: N801
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.engine.dialect.default_schema_name = self._schema
+        self._pool = self.engine.pool
         super().__exit__(kind, error, traceback)
 
     def _new_pool(self, pool: Pool) -> tuple[Pool, URL]:
+        if self._pool is not None and self._keeps:
+            self._used.resume()
+            return self._pool, self._to.url
         creator = self._to.pool._creator  # noqa: SLF001
         if is_in_memory(self._to.url) and not is_in_memory(self.engine.url) and self._to.dialect.name == "sqlite":
             # Each connection of the app's pool would have a database of its own.
@@ -154,25 +162,37 @@ class redirected(Led):  # noqa: N801
         return new, self._to.url
 
     def _close(self) -> None:
-        self._used.close()
+        self._used.pause()
+        if not self._keeps:
+            self._used.close()
+
+    def close(self) -> None:
+        """Close the connections that were kept."""
+        if self._pool is not None:
+            self._used.close()
+            self._pool.dispose()
 
 
-@contextmanager
-def all_refused(message: str) -> Iterator[None]:
-    """Make all engines refuse to connect, including engines that are created meanwhile.
+class Redirects:
+    """Leads engines to another database again and again. The connections of sync engines are kept in between.
 
-    :param message: the message of the error, which says what to do.
+    :param to: an engine for the other database, as for :class:`redirected`.
     """
 
-    def refuse(*args: object) -> None:
-        raise DatabaseError(message)
+    def __init__(self, to: Engine) -> None:
+        self._to = to
+        self._kept: dict[Engine, redirected] = {}
 
-    with ExitStack() as stack:
-        # An engine with creator= only has the second event, as soon as it has connected.
-        for target, name in ((Engine, "do_connect"), (Pool, "connect")):
-            event.listen(target, name, refuse)
-            stack.callback(event.remove, target, name, refuse)
-        yield
+    def __call__(self, engine: Engine) -> AbstractContextManager[object]:
+        """Lead an engine to the other database while the context manager is active."""
+        if engine.dialect.is_async:
+            return redirected(engine, self._to)  # its connections belong to an event loop, which usually ends
+        return self._kept.setdefault(engine, redirected(engine, self._to, keeps=True))
+
+    def close(self) -> None:
+        """Close the connections that were kept."""
+        for each in self._kept.values():
+            each.close()
 
 
 class Creator:
@@ -211,14 +231,21 @@ class Used:
         ] = WeakKeyDictionary()
         self._sessions: WeakSet[Session] = WeakSet()
         self._loops = _Loops(self._close_in)
-        _innermost.setdefault(engine, []).append(self)
+        self.resume()
         event.listen(pool, "checkout", self._check_out)
         event.listen(Session, "after_begin", self._begin)
+
+    def resume(self) -> None:
+        """Notice from now on which connections and sessions are used."""
+        _innermost.setdefault(self._engine, []).append(self)
+
+    def pause(self) -> None:
+        """Notice nothing more."""
+        _innermost[self._engine].remove(self)
 
     def close(self) -> None:
         """Close all connections, and empty the sessions."""
         event.remove(Session, "after_begin", self._begin)
-        _innermost[self._engine].remove(self)
         self._loops.close()
         if self._waits and self._engine.dialect.is_async:
             for record, (_, connection) in list(self._connections.items()):

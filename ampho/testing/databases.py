@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from flask.sansio.app import App
 
 from ampho.commands import Commands
+from ampho.database.redirect import Redirects
 from ampho.errors import AmphoError
 from ampho.extension import AsyncExtension, SyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from quart import Quart
     from sqlalchemy import URL
 
+    from ampho.database.redirect import Lead
     from ampho.migrate.template import Clone, Template
 
 T = TypeVar("T")
@@ -72,7 +74,7 @@ class AppDatabases:
         self._server = cache(server)
         self._configured = configuration(app)
         self._clones: dict[tuple[str, bool], Clones] = {}
-        self._kept: dict[str, Clone] = {}
+        self._leads: list[Redirects] = []
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         # Never exited: what runs when the session ends must not connect either.
@@ -93,16 +95,24 @@ class AppDatabases:
     @contextmanager
     def in_transaction(self) -> Iterator[Databases]:
         """Lead the app's engines to clones that last for the session, and roll back what happens on them meanwhile."""
-        for name in self._names:
-            if name not in self._kept:
-                self._kept[name] = self._clones_of(name).take()
-        with self._led_to(self._kept) as databases, app_in_one_transaction(self.ampho, self.app, self._kept):
+        clones, leads = self._kept
+        with self._led_to(clones, leads) as databases, app_in_one_transaction(self.ampho, self.app, clones):
             yield databases
 
+    @cached_property
+    def _kept(self) -> tuple[dict[str, Clone], dict[str, Redirects]]:
+        """The clones that all transactions share, and what leads engines to them."""
+        clones = {name: self._clones_of(name).take() for name in self._names}
+        leads = {name: Redirects(self._clones_of(name).template.engine(clone)) for name, clone in clones.items()}
+        self._leads += leads.values()
+        return clones, leads
+
     @contextmanager
-    def _led_to(self, clones: Mapping[str, Clone], *, empty: bool = False) -> Iterator[Databases]:
+    def _led_to(
+        self, clones: Mapping[str, Clone], leads: Mapping[str, Lead] | None = None, *, empty: bool = False
+    ) -> Iterator[Databases]:
         engines = {name: self._clones_of(name, empty=empty).template.engine(clone) for name, clone in clones.items()}
-        with ExitStack() as more, redirect_app(self.ampho, self.app, engines):
+        with ExitStack() as more, redirect_app(self.ampho, self.app, engines, leads):
             yield Databases(
                 {name: clone.url for name, clone in clones.items()},
                 lambda database: more.enter_context(self.one_clone(database)).url,
@@ -129,10 +139,11 @@ class AppDatabases:
 
     def close(self) -> None:
         """Drop all clones, and close the connections to the servers."""
-        for clones in self._clones.values():
-            clones.close()
-        self._clones.clear()
-        self._stack.close()
+        with self._stack:
+            for clones in self._clones.values():
+                self._stack.callback(clones.close)
+            for lead in self._leads:  # their connections are closed before the clones are dropped
+                self._stack.callback(lead.close)
 
     @cached_property
     def _names(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from sqlalchemy import URL, Engine
 
+    from ampho.database.redirect import Lead
     from ampho.extension import AsyncExtension, SyncExtension
 
 _CHANGED = (URL_SETTING, BINDS_SETTING, DATABASE_URI.name, PROTECTED.name)
@@ -36,16 +37,19 @@ def refuse_app(ampho: SyncExtension | AsyncExtension, app: App, message: str) ->
 
 
 @contextmanager
-def redirect_app(ampho: SyncExtension | AsyncExtension, app: App, to: Mapping[str, Engine]) -> Iterator[None]:
+def redirect_app(
+    ampho: SyncExtension | AsyncExtension, app: App, to: Mapping[str, Engine], leads: Mapping[str, Lead] | None = None
+) -> Iterator[None]:
     """Make the engines of an app connect to other databases. Its configuration contains their URLs meanwhile.
 
     ``AMPHO_DATABASE_URI`` is ignored meanwhile, so that migrations use the other databases, too.
 
     :param to: an engine for each name of a database. Other databases of the app stay as they are.
+    :param leads: what leads the engines of each database to that engine; by default, :class:`redirected`.
     """
     with ExitStack() as stack:
         for name, engine in to.items():
-            stack.enter_context(ampho.lead(app, name, partial(redirected, to=engine)))
+            stack.enter_context(ampho.lead(app, name, leads[name] if leads else partial(redirected, to=engine)))
         stack.enter_context(_configured(app, _redirected(app, {name: engine.url for name, engine in to.items()})))
         yield
 

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from ampho import Ampho
 from ampho.database.engine import with_database
-from ampho.database.redirect import all_refused, redirected, refused
+from ampho.database.redirect import Redirects, redirected, refused
 from ampho.errors import DatabaseError
 from ampho.testing.engines import redirect_app, refuse_app
 
@@ -161,21 +161,6 @@ def test_an_engine_with_options_of_its_own_is_led_elsewhere_too(tmp_path: Path) 
     assert not (tmp_path / "own.db").exists()
 
 
-@pytest.mark.parametrize("options", [{}, {"creator": lambda: __import__("sqlite3").connect(":memory:")}])
-def test_no_engine_connects_while_an_app_is_created(options: dict[str, Any], tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/own.db"
-    old = create_engine(url, **options)
-    with all_refused("Use a fixture."):
-        for engine in (old, create_engine(url, **options)):
-            with pytest.raises(DatabaseError, match=r"^Use a fixture\.$"):
-                engine.connect()
-    assert not (tmp_path / "own.db").exists()
-    with old.connect():
-        pass
-    with create_engine(url, **options).connect():
-        pass
-
-
 def connections(database: Database) -> int:
     if database.backend == "sqlite":
         return [link.resolve() for link in Path("/proc/self/fd").iterdir()].count(Path(database.name))
@@ -294,3 +279,19 @@ def test_a_listener_that_selects_the_apps_own_database_is_refused(
     event.listen(shop.engine, "connect", listener)
     with redirected(shop.engine, elsewhere), pytest.raises(DatabaseError, match="elsewhere"):
         shop.engine.connect()
+
+
+def test_an_engine_that_is_led_elsewhere_repeatedly_keeps_its_connection(
+    sync_database: Database, make_database: Callable[[str], Database]
+) -> None:
+    engine, elsewhere = engine_for(sync_database), engine_for(other(make_database, sync_database))
+    redirects, used = Redirects(elsewhere), []
+    for _ in range(2):
+        with redirects(engine), engine.connect() as connection:
+            used.append(connection.connection.dbapi_connection)
+        with redirected(engine, elsewhere), engine.connect() as connection:
+            assert connection.connection.dbapi_connection not in used
+    assert used[0] is used[1]
+    redirects.close()
+    if sync_database.backend == "postgresql":
+        assert getattr(used[0], "closed")  # noqa: B009 (the driver's)
