@@ -260,6 +260,10 @@ class Used:
         for record, (its_loop, connection) in list(self._connections.items()):
             if its_loop is loop:
                 del self._connections[record]
+                if record.dbapi_connection is not None:
+                    with suppress(Exception):  # the connection is closed anyway
+                        # A closed connection to an SQLite file keeps its locks while a cursor is open.
+                        record.dbapi_connection.rollback()
                 used = connection()
                 (used if used is not None and used.is_valid else record).invalidate()
 
@@ -344,11 +348,10 @@ def _sever(dialect: Dialect, record: Any, used: PoolProxiedConnection | None) ->
     if driver is not None:
         try:
             if dialect.name == "sqlite":
-                # In a thread without a loop, aiosqlite reports the end to none. Its own thread still uses the file.
-                stopping = Thread(target=dialect.do_terminate, args=[record.dbapi_connection])
-                stopping.start()
-                stopping.join()
-                driver._thread.join()  # noqa: SLF001
+                # aiosqlite has a thread of its own, and can be closed in any loop.
+                closing = Thread(target=lambda: asyncio.run(driver.close()))
+                closing.start()
+                closing.join()
             elif dialect.has_terminate:
                 dialect.do_terminate(record.dbapi_connection)
             else:
