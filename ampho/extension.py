@@ -165,6 +165,9 @@ class Extension(ABC):
     kept: KeptConnection | None = None
     """The connection to the schemas of a group, in a worker process; otherwise, each command opens a new connection."""
 
+    check_member: Callable[[str, URL], None] | None = None
+    """Raises an error if a database of a group, of which it receives the name and the URL, must not be used."""
+
     _template: ClassVar[str]
     _known_options: ClassVar[frozenset[str]] = OPTIONS
     _arguments: ClassVar[tuple[str, ...]]
@@ -481,6 +484,8 @@ class Extension(ABC):
 
         member = project.member
         if member is not None and member.url is not None:
+            if self.check_member is not None:
+                self.check_member(member.name, project.url)
             setting = f"url= of {member.name}"
             make = partial(member_engine, engine, project.url, setting)
         else:

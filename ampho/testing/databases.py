@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,9 @@ from flask.sansio.app import App
 
 from ampho.commands import Commands
 from ampho.database.redirect import Redirects
-from ampho.errors import AmphoError
+from ampho.database.store.base import run_of
+from ampho.database.url import is_in_memory
+from ampho.errors import AmphoError, DatabaseError
 from ampho.extension import AsyncExtension, SyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
 from ampho.testing.clones import Clones
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_REFUSED_MEMBER = (
+    "The test connects to {database}, which is not a clone. Tests must not touch the databases that the app is"
+    " configured with. Let the app list a database that ampho_database.clone() created."
+)
 _REFUSED = (
     "The test connects to the database {database} without a fixture that provides one. Tests must not touch the"
     " databases that the app is configured with. Use ampho_database, ampho_transaction, or migrations in the test."
@@ -80,6 +87,7 @@ class AppDatabases:
         # Never exited: what runs when the session ends must not connect either.
         self._led = ExitStack()
         self._led.enter_context(refuse_app(self.ampho, app, _REFUSED))
+        self.ampho.check_member = _check_member
 
     @contextmanager
     def cloned(self, *, empty: bool = False) -> Iterator[Databases]:
@@ -176,6 +184,15 @@ class AppDatabases:
 
             self._portal = self._stack.enter_context(start_blocking_portal())
         return self._portal
+
+
+def _check_member(name: str, url: URL) -> None:
+    """Check that a database of a group is a clone.
+
+    :raises DatabaseError: if it is not.
+    """
+    if not is_in_memory(url) and run_of(Path(str(url.database)).stem) is None:
+        raise DatabaseError(_REFUSED_MEMBER.format(database=name))
 
 
 async def _call(app: Quart, ampho: AsyncExtension, function: Callable[[Commands], T]) -> T:

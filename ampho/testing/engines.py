@@ -82,6 +82,8 @@ def own_databases(ampho: SyncExtension | AsyncExtension, app: App, configured: M
         for name in ampho.engine_names(app):
             stack.enter_context(ampho.lead(app, name, restored))
         stack.enter_context(_configured(app, configured))
+        check, ampho.check_member = ampho.check_member, None
+        stack.callback(setattr, ampho, "check_member", check)
         yield
 
 

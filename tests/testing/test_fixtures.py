@@ -174,6 +174,39 @@ def test_no_database(ampho_app):
 """
 
 
+TENANTS = """
+import pytest
+import sqlalchemy as sa
+
+from ampho import Database
+from ampho.errors import AmphoError
+from flask_app import app
+
+ampho = app.extensions["ampho"]
+listed = ["sqlite:///acme.db"]
+
+
+@ampho.databases("tenants", packages=["accounts", "catalog", "orders"])
+def tenants():
+    yield from (Database(f"tenant{number}", url=url) for number, url in enumerate(listed))
+
+
+def test_a_tenant_of_the_developer(ampho_app, ampho_database):
+    with app.app_context():
+        for call in (ampho.upgrade, ampho.current):
+            with pytest.raises(AmphoError, match="tenants/tenant0, which is not a clone"):
+                call(database="tenants/tenant0")
+        with pytest.raises(AmphoError, match="tenants/tenant0, which is not a clone"):
+            ampho.provision("tenants/tenant0")
+
+
+def test_a_tenant_that_is_a_clone(ampho_app, ampho_database):
+    listed[:] = [ampho_database.clone("tenants")]
+    with app.app_context():
+        assert ampho.current(database="tenants/tenant0")["orders"].is_up_to_date
+"""
+
+
 @pytest.fixture
 def shop(project: Project) -> Project:
     """The example, with a database of its developer."""
@@ -236,3 +269,13 @@ def test_the_fixtures_on_servers(shop: Project, database: Database) -> None:
 
     assert f"{passed + 1} passed" in result.stdout, str(result)
     assert (database.schema(), database.data()) == before
+
+
+def test_databases_of_a_group_are_only_used_if_they_are_clones(shop: Project) -> None:
+    before = state(shop)
+    shop.write("test_tenants.py", TENANTS)
+
+    done = run_pytest(shop, "test_tenants.py", ini="ampho_app = flask_app")
+
+    assert "2 passed" in done.stdout, done
+    assert state(shop) == before
