@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,15 @@ def test_what_ampho_adds_to_a_worker_is_measured(first: Path) -> None:
     assert set(found["worker"]) == {"flask", "quart", "import", "alone"}
     assert all(0 < added["cpu"] < 5 for added in found["worker"].values())
     assert len([must for must in found["musts"] if must["number"] == 5 and must["value"] is not None]) == 5
+
+
+def test_each_way_to_test_with_a_database_works(tmp_path: Path) -> None:
+    few = ("--tests", "3", "--rounds", "1", "--copies", "2", "--revisions", "6", "--tables", "3")
+    command = [sys.executable, str(BENCHMARKS / "suites.py"), "--drivers", "sqlite", "--ways", "create_all"]
+    done = subprocess.run([*command, "clone", *few], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^\| .+ ms \| +\d.+ ms \| +\d.+ s \|", done.stdout, re.MULTILINE)) == 2
+    assert re.search(r"a clone takes .+ ms, the bare copy .+ times as long", done.stdout)
 
 
 def test_floor_makes_the_same_as_the_tools_on_every_driver(tmp_path: Path) -> None:
