@@ -486,7 +486,9 @@ class Suite:
         waits = {"async_": "async ", "await_": "await "} if self.driver.is_async else {"async_": "", "await_": ""}
         (self.folder / "bench").mkdir(parents=True)
         (self.folder / "bench" / "__init__.py").touch()
-        self._file("models.py", _MODELS.format(import_db=import_db, db=names["db"], columns=columns, tables=self.tables))
+        self._file(
+            "models.py", _MODELS.format(import_db=import_db, db=names["db"], columns=columns, tables=self.tables)
+        )
         self._file("app.py", _APP.format(**names))
         self._file("test_rows.py", _TEST.format(**waits))
         self._file("probe.py", _PROBE)

@@ -6,6 +6,8 @@ A comment before a block says what is done with it; the reader does not see it.
 ``<!-- project: ... -->``   from here on in another, empty folder
 ``<!-- continue: NAME -->`` from here on in the folder of the heading that NAME ends
 ``<!-- shop: APP -->``      from here on in a copy of the example, with this app
+``<!-- section: PAGE#HEADING -->`` from here on in another folder, after what that section shows
+``<!-- unchanged: PATH -->`` nothing changes this file from here on to the end of the page
 ``<!-- file: PATH -->``     the block is the file's content
 ``<!-- functions: GLOB -->`` the block takes the place of ``upgrade`` and ``downgrade`` in that file
 ``<!-- revision: NAME -->`` the block is a revision, which ``test_guide.py`` runs
@@ -39,6 +41,8 @@ from project import FOREIGN, PROGRAMS, Project
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "examples" / "shop"
+# The comments that stand alone.
+ALONE = ("project", "shop", "continue", "section", "unchanged")
 COMMENT = re.compile(r"<!-- ([a-z ]+): (.+?) -->")
 # What takes a shell.
 SHELL = re.compile(r"[|&;<>$`*?()]")
@@ -89,7 +93,7 @@ def blocks(page: Path) -> Iterator[Block]:
             fence, lines = line[3:], []
         elif comment := COMMENT.fullmatch(line):
             note = (comment[1], comment[2])
-            if comment[1] in ("project", "shop", "continue"):
+            if comment[1] in ALONE:
                 yield Block("", "", note, heading, number)
                 note = ("", "")
         elif line.startswith("#"):
@@ -102,11 +106,16 @@ def run_page(page: Path, folder: Path) -> int:
     project = projects[""]
     project.folder.mkdir()
     count = 0
+    kept: dict[Path, bytes] = {}
     for block in blocks(page):
         word, argument = block.note
-        if word == "project":
+        if word == "unchanged":
+            kept[project.folder / argument] = (project.folder / argument).read_bytes()
+        elif word in ("project", "section"):
             project = projects[block.heading] = Project(folder / f"project{len(projects)}")
             project.folder.mkdir()
+            if word == "section":
+                _run_section(argument, page, project)
         elif word == "shop":
             project = projects[block.heading] = Project(folder / f"project{len(projects)}")
             shutil.copytree(SHOP, project.folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
@@ -116,7 +125,16 @@ def run_page(page: Path, folder: Path) -> int:
         elif word not in ("not run", "revision"):
             _do(block, project, word, argument)
             count += 1
+    assert all(path.read_bytes() == content for path, content in kept.items())
     return count
+
+
+def _run_section(name: str, page: Path, project: Project) -> None:
+    """Do what a section of another page shows."""
+    other, _, heading = name.partition("#")
+    for block in blocks(page.with_name(other)):
+        if block.heading == heading and block.language and block.note[0] != "not run":
+            _do(block, project, *block.note)
 
 
 def _do(block: Block, project: Project, word: str, argument: str) -> None:

@@ -214,6 +214,7 @@ def _folder() -> Path:
 @cache
 def _started(measured: bool) -> socket.socket:
     env = {name: value for name, value in os.environ.items() if measured or name != MEASURED}
+    env["TMPDIR"] = tempfile.gettempdir()  # that of the run, because a test may have set one that it removes
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -308,6 +309,7 @@ def _run(
     exit_code = 1
     os.environ.clear()
     os.environ.update(told["env"])
+    tempfile.tempdir = None
     os.chdir(told["cwd"])
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
