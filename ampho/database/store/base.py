@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal["build", "clone", "scratch"]
 TEMPLATE = "ampho_template_"
 _TEMPORARY = re.compile(r"ampho_(?:build|clone|scratch)_(?P<run>[0-9a-f]{12})_\d+")  # as new_name() returns
 _KEY = re.compile(r"[0-9a-f]{16,40}")
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.05
 _TOUCH_SECONDS = 300
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from ampho.database.lock import mariadb_lock, pause
 from ampho.database.store.base import DatabaseExistsError, key_of, run_of
 from ampho.database.store.server import ServerStore, Template, mark, quote, read_mark
-from ampho.errors import ConfigurationError
+from ampho.errors import ConfigurationError, DatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -133,7 +133,7 @@ class MariaDBStore(ServerStore):
 
         with self._managing(name) as server:
             create_tables(server, recipe.sequences)
-            self._share(recipe.tables, create_tables)
+            self._share(server, recipe.tables, create_tables)
             with _using(server, name):
                 for statement in recipe.routines:
                     server.exec_driver_sql(statement)
@@ -155,16 +155,19 @@ class MariaDBStore(ServerStore):
 
     def can_copy(self) -> bool:
         """Return whether the server is MariaDB, not MySQL, whose databases this store cannot copy."""
-        with self._managing("ampho_*") as server:
+        with self._managing() as server:
             return bool(server.dialect.is_mariadb)  # type: ignore[attr-defined]
 
     def server(self) -> str:
         """Return the version, the user, and the defaults of new databases and of the app's connections."""
-        with self._managing("ampho_*") as server:
+        with self._managing() as server:
             return repr(tuple(server.exec_driver_sql(_SERVER).one()))
 
     def _create_copy(self, name: str, options: str) -> None:
-        """Create the database of a copy. If the user chose its name, a comment says that it is not complete yet."""
+        """Create the database of a copy. If the user chose its name, a comment says that it is not complete yet.
+
+        Such a database is never dropped, because this process cannot know whether it was completed and used since.
+        """
         if run_of(name):
             return self._create(name, options)
         while True:
@@ -176,8 +179,8 @@ class MariaDBStore(ServerStore):
                     run = comment.removeprefix(_COPYING)
                     if run == comment:
                         raise
-                    if not self._is_alive(server, run):  # the process that copied was killed
-                        self._drop(server, name)
+                    if not self._is_alive(server, run):
+                        raise _incomplete(name) from None
             pause(self._app_engine, _POLL_SECONDS)
 
     def _start_session(self, server: Connection) -> None:
@@ -217,6 +220,13 @@ class MariaDBStore(ServerStore):
 
     def _is_locked(self, server: Connection, name: str) -> bool:
         return server.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": name}).scalar() is not None
+
+
+def _incomplete(name: str) -> DatabaseError:
+    return DatabaseError(
+        f"A process that copied a template to the database {name} was killed, so the copy may be incomplete. Drop the"
+        " database if it is; otherwise, remove its comment with ALTER DATABASE. Then run the command again."
+    )
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class PostgresStore(ServerStore):
 
     def server(self) -> str:
         """Return the version, the user, the locale, the extensions, and the settings of the app's connections."""
-        with self._managing("ampho_*") as server:
+        with self._managing() as server:
             return repr(tuple(server.exec_driver_sql(_SERVER).one()))
 
     def _prepare(self, server: Connection, name: str) -> None:
@@ -88,8 +88,8 @@ class PostgresStore(ServerStore):
             cursor.close()
             connection.commit()
 
-        with self._connect(with_database(self._app_engine, self.url(name), create)):
-            """The schema is created before the app's listeners run."""
+        # The schema is created before the app's listeners run.
+        self._connect(with_database(self._app_engine, self.url(name), create)).close()
 
     def _start_session(self, server: Connection) -> None:
         check_session(server, "no lock can protect throwaway databases")

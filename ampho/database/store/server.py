@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from ampho._text import listed
 from ampho.database.creation import create_database
 from ampho.database.engine import served_database, with_database
 from ampho.database.store.base import Store, check_served, exists, no_template, run_of, template_name
@@ -78,11 +79,13 @@ class ServerStore(Store):
                 self._disconnect(server, name)
                 self._drop(server, name)
 
-        self._share(names, drop)
+        if names:
+            with self._managing(listed(names)) as server:
+                self._share(server, names, drop)
 
     def sweep(self) -> None:
         """Drop the clones and builds of runs that no longer hold their lock, unless they are in use."""
-        with self._managing("ampho_*") as server:
+        with self._managing() as server:
             alive = {self._run: True}
             for name in self._left_over(server):
                 run = str(run_of(name))
@@ -118,7 +121,7 @@ class ServerStore(Store):
                 self._drop(server, template.name)
 
     def _templates(self) -> list[Template]:
-        with self._managing("ampho_*") as server:
+        with self._managing() as server:
             return sorted(self._complete(server), key=lambda template: template.used, reverse=True)
 
     def _find(self, key: str) -> Template | None:
@@ -155,31 +158,32 @@ class ServerStore(Store):
             return partial(self._unlock, server, name) if self._lock(server, name) else None
 
     @contextmanager
-    def _managing(self, name: str) -> Iterator[Connection]:
-        """Yield the connection to the server, outside of transactions, and explain errors."""
+    def _managing(self, name: str = "") -> Iterator[Connection]:
+        """Yield the connection to the server, outside of transactions, and explain errors.
+
+        :param name: the name of the database that is created or dropped.
+        """
         if self._kept is None or self._kept.invalidated:
             self._kept = self._open()
             self._lock(self._kept, _run_lock(self._run))
         try:
             yield self._kept
         except DBAPIError as exc:
-            raise DatabaseError(
-                f"The throwaway database {name} cannot be created or dropped:"
-                f" {describe_without(exc, self._app_engine.url).rstrip('.')}. {_REMEDY}"
-            ) from None
+            what = f"The throwaway database {name}" if name else "Throwaway databases"
+            why = describe_without(exc, self._app_engine.url).rstrip(".")
+            raise DatabaseError(f"{what} cannot be created or dropped: {why}. {_REMEDY}") from None
 
-    def _share(self, parts: Sequence[T], work: Callable[[Connection, Sequence[T]], None]) -> None:
-        """Do work on several connections to the server at once, because most of the time, the server waits for disks.
+    def _share(self, server: Connection, parts: Sequence[T], work: Callable[[Connection, Sequence[T]], None]) -> None:
+        """Do work on several connections at once, because most of the time, the server waits for its disk.
 
-        :param work: called with a connection and some of the parts.
+        :param work: called with a connection to the server, and some of the parts.
         """
         number = min(_CONNECTIONS, max(1, len(parts) // _LEAST_PARTS))
-        with self._managing("ampho_*") as server:
-            self._others = [connection for connection in self._others if not connection.invalidated]
-            while len(self._others) < number - 1:
-                self._others.append(self._open())
-            connections = [server, *self._others][:number]
-            at_once(self._app_engine, [partial(work, each, parts[i::number]) for i, each in enumerate(connections)])
+        self._others = [connection for connection in self._others if not connection.invalidated]
+        while len(self._others) < number - 1:
+            self._others.append(self._open())
+        connections = [server, *self._others][:number]
+        at_once(self._app_engine, [partial(work, each, parts[i::number]) for i, each in enumerate(connections)])
 
     def _open(self) -> Connection:
         """Return a new connection to the server."""

@@ -107,7 +107,7 @@ class SQLiteStore(Store):
             for lock in folder.glob(f"*_*{_LOCK}"):
                 is_old = lock.name.startswith("run_") or time.time() - lock.stat().st_mtime > _KEPT_SECONDS
                 if is_old and _is_free(lock):
-                    lock.unlink()
+                    lock.unlink(missing_ok=True)
 
     def server(self) -> str:
         """Return the version of SQLite."""
