@@ -240,6 +240,8 @@ class Lent:
     :ivar savepoint: the number of the savepoint at which its transaction began.
     """
 
+    is_lent = True
+
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self.autocommits = transaction.autocommits

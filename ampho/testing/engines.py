@@ -24,7 +24,7 @@ _CHANGED = (URL_SETTING, BINDS_SETTING, DATABASE_URI.name, PROTECTED.name)
 
 @contextmanager
 def refuse_app(ampho: SyncExtension | AsyncExtension, app: App, message: str) -> Iterator[None]:
-    """Make all engines of an app refuse to connect.
+    """Make all engines of an app refuse to connect, also those for ``AMPHO_DATABASE_URI``.
 
     :param message: the message of the error, which says what to do. ``{database}`` in it stands for the name of the
         database.
@@ -33,6 +33,7 @@ def refuse_app(ampho: SyncExtension | AsyncExtension, app: App, message: str) ->
         for name in ampho.engine_names(app):
             how = partial(refused, message=message.format(database=name))
             stack.enter_context(ampho.lead(app, name, how))
+        stack.enter_context(_configured(app, {**configuration(app), DATABASE_URI.name: {}}))
         yield
 
 
