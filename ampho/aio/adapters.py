@@ -251,6 +251,23 @@ def _leave_loop(engine: AsyncEngine, loop: asyncio.AbstractEventLoop | None) -> 
     engine.sync_engine.dispose(close=False)
 
 
+def _only_engine(find: Callable[[], AsyncEngine]) -> Engine:
+    """Return the engine that the app uses in all event loops.
+
+    :raises ConfigurationError: if there are several, so that a test could not lead all of them to another database.
+    """
+    try:
+        engine = find()
+        if find() is engine:
+            return engine.sync_engine
+    except RuntimeError:  # there is no running loop
+        pass
+    raise ConfigurationError(
+        "The function that was passed to AsyncAmpho returns several engines, so tests cannot lead them to other"
+        " databases. Return the same engine in every event loop, or use AsyncSQLAlchemy."
+    )
+
+
 def _from_engine(
     given: object,
     find: Callable[[], AsyncEngine],
@@ -263,7 +280,7 @@ def _from_engine(
         given,
         url=lambda _: find().url,
         engine=engine.get,
-        lead=lambda _, how: how(find().sync_engine),
+        lead=lambda _, how: how(_only_engine(find)),
         dispose=engine.dispose,
         metadatas=metadatas,
         options=lambda _: options or {},

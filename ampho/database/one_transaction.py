@@ -192,7 +192,7 @@ class Transaction:
     def finish(self) -> None:
         """Roll everything back, and return the connection to the pool. If that is impossible, close the connection."""
         self._ended = True
-        if self.loop is None and not self._dialect.is_async:
+        if not self._dialect.is_async:
             self._finish()
         elif self._connection.is_valid:
             self._finish_in_loop()

@@ -354,7 +354,7 @@ def _sever(dialect: Dialect, record: Any, used: PoolProxiedConnection | None) ->
                 closing.join()
             elif dialect.has_terminate:
                 dialect.do_terminate(record.dbapi_connection)
-            else:
+            elif hasattr(driver, "pgconn"):
                 driver.pgconn.finish()
         except RuntimeError:  # the loop is closed
             transport = getattr(driver, "_transport", None) or driver._writer.transport  # noqa: SLF001

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, MetaData, column, create_engine, insert, select, 
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from ampho import Ampho, AsyncAmpho, AsyncSQLAlchemy
-from ampho.errors import DatabaseError
+from ampho.errors import ConfigurationError, DatabaseError
 from ampho.testing.engines import app_in_one_transaction, redirect_app, refuse_app
 
 NOTE: Any = table("note", column("id"))
@@ -100,6 +100,9 @@ def test_requests_of_quart(
         async with app.app_context():
             await ampho.current()
 
+    async def url() -> object:
+        return ampho.project(app).url
+
     with runner, refuse_app(ampho, app, REFUSED):
         with pytest.raises(DatabaseError, match=r"^Use a fixture for default\.$"):
             run(current())
@@ -109,6 +112,8 @@ def test_requests_of_quart(
                 with app_in_one_transaction(ampho, app, ["default"]):
                     assert run(notes(number, number + 2)) == [1, number, number + 2, 100]
             assert run(notes()) == [1, 100]
+            assert run(url()) == to.url
+        assert run(url()).database == async_database.name
         with pytest.raises(DatabaseError, match=r"^Use a fixture for default\.$"):
             run(current())
     gc.collect()
@@ -137,6 +142,17 @@ def test_requests_of_flask(sync_database: Database, make_database: Callable[[str
                 client.get("/notes")
     assert to.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
     assert sync_database.tables() == []
+
+
+def test_a_function_that_returns_several_engines_is_refused(async_database: Database) -> None:
+    def of_loop() -> object:
+        return asyncio.get_running_loop()
+
+    for function in (lambda: create_async_engine(async_database.url), of_loop):
+        app = Quart("shop")
+        ampho = AsyncAmpho(app, function, metadata=MetaData())
+        with pytest.raises(ConfigurationError, match=r"returns several engines, .* or use AsyncSQLAlchemy\.$"):
+            refuse_app(ampho, app, REFUSED).__enter__()
 
 
 @pytest.mark.parametrize("kind", ["AsyncSQLAlchemy", "engine"])

@@ -244,6 +244,15 @@ class Engines:
                         lead.enter(engines[key], None if spec.in_memory else asyncio.get_running_loop())
             return engines[key]
 
+    def url(self, key: str | None) -> URL:
+        """Return the URL for a bind key, which is that of another database while the engines lead there."""
+        spec = self.spec(key)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return spec.url
+        return self.get(key).url if self._leads else spec.url
+
     @contextmanager
     def led(self, key: str | None, how: Lead) -> Iterator[None]:
         """Lead the engines for a bind key elsewhere, in all event loops, while the context manager is active."""

@@ -216,7 +216,7 @@ class AsyncSQLAlchemy(SQLAlchemyNames):
         :raises ConfigurationError: if the bind key is not configured.
         :raises RuntimeError: outside of an app context if no app is given.
         """
-        return self._engines_of(app or current_context().app).spec(bind_key).url
+        return self._engines_of(app or current_context().app).url(bind_key)
 
     def get_bind_keys(self, *, app: Quart) -> list[str | None]:
         """Return the bind keys for which an app has engines."""
