@@ -168,6 +168,18 @@ def _missing(error: ServerMissingError) -> NoReturn:
     pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for temporary files of a run, which ends with it, and with it the templates of SQLite."""
+    tmp_path_factory.getbasetemp()  # is kept, in the folder of all runs
+    folder = pytestconfig.stash[RUN][0] / "temporary"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def postgres_server(find_server: Callable[[str], Server]) -> Server:
     return find_server("postgresql")

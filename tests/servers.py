@@ -73,6 +73,17 @@ SELECT count(*) FROM pg_database WHERE datname = current_database() AND (
 )
 """
 
+_TEMPLATES = {
+    "postgresql": "SELECT datname FROM pg_database WHERE datname LIKE 'ampho_template_%'",
+    "mariadb": "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'ampho_template_%'",
+}
+# Those of others who may use a template: on PostgreSQL, they hold a lock as long as they do.
+_OTHERS = {
+    "postgresql": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist"
+    " WHERE id <> connection_id() AND user = substring_index(user(), '@', 1)",
+}
+
 
 class ServerMissingError(Exception):
     """A server that is neither named in the environment nor installed here."""
@@ -137,6 +148,19 @@ class Server:
     def drop_emptied(self) -> None:
         while emptied := _emptied(self.url):
             self.drop(emptied.pop())
+
+    def templates(self) -> list[str]:
+        """Return the names of Ampho's templates."""
+        with self.connect() as connection:
+            return list(connection.execute(text(_TEMPLATES[self.backend])).scalars())
+
+    def drop_templates(self, *, except_for: Sequence[str]) -> None:
+        """Drop the templates that the tests left, unless others use the server, whose templates they might be."""
+        with self.connect() as connection:
+            others = connection.exec_driver_sql(_OTHERS[self.backend]).scalar_one()
+        if not others:
+            for name in {*self.templates()}.difference(except_for):
+                self.drop(name)
 
     def drop(self, name: str) -> None:
         """Drop a database, and first the connections that a test left open: they would block this for ever."""
@@ -330,12 +354,20 @@ def server_for(backend: str, run: Path, owner: int) -> Server:
         raise ServerMissingError(found["missing"])
     if "broken" in found:
         raise RuntimeError(found["broken"])
-    return Server(backend, make_url(found["url"]), found["version"], found["client"])
+    return _server(found)
+
+
+def _server(note: dict[str, Any]) -> Server:
+    return Server(note["backend"], make_url(note["url"]), note["version"], note["client"])
 
 
 def stop_servers(run: Path) -> None:
     """Stop what this run started, wait for it, and forget the run."""
-    kept = [folder for note in run.glob("*.json") if (folder := _folder_of(note))]
+    notes = [json.loads(note.read_text("utf-8")) for note in run.glob("*.json")]
+    kept = [Path(note["folder"]) for note in notes if note.get("folder")]
+    for note in notes:
+        if "before" in note:
+            _server(note).drop_templates(except_for=note["before"])
     for folder in kept:
         if folder.exists():
             (folder / "stop").touch()
@@ -385,36 +417,34 @@ def _named(backend: str) -> URL | None:
     return make_url(value).set(drivername=_SYNC_DRIVER_OF[backend]) if value else None
 
 
-def _find(backend: str, run: Path, owner: int) -> dict[str, str]:
+def _find(backend: str, run: Path, owner: int) -> dict[str, Any]:
     folder = None
     try:
         client = _client(backend)
         url = _named(backend)
         if url is None:
-            folder = Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-"))
+            # Beside the run's folder, which only its user can enter.
+            folder = Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-", dir=run.parent))
             url = {"postgresql": _start_postgres, "mariadb": _start_mariadb}[backend](folder, owner)
         version = _wait(url, folder)
     except ServerMissingError as error:
         return {"missing": str(error)}
     except RuntimeError as error:
         return {"broken": str(error), "folder": str(folder or "")}
-    return {
+    found: dict[str, Any] = {
+        "backend": backend,
         "url": url.render_as_string(hide_password=False),
         "version": version,
         "client": client,
         "folder": str(folder or ""),
     }
+    return found if folder else found | {"before": _server(found).templates()}
 
 
 def _client(backend: str) -> str:
     if backend == "mariadb":
         return program("mariadb")
     return shutil.which("psql") or str(_postgres_programs() / "psql")
-
-
-def _folder_of(note: Path) -> Path | None:
-    folder = json.loads(note.read_text("utf-8")).get("folder")
-    return Path(folder) if folder else None
 
 
 def _wait(url: URL, folder: Path | None) -> str:

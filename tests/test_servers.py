@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from project import Project
 from servers import ASYNC_DRIVERS, SYNC_DRIVERS, Database, Server
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -192,3 +194,18 @@ def test_coverage_is_information_where_a_server_is_missing(half_covered: Path) -
     assert done.returncode == 0
     assert done.stdout.startswith("Coverage: 75.0 % of the lines, 50.0 % of the branches. None is required")
     assert "mariadb is not on the path" in done.stdout
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_folder_for_temporary_files_is_that_of_the_run(
+    project: Project, temporary_folder: Path, fresh: bool
+) -> None:
+    told = project.run("python", "-c", "import tempfile; print(tempfile.gettempdir())", fresh=fresh)
+
+    assert told.stdout.strip() == tempfile.gettempdir() == str(temporary_folder)
+
+
+def test_a_forked_program_has_a_folder_for_temporary_files_of_its_own(project: Project) -> None:
+    code, env = "import tempfile; print(tempfile.gettempdir())", {"TMPDIR": str(project.folder)}
+
+    assert project.run("python", "-c", code, env=env, fresh=False).stdout.strip() == str(project.folder)

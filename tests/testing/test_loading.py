@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from project import Project
+from sqlalchemy import create_engine
 from suites import run_pytest
+
+from ampho.testing.loading import never_connecting
 
 FREE = """
 import sys, time
@@ -126,6 +132,19 @@ def test_an_app_that_cannot_be_loaded_is_one_clear_line(app: Project, named: str
     assert message in result.stdout, str(result)
     assert "Traceback" not in result.stdout
     assert "ampho/testing" not in result.stdout
+
+
+@pytest.mark.parametrize("options", [{}, {"creator": lambda: sqlite3.connect(":memory:")}], ids=["url", "creator"])
+def test_no_engine_connects_while_an_app_is_created(options: dict[str, Any], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/developer.db"
+    old = create_engine(url, **options)
+    with never_connecting():
+        for engine in (old, create_engine(url, **options)):
+            with pytest.raises(pytest.fail.Exception, match="connects to a database while it is created"):
+                engine.connect()
+    assert not (tmp_path / "developer.db").exists()
+    for engine in (old, create_engine(url, **options)):
+        engine.connect().close()
 
 
 CONNECTING = """
