@@ -474,6 +474,7 @@ class Suite:
     urls: tuple[URL, URL]
     revisions: int
     tables: int
+    key: str = ""
 
     def write(self) -> None:
         """Write the app, the models, the history, and the tests."""
@@ -581,15 +582,24 @@ def suite_of(driver: Driver, servers: Mapping[str, URL | None], given: argparse.
         shutil.rmtree(folder)
         if server is not None:
             _on_server(server, f"DROP DATABASE IF EXISTS {name}")
-            if key := getattr(suite, "key", ""):
-                _on_server(server, f"DROP DATABASE IF EXISTS ampho_template_{key}")
+            for template in _templates(server, suite.key):
+                _on_server(server, f"DROP DATABASE {template}")
 
 
-def _on_server(server: URL, statement: str) -> None:
+def _templates(server: URL, key: str) -> list[str]:
+    """Return the name of the template with a key, which is in its comment on MariaDB."""
+    if not key or server.get_backend_name() == "postgresql":
+        return [f"ampho_template_{key}"] if key else []
+    query = "SELECT schema_name FROM information_schema.schemata WHERE schema_comment LIKE"
+    return _on_server(server, f"{query} 'ampho_template_{key},%%'")
+
+
+def _on_server(server: URL, statement: str) -> list[str]:
     url = server.set(drivername=_SYNC[server.get_backend_name().replace("mysql", "mariadb")])
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
+        found = connection.exec_driver_sql(statement)
+        return [row[0] for row in found] if found.returns_rows else []
 
 
 @dataclass
