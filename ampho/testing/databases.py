@@ -176,7 +176,7 @@ class AppDatabases:
             with cast("Flask", self.app).app_context():
                 return self.ampho.call(function)
         except AmphoError as exc:
-            fail(exc)
+            fail(str(exc).replace("server=", "ampho_server"))
 
     def _loop(self) -> BlockingPortal:
         if self._portal is None:

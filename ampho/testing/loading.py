@@ -44,7 +44,8 @@ def load_app(config: pytest.Config) -> App:
             load_env_files()
             app = AppLoader(setting(config, "ampho_app") or None).load_app()
     except AmphoError as exc:
-        fail(re.sub(r"(?<!\S)--app\b", "--ampho-app", str(exc)))
+        text = str(exc).replace("the app with --app", "the app with ampho_app in pytest.ini, --ampho-app,")
+        fail(re.sub(r"(?<!\S)--app\b", "--ampho-app", text))
     finally:
         # A server that a test starts with app.run() would do nothing.
         if on_command_line is None:

@@ -121,7 +121,10 @@ def test_a_fixture_of_the_project_overrides_the_app(app: Project) -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("nothing", "--ampho-app nothing: there is no module 'nothing'"),
+        (
+            "nothing",
+            "there is no module 'nothing'; name the app with ampho_app in pytest.ini, --ampho-app, or",
+        ),
         ("app:create_ap", "--ampho-app app:create_ap: module 'app' has no 'create_ap'. Did you mean"),
         ("app:create_app(1, 2)", "the factory create_app cannot be called like this"),
     ],

@@ -58,7 +58,7 @@ def test_a_server_from_the_wheel(shop: Project) -> None:
         ("nonsense", "ampho_server is not a"),
         (
             "mariadb+pymysql://root@127.0.0.1/test",
-            "names the driver mariadb+pymysql, but the app uses postgresql",
+            "ampho_server names the driver mariadb+pymysql, but the app uses postgresql",
         ),
     ],
 )
