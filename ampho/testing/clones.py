@@ -37,7 +37,8 @@ class Clones:
 
     def take(self) -> Clone:
         """Return a new clone."""
-        clone = self._make() if self._next is None else self._next.result()
+        made, self._next = self._next, None
+        clone = self._make() if made is None else made.result()
         if not _is_file(clone):
             self._next = self._maker.submit(self._make)
         return clone

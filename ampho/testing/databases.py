@@ -146,12 +146,18 @@ class AppDatabases:
             clones.give_back(clone)
 
     def close(self) -> None:
-        """Drop all clones, and close the connections to the servers."""
+        """Drop all clones, and close the connections to the servers. The next test opens them again."""
         with self._stack:
             for clones in self._clones.values():
                 self._stack.callback(clones.close)
             for lead in self._leads:  # their connections are closed before the clones are dropped
                 self._stack.callback(lead.close)
+            self._stack.callback(self._forget)
+
+    def _forget(self) -> None:
+        self._clones.clear()
+        self._leads.clear()
+        vars(self).pop("_kept", None)
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
@@ -183,6 +189,7 @@ class AppDatabases:
             from anyio.from_thread import start_blocking_portal
 
             self._portal = self._stack.enter_context(start_blocking_portal())
+            self._stack.callback(setattr, self, "_portal", None)
         return self._portal
 
 
@@ -208,9 +215,10 @@ def adopt(app: object, config: pytest.Config) -> Callable[[], None]:
     if not isinstance(app, App):
         fail(f"The fixture ampho_app returned a {type(app).__name__}, not a Flask or Quart app. Return the app.")
     try:
-        databases = _of_apps[app] = AppDatabases(app, partial(server_url, config))
+        databases = _of_apps.get(app) or AppDatabases(app, partial(server_url, config))
     except AmphoError as exc:
         fail(exc)
+    _of_apps[app] = databases
     return databases.close
 
 

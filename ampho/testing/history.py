@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect
 from sqlalchemy.dialects.postgresql.base import PGInspector
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ampho._text import counted
@@ -134,7 +136,9 @@ class History:
     @contextmanager
     def _connection(self, name: str) -> Iterator[Connection]:
         engine = self._databases.ampho.engine(self._databases.app, name)
-        with (engine.sync_engine if isinstance(engine, AsyncEngine) else engine).connect() as connection:
+        sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+        with warnings.catch_warnings(), sync_engine.connect() as connection:
+            warnings.simplefilter("ignore", SAWarning)  # about what SQLAlchemy cannot reflect
             yield connection
 
     def _own_tables(self) -> set[str]:

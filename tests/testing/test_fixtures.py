@@ -229,6 +229,43 @@ APPS = pytest.mark.parametrize(
 )
 
 
+FOR_EACH_TEST = """
+import pytest
+from accounts.models import Customer
+from flask_app import app, db
+
+
+@pytest.mark.parametrize("fixture", ["ampho_database", "ampho_transaction", "ampho_database", "ampho_transaction"])
+def test_a_database(ampho_app, request, fixture):
+    request.getfixturevalue(fixture)
+    with app.app_context():
+        db.session.add(Customer(email="ann@example.com", name="Ann"))
+        db.session.commit()
+        assert db.session.query(Customer).count() == 1
+"""
+OWN_APP = """
+import pytest
+
+
+@pytest.fixture
+def ampho_app(ampho_app):
+    ampho_app.config["SECRET_KEY"] = "secret"
+    return ampho_app
+"""
+
+
+def test_a_fixture_that_changes_the_app_for_each_test(shop: Project) -> None:
+    shop.write("conftest.py", OWN_APP)
+    shop.write("test_shop.py", FOR_EACH_TEST)
+    before = state(shop)
+
+    result = run_pytest(shop, ini="ampho_app = flask_app")
+
+    assert "4 passed" in result.stdout, str(result)
+    assert state(shop) == before
+    assert left_behind(shop) == []
+
+
 @APPS
 def test_the_fixtures(shop: Project, app: str, tests: str, passed: int) -> None:
     shop.write("test_first.py", WITHOUT_DATABASE)

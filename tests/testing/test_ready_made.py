@@ -38,6 +38,28 @@ def failures(shop: Project) -> dict[str, str]:
     return dict(zip(found[1::2], found[2::2], strict=True))
 
 
+def test_what_cannot_be_reflected_or_filled_is_no_failure(shop: Project) -> None:
+    shop.revision(
+        "accounts",
+        "accounts_1770000000",
+        "accounts_1768816800",
+        upgrade="""
+            op.execute("CREATE TABLE odd (a INTEGER REFERENCES odder (b), c GEOMETRY, d CHAR CHECK (d = 'y') NOT NULL)")
+            op.execute("CREATE TABLE odder (b INTEGER PRIMARY KEY REFERENCES odd (a))")
+            op.execute("CREATE INDEX odd_a ON odd (a + 1)")
+            """,
+        downgrade="""
+            op.drop_table("odder")
+            op.drop_table("odd")
+            """,
+    )
+    shop.revision("accounts", "accounts_1780000000", "accounts_1770000000", upgrade="op.get_bind()")
+
+    result = run_pytest(shop, ini="ampho_app = flask_app")
+
+    assert "5 passed" in result.stdout, str(result)
+
+
 def test_two_heads_other_models_and_tables_that_stay_are_found(shop: Project) -> None:
     shop.revision("catalog", "catalog_1769000000", "catalog_1767690000")
     create = 'op.create_table("left", sa.Column("id", sa.Integer, primary_key=True))'
