@@ -189,3 +189,21 @@ def test_a_factory_that_connects_while_the_app_is_created_is_refused(app: Projec
     assert "Traceback" not in result.stdout
     assert "2 errors" in result.stdout
     assert not (app.folder / "developer.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("None", "The fixture ampho_app returned a NoneType, not a Flask or Quart app. Return the app."),
+        ("Flask('app')", "The app app has no Ampho extension. Add Ampho(app) for Flask"),
+    ],
+)
+def test_a_fixture_that_returns_something_else_is_one_clear_line(project: Project, returned: str, message: str) -> None:
+    fixture = "import pytest\nfrom flask import Flask\n\n@pytest.fixture\ndef ampho_app():\n    return {}\n"
+    project.write("conftest.py", fixture.format(returned))
+    project.write("test_app.py", "def test_app(ampho_app): ...\n")
+
+    result = run_pytest(project)
+
+    assert message in result.stdout, str(result)
+    assert "ampho/testing" not in result.stdout
