@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from sqlalchemy import Engine
 from ampho.database.connection import connect
 from ampho.database.engine import database_of, unpooled
 from ampho.database.store import Store, base, store_for
+from ampho.database.store.base import run_of
 from ampho.database.store.server import ServerStore
 from ampho.errors import DatabaseError
 
@@ -415,7 +417,11 @@ INSERT INTO taxes (id) VALUES (1);
 DELETE FROM taxes;
 CREATE TABLE parts (id integer, y integer) PARTITION BY RANGE (y) (PARTITION old VALUES LESS THAN (2000),
     PARTITION new VALUES LESS THAN MAXVALUE);
-INSERT INTO parts VALUES (1, 1999), (2, 2001)
+INSERT INTO parts VALUES (1, 1999), (2, 2001);
+CREATE TABLE one (id integer);
+INSERT INTO one VALUES (1);
+CREATE TABLE two (id integer);
+CREATE TABLE three (id integer)
 """
 
 
@@ -438,8 +444,8 @@ def everything(store: Store, name: str) -> dict[str, object]:
                 found[f"{kind} {each}"] = {key: shown[key] for key in shown if key != "Created"}
         for row in connection.exec_driver_sql("SHOW FULL TABLES").all():
             versions = " FOR SYSTEM_TIME ALL" if row[0] in ("prices", "taxes") else ""
-            rows = connection.exec_driver_sql(f"SELECT * FROM `{row[0]}`{versions} ORDER BY 1, 2").all()
-            found[f"rows of {row[0]}"] = [tuple(each) for each in rows]
+            rows = connection.exec_driver_sql(f"SELECT * FROM `{row[0]}`{versions}").all()
+            found[f"rows of {row[0]}"] = sorted((tuple(each) for each in rows), key=repr)
         found["hidden"] = connection.exec_driver_sql("SELECT hidden FROM colors ORDER BY id").scalars().all()
         found["triggers"] = connection.exec_driver_sql("SHOW TRIGGERS").scalars().all()
         collation = connection.exec_driver_sql("SELECT @@collation_database").scalar_one()
@@ -462,14 +468,26 @@ def test_a_clone_has_all_objects_and_all_rows(with_store: With) -> None:
         for name in names:
             store.copy(key, name)
         original = everything(store, source)
-        assert len(original) == 25
+        assert len(original) == 31
         clones = [everything(store, name) for name in names]
         assert clones[0] == clones[1]
         for clone in (original, *clones):
             for changing in ("rows of numbers", "rows of prices", "rows of taxes"):
                 assert clone.pop(changing)
         assert clones[0] == original
-        store.drop(source, *names)
+
+        assert isinstance(store, ServerStore)
+        with store._managing() as server:
+            server.exec_driver_sql(f"DROP TABLE {store._existing(key).name}.one")
+        with pytest.raises(DatabaseError, match="doesn't exist"):
+            store.copy(key, broken := store.new_name("clone"))
+        store.create(broken)  # since the part that was created is dropped
+        many = [store.new_name("clone") for _ in range(6)]
+        for name in many:
+            store.create(name)
+        store.drop(source, *names, broken, *many)
+        with store._managing() as server:
+            assert [name for name in store._left_over(server) if run_of(name) == store._run] == []
 
     with_store(use)
 
@@ -499,6 +517,27 @@ def test_a_copy_that_was_killed_is_not_taken_for_a_complete_one(with_store: With
         assert database.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = :name", name=name) == []
 
     with_store(use)
+
+
+@pytest.mark.drivers("mariadb+pymysql")
+def test_a_copy_waits_for_another_to_the_same_name(project: Project, database: Database) -> None:
+    project.package("core")
+
+    def use(engine: Engine) -> None:
+        with opened(engine) as store, opened(engine) as other, ThreadPoolExecutor() as threads:
+            key, name = build(store), f"{database.name}_chosen"
+            other.templates()  # it is alive
+            database.run(f"CREATE DATABASE {name} COMMENT 'ampho copies a template here in the run {other._run}'")
+            copying = threads.submit(store.provide, key, name)
+            with pytest.raises(TimeoutError):
+                copying.result(0.5)
+            database.run(f"ALTER DATABASE {name} COMMENT ''")
+            copying.result(30)
+            assert rows(store, name, "SHOW TABLES") == []
+            database.run(f"DROP DATABASE {name}")
+
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        inside(each, use)
 
 
 # ---- SQLite
