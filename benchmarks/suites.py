@@ -346,6 +346,7 @@ class PytestPostgresql(Way):
     title = "pytest-postgresql: a database from its template for each test"
     module = "pytest_postgresql"
     plugin = "pytest_postgresql.plugin"
+    is_slow = True
 
     def works_with(self, driver: Driver) -> bool:
         return driver.backend == "postgresql"
@@ -437,7 +438,12 @@ def load(host, port, user, dbname, password, **_):
 
 
 template = factories.postgresql_noproc(
-    host=SERVER.host, port=SERVER.port, user=SERVER.username, password=SERVER.password, load=[load]
+    host=SERVER.host,
+    port=SERVER.port,
+    user=SERVER.username,
+    password=SERVER.password,
+    dbname=f"{{SERVER.database}}_test",
+    load=[load],
 )
 postgresql = factories.postgresql("template")
 
