@@ -389,7 +389,9 @@ class Running:
         """Return a template of a database, or of the databases of a group; see :meth:`Commands.template`."""
         from ampho.migrate.template import Point, Template
 
-        project = self._to_clone(database)
+        # No package has to live in the database of an empty template.
+        is_home = specifiers or database is None or database in self._whole.homes.groups
+        project = self._to_clone(database) if is_home else self._whole.of(str(database))
         with ExitStack() as stack:
             store = self._store(project, server)
             stack.callback(store.close)

@@ -232,7 +232,7 @@ class _Connect:
     def to(self, args: Sequence[Any], kwargs: Mapping[str, Any], dropped: frozenset[str]) -> _Connect:
         """Return a copy for another address, without the old arguments that are named in ``dropped``."""
         kept = {name: value for name, value in self.kwargs.items() if name not in dropped}
-        return replace(self, args=args, kwargs={**kept, **kwargs}, forced={})
+        return replace(self, args=args, kwargs={**kept, **kwargs}, forced={}, check=None)
 
     def __call__(self, connection_record: ConnectionPoolEntry | None = None) -> DBAPIConnection:
         connection = self._open(connection_record)

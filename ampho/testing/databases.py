@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from ampho.database.redirect import Lead
+    from ampho.history.homes import Homes
     from ampho.migrate.template import Clone, Template
 
 T = TypeVar("T")
@@ -160,12 +161,20 @@ class AppDatabases:
         vars(self).pop("_kept", None)
 
     @cached_property
+    def _homes(self) -> Homes:
+        return self.ampho.project(self.app).homes
+
+    @cached_property
     def _names(self) -> tuple[str, ...]:
-        return self.ampho.project(self.app).homes.names
+        names = self._homes.names
+        if not self._homes.groups or DEFAULT_DATABASE not in {*self.ampho.engine_names(self.app)} - {*names}:
+            return names
+        return (DEFAULT_DATABASE, *names)  # the schemas of a group are in it, even if no package lives there
 
     def _clones_of(self, database: str, *, empty: bool = False) -> Clones:
         if (database, empty) not in self._clones:
-            open_template = partial(self._open_template, database, () if empty else None)
+            has_packages = not empty and database in (*self._homes.names, *self._homes.groups)
+            open_template = partial(self._open_template, database, None if has_packages else ())
             self._clones[database, empty] = Clones(self, open_template)
         return self._clones[database, empty]
 

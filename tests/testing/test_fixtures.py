@@ -206,6 +206,27 @@ def test_a_tenant_that_is_a_clone(ampho_app, ampho_database):
         assert ampho.current(database="tenants/tenant0")["orders"].is_up_to_date
 """
 
+SCHEMAS = """
+import sqlalchemy as sa
+
+from ampho import Database
+from flask_app import app, db
+
+ampho = app.extensions["ampho"]
+
+
+@ampho.databases("tenants", packages=["accounts", "catalog", "orders"])
+def tenants():
+    yield Database("acme", schema="acme")
+
+
+def test_a_tenant_that_is_a_schema(ampho_app, ampho_database):
+    with app.app_context():
+        ampho.provision("tenants/acme")
+        assert db.session.scalar(sa.text("SELECT count(*) FROM acme.books")) == 3
+        assert ampho.current(database="tenants/acme")["orders"].is_up_to_date
+"""
+
 
 @pytest.fixture
 def shop(project: Project) -> Project:
@@ -316,3 +337,15 @@ def test_databases_of_a_group_are_only_used_if_they_are_clones(shop: Project) ->
 
     assert "2 passed" in done.stdout, done
     assert state(shop) == before
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_schema_of_a_group_is_in_a_clone_even_if_no_package_lives_there(shop: Project, database: Database) -> None:
+    shop.write("test_tenants.py", SCHEMAS)
+    before = database.schema()
+    url = database.url.render_as_string(hide_password=False)
+
+    result = run_pytest(shop, ini="ampho_app = flask_app", env={"SHOP_DATABASE_URL": url})
+
+    assert "1 passed" in result.stdout, str(result)
+    assert database.schema() == before
