@@ -91,7 +91,7 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
         loop = loop_of(self.engine)
         for transaction in self._transactions:
             if transaction.loop is loop:
-                return Lent(transaction)
+                return transaction.lend()
         if any(transaction.has_commits for transaction in self._all_transactions):
             raise DatabaseError(
                 "This test wrote to the database in another event loop, which has a transaction of its own. Use one"
@@ -100,7 +100,7 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
         transaction = Transaction(self._pool.connect(), self.engine.dialect, loop)
         self._transactions.append(transaction)
         self._all_transactions.append(transaction)
-        return Lent(transaction)
+        return transaction.lend()
 
     def _close(self) -> None:
         with ExitStack() as stack:
@@ -126,12 +126,12 @@ class Transaction:
     ) -> None:
         self._connection = connection
         self._dialect = dialect
-        self._begun: list[Lent] = []
+        self._begun: list[Lent] = []  # in this order
         self._restore: Callable[[], None] = lambda: None
         self._ended = False
-        self.loop = loop
-        self.has_commits = False
-        self.dbapi_connection = cast("DBAPIConnection", connection.dbapi_connection)
+        self.loop: asyncio.AbstractEventLoop | None = loop
+        self.has_commits: bool = False
+        self.dbapi_connection: DBAPIConnection = cast("DBAPIConnection", connection.dbapi_connection)
         self.autocommits: bool = dialect.detect_autocommit_setting(self.dbapi_connection)
         self._start()
 
@@ -151,6 +151,10 @@ class Transaction:
 
     def _set_isolation_level(self, level: Any) -> None:  # noqa: ANN401 (SQLAlchemy has a Literal of all levels)
         self._dialect.set_isolation_level(self.dbapi_connection, level)
+
+    def lend(self) -> DBAPIConnection:
+        """Return the connection for a connection of the app."""
+        return cast("DBAPIConnection", Lent(self))
 
     def begin(self, lent: Lent) -> None:
         """Begin a transaction of the app."""
@@ -244,8 +248,8 @@ class Lent:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self.autocommits = transaction.autocommits
-        self.savepoint = 0
+        self.autocommits: bool = transaction.autocommits
+        self.savepoint: int = 0
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (the driver's)
         return getattr(self._transaction.dbapi_connection, name)
