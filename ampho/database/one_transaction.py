@@ -87,7 +87,7 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
         self._used = Used(self.engine, lending, waits=False)
         return lending, self.engine.url
 
-    def _lend(self) -> DBAPIConnection:
+    def _lend(self) -> Any:  # noqa: ANN401 (Lent has the attributes of any driver's connection)
         loop = loop_of(self.engine)
         for transaction in self._transactions:
             if transaction.loop is loop:
@@ -244,7 +244,7 @@ class Lent:
     :ivar savepoint: the number of the savepoint at which its transaction began.
     """
 
-    is_lent = True
+    is_lent: bool = True
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction

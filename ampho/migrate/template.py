@@ -121,10 +121,7 @@ def _build(point: Point, store: Store, keys: Sequence[str]) -> None:
     present, name = {*store.templates()}, store.new_name("build")
     base = next((key for key in reversed(keys) if key in present), None)
     with _dropped_on_error(store, name):
-        if base is None:
-            store.create(name)
-        else:
-            store.copy(base, name)
+        _create(store, name, base)
         with store.connection(name) as connection:
             point.upgrade(connection)
         store.publish(name, keys[-1])
@@ -150,10 +147,7 @@ def scratch(point: Point, store: Store) -> Iterator[Scratch]:
     name, key = store.new_name("scratch"), find_or_build(point, store) if store.can_copy() else None
     reverted = key and fingerprint.reverted(key)
     with _dropped_on_error(store, name):
-        if key is None:
-            store.create(name)
-        else:
-            store.copy(key, name)
+        _create(store, name, key)
         with store.connection(name) as connection:
             if key is None:
                 point.upgrade(connection)
@@ -165,6 +159,14 @@ def scratch(point: Point, store: Store) -> Iterator[Scratch]:
             store.drop(name)
     if reverted and found.was_reverted:
         store.touch(reverted)
+
+
+def _create(store: Store, name: str, key: str | None) -> None:
+    """Create a copy of a template, or without a key, an empty database."""
+    if key is None:
+        store.create(name)
+    else:
+        store.copy(key, name)
 
 
 @contextmanager

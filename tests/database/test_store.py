@@ -251,7 +251,7 @@ def test_the_apps_database_is_only_used_where_no_other_can_be(
 
     with_store(use)
     for kind in ServerStore.__subclasses__():
-        monkeypatch.setattr(kind, "MAINTENANCE", ("no_such_database",))
+        monkeypatch.setattr(kind, "MAINTENANCE", "no_such_database")
     with_store(use)
     assert used == [{"postgresql": "postgres", "mariadb": "information_schema"}[database.backend], database.name]
 

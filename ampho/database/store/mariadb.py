@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -87,7 +87,7 @@ class _Recipe:
 class MariaDBStore(ServerStore):
     """Databases on a MariaDB server."""
 
-    MAINTENANCE = ("information_schema",)
+    MAINTENANCE: ClassVar[str] = "information_schema"
 
     def __init__(self, engine: Engine, connect: Callable[[Engine], Connection]) -> None:
         super().__init__(engine, connect)

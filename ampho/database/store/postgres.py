@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import BigInteger, bindparam, text
 
@@ -49,7 +49,7 @@ class PostgresStore(ServerStore):
     """Databases on a PostgreSQL server. Nobody can connect to a template, because that would prevent copies."""
 
     # Not template1: an open connection to it would keep others from creating databases.
-    MAINTENANCE = ("postgres",)
+    MAINTENANCE: ClassVar[str] = "postgres"
 
     def _copy(self, key: str, name: str) -> None:
         try:

@@ -52,8 +52,8 @@ class ServerStore(Store):
     is lost, the next use opens and locks it again.
     """
 
-    MAINTENANCE: ClassVar[tuple[str, ...]]
-    """The databases to connect to, in this order; the app's own database is only used if no other can be used."""
+    MAINTENANCE: ClassVar[str]
+    """The database to connect to; the app's own database is only used if this one cannot be used."""
 
     def __init__(self, engine: Engine, connect: Callable[[Engine], Connection]) -> None:
         super().__init__(engine, connect)
@@ -187,9 +187,8 @@ class ServerStore(Store):
 
     def _open(self) -> Connection:
         """Return a new connection to the server."""
-        for name in self.MAINTENANCE:
-            with suppress(AmphoError):
-                return self._started(self._connect(self._elsewhere(name)))
+        with suppress(AmphoError):
+            return self._started(self._connect(self._elsewhere(self.MAINTENANCE)))
         return self._started(self._connect(self._app_engine))
 
     def _elsewhere(self, name: str) -> Engine:
