@@ -53,6 +53,9 @@ _TRIGGERS = text(
     " ORDER BY event_object_table, event_manipulation, action_timing, action_order"
 )
 _EVENTS = text("SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = :source")
+_ENABLED_EVENTS = text(
+    "SELECT event_name FROM information_schema.events WHERE event_schema = :source AND status = 'ENABLED'"
+)
 _COLUMNS = text(
     "SELECT table_type, table_name, column_name FROM information_schema.columns"
     " JOIN information_schema.tables USING (table_schema, table_name)"
@@ -61,6 +64,9 @@ _COLUMNS = text(
 _CONNECTIONS = text("SELECT id FROM information_schema.processlist WHERE db = :name AND id <> CONNECTION_ID()")
 _PERIOD = re.compile(r"PERIOD FOR SYSTEM_TIME \((`[^`]+`, `[^`]+`)\)")
 _SETTINGS = ("sql_mode", "time_zone", "collation_connection")
+_DISABLED = " DISABLE ON SLAVE"
+"""What events of a template have that are enabled in copies."""
+
 _COPYING = "ampho copies a template here in the run "
 _POLL_SECONDS = 0.05
 
@@ -150,6 +156,7 @@ class MariaDBStore(ServerStore):
                 return self._drop(server, name)
             with _using(server, name):
                 _forget_cached_values(server, name)
+                _disable_events(server, name)
             self._mark(server, name, key)
         return None
 
@@ -270,6 +277,8 @@ def _show(server: Connection, source: str, kind: str, name: str) -> list[str]:
     definition: str = next(row[each] for each in row if each.startswith(("Create ", "SQL Original")))
     # For example, a default that is the next value of a sequence contains the name of the database.
     definition = definition.replace(f"{quote(server, source)}.", "")
+    if kind == "EVENT":
+        definition = definition.replace(_DISABLED, " ENABLE", 1)
     return [f"SET SESSION {', '.join(settings)}", definition] if settings else [definition]
 
 
@@ -317,3 +326,9 @@ def _forget_cached_values(server: Connection, source: str) -> None:
         with suppress(DBAPIError):  # it has no next value
             value = server.exec_driver_sql(f"SELECT NEXTVAL({quote(server, name)})").scalar_one()
             server.exec_driver_sql(f"ALTER SEQUENCE {quote(server, name)} RESTART {value}")
+
+
+def _disable_events(server: Connection, source: str) -> None:
+    """Keep the events of a template from changing it."""
+    for name in server.execute(_ENABLED_EVENTS, {"source": source}).scalars().all():
+        server.exec_driver_sql(f"ALTER EVENT {quote(server, name)}{_DISABLED}")
