@@ -227,6 +227,19 @@ def test_each_test_may_have_an_event_loop_of_its_own(async_database: Database) -
         assert async_database.query("SELECT id FROM note") == [(100,)]
 
 
+def test_a_session_that_outlives_a_test_is_emptied(sync_database: Database) -> None:
+    with suite_on(sync_database) as tests, Session(tests.engine) as session:
+        for ends in (True, False):
+            with in_one_transaction(tests.engine):
+                assert session.get(Note, 1) is None
+                add(session, 1)
+                if ends:
+                    session.commit()
+                assert session.get(Note, 1)
+            assert not session.in_transaction()
+            assert not list(session)
+
+
 @pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
 def test_the_end_of_the_transaction_is_noticed(database: Database, statement: str) -> None:
     def end(engine: Engine) -> None:
