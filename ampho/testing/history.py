@@ -185,7 +185,7 @@ def _schema(connection: Connection, excluded: set[str]) -> set[str]:
 
 
 def _line(kind: str, table: str, description: Mapping[str, Any]) -> str:
-    """Return a line for a part of a table, with all that an inspector says about it, in an order of its own."""
+    """Return a line for a part of a table, with the details that the inspector reports, sorted by name."""
     name = description.get("name") or "without a name"
     details = {key: value for key, value in sorted(description.items()) if key not in _UNSTABLE and value}
     return f"{kind} {table}.{name}  " + ", ".join(f"{key}={value}" for key, value in details.items())

@@ -32,7 +32,7 @@ def setting(config: pytest.Config, name: str) -> str:
 
 
 def fail(message: object) -> NoReturn:
-    """Let a test or a fixture fail with a message instead of a traceback through this package."""
+    """Raise the failure of a test or a fixture, with a message instead of a traceback through this package."""
     raise pytest.fail.Exception(str(message), pytrace=False) from None
 
 
@@ -56,7 +56,7 @@ def load_app(config: pytest.Config) -> App:
 
 @contextmanager
 def never_connecting() -> Iterator[None]:
-    """Let the test fail if an engine connects meanwhile, even if the app catches all exceptions."""
+    """Make the test fail if any engine connects meanwhile, even if the app catches all exceptions."""
 
     def refuse(*_: object) -> NoReturn:
         place = running_line()

@@ -125,7 +125,7 @@ class SQLiteStore(Store):
         return URL.create(self._app_engine.url.drivername, database=str(self._path(name)))
 
     def _start(self, connection: DBAPIConnection) -> None:
-        """Let SQLite not wait for the disk, which takes most of the time of a short test."""
+        """Turn off waiting for the disk, which takes most of the time of a short test."""
         cursor = connection.cursor()
         cursor.execute("PRAGMA synchronous = OFF")
         cursor.close()
