@@ -49,17 +49,19 @@ _TABLES = text(
     " information_schema.tables WHERE table_schema = :source ORDER BY table_type = 'SEQUENCE' DESC, table_name"
 )
 _TRIGGERS = text(
-    "SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = :source"
+    "SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE event_object_schema = :source"
     " ORDER BY event_object_table, event_manipulation, action_timing, action_order"
 )
 _EVENTS = text("SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = :source")
 _ENABLED_EVENTS = text(
     "SELECT event_name FROM information_schema.events WHERE event_schema = :source AND status = 'ENABLED'"
 )
+# With only one condition for the schema, MariaDB would open the tables of all databases.
 _COLUMNS = text(
-    "SELECT table_type, table_name, column_name FROM information_schema.columns"
-    " JOIN information_schema.tables USING (table_schema, table_name)"
-    " WHERE table_schema = :source AND table_type <> 'VIEW' AND is_generated = 'NEVER' ORDER BY ordinal_position"
+    "SELECT t.table_type, t.table_name, c.column_name FROM information_schema.columns AS c"
+    " JOIN information_schema.tables AS t ON t.table_name = c.table_name"
+    " WHERE c.table_schema = :source AND t.table_schema = :source AND t.table_type <> 'VIEW'"
+    " AND c.is_generated = 'NEVER' ORDER BY c.ordinal_position"
 )
 _CONNECTIONS = text("SELECT id FROM information_schema.processlist WHERE db = :name AND id <> CONNECTION_ID()")
 _PERIOD = re.compile(r"PERIOD FOR SYSTEM_TIME \((`[^`]+`, `[^`]+`)\)")
