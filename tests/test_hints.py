@@ -105,7 +105,7 @@ def test_a_failure_on_the_throw_away_database_is_none_of_the_apps(
         "core", "core_2", "core_1", upgrade="op.create_table('b', sa.Column('id', sa.Integer))\nop.execute('X')"
     )
     line = opened.error_line(*command.split())
-    assert "Only the throwaway database of --scratch is affected. Correct the revision's upgrade()" in line
+    assert "Only a throwaway database is affected. Correct the revision's upgrade()" in line
     assert line.endswith("Completed before the failure: core_1.")
     assert "db-resolve" not in line
     assert database.rows() == ["core_1"]

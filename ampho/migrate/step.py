@@ -172,7 +172,7 @@ class RunningStep:
             self.table.lose()
         remains = self._what_remains(is_lost=is_lost)
         if is_scratch:
-            remains = f"Only the throwaway database of --scratch is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
+            remains = f"Only a throwaway database is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
         error = RevisionFailedError(
             f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}."
             f" {remains} Completed before the failure: {listed_last(finished)}.",

@@ -45,7 +45,7 @@ def _check_keys(connection: Connection) -> None:
         raise DatabaseError(
             f"The histories leave foreign keys to tables that do not exist: from {listed(lost)}. SQLite accepts that,"
             " but other databases do not. If another package drops, renames, or creates the table, add its revision to"
-            " depends_on. Only the throwaway database of --scratch is affected."
+            " depends_on. Only a throwaway database is affected."
         )
 
 
@@ -83,11 +83,12 @@ def is_irreversible(project: Project, revision_id: str) -> bool:
     except (OSError, SyntaxError, ValueError):
         return False
     if is_empty(defined.get("downgrade")):
-        return _changes_schema(defined.get("upgrade"))
+        return changes_schema(defined.get("upgrade"))
     return bool(why_irreversible(defined))
 
 
-def _changes_schema(function: ast.stmt | None) -> bool:
+def changes_schema(function: ast.stmt | None) -> bool:
+    """Return whether a function of a revision uses operations that change the schema."""
     return function is not None and any(
         isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)

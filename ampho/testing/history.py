@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,9 +14,11 @@ from sqlalchemy.dialects.postgresql.base import PGInspector
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ampho._text import counted
+from ampho._text import counted, listed
 from ampho.errors import RevisionFailedError
-from ampho.revise.replay import is_irreversible
+from ampho.history.losses import functions
+from ampho.revise.lint import is_empty
+from ampho.revise.replay import changes_schema
 from ampho.testing.loading import fail
 from ampho.testing.rows import fill
 
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from ampho.testing.databases import AppDatabases
 
 _SHOWN = 20
+_DOES_NOTHING = (
+    "\nThe downgrade() of {} does nothing, but upgrade() changes the schema. Revert that in downgrade(), or raise"
+    " NotImplementedError there if the revision is irreversible."
+)
 _UNSTABLE = frozenset(["name", "comment", "autoincrement"])
 """What is part of a line already, or does not belong to the schema."""
 
@@ -67,7 +74,7 @@ class History:
             commands.upgrade(database=name)
             applied = self._schema(name)
             if self._revert(commands, name) and (left := _differences(empty, self._schema(name))):
-                return f"After all downgrades, {left}"
+                return f"After all downgrades, {left}{self._doing_nothing(self._project().graph.ids)}"
             commands.upgrade(database=name)
             changed = _differences(applied, self._schema(name))
             return changed and f"After an upgrade, a downgrade, and an upgrade again, {changed}"
@@ -81,11 +88,11 @@ class History:
             for revision_id in self._steps(commands, name):
                 before = self._schema(name)
                 commands.upgrade(revision_id, database=name)
-                if is_irreversible(self._project(), revision_id):
+                if self._is_irreversible(revision_id):
                     continue
                 commands.downgrade("-1", database=name)
                 if changed := _differences(before, self._schema(name)):
-                    return f"After the downgrade of {revision_id}, {changed}"
+                    return f"After the downgrade of {revision_id}, {changed}{self._doing_nothing([revision_id])}"
                 commands.upgrade(revision_id, database=name)
             return ""
 
@@ -128,10 +135,24 @@ class History:
         """
         steps = commands.plan("base", direction="downgrade", database=name).steps
         ids = [step.revision.id for step in steps]
-        stop = next((number for number, each in enumerate(ids) if is_irreversible(self._project(), each)), len(ids))
+        stop = next((number for number, each in enumerate(ids) if self._is_irreversible(each)), len(ids))
         if stop:
             commands.downgrade("base" if stop == len(ids) else f"-{stop}", database=name)
         return stop == len(ids)
+
+    def _is_irreversible(self, revision_id: str) -> bool:
+        """Return whether the ``downgrade()`` of a revision raises NotImplementedError on purpose."""
+        downgrade = self._functions(revision_id).get("downgrade")
+        raised = [node for node in getattr(downgrade, "body", ()) if isinstance(node, ast.Raise)]
+        return any("NotImplementedError" in _names(node) for node in raised)
+
+    def _doing_nothing(self, ids: Iterable[str]) -> str:
+        """Return what to do about those revisions whose upgrade changes the schema, but whose downgrade is empty."""
+        found = [each for each in ids if _only_upgrades(self._functions(each))]
+        return _DOES_NOTHING.format(listed(found)) if found else ""
+
+    def _functions(self, revision_id: str) -> dict[str, ast.stmt | None]:
+        return functions(self._project().graph[revision_id].path.read_bytes())
 
     @contextmanager
     def _connection(self, name: str) -> Iterator[Connection]:
@@ -182,6 +203,14 @@ def _schema(connection: Connection, excluded: set[str]) -> set[str]:
     if isinstance(inspector, PGInspector):
         found |= {f"enum {each['name']}: {', '.join(each['labels'])}" for each in inspector.get_enums()}
     return found
+
+
+def _only_upgrades(defined: Mapping[str, ast.stmt | None]) -> bool:
+    return is_empty(defined.get("downgrade")) and changes_schema(defined.get("upgrade"))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 def _line(kind: str, table: str, description: Mapping[str, Any]) -> str:

@@ -252,7 +252,7 @@ def test_a_check_names_the_revision_that_does_not_run_from_nothing(tables: Table
     with tables.opened() as each, nothing_left(tables.database):
         line = each.error_line(*typed.split())
     assert line.startswith("Revision b_1 of b failed at ")
-    only = "Only the throwaway database of --scratch is affected."
+    only = "Only a throwaway database is affected."
     assert f"{only} Correct the revision's upgrade(). If it uses a table that another" in line
     assert "db-resolve" not in line
 
@@ -269,7 +269,7 @@ def test_a_check_names_a_key_to_a_table_that_is_gone(tables: Tables) -> None:
     assert line.startswith(
         "The histories leave foreign keys to tables that do not exist: from the table shirts to colors."
     )
-    assert line.endswith("Only the throwaway database of --scratch is affected.")
+    assert line.endswith("Only a throwaway database is affected.")
 
 
 @ON_THREE
@@ -278,7 +278,7 @@ def test_a_check_names_the_revision_that_does_not_go_back(tables: Tables) -> Non
     with tables.opened() as each, nothing_left(tables.database):
         line = each.error_line("db-check", "--scratch")
     assert line.startswith("Revision b_1600000003 of b failed at ")
-    assert "Only the throwaway database of --scratch is affected. Correct the revision's downgrade()" in line
+    assert "Only a throwaway database is affected. Correct the revision's downgrade()" in line
     assert line.endswith("Completed before the failure: a_1600000004.")
 
 

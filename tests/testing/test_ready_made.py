@@ -111,3 +111,48 @@ def test_a_downgrade_that_fails_is_found(shop: Project) -> None:
 
     for test in ("test_every_downgrade_works", "test_up_and_down_and_up_again_leaves_the_same_schema"):
         assert "accounts_1770000000 of accounts failed" in failed[test]
+
+
+WITHOUT_DOWNGRADE = """
+revision = "accounts_1770000000"
+down_revision = "accounts_1768816800"
+
+
+def upgrade():
+    pass
+"""
+
+
+def test_downgrades_that_do_nothing_are_found_unless_only_data_changes(shop: Project) -> None:
+    create = 'op.create_table("points", sa.Column("id", sa.Integer, primary_key=True))'
+    shop.revision("accounts", "accounts_1770000000", "accounts_1768816800", upgrade=create)
+    shop.revision("accounts", "accounts_1780000000", "accounts_1770000000", upgrade='op.execute("DELETE FROM points")')
+
+    failed = failures(shop)
+
+    assert failed.keys() >= {"test_every_downgrade_works", "test_up_and_down_and_up_again_leaves_the_same_schema"}
+    for name in ("test_every_downgrade_works", "test_up_and_down_and_up_again_leaves_the_same_schema"):
+        assert "\n    + table points\n" in failed[name]
+        assert "The downgrade() of accounts_1770000000 does nothing, but upgrade() changes the schema." in failed[name]
+
+
+def test_a_revision_without_a_downgrade_is_found(shop: Project) -> None:
+    shop.write("accounts/migrations/versions/accounts_1770000000_none.py", WITHOUT_DOWNGRADE)
+
+    failed = failures(shop)
+
+    for name in ("test_every_downgrade_works", "test_up_and_down_and_up_again_leaves_the_same_schema"):
+        assert "accounts_1770000000" in failed[name]
+        assert "downgrade" in failed[name]
+
+
+@pytest.mark.parametrize(("error", "found"), [("NotImplementedError", 0), ("RuntimeError", 2)])
+def test_only_downgrades_that_raise_one_exception_are_left_out(shop: Project, error: str, found: int) -> None:
+    create = 'op.create_table("points", sa.Column("id", sa.Integer, primary_key=True))'
+    shop.revision(
+        "accounts", "accounts_1770000000", "accounts_1768816800", upgrade=create, downgrade=f'raise {error}("never")'
+    )
+
+    failed = failures(shop)
+
+    assert len([name for name in failed if "down" in name]) == found, failed
