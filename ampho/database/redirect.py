@@ -185,7 +185,7 @@ class Redirects:
 
     def __call__(self, engine: Engine) -> AbstractContextManager[object]:
         """Lead an engine to the other database while the context manager is active."""
-        if engine.dialect.is_async:
+        if engine.dialect.is_async and not is_in_memory(self._to.url):
             return redirected(engine, self._to)  # its connections belong to an event loop, which usually ends
         return self._kept.setdefault(engine, redirected(engine, self._to, keeps=True))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+import pytest
 from flask.sansio.app import App
 
 from ampho.commands import Commands
@@ -20,12 +21,11 @@ from ampho.extension import AsyncExtension, SyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
 from ampho.testing.clones import Clones
 from ampho.testing.engines import app_in_one_transaction, configuration, own_databases, redirect_app, refuse_app
-from ampho.testing.loading import fail
+from ampho.testing.loading import fail, fail_for_several
 from ampho.testing.migrations import AsyncMigrations, Migrations
 from ampho.testing.server import server_url
 
 if TYPE_CHECKING:
-    import pytest
     from anyio.from_thread import BlockingPortal
     from flask import Flask
     from quart import Quart
@@ -83,12 +83,17 @@ class AppDatabases:
         self._configured = configuration(app)
         self._clones: dict[tuple[str, bool], Clones] = {}
         self._leads: list[Redirects] = []
+        self._shared: dict[str, Callable[[], AbstractContextManager[object]]] = {}
+        self._failures: dict[tuple[str, bool], str] = {}
+        self._users = 0
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         # Never exited: what runs when the session ends must not connect either.
         self._led = ExitStack()
         self._led.enter_context(refuse_app(self.ampho, app, _REFUSED))
         self.ampho.check_member = _check_member
+        self._used = ExitStack()
+        self.in_use: str | None = None
 
     @contextmanager
     def cloned(self, *, empty: bool = False) -> Iterator[Databases]:
@@ -102,6 +107,40 @@ class AppDatabases:
                 yield databases
 
     @contextmanager
+    def alone(self, fixture: str) -> Iterator[None]:
+        """Check that a test that uses a fixture uses no other one meanwhile that provides databases."""
+        if self.in_use not in {None, fixture}:
+            fail_for_several([str(self.in_use), fixture])
+        self.in_use = fixture
+        try:
+            yield
+        finally:
+            self.in_use = None
+
+    @contextmanager
+    def shared(self, fixture: str) -> Iterator[Databases]:
+        """Yield new clones of all databases. The app's engines lead to them in the tests that request the fixture."""
+        with ExitStack() as stack:
+            clones = {name: stack.enter_context(self.one_clone(name)) for name in self._names}
+            leads = self._leads_to(clones)
+            for lead in leads.values():
+                stack.callback(lead.close)
+            with self.alone(fixture):
+                self._shared[fixture] = partial(self._led_to, clones, leads)
+            stack.callback(self._shared.pop, fixture)
+            stack.callback(self.use, ())
+            self.use([fixture])
+            yield self._of(clones, stack)
+
+    def use(self, fixtures: Iterable[str]) -> None:
+        """Lead the app's engines to the databases of one of the shared fixtures, or let them refuse to connect."""
+        if self.in_use is None or self.in_use in self._shared:
+            self._used.close()
+            self.in_use = next((each for each in fixtures if each in self._shared), None)
+            if self.in_use is not None:
+                self._used.enter_context(self._shared[self.in_use]())
+
+    @contextmanager
     def in_transaction(self) -> Iterator[Databases]:
         """Lead the app's engines to clones that last for the session, and roll back what happens on them meanwhile."""
         clones, leads = self._kept
@@ -112,9 +151,12 @@ class AppDatabases:
     def _kept(self) -> tuple[dict[str, Clone], dict[str, Redirects]]:
         """The clones that all transactions share, and what leads engines to them."""
         clones = {name: self._clones_of(name).take() for name in self._names}
-        leads = {name: Redirects(self._clones_of(name).template.engine(clone)) for name, clone in clones.items()}
+        leads = self._leads_to(clones)
         self._leads += leads.values()
         return clones, leads
+
+    def _leads_to(self, clones: Mapping[str, Clone]) -> dict[str, Redirects]:
+        return {name: Redirects(self._clones_of(name).template.engine(clone)) for name, clone in clones.items()}
 
     @contextmanager
     def _led_to(
@@ -122,10 +164,17 @@ class AppDatabases:
     ) -> Iterator[Databases]:
         engines = {name: self._clones_of(name, empty=empty).template.engine(clone) for name, clone in clones.items()}
         with ExitStack() as more, redirect_app(self.ampho, self.app, engines, leads):
-            yield Databases(
-                {name: clone.url for name, clone in clones.items()},
-                lambda database: more.enter_context(self.one_clone(database)).url,
-            )
+            yield self._of(clones, more)
+
+    def _of(self, clones: Mapping[str, Clone], more: ExitStack) -> Databases:
+        """Return what a fixture yields.
+
+        :param more: drops at its end what the test clones.
+        """
+        return Databases(
+            {name: clone.url for name, clone in clones.items()},
+            lambda database: more.enter_context(self.one_clone(database)).url,
+        )
 
     @contextmanager
     def migrations(self) -> Iterator[Migrations | AsyncMigrations]:
@@ -146,8 +195,18 @@ class AppDatabases:
         finally:
             clones.give_back(clone)
 
+    def open(self) -> None:
+        """Count one more fixture that returns the app."""
+        self._users += 1
+
     def close(self) -> None:
-        """Drop all clones, and close the connections to the servers. The next test opens them again."""
+        """After the last fixture that returns the app, drop all clones, and close the connections to the servers.
+
+        The next test opens them again.
+        """
+        self._users -= 1
+        if self._users > 0:
+            return
         with self._stack:
             for clones in self._clones.values():
                 self._stack.callback(clones.close)
@@ -175,7 +234,13 @@ class AppDatabases:
         if (database, empty) not in self._clones:
             has_packages = not empty and database in (*self._homes.names, *self._homes.groups)
             open_template = partial(self._open_template, database, None if has_packages else ())
-            self._clones[database, empty] = Clones(self, open_template)
+            if (failure := self._failures.get((database, empty))) is not None:
+                fail(failure)
+            try:
+                self._clones[database, empty] = Clones(self, open_template)
+            except pytest.fail.Exception as exc:
+                self._failures[database, empty] = str(exc)
+                raise
         return self._clones[database, empty]
 
     def _open_template(self, database: str, packages: Sequence[str] | None) -> Template:
@@ -228,7 +293,25 @@ def adopt(app: object, config: pytest.Config) -> Callable[[], None]:
     except AmphoError as exc:
         fail(exc)
     _of_apps[app] = databases
+    databases.open()
+    from ampho.testing import hooks
+
+    if not config.pluginmanager.is_registered(hooks):
+        config.pluginmanager.register(hooks)
     return databases.close
+
+
+def use(fixtures: Iterable[str] | None) -> list[str]:
+    """Let all apps use the databases of one of the shared fixtures, or none; return what was used before.
+
+    :param fixtures: the names of fixtures; None changes nothing.
+    """
+    known = [*_of_apps.values()]
+    before = [databases.in_use for databases in known if databases.in_use is not None]
+    if fixtures is not None:
+        for databases in known:
+            databases.use(fixtures)
+    return before
 
 
 def databases_of(app: App) -> AppDatabases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -34,6 +34,14 @@ def setting(config: pytest.Config, name: str) -> str:
 def fail(message: object) -> NoReturn:
     """Raise the failure of a test or a fixture, with a message instead of a traceback through this package."""
     raise pytest.fail.Exception(str(message), pytrace=False) from None
+
+
+def fail_for_several(fixtures: Sequence[str]) -> NoReturn:
+    """Raise the failure of a test that uses several fixtures which lead the engines of the app elsewhere."""
+    fail(
+        f"The test and its fixtures request {' and '.join(fixtures)}, and each of these provides other databases. Use"
+        " one of them."
+    )
 
 
 def load_app(config: pytest.Config) -> App:
